@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The heap compared with itself, and its figures. */
+
+#include "heap/object.h"
+#include "include/pyheap.h"
+
+typedef void (*check_report)(void *userdata, const char *fault);
+
+/* Walk everything under the lock; the number of faults, or -ENOMEM. */
+int64_t heap_check(struct session *session, check_report report, void *userdata);
+
+/* All figures of one moment. try: -EBUSY instead of waiting for the lock. */
+int heap_stats(struct session *session, bool try, pyheap_stats *ret);
+
+/* Sessions, for pyheap_client_next(). No lock: each is read as it is. */
+int heap_client_next(struct session *session, uint64_t *cursor, pyheap_client_info *ret);

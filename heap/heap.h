@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* A heap as this process has it attached: made or adopted by the daemon, attached from descriptors by a client. */
+
+#include "heap/layout.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/*
+ * What a function returns, beside negative errnos, when it needs memory that only the daemon can map: nothing was
+ * changed, session->n_wanted_arenas says how long a run of arenas it wants; after arena_accept() it can be called again.
+ */
+#define HEAP_WANTS_ARENAS 1
+
+/* Process-local. The geometry is copied from the segment when it was validated: what a stray write does to the
+ * segment's later cannot lead this process outside its mappings. */
+struct heap {
+	struct control *control;
+	uint8_t *base; /* the window: the heap segment from 0 to heap_size */
+	uint64_t control_size;
+	uint64_t heap_size;
+	uint32_t arena_size;
+	uint32_t arena_shift; /* log2 of arena_size */
+	uint32_t n_arenas;
+	uint32_t pools_per_arena;
+	uint32_t pool_words; /* 64-bit words of an arena's freepools */
+	uint32_t n_sessions;
+	uint32_t n_name_buckets;
+	uint32_t name_shift; /* a name's bucket is its hash shifted right by this */
+	uint32_t first_hole; /* daemon: arenas before it are no HOLE */
+	int control_fd;      /* owned */
+	int heap_fd;         /* owned */
+
+	struct session_entry *sessions;
+	struct type_entry *types;
+	uint32_t *type_slots;
+	uint64_t *name_buckets;
+	struct arena_entry *arenas;
+	uint64_t *freepools;
+	struct pool_entry *pools;
+};
+
+/* Process-local view of a session: on whose behalf the functions of this folder work. One thread at a time. */
+struct session {
+	struct heap *heap;
+	struct session_entry *entry;
+	uint32_t index;
+	uint32_t n_wanted_arenas; /* set with HEAP_WANTS_ARENAS */
+	bool wants_run;           /* set with it: as one run for a large object, not as an arena of pools */
+	uint32_t wants_space;     /* set with it: enum space_kind that the pools are for */
+	uint32_t granted_run1;    /* a run that arena_accept() noted, for the next large object */
+	uint32_t reclaim_cursor;  /* session_reclaim_step(): hold table entries before it are done */
+	bool has_lock;            /* between session_lock() and session_unlock() */
+};
+
+struct heap_geometry {
+	uint64_t heap_size;  /* a multiple of arena_size, at most HEAP_SIZE_MAX */
+	uint32_t arena_size; /* a power of two, ARENA_SIZE_MIN..ARENA_SIZE_MAX */
+	uint32_t n_sessions; /* 1..SESSIONS_MAX */
+};
+
+/* Identifies the layout that this code was compiled with. */
+uint64_t layout_hash(void);
+
+/* 0, or -EINVAL where no heap can have that geometry. */
+int heap_geometry_check(const struct heap_geometry *geometry);
+
+/*
+ * Daemon: make a new heap in two shared memory files, whatever they held. Allocates the memory of the fixed part of
+ * control first, so that no later store there can fail; -ENOMEM where there is no room. Maps the control segment and an
+ * empty window (PROT_NONE), which arena_map_step() fills. The magic is written last. Takes the descriptors over where
+ * it succeeds. The caller owns *ret.
+ */
+int heap_create(struct heap **ret, int control_fd, int heap_fd, const char *name, const struct heap_geometry *geometry);
+
+/*
+ * Daemon: attach the heap that a daemon before it left, mapping what is there. Errors as heap_attach(). Recovers
+ * nothing: arena_adopt_all() and recover.h do.
+ */
+int heap_adopt(struct heap **ret, int control_fd, int heap_fd);
+
+/*
+ * Client: attach a heap from the descriptors that the daemon sent; maps the whole window, reserving nothing.
+ * -ENODATA the file is empty or its making was never finished (magic 0), -EMEDIUMTYPE its magic is not a heap's,
+ * -EPROTONOSUPPORT another version or layout, -EUCLEAN sizes contradict each other or the files, -ENOMEM, or what fstat
+ * and mmap say. Takes the descriptors over where it succeeds.
+ */
+int heap_attach(struct heap **ret, int control_fd, int heap_fd);
+
+/* Unmap and close; takes and returns NULL. Shared state is left alone. */
+struct heap *heap_free(struct heap *heap);
+
+/* Make a view of session `index`: below heap->n_sessions, or SESSION_DAEMON, which has no entry. */
+void session_init(struct session *session, struct heap *heap, uint32_t index);
+
+/* Whether arena i has memory behind it, so that reading it is safe. Acquire: with the daemon's release of the state. */
+static inline bool arena_is_there(const struct heap *heap, uint32_t i)
+{
+	return i < heap->n_arenas && i < __atomic_load_n(&heap->control->n_arenas_seen, __ATOMIC_ACQUIRE) &&
+		__atomic_load_n(&heap->arenas[i].state, __ATOMIC_ACQUIRE) != ARENA_HOLE;
+}

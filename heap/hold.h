@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The hold table of a session: who holds an object is said here and nowhere else. See hold.c. */
+
+#include "heap/object.h"
+
+/* Before a change: see to it that one more hold fits. HEAP_WANTS_ARENAS, -ENOMEM. */
+int hold_reserve(struct session *session);
+
+/* The entry of ref, or NULL. No lock is needed by the session's own thread. */
+struct hold *hold_find(const struct session *session, uint64_t ref);
+
+/* Within a change: hold ref once more; *ret_first says whether it is the first time (the object's count must follow). -EOVERFLOW. */
+int hold_add(struct session *session, uint64_t ref, bool *ret_first);
+
+/* Within a change: once less; true when it was the last time. */
+bool hold_remove(struct session *session, struct hold *hold);
+
+/* The table of any session, for walks: entries and their number; NULL where it is damaged. */
+struct hold *hold_table(const struct heap *heap, const struct session_entry *entry, uint32_t *ret_n);
+
+/* One change: give the tables that lie in runs back, once the session holds nothing. */
+int hold_table_free(struct session *session, bool try);

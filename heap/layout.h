@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What lies in shared memory, and who writes it
+ *
+ * Two POSIX shared memory objects make a heap. The *control* segment has the manager's records of fixed place: this
+ * header, the global lock with its undo log, the counters, the sessions, types, name buckets, arenas and pools. The
+ * *heap* segment is a sparse file: arena i lies at i * arena_size, pool p at p * 4 KiB.
+ *
+ * Only offsets, indices and positions are kept, never pointers. An index that may be none is kept plus one, so that 0,
+ * what fresh memory has, means none; such members end in 1 (`next1`).
+ *
+ * Who writes: "locked" means whoever has the global lock, through the undo log (heap_set(), see lock.h). "daemon" means
+ * the daemon alone, without the lock. A member without either is written once, before the segment is handed out.
+ *
+ * A ref is a position and a generation: bits 0..35 are the payload's offset in the heap segment in units of 8 bytes (so
+ * 512 GiB can be named), bits 36..63 the generation, which is never 0. Each pool counts its generations in the control
+ * segment, where they outlive the arena's memory; every block it hands out gets the next one. A ref that is not of this
+ * very object thus differs from it, whatever became of the block, until its pool has made 2^28 objects more.
+ *
+ * The one truth of whether a block is alive is its header word. The headers of a pool's blocks stand together at the
+ * start of its page: a page of them is read fast when blocks are gathered, and a client that writes past its object's
+ * end hits its neighbour's payload first, not a header. An object of whole pools or arenas has its header in the control
+ * segment, in the entry of its first pool, so that its payload starts on a page and wastes none.
+ */
+
+#include <assert.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LAYOUT_MAGIC   UINT64_C(0x0070616568797001) /* "\1pyheap\0" */
+#define LAYOUT_VERSION 1U
+
+#define ARENA_SIZE_DEFAULT (UINT32_C(256) << 10)
+#define ARENA_SIZE_MIN     (UINT32_C(64) << 10)
+#define ARENA_SIZE_MAX     (UINT32_C(4) << 20)
+#define HEAP_SIZE_MAX      (UINT64_C(512) << 30) /* what 36 bits in units of 8 bytes can name */
+
+#define POOL_SIZE      4096U
+#define POOL_SHIFT     12U
+#define POOLS_PER_ARENA_MAX (ARENA_SIZE_MAX / POOL_SIZE)
+
+#define BLOCK_ALIGNMENT 8U
+#define BLOCK_SIZE_MAX  512U /* larger objects are runs of pools or of arenas */
+#define N_CLASSES       64U
+#define CLASS_NONE      255U
+
+#define REF_POSITION_BITS 36U
+#define REF_POSITION_MASK ((UINT64_C(1) << REF_POSITION_BITS) - 1)
+#define GENERATION_MAX    ((UINT32_C(1) << 28) - 1)
+
+#define SESSIONS_MAX     4096U
+#define SESSIONS_DEFAULT 512U
+#define TYPES_MAX        1024U
+#define TYPE_SLOTS_MAX   16384U /* offsets of all registered types together */
+#define LOG_CAPACITY     8192U
+#define HOLDS_INLINE     64U /* holds of a session before its table needs a run of pools */
+#define SESSION_DAEMON   (UINT32_MAX - 1) /* in place of a session's index: the daemon itself */
+
+/* ---- header of an object ---------------------------------------------------------------------------------------- */
+
+/*
+ * word: bits 0..33 the count (how many sessions, slots, queue places and names have a right to it), 34..35 the state,
+ *       36..63 the generation. A pool's headers are zeroed when it takes a class, so 0 is a block never carved.
+ * info: bits 0..15 the type, 16..25 the payload's size where it is a block (the run's entry has it otherwise), 26..63
+ *       the link: of a free block the next of its pool's free list plus one, of a dying object the position of the next
+ *       dying one of its session.
+ */
+struct object_header {
+	uint64_t word; /* locked: the truth about the object */
+	uint64_t info; /* locked */
+};
+
+enum object_state {
+	STATE_FREE = 0,
+	STATE_LIVE = 1,
+	STATE_DYING = 2,  /* its count reached 0: on the dying list of a session that takes it down */
+	STATE_MAKING = 3, /* allocated for a session that has not finished its slots: the session's `making` */
+};
+
+/* Types of the heap's own records; no ref of one is ever good outside. */
+enum record_type {
+	TYPE_NONE = 0,
+	TYPE_BYTES = 1,
+	TYPE_LIST = 2,
+	TYPE_QUEUE = 3,
+	TYPE_HOLDS = 4, /* the hold table of a session */
+	TYPE_NAME = 5,  /* a name entry */
+	TYPE_FIRST_REGISTERED = 16,
+};
+
+/* ---- pools ------------------------------------------------------------------------------------------------------ */
+
+enum pool_kind {
+	POOL_FREE = 0,   /* or, in a run, any pool but its first */
+	POOL_BLOCKS = 1, /* blocks of one class */
+	POOL_RUN = 2,    /* first pool of an object of whole pools or arenas */
+};
+
+/* An entry per pool of the heap segment. The three words are written together often, hence their order. */
+struct pool_entry {
+	uint8_t kind;        /* locked: enum pool_kind */
+	uint8_t size_class;  /* locked: that its headers and free list are of; kept while POOL_FREE, as CPython's szidx */
+	uint16_t reserved0;
+	uint32_t generation; /* locked: the last one handed out, 1..GENERATION_MAX; survives everything */
+
+	uint16_t n_used;     /* locked: blocks that are not free */
+	uint16_t n_carved;   /* locked: nextoffset, in blocks: those from here on were never touched */
+	uint16_t freeblock1; /* locked: the block freed last */
+	uint16_t reserved1;
+
+	uint32_t next1;      /* locked: in usedpools[class] */
+	uint32_t prev1;      /* locked */
+
+	struct object_header header; /* locked: of the run that starts here */
+	uint64_t run_size;           /* locked: its payload, bytes */
+	uint32_t run_n_pools;        /* locked: its pools, all arenas' together */
+	uint32_t run_n_dropped;      /* locked: its slots dropped so far, while it is dying */
+	uint64_t reserved2;
+};
+
+/* ---- arenas ----------------------------------------------------------------------------------------------------- */
+
+/*
+ *            daemon            session          any session          daemon
+ *   HOLE --> MAPPING --> GRANTED --> POOLS ---------------------> RETURNING --> HOLE
+ *                                \-> RUN --> RETURNABLE --------/
+ *                                     ^----------/
+ * A run of n arenas has its state at its head; the others are BODY from MAPPING to the end of RETURNING.
+ */
+enum arena_state {
+	ARENA_HOLE = 0,       /* not there: no memory, not mapped */
+	ARENA_MAPPING = 1,    /* daemon: is being allocated and mapped, for `session1` */
+	ARENA_GRANTED = 2,    /* daemon: it is there and `session1` may take it into use */
+	ARENA_POOLS = 3,      /* locked: on usable_arenas, or all its pools are taken */
+	ARENA_RUN = 4,        /* locked: one large object */
+	ARENA_RETURNABLE = 5, /* locked: a large object that is gone; on the list returnable_arenas */
+	ARENA_RETURNING = 6,  /* locked to get there, then daemon: is being unmapped and punched */
+	ARENA_BODY = 7,       /* daemon: belongs to the run at whose head n_arenas counts it */
+};
+
+struct arena_entry {
+	uint32_t state;        /* enum arena_state; see there who writes it */
+	uint32_t session1;     /* daemon: whom it was granted to */
+	uint32_t n_arenas;     /* daemon: length of the run whose head this is */
+	uint32_t space;        /* locked: enum space_kind whose pools it has */
+	uint32_t n_free_pools; /* locked: nfreepools */
+	uint32_t reserved0;
+	uint32_t next1;        /* locked: in usable_arenas or returnable_arenas */
+	uint32_t prev1;        /* locked */
+	uint64_t reserved1[4];
+};
+
+/* ---- spaces ----------------------------------------------------------------------------------------------------- */
+
+/* Memory for the manager's own records is kept apart from memory for objects: each has its pools and arenas. */
+enum space_kind {
+	SPACE_OBJECTS = 0,
+	SPACE_RECORDS = 1,
+	N_SPACES = 2,
+};
+
+struct space {
+	uint32_t usedpools1[N_CLASSES];  /* locked: the first pool with room of each class */
+	uint32_t usable_arenas1;         /* locked: arenas with free pools, ascending by n_free_pools */
+	uint32_t n_free_arenas;          /* locked: of them, those of which every pool is free */
+	uint32_t nfp2lasta1[POOLS_PER_ARENA_MAX + 2]; /* locked: the last usable arena with that many free pools */
+};
+
+/* ---- sessions --------------------------------------------------------------------------------------------------- */
+
+enum session_state {
+	SESSION_FREE = 0,
+	SESSION_ACTIVE = 1,
+	SESSION_DEAD = 2, /* its process is known to be gone, or it said goodbye: being reclaimed */
+};
+
+/* An entry of a hold table; linear probing; HOLD_EMPTY ends a search, HOLD_DELETED does not. */
+struct hold {
+	uint64_t ref;   /* locked: what is held, or one of the two below */
+	uint32_t count; /* locked: how often this session holds it */
+	uint32_t reserved;
+};
+
+#define HOLD_EMPTY   UINT64_C(0)
+#define HOLD_DELETED UINT64_C(1) /* generation 0: no ref */
+
+struct session_entry {
+	uint32_t state;      /* daemon: enum session_state */
+	int32_t pid;         /* daemon: of the process, in the daemon's pid namespace; 0 where it has none there */
+	uint64_t start_time; /* daemon: of that process, clock ticks since boot: pid and this name it for good */
+	uint32_t uid;        /* daemon */
+	uint32_t gid;        /* daemon */
+	uint64_t token[2];   /* daemon: what the client shows to be this session again */
+	char program[40];    /* daemon: what the process calls itself, NUL-terminated */
+
+	uint64_t holds_position;     /* locked: of the hold table's run; 0: holds_inline */
+	uint64_t new_holds_position; /* locked: of the table that is being filled to replace it; 0: none */
+	uint32_t holds_shift;        /* locked: log2 of the table's entries */
+	uint32_t n_holds_filled;     /* locked: entries that are not HOLD_EMPTY */
+	uint64_t n_holds;            /* locked: entries that are holds: different objects held */
+	uint64_t dying;              /* locked: position of the first object that this session has to take down */
+	uint64_t making;             /* locked: position of the object that it is making */
+	uint64_t reserved[16];
+
+	struct hold holds_inline[HOLDS_INLINE]; /* locked */
+};
+
+/* ---- types and names -------------------------------------------------------------------------------------------- */
+
+struct type_entry {
+	char name[64]; /* locked, and never changed once n_types counts it */
+	uint64_t size;
+	uint32_t alignment;
+	uint32_t n_slots;
+	uint32_t first_slot; /* into type_slots */
+	uint32_t reserved0;
+	uint64_t reserved1[5];
+};
+
+/* A block of SPACE_RECORDS, as large as the name needs. */
+struct name_entry {
+	uint64_t next; /* locked: position of the next of its bucket */
+	uint64_t ref;  /* locked: the object it names */
+	uint64_t hash; /* as the rest: written before the entry is linked; a bucket's entries ascend by it */
+	uint16_t length;
+	char name[6]; /* `length` bytes; six of them fill the struct */
+};
+
+/* ---- queues ----------------------------------------------------------------------------------------------------- */
+
+/* The payload of a PYHEAP_QUEUE. */
+struct queue {
+	uint64_t n;     /* places; as the rest: fixed when it is made */
+	uint64_t head;  /* locked: the place to pop from */
+	uint64_t count; /* locked: places that are filled */
+	uint32_t pop_seq;      /* locked, not logged (a needless wake-up harms nobody): a futex, moves when a place is emptied */
+	uint32_t push_seq;     /* the same: moves when a place is filled */
+	uint32_t pop_waiting;  /* locked, not logged: somebody may wait on push_seq */
+	uint32_t push_waiting; /* the same: on pop_seq */
+	uint64_t places[]; /* locked: refs, the queue's rights; 0: empty */
+};
+
+/* ---- lock and log ----------------------------------------------------------------------------------------------- */
+
+struct log_entry {
+	uint64_t where; /* bit 63: in the heap segment, else in control; the rest: offset of an aligned 8-byte word */
+	uint64_t old;   /* what it held */
+};
+
+#define LOG_WHERE_HEAP (UINT64_C(1) << 63)
+
+struct global_lock {
+	pthread_mutex_t mutex; /* robust, process-shared */
+	uint8_t pad[64 - sizeof(pthread_mutex_t)];
+	uint32_t owner1;          /* whoever has the lock: its session (or SESSION_DAEMON) plus one; 0: nobody. For reports only */
+	uint32_t n_entries;       /* whoever has the lock: entries of the log; storing 0 is the commit */
+	uint64_t n_acquisitions;  /* whoever has the lock */
+	uint64_t n_recoveries;    /* whoever has the lock */
+	uint32_t overflowed;      /* whoever has the lock: the log was full, the change must be taken back */
+	uint32_t reserved0;
+	uint64_t reserved1[4];
+	struct log_entry entries[LOG_CAPACITY]; /* whoever has the lock */
+};
+
+/* ---- counters --------------------------------------------------------------------------------------------------- */
+
+/* All locked, all derived: check.c counts them anew. */
+struct class_counters {
+	uint64_t n_pools;
+	uint64_t n_used;
+};
+
+struct counters {
+	struct class_counters classes[N_CLASSES]; /* of SPACE_OBJECTS */
+	uint64_t n_arenas_allocated;
+	uint64_t n_arenas_reclaimed;
+	uint64_t n_arenas_highwater;
+	uint64_t n_arenas_current;
+	uint64_t n_free_pools;   /* of arenas of pools in both spaces, and in RETURNABLE runs */
+	uint64_t n_medium_pools; /* of objects that are runs of pools */
+	uint64_t n_large_arenas; /* of objects that are runs of arenas */
+	uint64_t n_record_pools; /* pools that SPACE_RECORDS uses, as blocks or runs */
+	uint64_t n_record_arenas; /* arenas that are runs of SPACE_RECORDS */
+	uint64_t n_medium_objects;
+	uint64_t n_large_objects;
+	uint64_t n_names;
+};
+
+/* ---- the control segment ---------------------------------------------------------------------------------------- */
+
+struct control {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t reserved0;
+	uint64_t layout_hash; /* of the sizes and offsets of everything here */
+	uint64_t control_size;
+	uint64_t heap_size;
+	uint32_t arena_size;
+	uint32_t n_arenas;
+	uint32_t pools_per_arena;
+	uint32_t n_sessions;
+	uint32_t n_name_buckets; /* a power of two */
+	uint32_t reserved4;
+	uint8_t heap_id[16]; /* random, made with the heap */
+	uint8_t name_key[16]; /* random: keys the hash of names */
+	char heap_name[64];
+
+	/* Offsets in this segment. */
+	uint64_t sessions_off;
+	uint64_t types_off;
+	uint64_t type_slots_off;
+	uint64_t name_buckets_off;
+	uint64_t arenas_off;
+	uint64_t freepools_off; /* a bitmap per arena: freepools, a set bit is a free pool; locked */
+	uint64_t pools_off;
+
+	uint64_t reserved1[4];
+
+	uint32_t ended;    /* daemon: 1 once the heap was taken down on purpose */
+	uint32_t n_arenas_seen; /* daemon: arenas from here on were never anything but HOLE */
+	uint64_t reserved2[8];
+
+	struct global_lock lock;
+	struct counters counters;
+	struct space spaces[N_SPACES];
+	uint32_t returnable_arenas1; /* locked: large objects' arenas that wait to be used again or returned */
+	uint32_t n_types;            /* locked */
+	uint32_t n_type_slots;       /* locked */
+	uint32_t reserved3;
+};
+
+static_assert(sizeof(struct object_header) == 16, "headers are packed at a pool's start");
+static_assert(sizeof(struct pool_entry) == 64, "one cache line");
+static_assert(offsetof(struct pool_entry, n_used) == 8, "words that are logged together");
+static_assert(offsetof(struct pool_entry, header) == 24, "");
+static_assert(sizeof(struct arena_entry) == 64, "one cache line");
+static_assert(sizeof(struct hold) == 16, "");
+static_assert(sizeof(struct session_entry) == 256 + HOLDS_INLINE * sizeof(struct hold), "");
+static_assert(offsetof(struct session_entry, holds_position) % 8 == 0, "");
+static_assert(sizeof(struct type_entry) == 128, "");
+static_assert(offsetof(struct name_entry, name) == 26, "");
+static_assert(sizeof(struct queue) == 40, "");
+static_assert(sizeof(struct log_entry) == 16, "");
+static_assert(offsetof(struct global_lock, entries) == 128, "");
+static_assert(offsetof(struct control, lock) % 64 == 0, "the lock has cache lines of its own");
+static_assert(sizeof(pthread_mutex_t) <= 64, "");
+static_assert(sizeof(struct space) % 8 == 0, "");
+static_assert(BLOCK_SIZE_MAX / BLOCK_ALIGNMENT == N_CLASSES, "");

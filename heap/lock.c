@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The global lock and its undo log
+ *
+ * The lock is a robust process-shared mutex. Whatever is changed under it is written down first: each store to a shared
+ * word goes through heap_set(), which appends the word's place and old content to the log in the control segment. A
+ * change thus has taken place when the log is emptied, by one store (the commit), and not before. Whoever takes the lock
+ * after its owner died finds the log as it was, restores the words from the last to the first, and goes on: the change
+ * has not taken place. A change that fails half-way takes itself back in the same way, so failing and dying are one path.
+ *
+ * Order of the stores. An entry is complete before n_entries counts it (release), n_entries counts it before the word is
+ * overwritten (a release fence before the relaxed store). A killed process's stores reach the next owner in that order,
+ * as those of a living one would: the compiler is held by the fences, the processor by the same and by the mutex.
+ * The commit is a release store: it comes after all stores of the change, also those that need no log.
+ *
+ * What needs no log: memory that nobody can reach yet (the payload of a block that is being allocated, the headers of a
+ * pool that is being given a class), and the words of which a needless change harms nobody (futexes of queues).
+ *
+ * A rule that follows: a change never allocates a pool that it has itself given back, since taking it back must find the
+ * pool's headers as they were.
+ */
+
+#include "heap/lock.h"
+
+#include <errno.h>
+
+bool log_word(struct heap *heap, const void *p)
+{
+	struct global_lock *lock = &heap->control->lock;
+	uintptr_t word = (uintptr_t)p & ~(uintptr_t)7;
+	uint32_t n = lock->n_entries;
+	struct log_entry *entry;
+	uint64_t where;
+
+	if (n >= LOG_CAPACITY) {
+		lock->overflowed = 1;
+		return false;
+	}
+	where = word - (uintptr_t)heap->control;
+	if (where >= heap->control_size)
+		where = (word - (uintptr_t)heap->base) | LOG_WHERE_HEAP;
+	entry = &lock->entries[n];
+	entry->where = where;
+	entry->old = *(const uint64_t *)word;
+	/* release: the entry before its count */
+	__atomic_store_n(&lock->n_entries, n + 1, __ATOMIC_RELEASE);
+	/* release fence: the count before the store that the caller makes (relaxed) */
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	return true;
+}
+
+/* The word that an entry speaks of, or NULL where a stray write has spoilt the entry. */
+static uint64_t *log_target(struct heap *heap, const struct log_entry *entry)
+{
+	uint64_t off = entry->where & ~LOG_WHERE_HEAP;
+	bool in_heap = entry->where & LOG_WHERE_HEAP;
+
+	if (off & 7 || off > (in_heap ? heap->heap_size : heap->control_size) - 8)
+		return NULL;
+	if (in_heap && !arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
+		return NULL;
+	return (uint64_t *)(void *)((in_heap ? heap->base : (uint8_t *)heap->control) + off);
+}
+
+void log_roll_back(struct heap *heap)
+{
+	struct global_lock *lock = &heap->control->lock;
+	uint32_t n = __atomic_load_n(&lock->n_entries, __ATOMIC_ACQUIRE); /* with the owner's release */
+
+	if (n > LOG_CAPACITY)
+		n = LOG_CAPACITY;
+	for (uint32_t i = n; i-- > 0;) {
+		uint64_t *word = log_target(heap, &lock->entries[i]);
+
+		if (word)
+			__atomic_store_n(word, lock->entries[i].old, __ATOMIC_RELAXED);
+	}
+	lock->overflowed = 0;
+	/* release: the words before the count. Dying above means that it is all done again, to the same effect. */
+	__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
+}
+
+static int lock_taken(struct session *session, int r)
+{
+	struct global_lock *lock = &session->heap->control->lock;
+
+	if (r == EOWNERDEAD) {
+		log_roll_back(session->heap);
+		lock->n_recoveries++;
+		r = pthread_mutex_consistent(&lock->mutex);
+	}
+	if (r == EBUSY)
+		return -EBUSY;
+	if (r)
+		return -EUCLEAN;
+	/* relaxed: for reports, which may be a moment late */
+	__atomic_store_n(&lock->owner1, session->index + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&lock->n_acquisitions, lock->n_acquisitions + 1, __ATOMIC_RELAXED);
+	return 0;
+}
+
+static void lock_release(struct session *session)
+{
+	struct global_lock *lock = &session->heap->control->lock;
+
+	__atomic_store_n(&lock->owner1, 0, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&lock->mutex);
+}
+
+int change_begin(struct session *session)
+{
+	if (session->has_lock)
+		return 0;
+	return lock_taken(session, pthread_mutex_lock(&session->heap->control->lock.mutex));
+}
+
+int change_try_begin(struct session *session)
+{
+	if (session->has_lock)
+		return 0;
+	return lock_taken(session, pthread_mutex_trylock(&session->heap->control->lock.mutex));
+}
+
+int change_end(struct session *session, int result)
+{
+	struct global_lock *lock = &session->heap->control->lock;
+
+	if (lock->overflowed)
+		result = -EUCLEAN;
+	if (result < 0 || result == HEAP_WANTS_ARENAS)
+		log_roll_back(session->heap);
+	else
+		/* commit: release, after every store of the change */
+		__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
+	if (!session->has_lock)
+		lock_release(session);
+	return result;
+}
+
+int session_lock(struct session *session)
+{
+	int r;
+
+	if (session->has_lock)
+		return -EDEADLK;
+	r = change_begin(session);
+	if (r < 0)
+		return r;
+	session->has_lock = true;
+	return 0;
+}
+
+int session_unlock(struct session *session)
+{
+	if (!session->has_lock)
+		return -EPERM;
+	session->has_lock = false;
+	lock_release(session);
+	return 0;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The global lock and its undo log: see lock.c for the theory. */
+
+#include "heap/heap.h"
+
+/*
+ * Take the lock for one change on behalf of session (session->has_lock: it is there already, only the change begins).
+ * If the owner before died, its change is taken back first. -EUCLEAN the mutex itself is damaged.
+ */
+int change_begin(struct session *session);
+
+/* The same, but -EBUSY instead of waiting. */
+int change_try_begin(struct session *session);
+
+/*
+ * End the change: `result` 0 and more than HEAP_WANTS_ARENAS commits, anything else (negative, HEAP_WANTS_ARENAS) takes every store back.
+ * Releases the lock unless session->has_lock. Returns result, or -EUCLEAN where the log had overflowed.
+ */
+int change_end(struct session *session, int result);
+
+/* pyheap_lock() and pyheap_unlock(). -EDEADLK, -EPERM. */
+int session_lock(struct session *session);
+int session_unlock(struct session *session);
+
+/* Take back what the log holds. Idempotent: whoever dies in it is followed by somebody who does it again. */
+void log_roll_back(struct heap *heap);
+
+/* Write down what the aligned word around p holds. False: the log is full, and nothing may be stored. */
+bool log_word(struct heap *heap, const void *p);
+
+/* Store to a shared member under the lock: written down first, relaxed and after a fence, see lock.c. */
+#define heap_set(heap, p, v)                                                                                           \
+	do {                                                                                                           \
+		if (log_word((heap), (p)))                                                                             \
+			__atomic_store_n((p), (__typeof__(*(p)))(v), __ATOMIC_RELAXED);                                \
+	} while (0)
+#define heap_add(heap, p, n) heap_set((heap), (p), *(p) + (__typeof__(*(p)))(n))

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Objects: refs and headers, making, holding, dropping, taking down. See object.c. */
+
+#include "heap/pool.h"
+
+/* What a ref leads to, in this process. */
+struct object {
+	struct object_header *header;
+	struct pool_entry *pool; /* its block's, or its run's first */
+	uint8_t *data;
+	uint64_t size;
+	uint64_t position;
+	uint32_t type;
+	bool is_run;
+};
+
+static inline uint64_t ref_make(uint64_t position, uint32_t generation)
+{
+	return (uint64_t)generation << REF_POSITION_BITS | position;
+}
+static inline uint64_t ref_position(uint64_t ref)
+{
+	return ref & REF_POSITION_MASK;
+}
+static inline uint32_t ref_generation(uint64_t ref)
+{
+	return (uint32_t)(ref >> REF_POSITION_BITS);
+}
+
+/*
+ * With the lock held: find the LIVE object that any 64-bit number names, in constant time. -EINVAL it can name none
+ * (position outside the heap, not where a block starts, generation 0, one of the heap's own records), -ESTALE it is gone.
+ */
+int object_find(struct heap *heap, uint64_t ref, struct object *ret);
+
+/* As object_find(), but takes the lock unless the session holds the object: then nothing can change under it. */
+int object_look(struct session *session, uint64_t ref, struct object *ret);
+
+/* Each of these is one change, and takes down what it freed. Returns as the public functions, or HEAP_WANTS_ARENAS. */
+int object_new(struct session *session, uint32_t type, size_t size, uint64_t *ret);
+int queue_new(struct session *session, size_t n, uint64_t *ret);
+int object_incref(struct session *session, uint64_t ref);
+int object_decref(struct session *session, uint64_t ref);
+int64_t object_refcount(struct session *session, uint64_t ref);
+
+/* Within a change: one right fewer (`what` is never an own record). At 0 the object is freed, or goes on session's dying list. */
+int object_drop(struct session *session, const struct object *what);
+/* Within a change: one right more. -EOVERFLOW. */
+int object_retain(struct session *session, const struct object *what);
+
+/* One change: take down a bounded part of what is dying. 1 there is more, 0 done; -EBUSY where try and the lock is taken. */
+int dying_step(struct session *session, bool try);

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Queues of refs: handing over with no moment unheld. See queue.c. Returns as the public functions, or HEAP_WANTS_ARENAS. */
+
+#include "heap/object.h"
+
+int queue_push(struct session *session, uint64_t queue, uint64_t ref, int timeout_ms);
+int queue_pop(struct session *session, uint64_t queue, uint64_t *ret, int timeout_ms);

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Sessions come, and what the dead leave is cleared up. Only the daemon calls these. See recover.c. */
+
+#include "heap/object.h"
+
+struct session_claim {
+	int32_t pid;
+	uint64_t start_time;
+	uint32_t uid, gid;
+	uint64_t token[2];
+	const char *program; /* cut to fit */
+};
+
+/* Make a FREE session ACTIVE. -EUSERS there is none. No lock. */
+int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t *ret_index);
+
+/* The session's process is gone, or it said goodbye: DEAD. No lock. */
+void session_mark_dead(struct heap *heap, uint32_t index);
+
+/*
+ * Clear up a bounded part of what a DEAD session left: its holds, what it was making and taking down, its tables. 1 there
+ * is more to do, 0 done: it is FREE again; -EBUSY the lock is taken, try again later. What the daemon granted to it is
+ * not touched: arena_pick_granted(), before this.
+ */
+int session_reclaim_step(struct session *dead);
+
+/* If the owner of the lock died, take back its change. -EBUSY somebody living has it. */
+int lock_recover(struct session *any);

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pyheap: a heap of reference-counted objects shared by the processes of one machine
+ *
+ * This header is the manual of libpyheap. The words: the *heap* is what one pyheapd serves; a *session* is one
+ * connection of one client; a *ref* is a 64-bit name of an object, the same in every process; a *hold* is a session's
+ * right to an object: while it holds, the object stays; a *slot* is a place inside an object that holds a ref.
+ *
+ * Returns.   Functions return 0 or more, or a negative errno, unless they say otherwise; pyheap_strerror() says what
+ *            each means here. No function changes anything when it fails, and none writes to its `ret` then.
+ * Any ref.   Every function that takes a ref may be given any 64-bit number: 0 and what can name no object give
+ *            -EINVAL, an object that is gone gives -ESTALE. Neither touches memory outside the heap.
+ * Units.     Sizes and offsets are bytes, times are milliseconds.
+ * Threads.   A session is used by one thread at a time; several threads open a session each. Sessions of one process
+ *            share one mapping of the heap, so that a pointer means the same to all its threads.
+ * Death.     A process may be killed between any two instructions. Each call has then either happened as a whole or
+ *            not at all; what only the dead process held is dropped by the daemon, what others hold stays.
+ * fork().    The child's copy of a session answers -ECHILD to every call (NULL and errno ECHILD where the call returns
+ *            a pointer) and never works on the parent's holds; the child opens its own. pyheap_close() frees the copy.
+ * Daemon.    Without its daemon a session goes on with what it has: only calls that need fresh memory fail then, with
+ *            -ECONNRESET. When the daemon was ended (SIGTERM) and took the heap down, every call answers -EPIPE.
+ * Trust.     Clients of one heap map it for writing and so can damage it by stray writes; what is damaged is noticed
+ *            (-EUCLEAN) rather than followed. Admit only programs that may trust each other.
+ * Signals.   No function raises SIGPIPE or installs a handler; none is async-signal-safe.
+ */
+#ifndef PYHEAP_H
+#define PYHEAP_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct pyheap pyheap;  /* one session */
+typedef uint64_t pyheap_ref;   /* names an object in every process; 0: none */
+typedef uint32_t pyheap_type;  /* one of the three below, or what pyheap_type_register() gave */
+
+#define PYHEAP_BYTES ((pyheap_type)1) /* plain bytes, no slots */
+#define PYHEAP_LIST  ((pyheap_type)2) /* nothing but slots: n refs of 8 bytes */
+#define PYHEAP_QUEUE ((pyheap_type)3) /* a bounded queue of refs */
+
+#define PYHEAP_NAME_MAX      255 /* longest name of an object, bytes without the NUL */
+#define PYHEAP_TYPE_NAME_MAX 63  /* longest name of a type, bytes without the NUL */
+#define PYHEAP_TYPE_SLOTS_MAX 256 /* most slots of one registered type */
+#define PYHEAP_CLASSES       64  /* size classes of small objects, 8 bytes apart */
+
+/* ---- session ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * Open a session with the daemon that listens on `socket` (NULL: $PYHEAP_SOCKET, else /run/pyheap/pyheap.sock for root
+ * and $XDG_RUNTIME_DIR/pyheap.sock for others). The caller owns *ret and ends it with pyheap_close().
+ *
+ * -ENOENT no such socket, -ECONNREFUSED nobody listens, -EACCES not admitted, -ENAMETOOLONG the path does not fit a
+ * socket address, -EUSERS all sessions are taken, -EPROTO the daemon is of another version, -ETIMEDOUT it does not
+ * answer, -EUCLEAN what it handed over is no heap, -ENOMEM no room for the mapping.
+ */
+int pyheap_open(pyheap **ret, const char *socket);
+
+/*
+ * Drop every hold of the session and end it. Takes NULL. Returns NULL, so that `heap = pyheap_close(heap);` leaves no
+ * dangling pointer. Pointers from pyheap_data() end with the last session of the process.
+ */
+pyheap *pyheap_close(pyheap *heap);
+
+/*
+ * The session's descriptor, for poll(2): readable when the daemon has something to say (most often that it went away).
+ * It belongs to the session: neither read, write nor close it.
+ */
+int pyheap_fd(pyheap *heap);
+
+/*
+ * What an error means in this heap's terms, as one static sentence in English. Takes the negative errno as returned
+ * (or the positive one). Thread-safe, never NULL.
+ */
+const char *pyheap_strerror(int error);
+
+/* The version of the library, "MAJOR.MINOR.PATCH". Static, thread-safe. */
+const char *pyheap_version(void);
+
+/* ---- objects ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * Make an object of `size` bytes, held once by this session. Its slots are empty; its other bytes are as malloc's: not
+ * cleared. The payload is aligned to 8, and to 16 where the size is a multiple of 16, or to what its type asks for;
+ * above 512 bytes it starts on a page.
+ *
+ * For PYHEAP_LIST the size is 8 times the number of slots. For a registered type it is the type's size, or more where a
+ * flexible array follows (0 stands for the type's size). Queues are made by pyheap_queue_new().
+ *
+ * -EINVAL no such type, or a size that it cannot have; -ENOMEM the heap, or the machine's shared memory, is full;
+ * -ECONNRESET fresh memory was needed and the daemon is away.
+ */
+int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret);
+
+/* Make a PYHEAP_BYTES object with a copy of `size` bytes at `data` (NULL only where size is 0), held once. */
+int pyheap_put(pyheap *heap, const void *data, size_t size, pyheap_ref *ret);
+
+/*
+ * Where the object's payload lies in this process. The pointer is good while something (a hold of this session, a name,
+ * a slot of something held) keeps the object; aligned as pyheap_new() says. Concurrent reading and writing of the bytes
+ * is the clients' own affair. The slots that lie in it are only to be read: they are changed by pyheap_list_set() and
+ * pyheap_slot_set(). NULL with errno ESTALE, EINVAL (a queue has no payload for its users too) or ECHILD.
+ */
+void *pyheap_data(pyheap *heap, pyheap_ref ref);
+
+/* The payload's size in bytes, as asked for when it was made. A list: 8 times its slots; a queue: 8 times its n. */
+ssize_t pyheap_size(pyheap *heap, pyheap_ref ref);
+
+/* The object's type. */
+int pyheap_typeof(pyheap *heap, pyheap_ref ref, pyheap_type *ret);
+
+/*
+ * Hold the object once more. Also how a ref that arrived from elsewhere (a pipe, a slot, a message) is held at all.
+ * -ENOMEM no room to write the hold down, -EOVERFLOW held too often (2^32 - 1 times).
+ */
+int pyheap_incref(pyheap *heap, pyheap_ref ref);
+
+/*
+ * Drop one of this session's holds. When it was the last right to the object anywhere, the object is taken down: what
+ * its slots held is dropped too, iteratively, and its memory is free for others. -EPERM the object lives, but this
+ * session does not hold it (any more).
+ */
+int pyheap_decref(pyheap *heap, pyheap_ref ref);
+
+/*
+ * How many rights to the object there are now: holds of all sessions, each as often as it was taken, slots, queue places
+ * and names. As sys.getrefcount(), without its own temporary one.
+ */
+int64_t pyheap_refcount(pyheap *heap, pyheap_ref ref);
+
+/* ---- lists ------------------------------------------------------------------------------------------------------ */
+
+/* Make a list of n empty slots, held once. */
+int pyheap_list_new(pyheap *heap, size_t n, pyheap_ref *ret);
+
+/*
+ * Put `ref` (0: nothing) into slot i; the slot has its own right to the object from now on, the session keeps its holds.
+ * What was there before is dropped. -EINVAL not a list, -ERANGE i is past the end.
+ */
+int pyheap_list_set(pyheap *heap, pyheap_ref list, size_t i, pyheap_ref ref);
+
+/* Take a new hold of what slot i has; *ret is 0 where it is empty. */
+int pyheap_list_get(pyheap *heap, pyheap_ref list, size_t i, pyheap_ref *ret);
+
+/* ---- types ------------------------------------------------------------------------------------------------------ */
+
+typedef struct pyheap_type_spec {
+	const char *name;             /* 1 to PYHEAP_TYPE_NAME_MAX bytes of UTF-8, what the type is known by */
+	size_t size;                  /* of the fixed part, bytes; at least 1 */
+	size_t alignment;             /* a power of two up to 4096; 0: as pyheap_new() does without */
+	size_t n_slots;               /* how many ref slots, at most PYHEAP_TYPE_SLOTS_MAX */
+	const size_t *slots;          /* their offsets: multiples of 8, ascending, within size; may be NULL for none */
+} pyheap_type_spec;
+
+/*
+ * Make a struct type known to the heap, or find it: the same spec twice gives the same type, in any process. A type is
+ * data, not code, so that any process can drop what a dead one's object held. Types stay as long as the heap.
+ * -EEXIST the name is taken by another spec, -EINVAL the spec is wrong, -ENOSPC no room for more types.
+ */
+int pyheap_type_register(pyheap *heap, const pyheap_type_spec *spec, pyheap_type *ret);
+
+/* Copy the name of a type ("bytes", "list", "queue" or a registered one), NUL-terminated. -EINVAL no such type. */
+int pyheap_type_name(pyheap *heap, pyheap_type type, char ret[PYHEAP_TYPE_NAME_MAX + 1]);
+
+/* As pyheap_list_set(), for the slot at byte `offset` of a struct. -EINVAL where the type has no slot there. */
+int pyheap_slot_set(pyheap *heap, pyheap_ref obj, size_t offset, pyheap_ref ref);
+
+/* As pyheap_list_get(), for the slot at byte `offset` of a struct. */
+int pyheap_slot_get(pyheap *heap, pyheap_ref obj, size_t offset, pyheap_ref *ret);
+
+/* ---- queues ----------------------------------------------------------------------------------------------------- */
+
+/* Make a queue of at most n refs (n at least 1), many senders to many receivers, first in first out; held once. */
+int pyheap_queue_new(pyheap *heap, size_t n, pyheap_ref *ret);
+
+/*
+ * Hand an object over: one of the caller's holds becomes the queue's. At every moment exactly one of sender, queue and
+ * receiver has it, whoever is killed when. Where the call fails the caller keeps its hold.
+ *
+ * timeout_ms: -1 waits for ever, 0 not at all (-EAGAIN when full), else that long (-ETIMEDOUT). -EPERM the caller does
+ * not hold `ref`; -EDEADLK it would wait while this session has the global lock. The caller must hold the queue, or know
+ * that something does: -ESTALE when it is freed meanwhile.
+ */
+int pyheap_queue_push(pyheap *heap, pyheap_ref queue, pyheap_ref ref, int timeout_ms);
+
+/* Receive: the queue's hold becomes the caller's. Timeouts and errors as pyheap_queue_push() (-EAGAIN when empty). */
+int pyheap_queue_pop(pyheap *heap, pyheap_ref queue, pyheap_ref *ret, int timeout_ms);
+
+/* ---- names ------------------------------------------------------------------------------------------------------ */
+
+/*
+ * Give an object a name: 1 to PYHEAP_NAME_MAX bytes of UTF-8. The name has its own right to the object; what had the
+ * name before is dropped. -EINVAL empty or not UTF-8, -ENAMETOOLONG, -ENOMEM.
+ */
+int pyheap_name_set(pyheap *heap, const char *name, pyheap_ref ref);
+
+/* Take a new hold of the object of that name. -ENOENT nothing has it. */
+int pyheap_name_get(pyheap *heap, const char *name, pyheap_ref *ret);
+
+/* Take the name away; the object goes when nothing else holds it. -ENOENT nothing has it. */
+int pyheap_name_del(pyheap *heap, const char *name);
+
+/*
+ * Walk the names: start with *cursor 0 and call until it returns 0; each 1 gives a name and its object, which is not
+ * held for the caller. Names that come and go meanwhile may be seen or not; all others are seen once.
+ */
+int pyheap_name_next(pyheap *heap, uint64_t *cursor, char name[PYHEAP_NAME_MAX + 1], pyheap_ref *ret);
+
+/* ---- the global lock -------------------------------------------------------------------------------------------- */
+
+/*
+ * Take the global lock, for a change made of several calls; calls of this session made under it work as always. All
+ * others wait meanwhile, so keep it short. A death in between keeps the calls that were finished and frees the lock.
+ * -EDEADLK this session has it already.
+ */
+int pyheap_lock(pyheap *heap);
+
+/* Give the global lock back. -EPERM this session does not have it. */
+int pyheap_unlock(pyheap *heap);
+
+/* ---- looking at the heap ---------------------------------------------------------------------------------------- */
+
+typedef struct pyheap_class_stats {
+	uint32_t size;        /* bytes of a block of this class */
+	uint32_t pool_blocks; /* blocks in one pool of this class */
+	uint64_t n_pools;     /* pools of this class */
+	uint64_t n_used;      /* blocks that are an object now */
+	uint64_t n_available; /* blocks of those pools that are not */
+} pyheap_class_stats;
+
+typedef struct pyheap_stats {
+	uint64_t heap_size;  /* bytes the heap may grow to */
+	uint64_t arena_size; /* bytes of an arena */
+	uint64_t pool_size;  /* bytes of a pool */
+	pyheap_class_stats classes[PYHEAP_CLASSES];
+
+	uint64_t n_arenas_allocated; /* arenas ever taken into use */
+	uint64_t n_arenas_reclaimed; /* arenas given back */
+	uint64_t n_arenas_highwater; /* most in use at one time */
+	uint64_t n_arenas_current;   /* in use now */
+
+	/* Where every byte of the current arenas is; the eight add up to bytes_total exactly. */
+	uint64_t bytes_allocated_blocks; /* blocks that are objects */
+	uint64_t bytes_available_blocks; /* blocks that are not, in pools that are in use */
+	uint64_t bytes_unused_pools;     /* pools that are wholly free */
+	uint64_t bytes_pool_headers;     /* the header words of the pools' blocks */
+	uint64_t bytes_quantization;     /* what no block fits into at the end of a pool */
+	uint64_t bytes_medium_objects;   /* objects of whole pools */
+	uint64_t bytes_large_objects;    /* objects of whole arenas */
+	uint64_t bytes_records;          /* the heap's own: hold tables and names */
+	uint64_t bytes_total;            /* n_arenas_current * arena_size */
+
+	uint64_t n_medium_objects;
+	uint64_t n_large_objects;
+	uint64_t n_names;
+	uint64_t n_types;      /* registered ones */
+	uint64_t n_sessions;   /* in use now */
+	uint64_t max_sessions; /* that the heap has room for */
+
+	uint64_t n_lock_acquisitions; /* times the global lock was taken */
+	uint64_t n_lock_recoveries;   /* times its owner was found dead and its change taken back */
+} pyheap_stats;
+
+/*
+ * Read the heap's figures, all of one moment. In C a type and a function cannot share a name, so pyheap_stats(heap, ret)
+ * is a macro for pyheap_get_stats(), which other languages bind.
+ */
+int pyheap_get_stats(pyheap *heap, pyheap_stats *ret);
+#define pyheap_stats(heap, ret) pyheap_get_stats((heap), (ret))
+
+typedef struct pyheap_client_info {
+	uint32_t session;     /* its slot in the session table */
+	int32_t pid;          /* as the daemon saw it when it connected; 0: of another pid namespace */
+	uint32_t uid;
+	uint32_t gid;
+	uint64_t n_holds;     /* different objects that it holds */
+	uint64_t start_time;  /* of the process, clock ticks since boot, as in /proc/PID/stat */
+	uint8_t self;         /* 1: this very session */
+	uint8_t has_lock;     /* 1: it has the global lock at this moment */
+	uint8_t dead;         /* 1: it is gone and being reclaimed */
+	char program[33];     /* what the process called itself when it connected, NUL-terminated */
+} pyheap_client_info;
+
+/* Walk the sessions: start with *cursor 0, until it returns 0; each 1 fills *ret. */
+int pyheap_client_next(pyheap *heap, uint64_t *cursor, pyheap_client_info *ret);
+
+/*
+ * Compare every derived figure and list of the whole heap (free lists, bitmaps, counters, arena order, counts) with the
+ * truth (header words, hold tables, slots, names). Calls `report` (may be NULL) with one line per fault. Returns the
+ * number of faults. The global lock is taken for the length of the walk (tens of milliseconds per million objects), so
+ * everyone else's changes wait. -ENOMEM no (process-private) memory for the walk.
+ */
+int64_t pyheap_check(pyheap *heap, void (*report)(void *userdata, const char *fault), void *userdata);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
