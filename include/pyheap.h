@@ -55,7 +55,7 @@ typedef uint32_t pyheap_type;  /* one of the three below, or what pyheap_type_re
  *
  * -ENOENT no such socket, -ECONNREFUSED nobody listens, -EACCES not admitted, -ENAMETOOLONG the path does not fit a
  * socket address, -EUSERS all sessions are taken, -EPROTO the daemon is of another version, -ETIMEDOUT it does not
- * answer, -EUCLEAN what it handed over is no heap, -ENOMEM no room for the mapping.
+ * answer, -ECONNRESET it went away meanwhile, -EUCLEAN what it handed over is no heap, -ENOMEM no room for the mapping.
  */
 int pyheap_open(pyheap **ret, const char *socket);
 
@@ -91,7 +91,7 @@ const char *pyheap_version(void);
  * flexible array follows (0 stands for the type's size). Queues are made by pyheap_queue_new().
  *
  * -EINVAL no such type, or a size that it cannot have; -ENOMEM the heap, or the machine's shared memory, is full;
- * -ECONNRESET fresh memory was needed and the daemon is away.
+ * -ECONNRESET fresh memory was needed and the daemon is away, -ETIMEDOUT the daemon did not answer.
  */
 int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret);
 
@@ -182,7 +182,7 @@ int pyheap_queue_new(pyheap *heap, size_t n, pyheap_ref *ret);
  *
  * timeout_ms: -1 waits for ever, 0 not at all (-EAGAIN when full), else that long (-ETIMEDOUT). -EPERM the caller does
  * not hold `ref`; -EDEADLK it would wait while this session has the global lock. The caller must hold the queue, or know
- * that something does: -ESTALE when it is freed meanwhile.
+ * that something does: -ESTALE when it is freed meanwhile. -EINTR a signal handler ran while it waited.
  */
 int pyheap_queue_push(pyheap *heap, pyheap_ref queue, pyheap_ref ref, int timeout_ms);
 

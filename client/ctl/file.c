@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: MIT
+/*
+ * pyheapctl put, get: files in and out
+ *
+ * A regular file is read straight into the object that becomes its content, and written straight from it: the bytes
+ * are copied by the kernel alone. What cannot tell its size beforehand (a pipe, a terminal, a file of /proc) is read
+ * into this process's memory first, which grows by doubling, and never beyond what the heap could hold: an endless pipe
+ * ends in an error. A name is set only when the whole content is there, so nobody ever sees half of a file.
+ */
+#include "ctl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BUFFER_FIRST 65536U
+
+#define FILE_ADVICE "see whether it is there and whom its permissions let in"
+
+/* Read until n bytes are there or the input ends; how many there are, or a negative errno. */
+static ssize_t read_up_to(int fd, void *buffer, size_t n)
+{
+	size_t n_read = 0;
+
+	while (n_read < n) {
+		ssize_t l = read(fd, (char *)buffer + n_read, n - n_read);
+
+		if (l < 0 && errno == EINTR)
+			continue;
+		if (l < 0)
+			return -errno;
+		if (l == 0)
+			break;
+		n_read += (size_t)l;
+	}
+	return (ssize_t)n_read;
+}
+
+static int write_all(int fd, const void *data, size_t n)
+{
+	const char *p = data;
+
+	while (n > 0) {
+		ssize_t l = write(fd, p, n);
+
+		if (l < 0 && errno == EINTR)
+			continue;
+		if (l < 0)
+			return -errno;
+		p += l;
+		n -= (size_t)l;
+	}
+	return 0;
+}
+
+/* ---- put -------------------------------------------------------------------------------------------------------- */
+
+/* What a call came to: 0, a negative errno of the heap, or one of the file. */
+struct outcome {
+	int heap_error;
+	int file_error;
+};
+
+/* How many bytes a regular file still has; 0 where that cannot be known, or is not to be believed. */
+static uint64_t known_size(int fd)
+{
+	struct stat st;
+	off_t at;
+
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return 0;
+	at = lseek(fd, 0, SEEK_CUR);
+	return at >= 0 && at < st.st_size ? (uint64_t)(st.st_size - at) : 0;
+}
+
+/* A file that was cut short while it was read has an object of what there was of it. */
+static struct outcome put_short(pyheap *heap, pyheap_ref longer, size_t n, pyheap_ref *ret)
+{
+	struct outcome outcome = {0};
+
+	outcome.heap_error = pyheap_put(heap, pyheap_data(heap, longer), n, ret);
+	pyheap_decref(heap, longer);
+	return outcome;
+}
+
+static struct outcome put_known(pyheap *heap, int fd, uint64_t size, pyheap_ref *ret)
+{
+	struct outcome outcome = {0};
+	pyheap_ref ref;
+	ssize_t n;
+
+	outcome.heap_error = pyheap_new(heap, PYHEAP_BYTES, size, &ref);
+	if (outcome.heap_error < 0)
+		return outcome;
+	n = read_up_to(fd, pyheap_data(heap, ref), size);
+	if (n < 0) {
+		outcome.file_error = (int)n;
+		pyheap_decref(heap, ref);
+		return outcome;
+	}
+	if ((uint64_t)n < size)
+		return put_short(heap, ref, (size_t)n, ret);
+	*ret = ref;
+	return outcome;
+}
+
+/* The whole input in fresh memory, which the caller frees. */
+static struct outcome read_unknown(int fd, uint64_t limit, char **ret, size_t *ret_size)
+{
+	struct outcome outcome = {0};
+	size_t n = 0, n_allocated = BUFFER_FIRST;
+	char *buffer = malloc(n_allocated);
+
+	while (buffer) {
+		ssize_t l = read_up_to(fd, buffer + n, n_allocated - n);
+		char *larger;
+
+		if (l < 0) {
+			outcome.file_error = (int)l;
+			break;
+		}
+		n += (size_t)l;
+		if (n < n_allocated) {
+			*ret = buffer;
+			*ret_size = n;
+			return outcome;
+		}
+		larger = n <= limit ? realloc(buffer, n_allocated *= 2) : NULL;
+		if (!larger)
+			break;
+		buffer = larger;
+	}
+	free(buffer);
+	if (!outcome.file_error)
+		outcome.heap_error = -ENOMEM;
+	return outcome;
+}
+
+static struct outcome put_unknown(pyheap *heap, int fd, pyheap_ref *ret)
+{
+	struct outcome outcome = {0};
+	pyheap_stats stats;
+	char *data = NULL;
+	size_t n = 0;
+
+	outcome.heap_error = pyheap_stats(heap, &stats);
+	if (outcome.heap_error < 0)
+		return outcome;
+	outcome = read_unknown(fd, stats.heap_size, &data, &n);
+	if (outcome.heap_error < 0 || outcome.file_error < 0)
+		return outcome;
+	outcome.heap_error = pyheap_put(heap, data, n, ret);
+	free(data);
+	return outcome;
+}
+
+static int put_from(pyheap *heap, int fd, const char *file, const char *name)
+{
+	uint64_t size = known_size(fd);
+	struct outcome outcome;
+	pyheap_ref ref;
+	int r;
+
+	outcome = size > 0 ? put_known(heap, fd, size, &ref) : put_unknown(heap, fd, &ref);
+	if (outcome.file_error < 0)
+		return ctl_fail("cannot read", file, strerror(-outcome.file_error), FILE_ADVICE);
+	if (outcome.heap_error < 0)
+		return ctl_fail_heap("cannot put into the heap", file, outcome.heap_error);
+	r = pyheap_name_set(heap, name, ref);
+	pyheap_decref(heap, ref);
+	return r < 0 ? ctl_fail_heap("cannot set the name", name, r) : CTL_OK;
+}
+
+/* A name that cannot be is said before a large file is read for it. -ENOENT is as good as found. */
+static int name_try(pyheap *heap, const char *name)
+{
+	pyheap_ref ref;
+	int r;
+
+	r = pyheap_name_get(heap, name, &ref);
+	if (r == 0)
+		pyheap_decref(heap, ref);
+	return r == -ENOENT ? 0 : r;
+}
+
+static bool is_standard(int n_args, char **args)
+{
+	return n_args < 2 || strcmp(args[1], "-") == 0;
+}
+
+int run_put(struct ctl *ctl, int n_args, char **args)
+{
+	int fd, r;
+
+	r = name_try(ctl->heap, args[0]);
+	if (r < 0)
+		return ctl_fail_heap("cannot set the name", args[0], r);
+	if (is_standard(n_args, args))
+		return put_from(ctl->heap, STDIN_FILENO, "stdin", args[0]);
+	fd = open(args[1], O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return ctl_fail("cannot open", args[1], strerror(errno), FILE_ADVICE);
+	r = put_from(ctl->heap, fd, args[1], args[0]);
+	close(fd);
+	return r;
+}
+
+/* ---- get -------------------------------------------------------------------------------------------------------- */
+
+static int get_to_stdout(const void *data, size_t n)
+{
+	int r = write_all(STDOUT_FILENO, data, n);
+
+	if (r == -EPIPE)
+		return CTL_BROKEN_PIPE;
+	return r < 0 ? ctl_fail("cannot write", "stdout", strerror(-r), "make room, or write to somewhere else")
+		     : CTL_OK;
+}
+
+static int get_to_file(const char *file, const void *data, size_t n)
+{
+	int fd, r;
+
+	fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	if (fd < 0)
+		return ctl_fail("cannot open for writing", file, strerror(errno), FILE_ADVICE);
+	r = write_all(fd, data, n);
+	if (close(fd) < 0 && r == 0)
+		r = -errno;
+	return r < 0 ? ctl_fail("cannot write", file, strerror(-r), "make room, or write to somewhere else") : CTL_OK;
+}
+
+static int get_object(pyheap *heap, pyheap_ref ref, int n_args, char **args)
+{
+	char type_name[PYHEAP_TYPE_NAME_MAX + 1] = "?", why[PYHEAP_TYPE_NAME_MAX + 64];
+	pyheap_type type;
+	int r;
+
+	r = pyheap_typeof(heap, ref, &type);
+	if (r < 0)
+		return ctl_fail_heap("cannot get", args[0], r);
+	if (type != PYHEAP_BYTES) {
+		pyheap_type_name(heap, type, type_name);
+		snprintf(why, sizeof(why), "it is of the type %s, not bytes", type_name);
+		return ctl_fail("cannot get", args[0], why, "only bytes objects can be written to a file");
+	}
+	if (is_standard(n_args, args))
+		return get_to_stdout(pyheap_data(heap, ref), (size_t)pyheap_size(heap, ref));
+	return get_to_file(args[1], pyheap_data(heap, ref), (size_t)pyheap_size(heap, ref));
+}
+
+int run_get(struct ctl *ctl, int n_args, char **args)
+{
+	pyheap_ref ref;
+	int r;
+
+	r = pyheap_name_get(ctl->heap, args[0], &ref);
+	if (r < 0)
+		return ctl_fail_heap("cannot get", args[0], r);
+	r = get_object(ctl->heap, ref, n_args, args);
+	pyheap_decref(ctl->heap, ref);
+	return r;
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Lists for the application: each call is one change of heap/slot.c
+ */
+#include "client/session.h"
+
+#include "heap/slot.h"
+
+PYHEAP_PUBLIC int pyheap_list_new(pyheap *heap, size_t n, pyheap_ref *ret)
+{
+	size_t size;
+	int r = session_enter(heap);
+
+	if (r < 0)
+		return r;
+	if (__builtin_mul_overflow(n, sizeof(pyheap_ref), &size))
+		return -ENOMEM;
+	return pyheap_new(heap, PYHEAP_LIST, size, ret);
+}
+
+PYHEAP_PUBLIC int pyheap_list_set(pyheap *heap, pyheap_ref list, size_t i, pyheap_ref ref)
+{
+	int r = session_enter(heap);
+
+	if (r < 0)
+		return r;
+	do {
+		r = list_set(&heap->session, list, i, ref);
+	} while (session_again(heap, &r));
+	return r;
+}
+
+PYHEAP_PUBLIC int pyheap_list_get(pyheap *heap, pyheap_ref list, size_t i, pyheap_ref *ret)
+{
+	int r = session_enter(heap);
+
+	if (r < 0)
+		return r;
+	if (!ret)
+		return -EINVAL;
+	do {
+		r = list_get(&heap->session, list, i, ret);
+	} while (session_again(heap, &r));
+	return r;
+}

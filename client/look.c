@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Looking at the heap, for the application: figures, sessions, and whether all is well
+ */
+#include "client/session.h"
+
+#include "heap/check.h"
+
+PYHEAP_PUBLIC int pyheap_get_stats(pyheap *heap, pyheap_stats *ret)
+{
+	int r = session_enter(heap);
+
+	if (r < 0)
+		return r;
+	return ret ? heap_stats(&heap->session, false, ret) : -EINVAL;
+}
+
+PYHEAP_PUBLIC int pyheap_client_next(pyheap *heap, uint64_t *cursor, pyheap_client_info *ret)
+{
+	int r = session_enter(heap);
+
+	if (r < 0)
+		return r;
+	return cursor && ret ? heap_client_next(&heap->session, cursor, ret) : -EINVAL;
+}
+
+PYHEAP_PUBLIC int64_t pyheap_check(pyheap *heap, void (*report)(void *userdata, const char *fault), void *userdata)
+{
+	int r = session_enter(heap);
+
+	return r < 0 ? r : heap_check(&heap->session, report, userdata);
+}

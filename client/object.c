@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Objects for the application: making, looking at, holding, dropping
+ *
+ * Each call is one change of heap/object.c. pyheap_put() is two, making and filling: a process that dies in between
+ * leaves bytes that nobody but itself ever held, and the daemon drops its hold.
+ */
+#include "client/session.h"
+
+#include "heap/object.h"
+
+#include <string.h>
+
+PYHEAP_PUBLIC int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
+{
+	int r = session_enter(heap);
+
+	if (r < 0)
+		return r;
+	if (!ret)
+		return -EINVAL;
+	do {
+		r = object_new(&heap->session, type, size, ret);
+	} while (session_again(heap, &r));
+	return r;
+}
+
+PYHEAP_PUBLIC int pyheap_put(pyheap *heap, const void *data, size_t size, pyheap_ref *ret)
+{
+	struct object object;
+	pyheap_ref ref;
+	int r = session_enter(heap);
+
+	if (r < 0)
+		return r;
+	if (!ret || (!data && size > 0))
+		return -EINVAL;
+	r = pyheap_new(heap, PYHEAP_BYTES, size, &ref);
+	if (r < 0)
+		return r;
+	r = object_look(&heap->session, ref, &object);
+	if (r < 0) {
+		pyheap_decref(heap, ref);
+		return r;
+	}
+	if (size > 0)
+		memcpy(object.data, data, size);
+	*ret = ref;
+	return 0;
+}
+
+static int object_enter(pyheap *heap, pyheap_ref ref, struct object *ret)
+{
+	int r = session_enter(heap);
+
+	return r < 0 ? r : object_look(&heap->session, ref, ret);
+}
+
+PYHEAP_PUBLIC void *pyheap_data(pyheap *heap, pyheap_ref ref)
+{
+	struct object object;
+	int r;
+
+	r = object_enter(heap, ref, &object);
+	if (r == 0 && object.type == PYHEAP_QUEUE)
+		r = -EINVAL;
+	if (r < 0) {
+		errno = -r;
+		return NULL;
+	}
+	return object.data;
+}
+
+PYHEAP_PUBLIC ssize_t pyheap_size(pyheap *heap, pyheap_ref ref)
+{
+	struct object object;
+	int r;
+
+	r = object_enter(heap, ref, &object);
+	if (r < 0)
+		return r;
+	/* What a queue needs beside its places is not its user's affair. */
+	return (ssize_t)(object.type == PYHEAP_QUEUE ? object.size - sizeof(struct queue) : object.size);
+}
+
+PYHEAP_PUBLIC int pyheap_typeof(pyheap *heap, pyheap_ref ref, pyheap_type *ret)
+{
+	struct object object;
+	int r = object_enter(heap, ref, &object);
+
+	if (r < 0)
+		return r;
+	if (!ret)
+		return -EINVAL;
+	*ret = object.type;
+	return 0;
+}
+
+PYHEAP_PUBLIC int pyheap_incref(pyheap *heap, pyheap_ref ref)
+{
+	int r = session_enter(heap);
+
+	if (r < 0)
+		return r;
+	do {
+		r = object_incref(&heap->session, ref);
+	} while (session_again(heap, &r));
+	return r;
+}
+
+PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)
+{
+	int r = session_enter(heap);
+
+	if (r < 0)
+		return r;
+	do {
+		r = object_decref(&heap->session, ref);
+	} while (session_again(heap, &r));
+	return r;
+}
+
+PYHEAP_PUBLIC int64_t pyheap_refcount(pyheap *heap, pyheap_ref ref)
+{
+	int r = session_enter(heap);
+
+	return r < 0 ? r : object_refcount(&heap->session, ref);
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Sessions: opening, closing, and the way through every call
+ *
+ * A public call is a function of heap/ with three things around it: whose session it is, and whether there still is a
+ * heap, is asked first (session_enter()); when the heap has no room the daemon is asked for arenas and the function is
+ * called again (session_again()). The functions of heap/ are whole changes or nothing, so calling one again is no harm.
+ *
+ * Closing drops the holds in bounded changes, so that nobody waits for a session with a million of them. A process that
+ * dies in the middle leaves the rest to the daemon, like one that dies without closing; that is also why nothing that
+ * fails in closing matters. A forked child's copy only gives back what the process has: memory and descriptors.
+ */
+#include "client/session.h"
+
+#include "heap/hold.h"
+#include "heap/object.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#define DROP_STEP 64U /* holds dropped in one change, a few log entries each */
+
+/* ---- opening ---------------------------------------------------------------------------------------------------- */
+
+/* What heap_attach() says of a segment, in the words of pyheap_open(). */
+static int attach_error(int error)
+{
+	switch (error) {
+	case -EMEDIUMTYPE:
+		return -EUCLEAN;
+	case -EPROTONOSUPPORT:
+		return -EPROTO;
+	default:
+		return error;
+	}
+}
+
+static int session_attach(pyheap *heap, const struct admission *admission)
+{
+	struct heap *shared;
+	int r;
+
+	r = registry_attach(&heap->mapping, admission->heap_id, admission->control_fd, admission->heap_fd);
+	if (r < 0)
+		return attach_error(r);
+	shared = heap->mapping->heap;
+	if (admission->session >= shared->n_sessions)
+		return -EUCLEAN;
+	session_init(&heap->session, shared, admission->session);
+	heap->process = process_number();
+	return 0;
+}
+
+PYHEAP_PUBLIC int pyheap_open(pyheap **ret, const char *socket)
+{
+	struct admission admission;
+	pyheap *heap;
+	int r;
+
+	if (!ret)
+		return -EINVAL;
+	heap = calloc(1, sizeof(*heap));
+	if (!heap)
+		return -ENOMEM;
+	r = connection_open(&heap->connection, socket, &admission);
+	if (r < 0)
+		goto fail;
+	r = session_attach(heap, &admission);
+	if (r < 0)
+		goto fail;
+	*ret = heap;
+	return 0;
+fail:
+	registry_detach(heap->mapping);
+	connection_deinit(&heap->connection);
+	free(heap);
+	return r;
+}
+
+/* ---- every call ------------------------------------------------------------------------------------------------- */
+
+bool session_again(pyheap *heap, int *r)
+{
+	if (*r != HEAP_WANTS_ARENAS)
+		return false;
+	*r = connection_grow(&heap->connection, &heap->session);
+	if (*r == -ECONNRESET && session_ended(heap))
+		*r = -EPIPE;
+	return *r == 0;
+}
+
+PYHEAP_PUBLIC int pyheap_fd(pyheap *heap)
+{
+	int r = session_enter(heap);
+
+	return r < 0 ? r : heap->connection.fd;
+}
+
+PYHEAP_PUBLIC int pyheap_lock(pyheap *heap)
+{
+	int r = session_enter(heap);
+
+	return r < 0 ? r : session_lock(&heap->session);
+}
+
+PYHEAP_PUBLIC int pyheap_unlock(pyheap *heap)
+{
+	int r = session_enter(heap);
+
+	return r < 0 ? r : session_unlock(&heap->session);
+}
+
+/* ---- closing ---------------------------------------------------------------------------------------------------- */
+
+/* Within a change: drop one hold, however often it was taken. What a stray write made of it holds nothing. */
+static int hold_drop(struct session *session, struct hold *hold)
+{
+	struct object object;
+	bool found = object_find(session->heap, hold->ref, &object) == 0;
+
+	heap_set(session->heap, &hold->count, 1);
+	hold_remove(session, hold);
+	return found ? object_drop(session, &object) : 0;
+}
+
+/* One change: drop some of the holds from entry *i of the table on. 0 until the table is done, then negative. */
+static int holds_drop_step(struct session *session, uint32_t *i)
+{
+	uint32_t n, n_dropped = 0;
+	struct hold *holds;
+	int r;
+
+	r = change_begin(session);
+	if (r < 0)
+		return r;
+	holds = hold_table(session->heap, session->entry, &n);
+	if (!holds || *i >= n)
+		return change_end(session, -ENOENT);
+	for (; r == 0 && *i < n && n_dropped < DROP_STEP; ++*i) {
+		if (holds[*i].ref == HOLD_EMPTY || holds[*i].ref == HOLD_DELETED)
+			continue;
+		r = hold_drop(session, &holds[*i]);
+		n_dropped++;
+	}
+	return change_end(session, r);
+}
+
+static void session_drop_all(pyheap *heap)
+{
+	struct session *session = &heap->session;
+	uint32_t i = 0;
+
+	if (session->has_lock)
+		session_unlock(session);
+	while (!session_ended(heap) && holds_drop_step(session, &i) == 0)
+		while (dying_step(session, false) > 0)
+			;
+	if (!session_ended(heap))
+		hold_table_free(session, false);
+}
+
+PYHEAP_PUBLIC pyheap *pyheap_close(pyheap *heap)
+{
+	if (!heap)
+		return NULL;
+	if (process_number() == heap->process) {
+		session_drop_all(heap);
+		connection_goodbye(&heap->connection);
+	}
+	connection_deinit(&heap->connection);
+	registry_detach(heap->mapping);
+	free(heap);
+	return NULL;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* A session as the application has it, and what every public call begins and ends with. See session.c. */
+
+#include "client/connection.h"
+#include "client/process.h"
+#include "include/pyheap.h"
+
+#include <errno.h>
+
+/* What the library exports; everything else is hidden. libpyheap.sym lists the same. */
+#define PYHEAP_PUBLIC __attribute__((visibility("default")))
+
+struct pyheap {
+	struct session session; /* on whose behalf heap/ works */
+	uint64_t process;	/* process_number() of the process that opened it */
+	struct mapping *mapping;
+	struct connection connection;
+};
+
+/* Did the daemon end and take the heap down? */
+static inline bool session_ended(const pyheap *heap)
+{
+	/* relaxed: nothing else is read on the strength of it */
+	return __atomic_load_n(&heap->session.heap->control->ended, __ATOMIC_RELAXED) != 0;
+}
+
+/* Each public call begins with it. -EINVAL no session, -ECHILD it is another process's, -EPIPE the heap was taken down.
+ */
+static inline int session_enter(const pyheap *heap)
+{
+	if (!heap)
+		return -EINVAL;
+	if (process_number() != heap->process)
+		return -ECHILD;
+	return session_ended(heap) ? -EPIPE : 0;
+}
+
+/*
+ * What a function of heap/ answered is in *r: should it be called again? True when it wanted arenas and the daemon
+ * granted some; otherwise *r is what the public call returns.
+ */
+bool session_again(pyheap *heap, int *r);
