@@ -5,7 +5,8 @@
 
 #include "heap/lock.h"
 
-/* ---- daemon: memory comes and goes; no lock unless said ----------------------------------------------------------- */
+/* ---- daemon: memory comes and goes; no lock unless said -----------------------------------------------------------
+ */
 
 /*
  * Reserve `n` adjacent HOLEs for session `index` as one run: the head becomes MAPPING. -ENOMEM there are none that
@@ -44,7 +45,8 @@ int arena_adopt_all(struct heap *heap);
  */
 int arena_pick_granted(struct session *daemon, uint32_t index, uint32_t *ret);
 
-/* ---- sessions ----------------------------------------------------------------------------------------------------- */
+/* ---- sessions -----------------------------------------------------------------------------------------------------
+ */
 
 /*
  * Take what the daemon granted to this session into use: an arena goes onto usable_arenas of the space that wanted it,
@@ -53,9 +55,11 @@ int arena_pick_granted(struct session *daemon, uint32_t index, uint32_t *ret);
  */
 int arena_accept(struct session *session, uint32_t head);
 
-/* ---- within a change (the lock is held) --------------------------------------------------------------------------- */
+/* ---- within a change (the lock is held) ---------------------------------------------------------------------------
+ */
 
-/* Take `n` adjacent free pools of a usable arena, from the fullest on; *ret is the first. HEAP_WANTS_ARENAS (1 arena). */
+/* Take `n` adjacent free pools of a usable arena, from the fullest on; *ret is the first. HEAP_WANTS_ARENAS (1 arena).
+ */
 int arena_take_pools(struct session *session, enum space_kind space, uint32_t n, uint32_t *ret);
 
 /* Give pools back; the entries must be POOL_FREE already. */

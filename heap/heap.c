@@ -2,8 +2,8 @@
 /*
  * The two segments of a heap: made, validated, mapped
  *
- * The control segment is sparse, too: its fixed part (header, lock, sessions, types, name buckets) is allocated when the
- * heap is made, the entries of arenas and pools when the arenas they stand for first are mapped. Nothing beyond
+ * The control segment is sparse, too: its fixed part (header, lock, sessions, types, name buckets) is allocated when
+ * the heap is made, the entries of arenas and pools when the arenas they stand for first are mapped. Nothing beyond
  * n_arenas_seen is ever read, since even reading a page that is not there makes one, and kills the reader with SIGBUS
  * when /dev/shm is full.
  *
@@ -43,16 +43,41 @@ static uint64_t hash_step(uint64_t hash, uint64_t n)
 uint64_t layout_hash(void)
 {
 	const uint64_t facts[] = {
-		LAYOUT_VERSION, POOL_SIZE, N_CLASSES, BLOCK_SIZE_MAX, REF_POSITION_BITS, LOG_CAPACITY, TYPES_MAX, TYPE_SLOTS_MAX,
-		sizeof(pthread_mutex_t), sizeof(struct object_header), sizeof(struct pool_entry), sizeof(struct arena_entry),
-		sizeof(struct space), sizeof(struct hold), sizeof(struct session_entry), sizeof(struct type_entry),
-		sizeof(struct name_entry), sizeof(struct queue), sizeof(struct counters), sizeof(struct control),
-		offsetof(struct pool_entry, n_used), offsetof(struct pool_entry, next1), offsetof(struct pool_entry, header),
-		offsetof(struct pool_entry, run_n_pools), offsetof(struct arena_entry, n_free_pools),
-		offsetof(struct space, usable_arenas1), offsetof(struct session_entry, holds_position),
-		offsetof(struct session_entry, making), offsetof(struct session_entry, holds_inline),
-		offsetof(struct queue, places), offsetof(struct control, lock), offsetof(struct control, counters),
-		offsetof(struct control, spaces), offsetof(struct control, returnable_arenas1), HOLDS_INLINE,
+		LAYOUT_VERSION,
+		POOL_SIZE,
+		N_CLASSES,
+		BLOCK_SIZE_MAX,
+		REF_POSITION_BITS,
+		LOG_CAPACITY,
+		TYPES_MAX,
+		TYPE_SLOTS_MAX,
+		sizeof(pthread_mutex_t),
+		sizeof(struct object_header),
+		sizeof(struct pool_entry),
+		sizeof(struct arena_entry),
+		sizeof(struct space),
+		sizeof(struct hold),
+		sizeof(struct session_entry),
+		sizeof(struct type_entry),
+		sizeof(struct name_entry),
+		sizeof(struct queue),
+		sizeof(struct counters),
+		sizeof(struct control),
+		offsetof(struct pool_entry, n_used),
+		offsetof(struct pool_entry, next1),
+		offsetof(struct pool_entry, header),
+		offsetof(struct pool_entry, run_n_pools),
+		offsetof(struct arena_entry, n_free_pools),
+		offsetof(struct space, usable_arenas1),
+		offsetof(struct session_entry, holds_position1),
+		offsetof(struct session_entry, making1),
+		offsetof(struct session_entry, holds_inline),
+		offsetof(struct queue, places),
+		offsetof(struct control, lock),
+		offsetof(struct control, counters),
+		offsetof(struct control, spaces),
+		offsetof(struct control, returnable_arenas1),
+		HOLDS_INLINE,
 	};
 	uint64_t hash = UINT64_C(0xcbf29ce484222325);
 
@@ -106,7 +131,8 @@ static uint32_t log2_of(uint32_t n)
 	return 31U - (uint32_t)__builtin_clz(n);
 }
 
-static struct heap *heap_from(const struct heap_geometry *geometry, const struct sections *s, int control_fd, int heap_fd)
+static struct heap *heap_from(
+	const struct heap_geometry *geometry, const struct sections *s, int control_fd, int heap_fd)
 {
 	struct heap *heap = calloc(1, sizeof(*heap));
 
@@ -151,7 +177,8 @@ struct heap *heap_free(struct heap *heap)
 
 static int map_control(struct heap *heap, const struct sections *s)
 {
-	uint8_t *p = mmap(NULL, heap->control_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, heap->control_fd, 0);
+	uint8_t *p =
+		mmap(NULL, heap->control_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, heap->control_fd, 0);
 
 	if (p == MAP_FAILED)
 		return -errno;
@@ -287,10 +314,10 @@ int heap_create(struct heap **ret, int control_fd, int heap_fd, const char *name
 static bool sections_match(const struct control *c, const struct sections *s)
 {
 	return c->control_size == s->size && c->n_arenas == s->n_arenas && c->pools_per_arena == s->pools_per_arena &&
-		c->n_name_buckets == s->n_name_buckets && c->sessions_off == s->sessions_off &&
-		c->types_off == s->types_off && c->type_slots_off == s->type_slots_off &&
-		c->name_buckets_off == s->name_buckets_off && c->arenas_off == s->arenas_off &&
-		c->freepools_off == s->freepools_off && c->pools_off == s->pools_off && c->n_arenas_seen <= s->n_arenas;
+	       c->n_name_buckets == s->n_name_buckets && c->sessions_off == s->sessions_off &&
+	       c->types_off == s->types_off && c->type_slots_off == s->type_slots_off &&
+	       c->name_buckets_off == s->name_buckets_off && c->arenas_off == s->arenas_off &&
+	       c->freepools_off == s->freepools_off && c->pools_off == s->pools_off && c->n_arenas_seen <= s->n_arenas;
 }
 
 /* Read the header from the file, where a cut one gives a short read and no SIGBUS, and check it against the files. */
@@ -299,7 +326,7 @@ static int validate(int control_fd, int heap_fd, struct heap_geometry *ret, stru
 	union {
 		struct control control;
 		uint8_t bytes[offsetof(struct control, lock)];
-	} *u;
+	} * u;
 	const struct control *c;
 	struct stat st;
 	ssize_t n;

@@ -10,7 +10,8 @@
 
 /*
  * What a function returns, beside negative errnos, when it needs memory that only the daemon can map: nothing was
- * changed, session->n_wanted_arenas says how long a run of arenas it wants; after arena_accept() it can be called again.
+ * changed, session->n_wanted_arenas says how long a run of arenas it wants; after arena_accept() it can be called
+ * again.
  */
 #define HEAP_WANTS_ARENAS 1
 
@@ -51,7 +52,7 @@ struct session {
 	bool wants_run;           /* set with it: as one run for a large object, not as an arena of pools */
 	uint32_t wants_space;     /* set with it: enum space_kind that the pools are for */
 	uint32_t granted_run1;    /* a run that arena_accept() noted, for the next large object */
-	uint32_t reclaim_cursor;  /* session_reclaim_step(): hold table entries before it are done */
+	uint32_t drop_cursor;     /* session_drop_step(): hold table entries before it are done */
 	bool has_lock;            /* between session_lock() and session_unlock() */
 };
 
@@ -98,6 +99,10 @@ void session_init(struct session *session, struct heap *heap, uint32_t index);
 /* Whether arena i has memory behind it, so that reading it is safe. Acquire: with the daemon's release of the state. */
 static inline bool arena_is_there(const struct heap *heap, uint32_t i)
 {
-	return i < heap->n_arenas && i < __atomic_load_n(&heap->control->n_arenas_seen, __ATOMIC_ACQUIRE) &&
-		__atomic_load_n(&heap->arenas[i].state, __ATOMIC_ACQUIRE) != ARENA_HOLE;
+	uint32_t state;
+
+	if (i >= heap->n_arenas || i >= __atomic_load_n(&heap->control->n_arenas_seen, __ATOMIC_ACQUIRE))
+		return false;
+	state = __atomic_load_n(&heap->arenas[i].state, __ATOMIC_ACQUIRE);
+	return state != ARENA_HOLE && state != ARENA_MAPPING;
 }

@@ -11,7 +11,11 @@ int hold_reserve(struct session *session);
 /* The entry of ref, or NULL. No lock is needed by the session's own thread. */
 struct hold *hold_find(const struct session *session, uint64_t ref);
 
-/* Within a change: hold ref once more; *ret_first says whether it is the first time (the object's count must follow). -EOVERFLOW. */
+/* The entry of ref in any session's table; with the lock held. */
+struct hold *hold_lookup(const struct heap *heap, const struct session_entry *entry, uint64_t ref);
+
+/* Within a change: hold ref once more; *ret_first says whether it is the first time (the object's count must follow).
+ * -EOVERFLOW. */
 int hold_add(struct session *session, uint64_t ref, bool *ret_first);
 
 /* Within a change: once less; true when it was the last time. */
@@ -20,5 +24,8 @@ bool hold_remove(struct session *session, struct hold *hold);
 /* The table of any session, for walks: entries and their number; NULL where it is damaged. */
 struct hold *hold_table(const struct heap *heap, const struct session_entry *entry, uint32_t *ret_n);
 
-/* One change: give the tables that lie in runs back, once the session holds nothing. */
+/* After a change that removed holds: make a table that is mostly empty smaller, where that is easily done. */
+void hold_shrink(struct session *session);
+
+/* One change: give the tables back that lie in runs, of a session that holds nothing any more. -EBUSY where `try`. */
 int hold_table_free(struct session *session, bool try);

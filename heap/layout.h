@@ -8,8 +8,8 @@
  * header, the global lock with its undo log, the counters, the sessions, types, name buckets, arenas and pools. The
  * *heap* segment is a sparse file: arena i lies at i * arena_size, pool p at p * 4 KiB.
  *
- * Only offsets, indices and positions are kept, never pointers. An index that may be none is kept plus one, so that 0,
- * what fresh memory has, means none; such members end in 1 (`next1`).
+ * Only offsets, indices and positions are kept, never pointers. An index or position that may be none is kept plus one,
+ * so that 0, what fresh memory has, means none; such members end in 1 (`next1`).
  *
  * Who writes: "locked" means whoever has the global lock, through the undo log (heap_set(), see lock.h). "daemon" means
  * the daemon alone, without the lock. A member without either is written once, before the segment is handed out.
@@ -21,8 +21,8 @@
  *
  * The one truth of whether a block is alive is its header word. The headers of a pool's blocks stand together at the
  * start of its page: a page of them is read fast when blocks are gathered, and a client that writes past its object's
- * end hits its neighbour's payload first, not a header. An object of whole pools or arenas has its header in the control
- * segment, in the entry of its first pool, so that its payload starts on a page and wastes none.
+ * end hits its neighbour's payload first, not a header. An object of whole pools or arenas has its header in the
+ * control segment, in the entry of its first pool, so that its payload starts on a page and wastes none.
  */
 
 #include <assert.h>
@@ -38,8 +38,8 @@
 #define ARENA_SIZE_MAX     (UINT32_C(4) << 20)
 #define HEAP_SIZE_MAX      (UINT64_C(512) << 30) /* what 36 bits in units of 8 bytes can name */
 
-#define POOL_SIZE      4096U
-#define POOL_SHIFT     12U
+#define POOL_SIZE           4096U
+#define POOL_SHIFT          12U
 #define POOLS_PER_ARENA_MAX (ARENA_SIZE_MAX / POOL_SIZE)
 
 #define BLOCK_ALIGNMENT 8U
@@ -56,7 +56,7 @@
 #define TYPES_MAX        1024U
 #define TYPE_SLOTS_MAX   16384U /* offsets of all registered types together */
 #define LOG_CAPACITY     8192U
-#define HOLDS_INLINE     64U /* holds of a session before its table needs a run of pools */
+#define HOLDS_INLINE     64U              /* holds of a session before its table needs a run of pools */
 #define SESSION_DAEMON   (UINT32_MAX - 1) /* in place of a session's index: the daemon itself */
 
 /* ---- header of an object ---------------------------------------------------------------------------------------- */
@@ -65,8 +65,8 @@
  * word: bits 0..33 the count (how many sessions, slots, queue places and names have a right to it), 34..35 the state,
  *       36..63 the generation. A pool's headers are zeroed when it takes a class, so 0 is a block never carved.
  * info: bits 0..15 the type, 16..25 the payload's size where it is a block (the run's entry has it otherwise), 26..63
- *       the link: of a free block the next of its pool's free list plus one, of a dying object the position of the next
- *       dying one of its session.
+ *       the link: of a free block the next of its pool's free list plus one, of a dying object the position of the
+ *       next dying one of its session, plus one.
  */
 struct object_header {
 	uint64_t word; /* locked: the truth about the object */
@@ -101,8 +101,9 @@ enum pool_kind {
 
 /* An entry per pool of the heap segment. The three words are written together often, hence their order. */
 struct pool_entry {
-	uint8_t kind;        /* locked: enum pool_kind */
-	uint8_t size_class;  /* locked: that its headers and free list are of; kept while POOL_FREE, as CPython's szidx */
+	uint8_t kind;       /* locked: enum pool_kind */
+	uint8_t size_class; /* locked: that its headers and free list are of; kept while POOL_FREE, as CPython's szidx
+			     */
 	uint16_t reserved0;
 	uint32_t generation; /* locked: the last one handed out, 1..GENERATION_MAX; survives everything */
 
@@ -111,8 +112,8 @@ struct pool_entry {
 	uint16_t freeblock1; /* locked: the block freed last */
 	uint16_t reserved1;
 
-	uint32_t next1;      /* locked: in usedpools[class] */
-	uint32_t prev1;      /* locked */
+	uint32_t next1; /* locked: in usedpools[class] */
+	uint32_t prev1; /* locked */
 
 	struct object_header header; /* locked: of the run that starts here */
 	uint64_t run_size;           /* locked: its payload, bytes */
@@ -148,8 +149,8 @@ struct arena_entry {
 	uint32_t space;        /* locked: enum space_kind whose pools it has */
 	uint32_t n_free_pools; /* locked: nfreepools */
 	uint32_t reserved0;
-	uint32_t next1;        /* locked: in usable_arenas or returnable_arenas */
-	uint32_t prev1;        /* locked */
+	uint32_t next1; /* locked: in usable_arenas or returnable_arenas */
+	uint32_t prev1; /* locked */
 	uint64_t reserved1[4];
 };
 
@@ -163,9 +164,9 @@ enum space_kind {
 };
 
 struct space {
-	uint32_t usedpools1[N_CLASSES];  /* locked: the first pool with room of each class */
-	uint32_t usable_arenas1;         /* locked: arenas with free pools, ascending by n_free_pools */
-	uint32_t n_free_arenas;          /* locked: of them, those of which every pool is free */
+	uint32_t usedpools1[N_CLASSES];               /* locked: the first pool with room of each class */
+	uint32_t usable_arenas1;                      /* locked: arenas with free pools, ascending by n_free_pools */
+	uint32_t n_free_arenas;                       /* locked: of them, those of which every pool is free */
 	uint32_t nfp2lasta1[POOLS_PER_ARENA_MAX + 2]; /* locked: the last usable arena with that many free pools */
 };
 
@@ -196,13 +197,13 @@ struct session_entry {
 	uint64_t token[2];   /* daemon: what the client shows to be this session again */
 	char program[40];    /* daemon: what the process calls itself, NUL-terminated */
 
-	uint64_t holds_position;     /* locked: of the hold table's run; 0: holds_inline */
-	uint64_t new_holds_position; /* locked: of the table that is being filled to replace it; 0: none */
-	uint32_t holds_shift;        /* locked: log2 of the table's entries */
-	uint32_t n_holds_filled;     /* locked: entries that are not HOLD_EMPTY */
-	uint64_t n_holds;            /* locked: entries that are holds: different objects held */
-	uint64_t dying;              /* locked: position of the first object that this session has to take down */
-	uint64_t making;             /* locked: position of the object that it is making */
+	uint64_t holds_position1;     /* locked: of the hold table's run, plus one; 0: holds_inline */
+	uint64_t new_holds_position1; /* locked: of the table that is being filled to replace it, plus one */
+	uint32_t holds_shift;         /* locked: log2 of the table's entries */
+	uint32_t n_holds_filled;      /* locked: entries that are not HOLD_EMPTY */
+	uint64_t n_holds;             /* locked: entries that are holds: different objects held */
+	uint64_t dying1;  /* locked: position of the first object that this session has to take down, plus one */
+	uint64_t making1; /* locked: position of the object that it is making, plus one */
 	uint64_t reserved[16];
 
 	struct hold holds_inline[HOLDS_INLINE]; /* locked */
@@ -222,7 +223,7 @@ struct type_entry {
 
 /* A block of SPACE_RECORDS, as large as the name needs. */
 struct name_entry {
-	uint64_t next; /* locked: position of the next of its bucket */
+	uint64_t next; /* locked: position of the next of its bucket; 0, where no block lies: none */
 	uint64_t ref;  /* locked: the object it names */
 	uint64_t hash; /* as the rest: written before the entry is linked; a bucket's entries ascend by it */
 	uint16_t length;
@@ -233,14 +234,15 @@ struct name_entry {
 
 /* The payload of a PYHEAP_QUEUE. */
 struct queue {
-	uint64_t n;     /* places; as the rest: fixed when it is made */
-	uint64_t head;  /* locked: the place to pop from */
-	uint64_t count; /* locked: places that are filled */
-	uint32_t pop_seq;      /* locked, not logged (a needless wake-up harms nobody): a futex, moves when a place is emptied */
+	uint64_t n;            /* places; as the rest: fixed when it is made */
+	uint64_t head;         /* locked: the place to pop from */
+	uint64_t count;        /* locked: places that are filled */
+	uint32_t pop_seq;      /* locked, not logged (a needless wake-up harms nobody): a futex, moves when a place is
+				  emptied */
 	uint32_t push_seq;     /* the same: moves when a place is filled */
 	uint32_t pop_waiting;  /* locked, not logged: somebody may wait on push_seq */
 	uint32_t push_waiting; /* the same: on pop_seq */
-	uint64_t places[]; /* locked: refs, the queue's rights; 0: empty */
+	uint64_t places[];     /* locked: refs, the queue's rights; 0: empty */
 };
 
 /* ---- lock and log ----------------------------------------------------------------------------------------------- */
@@ -255,11 +257,12 @@ struct log_entry {
 struct global_lock {
 	pthread_mutex_t mutex; /* robust, process-shared */
 	uint8_t pad[64 - sizeof(pthread_mutex_t)];
-	uint32_t owner1;          /* whoever has the lock: its session (or SESSION_DAEMON) plus one; 0: nobody. For reports only */
-	uint32_t n_entries;       /* whoever has the lock: entries of the log; storing 0 is the commit */
-	uint64_t n_acquisitions;  /* whoever has the lock */
-	uint64_t n_recoveries;    /* whoever has the lock */
-	uint32_t overflowed;      /* whoever has the lock: the log was full, the change must be taken back */
+	uint32_t owner1; /* whoever has the lock: its session (or SESSION_DAEMON) plus one; 0: nobody. For reports only
+			  */
+	uint32_t n_entries;      /* whoever has the lock: entries of the log; storing 0 is the commit */
+	uint64_t n_acquisitions; /* whoever has the lock */
+	uint64_t n_recoveries;   /* whoever has the lock */
+	uint32_t overflowed;     /* whoever has the lock: the log was full, the change must be taken back */
 	uint32_t reserved0;
 	uint64_t reserved1[4];
 	struct log_entry entries[LOG_CAPACITY]; /* whoever has the lock */
@@ -279,10 +282,10 @@ struct counters {
 	uint64_t n_arenas_reclaimed;
 	uint64_t n_arenas_highwater;
 	uint64_t n_arenas_current;
-	uint64_t n_free_pools;   /* of arenas of pools in both spaces, and in RETURNABLE runs */
-	uint64_t n_medium_pools; /* of objects that are runs of pools */
-	uint64_t n_large_arenas; /* of objects that are runs of arenas */
-	uint64_t n_record_pools; /* pools that SPACE_RECORDS uses, as blocks or runs */
+	uint64_t n_free_pools;    /* of arenas of pools in both spaces, and in RETURNABLE runs */
+	uint64_t n_medium_pools;  /* of objects that are runs of pools */
+	uint64_t n_large_arenas;  /* of objects that are runs of arenas */
+	uint64_t n_record_pools;  /* pools that SPACE_RECORDS uses, as blocks or runs */
 	uint64_t n_record_arenas; /* arenas that are runs of SPACE_RECORDS */
 	uint64_t n_medium_objects;
 	uint64_t n_large_objects;
@@ -304,7 +307,7 @@ struct control {
 	uint32_t n_sessions;
 	uint32_t n_name_buckets; /* a power of two */
 	uint32_t reserved4;
-	uint8_t heap_id[16]; /* random, made with the heap */
+	uint8_t heap_id[16];  /* random, made with the heap */
 	uint8_t name_key[16]; /* random: keys the hash of names */
 	char heap_name[64];
 
@@ -319,7 +322,7 @@ struct control {
 
 	uint64_t reserved1[4];
 
-	uint32_t ended;    /* daemon: 1 once the heap was taken down on purpose */
+	uint32_t ended;         /* daemon: 1 once the heap was taken down on purpose */
 	uint32_t n_arenas_seen; /* daemon: arenas from here on were never anything but HOLE */
 	uint64_t reserved2[8];
 
@@ -339,7 +342,7 @@ static_assert(offsetof(struct pool_entry, header) == 24, "");
 static_assert(sizeof(struct arena_entry) == 64, "one cache line");
 static_assert(sizeof(struct hold) == 16, "");
 static_assert(sizeof(struct session_entry) == 256 + HOLDS_INLINE * sizeof(struct hold), "");
-static_assert(offsetof(struct session_entry, holds_position) % 8 == 0, "");
+static_assert(offsetof(struct session_entry, holds_position1) % 8 == 0, "");
 static_assert(sizeof(struct type_entry) == 128, "");
 static_assert(offsetof(struct name_entry, name) == 26, "");
 static_assert(sizeof(struct queue) == 40, "");

@@ -4,20 +4,21 @@
  *
  * The lock is a robust process-shared mutex. Whatever is changed under it is written down first: each store to a shared
  * word goes through heap_set(), which appends the word's place and old content to the log in the control segment. A
- * change thus has taken place when the log is emptied, by one store (the commit), and not before. Whoever takes the lock
- * after its owner died finds the log as it was, restores the words from the last to the first, and goes on: the change
- * has not taken place. A change that fails half-way takes itself back in the same way, so failing and dying are one path.
+ * change thus has taken place when the log is emptied, by one store (the commit), and not before. Whoever takes the
+ * lock after its owner died finds the log as it was, restores the words from the last to the first, and goes on: the
+ * change has not taken place. A change that fails half-way takes itself back in the same way, so failing and dying are
+ * one path.
  *
- * Order of the stores. An entry is complete before n_entries counts it (release), n_entries counts it before the word is
- * overwritten (a release fence before the relaxed store). A killed process's stores reach the next owner in that order,
- * as those of a living one would: the compiler is held by the fences, the processor by the same and by the mutex.
- * The commit is a release store: it comes after all stores of the change, also those that need no log.
+ * Order of the stores. An entry is complete before n_entries counts it (release), n_entries counts it before the word
+ * is overwritten (a release fence before the relaxed store). A killed process's stores reach the next owner in that
+ * order, as those of a living one would: the compiler is held by the fences, the processor by the same and by the
+ * mutex. The commit is a release store: it comes after all stores of the change, also those that need no log.
  *
  * What needs no log: memory that nobody can reach yet (the payload of a block that is being allocated, the headers of a
  * pool that is being given a class), and the words of which a needless change harms nobody (futexes of queues).
  *
- * A rule that follows: a change never allocates a pool that it has itself given back, since taking it back must find the
- * pool's headers as they were.
+ * A rule that follows: a change never allocates a pool that it has itself given back, since taking it back must find
+ * the pool's headers as they were.
  */
 
 #include "heap/lock.h"

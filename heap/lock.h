@@ -15,8 +15,9 @@ int change_begin(struct session *session);
 int change_try_begin(struct session *session);
 
 /*
- * End the change: `result` 0 and more than HEAP_WANTS_ARENAS commits, anything else (negative, HEAP_WANTS_ARENAS) takes every store back.
- * Releases the lock unless session->has_lock. Returns result, or -EUCLEAN where the log had overflowed.
+ * End the change: `result` 0 and more than HEAP_WANTS_ARENAS commits, anything else (negative, HEAP_WANTS_ARENAS) takes
+ * every store back. Releases the lock unless session->has_lock. Returns result, or -EUCLEAN where the log had
+ * overflowed.
  */
 int change_end(struct session *session, int result);
 

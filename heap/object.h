@@ -4,6 +4,7 @@
 /* Objects: refs and headers, making, holding, dropping, taking down. See object.c. */
 
 #include "heap/pool.h"
+#include "heap/type.h"
 
 /* What a ref leads to, in this process. */
 struct object {
@@ -29,14 +30,37 @@ static inline uint32_t ref_generation(uint64_t ref)
 	return (uint32_t)(ref >> REF_POSITION_BITS);
 }
 
+static inline uint32_t header_state(uint64_t word)
+{
+	return (uint32_t)(word >> 34 & 3);
+}
+static inline uint64_t header_count(uint64_t word)
+{
+	return word & ((UINT64_C(1) << 34) - 1);
+}
+static inline uint64_t header_link(uint64_t info)
+{
+	return info >> 26;
+}
+
+/*
+ * With the lock held: what lies at a position, whatever its header says. -ESTALE nothing can: no pool in use is there,
+ * or no block starts there. -EUCLEAN its sizes are damaged.
+ */
+int object_locate(struct heap *heap, uint64_t position, struct object *ret);
+
 /*
  * With the lock held: find the LIVE object that any 64-bit number names, in constant time. -EINVAL it can name none
- * (position outside the heap, not where a block starts, generation 0, one of the heap's own records), -ESTALE it is gone.
+ * (position outside the heap, generation 0, one of the heap's own records), -ESTALE it names none now.
  */
 int object_find(struct heap *heap, uint64_t ref, struct object *ret);
 
 /* As object_find(), but takes the lock unless the session holds the object: then nothing can change under it. */
 int object_look(struct session *session, uint64_t ref, struct object *ret);
+
+/* How many slots an object has, and where slot i lies. */
+uint64_t object_n_slots(const struct object *object, const struct type_info *type);
+uint64_t *object_slot(const struct object *object, const struct type_info *type, uint64_t i);
 
 /* Each of these is one change, and takes down what it freed. Returns as the public functions, or HEAP_WANTS_ARENAS. */
 int object_new(struct session *session, uint32_t type, size_t size, uint64_t *ret);
@@ -45,10 +69,17 @@ int object_incref(struct session *session, uint64_t ref);
 int object_decref(struct session *session, uint64_t ref);
 int64_t object_refcount(struct session *session, uint64_t ref);
 
-/* Within a change: one right fewer (`what` is never an own record). At 0 the object is freed, or goes on session's dying list. */
+/* Within a change: one right fewer (`what` is never an own record). At 0 the object is freed, or goes on session's
+ * dying list. */
 int object_drop(struct session *session, const struct object *what);
 /* Within a change: one right more. -EOVERFLOW. */
 int object_retain(struct session *session, const struct object *what);
 
-/* One change: take down a bounded part of what is dying. 1 there is more, 0 done; -EBUSY where try and the lock is taken. */
+/*
+ * One change: take down a bounded part of what is dying on this session's list. 1 there may be more, 0 nothing is left;
+ * -EBUSY where `try` and the lock is taken.
+ */
 int dying_step(struct session *session, bool try);
+
+/* All of it. Returns `result`, so that it ends a function that dropped something. */
+int take_down(struct session *session, int result);

@@ -21,7 +21,8 @@ static inline uint32_t class_pool_blocks(uint32_t size_class) /* blocks in a poo
 /* Where the payload of block i lies in its pool, bytes: headers first, then blocks. */
 static inline uint32_t block_offset(uint32_t size_class, uint32_t i)
 {
-	return class_pool_blocks(size_class) * (uint32_t)sizeof(struct object_header) + i * class_block_size(size_class);
+	return class_pool_blocks(size_class) * (uint32_t)sizeof(struct object_header) +
+	       i * class_block_size(size_class);
 }
 
 /*

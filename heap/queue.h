@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Queues of refs: handing over with no moment unheld. See queue.c. Returns as the public functions, or HEAP_WANTS_ARENAS. */
+/* Queues of refs: handing over with no moment unheld. See queue.c. Returns as the public functions, or
+ * HEAP_WANTS_ARENAS. */
 
 #include "heap/object.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Sessions come, and what the dead leave is cleared up. Only the daemon calls these. See recover.c. */
+/* Sessions come, and what the dead leave is cleared up. The daemon calls these. See recover.c. */
 
 #include "heap/object.h"
 
@@ -20,9 +20,15 @@ int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t
 void session_mark_dead(struct heap *heap, uint32_t index);
 
 /*
- * Clear up a bounded part of what a DEAD session left: its holds, what it was making and taking down, its tables. 1 there
- * is more to do, 0 done: it is FREE again; -EBUSY the lock is taken, try again later. What the daemon granted to it is
- * not touched: arena_pick_granted(), before this.
+ * Drop a bounded part of what a session has: what it was making and taking down, its holds, at last its tables. 1 there
+ * is more to do, 0 nothing is left; -EBUSY where `try` and the lock is taken. The session's own, when it closes, or:
+ */
+int session_drop_step(struct session *session, bool try);
+
+/*
+ * Clear up a bounded part of what a DEAD session left. 1 there is more to do, 0 done: it is FREE again; -EBUSY the lock
+ * is taken, try again later; -EUCLEAN what it left is damaged: it stays DEAD. What the daemon granted to it is not
+ * touched: arena_pick_granted(), before this.
  */
 int session_reclaim_step(struct session *dead);
 

@@ -13,11 +13,11 @@ struct type_spec {
 
 /* What is needed of a type to make an object of it and to take it down. Built-in and registered ones alike. */
 struct type_info {
-	uint64_t size;       /* of the fixed part */
-	uint32_t alignment;  /* 0: none asked for */
-	bool all_slots;      /* a list: every 8 bytes are a slot */
-	uint32_t n_slots;
-	const uint32_t *slots; /* offsets */
+	uint64_t size;         /* of the fixed part */
+	uint32_t alignment;    /* 0: none asked for */
+	bool is_array;         /* a list or queue: every 8 bytes from `size` on are a slot */
+	uint32_t n_slots;      /* else: so many */
+	const uint32_t *slots; /* at these offsets */
 };
 
 int type_register(struct session *session, const struct type_spec *spec, uint32_t *ret);

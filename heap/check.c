@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The heap compared with itself
+ *
+ * One walk under the lock. The truth is in the header words, the pools' kinds and the arenas' states; what is derived
+ * from it (bitmaps, numbers, lists, their order, counters) is computed anew and compared, each difference a fault with
+ * a name. The rights to objects are compared in check_rights.c. Nothing that is found is followed without its bounds
+ * checked.
+ */
+
+#include "heap/check_walk.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void check_fault(struct check *check, const char *format, ...)
+{
+	char line[256];
+	va_list args;
+
+	check->n_faults++;
+	if (!check->report)
+		return;
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	check->report(check->userdata, line);
+}
+
+static uint32_t n_seen(const struct heap *heap)
+{
+	uint32_t n = heap->control->n_arenas_seen;
+
+	return n < heap->n_arenas ? n : heap->n_arenas;
+}
+
+static struct arena_entry *arena_at1(struct heap *heap, uint32_t index1)
+{
+	return index1 && index1 <= n_seen(heap) ? &heap->arenas[index1 - 1] : NULL;
+}
+
+/* ---- pools of blocks --------------------------------------------------------------------------------------------- */
+
+static void check_free_list(
+	struct check *check, uint32_t p, const struct pool_entry *pool, const struct object_header *headers)
+{
+	uint32_t n_free = pool->n_carved - pool->n_used, n = 0;
+
+	for (uint32_t i1 = pool->freeblock1; i1; n++) {
+		if (i1 > pool->n_carved || n > n_free || header_state(headers[i1 - 1].word) != STATE_FREE) {
+			check_fault(check, "pool %u: its freeblock list is broken at its entry %u", p, n);
+			return;
+		}
+		i1 = (uint32_t)header_link(headers[i1 - 1].info);
+	}
+	if (n != n_free)
+		check_fault(check, "pool %u: its freeblock list has %u blocks, %u are free", p, n, n_free);
+}
+
+static void check_block_pool(struct check *check, uint32_t p)
+{
+	struct heap *heap = check->heap;
+	const struct pool_entry *pool = &heap->pools[p];
+	const struct object_header *headers = (const void *)(heap->base + ((uint64_t)p << POOL_SHIFT));
+	bool is_record = heap->arenas[p / heap->pools_per_arena].space == SPACE_RECORDS;
+	uint32_t n_blocks, n_used = 0;
+	bool has_room;
+
+	if (pool->size_class >= N_CLASSES || pool->n_carved > class_pool_blocks(pool->size_class)) {
+		check_fault(check, "pool %u: class %u with %u blocks carved cannot be", p, pool->size_class,
+			pool->n_carved);
+		return;
+	}
+	n_blocks = class_pool_blocks(pool->size_class);
+	for (uint32_t i = 0; i < n_blocks; i++) {
+		bool used = header_state(headers[i].word) != STATE_FREE;
+
+		n_used += used;
+		if (used && i >= pool->n_carved)
+			check_fault(check, "pool %u: block %u is in use and nextoffset says it is untouched", p, i);
+	}
+	if (n_used != pool->n_used)
+		check_fault(check, "pool %u: says that %u blocks are in use, %u are", p, pool->n_used, n_used);
+	else
+		check_free_list(check, p, pool, headers);
+	if (!n_used)
+		check_fault(check, "pool %u: has no block in use and is not free", p);
+	has_room = pool->freeblock1 || pool->n_carved < n_blocks;
+	if (has_room != !!(check->pool_marks[p] & MARK_USED_LIST))
+		check_fault(check, "pool %u: has %s room and is %s usedpools[%u]", p, has_room ? "some" : "no",
+			has_room ? "not on" : "on", pool->size_class);
+	if (is_record) {
+		check->found.n_record_pools++;
+	} else {
+		check->found.classes[pool->size_class].n_pools++;
+		check->found.classes[pool->size_class].n_used += n_used;
+	}
+}
+
+static void check_usedpools(struct check *check, uint32_t space, uint32_t size_class)
+{
+	struct heap *heap = check->heap;
+	uint32_t prev1 = 0;
+
+	for (uint32_t p1 = heap->control->spaces[space].usedpools1[size_class]; p1;) {
+		const struct arena_entry *arena = arena_at1(heap, (p1 - 1) / heap->pools_per_arena + 1);
+		const struct pool_entry *pool = arena ? &heap->pools[p1 - 1] : NULL;
+
+		if (!pool || arena->state != ARENA_POOLS || pool->kind != POOL_BLOCKS ||
+			pool->size_class != size_class || arena->space != space || pool->prev1 != prev1 ||
+			check->pool_marks[p1 - 1] & MARK_USED_LIST) {
+			check_fault(check, "usedpools[%u] of space %u is broken at pool %u", size_class, space, p1 - 1);
+			return;
+		}
+		check->pool_marks[p1 - 1] |= MARK_USED_LIST;
+		prev1 = p1;
+		p1 = pool->next1;
+	}
+}
+
+/* ---- arenas ------------------------------------------------------------------------------------------------------ */
+
+/* How many pools what starts at pool p of its arena takes, 0: none. */
+static uint32_t pools_taken(struct check *check, uint32_t p, uint32_t n_left)
+{
+	const struct pool_entry *pool = &check->heap->pools[p];
+	bool is_record = check->heap->arenas[p / check->heap->pools_per_arena].space == SPACE_RECORDS;
+
+	switch (pool->kind) {
+	case POOL_FREE:
+		return 0;
+	case POOL_BLOCKS:
+		check_block_pool(check, p);
+		return 1;
+	case POOL_RUN:
+		if (!pool->run_n_pools || pool->run_n_pools > n_left) {
+			check_fault(
+				check, "pool %u: a run of %u pools does not fit in its arena", p, pool->run_n_pools);
+			return 1;
+		}
+		if (header_state(pool->header.word) == STATE_FREE)
+			check_fault(check, "pool %u: starts a run whose header says that it is free", p);
+		if (is_record) {
+			check->found.n_record_pools += pool->run_n_pools;
+		} else {
+			check->found.n_medium_pools += pool->run_n_pools;
+			check->found.n_medium_objects++;
+		}
+		return pool->run_n_pools;
+	default:
+		check_fault(check, "pool %u: is of the unknown kind %u", p, pool->kind);
+		return 0;
+	}
+}
+
+static void check_arena_of_pools(struct check *check, uint32_t a)
+{
+	struct heap *heap = check->heap;
+	const struct arena_entry *arena = &heap->arenas[a];
+	const uint64_t *freepools = &heap->freepools[a * heap->pool_words];
+	uint32_t first = a * heap->pools_per_arena, n_free = 0;
+	uint32_t n_left_of_run = 0;
+
+	for (uint32_t i = 0; i < heap->pools_per_arena; i++) {
+		bool says_free = freepools[i / 64] >> (i & 63) & 1;
+
+		if (!n_left_of_run)
+			n_left_of_run = pools_taken(check, first + i, heap->pools_per_arena - i);
+		if (says_free != !n_left_of_run)
+			check_fault(check, "arena %u: freepools says pool %u is %s, it is %s", a, i,
+				says_free ? "free" : "taken", n_left_of_run ? "taken" : "free");
+		if (n_left_of_run)
+			n_left_of_run--;
+		else
+			n_free++;
+	}
+	if (arena->n_free_pools != n_free)
+		check_fault(check, "arena %u: nfreepools is %u, %u are free", a, arena->n_free_pools, n_free);
+	check->found.n_free_pools += n_free;
+	check->found.n_arenas_current++;
+	if (n_free == heap->pools_per_arena)
+		check->n_free_arenas[arena->space & 1]++;
+}
+
+static void check_arena_run(struct check *check, uint32_t a)
+{
+	struct heap *heap = check->heap;
+	const struct arena_entry *arena = &heap->arenas[a];
+	const struct pool_entry *pool = &heap->pools[a * heap->pools_per_arena];
+
+	check->found.n_arenas_current += arena->n_arenas;
+	if (arena->state == ARENA_RETURNABLE) {
+		check->found.n_free_pools += (uint64_t)arena->n_arenas * heap->pools_per_arena;
+		return;
+	}
+	if (pool->kind != POOL_RUN || header_state(pool->header.word) == STATE_FREE ||
+		pool->run_n_pools != arena->n_arenas * heap->pools_per_arena)
+		check_fault(
+			check, "arena %u: is a run of %u arenas without an object of that length", a, arena->n_arenas);
+	if (arena->space == SPACE_RECORDS) {
+		check->found.n_record_arenas += arena->n_arenas;
+	} else {
+		check->found.n_large_arenas += arena->n_arenas;
+		check->found.n_large_objects++;
+	}
+}
+
+static void check_arenas(struct check *check)
+{
+	struct heap *heap = check->heap;
+
+	for (uint32_t a = 0; a < n_seen(heap);) {
+		const struct arena_entry *arena = &heap->arenas[a];
+		uint32_t n = arena->state == ARENA_HOLE || arena->state == ARENA_POOLS ? 1 : arena->n_arenas;
+
+		if (arena->state >= ARENA_BODY || !n || n > n_seen(heap) - a) {
+			check_fault(check, "arena %u: state %u with %u arenas cannot stand here", a, arena->state, n);
+			a++;
+			continue;
+		}
+		for (uint32_t i = a + 1; i < a + n; i++)
+			/* the daemon turns them into holes, and back, without the lock */
+			if (heap->arenas[i].state != ARENA_BODY && arena->state != ARENA_RETURNING &&
+				arena->state != ARENA_MAPPING)
+				check_fault(check, "arena %u: is in the middle of a run and its state is %u", i,
+					heap->arenas[i].state);
+		if (arena->state == ARENA_POOLS)
+			check_arena_of_pools(check, a);
+		else if (arena->state == ARENA_RUN || arena->state == ARENA_RETURNABLE)
+			check_arena_run(check, a);
+		a += n;
+	}
+}
+
+/* usable_arenas: linked both ways, ascending, each arena with a free pool once; nfp2lasta as the list says. */
+static void check_usable_arenas(struct check *check, uint32_t space_kind)
+{
+	struct heap *heap = check->heap;
+	struct space *space = &heap->control->spaces[space_kind];
+	uint32_t last1[POOLS_PER_ARENA_MAX + 2] = {0};
+	uint32_t prev1 = 0, n_before = 0, n_listed = 0, n_usable = 0;
+
+	for (uint32_t a1 = space->usable_arenas1; a1; n_listed++) {
+		const struct arena_entry *arena = arena_at1(heap, a1);
+
+		if (!arena || arena->state != ARENA_POOLS || arena->space != space_kind || arena->prev1 != prev1 ||
+			!arena->n_free_pools || arena->n_free_pools > heap->pools_per_arena ||
+			n_listed >= heap->n_arenas) {
+			check_fault(check, "usable_arenas of space %u is broken at arena %u", space_kind, a1 - 1);
+			return;
+		}
+		if (arena->n_free_pools < n_before)
+			check_fault(check,
+				"usable_arenas of space %u: arena %u with %u free pools stands behind one with %u",
+				space_kind, a1 - 1, arena->n_free_pools, n_before);
+		n_before = arena->n_free_pools;
+		last1[n_before] = a1;
+		prev1 = a1;
+		a1 = arena->next1;
+	}
+	for (uint32_t a = 0; a < n_seen(heap); a++)
+		n_usable += heap->arenas[a].state == ARENA_POOLS && heap->arenas[a].space == space_kind &&
+			    heap->arenas[a].n_free_pools;
+	if (n_usable != n_listed)
+		check_fault(check, "usable_arenas of space %u lists %u arenas, %u have free pools", space_kind,
+			n_listed, n_usable);
+	for (uint32_t n = 0; n <= heap->pools_per_arena; n++)
+		if (space->nfp2lasta1[n] != last1[n])
+			check_fault(check, "nfp2lasta[%u] of space %u is %u, should be %u", n, space_kind,
+				space->nfp2lasta1[n], last1[n]);
+}
+
+static void check_returnable_arenas(struct check *check)
+{
+	struct heap *heap = check->heap;
+	uint32_t prev1 = 0, n_listed = 0, n = 0;
+
+	for (uint32_t a1 = heap->control->returnable_arenas1; a1; n_listed++) {
+		const struct arena_entry *arena = arena_at1(heap, a1);
+
+		if (!arena || arena->state != ARENA_RETURNABLE || arena->prev1 != prev1 || n_listed >= heap->n_arenas) {
+			check_fault(check, "returnable_arenas is broken at arena %u", a1 - 1);
+			return;
+		}
+		prev1 = a1;
+		a1 = arena->next1;
+	}
+	for (uint32_t a = 0; a < n_seen(heap); a++)
+		n += heap->arenas[a].state == ARENA_RETURNABLE;
+	if (n != n_listed)
+		check_fault(check, "returnable_arenas lists %u runs, %u are returnable", n_listed, n);
+}
+
+/* ---- counters ---------------------------------------------------------------------------------------------------- */
+
+static void check_counter(struct check *check, const char *name, uint64_t says, uint64_t is)
+{
+	if (says != is)
+		check_fault(check, "counter %s is %llu, should be %llu", name, (unsigned long long)says,
+			(unsigned long long)is);
+}
+
+static void check_counters(struct check *check)
+{
+	const struct counters *says = &check->heap->control->counters;
+	const struct counters *is = &check->found;
+	char name[32];
+
+	for (uint32_t i = 0; i < N_CLASSES; i++) {
+		snprintf(name, sizeof(name), "classes[%u].n_pools", i);
+		check_counter(check, name, says->classes[i].n_pools, is->classes[i].n_pools);
+		snprintf(name, sizeof(name), "classes[%u].n_used", i);
+		check_counter(check, name, says->classes[i].n_used, is->classes[i].n_used);
+	}
+	check_counter(check, "n_arenas_current", says->n_arenas_current, is->n_arenas_current);
+	check_counter(check, "n_arenas_allocated - n_arenas_reclaimed",
+		says->n_arenas_allocated - says->n_arenas_reclaimed, is->n_arenas_current);
+	check_counter(check, "n_free_pools", says->n_free_pools, is->n_free_pools);
+	check_counter(check, "n_medium_pools", says->n_medium_pools, is->n_medium_pools);
+	check_counter(check, "n_medium_objects", says->n_medium_objects, is->n_medium_objects);
+	check_counter(check, "n_large_arenas", says->n_large_arenas, is->n_large_arenas);
+	check_counter(check, "n_large_objects", says->n_large_objects, is->n_large_objects);
+	check_counter(check, "n_record_pools", says->n_record_pools, is->n_record_pools);
+	check_counter(check, "n_record_arenas", says->n_record_arenas, is->n_record_arenas);
+	check_counter(check, "n_names", says->n_names, is->n_names);
+	if (says->n_arenas_highwater < says->n_arenas_current)
+		check_fault(check, "counter n_arenas_highwater is below n_arenas_current");
+	for (uint32_t i = 0; i < N_SPACES; i++)
+		check_counter(check, i ? "n_free_arenas of records" : "n_free_arenas of objects",
+			check->heap->control->spaces[i].n_free_arenas, check->n_free_arenas[i]);
+}
+
+/* ---- all of it --------------------------------------------------------------------------------------------------- */
+
+static void visit_pool(struct check *check, uint32_t p, check_visit visit)
+{
+	const struct pool_entry *pool = &check->heap->pools[p];
+	uint64_t first = (uint64_t)p << (POOL_SHIFT - 3);
+	struct object object;
+
+	if (pool->kind == POOL_RUN) {
+		if (!object_locate(check->heap, first, &object) && header_state(object.header->word) != STATE_FREE)
+			visit(check, &object);
+		return;
+	}
+	if (pool->kind != POOL_BLOCKS || pool->size_class >= N_CLASSES)
+		return;
+	for (uint32_t i = 0; i < class_pool_blocks(pool->size_class); i++)
+		if (!object_locate(check->heap, first + block_offset(pool->size_class, i) / 8, &object) &&
+			header_state(object.header->word) != STATE_FREE)
+			visit(check, &object);
+}
+
+void check_each_object(struct check *check, check_visit visit)
+{
+	struct heap *heap = check->heap;
+
+	for (uint32_t a = 0; a < n_seen(heap); a++) {
+		uint32_t p = a * heap->pools_per_arena;
+
+		if (heap->arenas[a].state == ARENA_RUN)
+			visit_pool(check, p, visit);
+		if (heap->arenas[a].state != ARENA_POOLS)
+			continue;
+		for (uint32_t i = 0; i < heap->pools_per_arena; i++)
+			visit_pool(check, p + i, visit);
+	}
+}
+
+static void walk(struct check *check)
+{
+	for (uint32_t space = 0; space < N_SPACES; space++) {
+		for (uint32_t i = 0; i < N_CLASSES; i++)
+			check_usedpools(check, space, i);
+		check_usable_arenas(check, space);
+	}
+	check_returnable_arenas(check);
+	check_arenas(check);
+	check_rights(check);
+	check_counters(check);
+	if (check->heap->control->lock.n_entries)
+		check_fault(check, "the log is not empty and nobody is in a change");
+}
+
+int64_t heap_check(struct session *session, check_report report, void *userdata)
+{
+	struct heap *heap = session->heap;
+	uint64_t n_pools = (uint64_t)heap->n_arenas * heap->pools_per_arena;
+	struct check check = {.heap = heap, .report = report, .userdata = userdata};
+	int64_t n = -ENOMEM;
+	int r;
+
+	check.pool_marks = calloc(n_pools, 1);
+	check.rights = calloc(n_pools, sizeof(*check.rights));
+	if (!check.pool_marks || !check.rights)
+		goto out;
+	r = change_begin(session);
+	if (r < 0) {
+		n = r;
+		goto out;
+	}
+	walk(&check);
+	change_end(session, 0);
+	n = check.out_of_memory ? -ENOMEM : check.n_faults;
+out:
+	for (uint64_t i = 0; check.rights && i < n_pools; i++)
+		free(check.rights[i]);
+	free(check.rights);
+	free(check.pool_marks);
+	return n;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Between check.c and check_rights.c: one walk over the whole heap, with the lock held. */
+
+#include "heap/check.h"
+
+/* Process-local, made anew for each walk. */
+struct check {
+	struct heap *heap;
+	check_report report;
+	void *userdata;
+	int64_t n_faults;
+	bool out_of_memory;
+
+	uint8_t *pool_marks;   /* a byte per pool: MARK_* */
+	uint32_t **rights;     /* per pool: how many rights each of its objects was found to have; NULL: none */
+	struct counters found; /* what the counters ought to be */
+	uint32_t n_free_arenas[N_SPACES];
+};
+
+#define MARK_USED_LIST 1U /* found on usedpools */
+#define MARK_DYING     2U /* a run found on a dying list */
+
+__attribute__((format(printf, 2, 3))) void check_fault(struct check *check, const char *format, ...);
+
+/* Count the rights of holds, slots, queue places and names, and compare them with the headers' counts. */
+void check_rights(struct check *check);
+
+/* Every object of the heap that is not free, in no order that matters. */
+typedef void (*check_visit)(struct check *check, const struct object *object);
+void check_each_object(struct check *check, check_visit visit);

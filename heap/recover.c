@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sessions come, and what the dead leave is cleared up
+ *
+ * The daemon alone does this. Every step is one change of bounded length that it tries to begin and never waits for,
+ * and finding again what was done already does nothing, so that a daemon that dies on the way is followed by one that
+ * starts at the beginning.
+ *
+ * Died after ...                                   recovery does ...
+ *   a store under the lock, before the commit       the next taker rolls the log back (lock.c)
+ *   a commit                                        nothing: the change has taken place
+ *   making a run with slots, before it is held      frees `making`
+ *   allocating a new hold table, before the switch  frees new_holds_position1
+ *   dropping, before all was taken down             goes on with `dying`
+ *   anything, holding objects                       drops each hold: hold and count in one change
+ *   a grant, before accepting it                    the arenas go back (arena_pick_granted())
+ *   the daemon: admitting, before SESSION_ACTIVE    the entry is still FREE, its content is written anew
+ *   the daemon: reclaiming                          the entry is DEAD still, all of the above is done again
+ */
+
+#include "heap/recover.h"
+#include "heap/hold.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define HOLDS_PER_STEP   64U   /* dropped in one change */
+#define ENTRIES_PER_STEP 4096U /* looked at in one change */
+
+/* The daemon's alone; release: what was written before is seen by whoever sees the state. */
+static void state_store(struct session_entry *entry, enum session_state state)
+{
+	__atomic_store_n(&entry->state, (uint32_t)state, __ATOMIC_RELEASE);
+}
+
+int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t *ret_index)
+{
+	for (uint32_t i = 0; i < heap->n_sessions; i++) {
+		struct session_entry *entry = &heap->sessions[i];
+
+		if (entry->state != SESSION_FREE)
+			continue;
+		memset(entry, 0, sizeof(*entry)); /* SESSION_FREE is 0 */
+		entry->pid = claim->pid;
+		entry->start_time = claim->start_time;
+		entry->uid = claim->uid;
+		entry->gid = claim->gid;
+		memcpy(entry->token, claim->token, sizeof(entry->token));
+		strncpy(entry->program, claim->program ? claim->program : "", sizeof(entry->program) - 1);
+		state_store(entry, SESSION_ACTIVE);
+		*ret_index = i;
+		return 0;
+	}
+	return -EUSERS;
+}
+
+void session_mark_dead(struct heap *heap, uint32_t index)
+{
+	state_store(&heap->sessions[index], SESSION_DEAD);
+}
+
+static int free_making(struct session *session)
+{
+	uint64_t position = session->entry->making1 - 1;
+	struct object object;
+
+	heap_set(session->heap, &session->entry->making1, 0);
+	if (object_locate(session->heap, position, &object) < 0 || header_state(object.header->word) != STATE_MAKING)
+		return 0;
+	return memory_give(session, position);
+}
+
+static int drop_hold(struct session *session, struct hold *hold)
+{
+	struct object object;
+	uint64_t ref = hold->ref;
+
+	heap_set(session->heap, &hold->count, 1); /* however often it held it: the object counts it once */
+	hold_remove(session, hold);
+	return object_find(session->heap, ref, &object) < 0 ? 0 : object_drop(session, &object);
+}
+
+/* Drop some holds from the cursor on; *ret_cursor is where to go on. 2 that was the end of the table, 0 there is more.
+ */
+static int drop_holds(struct session *session, uint32_t *ret_cursor)
+{
+	uint32_t n, n_dropped = 0, i = session->drop_cursor;
+	struct hold *table = hold_table(session->heap, session->entry, &n);
+	uint32_t end = n - i > ENTRIES_PER_STEP ? i + ENTRIES_PER_STEP : n;
+	int r;
+
+	for (; table && i < end && n_dropped < HOLDS_PER_STEP; i++) {
+		if (table[i].ref <= HOLD_DELETED)
+			continue;
+		r = drop_hold(session, &table[i]);
+		if (r < 0)
+			return r;
+		n_dropped++;
+	}
+	*ret_cursor = i;
+	return !table || i >= n ? 2 : 0;
+}
+
+int session_drop_step(struct session *session, bool try)
+{
+	uint32_t cursor = session->drop_cursor;
+	int r;
+
+	/* The first thing is a change even where nothing is left to do: it takes back what the dead had under way. */
+	r = try ? change_try_begin(session) : change_begin(session);
+	if (r < 0)
+		return r;
+	if (session->entry->making1) {
+		r = change_end(session, free_making(session));
+		return r < 0 ? r : 1;
+	}
+	if (session->entry->dying1) {
+		change_end(session, 0);
+		return dying_step(session, try);
+	}
+	r = change_end(session, drop_holds(session, &cursor));
+	if (r < 0)
+		return r;
+	session->drop_cursor = cursor;
+	if (r == 0 || session->entry->dying1)
+		return 1;
+	r = hold_table_free(session, try);
+	if (!r)
+		session->drop_cursor = 0;
+	return r;
+}
+
+int session_reclaim_step(struct session *dead)
+{
+	int r;
+
+	if (dead->entry->state != SESSION_DEAD)
+		return 0;
+	r = session_drop_step(dead, true);
+	if (!r)
+		state_store(dead->entry, SESSION_FREE);
+	return r;
+}
+
+int lock_recover(struct session *any)
+{
+	int r;
+
+	r = change_try_begin(any);
+	return r < 0 ? r : change_end(any, 0);
+}
