@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Works on queues: handing over
+ *
+ * push-pop: one process puts something into a queue and takes it out again.
+ *
+ * there-and-back: two processes, two queues: one puts an object's ref into the first queue, the other one takes it from
+ * there and puts it into the second, where the first one awaits it. Both poll. A round trip is one operation.
+ *
+ * hand-over: one process makes objects of 48 bytes and hands them over, the other one gives them up. Both poll, the one
+ * where the queue is full, the other where it is empty. An object's whole way is one operation.
+ */
+#include "partner.h"
+#include "works.h"
+#include <pyheap.h>
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct queue_state {
+	pyheap *heap;
+	struct partner partner;
+	pyheap_ref there, back; /* the queues; push-pop has only the first */
+	pyheap_ref object;      /* that goes round */
+};
+
+/* ---- both sides ---------------------------------------------------------------------------------------------------
+ */
+
+static int push_polling(pyheap *heap, pyheap_ref queue, pyheap_ref ref)
+{
+	struct spin spin = {0};
+	int r;
+
+	while ((r = pyheap_queue_push(heap, queue, ref, 0)) == -EAGAIN) {
+		if (spin_again(&spin) < 0)
+			return -ETIMEDOUT;
+	}
+	return r;
+}
+
+static int pop_polling(pyheap *heap, pyheap_ref queue, pyheap_ref *ret)
+{
+	struct spin spin = {0};
+	int r;
+
+	while ((r = pyheap_queue_pop(heap, queue, ret, 0)) == -EAGAIN) {
+		if (spin_again(&spin) < 0)
+			return -ETIMEDOUT;
+	}
+	return r;
+}
+
+static int queue_teardown(void *state)
+{
+	struct queue_state *queue = state;
+	int r;
+
+	/* First the partner: it still uses the queues that this session holds. */
+	r = partner_stop(&queue->partner);
+	pyheap_close(queue->heap);
+	free(queue);
+	return r;
+}
+
+/* A session with two queues and an object; serve: NULL or the partner's part, which is told the queues. */
+static int queue_setup(void **ret, int (*serve)(void *userdata, int fd))
+{
+	struct queue_state *queue = calloc(1, sizeof(*queue));
+	int r = 0;
+
+	if (!queue)
+		return -ENOMEM;
+	if (serve)
+		r = partner_start(&queue->partner, serve, NULL);
+	if (r >= 0)
+		r = pyheap_open(&queue->heap, NULL);
+	if (r >= 0)
+		r = pyheap_queue_new(queue->heap, QUEUE_SIZE, &queue->there);
+	if (r >= 0)
+		r = pyheap_queue_new(queue->heap, QUEUE_SIZE, &queue->back);
+	if (r >= 0)
+		r = pyheap_new(queue->heap, PYHEAP_BYTES, PAIR_SIZE, &queue->object);
+	if (r >= 0 && serve)
+		r = partner_say(queue->partner.fd, queue->there);
+	if (r >= 0 && serve)
+		r = partner_say(queue->partner.fd, queue->back);
+	if (r < 0) {
+		queue_teardown(queue);
+		return r;
+	}
+	*ret = queue;
+	return 0;
+}
+
+/* The partner: do `part` as often as told, until the other side ends. The queues stay: the other side holds them. */
+static int queue_serve(int fd, int (*part)(pyheap *heap, pyheap_ref there, pyheap_ref back))
+{
+	pyheap *heap;
+	pyheap_ref there, back;
+	uint64_t n;
+	int r = pyheap_open(&heap, NULL);
+
+	if (r < 0)
+		return r;
+	r = partner_hear(fd, &there);
+	if (r >= 0)
+		r = partner_hear(fd, &back);
+	while (r >= 0 && (r = partner_wait(fd, &n)) >= 0) {
+		for (uint64_t i = 0; r >= 0 && i < n; i++)
+			r = part(heap, there, back);
+		if (r >= 0)
+			r = partner_say(fd, n);
+	}
+	pyheap_close(heap);
+	return r == -ECONNRESET ? 0 : r;
+}
+
+/* ---- push-pop -----------------------------------------------------------------------------------------------------
+ */
+
+static int push_pop_setup(void **ret)
+{
+	return queue_setup(ret, NULL);
+}
+
+static int push_pop_run(void *state, uint64_t n)
+{
+	struct queue_state *queue = state;
+	pyheap_ref got;
+	int r;
+
+	for (uint64_t i = 0; i < n; i++) {
+		r = pyheap_queue_push(queue->heap, queue->there, queue->object, 0);
+		if (r < 0)
+			return r;
+		r = pyheap_queue_pop(queue->heap, queue->there, &got, 0);
+		if (r < 0)
+			return r;
+		if (got != queue->object)
+			return -EBADMSG;
+	}
+	return 0;
+}
+
+/* ---- there-and-back -----------------------------------------------------------------------------------------------
+ */
+
+static int round_trip_part(pyheap *heap, pyheap_ref there, pyheap_ref back)
+{
+	pyheap_ref ref;
+	int r = pop_polling(heap, there, &ref);
+
+	return r < 0 ? r : push_polling(heap, back, ref);
+}
+
+static int round_trip_serve(void *userdata, int fd)
+{
+	(void)userdata;
+	return queue_serve(fd, round_trip_part);
+}
+
+static int round_trip_setup(void **ret)
+{
+	return queue_setup(ret, round_trip_serve);
+}
+
+static int round_trip_run(void *state, uint64_t n)
+{
+	struct queue_state *queue = state;
+	pyheap_ref got;
+	uint64_t n_done;
+	int r = partner_say(queue->partner.fd, n);
+
+	for (uint64_t i = 0; r >= 0 && i < n; i++) {
+		r = push_polling(queue->heap, queue->there, queue->object);
+		if (r >= 0)
+			r = pop_polling(queue->heap, queue->back, &got);
+		if (r >= 0 && got != queue->object)
+			r = -EBADMSG;
+	}
+	return r < 0 ? r : partner_hear(queue->partner.fd, &n_done);
+}
+
+/* ---- hand-over ----------------------------------------------------------------------------------------------------
+ */
+
+static int hand_over_part(pyheap *heap, pyheap_ref there, pyheap_ref back)
+{
+	pyheap_ref ref;
+	int r = pop_polling(heap, there, &ref);
+
+	(void)back;
+	return r < 0 ? r : pyheap_decref(heap, ref);
+}
+
+static int hand_over_serve(void *userdata, int fd)
+{
+	(void)userdata;
+	return queue_serve(fd, hand_over_part);
+}
+
+static int hand_over_setup(void **ret)
+{
+	return queue_setup(ret, hand_over_serve);
+}
+
+static int hand_over_run(void *state, uint64_t n)
+{
+	struct queue_state *queue = state;
+	pyheap_ref ref;
+	uint64_t n_done;
+	int r = partner_say(queue->partner.fd, n);
+
+	for (uint64_t i = 0; r >= 0 && i < n; i++) {
+		r = pyheap_new(queue->heap, PYHEAP_BYTES, PAIR_SIZE, &ref);
+		if (r >= 0)
+			r = push_polling(queue->heap, queue->there, ref);
+	}
+	/* The last ones are still on their way: they count. */
+	return r < 0 ? r : partner_hear(queue->partner.fd, &n_done);
+}
+
+/* -------------------------------------------------------------------------------------------------------------------
+ */
+
+static const struct work works[] = {
+	{.key = WORK_PUSH_POP,
+		.title = "push + pop, one process",
+		.ours = {.how = "pyheap_queue_push, pyheap_queue_pop",
+			.setup = push_pop_setup,
+			.run = push_pop_run,
+			.teardown = queue_teardown}},
+	{.key = WORK_THERE_AND_BACK,
+		.title = "push + pop, there and back, two processes",
+		.ours = {.how = "two queues, both sides polling",
+			.setup = round_trip_setup,
+			.run = round_trip_run,
+			.teardown = queue_teardown}},
+	{.key = WORK_HAND_OVER,
+		.title = "48 B made here, handed over, dropped there",
+		.ours = {.how = "new, push | pop, decref; polling",
+			.setup = hand_over_setup,
+			.run = hand_over_run,
+			.teardown = queue_teardown}},
+};
+
+const struct family family_queues = {.works = works, .n_works = sizeof(works) / sizeof(*works)};
