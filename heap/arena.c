@@ -108,13 +108,23 @@ int arena_reserve(struct heap *heap, uint32_t index, uint32_t n, uint32_t *ret)
 	return 0;
 }
 
-/* Forget what the pools' headers and free lists were of: their memory is fresh. Generations go on. */
+/*
+ * Forget what the pools' headers and free lists were of: their memory is fresh. Member by member, since the generation
+ * must be there at every moment: a daemon that is killed here must not let old refs come true again.
+ */
 static void pools_reset(struct heap *heap, uint32_t arena)
 {
 	struct pool_entry *pool = &heap->pools[arena * heap->pools_per_arena];
 
-	for (uint32_t i = 0; i < heap->pools_per_arena; i++, pool++)
-		*pool = (struct pool_entry){.size_class = CLASS_NONE, .generation = pool->generation};
+	for (uint32_t i = 0; i < heap->pools_per_arena; i++, pool++) {
+		pool->kind = POOL_FREE;
+		pool->size_class = CLASS_NONE;
+		pool->n_used = 0;
+		pool->n_carved = 0;
+		pool->freeblock1 = 0;
+		pool->next1 = 0;
+		pool->prev1 = 0;
+	}
 }
 
 static int arena_map(struct heap *heap, uint32_t i)

@@ -249,6 +249,11 @@ static int free_tables(struct session *session)
 	struct session_entry *entry = session->entry;
 	int r = 0;
 
+	if (entry->holds_position1) /* nobody reads the inline table yet */
+		memset(entry->holds_inline, 0, sizeof(entry->holds_inline));
+	for (uint32_t i = 0; i < HOLDS_INLINE; i++)
+		if (entry->holds_inline[i].ref != HOLD_EMPTY)
+			heap_set(heap, &entry->holds_inline[i].ref, HOLD_EMPTY);
 	if (entry->new_holds_position1)
 		r = memory_give(session, entry->new_holds_position1 - 1);
 	if (!r && entry->holds_position1)
@@ -258,7 +263,6 @@ static int free_tables(struct session *session)
 	heap_set(heap, &entry->holds_shift, 0);
 	heap_set(heap, &entry->n_holds_filled, 0);
 	heap_set(heap, &entry->n_holds, 0);
-	memset(entry->holds_inline, 0, sizeof(entry->holds_inline));
 	return r;
 }
 
