@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The life of pyheapd
+ *
+ * One thread, one event loop. It waits for connections, for bytes, for the end of processes (pidfds), for its timers
+ * and for signals; what it does about each is bounded and waits for nobody. Longer work is done in turns (work.c).
+ *
+ * With sessions there is a tick, four times a second: it looks after the lock and after empty arenas. Without any there
+ * is none, and pyheapd sleeps.
+ *
+ * The end (SIGTERM, SIGINT): clients are told, then the sockets go, then the shared memory objects, unless --keep
+ * leaves them to the next daemon. Clients keep what they have mapped; `ended` in the control segment tells them that it
+ * is over.
+ *
+ * Started by systemd it says when it is ready, what it is doing, that it is alive (watchdog) and that it ends.
+ */
+#include "daemon/daemon.h"
+
+#include "daemon/adopt.h"
+#include "daemon/clock.h"
+#include "daemon/log.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <systemd/sd-daemon.h>
+
+#define TICK_US         250000
+#define ACCEPT_PAUSE_US 100000
+#define ACCEPTS_MAX     16 /* in one turn of the loop */
+
+/* ---- callbacks ----------------------------------------------------------------------------------------------------
+ */
+
+static void notify_status(const struct daemon *daemon)
+{
+	sd_notifyf(0, "STATUS=%u sessions, %llu of %u arenas in use", daemon->n_members,
+		(unsigned long long)daemon->heap->control->counters.n_arenas_current, daemon->heap->n_arenas);
+}
+
+void daemon_need_tick(struct daemon *daemon)
+{
+	struct timeval after = {.tv_usec = TICK_US};
+
+	if (!evtimer_pending(daemon->tick, NULL))
+		evtimer_add(daemon->tick, &after);
+}
+
+static void on_tick(evutil_socket_t fd, short events, void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	(void)fd;
+	(void)events;
+	lock_watch_tick(daemon, now_ms());
+	returns_want(daemon);
+	notify_status(daemon);
+	if (daemon->n_members)
+		daemon_need_tick(daemon);
+}
+
+static void on_connection(evutil_socket_t fd, short events, void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	(void)fd;
+	(void)events;
+	for (unsigned int i = 0; i < ACCEPTS_MAX; i++) {
+		struct timeval pause = {.tv_usec = ACCEPT_PAUSE_US};
+		int r = listener_accept(&daemon->listener);
+
+		if (r == -EAGAIN)
+			return;
+		if (r >= 0)
+			r = client_new(daemon, r);
+		if (r >= 0 || r == -ESRCH) /* it went away again */
+			continue;
+		log_warning("cannot take a connection: %s", strerror(-r));
+		event_del(daemon->accept_event); /* it stays in the backlog, and would wake us at once */
+		evtimer_add(daemon->accept_pause, &pause);
+		return;
+	}
+}
+
+static void on_accept_pause_over(evutil_socket_t fd, short events, void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	(void)fd;
+	(void)events;
+	event_add(daemon->accept_event, NULL);
+}
+
+static void on_watchdog(evutil_socket_t fd, short events, void *userdata)
+{
+	(void)fd;
+	(void)events;
+	(void)userdata;
+	sd_notify(0, "WATCHDOG=1");
+}
+
+static void on_signal(evutil_socket_t signal_number, short events, void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	(void)events;
+	log_notice("ending, by %s", signal_number == SIGINT ? "SIGINT" : "SIGTERM");
+	daemon->is_stopping = true;
+	event_base_loopbreak(daemon->base);
+}
+
+/* ---- beginning ----------------------------------------------------------------------------------------------------
+ */
+
+/* Each session needs a descriptor for its connection and one for its process. */
+static void raise_fd_limit(uint32_t n_sessions)
+{
+	rlim_t n_needed = 2 * (rlim_t)n_sessions + 256;
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= n_needed)
+		return;
+	limit.rlim_cur = limit.rlim_max < n_needed ? limit.rlim_max : n_needed;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	if (limit.rlim_cur < n_needed)
+		log_warning(
+			"only %llu descriptors are allowed, %u sessions may need %llu: raise LimitNOFILE= or ulimit -n",
+			(unsigned long long)limit.rlim_cur, n_sessions, (unsigned long long)n_needed);
+}
+
+static int start_watchdog(struct daemon *daemon)
+{
+	struct timeval period;
+	uint64_t us;
+
+	if (sd_watchdog_enabled(0, &us) <= 0)
+		return 0;
+	period = (struct timeval){.tv_sec = (time_t)(us / 2 / 1000000), .tv_usec = (suseconds_t)(us / 2 % 1000000)};
+	daemon->watchdog = event_new(daemon->base, -1, EV_PERSIST, on_watchdog, daemon);
+	return daemon->watchdog && event_add(daemon->watchdog, &period) == 0 ? 0 : -ENOMEM;
+}
+
+static int start_loop(struct daemon *daemon)
+{
+	int r;
+
+	daemon->base = event_base_new();
+	if (!daemon->base)
+		return -ENOMEM;
+	r = work_init(daemon);
+	if (r < 0)
+		return r;
+	daemon->tick = evtimer_new(daemon->base, on_tick, daemon);
+	daemon->accept_pause = evtimer_new(daemon->base, on_accept_pause_over, daemon);
+	daemon->sigterm = evsignal_new(daemon->base, SIGTERM, on_signal, daemon);
+	daemon->sigint = evsignal_new(daemon->base, SIGINT, on_signal, daemon);
+	if (!daemon->tick || !daemon->accept_pause || !daemon->sigterm || !daemon->sigint)
+		return -ENOMEM;
+	if (event_add(daemon->sigterm, NULL) < 0 || event_add(daemon->sigint, NULL) < 0)
+		return -ENOMEM;
+	return start_watchdog(daemon);
+}
+
+static int start_listening(struct daemon *daemon)
+{
+	const struct listener_options options = {
+		.path = daemon->options->socket,
+		.make_folder = daemon->options->socket_is_default && geteuid() == 0,
+		.has_group = daemon->options->has_group,
+		.group = daemon->options->group,
+	};
+	int r;
+
+	r = listener_open(&daemon->listener, &options);
+	if (r < 0)
+		return r;
+	daemon->accept_event =
+		event_new(daemon->base, daemon->listener.fd, EV_READ | EV_PERSIST, on_connection, daemon);
+	return daemon->accept_event && event_add(daemon->accept_event, NULL) == 0 ? 0 : -ENOMEM;
+}
+
+static int start_heap(struct daemon *daemon, bool *ret_adopted)
+{
+	int r;
+
+	r = store_open(&daemon->store, daemon->options, &daemon->heap, ret_adopted);
+	if (r < 0)
+		return r;
+	raise_fd_limit(daemon->heap->n_sessions);
+	session_init(&daemon->self, daemon->heap, SESSION_DAEMON);
+	daemon->members = calloc(daemon->heap->n_sessions, sizeof(*daemon->members));
+	return daemon->members ? 0 : -ENOMEM;
+}
+
+static int daemon_start(struct daemon *daemon, bool *ret_adopted)
+{
+	int r;
+
+	signal(SIGPIPE, SIG_IGN);
+	r = start_loop(daemon);
+	if (r == 0)
+		r = start_heap(daemon, ret_adopted);
+	if (r == 0)
+		r = start_listening(daemon);
+	if (r == 0 && *ret_adopted)
+		r = adopt_heap(daemon);
+	if (r < 0)
+		return r;
+	log_notice("serving the heap \"%s\" of up to %llu bytes on %s", daemon->options->name,
+		(unsigned long long)daemon->heap->heap_size,
+		daemon->listener.path[0] ? daemon->listener.path : "systemd's socket");
+	sd_notify(0, "READY=1");
+	notify_status(daemon);
+	return 0;
+}
+
+/* ---- the end ------------------------------------------------------------------------------------------------------
+ */
+
+/* Clients are told, once the heap says whether it is over. */
+static void say_goodbye(struct daemon *daemon)
+{
+	Pyheap__FromDaemon message = PYHEAP__FROM_DAEMON__INIT;
+	Pyheap__Goodbye body = PYHEAP__GOODBYE__INIT;
+	struct client *client;
+
+	sd_notify(0, "STOPPING=1");
+	if (!daemon->options->keep)
+		__atomic_store_n(&daemon->heap->control->ended, 1, __ATOMIC_RELEASE); /* commit: the heap is over */
+	message.body_case = PYHEAP__FROM_DAEMON__BODY_GOODBYE;
+	message.goodbye = &body;
+	for (client = TAILQ_FIRST(&daemon->clients); client; client = TAILQ_NEXT(client, entry))
+		client_send(client, &message, NULL, 0);
+}
+
+static void free_event(struct event *event)
+{
+	if (event)
+		event_free(event);
+}
+
+static void daemon_deinit(struct daemon *daemon)
+{
+	while (!TAILQ_EMPTY(&daemon->clients))
+		client_free(TAILQ_FIRST(&daemon->clients));
+	for (uint32_t i = 0; daemon->members && i < daemon->heap->n_sessions; i++)
+		member_deinit(&daemon->members[i]);
+	free(daemon->members);
+	free_event(daemon->accept_event);
+	free_event(daemon->accept_pause);
+	free_event(daemon->tick);
+	free_event(daemon->watchdog);
+	free_event(daemon->sigterm);
+	free_event(daemon->sigint);
+	work_deinit(daemon);
+	if (daemon->base)
+		event_base_free(daemon->base);
+	listener_close(&daemon->listener);
+	heap_free(daemon->heap);
+	store_close(&daemon->store);
+}
+
+int daemon_run(const struct options *options)
+{
+	struct daemon daemon = {
+		.options = options,
+		.listener = {.fd = -1, .guard_fd = -1},
+		.store = {.guard_fd = -1},
+	};
+	bool adopted = false;
+	int r;
+
+	TAILQ_INIT(&daemon.clients);
+	r = daemon_start(&daemon, &adopted);
+	if (r == 0) {
+		if (event_base_dispatch(daemon.base) < 0 || !daemon.is_stopping) {
+			log_error("the event loop ended by itself");
+			r = -EIO; /* the heap stays for the next daemon */
+		} else {
+			say_goodbye(&daemon);
+		}
+	}
+	/* What a failed start has made goes again; what it has adopted stays. */
+	if (daemon.heap && (r == 0 ? !options->keep : !adopted && !daemon.accept_event))
+		store_unlink(&daemon.store);
+	daemon_deinit(&daemon);
+	return r;
+}

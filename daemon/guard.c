@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Lock files
+ *
+ * flock() belongs to the open file description: the kernel gives it up when the last descriptor of it is closed, so no
+ * lock outlives its daemon. The description must therefore be one that nobody else ever gets.
+ *
+ * Whoever ends takes the file away while it has the lock. Between another one's open() and its flock() that can have
+ * happened, and it then has a lock on a file that nobody finds any more; so it looks whether the path still leads
+ * there.
+ */
+#include "daemon/guard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool leads_to(const char *path, int fd)
+{
+	struct stat there, here;
+
+	return stat(path, &there) == 0 && fstat(fd, &here) == 0 && there.st_dev == here.st_dev &&
+	       there.st_ino == here.st_ino;
+}
+
+int guard_take(const char *path, int flags)
+{
+	for (;;) {
+		int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+		if (fd < 0)
+			return -errno;
+		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+			int r = errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+
+			close(fd);
+			return r;
+		}
+		if (leads_to(path, fd))
+			return fd;
+		close(fd);
+	}
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* A file that one process at a time owns, for as long as it runs: see guard.c. */
+
+#include <sys/types.h>
+
+/*
+ * Open `path` (with these open(2) flags; a file that is made gets mode 0600) and lock it. The descriptor returned is
+ * the lock: closing it, and the process's end, give it up. -EADDRINUSE somebody else has it, or what open says.
+ */
+int guard_take(const char *path, int flags);

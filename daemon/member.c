@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Members: sessions and the processes behind them
+ *
+ * A session lives as long as its process. Only two things end it: the kernel says that the process has ended (its pidfd
+ * is readable), or the session says Goodbye. The end of the connection does not: a process can close it by mistake,
+ * hand it on over exec(), or have lost it, and still use what it holds. Such a session stays, without a connection,
+ * until its process ends or resumes it.
+ *
+ *            admitted                         process ended, Goodbye            nothing left
+ *   NONE ------------------> LIVE ---------------------------------> DEAD -------------------> NONE
+ *            adopted         |  ^                                      ^
+ *                 Hello with |  | what was granted is taken back       | process ended
+ *                      token v  |                                      |
+ *                          RESUMING ------------------------------------
+ *
+ * A dead session is cleared up in steps: the grant under way is given up, what was granted and never taken into use is
+ * unmapped, then its holds are dropped (heap/recover.c). Should this daemon die in between, the next one finds the
+ * session marked DEAD and does the rest.
+ */
+#include "daemon/member.h"
+
+#include "daemon/admit.h"
+#include "daemon/daemon.h"
+#include "daemon/log.h"
+#include "daemon/stats.h"
+#include "heap/arena.h"
+#include "heap/recover.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void on_ended(evutil_socket_t fd, short events, void *userdata)
+{
+	struct member *member = userdata;
+
+	(void)fd;
+	(void)events;
+	member_dead(member, "its process ended");
+}
+
+/* For the log. */
+static const char *program_of(const struct member *member)
+{
+	return member->daemon->heap->sessions[member->index].program;
+}
+
+/* ---- coming -------------------------------------------------------------------------------------------------------
+ */
+
+static struct member *member_init(struct daemon *daemon, uint32_t index, enum member_state state)
+{
+	struct member *member = &daemon->members[index];
+
+	*member = (struct member){.daemon = daemon, .index = index, .state = state, .process = {.pidfd = -1}};
+	daemon->n_members++;
+	daemon_need_tick(daemon);
+	return member;
+}
+
+/* Take the process's pidfd over and be told of its end. */
+static int watch_process(struct member *member, struct process *process)
+{
+	if (process->pidfd >= 0) {
+		member->ended = event_new(member->daemon->base, process->pidfd, EV_READ, on_ended, member);
+		if (!member->ended)
+			return -ENOMEM;
+		event_add(member->ended, NULL);
+	}
+	member->process = *process;
+	process->pidfd = -1;
+	return 0;
+}
+
+int member_start(struct daemon *daemon, uint32_t index, struct process *process)
+{
+	struct member *member = member_init(daemon, index, MEMBER_LIVE);
+	int r = watch_process(member, process);
+
+	if (r < 0)
+		member_deinit(member);
+	return r;
+}
+
+static void clear_begin(struct member *member)
+{
+	member->has_no_grants = false;
+	member->n_stats = 0;
+	work_add(member->daemon, member);
+}
+
+void member_start_dead(struct daemon *daemon, uint32_t index)
+{
+	struct member *member = member_init(daemon, index, MEMBER_DEAD);
+
+	session_init(&member->view, daemon->heap, index);
+	clear_begin(member);
+}
+
+void member_attach(struct member *member, struct client *client)
+{
+	if (member->client)
+		client_close(member->client);
+	member->client = client;
+	client->member = member;
+	if (!member->ended && watch_process(member, &client->process) < 0)
+		log_error("session %u: cannot watch its process", member->index);
+}
+
+void member_resume(struct member *member)
+{
+	member->state = MEMBER_RESUMING;
+	grant_cancel(member);
+	clear_begin(member);
+}
+
+/* ---- going --------------------------------------------------------------------------------------------------------
+ */
+
+void member_deinit(struct member *member)
+{
+	struct daemon *daemon = member->daemon;
+
+	if (member->state == MEMBER_NONE)
+		return;
+	work_remove(daemon, member);
+	if (member->ended)
+		event_free(member->ended);
+	process_deinit(&member->process);
+	member->state = MEMBER_NONE;
+	daemon->n_members--;
+}
+
+void member_dead(struct member *member, const char *why)
+{
+	struct daemon *daemon = member->daemon;
+
+	log_info("session %u (pid %d, %s) ends: %s", member->index, (int)member->process.pid, program_of(member), why);
+	session_mark_dead(daemon->heap, member->index);
+	member->state = MEMBER_DEAD;
+	if (member->ended)
+		event_del(member->ended);
+	if (member->client)
+		client_close(member->client);
+	grant_cancel(member);
+	session_init(&member->view, daemon->heap, member->index);
+	clear_begin(member);
+}
+
+/* Take back what was granted and not taken into use: 0 all of it was. */
+static int take_grants_back(struct member *member)
+{
+	uint32_t head;
+	int r = unmapping_step(member->daemon, &member->unmapping);
+
+	if (r || member->has_no_grants)
+		return r;
+	r = arena_pick_granted(&member->daemon->self, member->index, &head);
+	if (r > 0)
+		member->unmapping = (struct unmapping){.head1 = head + 1};
+	if (r == 0)
+		member->has_no_grants = true;
+	return r;
+}
+
+static int resume_step(struct member *member)
+{
+	int r = take_grants_back(member);
+
+	if (r > 0 || r == -EBUSY)
+		return r;
+	member->state = MEMBER_LIVE;
+	if (member->client && r < 0)
+		client_fail(member->client, -r, "cannot be resumed: %s", strerror(-r));
+	else if (member->client)
+		admit_welcome(member->client);
+	return 0;
+}
+
+static int dead_step(struct member *member)
+{
+	struct daemon *daemon = member->daemon;
+	int r = take_grants_back(member);
+
+	if (r == 0)
+		r = session_reclaim_step(&member->view);
+	if (r > 0 || r == -EBUSY)
+		return r;
+	if (r < 0) {
+		log_error("session %u cannot be cleared up: %s; what it held is lost, look at pyheapctl check",
+			member->index, strerror(-r));
+		member->state = MEMBER_LOST;
+		return 0;
+	}
+	log_info("session %u is cleared up", member->index);
+	member_deinit(member);
+	admit_waiting(daemon);
+	return 0;
+}
+
+int member_step(struct member *member)
+{
+	int r = 0;
+
+	switch (member->state) {
+	case MEMBER_LIVE:
+		if (member->grant.is_active)
+			r = grant_step(member->daemon, member);
+		if (r >= 0 && member->n_stats && stats_step(member->daemon, member) != 0)
+			r = r > 0 ? r : -EBUSY;
+		return r;
+	case MEMBER_RESUMING:
+		return resume_step(member);
+	case MEMBER_DEAD:
+		return dead_step(member);
+	default:
+		return 0;
+	}
+}

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The command line
+ *
+ * What can be judged without looking at the machine is judged here, and is a usage error; what depends on the machine
+ * (is there room in /dev/shm, is the socket's folder there) is judged where it is used.
+ */
+#include "daemon/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <grp.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char help[] = "Usage: pyheapd [OPTION]...\n"
+			   "Serve a shared heap of reference-counted objects to the processes of this machine.\n"
+			   "\n"
+			   "  --socket PATH       listen there (default: /run/pyheap/pyheap.sock for root,\n"
+			   "                      $XDG_RUNTIME_DIR/pyheap.sock otherwise; a socket that\n"
+			   "                      systemd passes is used instead)\n"
+			   "  --name NAME         of the heap, 1 to 48 of A-Z a-z 0-9 _ . - (default: default)\n"
+			   "  --size BYTES        the heap may grow to that (default: half of what /dev/shm\n"
+			   "                      can hold)\n"
+			   "  --arena-size BYTES  memory comes and goes in pieces of that, a power of two from\n"
+			   "                      64K to 4M (default: 256K)\n"
+			   "  --max-sessions N    sessions at one time, 1 to 4096 (default: 512)\n"
+			   "  --spare-arenas N    empty arenas that are kept for the next who needs one\n"
+			   "                      (default: 1)\n"
+			   "  --group GROUP       its members may connect too, not only root and this user\n"
+			   "  --keep              when ended by SIGTERM, leave the heap to the next pyheapd\n"
+			   "  --remove            remove the heap of that name, which no daemon serves, and exit\n"
+			   "  --help, --version   print this, or the version, and exit\n"
+			   "\n"
+			   "BYTES may end in K, M, G or T, powers of 1024.\n"
+			   "\n"
+			   "Exit status:\n"
+			   "  0  ended by SIGTERM or SIGINT, or --remove, --help or --version did what it says\n"
+			   "  1  something failed; the last line on stderr says what\n"
+			   "  2  the command line is wrong\n"
+			   "  3  another daemon serves that name or that socket\n"
+			   "  4  the heap of that name is of another version, or damaged (see --remove)\n";
+
+enum option_key {
+	OPTION_SOCKET = 256,
+	OPTION_NAME,
+	OPTION_SIZE,
+	OPTION_ARENA_SIZE,
+	OPTION_MAX_SESSIONS,
+	OPTION_SPARE_ARENAS,
+	OPTION_GROUP,
+	OPTION_KEEP,
+	OPTION_REMOVE,
+	OPTION_HELP,
+	OPTION_VERSION,
+};
+
+static const struct option long_options[] = {
+	{"socket", required_argument, NULL, OPTION_SOCKET},
+	{"name", required_argument, NULL, OPTION_NAME},
+	{"size", required_argument, NULL, OPTION_SIZE},
+	{"arena-size", required_argument, NULL, OPTION_ARENA_SIZE},
+	{"max-sessions", required_argument, NULL, OPTION_MAX_SESSIONS},
+	{"spare-arenas", required_argument, NULL, OPTION_SPARE_ARENAS},
+	{"group", required_argument, NULL, OPTION_GROUP},
+	{"keep", no_argument, NULL, OPTION_KEEP},
+	{"remove", no_argument, NULL, OPTION_REMOVE},
+	{"help", no_argument, NULL, OPTION_HELP},
+	{"version", no_argument, NULL, OPTION_VERSION},
+	{NULL, 0, NULL, 0},
+};
+
+int exit_code_of(int error)
+{
+	switch (error) {
+	case 0:
+		return EXIT_OK;
+	case -EADDRINUSE:
+		return EXIT_SERVED;
+	case -EUCLEAN:
+	case -EMEDIUMTYPE:
+	case -EPROTONOSUPPORT:
+		return EXIT_REFUSED;
+	default:
+		return EXIT_RUNTIME;
+	}
+}
+
+__attribute__((format(printf, 1, 2))) static int usage(const char *format, ...)
+{
+	va_list arguments;
+
+	fputs("pyheapd: ", stderr);
+	va_start(arguments, format);
+	vfprintf(stderr, format, arguments);
+	va_end(arguments);
+	fputs("; see pyheapd --help\n", stderr);
+	return -EINVAL;
+}
+
+int size_parse(const char *s, uint64_t *ret)
+{
+	static const char suffixes[] = "kmgt";
+	unsigned int shift = 0;
+	uint64_t n;
+	char *end;
+
+	if (*s < '0' || *s > '9')
+		return -EINVAL;
+	errno = 0;
+	n = strtoull(s, &end, 10);
+	if (errno)
+		return -errno;
+	if (*end) {
+		const char *suffix = strchr(suffixes, *end | 0x20);
+
+		if (!suffix || end[1])
+			return -EINVAL;
+		shift = 10 * (unsigned int)(suffix - suffixes + 1);
+	}
+	if (n > UINT64_MAX >> shift)
+		return -ERANGE;
+	*ret = n << shift;
+	return 0;
+}
+
+static int number_parse(const char *option, const char *s, uint32_t min, uint32_t max, uint32_t *ret)
+{
+	unsigned long n;
+	char *end;
+
+	errno = 0;
+	n = strtoul(s, &end, 10);
+	if (*s < '0' || *s > '9' || *end || errno || n < min || n > max)
+		return usage("--%s %s: give a number from %u to %u", option, s, min, max);
+	*ret = (uint32_t)n;
+	return 0;
+}
+
+static int name_parse(const char *s, char ret[NAME_LENGTH_MAX + 1])
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+	size_t n = strlen(s);
+
+	if (!n || n > NAME_LENGTH_MAX || strspn(s, allowed) != n)
+		return usage("--name %s: give 1 to %d of A-Z a-z 0-9 _ . -", s, NAME_LENGTH_MAX);
+	memcpy(ret, s, n + 1);
+	return 0;
+}
+
+static int group_parse(const char *s, gid_t *ret)
+{
+	struct group *group = getgrnam(s);
+	uint32_t n;
+
+	if (group) {
+		*ret = group->gr_gid;
+		return 0;
+	}
+	if (*s < '0' || *s > '9')
+		return usage("--group %s: there is no such group", s);
+	if (number_parse("group", s, 0, UINT32_MAX - 1, &n) < 0)
+		return -EINVAL;
+	*ret = n;
+	return 0;
+}
+
+static int bytes_parse(const char *option, const char *s, uint64_t max, uint64_t *ret)
+{
+	uint64_t n;
+
+	if (size_parse(s, &n) < 0 || !n)
+		return usage("--%s %s: give a number of bytes, such as 64M", option, s);
+	if (n > max)
+		return usage("--%s %s: at most %llu bytes", option, s, (unsigned long long)max);
+	*ret = n;
+	return 0;
+}
+
+static int option_take(struct options *options, int key, const char *value)
+{
+	uint64_t n;
+	int r;
+
+	switch (key) {
+	case OPTION_SOCKET:
+		if (!*value || strlen(value) >= sizeof(options->socket))
+			return usage("--socket: the path is empty or too long");
+		strcpy(options->socket, value);
+		return 0;
+	case OPTION_NAME:
+		return name_parse(value, options->name);
+	case OPTION_SIZE:
+		return bytes_parse("size", value, HEAP_SIZE_MAX, &options->geometry.heap_size);
+	case OPTION_ARENA_SIZE:
+		r = bytes_parse("arena-size", value, ARENA_SIZE_MAX, &n);
+		if (r == 0)
+			options->geometry.arena_size = (uint32_t)n;
+		return r;
+	case OPTION_MAX_SESSIONS:
+		return number_parse("max-sessions", value, 1, SESSIONS_MAX, &options->geometry.n_sessions);
+	case OPTION_SPARE_ARENAS:
+		return number_parse("spare-arenas", value, 0, INT_MAX, &options->n_spare_arenas);
+	case OPTION_GROUP:
+		options->has_group = true;
+		return group_parse(value, &options->group);
+	case OPTION_KEEP:
+		options->keep = true;
+		return 0;
+	case OPTION_REMOVE:
+		options->remove = true;
+		return 0;
+	case OPTION_HELP:
+		fputs(help, stdout);
+		options->done = true;
+		return 0;
+	case OPTION_VERSION:
+		puts("pyheapd " PYHEAP_VERSION);
+		options->done = true;
+		return 0;
+	default:
+		fputs("pyheapd: see pyheapd --help\n", stderr); /* getopt said what is wrong */
+		return -EINVAL;
+	}
+}
+
+/* Cut a given size to whole arenas. */
+static int geometry_settle(struct heap_geometry *geometry)
+{
+	uint32_t arena_size = geometry->arena_size;
+
+	if (arena_size < ARENA_SIZE_MIN || (arena_size & (arena_size - 1)))
+		return usage("--arena-size %u: give a power of two from 64K to 4M", arena_size);
+	if (geometry->heap_size && geometry->heap_size < arena_size)
+		return usage("--size %llu: that is less than one arena, %u bytes",
+			(unsigned long long)geometry->heap_size, arena_size);
+	geometry->heap_size -= geometry->heap_size % arena_size;
+	return 0;
+}
+
+static int socket_default(struct options *options)
+{
+	const char *folder = getenv("XDG_RUNTIME_DIR");
+
+	options->socket_is_default = true;
+	if (geteuid() == 0) {
+		strcpy(options->socket, "/run/pyheap/pyheap.sock");
+		return 0;
+	}
+	if (!folder || !*folder)
+		return usage("XDG_RUNTIME_DIR is not set: give --socket PATH");
+	if (snprintf(options->socket, sizeof(options->socket), "%s/pyheap.sock", folder) >=
+		(int)sizeof(options->socket))
+		return usage("XDG_RUNTIME_DIR is too long: give --socket PATH");
+	return 0;
+}
+
+int options_parse(struct options *ret, int argc, char **argv)
+{
+	struct options options = {
+		.name = "default",
+		.geometry = {.arena_size = ARENA_SIZE_DEFAULT, .n_sessions = SESSIONS_DEFAULT},
+		.n_spare_arenas = 1,
+	};
+	int key, r = 0;
+
+	while (r == 0 && !options.done && (key = getopt_long(argc, argv, "", long_options, NULL)) >= 0)
+		r = option_take(&options, key, optarg);
+	if (r == 0 && !options.done && optind < argc)
+		r = usage("%s: there is nothing that this could be", argv[optind]);
+	if (r == 0 && !options.done)
+		r = geometry_settle(&options.geometry);
+	if (r == 0 && !options.done && !options.remove && !options.socket[0])
+		r = socket_default(&options);
+	if (r == 0)
+		*ret = options;
+	return r;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The command line of pyheapd: see options.c. */
+
+#include "heap/heap.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#define NAME_LENGTH_MAX 48
+
+enum exit_code {
+	EXIT_OK = 0,
+	EXIT_RUNTIME = 1,
+	EXIT_USAGE = 2,
+	EXIT_SERVED = 3,  /* another daemon has the name or the socket */
+	EXIT_REFUSED = 4, /* the heap that is there is of another version, or damaged */
+};
+
+struct options {
+	char socket[4096];
+	bool socket_is_default;
+	char name[NAME_LENGTH_MAX + 1];
+	struct heap_geometry geometry; /* heap_size 0: half of what /dev/shm can hold */
+	uint32_t n_spare_arenas;
+	gid_t group;
+	bool has_group;
+	bool keep;
+	bool remove;
+	bool done; /* --help or --version: it was printed, there is nothing to do */
+};
+
+/* -EINVAL with a line on stderr where the command line is wrong. */
+int options_parse(struct options *ret, int argc, char **argv);
+
+/* "12", "64K", "3M", "2G", "1T" in powers of 1024. -EINVAL, -ERANGE. */
+int size_parse(const char *s, uint64_t *ret);
+
+/* With which status pyheapd ends because of a negative errno (or 0) of serving: never EXIT_USAGE. */
+int exit_code_of(int error);

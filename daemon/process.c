@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Processes, by pidfd
+ *
+ * A pid is used again, so it names nobody for long. What names a process is a pidfd, as long as this daemon has it
+ * open, and a pid together with the time at which the process started, which a later daemon can compare.
+ *
+ * That pair is taken in an order that makes it sure: first the pidfd, then the start time by the pid, then a look
+ * whether the pidfd says that the process has ended. If not, the process had its pid all the time, and the start time
+ * is its own.
+ *
+ * A pidfd is readable once the process has ended, also when its parent has not yet waited for it.
+ */
+#include "daemon/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77 /* Linux 6.5 */
+#endif
+
+#define N_GROUPS_MAX 65536U /* the kernel's NGROUPS_MAX */
+
+static int open_pidfd(pid_t pid)
+{
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0U); /* close-on-exec by itself */
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* Field 22 of /proc/PID/stat; the second, the name in parentheses, may have anything in it. 0: it cannot be read. */
+static uint64_t start_time_of(pid_t pid)
+{
+	char path[64], line[2048], *p;
+	uint64_t start_time = 0;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = read(fd, line, sizeof(line) - 1);
+	close(fd);
+	if (n <= 0)
+		return 0;
+	line[n] = '\0';
+	p = strrchr(line, ')');
+	for (int field = 2; p && field < 22; field++)
+		p = strchr(p + 1, ' ');
+	if (!p || sscanf(p, " %" SCNu64, &start_time) != 1)
+		return 0;
+	return start_time;
+}
+
+bool process_ended(const struct process *process)
+{
+	struct pollfd pollfd = {.fd = process->pidfd, .events = POLLIN};
+
+	return process->pidfd >= 0 && poll(&pollfd, 1, 0) > 0;
+}
+
+/* A pidfd for the peer; -1 where the kernel has none to give. */
+static int peer_pidfd(int socket, pid_t pid, int *ret)
+{
+	socklen_t size = sizeof(int);
+	int fd;
+
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, ret, &size) == 0)
+		return 0;
+	if (errno == ESRCH || errno == EINVAL)
+		return -ESRCH; /* it ended and was waited for */
+	if (errno != ENOPROTOOPT && errno != ENODATA)
+		return -errno;
+	*ret = -1;
+	if (pid <= 0)
+		return 0;
+	fd = open_pidfd(pid);
+	if (fd < 0)
+		return fd;
+	*ret = fd;
+	return 0;
+}
+
+int process_of_socket(struct process *ret, int socket)
+{
+	struct process process = {.pidfd = -1};
+	struct ucred ucred;
+	socklen_t size = sizeof(ucred);
+	int r;
+
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &ucred, &size) < 0)
+		return -errno;
+	r = peer_pidfd(socket, ucred.pid, &process.pidfd);
+	if (r < 0)
+		return r;
+	process.pid = ucred.pid;
+	process.uid = ucred.uid;
+	process.gid = ucred.gid;
+	if (process.pid > 0)
+		process.start_time = start_time_of(process.pid);
+	if (process_ended(&process)) {
+		process_deinit(&process);
+		return -ESRCH;
+	}
+	*ret = process;
+	return 0;
+}
+
+int process_find(struct process *ret, pid_t pid, uint64_t start_time)
+{
+	struct process process = {.pidfd = -1, .pid = pid, .start_time = start_time};
+	uint64_t now;
+	int fd;
+
+	if (pid <= 0) {
+		*ret = process;
+		return 0;
+	}
+	fd = open_pidfd(pid);
+	if (fd < 0)
+		return fd == -EINVAL || fd == -ENOENT ? -ESRCH : fd; /* these two: the pid is a thread's now */
+	process.pidfd = fd;
+	now = start_time_of(pid);
+	if (process_ended(&process) || (start_time && now && now != start_time)) {
+		process_deinit(&process);
+		return -ESRCH;
+	}
+	*ret = process;
+	return 0;
+}
+
+bool process_in_group(const struct process *process, int socket, gid_t group)
+{
+	socklen_t size = N_GROUPS_MAX * sizeof(gid_t);
+	bool found = process->gid == group;
+	gid_t *groups;
+
+	if (found)
+		return true;
+	groups = malloc(size);
+	if (groups && getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups, &size) == 0)
+		for (size_t i = 0; i < size / sizeof(gid_t) && !found; i++)
+			found = groups[i] == group;
+	free(groups);
+	return found;
+}
+
+void process_deinit(struct process *process)
+{
+	if (process->pidfd >= 0)
+		close(process->pidfd);
+	process->pidfd = -1;
+}

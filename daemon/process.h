@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Who is at the other end of a socket, and whether it still runs: see process.c. */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct process {
+	int pidfd;           /* owned; -1: none */
+	pid_t pid;           /* 0: it has none in this pid namespace */
+	uint64_t start_time; /* clock ticks since boot; 0: not known */
+	uid_t uid;
+	gid_t gid;
+};
+
+/*
+ * The process that connected `socket`. -ESRCH it is gone already. Where the kernel can give no pidfd for it (it is of
+ * another pid namespace and the kernel lacks SO_PEERPIDFD) *ret has none.
+ */
+int process_of_socket(struct process *ret, int socket);
+
+/*
+ * Find a process again by its pid and the time at which it started. -ESRCH it is certain that it is gone. Without
+ * start_time (0), or a pid, nothing is certain: 0, and a pidfd only if there is a process of that pid.
+ */
+int process_find(struct process *ret, pid_t pid, uint64_t start_time);
+
+/* Has it ended? False where it has no pidfd. */
+bool process_ended(const struct process *process);
+
+/* Is the process that connected `socket` in the group? */
+bool process_in_group(const struct process *process, int socket, gid_t group);
+
+/* Close what it owns. */
+void process_deinit(struct process *process);

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Returning memory
+ *
+ * Sessions never tell the daemon that an arena became empty: they leave it on the heap's lists, where the next session
+ * may take it. With each tick the daemon looks for empty ones beyond the spare arenas, takes one off the lists (under
+ * the lock, which it only tries), and unmaps it and punches its hole (without the lock), until there are none.
+ *
+ * One run is being returned at a time. Should this daemon die in the middle, the next one finds it RETURNING and ends
+ * it.
+ */
+#include "daemon/returns.h"
+
+#include "daemon/daemon.h"
+#include "daemon/log.h"
+#include "heap/arena.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define ARENAS_PER_STEP 16
+
+int unmapping_step(struct daemon *daemon, struct unmapping *unmapping)
+{
+	int r;
+
+	if (!unmapping->head1)
+		return 0;
+	r = arena_unmap_step(daemon->heap, unmapping->head1 - 1, ARENAS_PER_STEP, &unmapping->n_done);
+	if (r < 0) {
+		/* Nothing is lost: the run stays as it is, and is tried again. */
+		log_warning("cannot return the memory of arena %u yet: %s", unmapping->head1 - 1, strerror(-r));
+		return -EBUSY;
+	}
+	if (r == 0)
+		return 1;
+	*unmapping = (struct unmapping){0};
+	return 0;
+}
+
+int returns_step(struct daemon *daemon, uint32_t n_spare)
+{
+	struct unmapping *unmapping = &daemon->returns.unmapping;
+	uint32_t head;
+	int r;
+
+	if (!unmapping->head1) {
+		r = arena_pick_returning(&daemon->self, n_spare, &head);
+		if (r <= 0)
+			return r;
+		*unmapping = (struct unmapping){.head1 = head + 1};
+	}
+	r = unmapping_step(daemon, unmapping);
+	return r < 0 ? r : 1;
+}
+
+void returns_want(struct daemon *daemon)
+{
+	daemon->returns.wanted = true;
+	work_wake(daemon);
+}
+
+int returns_turn(struct daemon *daemon)
+{
+	int r;
+
+	if (!daemon->returns.wanted)
+		return 0;
+	r = returns_step(daemon, daemon->options->n_spare_arenas);
+	if (r < 0 && r != -EBUSY) {
+		log_error("cannot look for empty arenas: %s", strerror(-r));
+		r = 0;
+	}
+	if (r == 0)
+		daemon->returns.wanted = false;
+	return r;
+}

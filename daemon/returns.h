@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Arenas that nobody uses go back to the system: see returns.c. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct daemon;
+
+/* A run of arenas that is being unmapped, over several steps. */
+struct unmapping {
+	uint32_t head1; /* plus one; 0: none */
+	uint32_t n_done;
+};
+
+struct returns {
+	struct unmapping unmapping;
+	bool wanted; /* look for more, until there is none */
+};
+
+/* A bounded step. 1 there is more, 0 it is done (or there was none), -EBUSY it cannot go on now. */
+int unmapping_step(struct daemon *daemon, struct unmapping *unmapping);
+
+/* A bounded step towards having no more than n_spare empty arenas. 1 there may be more, 0 there is nothing to return,
+ * -EBUSY. */
+int returns_step(struct daemon *daemon, uint32_t n_spare);
+
+/* Look for what can be returned, from the next turn of work on. */
+void returns_want(struct daemon *daemon);
+
+/* A step if one is wanted, down to the configured spare ones. As returns_step(). */
+int returns_turn(struct daemon *daemon);

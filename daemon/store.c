@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The shared memory objects of a named heap
+ *
+ * /dev/shm/pyheap.NAME.ctl and /dev/shm/pyheap.NAME.heap, what shm_open() would open; the paths are used as such, since
+ * the folder has to be asked for its room anyway. Both are 0600: clients get descriptors from the daemon.
+ *
+ * One daemon serves a name: it has the lock on a description of the .ctl file that it opens for this alone. (Clients
+ * get another one. A lock on a description that they have, too, would outlive the daemon.)
+ *
+ * What is there when a daemon starts      what it does
+ *   nothing, or an empty .ctl               makes a heap
+ *   a .ctl without its magic                that daemon died while it made the heap: makes it anew
+ *   a heap marked as ended                  that daemon died while it took the heap down: makes it anew
+ *   a heap                                  adopts it, with its own geometry
+ *   anything else                           refuses it, and says how it can be removed
+ */
+#include "daemon/store.h"
+
+#include "daemon/guard.h"
+#include "daemon/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define FOLDER "/dev/shm"
+
+static int fail(int error, const char *what, const char *path)
+{
+	log_error("%s %s: %s", what, path, strerror(-error));
+	return error;
+}
+
+/* ---- how large ----------------------------------------------------------------------------------------------------
+ */
+
+/* What /dev/shm can hold in all; a tmpfs without a limit says 0, and memory is the limit. */
+static int folder_size(uint64_t *ret)
+{
+	struct statvfs st;
+
+	if (statvfs(FOLDER, &st) < 0)
+		return fail(-errno, "cannot look at", FOLDER);
+	*ret = (uint64_t)st.f_blocks * st.f_frsize;
+	if (*ret == 0)
+		*ret = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	return 0;
+}
+
+static int geometry_settle(struct heap_geometry *geometry)
+{
+	uint64_t can_hold = 0;
+	int r;
+
+	r = folder_size(&can_hold);
+	if (r < 0)
+		return r;
+	if (geometry->heap_size > can_hold) {
+		log_error("--size %llu is more than " FOLDER " can hold, %llu bytes: give less, or make it larger "
+			  "(mount -o remount,size=... " FOLDER ")",
+			(unsigned long long)geometry->heap_size, (unsigned long long)can_hold);
+		return -ENOSPC;
+	}
+	if (!geometry->heap_size) {
+		geometry->heap_size = can_hold / 2 < HEAP_SIZE_MAX ? can_hold / 2 : HEAP_SIZE_MAX;
+		geometry->heap_size -= geometry->heap_size % geometry->arena_size;
+	}
+	if (!geometry->heap_size) {
+		log_error(FOLDER " can hold %llu bytes, which is too little for one arena: make it larger",
+			(unsigned long long)can_hold);
+		return -ENOSPC;
+	}
+	return 0;
+}
+
+/* ---- the files ----------------------------------------------------------------------------------------------------
+ */
+
+static void store_init(struct store *store, const char *name)
+{
+	snprintf(store->control_path, sizeof(store->control_path), FOLDER "/pyheap.%s.ctl", name);
+	snprintf(store->heap_path, sizeof(store->heap_path), FOLDER "/pyheap.%s.heap", name);
+	store->guard_fd = -1;
+}
+
+static int store_guard(struct store *store, const char *name, int flags)
+{
+	store->guard_fd = guard_take(store->control_path, flags);
+	if (store->guard_fd == -EADDRINUSE)
+		log_error("another pyheapd serves the heap \"%s\": give another --name, or end it first", name);
+	else if (store->guard_fd < 0 && store->guard_fd != -ENOENT)
+		fail(store->guard_fd, "cannot open", store->control_path);
+	return store->guard_fd < 0 ? store->guard_fd : 0;
+}
+
+/* Open one of the two. What another user put there is not ours to believe. */
+static int file_open(const char *path, int flags, int *ret)
+{
+	struct stat st;
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid()) {
+		close(fd);
+		return -EPERM;
+	}
+	*ret = fd;
+	return 0;
+}
+
+void store_unlink(const struct store *store)
+{
+	unlink(store->heap_path);
+	unlink(store->control_path); /* last: it is the lock */
+}
+
+void store_close(struct store *store)
+{
+	if (store->guard_fd >= 0)
+		close(store->guard_fd);
+	store->guard_fd = -1;
+}
+
+/* ---- making and adopting ------------------------------------------------------------------------------------------
+ */
+
+static const char *refusal(int error)
+{
+	switch (error) {
+	case -EMEDIUMTYPE:
+		return "it is no heap";
+	case -EPROTONOSUPPORT:
+		return "it is of another version of pyheap";
+	case -EUCLEAN:
+		return "it is damaged or cut short";
+	case -ENOENT:
+		return "its other half is missing";
+	case -EPERM:
+		return "it belongs to another user, or is no file";
+	default:
+		return strerror(-error);
+	}
+}
+
+static int refuse(const struct store *store, const char *name, int error)
+{
+	log_error("cannot use the heap in %s: %s; end who still uses it, and remove it by pyheapd --name %s --remove",
+		store->control_path, refusal(error), name);
+	return error == -ENOENT || error == -EPERM ? -EUCLEAN : error;
+}
+
+/* -ENODATA: there is none, or none that was ever finished. */
+static int store_adopt(const struct store *store, struct heap **ret)
+{
+	struct heap *heap;
+	int control_fd = -1, heap_fd = -1, r;
+	struct stat st;
+
+	r = file_open(store->control_path, 0, &control_fd);
+	if (r < 0)
+		return r;
+	if (fstat(control_fd, &st) == 0 && st.st_size == 0)
+		r = -ENODATA;
+	if (r == 0)
+		r = file_open(store->heap_path, 0, &heap_fd);
+	if (r == 0)
+		r = heap_adopt(&heap, control_fd, heap_fd);
+	if (r < 0) {
+		close(control_fd);
+		if (heap_fd >= 0)
+			close(heap_fd);
+		return r;
+	}
+	if (__atomic_load_n(&heap->control->ended, __ATOMIC_ACQUIRE)) {
+		heap_free(heap);
+		return -ENODATA;
+	}
+	*ret = heap;
+	return 0;
+}
+
+static int store_create(const struct store *store, const struct options *options, struct heap **ret)
+{
+	struct heap_geometry geometry = options->geometry;
+	int control_fd = -1, heap_fd = -1, r;
+
+	r = geometry_settle(&geometry);
+	if (r < 0)
+		return r;
+	r = file_open(store->control_path, 0, &control_fd);
+	if (r == 0)
+		r = file_open(store->heap_path, O_CREAT, &heap_fd);
+	if (r == 0)
+		r = heap_create(ret, control_fd, heap_fd, options->name, &geometry);
+	if (r == 0)
+		return 0;
+	log_error("cannot make the heap in %s: %s%s", store->control_path, strerror(-r),
+		r == -ENOMEM || r == -ENOSPC ? "; " FOLDER " is full, or too small" : "");
+	if (control_fd >= 0)
+		close(control_fd);
+	if (heap_fd >= 0)
+		close(heap_fd);
+	return r;
+}
+
+/* A heap that its daemon was just taking down: nobody may take the old objects for the new ones. */
+static int store_renew(struct store *store, const char *name)
+{
+	store_unlink(store);
+	store_close(store);
+	return store_guard(store, name, O_RDWR | O_CREAT);
+}
+
+int store_open(struct store *store, const struct options *options, struct heap **ret_heap, bool *ret_adopted)
+{
+	int r;
+
+	store_init(store, options->name);
+	r = store_guard(store, options->name, O_RDWR | O_CREAT);
+	if (r < 0)
+		return r;
+	r = store_adopt(store, ret_heap);
+	*ret_adopted = r == 0;
+	if (r == -ENODATA) {
+		r = store_renew(store, options->name);
+		if (r == 0) {
+			r = store_create(store, options, ret_heap);
+			if (r < 0)
+				store_unlink(store);
+		}
+	} else if (r < 0) {
+		r = refuse(store, options->name, r);
+	}
+	if (r < 0)
+		store_close(store);
+	return r;
+}
+
+int store_remove(const struct options *options)
+{
+	struct store store;
+	int r;
+
+	store_init(&store, options->name);
+	r = store_guard(&store, options->name, O_RDWR);
+	if (r == -ENOENT) /* what is left of one that died between the two unlinks */
+		r = access(store.heap_path, F_OK) == 0 ? store_guard(&store, options->name, O_RDWR | O_CREAT) : 0;
+	if (r < 0)
+		return r;
+	if (store.guard_fd < 0) {
+		log_notice("there is no heap \"%s\"", options->name);
+		return 0;
+	}
+	store_unlink(&store);
+	if (access(store.control_path, F_OK) == 0 || access(store.heap_path, F_OK) == 0) {
+		log_error("cannot remove %s and .heap: they belong to another user", store.control_path);
+		r = -EPERM;
+	} else {
+		log_notice("removed the heap \"%s\"", options->name);
+	}
+	store_close(&store);
+	return r;
+}

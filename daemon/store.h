@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The two shared memory objects of a named heap: found, made, adopted, removed. See store.c. */
+
+#include "daemon/options.h"
+
+struct store {
+	char control_path[80]; /* in /dev/shm */
+	char heap_path[80];
+	int guard_fd; /* this daemon serves the name; -1: it does not */
+};
+
+/*
+ * Become the daemon of options->name and make its heap, or adopt the one that is there (*ret_adopted). Says in the log
+ * what is wrong: -EADDRINUSE another daemon serves it, -EUCLEAN, -EMEDIUMTYPE or -EPROTONOSUPPORT what is there is
+ * refused. The caller owns *ret_heap, and the store until store_close().
+ */
+int store_open(struct store *store, const struct options *options, struct heap **ret_heap, bool *ret_adopted);
+
+/* Become the daemon of options->name and remove its heap, whatever it is. */
+int store_remove(const struct options *options);
+
+/* Take the shared memory objects away; who has them mapped keeps them. */
+void store_unlink(const struct store *store);
+
+/* Give the name up. */
+void store_close(struct store *store);
