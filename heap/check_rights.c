@@ -98,7 +98,7 @@ static void count_making(struct check *check, uint32_t index, uint64_t position1
 static void count_session(struct check *check, uint32_t index)
 {
 	const struct session_entry *entry = &check->heap->sessions[index];
-	uint64_t n_holds = 0, n_filled = 0;
+	uint64_t n_holds = 0;
 	uint32_t n;
 	const struct hold *table = hold_table(check->heap, entry, &n);
 
@@ -107,8 +107,7 @@ static void count_session(struct check *check, uint32_t index)
 		return;
 	}
 	for (uint32_t i = 0; i < n; i++) {
-		n_filled += table[i].ref != HOLD_EMPTY;
-		if (table[i].ref <= HOLD_DELETED)
+		if (table[i].ref == HOLD_EMPTY)
 			continue;
 		n_holds++;
 		count_ref(check, table[i].ref, "a hold of session", index);
@@ -118,10 +117,9 @@ static void count_session(struct check *check, uint32_t index)
 			check_fault(check, "session %u: its hold of %#llx is not found where it is", index,
 				(unsigned long long)table[i].ref);
 	}
-	if (n_holds != entry->n_holds || n_filled != entry->n_holds_filled)
-		check_fault(check, "session %u: says %llu holds in %u entries, has %llu in %llu", index,
-			(unsigned long long)entry->n_holds, entry->n_holds_filled, (unsigned long long)n_holds,
-			(unsigned long long)n_filled);
+	if (n_holds != entry->n_holds)
+		check_fault(check, "session %u: says that it has %llu holds, it has %llu", index,
+			(unsigned long long)entry->n_holds, (unsigned long long)n_holds);
 	if (entry->holds_position1)
 		count_record(check, entry->holds_position1 - 1, TYPE_HOLDS, "the hold table of session", index);
 	if (entry->new_holds_position1)

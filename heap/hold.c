@@ -3,8 +3,8 @@
  * Hold tables: who holds what
  *
  * Each session has a hash table of the refs that it holds and how often. The first HOLDS_INLINE entries lie in its
- * entry of the control segment; a larger table is a run in SPACE_RECORDS. Linear probing; a removed hold leaves
- * HOLD_DELETED, unless the next entry is empty. A table is at most three quarters full of what is not HOLD_EMPTY.
+ * entry of the control segment; a larger table is a run in SPACE_RECORDS. Linear probing; a table is at most three
+ * quarters full, and a removed hold leaves no mark: what stands behind it moves up.
  *
  * Only the session changes its table, under the lock and through the log, since the object's count and the hold must
  * change together. Growing and shrinking copies a table of any length, so it is done outside of the lock: the new table
@@ -61,7 +61,7 @@ struct hold *hold_lookup(const struct heap *heap, const struct session_entry *en
 	uint32_t n, i, n_seen;
 	struct hold *table = hold_table(heap, entry, &n);
 
-	if (!table || ref <= HOLD_DELETED)
+	if (!table || ref == HOLD_EMPTY)
 		return NULL;
 	i = hold_slot(ref, n);
 	for (n_seen = 0; n_seen < n && table[i].ref != HOLD_EMPTY; n_seen++) {
@@ -102,7 +102,7 @@ static bool fill(struct hold *to, uint32_t n_to, const struct hold *from, uint32
 	for (uint32_t i = 0; i < n_from; i++) {
 		uint32_t j;
 
-		if (from[i].ref <= HOLD_DELETED)
+		if (from[i].ref == HOLD_EMPTY)
 			continue;
 		if (++n == n_to)
 			return false;
@@ -121,7 +121,6 @@ static int new_table_finish(struct session *session, uint64_t position1, uint32_
 
 	heap_set(heap, &entry->holds_position1, position1);
 	heap_set(heap, &entry->holds_shift, shift);
-	heap_set(heap, &entry->n_holds_filled, entry->n_holds);
 	heap_set(heap, &entry->new_holds_position1, 0);
 	return old1 ? memory_give(session, old1 - 1) : 0;
 }
@@ -169,7 +168,7 @@ int hold_reserve(struct session *session)
 	uint64_t n = entry->holds_position1 ? UINT64_C(1) << (entry->holds_shift & 63) : HOLDS_INLINE;
 	uint32_t shift;
 
-	if ((entry->n_holds_filled + UINT64_C(1)) * 4 <= n * 3)
+	if ((entry->n_holds + 1) * 4 <= n * 3)
 		return 0;
 	shift = shift_for(entry->n_holds);
 	return shift < 32 ? change_table(session, shift) : -ENOMEM;
@@ -208,37 +207,51 @@ int hold_add(struct session *session, uint64_t ref, bool *ret_first)
 	table = hold_table(heap, entry, &n);
 	if (!table)
 		return -EUCLEAN;
-	for (i = hold_slot(ref, n); table[i].ref > HOLD_DELETED; i = (i + 1) & (n - 1))
+	for (i = hold_slot(ref, n); table[i].ref != HOLD_EMPTY; i = (i + 1) & (n - 1))
 		if (++n_seen == n)
 			return -EUCLEAN;
-	if (table[i].ref == HOLD_EMPTY)
-		heap_set(heap, &entry->n_holds_filled, entry->n_holds_filled + 1);
 	heap_set(heap, &table[i].count, 1);
 	heap_set(heap, &table[i].ref, ref);
 	heap_set(heap, &entry->n_holds, entry->n_holds + 1);
 	return 0;
 }
 
+/* Fill the gap at i with what stands behind it and would be found there, and so on: no marks are left behind. */
+static void close_gap(struct heap *heap, struct hold *table, uint32_t n, uint32_t i)
+{
+	uint32_t j = i;
+
+	for (uint32_t n_seen = 1; n_seen < n; n_seen++) {
+		uint32_t home;
+
+		j = (j + 1) & (n - 1);
+		if (table[j].ref == HOLD_EMPTY)
+			break;
+		home = hold_slot(table[j].ref, n);
+		if (((j - home) & (n - 1)) < ((j - i) & (n - 1))) /* its search begins behind the gap */
+			continue;
+		heap_set(heap, &table[i].count, table[j].count);
+		heap_set(heap, &table[i].ref, table[j].ref);
+		i = j;
+	}
+	heap_set(heap, &table[i].ref, HOLD_EMPTY);
+	heap_set(heap, &table[i].count, 0);
+}
+
 bool hold_remove(struct session *session, struct hold *hold)
 {
 	struct heap *heap = session->heap;
 	struct session_entry *entry = session->entry;
-	uint32_t n, i;
 	struct hold *table;
+	uint32_t n;
 
 	if (hold->count > 1) {
 		heap_set(heap, &hold->count, hold->count - 1);
 		return false;
 	}
 	table = hold_table(heap, entry, &n);
-	i = table ? (uint32_t)(hold - table) : 0;
-	heap_set(heap, &hold->count, 0);
-	if (table && table[(i + 1) & (n - 1)].ref == HOLD_EMPTY) {
-		heap_set(heap, &hold->ref, HOLD_EMPTY);
-		heap_set(heap, &entry->n_holds_filled, entry->n_holds_filled - 1);
-	} else {
-		heap_set(heap, &hold->ref, HOLD_DELETED);
-	}
+	if (table)
+		close_gap(heap, table, n, (uint32_t)(hold - table));
 	heap_set(heap, &entry->n_holds, entry->n_holds - 1);
 	return true;
 }
@@ -261,7 +274,6 @@ static int free_tables(struct session *session)
 	heap_set(heap, &entry->new_holds_position1, 0);
 	heap_set(heap, &entry->holds_position1, 0);
 	heap_set(heap, &entry->holds_shift, 0);
-	heap_set(heap, &entry->n_holds_filled, 0);
 	heap_set(heap, &entry->n_holds, 0);
 	return r;
 }

@@ -178,15 +178,14 @@ enum session_state {
 	SESSION_DEAD = 2, /* its process is known to be gone, or it said goodbye: being reclaimed */
 };
 
-/* An entry of a hold table; linear probing; HOLD_EMPTY ends a search, HOLD_DELETED does not. */
+/* An entry of a hold table; linear probing. */
 struct hold {
-	uint64_t ref;   /* locked: what is held, or one of the two below */
+	uint64_t ref;   /* locked: what is held, or HOLD_EMPTY */
 	uint32_t count; /* locked: how often this session holds it */
 	uint32_t reserved;
 };
 
-#define HOLD_EMPTY   UINT64_C(0)
-#define HOLD_DELETED UINT64_C(1) /* generation 0: no ref */
+#define HOLD_EMPTY UINT64_C(0)
 
 struct session_entry {
 	uint32_t state;      /* daemon: enum session_state */
@@ -200,8 +199,8 @@ struct session_entry {
 	uint64_t holds_position1;     /* locked: of the hold table's run, plus one; 0: holds_inline */
 	uint64_t new_holds_position1; /* locked: of the table that is being filled to replace it, plus one */
 	uint32_t holds_shift;         /* locked: log2 of the table's entries */
-	uint32_t n_holds_filled;      /* locked: entries that are not HOLD_EMPTY */
-	uint64_t n_holds;             /* locked: entries that are holds: different objects held */
+	uint32_t reserved0;
+	uint64_t n_holds; /* locked: entries that are holds: different objects held */
 	uint64_t dying1;  /* locked: position of the first object that this session has to take down, plus one */
 	uint64_t making1; /* locked: position of the object that it is making, plus one */
 	uint64_t reserved[16];

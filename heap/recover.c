@@ -89,9 +89,12 @@ static int drop_holds(struct session *session, uint32_t *ret_cursor)
 	uint32_t end = n - i > ENTRIES_PER_STEP ? i + ENTRIES_PER_STEP : n;
 	int r;
 
-	for (; table && i < end && n_dropped < HOLDS_PER_STEP; i++) {
-		if (table[i].ref <= HOLD_DELETED)
+	while (table && i < end && n_dropped < HOLDS_PER_STEP) {
+		if (table[i].ref == HOLD_EMPTY) {
+			i++;
 			continue;
+		}
+		/* What stands behind it may move up to i, so i is looked at again. */
 		r = drop_hold(session, &table[i]);
 		if (r < 0)
 			return r;
