@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* A heap in this very process, with sessions, and somebody who plays the daemon: see fixture.c. */
+
+#include "heap/check.h"
+#include "heap/hold.h"
+#include "heap/lock.h"
+#include "heap/name.h"
+#include "heap/queue.h"
+#include "heap/recover.h"
+#include "heap/slot.h"
+#include "heap/type.h"
+
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIXTURE_HEAP_SIZE (UINT64_C(16) << 20)
+#define FIXTURE_SESSIONS  4U /* that are admitted; the table of the default heap has room for twice as many */
+
+struct fixture {
+	struct heap *heap; /* the daemon's mapping, which the sessions share */
+	struct session daemon;
+	struct session sessions[FIXTURE_SESSIONS];
+};
+
+/* The heap of the running test. */
+extern struct fixture fx;
+
+/* Make the heap and admit the sessions; the first form takes the default geometry, and so fits
+ * tcase_add_checked_fixture(). */
+void fixture_open(void);
+void fixture_open_geometry(const struct heap_geometry *geometry);
+void fixture_close(void);
+
+/* Another mapping of the same heap, as a client has it; the caller ends it with heap_free(). */
+struct heap *fixture_attach(void);
+
+/* Admit one session more. Negative errno, or 0. */
+int fixture_admit(struct heap *heap, struct session *ret);
+
+/* What the daemon does for a session that wants arenas: reserve, map, grant; and the session accepts. */
+int fixture_grant(struct session *session);
+
+/* Return every arena that can go; n_spare free ones stay. The number of runs that went. */
+uint32_t fixture_trim(uint32_t n_spare);
+
+/* heap_check(), which must find no fault. */
+void fixture_check(void);
+
+/* Bytes that the heap file occupies. */
+uint64_t fixture_heap_bytes(void);
+
+/* How many operations a long test makes: $PYHEAP_TEST_OPS where it is set and less (as under valgrind), else n. */
+uint64_t fixture_ops(uint64_t n);
+
+/* Reproducible random numbers: $PYHEAP_TEST_SEED or one of the moment, printed. */
+void fixture_seed(void);
+uint64_t fixture_random(void);
+uint32_t fixture_below(uint32_t n);
+
+/* Run the suite as a program does. */
+int fixture_main(Suite *suite);
+
+/* Short ways to make what most tests need; each must succeed, and the heap is checked after it. */
+uint64_t fixture_new(struct session *session, uint32_t type, size_t size);
+uint64_t fixture_bytes(struct session *session, size_t size);
+uint64_t fixture_list(struct session *session, size_t n);
+void fixture_drop(struct session *session, uint64_t ref);
+
+/* The call, again and again as long as it wants arenas and they can be had. */
+#define CALL(session, call)                                                                                            \
+	({                                                                                                             \
+		int call_r;                                                                                            \
+		while ((call_r = (call)) == HEAP_WANTS_ARENAS) {                                                       \
+			call_r = fixture_grant(session);                                                               \
+			if (call_r < 0)                                                                                \
+				break;                                                                                 \
+		}                                                                                                      \
+		call_r;                                                                                                \
+	})
+
+/* The call gives `want`, and the heap is whole afterwards. */
+#define EXPECT(session, want, call)                                                                                    \
+	do {                                                                                                           \
+		ck_assert_int_eq(CALL(session, call), (want));                                                         \
+		fixture_check();                                                                                       \
+	} while (0)
+#define MUST(session, call) EXPECT(session, 0, call)
+
+/* Where a ref leads, in the fixture's heap. */
+static inline uint64_t ref_offset(uint64_t ref)
+{
+	return ref_position(ref) * BLOCK_ALIGNMENT;
+}
+static inline uint32_t ref_pool_index(uint64_t ref)
+{
+	return (uint32_t)(ref_offset(ref) >> POOL_SHIFT);
+}
+static inline struct pool_entry *ref_pool(uint64_t ref)
+{
+	return &fx.heap->pools[ref_pool_index(ref)];
+}
+static inline uint32_t ref_arena_index(uint64_t ref)
+{
+	return (uint32_t)(ref_offset(ref) >> fx.heap->arena_shift);
+}
+static inline struct arena_entry *ref_arena(uint64_t ref)
+{
+	return &fx.heap->arenas[ref_arena_index(ref)];
+}
+static inline uint8_t *ref_data(uint64_t ref)
+{
+	return fx.heap->base + ref_offset(ref);
+}
+/* Which block of its pool it is. */
+static inline uint32_t ref_block(uint64_t ref)
+{
+	uint32_t size_class = ref_pool(ref)->size_class;
+
+	return (uint32_t)(ref_offset(ref) % POOL_SIZE - block_offset(size_class, 0)) / class_block_size(size_class);
+}
+/* Its header: in its pool's page, or in the control segment where it is a run. */
+static inline struct object_header *ref_header(uint64_t ref)
+{
+	struct pool_entry *pool = ref_pool(ref);
+
+	if (pool->kind == POOL_RUN)
+		return &pool->header;
+	return (struct object_header *)(void *)(fx.heap->base + (uint64_t)ref_pool_index(ref) * POOL_SIZE) +
+	       ref_block(ref);
+}
+static inline uint32_t ref_state(uint64_t ref)
+{
+	return header_state(ref_header(ref)->word);
+}
