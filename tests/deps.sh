@@ -1,0 +1,49 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: MIT
+#
+# Sourced by tests/demo.sh and tests/run.sh: what they need of the system, installed only where it is missing.
+
+# To build, with the unit tests; the demo needs no more.
+deps_build()
+{
+	deps_install gcc libc6-dev meson ninja-build pkg-config libevent-dev libprotobuf-c-dev protobuf-c-compiler \
+		libsystemd-dev check
+}
+
+# To run all tests and build the benchmarks, too.
+deps_test()
+{
+	deps_build && deps_install g++ libboost-dev clang valgrind systemd python3
+}
+
+# Which of the packages are not there, one a line.
+deps_missing()
+{
+	local package
+	for package; do
+		[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
+	done
+}
+
+# deps_install PACKAGE...
+deps_install()
+{
+	local missing sudo=
+	if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+		echo "no apt-get here; the names in Debian of what is needed: $*" >&2
+		return 0
+	fi
+	mapfile -t missing < <(deps_missing "$@")
+	[ ${#missing[@]} != 0 ] || return 0
+	if [ "$(id -u)" != 0 ]; then
+		sudo="sudo"
+		command -v sudo >/dev/null || { echo "as root: apt-get install ${missing[*]}" >&2; return 1; }
+	fi
+	echo "== installing ${missing[*]}"
+	$sudo apt-get update -qq || return
+	# One line a package, instead of apt-get's many.
+	$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" 2>&1 |
+		awk '/^(Setting up|E:|W:|dpkg: error)/ { print "   " $0; fflush() }'
+	mapfile -t missing < <(deps_missing "$@")
+	[ ${#missing[@]} = 0 ] || { echo "could not be installed: ${missing[*]}" >&2; return 1; }
+}

@@ -1,0 +1,101 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# All tests: built by gcc and run, built by clang, built with the sanitizers and run, the unit tests under valgrind.
+# Ends non-zero where anything failed; the last line is "N passed, N failed, N skipped", builds counted as well.
+#
+# usage: tests/run.sh
+#   PYHEAP_BUILD=DIR   where to build (default: build-run in the project's folder)
+set -uo pipefail
+export LC_ALL=C.UTF-8
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+build=${PYHEAP_BUILD:-$top/build-run}
+n_passed=0
+n_failed=0
+n_skipped=0
+log=$(mktemp)
+began=$SECONDS
+trap 'rm -f "$log"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+say()
+{
+	printf '\n== %s (after %d s)\n' "$*" $((SECONDS - began))
+}
+
+# passed or failed: one step that is no test of meson's
+note()
+{
+	if [ "$1" = 0 ]; then
+		n_passed=$((n_passed + 1))
+	else
+		n_failed=$((n_failed + 1))
+		echo "FAILED: $2"
+	fi
+}
+
+# build_as NAME OPTION...: set up and build; false where that fails
+build_as()
+{
+	local name=$1 status=0
+	shift
+	say "building: $name"
+	if [ -f "$build/$name/build.ninja" ]; then
+		meson configure "$build/$name" "$@" >"$log" 2>&1
+	else
+		meson setup "$build/$name" "$top" "$@" >"$log" 2>&1
+	fi || { status=1; tail -n 30 "$log"; }
+	[ $status != 0 ] || ninja -C "$build/$name" -j 2 || status=1
+	note $status "the build $name"
+	return $status
+}
+
+# How many tests ended in one of the named ways, as meson's summary says.
+count_of()
+{
+	awk -F: -v names="$1" '
+		BEGIN { split(names, list, ","); for (i in list) wanted[list[i]] = 1 }
+		$1 in wanted && $2 ~ /^ *[0-9]+ *$/ { n += $2 }
+		END { print n + 0 }' "$log"
+}
+
+# test_in NAME ARGUMENT...: run tests of a build and add up what came of them
+test_in()
+{
+	local name=$1 status=0 passed failed skipped
+	shift
+	say "testing: $name $*"
+	meson test -C "$build/$name" --no-rebuild --num-processes 2 --print-errorlogs "$@" 2>&1 | tee "$log" || status=1
+	passed=$(count_of "Ok,Expected Fail")
+	failed=$(count_of "Fail,Unexpected Pass,Timeout")
+	skipped=$(count_of "Skipped")
+	n_passed=$((n_passed + passed))
+	n_failed=$((n_failed + failed))
+	n_skipped=$((n_skipped + skipped))
+	# Something went wrong that no test stands for: meson itself, or nothing was run at all.
+	if [ "$failed" = 0 ] && { [ $status != 0 ] || [ $((passed + skipped)) = 0 ]; }; then
+		note 1 "meson test in $name"
+	fi
+}
+
+# shellcheck source=tests/deps.sh
+. "$top/tests/deps.sh"
+deps_test
+note $? "installing what is missing"
+
+if [ $n_failed = 0 ]; then
+	build_as gcc -Dwerror=true && test_in gcc
+
+	CC=clang CXX=clang++ build_as clang -Dwerror=true
+
+	build_as sanitize -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-fno-sanitize-recover=all &&
+		ASAN_OPTIONS=abort_on_error=0:detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 test_in sanitize
+
+	[ ! -f "$build/gcc/build.ninja" ] || test_in gcc --setup valgrind --suite unit
+fi
+
+printf '\nin %d s\n' $((SECONDS - began))
+echo "$n_passed passed, $n_failed failed, $n_skipped skipped"
+[ $n_failed = 0 ]
