@@ -12,13 +12,11 @@
  */
 #include "client/session.h"
 
-#include "heap/hold.h"
-#include "heap/object.h"
+#include "heap/recover.h"
 
 #include <stdlib.h>
 #include <unistd.h>
 
-#define DROP_STEP 64U /* holds dropped in one change, a few log entries each */
 
 /* ---- opening ---------------------------------------------------------------------------------------------------- */
 
@@ -26,6 +24,7 @@
 static int attach_error(int error)
 {
 	switch (error) {
+	case -ENODATA:
 	case -EMEDIUMTYPE:
 		return -EUCLEAN;
 	case -EPROTONOSUPPORT:
@@ -112,51 +111,14 @@ PYHEAP_PUBLIC int pyheap_unlock(pyheap *heap)
 
 /* ---- closing ---------------------------------------------------------------------------------------------------- */
 
-/* Within a change: drop one hold, however often it was taken. What a stray write made of it holds nothing. */
-static int hold_drop(struct session *session, struct hold *hold)
-{
-	struct object object;
-	bool found = object_find(session->heap, hold->ref, &object) == 0;
-
-	heap_set(session->heap, &hold->count, 1);
-	hold_remove(session, hold);
-	return found ? object_drop(session, &object) : 0;
-}
-
-/* One change: drop some of the holds from entry *i of the table on. 0 until the table is done, then negative. */
-static int holds_drop_step(struct session *session, uint32_t *i)
-{
-	uint32_t n, n_dropped = 0;
-	struct hold *holds;
-	int r;
-
-	r = change_begin(session);
-	if (r < 0)
-		return r;
-	holds = hold_table(session->heap, session->entry, &n);
-	if (!holds || *i >= n)
-		return change_end(session, -ENOENT);
-	for (; r == 0 && *i < n && n_dropped < DROP_STEP; ++*i) {
-		if (holds[*i].ref == HOLD_EMPTY || holds[*i].ref == HOLD_DELETED)
-			continue;
-		r = hold_drop(session, &holds[*i]);
-		n_dropped++;
-	}
-	return change_end(session, r);
-}
-
 static void session_drop_all(pyheap *heap)
 {
 	struct session *session = &heap->session;
-	uint32_t i = 0;
 
 	if (session->has_lock)
 		session_unlock(session);
-	while (!session_ended(heap) && holds_drop_step(session, &i) == 0)
-		while (dying_step(session, false) > 0)
-			;
-	if (!session_ended(heap))
-		hold_table_free(session, false);
+	while (!session_ended(heap) && session_drop_step(session, false) > 0)
+		;
 }
 
 PYHEAP_PUBLIC pyheap *pyheap_close(pyheap *heap)
