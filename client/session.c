@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-
 /* ---- opening ---------------------------------------------------------------------------------------------------- */
 
 /* What heap_attach() says of a segment, in the words of pyheap_open(). */
