@@ -51,8 +51,7 @@ struct command {
 	size_t n_works;
 };
 
-/* ---- command line -------------------------------------------------------------------------------------------------
- */
+/* ---- command line ----------------------------------------------------------------------------------------------- */
 
 static void works_list(FILE *file)
 {
@@ -151,8 +150,7 @@ static int command_parse(struct command *command, int argc, char **argv)
 	return r < 0 ? usage(stderr) : -1;
 }
 
-/* ---- measuring ----------------------------------------------------------------------------------------------------
- */
+/* ---- measuring -------------------------------------------------------------------------------------------------- */
 
 static bool heap_empty(const pyheap_stats *stats)
 {
@@ -225,8 +223,7 @@ static int bench(const struct command *command)
 	return r < 0 || failed || heap_verify() < 0 ? 1 : 0;
 }
 
-/* ---- keeping the daemon -------------------------------------------------------------------------------------------
- */
+/* ---- keeping the daemon ----------------------------------------------------------------------------------------- */
 
 static pid_t bench_start(const struct command *command, const sigset_t *signals)
 {
@@ -291,7 +288,8 @@ int main(int argc, char **argv)
 	exit_code = 1;
 	r = server_start(&server, program, HEAP_SIZE);
 	if (r < 0) {
-		fprintf(stderr, "bench: no daemon (%s): %s\n", program, pyheap_strerror(r));
+		fprintf(stderr, "bench: no daemon (%s): %s\n", program,
+			r == -ESRCH ? "it ended at once" : pyheap_strerror(r));
 		goto stop;
 	}
 	pid = bench_start(&command, &signals);
@@ -302,7 +300,7 @@ int main(int argc, char **argv)
 	exit_code = bench_watch(pid, &signals);
 
 stop:
-	r = server_stop(&server);
+	r = server_stop(&server, exit_code != 0);
 	if (r < 0) {
 		fprintf(stderr, "bench: the daemon did not end cleanly\n");
 		exit_code = 1;

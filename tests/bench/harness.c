@@ -18,8 +18,7 @@
 #include <string.h>
 #include <time.h>
 
-/* ---- clock and CPUs -----------------------------------------------------------------------------------------------
- */
+/* ---- clock and CPUs --------------------------------------------------------------------------------------------- */
 
 uint64_t clock_now(void)
 {
@@ -74,8 +73,7 @@ int spin_again(struct spin *spin)
 	return clock_now() > spin->deadline ? -ETIMEDOUT : 0;
 }
 
-/* ---- one contender ------------------------------------------------------------------------------------------------
- */
+/* ---- one contender ---------------------------------------------------------------------------------------------- */
 
 /* A contender while its work is measured. */
 struct entrant {
@@ -162,8 +160,7 @@ static void entrant_end(struct entrant *entrant)
 		result_summarize(entrant->result);
 }
 
-/* ---- one work -----------------------------------------------------------------------------------------------------
- */
+/* ---- one work --------------------------------------------------------------------------------------------------- */
 
 static int row_add(struct row *row, struct entrant *entrants, const char *peer, const struct contender *contender,
 	const struct harness_options *options)

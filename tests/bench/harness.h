@@ -15,16 +15,16 @@
 extern "C" {
 #endif
 
-#define PEERS_MAX    16	   /* contenders of one work, pyheap included */
+#define PEERS_MAX    16    /* contenders of one work, pyheap included */
 #define ROUNDS_MAX   1000  /* measured runs of one contender */
 #define WATCH_DOG_MS 20000 /* after which something that should have come is taken to be lost */
 
 /* All return 0 or a negative errno. A NULL setup or teardown has nothing to do. */
 struct contender {
-	const char *how;		     /* the calls that are measured, for the reader of the table */
-	int (*setup)(void **ret);	     /* gets ready, with partner processes and all; not measured */
+	const char *how;                     /* the calls that are measured, for the reader of the table */
+	int (*setup)(void **ret);            /* gets ready, with partner processes and all; not measured */
 	int (*run)(void *state, uint64_t n); /* does the work n times: this is what is measured */
-	int (*teardown)(void *state);	     /* takes all away; fails when what was measured proves to be wrong */
+	int (*teardown)(void *state);        /* takes all away; fails when what was measured proves to be wrong */
 };
 
 struct work {
@@ -55,8 +55,8 @@ struct peer {
 struct result {
 	const char *peer;
 	const char *how;
-	int error;	/* 0, or the negative errno that ended it: the figures mean nothing then */
-	uint64_t n;	/* operations of one round */
+	int error;      /* 0, or the negative errno that ended it: the figures mean nothing then */
+	uint64_t n;     /* operations of one round */
 	double *rounds; /* in the order of measuring; owned */
 	size_t n_rounds;
 	double median, min, max;
@@ -78,8 +78,7 @@ int harness_measure(struct row *ret, const struct work *work, const struct peer 
 	const struct harness_options *options);
 void row_deinit(struct row *row);
 
-/* ---- for contenders -----------------------------------------------------------------------------------------------
- */
+/* ---- for contenders --------------------------------------------------------------------------------------------- */
 
 uint64_t clock_now(void); /* ns, monotonic */
 

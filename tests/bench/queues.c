@@ -24,8 +24,7 @@ struct queue_state {
 	pyheap_ref object;      /* that goes round */
 };
 
-/* ---- both sides ---------------------------------------------------------------------------------------------------
- */
+/* ---- both sides ------------------------------------------------------------------------------------------------- */
 
 static int push_polling(pyheap *heap, pyheap_ref queue, pyheap_ref ref)
 {
@@ -116,8 +115,7 @@ static int queue_serve(int fd, int (*part)(pyheap *heap, pyheap_ref there, pyhea
 	return r == -ECONNRESET ? 0 : r;
 }
 
-/* ---- push-pop -----------------------------------------------------------------------------------------------------
- */
+/* ---- push-pop --------------------------------------------------------------------------------------------------- */
 
 static int push_pop_setup(void **ret)
 {
@@ -143,8 +141,7 @@ static int push_pop_run(void *state, uint64_t n)
 	return 0;
 }
 
-/* ---- there-and-back -----------------------------------------------------------------------------------------------
- */
+/* ---- there-and-back --------------------------------------------------------------------------------------------- */
 
 static int round_trip_part(pyheap *heap, pyheap_ref there, pyheap_ref back)
 {
@@ -182,8 +179,7 @@ static int round_trip_run(void *state, uint64_t n)
 	return r < 0 ? r : partner_hear(queue->partner.fd, &n_done);
 }
 
-/* ---- hand-over ----------------------------------------------------------------------------------------------------
- */
+/* ---- hand-over -------------------------------------------------------------------------------------------------- */
 
 static int hand_over_part(pyheap *heap, pyheap_ref there, pyheap_ref back)
 {
@@ -221,8 +217,7 @@ static int hand_over_run(void *state, uint64_t n)
 	return r < 0 ? r : partner_hear(queue->partner.fd, &n_done);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------
- */
+/* ----------------------------------------------------------------------------------------------------------------- */
 
 static const struct work works[] = {
 	{.key = WORK_PUSH_POP,

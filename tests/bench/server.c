@@ -10,6 +10,7 @@
 #include "harness.h"
 #include <pyheap.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -31,6 +32,8 @@ static _Noreturn void server_exec(const struct server *server, pid_t parent, con
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != parent)
 		_exit(1);
+	dup2(server->log, STDOUT_FILENO);
+	dup2(server->log, STDERR_FILENO);
 	snprintf(size_text, sizeof(size_text), "%llu", (unsigned long long)size);
 	execl(program, program, "--socket", server->socket, "--name", server->name, "--size", size_text, (char *)NULL);
 	fprintf(stderr, "bench: cannot start %s: %s\n", program, strerror(errno));
@@ -52,7 +55,7 @@ static int server_wait(struct server *server)
 		}
 		if (waitpid(server->pid, &status, WNOHANG) == server->pid) {
 			server->pid = 0;
-			return -ECHILD;
+			return -ESRCH;
 		}
 		if ((r != -ENOENT && r != -ECONNREFUSED) || clock_now() > deadline)
 			return r;
@@ -65,7 +68,9 @@ int server_start(struct server *ret, const char *program, uint64_t size)
 	const char *temporary = getenv("TMPDIR");
 	pid_t parent = getpid();
 
-	*ret = (struct server){0};
+	*ret = (struct server){.log = memfd_create("pyheapd log", MFD_CLOEXEC)};
+	if (ret->log < 0)
+		return -errno;
 	/* A socket's path must be short, whatever $TMPDIR is. */
 	if (!temporary || strlen(temporary) > 32)
 		temporary = "/tmp";
@@ -105,23 +110,51 @@ static int server_end(struct server *server)
 	return r > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ECHILD;
 }
 
-int server_stop(struct server *server)
+/* The daemon writes at the end of the file, this reads from its beginning. */
+static void log_show(const struct server *server)
+{
+	char bytes[4096];
+	off_t offset = 0;
+	ssize_t n;
+
+	while ((n = pread(server->log, bytes, sizeof(bytes), offset)) > 0) {
+		fwrite(bytes, 1, (size_t)n, stderr);
+		offset += n;
+	}
+}
+
+/* Remove the folder with whatever the daemon left in it. */
+static void folder_remove(const char *path)
+{
+	DIR *folder = opendir(path);
+	struct dirent *entry;
+
+	while (folder && (entry = readdir(folder)))
+		unlinkat(dirfd(folder), entry->d_name, 0);
+	if (folder)
+		closedir(folder);
+	rmdir(path);
+}
+
+int server_stop(struct server *server, bool show_log)
 {
 	char segment[48];
 	int r = 0;
 
 	if (server->pid)
 		r = server_end(server);
+	if (r < 0 || show_log)
+		log_show(server);
 	if (server->name[0]) {
 		snprintf(segment, sizeof(segment), "/pyheap.%s.ctl", server->name);
 		shm_unlink(segment);
 		snprintf(segment, sizeof(segment), "/pyheap.%s.heap", server->name);
 		shm_unlink(segment);
 	}
-	if (server->folder[0]) {
-		unlink(server->socket);
-		rmdir(server->folder);
-	}
-	*server = (struct server){0};
+	if (server->folder[0])
+		folder_remove(server->folder);
+	if (server->log >= 0)
+		close(server->log);
+	*server = (struct server){.log = -1};
 	return r;
 }

@@ -14,19 +14,19 @@
 extern "C" {
 #endif
 
-#define WORK_PAIR_48	    "pair-48"
-#define WORK_HOLD_DROP	    "hold-drop"
-#define WORK_PUSH_POP	    "push-pop"
+#define WORK_PAIR_48        "pair-48"
+#define WORK_HOLD_DROP      "hold-drop"
+#define WORK_PUSH_POP       "push-pop"
 #define WORK_THERE_AND_BACK "there-and-back"
-#define WORK_HAND_OVER	    "hand-over"
-#define WORK_NAME_PUT	    "name-put-1k"
-#define WORK_NAME_GET	    "name-get-1k"
+#define WORK_HAND_OVER      "hand-over"
+#define WORK_NAME_PUT       "name-put-1k"
+#define WORK_NAME_GET       "name-get-1k"
 
-#define PAIR_SIZE  48U	 /* bytes of a small object */
-#define N_SHARED   64U	 /* objects that the other process made, used in turn */
+#define PAIR_SIZE  48U   /* bytes of a small object */
+#define N_SHARED   64U   /* objects that the other process made, used in turn */
 #define QUEUE_SIZE 1024U /* places of a queue */
 #define NAMED_SIZE 1024U /* bytes of a named object */
-#define N_NAMES	   1000U /* names that there are, used in turn */
+#define N_NAMES    1000U /* names that there are, used in turn */
 
 /* The i-th name, i below N_NAMES. Static. */
 const char *work_name(size_t i);
