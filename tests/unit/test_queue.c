@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Queues: order, handing over, waiting, within one process and between several
+ */
+#include "tests/unit/fixture.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define S0 (&fx.sessions[0])
+#define S1 (&fx.sessions[1])
+#define S2 (&fx.sessions[2])
+#define S3 (&fx.sessions[3])
+
+static uint64_t new_queue(size_t n)
+{
+	uint64_t queue;
+
+	MUST(S0, queue_new(S0, n, &queue));
+	return queue;
+}
+
+static const struct queue *queue_of(uint64_t ref)
+{
+	return (const struct queue *)(const void *)ref_data(ref);
+}
+
+/* ---- one process ------------------------------------------------------------------------------------------------- */
+
+START_TEST(first_in_first_out)
+{
+	uint64_t queue = new_queue(5), refs[5], got;
+
+	/* Three times around, with every number of places filled. */
+	for (int round = 0; round < 15; round++) {
+		for (int i = 0; i < round % 5 + 1; i++) {
+			refs[i] = fixture_bytes(S0, 1 + (size_t)i);
+			MUST(S0, queue_push(S0, queue, refs[i], 0));
+			ck_assert_ptr_null(hold_find(S0, refs[i]));
+			ck_assert_int_eq(object_refcount(S1, refs[i]), 1);
+		}
+		for (int i = 0; i < round % 5 + 1; i++) {
+			MUST(S1, queue_pop(S1, queue, &got, 0));
+			ck_assert_uint_eq(got, refs[i]);
+			ck_assert_int_eq(object_refcount(S1, got), 1);
+			fixture_drop(S1, got);
+		}
+	}
+}
+END_TEST
+
+START_TEST(full_and_empty)
+{
+	uint64_t queue = new_queue(2), ref = fixture_bytes(S0, 1), got = 7;
+
+	EXPECT(S0, -EAGAIN, queue_pop(S0, queue, &got, 0));
+	EXPECT(S0, -ETIMEDOUT, queue_pop(S0, queue, &got, 10));
+	for (int i = 0; i < 2; i++) {
+		MUST(S0, object_incref(S0, ref));
+		MUST(S0, queue_push(S0, queue, ref, 0));
+	}
+	ck_assert_int_eq(object_refcount(S0, ref), 3);
+	EXPECT(S0, -EAGAIN, queue_push(S0, queue, ref, 0));
+	EXPECT(S0, -ETIMEDOUT, queue_push(S0, queue, ref, 10));
+	/* Where it fails the caller keeps its hold, and the queue has what it had. */
+	ck_assert_uint_eq(hold_find(S0, ref)->count, 1);
+	ck_assert_int_eq(object_refcount(S0, ref), 3);
+	ck_assert_int_eq(object_refcount(S0, queue), 1);
+	ck_assert_uint_eq(got, 7);
+	MUST(S0, queue_pop(S0, queue, &got, 0));
+	MUST(S0, queue_push(S0, queue, ref, 0));
+}
+END_TEST
+
+START_TEST(of_one_place)
+{
+	uint64_t queue = new_queue(1), ref = fixture_bytes(S0, 1), got;
+
+	for (int i = 0; i < 50; i++) {
+		MUST(S0, queue_push(S0, queue, ref, -1));
+		EXPECT(S1, -EPERM, queue_push(S1, queue, ref, 0)); /* not the pusher's to give, full or not */
+		MUST(S0, queue_pop(S0, queue, &got, -1));
+	}
+}
+END_TEST
+
+START_TEST(who_holds_nothing_cannot_push)
+{
+	uint64_t queue = new_queue(2), ref = fixture_bytes(S1, 1);
+
+	EXPECT(S0, -EPERM, queue_push(S0, queue, ref, 0));
+	EXPECT(S0, -EPERM, queue_push(S0, queue, ref, -1));
+	EXPECT(S0, -EINVAL, queue_push(S0, queue, 0, 0));
+	ck_assert_uint_eq(queue_of(queue)->count, 0);
+	ck_assert_int_eq(object_refcount(S0, ref), 1);
+}
+END_TEST
+
+/* Sender and receiver may hold the object besides, or be one and the same. */
+START_TEST(held_besides)
+{
+	uint64_t queue = new_queue(3), ref = fixture_bytes(S0, 1), got;
+
+	MUST(S0, object_incref(S0, ref));
+	MUST(S0, queue_push(S0, queue, ref, 0));
+	ck_assert_uint_eq(hold_find(S0, ref)->count, 1);
+	ck_assert_int_eq(object_refcount(S0, ref), 2);
+	MUST(S1, object_incref(S1, ref));
+	MUST(S1, queue_pop(S1, queue, &got, 0));
+	ck_assert_uint_eq(hold_find(S1, ref)->count, 2);
+	ck_assert_int_eq(object_refcount(S0, ref), 3);
+	fixture_drop(S0, ref);
+	fixture_drop(S1, ref);
+	fixture_drop(S1, ref);
+	ck_assert_int_eq((int)object_refcount(S0, ref), -ESTALE);
+}
+END_TEST
+
+START_TEST(freed_with_what_is_in_it)
+{
+	uint64_t queue = new_queue(1000), refs[10], list = fixture_list(S0, 1), got;
+
+	for (int i = 0; i < 10; i++) {
+		refs[i] = fixture_bytes(S0, 10);
+		MUST(S0, queue_push(S0, queue, refs[i], 0));
+	}
+	MUST(S0, queue_pop(S0, queue, &got, 0));
+	MUST(S0, list_set(S0, list, 0, refs[1]));
+	MUST(S0, queue_push(S0, queue, list, 0));
+	fixture_drop(S0, queue);
+	EXPECT(S0, -ESTALE, queue_pop(S0, queue, &got, 0));
+	EXPECT(S0, -ESTALE, queue_push(S0, queue, refs[0], -1));
+	for (int i = 1; i < 10; i++)
+		ck_assert_int_eq((int)object_refcount(S0, refs[i]), -ESTALE);
+	ck_assert_int_eq((int)object_refcount(S0, list), -ESTALE);
+	fixture_drop(S0, refs[0]);
+	fixture_trim(0);
+	ck_assert_uint_eq(fixture_heap_bytes(), 0);
+}
+END_TEST
+
+START_TEST(queue_of_queues)
+{
+	uint64_t outer = new_queue(2), inner = new_queue(2), ref = fixture_bytes(S0, 1), got;
+
+	MUST(S0, queue_push(S0, inner, ref, 0));
+	MUST(S0, queue_push(S0, outer, inner, 0));
+	MUST(S1, queue_pop(S1, outer, &got, 0));
+	ck_assert_uint_eq(got, inner);
+	MUST(S1, queue_pop(S1, inner, &got, 0));
+	ck_assert_uint_eq(got, ref);
+}
+END_TEST
+
+START_TEST(sizes_of_queues)
+{
+	static const size_t lengths[] = {1, 2, 58, 59, 60, 500, 5000, 40000};
+	uint64_t ref = fixture_bytes(S0, 1), got;
+
+	for (size_t k = 0; k < sizeof(lengths) / sizeof(lengths[0]); k++) {
+		uint64_t queue = new_queue(lengths[k]);
+
+		ck_assert_uint_eq(queue_of(queue)->n, lengths[k]);
+		for (size_t i = 0; i < lengths[k]; i++) {
+			ck_assert_int_eq(CALL(S0, object_incref(S0, ref)), 0);
+			ck_assert_int_eq(queue_push(S0, queue, ref, 0), 0);
+		}
+		EXPECT(S0, -EAGAIN, queue_push(S0, queue, ref, 0));
+		MUST(S0, queue_pop(S0, queue, &got, 0));
+		fixture_drop(S0, ref);
+		fixture_drop(S0, queue);
+		ck_assert_int_eq(object_refcount(S0, ref), 1);
+	}
+}
+END_TEST
+
+START_TEST(no_waiting_under_the_lock)
+{
+	uint64_t queue = new_queue(1), ref = fixture_bytes(S0, 1), got;
+
+	ck_assert_int_eq(session_lock(S0), 0);
+	ck_assert_int_eq(queue_pop(S0, queue, &got, -1), -EDEADLK);
+	ck_assert_int_eq(queue_pop(S0, queue, &got, 5), -EDEADLK);
+	ck_assert_int_eq(queue_pop(S0, queue, &got, 0), -EAGAIN);
+	ck_assert_int_eq(queue_push(S0, queue, ref, -1), 0); /* does not have to wait */
+	ck_assert_int_eq(queue_pop(S0, queue, &got, -1), 0);
+	ck_assert_int_eq(session_unlock(S0), 0);
+	fixture_check();
+}
+END_TEST
+
+START_TEST(damaged_queue)
+{
+	uint64_t queue = new_queue(3), ref = fixture_bytes(S0, 1), got = 7;
+	struct queue *q = (struct queue *)(void *)ref_data(queue), good = *q;
+	static const struct {
+		uint64_t n, head, count;
+	} cases[] = {
+		{0, 0, 0}, {4, 0, 0}, {UINT64_MAX, 0, 0}, {3, 3, 0}, {3, UINT64_MAX, 0}, {3, 0, 4}, {3, 0, UINT64_MAX}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		q->n = cases[i].n, q->head = cases[i].head, q->count = cases[i].count;
+		EXPECT(S0, -EUCLEAN, queue_push(S0, queue, ref, 0));
+		EXPECT(S0, -EUCLEAN, queue_pop(S0, queue, &got, 0));
+	}
+	q->n = good.n, q->head = good.head, q->count = good.count;
+	ck_assert_uint_eq(got, 7);
+	MUST(S0, queue_push(S0, queue, ref, 0));
+}
+END_TEST
+
+/* ---- several processes ------------------------------------------------------------------------------------------- */
+
+/* Run f(argument) in a child; it exits by what f returns. */
+static pid_t start(int (*f)(uint64_t), uint64_t argument)
+{
+	pid_t pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (!pid)
+		_exit(f(argument));
+	return pid;
+}
+
+static void finish(pid_t pid)
+{
+	int status;
+
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status));
+	ck_assert_int_eq(WEXITSTATUS(status), 0);
+}
+
+/* Wait until somebody waits: the flags are set under the lock just before it sleeps. */
+static void until_waiting(const uint32_t *flag)
+{
+	while (!__atomic_load_n(flag, __ATOMIC_ACQUIRE))
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+static int pop_one(uint64_t queue)
+{
+	uint64_t got;
+
+	if (queue_pop(S1, queue, &got, -1))
+		return 1;
+	if (*ref_data(got) != 42)
+		return 2;
+	return object_decref(S1, got) ? 3 : 0;
+}
+
+START_TEST(receiver_sleeps_until_a_push)
+{
+	uint64_t queue = new_queue(2), ref = fixture_bytes(S0, 1);
+	pid_t pid = start(pop_one, queue);
+
+	*ref_data(ref) = 42;
+	until_waiting(&queue_of(queue)->pop_waiting);
+	ck_assert_int_eq(object_refcount(S0, queue), 2); /* a sleeper holds it */
+	MUST(S0, queue_push(S0, queue, ref, 0));
+	finish(pid);
+	ck_assert_int_eq((int)object_refcount(S0, ref), -ESTALE);
+	ck_assert_int_eq(object_refcount(S0, queue), 1);
+	fixture_check();
+}
+END_TEST
+
+static int push_one(uint64_t queue)
+{
+	uint64_t ref;
+
+	if (object_new(S1, TYPE_BYTES, 1, &ref))
+		return 1;
+	*ref_data(ref) = 43;
+	return queue_push(S1, queue, ref, -1) ? 2 : 0;
+}
+
+START_TEST(sender_sleeps_until_a_pop)
+{
+	uint64_t queue = new_queue(1), ref = fixture_bytes(S0, 1), got;
+	pid_t pid;
+
+	MUST(S0, queue_push(S0, queue, ref, 0));
+	pid = start(push_one, queue);
+	until_waiting(&queue_of(queue)->push_waiting);
+	MUST(S0, queue_pop(S0, queue, &got, 0));
+	ck_assert_uint_eq(got, ref);
+	MUST(S0, queue_pop(S0, queue, &got, -1));
+	ck_assert_uint_eq(*ref_data(got), 43);
+	finish(pid);
+	fixture_check();
+}
+END_TEST
+
+static int pop_until_ended(uint64_t queue)
+{
+	uint64_t got;
+
+	return queue_pop(S1, queue, &got, -1) == -EPIPE ? 0 : 1;
+}
+
+START_TEST(sleeper_sees_the_end_of_the_heap)
+{
+	uint64_t queue = new_queue(1);
+	pid_t pid = start(pop_until_ended, queue);
+
+	until_waiting(&queue_of(queue)->pop_waiting);
+	__atomic_store_n(&fx.heap->control->ended, 1, __ATOMIC_RELEASE);
+	finish(pid);
+}
+END_TEST
+
+/* A sleeper that is killed harms nobody; the next one is woken all the same. */
+START_TEST(sleeper_killed)
+{
+	uint64_t queue = new_queue(1), ref = fixture_bytes(S0, 1);
+	pid_t pid = start(pop_one, queue);
+	int r;
+
+	*ref_data(ref) = 42;
+	until_waiting(&queue_of(queue)->pop_waiting);
+	ck_assert_int_eq(kill(pid, SIGKILL), 0);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	session_mark_dead(fx.heap, S1->index);
+	while ((r = session_reclaim_step(S1)) == 1)
+		fixture_check();
+	ck_assert_int_eq(r, 0);
+	ck_assert_int_eq(object_refcount(S0, queue), 1);
+	ck_assert_int_eq(fixture_admit(fx.heap, S1), 0);
+	pid = start(pop_one, queue);
+	MUST(S0, queue_push(S0, queue, ref, 0));
+	finish(pid);
+	fixture_check();
+}
+END_TEST
+
+/* Two senders, two receivers, a narrow queue: each object arrives once, each sender's in their order. */
+enum { N_EACH = 2000 };
+
+struct message {
+	uint32_t sender, number;
+};
+
+static uint64_t shared_queue, shared_sums;
+
+static int send_many(uint64_t sender)
+{
+	struct session *s = &fx.sessions[sender];
+	uint64_t n = fixture_ops(N_EACH), ref;
+
+	for (uint32_t i = 1; i <= n; i++) {
+		const struct message message = {(uint32_t)sender, i};
+
+		if (object_new(s, TYPE_BYTES, sizeof(message), &ref))
+			return 1;
+		memcpy(ref_data(ref), &message, sizeof(message));
+		if (queue_push(s, shared_queue, ref, -1))
+			return 2;
+	}
+	return 0;
+}
+
+static int receive_many(uint64_t receiver)
+{
+	struct session *s = &fx.sessions[receiver];
+	uint64_t *sums = (uint64_t *)(void *)ref_data(shared_sums), n = fixture_ops(N_EACH), got;
+	uint32_t last[2] = {0};
+
+	for (uint64_t i = 0; i < n; i++) {
+		struct message message;
+
+		if (queue_pop(s, shared_queue, &got, -1))
+			return 1;
+		memcpy(&message, ref_data(got), sizeof(message));
+		if (message.sender > 1 || message.number <= last[message.sender])
+			return 2;
+		last[message.sender] = message.number;
+		__atomic_fetch_add(&sums[message.sender], message.number, __ATOMIC_RELAXED);
+		if (object_decref(s, got))
+			return 3;
+	}
+	return 0;
+}
+
+START_TEST(many_to_many)
+{
+	uint64_t n = fixture_ops(N_EACH), warm;
+	pid_t pids[4];
+
+	shared_queue = new_queue(3);
+	shared_sums = fixture_bytes(S0, 16);
+	memset(ref_data(shared_sums), 0, 16);
+	warm = fixture_bytes(S0, sizeof(struct message)); /* there is an arena with room for all of them */
+	for (uint64_t i = 0; i < 4; i++)
+		pids[i] = start(i < 2 ? send_many : receive_many, i);
+	for (int i = 0; i < 4; i++)
+		finish(pids[i]);
+	fixture_check();
+	for (int i = 0; i < 2; i++)
+		ck_assert_uint_eq(((const uint64_t *)(const void *)ref_data(shared_sums))[i], n * (n + 1) / 2);
+	ck_assert_uint_eq(queue_of(shared_queue)->count, 0);
+	ck_assert_uint_eq(fx.heap->control->counters.classes[0].n_used, 1);
+	fixture_drop(S0, warm);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("queue");
+	TCase *t = tcase_create("queue");
+
+	tcase_add_checked_fixture(t, fixture_open, fixture_close);
+	tcase_set_timeout(t, 300);
+	tcase_add_test(t, first_in_first_out);
+	tcase_add_test(t, full_and_empty);
+	tcase_add_test(t, of_one_place);
+	tcase_add_test(t, who_holds_nothing_cannot_push);
+	tcase_add_test(t, held_besides);
+	tcase_add_test(t, freed_with_what_is_in_it);
+	tcase_add_test(t, queue_of_queues);
+	tcase_add_test(t, sizes_of_queues);
+	tcase_add_test(t, no_waiting_under_the_lock);
+	tcase_add_test(t, damaged_queue);
+	tcase_add_test(t, receiver_sleeps_until_a_push);
+	tcase_add_test(t, sender_sleeps_until_a_pop);
+	tcase_add_test(t, sleeper_sees_the_end_of_the_heap);
+	tcase_add_test(t, sleeper_killed);
+	tcase_add_test(t, many_to_many);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+int main(void)
+{
+	return fixture_main(suite());
+}

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The registry of types, and what is UTF-8
+ */
+#include "tests/unit/fixture.h"
+
+#include <stdio.h>
+
+#define S0 (&fx.sessions[0])
+#define S1 (&fx.sessions[1])
+
+static const size_t ascending[] = {0, 8, 24};
+
+/* A good spec, of which each test spoils one thing. */
+static struct type_spec good_spec(void)
+{
+	return (struct type_spec){.name = "point", .size = 32, .alignment = 16, .n_slots = 3, .slots = ascending};
+}
+
+START_TEST(same_spec_same_type)
+{
+	struct type_spec spec = good_spec();
+	const size_t copy[] = {0, 8, 24};
+	uint32_t type, again, other;
+
+	MUST(S0, type_register(S0, &spec, &type));
+	ck_assert_uint_ge(type, TYPE_FIRST_REGISTERED);
+	MUST(S0, type_register(S0, &spec, &again));
+	ck_assert_uint_eq(again, type);
+	spec.slots = copy;
+	spec.name = "other";
+	MUST(S1, type_register(S1, &spec, &other));
+	ck_assert_uint_ne(other, type);
+	spec.name = "point";
+	MUST(S1, type_register(S1, &spec, &again));
+	ck_assert_uint_eq(again, type);
+	ck_assert_uint_eq(fx.heap->control->n_types, 2);
+}
+END_TEST
+
+START_TEST(other_spec_of_that_name)
+{
+	static const size_t fewer[] = {0, 8}, others[] = {0, 16, 24};
+	struct type_spec spec[5];
+	uint32_t type, ret = 99;
+
+	for (int i = 0; i < 5; i++)
+		spec[i] = good_spec();
+	MUST(S0, type_register(S0, &spec[0], &type));
+	spec[0].size = 40;
+	spec[1].alignment = 8;
+	spec[2].n_slots = 2, spec[2].slots = fewer;
+	spec[3].slots = others;
+	spec[4].n_slots = 0;
+	for (int i = 0; i < 5; i++)
+		EXPECT(S1, -EEXIST, type_register(S1, &spec[i], &ret));
+	for (int i = 0; i < 3; i++) { /* the built-in types' names are taken, too */
+		spec[0].name = (const char *const[]){"bytes", "list", "queue"}[i];
+		EXPECT(S1, -EEXIST, type_register(S1, &spec[0], &ret));
+	}
+	ck_assert_uint_eq(ret, 99);
+}
+END_TEST
+
+START_TEST(bad_specs)
+{
+	static const char name63[] = "123456789 123456789 123456789 123456789 123456789 123456789 123";
+	static const char name64[] = "123456789 123456789 123456789 123456789 123456789 123456789 1234";
+	static const size_t misaligned[] = {4}, descending[] = {8, 0}, twice[] = {8, 8}, outside[] = {32},
+			    across[] = {25};
+	static size_t many[PYHEAP_TYPE_SLOTS_MAX + 1];
+	static const struct {
+		struct type_spec spec;
+		int r;
+	} cases[] = {
+		{{"", 8, 0, 0, NULL}, -EINVAL},
+		{{name63, 8, 0, 0, NULL}, 0},
+		{{name64, 8, 0, 0, NULL}, -ENAMETOOLONG},
+		{{"\xff", 8, 0, 0, NULL}, -EINVAL},
+		{{"size 0", 0, 0, 0, NULL}, -EINVAL},
+		{{"size 1", 1, 0, 0, NULL}, 0},
+		{{"size of any heap", HEAP_SIZE_MAX, 0, 0, NULL}, 0},
+		{{"beyond any heap", HEAP_SIZE_MAX + 1, 0, 0, NULL}, -EINVAL},
+		{{"size max", SIZE_MAX, 0, 0, NULL}, -EINVAL},
+		{{"alignment 1", 8, 1, 0, NULL}, 0},
+		{{"alignment 3", 8, 3, 0, NULL}, -EINVAL},
+		{{"alignment 24", 48, 24, 0, NULL}, -EINVAL},
+		{{"alignment 4096", 8, 4096, 0, NULL}, 0},
+		{{"alignment 8192", 8, 8192, 0, NULL}, -EINVAL},
+		{{"alignment max", 8, SIZE_MAX, 0, NULL}, -EINVAL},
+		{{"no slots given", 8, 0, 1, NULL}, -EINVAL},
+		{{"misaligned", 32, 0, 1, misaligned}, -EINVAL},
+		{{"descending", 32, 0, 2, descending}, -EINVAL},
+		{{"twice", 32, 0, 2, twice}, -EINVAL},
+		{{"outside", 32, 0, 1, outside}, -EINVAL},
+		{{"just inside", 40, 0, 1, outside}, 0},
+		{{"across the end", 32, 0, 1, across}, -EINVAL},
+		{{"reaching over the end", 39, 0, 1, outside}, -EINVAL},
+		{{"smaller than a slot", 7, 0, 1, ascending}, -EINVAL},
+		{{"256 slots", 8 * 257, 0, PYHEAP_TYPE_SLOTS_MAX, many}, 0},
+		{{"257 slots", 8 * 257, 0, PYHEAP_TYPE_SLOTS_MAX + 1, many}, -EINVAL},
+		{{"slots max", 8 * 257, 0, SIZE_MAX, many}, -EINVAL},
+	};
+	uint32_t n_good = 0, type;
+
+	for (size_t i = 0; i <= PYHEAP_TYPE_SLOTS_MAX; i++)
+		many[i] = 8 * i;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		type = 99;
+		ck_assert_msg(
+			CALL(S0, type_register(S0, &cases[i].spec, &type)) == cases[i].r, "%s", cases[i].spec.name);
+		fixture_check();
+		n_good += !cases[i].r;
+		ck_assert(cases[i].r ? type == 99 : type == TYPE_FIRST_REGISTERED + n_good - 1);
+	}
+	ck_assert_uint_eq(fx.heap->control->n_types, n_good);
+}
+END_TEST
+
+START_TEST(found_as_registered)
+{
+	struct type_spec spec = good_spec();
+	struct type_info info;
+	char name[64];
+	uint32_t type;
+
+	MUST(S0, type_register(S0, &spec, &type));
+	ck_assert_int_eq(type_find(fx.heap, type, &info), 0);
+	ck_assert_uint_eq(info.size, 32);
+	ck_assert_uint_eq(info.alignment, 16);
+	ck_assert_uint_eq(info.n_slots, 3);
+	for (int i = 0; i < 3; i++)
+		ck_assert_uint_eq(info.slots[i], ascending[i]);
+	ck_assert_int_eq(type_name(fx.heap, type, name), 0);
+	ck_assert_str_eq(name, "point");
+	ck_assert_int_eq(type_name(fx.heap, TYPE_BYTES, name), 0);
+	ck_assert_str_eq(name, "bytes");
+	ck_assert_int_eq(type_name(fx.heap, TYPE_LIST, name), 0);
+	ck_assert_str_eq(name, "list");
+	ck_assert_int_eq(type_name(fx.heap, TYPE_QUEUE, name), 0);
+	ck_assert_str_eq(name, "queue");
+	for (uint32_t bad = 0; bad < 100; bad++) {
+		if ((bad >= TYPE_BYTES && bad <= TYPE_QUEUE) || bad == type)
+			continue;
+		ck_assert_int_eq(type_find(fx.heap, bad, &info), -EINVAL);
+		ck_assert_int_eq(type_name(fx.heap, bad, name), -EINVAL);
+	}
+	ck_assert_int_eq(type_find(fx.heap, UINT32_MAX, &info), -EINVAL);
+	ck_assert_int_eq(type_name(fx.heap, type + 1, name), -EINVAL);
+}
+END_TEST
+
+START_TEST(limit_of_types)
+{
+	uint32_t type = 0, ret = 99;
+	char name[16];
+
+	for (uint32_t i = 0; i < TYPES_MAX; i++) {
+		snprintf(name, sizeof(name), "type %u", i);
+		ck_assert_int_eq(type_register(S0, &(struct type_spec){name, 1 + i, 0, 0, NULL}, &type), 0);
+		ck_assert_uint_eq(type, TYPE_FIRST_REGISTERED + i);
+	}
+	EXPECT(S0, -ENOSPC, type_register(S0, &(struct type_spec){"one more", 8, 0, 0, NULL}, &ret));
+	ck_assert_uint_eq(ret, 99);
+	/* Those that are there are still found, and objects made of them. */
+	MUST(S1, type_register(S1, &(struct type_spec){"type 1023", 1024, 0, 0, NULL}, &ret));
+	ck_assert_uint_eq(ret, type);
+	fixture_new(S1, type, 0);
+}
+END_TEST
+
+START_TEST(limit_of_slots)
+{
+	size_t slots[PYHEAP_TYPE_SLOTS_MAX];
+	struct type_spec spec = {.size = sizeof(slots), .n_slots = PYHEAP_TYPE_SLOTS_MAX, .slots = slots};
+	uint32_t type, n = 0;
+	char name[16];
+	int r;
+
+	for (size_t i = 0; i < PYHEAP_TYPE_SLOTS_MAX; i++)
+		slots[i] = 8 * i;
+	do {
+		snprintf(name, sizeof(name), "wide %u", n++);
+		spec.name = name;
+		r = type_register(S0, &spec, &type);
+	} while (!r);
+	ck_assert_int_eq(r, -ENOSPC);
+	ck_assert_uint_eq(n - 1, TYPE_SLOTS_MAX / PYHEAP_TYPE_SLOTS_MAX);
+	fixture_check();
+	/* the last one that found room has all its slots */
+	uint64_t child = fixture_bytes(S0, 1), object = fixture_new(S0, type, 0);
+
+	for (size_t i = 0; i < PYHEAP_TYPE_SLOTS_MAX; i++)
+		ck_assert_int_eq(slot_set(S0, object, slots[i], child), 0);
+	fixture_check();
+	ck_assert_int_eq(object_refcount(S0, child), PYHEAP_TYPE_SLOTS_MAX + 1);
+	fixture_drop(S0, object);
+	ck_assert_int_eq(object_refcount(S0, child), 1);
+}
+END_TEST
+
+/* ---- UTF-8 ------------------------------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *s;
+	int r;
+} utf8_cases[] = {
+	{"a", 1},
+	{"", -EINVAL},
+	{"\x7f", 1},
+	{"\xc2\x80", 2},         /* U+0080 */
+	{"\xdf\xbf", 2},         /* U+07FF */
+	{"\xe0\xa0\x80", 3},     /* U+0800 */
+	{"\xed\x9f\xbf", 3},     /* U+D7FF */
+	{"\xee\x80\x80", 3},     /* U+E000 */
+	{"\xef\xbf\xbf", 3},     /* U+FFFF */
+	{"\xf0\x90\x80\x80", 4}, /* U+10000 */
+	{"\xf4\x8f\xbf\xbf", 4}, /* U+10FFFF */
+	{"z\xc3\xbc"
+	 "rich",
+		7},
+	{"\x80", -EINVAL}, /* a continuation alone */
+	{"\xbf", -EINVAL},
+	{"\xc0\x80", -EINVAL}, /* NUL, overlong */
+	{"\xc1\xbf", -EINVAL}, /* overlong */
+	{"\xe0\x80\x80", -EINVAL},
+	{"\xe0\x9f\xbf", -EINVAL},
+	{"\xf0\x80\x80\x80", -EINVAL},
+	{"\xf0\x8f\xbf\xbf", -EINVAL},
+	{"\xed\xa0\x80", -EINVAL}, /* surrogates */
+	{"\xed\xbf\xbf", -EINVAL},
+	{"\xf4\x90\x80\x80", -EINVAL}, /* above U+10FFFF */
+	{"\xf5\x80\x80\x80", -EINVAL},
+	{"\xfe", -EINVAL},
+	{"\xff", -EINVAL},
+	{"\xc2", -EINVAL}, /* cut short */
+	{"\xe0\xa0", -EINVAL},
+	{"\xf0\x90\x80", -EINVAL},
+	{"a\xc2", -EINVAL},
+	{"\xc2"
+	 "a",
+		-EINVAL}, /* no continuation */
+	{"\xe0\xa0"
+	 "a",
+		-EINVAL},
+	{"\xe0"
+	 "aa",
+		-EINVAL},
+	{"\xf0\x90\x80"
+	 "a",
+		-EINVAL},
+	{"good \xf0\x9f\x98\x80 and then \xff", -EINVAL},
+};
+
+START_TEST(utf8)
+{
+	/* In an allocation of its very length, so that a reader beyond the end is seen. */
+	char *copy = strdup(utf8_cases[_i].s);
+
+	ck_assert_ptr_nonnull(copy);
+	ck_assert_int_eq(utf8_check(copy, 255), utf8_cases[_i].r);
+	free(copy);
+}
+END_TEST
+
+START_TEST(utf8_lengths)
+{
+	char s[300];
+
+	memset(s, 'x', sizeof(s));
+	for (size_t n = 1; n < sizeof(s); n++) {
+		s[n] = '\0';
+		ck_assert_int_eq(utf8_check(s, 255), n <= 255 ? (int)n : -ENAMETOOLONG);
+		s[n] = 'x';
+	}
+	/* A character that the limit would cut is too long, not malformed. */
+	strcpy(s + 254, "\xc3\xbc");
+	ck_assert_int_eq(utf8_check(s, 255), -ENAMETOOLONG);
+	ck_assert_int_eq(utf8_check(s, 256), 256);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("type");
+	TCase *t = tcase_create("type"), *u = tcase_create("utf8");
+
+	tcase_add_checked_fixture(t, fixture_open, fixture_close);
+	tcase_set_timeout(t, 300);
+	tcase_add_test(t, same_spec_same_type);
+	tcase_add_test(t, other_spec_of_that_name);
+	tcase_add_test(t, bad_specs);
+	tcase_add_test(t, found_as_registered);
+	tcase_add_test(t, limit_of_types);
+	tcase_add_test(t, limit_of_slots);
+	suite_add_tcase(s, t);
+	tcase_add_loop_test(u, utf8, 0, (int)(sizeof(utf8_cases) / sizeof(utf8_cases[0])));
+	tcase_add_test(u, utf8_lengths);
+	suite_add_tcase(s, u);
+	return s;
+}
+
+int main(void)
+{
+	return fixture_main(suite());
+}
