@@ -25,9 +25,10 @@
 
 /* ---- the circumstances ------------------------------------------------------------------------------------------ */
 
+/* Is this the build that users get? Sanitizers make everything several times slower, and not all of it alike. */
 static bool optimized(void)
 {
-#ifdef __OPTIMIZE__
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 	return true;
 #else
 	return false;
@@ -66,7 +67,7 @@ static void table_head(FILE *file, const struct report *report)
 		cpu_count() > 1 ? "" : "; ONE CPU: two processes take turns");
 	fprintf(file, "Nanoseconds per operation; %zu rounds of about %.0f ms each, contenders in turn%s\n",
 		report->options.n_rounds, (double)report->options.round_ns / 1e6,
-		optimized() ? "" : "; NOT OPTIMIZED: these figures mean nothing");
+		optimized() ? "" : "; NOT OPTIMIZED, OR SANITIZED: these figures mean nothing");
 	fprintf(file, "\n  %-18s %10s %10s %10s  %13s  %s\n", "", "median", "min", "max", "pyheap is", "how");
 }
 

@@ -4,7 +4,8 @@
  *
  * Name, folder and socket have the process's id in them, so that any number of benchmarks run beside each other. The
  * daemon gets SIGTERM when its parent dies however it may, and takes its heap down then; server_stop() removes the
- * rest, and after a daemon that crashed its shared memory too.
+ * rest, and after a daemon that crashed its shared memory too. Where the benchmark itself is killed (SIGKILL), its
+ * empty folder is all that stays. What the daemon says goes to a file and is shown when something failed.
  */
 #include "server.h"
 #include "harness.h"
