@@ -50,27 +50,41 @@ box_install()
 	[ -z "$outside" ] || fail "installed outside of the prefix: $outside"
 }
 
+# All that is mounted is mounted in here, and must not be seen outside. Where the root is no mount of its own (chroot) it
+# cannot be made private; but then it may be private already, which what is mounted below it tells.
+box_memory()
+{
+	mkdir "$box_dir/memory"
+	mount --make-rprivate / 2>/dev/null || :
+	mount -t tmpfs -o mode=755 tmpfs "$box_dir/memory" || return
+	if grep -q " $box_dir/memory .* shared:" /proc/self/mountinfo; then
+		umount "$box_dir/memory"
+		echo "mounts would be seen outside" >&2
+		return 1
+	fi
+}
+
 # A control group of the box's own, in a hierarchy that a systemd can use: cgroup2 where the machine has nothing else,
 # else a named one of cgroup v1. The caller goes into it.
 box_cgroup_enter()
 {
-	mkdir "$box_dir/cgroup"
+	mkdir "$box_dir/memory/cgroup"
 	if [ "$(stat -f -c %T /sys/fs/cgroup 2>/dev/null)" = cgroup2fs ]; then
-		mount -t cgroup2 cgroup2 "$box_dir/cgroup"
+		mount -t cgroup2 cgroup2 "$box_dir/memory/cgroup"
 	else
-		mount -t cgroup -o none,name=systemd cgroup "$box_dir/cgroup"
-	fi && mkdir "$box_dir/cgroup/pyheap-test-$$" && echo "$BASHPID" >"$box_dir/cgroup/pyheap-test-$$/cgroup.procs"
+		mount -t cgroup -o none,name=systemd cgroup "$box_dir/memory/cgroup"
+	fi && mkdir "$box_dir/memory/cgroup/pyheap-test-$$" && echo "$BASHPID" >"$box_dir/memory/cgroup/pyheap-test-$$/cgroup.procs"
 }
 
 box_cgroup_remove()
 {
 	local i
 	for ((i = 0; i < 100; i++)); do
-		find "$box_dir/cgroup/pyheap-test-$$" -depth -type d -exec rmdir {} + 2>/dev/null || :
-		[ -d "$box_dir/cgroup/pyheap-test-$$" ] || break
+		find "$box_dir/memory/cgroup/pyheap-test-$$" -depth -type d -exec rmdir {} + 2>/dev/null || :
+		[ -d "$box_dir/memory/cgroup/pyheap-test-$$" ] || break
 		sleep 0.1
 	done
-	umount "$box_dir/cgroup"
+	umount "$box_dir/memory/cgroup"
 }
 
 # In a mount namespace of its own: start the box, wait for its verdict, end it.
@@ -78,9 +92,10 @@ box_outer()
 {
 	local pid status
 
+	box_memory 2>"$box_dir/why" || skip "no mounts of its own: $(cat "$box_dir/why")"
 	(
 		box_cgroup_enter 2>"$box_dir/why" || { echo "no control groups: $(cat "$box_dir/why")" >"$box_dir/skipped"; exit; }
-		exec unshare --mount --pid --ipc --uts --cgroup --fork --kill-child --propagation private \
+		exec unshare --mount --pid --ipc --uts --cgroup --fork --kill-child --propagation unchanged \
 			env BOX_STAGE=inner BOX_DIR="$box_dir" bash "$box_script" "$box_build" "$box_source"
 	) &
 	pid=$!
@@ -109,7 +124,6 @@ box_devices()
 	ln -s /proc/self/fd "$1/dev/fd"
 	ln -s /proc/self/fd/1 "$1/dev/stdout"
 	ln -s /proc/self/fd/2 "$1/dev/stderr"
-	mkfifo "$1/dev/kmsg" # where a systemd that is process 1 says what it does
 	mkdir "$1/dev/shm" "$1/dev/pts"
 	mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts "$1/dev/pts"
 	ln -s pts/ptmx "$1/dev/ptmx"
@@ -131,8 +145,6 @@ box_control_groups()
 box_root()
 {
 	local memory=$box_dir/memory root=$box_dir/memory/root
-	mkdir "$memory"
-	mount -t tmpfs -o mode=755 tmpfs "$memory"
 	mkdir "$memory/changes" "$memory/work" "$root"
 	mount -t overlay -o "lowerdir=/,upperdir=$memory/changes,workdir=$memory/work" overlay "$root"
 	cp -a "$box_dir/installed/." "$root/"
@@ -177,6 +189,7 @@ box_systemd()
 {
 	mkdir -p /etc/systemd/system
 	printf '[Unit]\nDescription=Nothing but what the test starts\n' >/etc/systemd/system/box.target
+	mkfifo /dev/kmsg # where it says what it does, as there is no console
 	cat <>/dev/kmsg >>/box/log &
 	exec env -i container=other PATH="$PATH" /lib/systemd/systemd --system --unit=box.target --log-target=kmsg \
 		--log-level=info --show-status=no </dev/null >>/box/log 2>&1
@@ -209,8 +222,8 @@ box_enter()
 		box_libdir=$(box_option libdir)
 		printf '%q=%q\n' box_prefix "$box_prefix" box_libdir "$box_libdir" >"$box_dir/out/options"
 		box_install
-		unshare --mount true 2>/dev/null || skip "no mount namespaces"
-		unshare --mount --propagation private env BOX_STAGE=outer BOX_DIR="$box_dir" bash "$box_script" "$2" "$3"
+		unshare --mount --propagation unchanged true 2>/dev/null || skip "no mount namespaces"
+		unshare --mount --propagation unchanged env BOX_STAGE=outer BOX_DIR="$box_dir" bash "$box_script" "$2" "$3"
 		exit
 		;;
 	outer) box_outer ;;
