@@ -29,26 +29,33 @@ uint64_t clock_now(void)
 }
 
 /* The CPUs that were allowed when it was first asked: pinning narrows what the kernel answers later. */
-static const cpu_set_t *cpu_allowed(void)
+static const cpu_set_t *cpu_allowed(size_t *ret_count)
 {
 	static cpu_set_t allowed;
-	static bool known;
+	static size_t count;
 
-	if (!known && sched_getaffinity(0, sizeof(allowed), &allowed) < 0)
-		CPU_SET(0, &allowed);
-	known = true;
+	if (!count) {
+		if (sched_getaffinity(0, sizeof(allowed), &allowed) < 0)
+			CPU_SET(0, &allowed);
+		count = (size_t)CPU_COUNT(&allowed);
+	}
+	*ret_count = count;
 	return &allowed;
 }
 
 size_t cpu_count(void)
 {
-	return (size_t)CPU_COUNT(cpu_allowed());
+	size_t count;
+
+	cpu_allowed(&count);
+	return count;
 }
 
 int cpu_pin(size_t i)
 {
-	const cpu_set_t *allowed = cpu_allowed();
-	size_t left = i % cpu_count();
+	size_t count;
+	const cpu_set_t *allowed = cpu_allowed(&count);
+	size_t left = i % count;
 	cpu_set_t one;
 
 	CPU_ZERO(&one);

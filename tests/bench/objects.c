@@ -2,7 +2,10 @@
 /*
  * Works on objects: making, holding, dropping
  *
- * pair-48: make an object of 48 bytes and give it up again. One process; the memory is warm after the first time.
+ * pair-48: make an object of 48 bytes and give it up again. One process; the memory is warm after the first time. There
+ * is another object of that size all the while, as in any program.
+ *
+ * pair-48-alone: the same where there is no other: its pool is taken into use and given back with every object.
  *
  * hold-drop: make sure of an object that another process made and holds, and let go of it. Each hold is this session's
  * first of the object, and each drop its last, so a count that all processes share goes up and down. N_SHARED objects
@@ -15,9 +18,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* ---- pair-48 ---------------------------------------------------------------------------------------------------- */
+/* ---- pair-48 and pair-48-alone ---------------------------------------------------------------------------------- */
 
-static int pair_setup(void **ret)
+static int alone_setup(void **ret)
 {
 	pyheap *heap;
 	int r = pyheap_open(&heap, NULL);
@@ -25,6 +28,24 @@ static int pair_setup(void **ret)
 	if (r >= 0)
 		*ret = heap;
 	return r;
+}
+
+static int pair_setup(void **ret)
+{
+	pyheap *heap;
+	pyheap_ref other;
+	int r = pyheap_open(&heap, NULL);
+
+	if (r < 0)
+		return r;
+	/* Held until the session is closed. */
+	r = pyheap_new(heap, PYHEAP_BYTES, PAIR_SIZE, &other);
+	if (r < 0) {
+		pyheap_close(heap);
+		return r;
+	}
+	*ret = heap;
+	return 0;
 }
 
 static int pair_run(void *state, uint64_t n)
@@ -142,6 +163,12 @@ static const struct work works[] = {
 		.title = "new + last decref, 48 B",
 		.ours = {.how = "pyheap_new, pyheap_decref",
 			.setup = pair_setup,
+			.run = pair_run,
+			.teardown = pair_teardown}},
+	{.key = WORK_PAIR_48_ALONE,
+		.title = "new + last decref, 48 B, the only object of its class",
+		.ours = {.how = "pyheap_new, pyheap_decref",
+			.setup = alone_setup,
 			.run = pair_run,
 			.teardown = pair_teardown}},
 	{.key = WORK_HOLD_DROP,

@@ -15,6 +15,7 @@ extern "C" {
 #endif
 
 #define WORK_PAIR_48        "pair-48"
+#define WORK_PAIR_48_ALONE  "pair-48-alone"
 #define WORK_HOLD_DROP      "hold-drop"
 #define WORK_PUSH_POP       "push-pop"
 #define WORK_THERE_AND_BACK "there-and-back"
