@@ -29,10 +29,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define OUT_MAX   ((size_t)256 << 10)
-#define IN_MIN    ((size_t)1024)
-#define HELLO_S   10
-#define CLOSING_S 5
+#define OUT_MAX     ((size_t)256 << 10)
+#define IN_MIN      ((size_t)1024)
+#define HELLO_S     10
+#define CLOSING_S   5
+#define CLOSING_MAX 64U
 
 static void on_readable(evutil_socket_t fd, short events, void *userdata);
 static void on_writable(evutil_socket_t fd, short events, void *userdata);
@@ -105,7 +106,7 @@ void client_free(struct client *client)
 
 	leave_member(client);
 	TAILQ_REMOVE(&daemon->clients, client, entry);
-	daemon->n_clients--;
+	*(client->state == CLIENT_CLOSING ? &daemon->n_closing : &daemon->n_clients) -= 1;
 	if (client->readable)
 		event_free(client->readable);
 	if (client->writable)
@@ -119,14 +120,22 @@ void client_free(struct client *client)
 	free(client);
 }
 
+/* From here on the client is inert, and is freed after so many seconds. */
+static void begin_closing(struct client *client, int seconds)
+{
+	client->state = CLIENT_CLOSING;
+	client->daemon->n_clients--;
+	client->daemon->n_closing++;
+	leave_member(client);
+	set_timer(client, seconds);
+}
+
 void client_close(struct client *client)
 {
 	if (client->state == CLIENT_CLOSING)
 		return;
-	client->state = CLIENT_CLOSING;
-	leave_member(client);
 	event_del(client->readable);
-	set_timer(client, client->n_out > client->n_sent ? CLOSING_S : 0);
+	begin_closing(client, client->n_out > client->n_sent ? CLOSING_S : 0);
 }
 
 static void on_timer(evutil_socket_t fd, short events, void *userdata)
@@ -151,7 +160,17 @@ static void out_broken(struct client *client)
 	client->n_out = client->n_sent = 0;
 	client->n_out_fds = 0;
 	client_close(client);
+	event_del(client->readable);
 	set_timer(client, 0);
+}
+
+/* All that a closing client is to be told has gone. */
+static void out_end(struct client *client)
+{
+	if (event_pending(client->readable, EV_READ, NULL))
+		shutdown(client->fd, SHUT_WR); /* a failed one, who may be sending yet */
+	else
+		set_timer(client, 0);
 }
 
 static void out_flush(struct client *client)
@@ -173,7 +192,7 @@ static void out_flush(struct client *client)
 	}
 	client->n_out = client->n_sent = 0;
 	if (client->state == CLIENT_CLOSING)
-		set_timer(client, 0);
+		out_end(client);
 }
 
 static void on_writable(evutil_socket_t fd, short events, void *userdata)
@@ -253,8 +272,18 @@ void client_fail(struct client *client, int code, const char *format, ...)
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
 	log_warning("%s is disconnected: %s", client_name(client), text);
+	if (client->daemon->n_closing >= CLOSING_MAX) {
+		client_refuse(client, code, text);
+		client_close(client);
+		return;
+	}
+	event_add(client->readable, NULL);
 	client_refuse(client, code, text);
-	client_close(client);
+	if (client->state == CLIENT_CLOSING)
+		return; /* it could not be told */
+	begin_closing(client, CLOSING_S);
+	if (client->n_out == client->n_sent)
+		out_end(client);
 }
 
 /* ---- receiving ----------------------------------------------------------------------------------------------------
@@ -355,6 +384,18 @@ static int in_read(struct client *client)
 	return 0;
 }
 
+/* Of a closing client, until it closes, too. */
+static void in_discard(struct client *client)
+{
+	uint8_t bytes[4096];
+	ssize_t n = read(client->fd, bytes, sizeof(bytes));
+
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+		event_del(client->readable);
+		set_timer(client, 0);
+	}
+}
+
 static void on_readable(evutil_socket_t fd, short events, void *userdata)
 {
 	struct client *client = userdata;
@@ -362,6 +403,10 @@ static void on_readable(evutil_socket_t fd, short events, void *userdata)
 
 	(void)fd;
 	(void)events;
+	if (client->state == CLIENT_CLOSING) {
+		in_discard(client);
+		return;
+	}
 	in_process(client); /* what came before Welcome was sent; this also makes room */
 	if (!takes_frames(client))
 		goto out;

@@ -23,7 +23,8 @@ struct daemon {
 	struct listener listener;
 
 	struct client_list clients; /* connections, the first come first */
-	uint32_t n_clients;
+	uint32_t n_clients;         /* of them, those that are not closing */
+	uint32_t n_closing;
 	struct member *members; /* one per session of the table */
 	uint32_t n_members;     /* of them, those in use */
 	struct work work;       /* members that have something to be done, in turns */

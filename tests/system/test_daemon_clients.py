@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: MIT
+"""Clients that are silent, slow, many, killed, without rights, or back again: what becomes of their sessions."""
+import errno
+import os
+import pwd
+import shutil
+import subprocess
+import unittest
+
+import daemon_box
+import wire
+from daemon_box import Child, Daemon, until
+
+IS_ROOT = os.geteuid() == 0
+SETPRIV = shutil.which("setpriv")
+
+
+class Clients(unittest.TestCase):
+    def start(self, *args):
+        self.daemon = Daemon(self, "--size", "32M", *args).start()
+
+    def session(self):
+        return self.daemon.session()
+
+    def child(self, function=None):
+        """A process with a session of its own."""
+        return Child(self, function or self.daemon.session)
+
+    # ---- silent, slow ----
+
+    def test_silent(self):
+        self.start()
+        silent = self.daemon.wire()
+        other = self.session()
+        self.assertIn("Hello", silent.expect_error(errno.ETIMEDOUT))
+        silent.expect_end()
+        self.assertEqual(other.n_sessions(), 1)
+        self.daemon.wait_log("did not say Hello")
+
+    def test_slow_reader(self):
+        self.start()
+        slow, other = self.session(), self.session()
+        slow.socket.settimeout(5)
+        n = 0
+        try:
+            while "does not read" not in self.daemon.log():
+                slow.send(100 * wire.stats_request())
+                other.stats()
+                n += 1
+                self.assertLess(n, 10000)
+        except OSError:  # it is disconnected
+            pass
+        self.daemon.wait_log("does not read its answers")
+        self.assertEqual(other.n_sessions(), 2)  # its process lives on
+
+    # ---- many ----
+
+    def test_more_sessions_than_slots(self):
+        self.start("--max-sessions", "3")
+        sessions = [self.session() for _ in range(3)]
+        refused = self.daemon.wire()
+        refused.send(wire.hello(refused.layout_hash))
+        self.assertIn("3 sessions", refused.expect_error(errno.EUSERS))
+        refused.expect_end()
+        sessions[1].send(wire.goodbye())
+        sessions[1].expect_end()
+        self.assertEqual(self.session().session, sessions[1].session)
+
+    def test_waits_for_a_session_that_is_being_cleared_up(self):
+        self.start("--max-sessions", "1")
+        for _ in range(100):
+            c = self.daemon.wire()
+            c.send(wire.hello(c.layout_hash))
+            c.expect_welcome()
+            c.send(wire.goodbye())
+            c.close()
+
+    def test_many_connections(self):
+        self.start("--max-sessions", "100")
+        sessions = [self.session() for _ in range(100)]
+        self.assertEqual(sorted(s.session for s in sessions), list(range(100)))
+        for s in sessions:
+            s.send(wire.stats_request())
+        for s in sessions:
+            self.assertEqual(s.expect(wire.STATS)[20], [100])
+
+    # ---- the end of a process ----
+
+    def test_killed(self):
+        self.start()
+        witness = self.session()
+        n_fds = self.daemon.n_fds()
+        children = [self.child() for _ in range(5)]
+        self.assertEqual(witness.n_sessions(), 6)
+        for child in children:
+            child.kill()
+        until(lambda: witness.n_sessions() == 1, "the sessions of the dead are free")
+        until(lambda: self.daemon.n_fds() == n_fds, "nothing of them is left in the daemon")
+
+    def test_lost_connection_is_not_the_end(self):
+        self.start()
+        witness = self.session()
+
+        def leave():
+            self.daemon.session().close()
+            return "closed"
+
+        child = self.child(leave)
+        for _ in range(20):
+            self.assertEqual(witness.n_sessions(), 2)
+        child.kill()
+        until(lambda: witness.n_sessions() == 1, "its session is free")
+
+    def test_killed_with_a_grant_under_way(self):
+        self.start()
+        witness = self.session()
+        for _ in range(10):
+
+            def ask():
+                session = self.daemon.session()
+                session.send(wire.grant_request(100, 1))
+
+            self.child(ask).kill()
+            until(lambda: witness.n_sessions() == 1, "its session is free")
+            until(lambda: self.daemon.heap_bytes() == 0, "its memory is returned")
+        self.assertEqual(len(witness.grant(100, 1)), 1)
+
+    # ---- back again ----
+
+    def test_resume(self):
+        self.start()
+        a = self.session()
+        a.grant(1, 1)
+        self.assertEqual(self.daemon.heap_bytes(), 256 << 10)
+        b = self.daemon.wire()
+        self.assertEqual(b.say_hello(resume=(a.session, a.token)), a.session)
+        self.assertEqual(b.token, a.token)
+        a.expect_end()  # it had a connection still
+        until(lambda: self.daemon.heap_bytes() == 0, "what was granted and not used is taken back")
+        self.assertEqual(b.n_sessions(), 1)
+        self.assertEqual(len(b.grant(1, 1)), 1)
+
+    def test_resume_with_requests_behind_it(self):
+        self.start()
+        a = self.session()
+        b = self.daemon.wire()
+        b.send(wire.hello(b.layout_hash, resume=(a.session, a.token)) + wire.stats_request())
+        b.expect_welcome()
+        b.expect(wire.STATS)
+        b.close()
+
+    def test_resume_what_is_not_ones_own(self):
+        self.start()
+        a = self.session()
+        for resume in ((a.session, bytes(16)), (a.session, a.token[:15]), (a.session, a.token + b"x"),
+                       (a.session + 1, a.token), (511, a.token), (512, a.token), (2 ** 32 - 1, a.token)):
+            c = self.daemon.wire()
+            c.send(wire.hello(c.layout_hash, resume=resume))
+            c.expect_error(errno.ESTALE)
+            c.expect_end()
+        a.send(wire.goodbye())
+        a.expect_end()
+        c = self.daemon.wire()
+        c.send(wire.hello(c.layout_hash, resume=(a.session, a.token)))
+        c.expect_error(errno.ESTALE)
+
+    def test_resume_by_another_process(self):
+        self.start()
+        a = self.session()
+
+        def steal():
+            c = self.daemon.wire()
+            c.send(wire.hello(c.layout_hash, resume=(a.session, a.token)))
+            return c.expect_error(errno.ESTALE)
+
+        self.assertIn("not this process's", self.child(steal).result)
+        self.assertEqual(a.n_sessions(), 1)
+
+    # ---- rights ----
+
+    @unittest.skipUnless(IS_ROOT and SETPRIV, "only root can be somebody else")
+    def test_rights(self):
+        nobody = pwd.getpwnam("nobody")
+        group = 12345
+        self.start("--group", str(group))
+        self.assertEqual(os.stat(self.daemon.socket).st_mode & 0o777, 0o660)
+        self.assertEqual(os.stat(self.daemon.socket).st_gid, group)
+        self.assertEqual(self.as_user(nobody, "--clear-groups"), errno.EACCES)  # says the file
+        self.assertEqual(self.as_user(nobody, "--groups", "%d" % group), "welcome")
+        self.assertEqual(self.as_user(nobody, "--groups", "%d,%d" % (nobody.pw_gid, group)), "welcome")
+        os.chmod(self.daemon.socket, 0o666)
+        self.assertEqual(self.as_user(nobody, "--clear-groups"), "error 13")  # says the daemon
+        self.daemon.wait_log("user %d may not use this heap" % nobody.pw_uid)
+
+    @unittest.skipUnless(IS_ROOT and SETPRIV, "only root can be somebody else")
+    def test_no_rights_without_a_group(self):
+        self.start()
+        self.assertEqual(os.stat(self.daemon.socket).st_mode & 0o777, 0o600)
+        os.chmod(self.daemon.socket, 0o666)
+        self.assertEqual(self.as_user(pwd.getpwnam("nobody"), "--clear-groups"), "error 13")
+
+    def as_user(self, user, *arguments):
+        """What a process of that user hears. It runs what it can read wherever the tests lie: its program comes by -c."""
+        program = (
+            "import socket, struct, sys\n"
+            "s = socket.socket(socket.AF_UNIX)\n"
+            "s.settimeout(60)\n"
+            "try: s.connect(sys.argv[1])\n"
+            "except OSError as e: sys.exit(str(e.errno))\n"
+            "s.sendall(bytes.fromhex(sys.argv[2]))\n"
+            "kind = s.recv(4096)\n"
+            "sys.exit('welcome' if kind[4] == 0x0a else 'error %d' % kind[7])\n")
+        hello = wire.hello(wire.layout_hash_of(self.daemon.name)).hex()
+        run = subprocess.run([SETPRIV, "--reuid", str(user.pw_uid), "--regid", str(user.pw_gid), *arguments,
+                              "/usr/bin/python3", "-c", program, self.daemon.socket, hello],
+                             stderr=subprocess.PIPE, text=True, cwd="/", timeout=wire.WATCHDOG_S)
+        said = run.stderr.strip()
+        return int(said) if said.isdigit() else said
+
+
+if __name__ == "__main__":
+    daemon_box.main()
