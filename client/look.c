@@ -30,3 +30,10 @@ PYHEAP_PUBLIC int64_t pyheap_check(pyheap *heap, void (*report)(void *userdata, 
 
 	return r < 0 ? r : heap_check(&heap->session, report, userdata);
 }
+
+PYHEAP_PUBLIC int64_t pyheap_repair(pyheap *heap, void (*report)(void *userdata, const char *fault), void *userdata)
+{
+	int r = session_enter(heap);
+
+	return r < 0 ? r : heap_repair(&heap->session, report, userdata);
+}

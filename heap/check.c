@@ -9,6 +9,7 @@
  */
 
 #include "heap/check_walk.h"
+#include "heap/rebuild.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -370,7 +371,7 @@ void check_each_object(struct check *check, check_visit visit)
 	}
 }
 
-static void walk(struct check *check)
+static void check_lists(struct check *check)
 {
 	for (uint32_t space = 0; space < N_SPACES; space++) {
 		for (uint32_t i = 0; i < N_CLASSES; i++)
@@ -378,37 +379,70 @@ static void walk(struct check *check)
 		check_usable_arenas(check, space);
 	}
 	check_returnable_arenas(check);
-	check_arenas(check);
-	check_rights(check);
-	check_counters(check);
-	if (check->heap->control->lock.n_entries)
-		check_fault(check, "the log is not empty and nobody is in a change");
 }
 
-int64_t heap_check(struct session *session, check_report report, void *userdata)
+/* One walk with the lock held. The number of faults, or -ENOMEM. */
+static int64_t walk(struct heap *heap, struct session *mender, check_report report, void *userdata)
 {
-	struct heap *heap = session->heap;
 	uint64_t n_pools = (uint64_t)heap->n_arenas * heap->pools_per_arena;
-	struct check check = {.heap = heap, .report = report, .userdata = userdata};
-	int64_t n = -ENOMEM;
-	int r;
+	struct check check = {.heap = heap, .report = report, .userdata = userdata, .mender = mender};
 
 	check.pool_marks = calloc(n_pools, 1);
 	check.rights = calloc(n_pools, sizeof(*check.rights));
-	if (!check.pool_marks || !check.rights)
-		goto out;
-	r = change_begin(session);
-	if (r < 0) {
-		n = r;
-		goto out;
+	check.out_of_memory = !check.pool_marks || !check.rights;
+	if (!check.out_of_memory && mender) {
+		check_rights(&check);
+	} else if (!check.out_of_memory) {
+		check_lists(&check);
+		check_arenas(&check);
+		check_rights(&check);
+		check_counters(&check);
+		if (heap->control->lock.n_entries)
+			check_fault(&check, "the log is not empty and nobody is in a change");
 	}
-	walk(&check);
-	change_end(session, 0);
-	n = check.out_of_memory ? -ENOMEM : check.n_faults;
-out:
 	for (uint64_t i = 0; check.rights && i < n_pools; i++)
 		free(check.rights[i]);
 	free(check.rights);
 	free(check.pool_marks);
+	return check.out_of_memory ? -ENOMEM : check.n_faults;
+}
+
+int64_t heap_check(struct session *session, check_report report, void *userdata)
+{
+	int64_t n;
+	int r;
+
+	r = change_begin(session);
+	if (r < 0)
+		return r;
+	n = walk(session->heap, NULL, report, userdata);
+	change_end(session, 0);
 	return n;
+}
+
+/* What the mending itself leaves to be found is a fault that nothing derived explains: it is reported, and stays. */
+static int64_t mend(struct session *session, check_report report, void *userdata)
+{
+	int64_t n;
+
+	heap_rebuild(session->heap);
+	n = walk(session->heap, session, NULL, NULL);
+	if (n >= 0)
+		n = walk(session->heap, NULL, report, userdata);
+	return n > 0 ? -EUCLEAN : n;
+}
+
+int64_t heap_repair(struct session *session, check_report report, void *userdata)
+{
+	int64_t n, r;
+
+	r = change_begin(session);
+	if (r < 0)
+		return r;
+	n = walk(session->heap, NULL, report, userdata);
+	if (n > 0)
+		r = mend(session, report, userdata);
+	change_end(session, 0);
+	take_down(session, 0);
+	return r < 0 ? r : n;
 }

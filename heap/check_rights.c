@@ -5,6 +5,10 @@
  * Who has a right to an object is said by hold tables, slots, queue places and names, and for the heap's own records by
  * the session or bucket that leads to them. All of these are walked, and each object's count must be what was found; an
  * object to which nobody was found to have a right has leaked, a right to what is not alive is a fault of its own.
+ *
+ * With a mender each such fault is mended when it is met, by a change of its own under the lock that the walk has:
+ * rights to what is not alive are taken away, counts become what was found, what has leaked is dropped, what is dying
+ * on nobody's list goes on the mender's.
  */
 
 #include "heap/check_walk.h"
@@ -37,16 +41,27 @@ static uint32_t count_right(struct check *check, const struct object *object)
 	return n ? ++*n : UINT32_MAX;
 }
 
-/* A right that `what` number `of` has to an object that any ref names. */
-static void count_ref(struct check *check, uint64_t ref, const char *what, uint64_t of)
+/* A right that `what` number `of` has to an object that any ref names. False: it is not alive. */
+static bool count_ref(struct check *check, uint64_t ref, const char *what, uint64_t of)
 {
 	struct object object;
 
-	if (object_find(check->heap, ref, &object) < 0)
+	if (object_find(check->heap, ref, &object) < 0) {
 		check_fault(check, "%s %llu refers to %#llx, which is not alive", what, (unsigned long long)of,
 			(unsigned long long)ref);
-	else
-		count_right(check, &object);
+		return false;
+	}
+	count_right(check, &object);
+	return true;
+}
+
+/* Mend by storing one word, as a change of its own. */
+static void mend_word(struct check *check, uint64_t *word, uint64_t value)
+{
+	if (!check->mender)
+		return;
+	heap_set(check->heap, word, value);
+	change_commit(check->heap);
 }
 
 /* A right to one of the heap's own records. */
@@ -64,8 +79,15 @@ static void count_record(struct check *check, uint64_t position, uint32_t type, 
 
 /* ---- sessions ---------------------------------------------------------------------------------------------------- */
 
-static void count_dying(struct check *check, uint32_t index, uint64_t position1)
+static uint64_t with_link(uint64_t info, uint64_t link)
 {
+	return (info & ((UINT64_C(1) << 26) - 1)) | link << 26;
+}
+
+static void count_dying(struct check *check, uint32_t index, uint64_t *head1)
+{
+	struct object_header *before = NULL;
+	uint64_t position1 = *head1;
 	struct object object;
 
 	while (position1) {
@@ -75,86 +97,131 @@ static void count_dying(struct check *check, uint32_t index, uint64_t position1)
 			header_state(object.header->word) != STATE_DYING || count_right(check, &object) > 1) {
 			check_fault(check, "session %u: its dying list is broken at %#llx", index,
 				(unsigned long long)position);
+			mend_word(check, before ? &before->info : head1, before ? with_link(before->info, 0) : 0);
 			return;
 		}
+		before = object.header;
 		position1 = header_link(object.header->info);
 	}
 }
 
-static void count_making(struct check *check, uint32_t index, uint64_t position1)
+static void count_making(struct check *check, uint32_t index, uint64_t *position1)
 {
-	uint64_t position = position1 - 1;
+	uint64_t position = *position1 - 1;
 	struct object object;
 
-	if (!position1)
+	if (!*position1)
 		return;
-	if (object_locate(check->heap, position, &object) < 0 || header_state(object.header->word) != STATE_MAKING)
+	if (object_locate(check->heap, position, &object) < 0 || header_state(object.header->word) != STATE_MAKING) {
 		check_fault(check, "session %u: is making %#llx, which is not being made", index,
 			(unsigned long long)position);
-	else
+		mend_word(check, position1, 0);
+	} else {
 		count_right(check, &object);
+	}
 }
 
-static void count_session(struct check *check, uint32_t index)
+/* One entry of a hold table. False: it held nothing alive, and is gone. */
+static bool count_hold(struct check *check, uint32_t index, struct hold *hold)
+{
+	struct session owner;
+
+	if (!hold->count) {
+		check_fault(check, "session %u: holds %#llx 0 times", index, (unsigned long long)hold->ref);
+		if (check->mender) {
+			heap_set(check->heap, &hold->count, 1);
+			change_commit(check->heap);
+		}
+	}
+	if (count_ref(check, hold->ref, "a hold of session", index) || !check->mender)
+		return true;
+	session_init(&owner, check->heap, index);
+	heap_set(check->heap, &hold->count, 1);
+	hold_remove(&owner, hold);
+	change_commit(check->heap);
+	return false;
+}
+
+static void count_holds(struct check *check, uint32_t index, struct hold *table, uint32_t n)
 {
 	const struct session_entry *entry = &check->heap->sessions[index];
 	uint64_t n_holds = 0;
-	uint32_t n;
-	const struct hold *table = hold_table(check->heap, entry, &n);
 
-	if (!table) {
-		check_fault(check, "session %u: its hold table is not there", index);
-		return;
-	}
-	for (uint32_t i = 0; i < n; i++) {
-		if (table[i].ref == HOLD_EMPTY)
+	for (uint32_t i = 0; i < n;) {
+		if (table[i].ref == HOLD_EMPTY) {
+			i++;
 			continue;
-		n_holds++;
-		count_ref(check, table[i].ref, "a hold of session", index);
-		if (!table[i].count)
-			check_fault(check, "session %u: holds %#llx 0 times", index, (unsigned long long)table[i].ref);
+		}
 		if (hold_lookup(check->heap, entry, table[i].ref) != &table[i])
 			check_fault(check, "session %u: its hold of %#llx is not found where it is", index,
 				(unsigned long long)table[i].ref);
+		if (!count_hold(check, index, &table[i]))
+			continue; /* what stands behind it may have moved up */
+		n_holds++;
+		i++;
 	}
 	if (n_holds != entry->n_holds)
 		check_fault(check, "session %u: says that it has %llu holds, it has %llu", index,
 			(unsigned long long)entry->n_holds, (unsigned long long)n_holds);
+}
+
+static void count_session(struct check *check, uint32_t index)
+{
+	struct session_entry *entry = &check->heap->sessions[index];
+	uint32_t n;
+	struct hold *table = hold_table(check->heap, entry, &n);
+
+	if (table)
+		count_holds(check, index, table, n);
+	else
+		check_fault(check, "session %u: its hold table is not there", index);
 	if (entry->holds_position1)
 		count_record(check, entry->holds_position1 - 1, TYPE_HOLDS, "the hold table of session", index);
 	if (entry->new_holds_position1)
 		count_record(check, entry->new_holds_position1 - 1, TYPE_HOLDS, "the new hold table of session", index);
-	count_dying(check, index, entry->dying1);
-	count_making(check, index, entry->making1);
+	count_dying(check, index, &entry->dying1);
+	count_making(check, index, &entry->making1);
 }
 
 /* ---- names ------------------------------------------------------------------------------------------------------- */
 
+static void mend_name(struct check *check, uint64_t *link, const struct name_entry *entry)
+{
+	uint64_t position = *link;
+
+	heap_set(check->heap, link, entry->next);
+	heap_add(check->heap, &check->heap->control->counters.n_names, -1);
+	memory_give(check->mender, position);
+	change_commit(check->heap);
+}
+
 static void count_names(struct check *check, uint32_t bucket)
 {
 	struct heap *heap = check->heap;
-	uint64_t hash = 0;
+	uint64_t hash = 0, *link = &heap->name_buckets[bucket];
 
-	for (uint64_t position = heap->name_buckets[bucket]; position;) {
-		const struct name_entry *entry;
+	while (*link) {
+		struct name_entry *entry;
 		struct object object;
 
-		if (object_locate(heap, position, &object) < 0 || object.type != TYPE_NAME ||
+		if (object_locate(heap, *link, &object) < 0 || object.type != TYPE_NAME ||
 			header_state(object.header->word) != STATE_LIVE ||
 			object.size < offsetof(struct name_entry, name) || count_right(check, &object) > 1) {
-			check_fault(check, "name bucket %u is broken at %#llx", bucket, (unsigned long long)position);
+			check_fault(check, "name bucket %u is broken at %#llx", bucket, (unsigned long long)*link);
 			return;
 		}
-		entry = (const struct name_entry *)(const void *)object.data;
+		entry = (struct name_entry *)(void *)object.data;
 		if (entry->hash >> heap->name_shift != bucket || entry->hash < hash) {
 			check_fault(check, "name bucket %u: %#llx does not belong there", bucket,
-				(unsigned long long)position);
+				(unsigned long long)*link);
 			return;
 		}
 		hash = entry->hash;
-		count_ref(check, entry->ref, "a name of bucket", bucket);
 		check->found.n_names++;
-		position = entry->next;
+		if (!count_ref(check, entry->ref, "a name of bucket", bucket) && check->mender)
+			mend_name(check, link, entry);
+		else
+			link = &entry->next;
 	}
 }
 
@@ -174,38 +241,85 @@ static void count_slots(struct check *check, const struct object *object)
 		return;
 	}
 	for (uint64_t i = first; i < object_n_slots(object, &type); i++) {
-		uint64_t ref = *object_slot(object, &type, i);
+		uint64_t *slot = object_slot(object, &type, i);
 
-		if (ref)
-			count_ref(check, ref, "a slot of object", object->position);
+		if (*slot && !count_ref(check, *slot, "a slot of object", object->position))
+			mend_word(check, slot, 0);
 	}
 }
 
 /* ---- the comparison ---------------------------------------------------------------------------------------------- */
 
+static uint64_t with_count(uint64_t word, uint64_t count)
+{
+	return word - header_count(word) + count;
+}
+
+static void mend_live(struct check *check, const struct object *object, uint32_t found)
+{
+	struct heap *heap = check->heap;
+
+	heap_set(heap, &object->header->word, with_count(object->header->word, found ? found : 1));
+	if (!found && (object->type == TYPE_HOLDS || object->type == TYPE_NAME))
+		memory_give(check->mender, object->position);
+	else if (!found)
+		object_drop(check->mender, object);
+	change_commit(heap);
+}
+
+/* Dying or being made, for nobody: it goes to the mender. */
+static void mend_orphan(struct check *check, const struct object *object, uint32_t state)
+{
+	struct heap *heap = check->heap;
+	struct session_entry *entry = check->mender->entry;
+
+	heap_set(heap, &object->header->word, with_count(object->header->word, 0));
+	if (state == STATE_MAKING) {
+		memory_give(check->mender, object->position);
+	} else {
+		heap_set(heap, &object->header->info, with_link(object->header->info, entry->dying1));
+		heap_set(heap, &entry->dying1, object->position + 1);
+	}
+	change_commit(heap);
+}
+
+static void compare_live(struct check *check, const struct object *object, uint32_t found)
+{
+	uint64_t says = header_count(object->header->word);
+	unsigned long long position = object->position;
+
+	if (says != found)
+		check_fault(check, "object %#llx: its count is %llu, %u have a right to it", position,
+			(unsigned long long)says, found);
+	if (!found)
+		check_fault(check, "object %#llx has leaked: nobody has a right to it", position);
+	if (check->mender && (says != found || !found))
+		mend_live(check, object, found);
+}
+
 static void compare(struct check *check, const struct object *object)
 {
 	uint64_t says = header_count(object->header->word);
 	uint32_t state = header_state(object->header->word);
+	const char *what = state == STATE_DYING ? "dying" : "being made";
 	const uint32_t *found = rights_of(check, object);
 	unsigned long long position = object->position;
 
 	if (!found)
 		return;
 	if (state == STATE_LIVE) {
-		if (says != *found)
-			check_fault(check, "object %#llx: its count is %llu, %u have a right to it", position,
-				(unsigned long long)says, *found);
-		if (!*found)
-			check_fault(check, "object %#llx has leaked: nobody has a right to it", position);
+		compare_live(check, object, *found);
 		return;
 	}
 	if (says)
-		check_fault(check, "object %#llx is %s and its count is %llu", position,
-			state == STATE_DYING ? "dying" : "being made", (unsigned long long)says);
+		check_fault(
+			check, "object %#llx is %s and its count is %llu", position, what, (unsigned long long)says);
 	if (*found != 1)
-		check_fault(check, "object %#llx is %s for %u sessions", position,
-			state == STATE_DYING ? "dying" : "being made", *found);
+		check_fault(check, "object %#llx is %s for %u sessions", position, what, *found);
+	if (check->mender && !*found)
+		mend_orphan(check, object, state);
+	else if (says)
+		mend_word(check, &object->header->word, with_count(object->header->word, 0));
 }
 
 void check_rights(struct check *check)

@@ -11,6 +11,7 @@ struct check {
 	check_report report;
 	void *userdata;
 	int64_t n_faults;
+	struct session *mender; /* not NULL: what is wrong with rights is mended, in changes of this session */
 	bool out_of_memory;
 
 	uint8_t *pool_marks;   /* a byte per pool: MARK_* */
@@ -24,7 +25,8 @@ struct check {
 
 __attribute__((format(printf, 2, 3))) void check_fault(struct check *check, const char *format, ...);
 
-/* Count the rights of holds, slots, queue places and names, and compare them with the headers' counts. */
+/* Count the rights of holds, slots, queue places and names, and compare them with the headers' counts; mend where
+ * asked. */
 void check_rights(struct check *check);
 
 /* Every object of the heap that is not free, in no order that matters. */

@@ -331,7 +331,7 @@ struct control {
 	uint32_t returnable_arenas1; /* locked: large objects' arenas that wait to be used again or returned */
 	uint32_t n_types;            /* locked */
 	uint32_t n_type_slots;       /* locked */
-	uint32_t reserved3;
+	uint32_t rebuilding;         /* whoever has the lock: what is derived is being made anew, see rebuild.c */
 };
 
 static_assert(sizeof(struct object_header) == 16, "headers are packed at a pool's start");

@@ -22,6 +22,7 @@
  */
 
 #include "heap/lock.h"
+#include "heap/rebuild.h"
 
 #include <errno.h>
 
@@ -87,6 +88,8 @@ static int lock_taken(struct session *session, int r)
 
 	if (r == EOWNERDEAD) {
 		log_roll_back(session->heap);
+		if (session->heap->control->rebuilding)
+			heap_rebuild(session->heap);
 		lock->n_recoveries++;
 		r = pthread_mutex_consistent(&lock->mutex);
 	}
@@ -122,6 +125,12 @@ int change_try_begin(struct session *session)
 	return lock_taken(session, pthread_mutex_trylock(&session->heap->control->lock.mutex));
 }
 
+void change_commit(struct heap *heap)
+{
+	/* commit: release, after every store of the change */
+	__atomic_store_n(&heap->control->lock.n_entries, 0, __ATOMIC_RELEASE);
+}
+
 int change_end(struct session *session, int result)
 {
 	struct global_lock *lock = &session->heap->control->lock;
@@ -131,8 +140,7 @@ int change_end(struct session *session, int result)
 	if (result < 0 || result == HEAP_WANTS_ARENAS)
 		log_roll_back(session->heap);
 	else
-		/* commit: release, after every store of the change */
-		__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
+		change_commit(session->heap);
 	if (!session->has_lock)
 		lock_release(session);
 	return result;

@@ -21,6 +21,9 @@ int change_try_begin(struct session *session);
  */
 int change_end(struct session *session, int result);
 
+/* Within a change: what was done so far has taken place, the next begins. */
+void change_commit(struct heap *heap);
+
 /* pyheap_lock() and pyheap_unlock(). -EDEADLK, -EPERM. */
 int session_lock(struct session *session);
 int session_unlock(struct session *session);

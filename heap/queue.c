@@ -24,8 +24,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NSEC_PER_SEC INT64_C(1000000000)
-#define SLICE_NSEC   NSEC_PER_SEC
+#define NSEC_PER_SEC  INT64_C(1000000000)
+#define SLICE_NSEC    NSEC_PER_SEC
+#define PASS_OVER_MAX 1024U /* spoilt places passed over in one change */
 
 /* What a call has to wait for: *seq to be something else than `value`. */
 struct wait {
@@ -100,6 +101,24 @@ static int push_in_change(struct session *session, uint64_t queue_ref, uint64_t 
 	return 0;
 }
 
+/* Empty the first place; what a stray write put there names nothing and is passed over. 1 *ret is alive, 0 none is
+ * left. */
+static int take_first(struct heap *heap, struct queue *queue, uint64_t *ret, struct object *ret_object)
+{
+	bool alive = false;
+
+	for (uint32_t n = 0; queue->count && !alive; n++) {
+		if (n == PASS_OVER_MAX)
+			return -EUCLEAN;
+		*ret = queue->places[queue->head];
+		alive = object_find(heap, *ret, ret_object) == 0;
+		heap_set(heap, &queue->places[queue->head], 0);
+		heap_set(heap, &queue->head, (queue->head + 1) % queue->n);
+		heap_set(heap, &queue->count, queue->count - 1);
+	}
+	return alive;
+}
+
 static int pop_in_change(struct session *session, uint64_t queue_ref, uint64_t *ret, struct wait *wait)
 {
 	struct heap *heap = session->heap;
@@ -110,22 +129,17 @@ static int pop_in_change(struct session *session, uint64_t queue_ref, uint64_t *
 	int r;
 
 	r = find_queue(heap, queue_ref, &queue);
+	if (!r)
+		r = take_first(heap, queue, &ref, &object);
 	if (r < 0)
 		return r;
-	if (!queue->count)
-		return must_wait(&queue->push_seq, &queue->pop_waiting, wait);
-
-	ref = queue->places[queue->head];
-	r = object_find(heap, ref, &object);
 	if (!r)
-		r = hold_add(session, ref, &first);
+		return must_wait(&queue->push_seq, &queue->pop_waiting, wait);
+	r = hold_add(session, ref, &first);
 	if (!r && !first) /* the session has its right already, the queue's goes */
 		r = object_drop(session, &object);
 	if (r < 0)
 		return r;
-	heap_set(heap, &queue->places[queue->head], 0);
-	heap_set(heap, &queue->head, (queue->head + 1) % queue->n);
-	heap_set(heap, &queue->count, queue->count - 1);
 	signal(&queue->pop_seq, &queue->push_waiting);
 	*ret = ref;
 	return 0;

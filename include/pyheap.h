@@ -295,6 +295,14 @@ int pyheap_client_next(pyheap *heap, uint64_t *cursor, pyheap_client_info *ret);
  */
 int64_t pyheap_check(pyheap *heap, void (*report)(void *userdata, const char *fault), void *userdata);
 
+/*
+ * As pyheap_check(), and mend what is found: everything derived is made anew from the truth, counts become what hold
+ * tables, slots, queues and names say, rights to what is not alive are taken away, what nobody has a right to is dropped.
+ * Clients may go on working; their changes wait meanwhile. Returns the number of faults that there were, all mended, or
+ * -EUCLEAN where some are left (reported once more at the end).
+ */
+int64_t pyheap_repair(pyheap *heap, void (*report)(void *userdata, const char *fault), void *userdata);
+
 #ifdef __cplusplus
 }
 #endif
