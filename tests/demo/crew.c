@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define VICTIM	   1
+#define VICTIM     1
 #define VICTIM_NAP "300" /* ms in the middle of every folder */
 
 struct crew {
@@ -31,7 +31,8 @@ struct crew {
 	pid_t pids[DEMO_N_WORKERS];
 
 	const struct tree *tree;
-	const pyheap_ref *folders, *results;
+	const pyheap_ref *folder_refs, *results;
+	const struct folder **folders;
 	const struct claim *claim; /* the victim's */
 };
 
@@ -41,10 +42,16 @@ static void crew_attach(struct crew *crew)
 
 	must(pyheap_name_get(crew->heap, DEMO_ROOT, &root), DEMO_ROOT); /* held until the session ends */
 	crew->tree = must_data(crew->heap, root, "tree");
-	crew->folders = must_data(crew->heap, crew->tree->folders, "folders");
+	crew->folder_refs = must_data(crew->heap, crew->tree->folders, "folders");
 	crew->results = must_data(crew->heap, crew->tree->results, "results");
 	const pyheap_ref *claims = must_data(crew->heap, crew->tree->claims, "claims");
 	crew->claim = must_data(crew->heap, claims[VICTIM], "claim");
+
+	crew->folders = calloc(crew->tree->n_folders, sizeof(crew->folders[0]));
+	if (!crew->folders)
+		die("out of memory");
+	for (uint64_t i = 0; i < crew->tree->n_folders; i++)
+		crew->folders[i] = must_data(crew->heap, crew->folder_refs[i], "folder");
 }
 
 /* Another process begins at its own main(): this one's session is nothing to it. */
@@ -76,23 +83,27 @@ static void crew_start(struct crew *crew, unsigned slot, bool nap)
 	crew->pids[slot] = pid;
 }
 
-/* The folder that the victim is in, as its index; -1: it is in none at this moment. */
-static int64_t victim_folder(const struct crew *crew)
+/* The folder that the victim is half through; NULL: there is none at this moment. */
+static const struct folder *victim_folder(const struct crew *crew)
 {
-	pyheap_ref folder = __atomic_load_n(&crew->claim->folder, __ATOMIC_ACQUIRE);
+	pyheap_ref ref = __atomic_load_n(&crew->claim->folder, __ATOMIC_ACQUIRE);
 
-	for (uint64_t i = 0; folder && i < crew->tree->n_folders; i++)
-		if (crew->folders[i] == folder)
-			return __atomic_load_n(&crew->results[i], __ATOMIC_ACQUIRE) ? -1 : (int64_t)i;
-	return -1;
+	for (uint64_t i = 0; ref && i < crew->tree->n_folders; i++) {
+		if (crew->folder_refs[i] != ref)
+			continue;
+		bool done = __atomic_load_n(&crew->results[i], __ATOMIC_ACQUIRE);
+		uint64_t n_done = __atomic_load_n(&crew->claim->n_done, __ATOMIC_ACQUIRE);
+		return done || n_done < crew->folders[i]->n_files / 2 ? NULL : crew->folders[i];
+	}
+	return NULL;
 }
 
-/* Wait until the victim says that it is in a folder. */
-static void wait_for_claim(const struct crew *crew)
+/* Wait until the victim says that it is half through a folder. */
+static void wait_for_victim(const struct crew *crew)
 {
 	const struct timespec pause = {.tv_nsec = 1000000};
 
-	while (victim_folder(crew) < 0) {
+	while (!victim_folder(crew)) {
 		siginfo_t info = {0};
 		if (waitid(P_PID, (id_t)crew->pids[VICTIM], &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid)
 			die("worker %d ended before it could be killed", VICTIM);
@@ -108,23 +119,33 @@ static void stop_victim(pid_t pid)
 		die("worker %d ended before it could be killed", VICTIM);
 }
 
+/* True once somebody has finished a folder, and where there are too few folders for everybody. */
+static bool is_under_way(const struct crew *crew)
+{
+	for (uint64_t i = 0; i < crew->tree->n_folders; i++)
+		if (__atomic_load_n(&crew->results[i], __ATOMIC_ACQUIRE))
+			return true;
+	return crew->tree->n_folders < DEMO_N_WORKERS;
+}
+
 static void kill_victim(struct crew *crew)
 {
+	const struct timespec pause = {.tv_nsec = 1000000};
+	const struct folder *folder;
 	pid_t pid = crew->pids[VICTIM];
-	int64_t i;
 
+	while (!is_under_way(crew))
+		nanosleep(&pause, NULL);
 	for (;;) {
-		wait_for_claim(crew);
+		wait_for_victim(crew);
 		stop_victim(pid);
-		i = victim_folder(crew);
-		if (i >= 0)
+		folder = victim_folder(crew);
+		if (folder)
 			break;
 		kill(pid, SIGCONT);
 	}
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
-
-	const struct folder *folder = must_data(crew->heap, crew->folders[i], "folder");
 	printf("worker %d (pid %d) is killed in %s, %ju of %ju files counted\n", VICTIM, pid,
 		(const char *)must_data(crew->heap, folder->path, "path"), (uintmax_t)crew->claim->n_done,
 		(uintmax_t)folder->n_files);
@@ -155,7 +176,7 @@ int main(int argc, char **argv)
 	crew_attach(&crew);
 
 	crew_start(&crew, VICTIM, true); /* first, so that there is a folder left for it */
-	wait_for_claim(&crew);
+	wait_for_victim(&crew);
 	for (unsigned i = 0; i < DEMO_N_WORKERS; i++)
 		if (i != VICTIM)
 			crew_start(&crew, i, false);
@@ -163,6 +184,7 @@ int main(int argc, char **argv)
 	crew_start(&crew, VICTIM, false);
 
 	bool ok = crew_wait(&crew);
+	free(crew.folders);
 	pyheap_close(crew.heap);
 	if (!ok)
 		die("a worker failed");
