@@ -124,7 +124,7 @@ static int pop_in_change(struct session *session, uint64_t queue_ref, uint64_t *
 	struct heap *heap = session->heap;
 	struct queue *queue;
 	struct object object;
-	uint64_t ref;
+	uint64_t ref = 0;
 	bool first;
 	int r;
 

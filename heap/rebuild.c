@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is derived is made anew
+ *
+ * The truth is in few places: the states of arenas, the kinds of pools, the header words of blocks and runs, hold
+ * tables, slots and name entries. Everything else (free lists, usedpools, freepools, nfreepools, usable_arenas and its
+ * order, nfp2lasta, returnable_arenas, name chains, counters) follows from it and is made here without a look at what
+ * it was.
+ *
+ * That is more than a log can hold, so none is kept: control->rebuilding is set before the first store and cleared
+ * after the last. A taker of the lock whose owner died finds it set and does all of it again, to the same effect, since
+ * the truth is only read.
+ */
+
+#include "heap/rebuild.h"
+
+#include <string.h>
+
+static uint32_t n_seen(const struct heap *heap)
+{
+	uint32_t n = heap->control->n_arenas_seen;
+
+	return n < heap->n_arenas ? n : heap->n_arenas;
+}
+
+static uint32_t pool_blocks(uint32_t size_class)
+{
+	return POOL_SIZE / (((size_class + 1) << 3) + (uint32_t)sizeof(struct object_header));
+}
+
+static uint32_t state_of(const struct object_header *header)
+{
+	return (uint32_t)(header->word >> 34 & 3);
+}
+
+/* ---- pools ------------------------------------------------------------------------------------------------------- */
+
+/* Numbers and freeblock list from the headers: a header that is all zero was never carved. */
+static void rebuild_blocks(struct heap *heap, uint32_t p)
+{
+	struct pool_entry *pool = &heap->pools[p];
+	struct object_header *headers = (void *)(heap->base + ((uint64_t)p << POOL_SHIFT));
+	uint32_t n_blocks = pool_blocks(pool->size_class);
+	uint32_t n_used = 0, n_carved = 0, freeblock1 = 0;
+
+	for (uint32_t i = 0; i < n_blocks; i++)
+		if (headers[i].word || headers[i].info)
+			n_carved = i + 1;
+	for (uint32_t i = n_carved; i-- > 0;) {
+		if (state_of(&headers[i]) != STATE_FREE) {
+			n_used++;
+			continue;
+		}
+		headers[i].info = (uint64_t)freeblock1 << 26;
+		freeblock1 = i + 1;
+	}
+	pool->n_used = (uint16_t)n_used;
+	pool->n_carved = (uint16_t)n_carved;
+	pool->freeblock1 = (uint16_t)freeblock1;
+	if (!n_used)
+		pool->kind = POOL_FREE;
+}
+
+static void link_used_pool(struct heap *heap, struct space *space, uint32_t p)
+{
+	struct pool_entry *pool = &heap->pools[p];
+	uint32_t *head1 = &space->usedpools1[pool->size_class];
+
+	pool->prev1 = 0;
+	pool->next1 = 0;
+	if (!pool->freeblock1 && pool->n_carved == pool_blocks(pool->size_class))
+		return;
+	pool->next1 = *head1;
+	if (*head1)
+		heap->pools[*head1 - 1].prev1 = p + 1;
+	*head1 = p + 1;
+}
+
+/* How many pools what starts at p takes; 0: it is free. */
+static uint32_t rebuild_pool(struct heap *heap, uint32_t p, uint32_t n_left, struct space *space, bool is_record)
+{
+	struct pool_entry *pool = &heap->pools[p];
+	struct counters *c = &heap->control->counters;
+
+	if (pool->kind == POOL_BLOCKS && pool->size_class < N_CLASSES) {
+		rebuild_blocks(heap, p);
+		if (pool->kind == POOL_FREE)
+			return 0;
+		link_used_pool(heap, space, p);
+		if (is_record) {
+			c->n_record_pools++;
+		} else {
+			c->classes[pool->size_class].n_pools++;
+			c->classes[pool->size_class].n_used += pool->n_used;
+		}
+		return 1;
+	}
+	if (pool->kind == POOL_RUN && pool->run_n_pools && pool->run_n_pools <= n_left &&
+		state_of(&pool->header) != STATE_FREE) {
+		if (is_record) {
+			c->n_record_pools += pool->run_n_pools;
+		} else {
+			c->n_medium_pools += pool->run_n_pools;
+			c->n_medium_objects++;
+		}
+		return pool->run_n_pools;
+	}
+	pool->kind = POOL_FREE;
+	pool->size_class = CLASS_NONE;
+	return 0;
+}
+
+/* ---- arenas ------------------------------------------------------------------------------------------------------ */
+
+static void rebuild_arena_of_pools(struct heap *heap, uint32_t a)
+{
+	struct arena_entry *arena = &heap->arenas[a];
+	struct space *space = &heap->control->spaces[arena->space & 1];
+	uint64_t *freepools = &heap->freepools[a * heap->pool_words];
+	uint32_t n_free = 0;
+
+	memset(freepools, 0, heap->pool_words * sizeof(*freepools));
+	for (uint32_t i = 0; i < heap->pools_per_arena;) {
+		uint32_t n = rebuild_pool(heap, a * heap->pools_per_arena + i, heap->pools_per_arena - i, space,
+			arena->space == SPACE_RECORDS);
+
+		if (!n) {
+			freepools[i / 64] |= UINT64_C(1) << (i & 63);
+			n_free++;
+		}
+		i += n ? n : 1;
+	}
+	arena->n_free_pools = n_free;
+	heap->control->counters.n_free_pools += n_free;
+	heap->control->counters.n_arenas_current++;
+	space->n_free_arenas += n_free == heap->pools_per_arena;
+}
+
+static void rebuild_arena_run(struct heap *heap, uint32_t a)
+{
+	struct arena_entry *arena = &heap->arenas[a];
+	struct counters *c = &heap->control->counters;
+	uint32_t *returnable1 = &heap->control->returnable_arenas1;
+
+	c->n_arenas_current += arena->n_arenas;
+	if (arena->state == ARENA_RUN && arena->space == SPACE_RECORDS) {
+		c->n_record_arenas += arena->n_arenas;
+	} else if (arena->state == ARENA_RUN) {
+		c->n_large_arenas += arena->n_arenas;
+		c->n_large_objects++;
+	} else {
+		c->n_free_pools += (uint64_t)arena->n_arenas * heap->pools_per_arena;
+		arena->prev1 = 0;
+		arena->next1 = *returnable1;
+		if (*returnable1)
+			heap->arenas[*returnable1 - 1].prev1 = a + 1;
+		*returnable1 = a + 1;
+	}
+}
+
+/* Arenas with n free pools, for each n in turn, go to the end of usable_arenas: ascending, and nfp2lasta with it. */
+static void rebuild_usable_arenas(struct heap *heap, uint32_t space_kind)
+{
+	struct space *space = &heap->control->spaces[space_kind];
+	uint32_t first1[POOLS_PER_ARENA_MAX + 2] = {0};
+	uint32_t last1 = 0;
+
+	for (uint32_t a = n_seen(heap); a-- > 0;) {
+		struct arena_entry *arena = &heap->arenas[a];
+
+		if (arena->state != ARENA_POOLS || arena->space != space_kind)
+			continue;
+		arena->prev1 = 0;
+		arena->next1 = first1[arena->n_free_pools]; /* chains of the same number first */
+		first1[arena->n_free_pools] = a + 1;
+	}
+	for (uint32_t n = 1; n <= heap->pools_per_arena; n++) {
+		for (uint32_t a1 = first1[n]; a1; a1 = heap->arenas[a1 - 1].next1) {
+			heap->arenas[a1 - 1].prev1 = last1;
+			if (last1)
+				heap->arenas[last1 - 1].next1 = a1;
+			else
+				space->usable_arenas1 = a1;
+			last1 = a1;
+			space->nfp2lasta1[n] = a1;
+		}
+	}
+}
+
+static void rebuild_arenas(struct heap *heap)
+{
+	for (uint32_t a = 0; a < n_seen(heap); a++) {
+		struct arena_entry *arena = &heap->arenas[a];
+
+		if (arena->state == ARENA_POOLS)
+			rebuild_arena_of_pools(heap, a);
+		else if (arena->state == ARENA_RUN || arena->state == ARENA_RETURNABLE)
+			rebuild_arena_run(heap, a);
+	}
+	for (uint32_t i = 0; i < N_SPACES; i++)
+		rebuild_usable_arenas(heap, i);
+}
+
+/* ---- sessions and names ------------------------------------------------------------------------------------------ */
+
+static void rebuild_session(struct heap *heap, struct session_entry *entry)
+{
+	uint64_t off = (entry->holds_position1 - 1) << 3, n = HOLDS_INLINE, n_holds = 0;
+	const struct hold *table = entry->holds_inline;
+
+	if (entry->holds_position1) {
+		n = entry->holds_shift < 32 ? UINT64_C(1) << entry->holds_shift : 0;
+		if (off >= heap->heap_size || n * sizeof(*table) > heap->heap_size - off ||
+			!arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
+			return;
+		table = (const void *)(heap->base + off);
+	}
+	for (uint64_t i = 0; i < n; i++)
+		n_holds += table[i].ref != HOLD_EMPTY;
+	entry->n_holds = n_holds;
+}
+
+static void link_name(struct heap *heap, uint64_t position)
+{
+	struct name_entry *entry = (void *)(heap->base + (position << 3));
+	uint64_t bucket = entry->hash >> heap->name_shift, *link;
+
+	if (bucket >= heap->n_name_buckets)
+		return;
+	for (link = &heap->name_buckets[bucket]; *link;) {
+		struct name_entry *next = (void *)(heap->base + (*link << 3));
+
+		if (next->hash > entry->hash)
+			break;
+		link = &next->next;
+	}
+	entry->next = *link;
+	*link = position;
+	heap->control->counters.n_names++;
+}
+
+static void rebuild_names_of_pool(struct heap *heap, uint32_t p)
+{
+	const struct pool_entry *pool = &heap->pools[p];
+	const struct object_header *headers = (const void *)(heap->base + ((uint64_t)p << POOL_SHIFT));
+	uint32_t n_blocks;
+
+	if (pool->kind != POOL_BLOCKS || pool->size_class >= N_CLASSES)
+		return;
+	n_blocks = pool_blocks(pool->size_class);
+	for (uint32_t i = 0; i < n_blocks; i++) {
+		uint64_t off =
+			((uint64_t)p << POOL_SHIFT) + n_blocks * sizeof(*headers) + i * ((pool->size_class + 1UL) << 3);
+
+		if (state_of(&headers[i]) == STATE_LIVE && (headers[i].info & 0xffff) == TYPE_NAME &&
+			(headers[i].info >> 16 & 0x3ff) > offsetof(struct name_entry, name))
+			link_name(heap, off >> 3);
+	}
+}
+
+static void rebuild_names(struct heap *heap)
+{
+	memset(heap->name_buckets, 0, heap->n_name_buckets * sizeof(*heap->name_buckets));
+	for (uint32_t a = 0; a < n_seen(heap); a++)
+		if (heap->arenas[a].state == ARENA_POOLS && heap->arenas[a].space == SPACE_RECORDS)
+			for (uint32_t i = 0; i < heap->pools_per_arena; i++)
+				rebuild_names_of_pool(heap, a * heap->pools_per_arena + i);
+}
+
+/* ---- all of it --------------------------------------------------------------------------------------------------- */
+
+/* What only history tells is kept, or made to agree with what is there. */
+static void finish_counters(struct counters *c)
+{
+	if (c->n_arenas_allocated < c->n_arenas_current)
+		c->n_arenas_allocated = c->n_arenas_current;
+	c->n_arenas_reclaimed = c->n_arenas_allocated - c->n_arenas_current;
+	if (c->n_arenas_highwater < c->n_arenas_current)
+		c->n_arenas_highwater = c->n_arenas_current;
+}
+
+void heap_rebuild(struct heap *heap)
+{
+	struct control *control = heap->control;
+	struct counters *c = &control->counters;
+
+	__atomic_store_n(&control->rebuilding, 1, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_RELEASE); /* the mark before the first store */
+	*c = (struct counters){
+		.n_arenas_allocated = c->n_arenas_allocated,
+		.n_arenas_highwater = c->n_arenas_highwater,
+	};
+	memset(control->spaces, 0, sizeof(control->spaces));
+	control->returnable_arenas1 = 0;
+	rebuild_arenas(heap);
+	rebuild_names(heap);
+	for (uint32_t i = 0; i < heap->n_sessions; i++)
+		if (heap->sessions[i].state != SESSION_FREE)
+			rebuild_session(heap, &heap->sessions[i]);
+	finish_counters(c);
+	/* commit: release, after every store */
+	__atomic_store_n(&control->rebuilding, 0, __ATOMIC_RELEASE);
+}
