@@ -8,8 +8,10 @@
  * and answers never get out of step.
  *
  * When the connection ends the daemon is gone: the connection is marked broken, its descriptor stays open (the
- * application may have it in a poll set), and whatever needs no fresh memory goes on working. Whether the heap was
- * taken down with the daemon is said in the control segment, not here.
+ * application may have it in a poll set), and whatever needs no fresh memory goes on working. The next call that needs
+ * the daemon looks for its successor, with pauses that double up to BACKOFF_MAX_MS, and shows it the session's token;
+ * the new socket takes the old one's number. Whether the heap was taken down with the daemon is said in the control
+ * segment, not here.
  *
  * A process that dies between a grant and arena_accept() leaves arenas that are GRANTED to its session: the daemon
  * finds them in the arena table, so nothing here needs to be written down.
@@ -19,16 +21,20 @@
 #include "heap/arena.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #define SOCKET_ROOT   "/run/pyheap/pyheap.sock"
 #define SOCKET_USER   "pyheap.sock" /* in $XDG_RUNTIME_DIR */
-#define TIMEOUT_MS    10000
+#define TIMEOUT_MS    10000 /* unless pyheap_set_timeout() says otherwise */
+#define BACKOFF_MAX_MS 100
 #define N_RUNS_MAX    16U /* the round trip is paid rarely, and 4 MiB are not asked for lightly */
 #define PROGRAM_BYTES 63
 
@@ -70,7 +76,7 @@ static int connection_fail(struct connection *connection, int error)
 
 static int connection_send(struct connection *connection, const Pyheap__ToDaemon *message)
 {
-	int r = frame_send(connection->fd, &message->base, NULL, 0, TIMEOUT_MS);
+	int r = frame_send(connection->fd, &message->base, NULL, 0, connection->timeout_ms);
 
 	return r < 0 ? connection_fail(connection, r) : 0;
 }
@@ -103,29 +109,29 @@ static int error_code(const Pyheap__Error *error)
 /* ---- opening ---------------------------------------------------------------------------------------------------- */
 
 /* A daemon that is stopped does not accept: connect() then waits for room in its backlog, for as long as sends may. */
-static int connection_connect(struct connection *connection, const char *socket_path)
+static int connection_connect(struct connection *connection)
 {
-	struct timeval timeout = {.tv_sec = TIMEOUT_MS / 1000};
-	struct sockaddr_un address;
+	int64_t timeout_ms = connection->timeout_ms;
+	struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
 	int r;
 
-	r = connection_address(socket_path, &address);
-	if (r < 0)
-		return r;
 	connection->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (connection->fd < 0)
 		return -errno;
-	if (setsockopt(connection->fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
+	if (timeout_ms == 0)
+		timeout.tv_usec = 1; /* 0 would be for ever */
+	if (timeout_ms >= 0 && setsockopt(connection->fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
 		return -errno;
 	do {
-		r = connect(connection->fd, (struct sockaddr *)&address, sizeof(address));
+		r = connect(connection->fd, (struct sockaddr *)&connection->address, sizeof(connection->address));
 	} while (r < 0 && errno == EINTR);
 	if (r < 0)
 		return errno == EAGAIN ? -ETIMEDOUT : -errno;
 	return 0;
 }
 
-static int connection_hello(struct connection *connection)
+/* `before`: what the session to be resumed was given; NULL: a new one. */
+static int connection_hello(struct connection *connection, const struct admission *before)
 {
 	Pyheap__ToDaemon message = PYHEAP__TO_DAEMON__INIT;
 	Pyheap__Hello hello = PYHEAP__HELLO__INIT;
@@ -135,6 +141,10 @@ static int connection_hello(struct connection *connection)
 	hello.protocol = PROTO_VERSION;
 	hello.layout_hash = layout_hash();
 	hello.program = program;
+	if (before) {
+		hello.resume_session = before->session;
+		hello.resume_token = (ProtobufCBinaryData){TOKEN_SIZE, (uint8_t *)(uintptr_t)before->token};
+	}
 	message.body_case = PYHEAP__TO_DAEMON__BODY_HELLO;
 	message.hello = &hello;
 	return connection_send(connection, &message);
@@ -161,7 +171,7 @@ static int connection_welcome(struct connection *connection, struct admission *r
 	Pyheap__FromDaemon *message;
 	int r;
 
-	r = connection_receive(connection, TIMEOUT_MS, &message);
+	r = connection_receive(connection, connection->timeout_ms, &message);
 	if (r < 0)
 		return r;
 	if (message->body_case == PYHEAP__FROM_DAEMON__BODY_WELCOME)
@@ -174,22 +184,112 @@ static int connection_welcome(struct connection *connection, struct admission *r
 	return r;
 }
 
+/* A daemon that refuses may do so before it reads the Hello: then its Error is there all the same. */
+static int connection_admit(struct connection *connection, const struct admission *before, struct admission *ret)
+{
+	int r;
+
+	r = connection_connect(connection);
+	if (r == 0)
+		r = connection_hello(connection, before);
+	if (r < 0 && r != -ECONNRESET)
+		return r;
+	connection->broken = false;
+	return connection_welcome(connection, ret);
+}
+
 int connection_open(struct connection *connection, const char *socket, struct admission *ret)
 {
 	int r;
 
-	*connection = (struct connection){.fd = -1, .n_runs = 1};
-	r = connection_connect(connection, socket);
+	*connection = (struct connection){.fd = -1, .n_runs = 1, .timeout_ms = TIMEOUT_MS};
+	r = connection_address(socket, &connection->address);
 	if (r < 0)
 		return r;
-	/* A daemon that refuses may do so before it reads the Hello: then its Error is there all the same. */
-	r = connection_hello(connection);
-	if (r < 0 && r != -ECONNRESET)
-		return r;
-	r = connection_welcome(connection, ret);
+	r = connection_admit(connection, NULL, ret);
 	if (r == 0)
-		connection->broken = false;
+		connection->admission = *ret;
 	return r;
+}
+
+/* ---- a daemon's successor ---------------------------------------------------------------------------------------- */
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static bool is_same(const struct admission *a, const struct admission *b)
+{
+	return a->session == b->session && memcmp(a->heap_id, b->heap_id, HEAP_ID_SIZE) == 0;
+}
+
+/* One try. The mapping is there already, so what came with the Welcome is closed again. */
+static int resume_once(struct connection *connection)
+{
+	struct connection next = {.fd = -1, .address = connection->address, .timeout_ms = connection->timeout_ms};
+	struct admission admission;
+	int r;
+
+	r = connection_admit(&next, &connection->admission, &admission);
+	if (r == 0) {
+		close(admission.control_fd);
+		close(admission.heap_fd);
+		r = is_same(&admission, &connection->admission) ? 0 : -ESTALE;
+	}
+	if (r == 0 && dup3(next.fd, connection->fd, O_CLOEXEC) < 0)
+		r = -errno;
+	connection_deinit(&next);
+	if (r < 0)
+		return r;
+	frame_buffer_deinit(&connection->buffer);
+	connection->awaits_grant = false;
+	connection->broken = false;
+	return 0;
+}
+
+/* Is it worth while to try again? There is nobody yet, or he has just gone. */
+static bool may_come(int error)
+{
+	return error == -ENOENT || error == -ECONNREFUSED || error == -ECONNRESET || error == -ETIMEDOUT;
+}
+
+int connection_resume(struct connection *connection, bool patient)
+{
+	int64_t end = connection->timeout_ms < 0 ? INT64_MAX : now_ms() + connection->timeout_ms;
+	int64_t pause_ms = 1;
+	int r;
+
+	if (connection->lost)
+		return -ECONNRESET;
+	for (;;) {
+		r = resume_once(connection);
+		if (r == 0)
+			return 0;
+		connection->lost = !may_come(r);
+		if (connection->lost || !patient || now_ms() + pause_ms > end)
+			return -ECONNRESET;
+		poll(NULL, 0, (int)pause_ms);
+		if (pause_ms < BACKOFF_MAX_MS)
+			pause_ms *= 2;
+	}
+}
+
+int connection_look(struct connection *connection)
+{
+	struct pollfd pollfd = {.fd = connection->fd, .events = POLLIN};
+	Pyheap__FromDaemon *message;
+
+	/* While an answer is awaited what can be read is that, or a part of it. */
+	while (!connection->broken && !connection->awaits_grant && poll(&pollfd, 1, 0) > 0) {
+		if (connection_receive(connection, 0, &message) < 0)
+			break;
+		pyheap__from_daemon__free_unpacked(message, NULL); /* it says nothing else unasked */
+	}
+	return connection->broken ? -ECONNRESET : 0;
 }
 
 /* ---- arenas ----------------------------------------------------------------------------------------------------- */
@@ -234,7 +334,7 @@ static int grow_take(struct session *session, const Pyheap__FromDaemon *message)
 static int grow_receive(struct connection *connection, struct session *session)
 {
 	/* The daemon allocates and clears what it grants: a millisecond an arena is ten times what that takes. */
-	int64_t timeout_ms = TIMEOUT_MS + (int64_t)session->n_wanted_arenas;
+	int64_t timeout_ms = connection->timeout_ms < 0 ? -1 : connection->timeout_ms + (int64_t)session->n_wanted_arenas;
 	Pyheap__FromDaemon *message;
 	int r;
 
@@ -247,12 +347,10 @@ static int grow_receive(struct connection *connection, struct session *session)
 	return r;
 }
 
-int connection_grow(struct connection *connection, struct session *session)
+static int grow_once(struct connection *connection, struct session *session)
 {
 	int r;
 
-	if (connection->broken)
-		return -ECONNRESET;
 	if (connection->awaits_grant) {
 		r = grow_receive(connection, session);
 		if (r != -ENOMEM) /* that was how things stood then */
@@ -260,6 +358,22 @@ int connection_grow(struct connection *connection, struct session *session)
 	}
 	r = grow_send(connection, session);
 	return r < 0 ? r : grow_receive(connection, session);
+}
+
+int connection_grow(struct connection *connection, struct session *session)
+{
+	int r = -ECONNRESET;
+
+	if (!connection->broken)
+		r = grow_once(connection, session);
+	/* Who has the global lock lets everybody wait, so he does not. */
+	while (r == -ECONNRESET) {
+		r = connection_resume(connection, !session->has_lock);
+		if (r < 0)
+			return r;
+		r = grow_once(connection, session);
+	}
+	return r;
 }
 
 /* ---- closing ---------------------------------------------------------------------------------------------------- */

@@ -10,14 +10,6 @@
 
 #define TOKEN_SIZE 16U
 
-struct connection {
-	int fd; /* -1: none */
-	struct frame_buffer buffer;
-	uint32_t n_runs;   /* single arenas to ask for next time */
-	bool awaits_grant; /* a GrantRequest is not answered yet */
-	bool broken;	   /* there is no daemon behind it any more */
-};
-
 /* What the daemon gave this session. The descriptors are owned by whoever has the struct. */
 struct admission {
 	uint32_t session;
@@ -27,6 +19,18 @@ struct admission {
 	int heap_fd;
 };
 
+struct connection {
+	int fd; /* -1: none; its number stays the same as long as the session */
+	struct sockaddr_un address;
+	struct admission admission; /* without the descriptors: what a session is resumed by */
+	struct frame_buffer buffer;
+	int timeout_ms;    /* how long the daemon is waited for; -1: for ever */
+	uint32_t n_runs;   /* single arenas to ask for next time */
+	bool awaits_grant; /* a GrantRequest is not answered yet */
+	bool broken;       /* there is no daemon behind it any more */
+	bool lost;         /* and none will ever resume the session */
+};
+
 /* The address of `socket`, or of the default one where that is NULL. -ENOENT there is none, -ENAMETOOLONG. */
 int connection_address(const char *socket, struct sockaddr_un *ret);
 
@@ -34,8 +38,18 @@ int connection_address(const char *socket, struct sockaddr_un *ret);
 int connection_open(struct connection *connection, const char *socket, struct admission *ret);
 
 /*
- * Ask for the arenas that `session` wants and take them into use. 0: the call that wanted them may be tried again.
- * -ENOMEM there are none, -ECONNRESET no daemon, -ETIMEDOUT it does not answer.
+ * Where the daemon is gone: find the next one, for as long as the timeout allows (patient) or with one try, and be this
+ * session again there. 0: attached. -ECONNRESET no daemon, or one that does not know the session.
+ */
+int connection_resume(struct connection *connection, bool patient);
+
+/* Take in what the daemon said of its own accord, without waiting. 0, or -ECONNRESET: it is gone. */
+int connection_look(struct connection *connection);
+
+/*
+ * Ask for the arenas that `session` wants and take them into use, resuming the session where the daemon was restarted.
+ * 0: the call that wanted them may be tried again. -ENOMEM there are none, -ECONNRESET no daemon, -ETIMEDOUT it does
+ * not answer.
  */
 int connection_grow(struct connection *connection, struct session *session);
 

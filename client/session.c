@@ -87,6 +87,30 @@ bool session_again(pyheap *heap, int *r)
 	return *r == 0;
 }
 
+PYHEAP_PUBLIC int pyheap_set_timeout(pyheap *heap, int timeout_ms)
+{
+	int r = session_enter(heap);
+
+	if (r < 0)
+		return r;
+	if (timeout_ms < -1)
+		return -EINVAL;
+	heap->connection.timeout_ms = timeout_ms;
+	return 0;
+}
+
+PYHEAP_PUBLIC int pyheap_dispatch(pyheap *heap)
+{
+	int r = session_enter(heap);
+
+	if (r < 0)
+		return r;
+	r = connection_look(&heap->connection);
+	if (session_ended(heap))
+		return -EPIPE;
+	return r < 0 ? connection_resume(&heap->connection, !heap->session.has_lock) : 0;
+}
+
 PYHEAP_PUBLIC int pyheap_fd(pyheap *heap)
 {
 	int r = session_enter(heap);
@@ -126,6 +150,8 @@ PYHEAP_PUBLIC pyheap *pyheap_close(pyheap *heap)
 		return NULL;
 	if (process_number() == heap->process) {
 		session_drop_all(heap);
+		/* Should there be no daemon now, the next one knows by this. */
+		__atomic_store_n(&heap->session.entry->is_closed, 1, __ATOMIC_RELEASE);
 		connection_goodbye(&heap->connection);
 	}
 	connection_deinit(&heap->connection);

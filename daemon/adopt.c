@@ -8,7 +8,7 @@
  *                  was just taking off the lists is on them again
  *   2. arenas      those that were on their way to a session, or back to the system, go back (arena_adopt_all())
  *   3. sessions    each that is active gets a pidfd, if the process of its pid started when the table says that it did.
- *                  Otherwise that process is gone: the session is dead, and cleared up as any other
+ *                  Otherwise that process is gone, or has closed the session: it is dead, and cleared up as any other
  *
  * A session whose process cannot be told (it is of another pid namespace, or /proc does not show it) stays until it is
  * resumed: nothing that may live is ever dropped.
@@ -29,7 +29,7 @@ static int adopt_active(struct daemon *daemon, uint32_t index)
 	struct process process;
 	int r;
 
-	r = process_find(&process, entry->pid, entry->start_time);
+	r = entry->is_closed ? -ESRCH : process_find(&process, entry->pid, entry->start_time);
 	if (r == -ESRCH) {
 		session_mark_dead(daemon->heap, index);
 		member_start_dead(daemon, index);

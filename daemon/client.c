@@ -95,9 +95,13 @@ fail:
 
 static void leave_member(struct client *client)
 {
-	if (client->member)
-		client->member->client = NULL;
+	struct member *member = client->member;
+
 	client->member = NULL;
+	if (!member)
+		return;
+	member->client = NULL;
+	member_check_closed(member);
 }
 
 void client_free(struct client *client)

@@ -147,6 +147,15 @@ void member_dead(struct member *member, const char *why)
 	clear_begin(member);
 }
 
+void member_check_closed(struct member *member)
+{
+	const struct session_entry *entry = &member->daemon->heap->sessions[member->index];
+
+	/* acquire: with the session's release; it has dropped everything */
+	if (member->state == MEMBER_LIVE && __atomic_load_n(&entry->is_closed, __ATOMIC_ACQUIRE))
+		member_dead(member, "it was closed");
+}
+
 /* Take back what was granted and not taken into use: 0 all of it was. */
 static int take_grants_back(struct member *member)
 {

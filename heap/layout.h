@@ -199,7 +199,7 @@ struct session_entry {
 	uint64_t holds_position1;     /* locked: of the hold table's run, plus one; 0: holds_inline */
 	uint64_t new_holds_position1; /* locked: of the table that is being filled to replace it, plus one */
 	uint32_t holds_shift;         /* locked: log2 of the table's entries */
-	uint32_t reserved0;
+	uint32_t is_closed;          /* the session, relaxed: it has dropped everything and goes */
 	uint64_t n_holds; /* locked: entries that are holds: different objects held */
 	uint64_t dying1;  /* locked: position of the first object that this session has to take down, plus one */
 	uint64_t making1; /* locked: position of the object that it is making, plus one */

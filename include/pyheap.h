@@ -17,8 +17,9 @@
  *            not at all; what only the dead process held is dropped by the daemon, what others hold stays.
  * fork().    The child's copy of a session answers -ECHILD to every call (NULL and errno ECHILD where the call returns
  *            a pointer) and never works on the parent's holds; the child opens its own. pyheap_close() frees the copy.
- * Daemon.    Without its daemon a session goes on with what it has: only calls that need fresh memory fail then, with
- *            -ECONNRESET. When the daemon was ended (SIGTERM) and took the heap down, every call answers -EPIPE.
+ * Daemon.    Without its daemon a session goes on with what it has. Only calls that need fresh memory wait for the daemon
+ *            to come back, see pyheap_set_timeout(), and re-attach to it; in the end they answer -ECONNRESET. When the
+ *            daemon was ended (SIGTERM) and took the heap down, every call answers -EPIPE.
  * Trust.     Clients of one heap map it for writing and so can damage it by stray writes; what is damaged is noticed
  *            (-EUCLEAN) rather than followed. Admit only programs that may trust each other.
  * Signals.   No function raises SIGPIPE or installs a handler; none is async-signal-safe.
@@ -66,10 +67,25 @@ int pyheap_open(pyheap **ret, const char *socket);
 pyheap *pyheap_close(pyheap *heap);
 
 /*
- * The session's descriptor, for poll(2): readable when the daemon has something to say (most often that it went away).
- * It belongs to the session: neither read, write nor close it.
+ * The session's descriptor, for poll(2): readable when the daemon has something to say, most often that it went away; call
+ * pyheap_dispatch() then. It belongs to the session: neither read, write nor close it. Its number stays the same over a
+ * restart of the daemon, the socket behind it does not: an epoll set has to be told of it again.
  */
 int pyheap_fd(pyheap *heap);
+
+/*
+ * Take in what the daemon said, without waiting for more. When it is gone, wait for its successor (see
+ * pyheap_set_timeout()) and be the same session there. 0: all is well. -ECONNRESET no daemon came, or it does not know
+ * the session; -EPIPE the heap was taken down.
+ */
+int pyheap_dispatch(pyheap *heap);
+
+/*
+ * How long calls of this session that need the daemon wait for it, milliseconds: for its answer, and for its return when
+ * it is being restarted. 0: not at all, -1: for ever, 10000 to begin with. Who has the global lock never waits for a
+ * restart.
+ */
+int pyheap_set_timeout(pyheap *heap, int timeout_ms);
 
 /*
  * What an error means in this heap's terms, as one static sentence in English. Takes the negative errno as returned
