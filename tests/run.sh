@@ -86,7 +86,12 @@ deps_test
 note $? "installing what is missing"
 
 if [ $n_failed = 0 ]; then
-	build_as gcc -Dwerror=true && test_in gcc
+	if build_as gcc -Dwerror=true; then
+		test_in gcc
+		say "the demo"
+		PYHEAP_BUILD=$build/gcc "$top/tests/demo.sh"
+		note $? "tests/demo.sh"
+	fi
 
 	CC=clang CXX=clang++ build_as clang -Dwerror=true
 

@@ -85,18 +85,32 @@ service_command()
 	sed -n 's/^ExecStart=\(.*\)[$]PYHEAPD_OPTIONS/\1/p' "$service_unit"
 }
 
+# A client that is at work when the daemon is killed goes on, and keeps what only it holds.
 check_kill()
 {
-	local pid
+	local pid reader
 	pid=$(property MainPID)
 	put before-kill "still there"
+	head -c 8M /dev/urandom >/tmp/big
+	mkfifo /tmp/pipe
+	pyheapctl put big /tmp/big
+	pyheapctl get big >/tmp/pipe &
+	reader=$!
+	exec 9</tmp/pipe
+	head -c 4096 <&9 >/tmp/got # the reader has the object now, and waits for us
+	pyheapctl rm big
 	kill -KILL "$pid"
 	until_true "restart after kill -9" restarted_since "$pid"
 	expect_object before-kill "still there"
 	put after-kill "works on"
 	expect_object after-kill "works on"
 	pyheapctl check || fail "check after kill -9"
-	echo "ok: killed with SIGKILL, restarted, the heap adopted"
+	cat <&9 >>/tmp/got
+	exec 9<&-
+	wait "$reader" || fail "the client that was at work failed"
+	cmp /tmp/got /tmp/big || fail "the client that was at work got something else"
+	rm /tmp/pipe
+	echo "ok: killed with SIGKILL, restarted, the heap adopted, a client at work not disturbed"
 }
 
 check_watchdog()
