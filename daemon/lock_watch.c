@@ -5,6 +5,9 @@
  * Whoever next takes the lock after its owner died takes its change back; the daemon tries it with each tick so that
  * this happens also when nobody else comes. A living owner that was stopped, or computes on and on under pyheap_lock(),
  * holds everybody up. It can be seen from outside: the lock is taken, and the number of acquisitions does not move.
+ *
+ * Who that is, is said as soon as it has lasted from one tick to the next. After --lock-timeout he is evicted: killed,
+ * by his session's pidfd, so that it is him and nobody who got his pid. His death then frees the lock as any other.
  */
 #include "daemon/lock_watch.h"
 
@@ -13,26 +16,65 @@
 #include "heap/recover.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-#define LONG_MS 1000
+#define LONG_MS 200 /* a tick: much longer than any change takes */
 
-static void name_owner(struct daemon *daemon, uint32_t owner1, int64_t ms)
+/* The member that has the lock, or NULL where it cannot be told. */
+static struct member *find_owner(struct daemon *daemon)
 {
-	struct heap *heap = daemon->heap;
+	uint32_t owner1 = lock_owner1(daemon->heap);
+
+	if (!owner1 || owner1 > daemon->heap->n_sessions)
+		return NULL;
+	return daemon->members[owner1 - 1].state == MEMBER_NONE ? NULL : &daemon->members[owner1 - 1];
+}
+
+static void name_owner(struct daemon *daemon, int64_t ms)
+{
+	const struct member *owner = find_owner(daemon);
 	const struct session_entry *entry;
 
-	if (!owner1 || owner1 > heap->n_sessions) {
+	if (!owner) {
 		log_warning("the global lock has been held for %lld ms, by a process that has not said who it is; "
 			    "everybody who changes the heap waits for it",
 			(long long)ms);
 		return;
 	}
-	entry = &heap->sessions[owner1 - 1];
+	entry = &daemon->heap->sessions[owner->index];
 	log_warning(
 		"session %u (pid %d, %.*s) has held the global lock for %lld ms; everybody who changes the heap waits "
 		"for it: continue or kill it",
-		owner1 - 1, entry->pid, (int)sizeof(entry->program), entry->program, (long long)ms);
+		owner->index, entry->pid, (int)sizeof(entry->program), entry->program, (long long)ms);
+}
+
+static void evict_owner(struct daemon *daemon)
+{
+	const struct member *owner = find_owner(daemon);
+	const struct session_entry *entry;
+	int error = 0;
+
+	if (!owner) {
+		log_error("the global lock is held by a process that cannot be told: it cannot be evicted");
+		return;
+	}
+	entry = &daemon->heap->sessions[owner->index];
+	if (owner->process.pidfd < 0)
+		error = ESRCH;
+	else if (syscall(SYS_pidfd_send_signal, owner->process.pidfd, SIGKILL, NULL, 0) < 0)
+		error = errno;
+	if (error)
+		log_error("session %u (pid %d, %.*s) cannot be evicted: %s; everybody waits until it is continued or "
+			  "killed",
+			owner->index, entry->pid, (int)sizeof(entry->program), entry->program, strerror(error));
+	else
+		log_warning(
+			"session %u (pid %d, %.*s) is evicted: it was killed for having kept the global lock for %u s",
+			owner->index, entry->pid, (int)sizeof(entry->program), entry->program,
+			daemon->options->lock_timeout_s);
 }
 
 void lock_watch_tick(struct daemon *daemon, int64_t now_ms)
@@ -40,6 +82,7 @@ void lock_watch_tick(struct daemon *daemon, int64_t now_ms)
 	struct lock_watch *watch = &daemon->lock_watch;
 	struct global_lock *lock = &daemon->heap->control->lock;
 	uint64_t n = __atomic_load_n(&lock->n_acquisitions, __ATOMIC_RELAXED);
+	int64_t limit_ms = (int64_t)daemon->options->lock_timeout_s * 1000;
 	int r = lock_recover(&daemon->self);
 
 	if (r != -EBUSY) {
@@ -56,6 +99,10 @@ void lock_watch_tick(struct daemon *daemon, int64_t now_ms)
 	}
 	if (!watch->is_said && now_ms - watch->since_ms >= LONG_MS) {
 		watch->is_said = true;
-		name_owner(daemon, __atomic_load_n(&lock->owner1, __ATOMIC_RELAXED), now_ms - watch->since_ms);
+		name_owner(daemon, now_ms - watch->since_ms);
+	}
+	if (!watch->is_evicted && limit_ms && now_ms - watch->since_ms >= limit_ms) {
+		watch->is_evicted = true;
+		evict_owner(daemon);
 	}
 }

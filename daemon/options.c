@@ -31,6 +31,9 @@ static const char help[] = "Usage: pyheapd [OPTION]...\n"
 			   "  --max-sessions N    sessions at one time, 1 to 4096 (default: 512)\n"
 			   "  --spare-arenas N    empty arenas that are kept for the next who needs one\n"
 			   "                      (default: 1)\n"
+			   "  --lock-timeout S    kill the process that keeps the global lock for so many\n"
+			   "                      seconds, most often because it was stopped; 0: never\n"
+			   "                      (default: 10)\n"
 			   "  --group GROUP       its members may connect too, not only root and this user\n"
 			   "  --keep              when ended by SIGTERM, leave the heap to the next pyheapd\n"
 			   "  --remove            remove the heap of that name, which no daemon serves, and exit\n"
@@ -52,6 +55,7 @@ enum option_key {
 	OPTION_ARENA_SIZE,
 	OPTION_MAX_SESSIONS,
 	OPTION_SPARE_ARENAS,
+	OPTION_LOCK_TIMEOUT,
 	OPTION_GROUP,
 	OPTION_KEEP,
 	OPTION_REMOVE,
@@ -66,6 +70,7 @@ static const struct option long_options[] = {
 	{"arena-size", required_argument, NULL, OPTION_ARENA_SIZE},
 	{"max-sessions", required_argument, NULL, OPTION_MAX_SESSIONS},
 	{"spare-arenas", required_argument, NULL, OPTION_SPARE_ARENAS},
+	{"lock-timeout", required_argument, NULL, OPTION_LOCK_TIMEOUT},
 	{"group", required_argument, NULL, OPTION_GROUP},
 	{"keep", no_argument, NULL, OPTION_KEEP},
 	{"remove", no_argument, NULL, OPTION_REMOVE},
@@ -205,6 +210,8 @@ static int option_take(struct options *options, int key, const char *value)
 		return number_parse("max-sessions", value, 1, SESSIONS_MAX, &options->geometry.n_sessions);
 	case OPTION_SPARE_ARENAS:
 		return number_parse("spare-arenas", value, 0, INT_MAX, &options->n_spare_arenas);
+	case OPTION_LOCK_TIMEOUT:
+		return number_parse("lock-timeout", value, 0, INT_MAX / 1000, &options->lock_timeout_s);
 	case OPTION_GROUP:
 		options->has_group = true;
 		return group_parse(value, &options->group);
@@ -265,6 +272,7 @@ int options_parse(struct options *ret, int argc, char **argv)
 		.name = "default",
 		.geometry = {.arena_size = ARENA_SIZE_DEFAULT, .n_sessions = SESSIONS_DEFAULT},
 		.n_spare_arenas = 1,
+		.lock_timeout_s = LOCK_TIMEOUT_S,
 	};
 	int key, r = 0;
 

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #define NAME_LENGTH_MAX 48
+#define LOCK_TIMEOUT_S  10
 
 enum exit_code {
 	EXIT_OK = 0,
@@ -24,6 +25,7 @@ struct options {
 	char name[NAME_LENGTH_MAX + 1];
 	struct heap_geometry geometry; /* heap_size 0: half of what /dev/shm can hold */
 	uint32_t n_spare_arenas;
+	uint32_t lock_timeout_s; /* 0: a keeper of the lock is never killed */
 	gid_t group;
 	bool has_group;
 	bool keep;

@@ -25,6 +25,9 @@
 #include "heap/rebuild.h"
 
 #include <errno.h>
+#include <linux/futex.h>
+#include <stdio.h>
+#include <unistd.h>
 
 bool log_word(struct heap *heap, const void *p)
 {
@@ -166,4 +169,32 @@ int session_unlock(struct session *session)
 	session->has_lock = false;
 	lock_release(session);
 	return 0;
+}
+
+static bool is_thread_of(uint32_t tid, int32_t pid)
+{
+	char path[64];
+
+	if (pid <= 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/task/%u", pid, tid);
+	return access(path, F_OK) == 0;
+}
+
+uint32_t lock_owner1(const struct heap *heap)
+{
+	const struct global_lock *lock = &heap->control->lock;
+	/* relaxed, both: a report. A robust mutex begins with its futex word, which the kernel wants to be the owner's
+	 * tid. */
+	uint32_t tid = (uint32_t)__atomic_load_n(&lock->mutex.__data.__lock, __ATOMIC_RELAXED) & FUTEX_TID_MASK;
+	uint32_t owner1 = __atomic_load_n(&lock->owner1, __ATOMIC_RELAXED);
+
+	if (!tid || owner1 == SESSION_DAEMON + 1)
+		return tid ? owner1 : 0;
+	if (owner1 && owner1 <= heap->n_sessions && is_thread_of(tid, heap->sessions[owner1 - 1].pid))
+		return owner1;
+	for (uint32_t i = 0; i < heap->n_sessions; i++)
+		if (heap->sessions[i].state != SESSION_FREE && is_thread_of(tid, heap->sessions[i].pid))
+			return i + 1;
+	return owner1 <= heap->n_sessions ? owner1 : 0; /* of another pid namespace: what it said */
 }

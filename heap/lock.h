@@ -41,3 +41,9 @@ bool log_word(struct heap *heap, const void *p);
 			__atomic_store_n((p), (__typeof__(*(p)))(v), __ATOMIC_RELAXED);                                \
 	} while (0)
 #define heap_add(heap, p, n) heap_set((heap), (p), *(p) + (__typeof__(*(p)))(n))
+
+/*
+ * Who has the lock, for reports: its session (or SESSION_DAEMON) plus one; 0: nobody, or it cannot be told. Looks at the
+ * owner's thread id in the mutex too, since an owner may be stopped before it says who it is.
+ */
+uint32_t lock_owner1(const struct heap *heap);

@@ -76,8 +76,7 @@ int heap_stats(struct session *session, bool try, pyheap_stats *ret)
 int heap_client_next(struct session *session, uint64_t *cursor, pyheap_client_info *ret)
 {
 	const struct heap *heap = session->heap;
-	/* relaxed: a report, which may be a moment late */
-	uint32_t owner1 = __atomic_load_n(&heap->control->lock.owner1, __ATOMIC_RELAXED);
+	uint32_t owner1 = lock_owner1(heap);
 
 	for (uint64_t i = *cursor; i < heap->n_sessions; i++) {
 		const struct session_entry *entry = &heap->sessions[i];
