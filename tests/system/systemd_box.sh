@@ -178,21 +178,25 @@ box_prepare()
 	export PATH=$box_prefix/bin:$PATH LD_LIBRARY_PATH=$box_prefix/$box_libdir
 	cd /
 	mkdir -p /run/systemd/system
-	ln -sf "$box_prefix"/lib/systemd/system/pyheapd.* /etc/systemd/system/
 	mkdir -p /etc/systemd/user
 	ln -sf "$box_prefix"/lib/systemd/user/pyheapd.* /etc/systemd/user/
 	systemd-sysusers "$box_prefix/lib/sysusers.d/pyheap.conf"
 	systemd-tmpfiles --create "$box_prefix/lib/tmpfiles.d/pyheap.conf"
 }
 
+# The machine's other units stay out of it: they would load modules and the like.
 box_systemd()
 {
-	mkdir -p /etc/systemd/system
-	printf '[Unit]\nDescription=Nothing but what the test starts\n' >/etc/systemd/system/box.target
+	local target
+	mkdir /run/units
+	for target in sysinit basic sockets shutdown umount box; do
+		printf '[Unit]\nDescription=%s\nDefaultDependencies=no\n' "$target" >"/run/units/$target.target"
+	done
+	ln -s "$box_prefix"/lib/systemd/system/pyheapd.* /run/units/
 	mkfifo /dev/kmsg # where it says what it does, as there is no console
 	cat <>/dev/kmsg >>/box/log &
-	exec env -i container=other PATH="$PATH" /lib/systemd/systemd --system --unit=box.target --log-target=kmsg \
-		--log-level=info --show-status=no </dev/null >>/box/log 2>&1
+	exec env -i container=other PATH="$PATH" SYSTEMD_UNIT_PATH=/run/units /lib/systemd/systemd --system --unit=box.target \
+		--log-target=kmsg --log-level=info --show-status=no </dev/null >>/box/log 2>&1
 }
 
 # box_option NAME: of the build

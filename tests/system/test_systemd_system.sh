@@ -51,8 +51,8 @@ check_remove_ipc()
 }
 
 export PYHEAP_SOCKET=/run/pyheap/pyheap.sock
-service_drop_in=/etc/systemd/system/pyheapd.service.d
-service_unit=/etc/systemd/system/pyheapd.service
+service_drop_in=/run/units/pyheapd.service.d
+service_unit=/run/units/pyheapd.service
 until_true "the manager" manager_answers
 
 check_service

@@ -25,6 +25,16 @@ check_units()
 	tail -n 1 /box/security
 }
 
+# Enabling one enables both: the socket with the others, the daemon with the system.
+check_enable()
+{
+	local links=/etc/systemd/system
+	systemctl --root=/ --quiet enable pyheapd.service 2>>/box/log || fail "enable"
+	[ -L "$links/sockets.target.wants/pyheapd.socket" ] || fail "the socket is not enabled"
+	[ -L "$links/multi-user.target.wants/pyheapd.service" ] || fail "the service is not enabled"
+	echo "ok: enabled"
+}
+
 # The socket is made by another process, and stays its: with its rights, and not removed by the daemon.
 check_socket_activate()
 {
@@ -44,4 +54,5 @@ check_socket_activate()
 }
 
 check_units
+case $box_prefix in /usr | /usr/local) check_enable ;; esac # systemd looks nowhere else
 check_socket_activate
