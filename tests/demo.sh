@@ -12,13 +12,14 @@ export LC_ALL=C
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 folder=$(cd "${1:-/usr/include}" 2>/dev/null && pwd -P) || { echo "${1:-/usr/include}: no such folder" >&2; exit 1; }
 build=${PYHEAP_BUILD:-$top/build-demo}
+name=demo-$$
 work=
 daemon=
 
 cleanup()
 {
 	[ -z "$daemon" ] || { kill -CONT "$daemon"; kill "$daemon"; wait "$daemon"; } 2>/dev/null || :
-	[ -z "$work" ] || rm -rf "$work"
+	[ -z "$work" ] || rm -rf "$work" "/dev/shm/pyheap.$name."* # the heap as well, where the daemon crashed
 }
 trap cleanup EXIT
 trap 'exit 130' INT
@@ -108,7 +109,6 @@ wait_for_memory()
 }
 
 work=$(mktemp -d)
-name=demo-$$
 build
 start_daemon
 stats "before"

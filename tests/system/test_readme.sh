@@ -10,7 +10,7 @@ daemon=
 cleanup()
 {
 	[ -z "$daemon" ] || { kill "$daemon"; wait "$daemon"; } 2>/dev/null || :
-	rm -rf "$work"
+	rm -rf "$work" "/dev/shm/pyheap.readme-$$."* # the heap as well, where the daemon crashed
 }
 trap cleanup EXIT
 
