@@ -80,12 +80,8 @@ test_in()
 	fi
 }
 
-# shellcheck source=tests/deps.sh
-. "$top/tests/deps.sh"
-deps_test
-note $? "installing what is missing"
-
-if [ $n_failed = 0 ]; then
+run_all()
+{
 	if build_as gcc -Dwerror=true; then
 		test_in gcc
 		say "the demo"
@@ -96,11 +92,24 @@ if [ $n_failed = 0 ]; then
 	CC=clang CXX=clang++ build_as clang -Dwerror=true
 
 	build_as sanitize -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-fno-sanitize-recover=all &&
-		ASAN_OPTIONS=abort_on_error=0:detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 test_in sanitize
+		ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 test_in sanitize
 
 	[ ! -f "$build/gcc/build.ninja" ] || test_in gcc --setup valgrind --suite unit
-fi
+}
 
-printf '\nin %d s\n' $((SECONDS - began))
-echo "$n_passed passed, $n_failed failed, $n_skipped skipped"
-[ $n_failed = 0 ]
+# As one function, which bash reads whole before it begins: the file may change meanwhile.
+main()
+{
+	# shellcheck source=tests/deps.sh
+	. "$top/tests/deps.sh"
+	deps_test
+	note $? "installing what is missing"
+	[ $n_failed != 0 ] || run_all
+
+	printf '\nin %d s\n' $((SECONDS - began))
+	echo "$n_passed passed, $n_failed failed, $n_skipped skipped"
+	[ $n_failed = 0 ]
+	exit
+}
+
+main
