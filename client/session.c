@@ -140,6 +140,8 @@ static void session_drop_all(pyheap *heap)
 
 	if (session->has_lock)
 		session_unlock(session);
+	if (session_is_empty(session)) /* who only looked does not wait for the lock: its owner may be stopped */
+		return;
 	while (!session_ended(heap) && session_drop_step(session, false) > 0)
 		;
 }

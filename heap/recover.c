@@ -133,6 +133,13 @@ int session_drop_step(struct session *session, bool try)
 	return r;
 }
 
+bool session_is_empty(const struct session *session)
+{
+	const struct session_entry *entry = session->entry;
+
+	return !entry->n_holds && !entry->holds_position1 && !entry->new_holds_position1 && !entry->dying1 && !entry->making1;
+}
+
 int session_reclaim_step(struct session *dead)
 {
 	int r;

@@ -25,6 +25,9 @@ void session_mark_dead(struct heap *heap, uint32_t index);
  */
 int session_drop_step(struct session *session, bool try);
 
+/* Of a living session, by its own thread: it has nothing that would have to be dropped. Needs no lock. */
+bool session_is_empty(const struct session *session);
+
 /*
  * Clear up a bounded part of what a DEAD session left. 1 there is more to do, 0 done: it is FREE again; -EBUSY the lock
  * is taken, try again later; -EUCLEAN what it left is damaged: it stays DEAD. What the daemon granted to it is not

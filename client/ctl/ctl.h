@@ -19,6 +19,7 @@ enum ctl_exit {
 struct ctl {
 	pyheap *heap; /* an open session */
 	bool json;
+	bool repair;
 };
 
 /* A subcommand: runs with its arguments (its own name left out) and returns the exit code. */

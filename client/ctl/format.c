@@ -2,8 +2,8 @@
 /*
  * Numbers and names for people and for programs
  *
- * Names and program names come from whoever has a session. They are UTF-8 (the heap sees to that for names), but may
- * have control characters: those never reach a terminal as they are.
+ * Names and program names come from whoever has a session, or from the command line. They may have control characters,
+ * and what is no name yet need not be UTF-8: neither reaches a terminal as it is.
  */
 #include "ctl.h"
 
@@ -25,12 +25,39 @@ const char *format_number(uint64_t n, char ret[NUMBER_MAX])
 	return ret;
 }
 
-/* The length of the control character at s: ASCII's, and those that UTF-8 writes as C2 80 to C2 9F. 0: none. */
+/* How long a character of UTF-8 is that starts with this byte; 0: none does. */
+static size_t length_by_first(unsigned char first)
+{
+	if (first < 0x80)
+		return 1;
+	if (first < 0xc2 || first >= 0xf5)
+		return 0;
+	return first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+}
+
+/* The length of the well-formed character of UTF-8 at s; 0: there is none. */
+static size_t character_length(const unsigned char *s)
+{
+	static const uint32_t firsts[] = {0, 0, 0x80, 0x800, 0x10000}; /* shorter ones would do for less */
+	size_t n = length_by_first(*s);
+	uint32_t c = n > 1 ? *s & (0x7fU >> n) : *s;
+
+	for (size_t i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (s[i] & 0x3f);
+	}
+	if (n > 1 && (c < firsts[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000)))
+		return 0;
+	return n;
+}
+
+/* How many bytes at s must not reach a terminal: a control character, ASCII's or C2 80 to C2 9F, or a stray byte. */
 static size_t control_length(const unsigned char *s)
 {
-	if (*s < 0x20 || *s == 0x7f)
+	if (*s < 0x20 || *s == 0x7f || character_length(s) == 0)
 		return 1;
-	return s[0] == 0xc2 && s[1] >= 0x80 && s[1] < 0xa0 ? 2 : 0;
+	return s[0] == 0xc2 && s[1] < 0xa0 ? 2 : 0;
 }
 
 void print_escaped(FILE *file, const char *s)
@@ -41,11 +68,10 @@ void print_escaped(FILE *file, const char *s)
 		if (*p == '\\')
 			fputs("\\\\", file);
 		else if (n == 0)
-			putc(*p, file);
+			fwrite(p, 1, character_length(p), file);
 		for (size_t i = 0; i < n; i++)
 			fprintf(file, "\\x%02x", p[i]);
-		if (n == 2)
-			p++;
+		p += (n ? n : character_length(p)) - 1;
 	}
 }
 
@@ -56,13 +82,8 @@ size_t escaped_width(const char *s)
 	for (const unsigned char *p = (const unsigned char *)s; *p; p++) {
 		size_t n = control_length(p);
 
-		if (*p == '\\')
-			width += 2;
-		else if (n == 0)
-			width += (*p & 0xc0) != 0x80; /* what goes on a character is none */
-		width += 4 * n;
-		if (n == 2)
-			p++;
+		width += *p == '\\' ? 2 : n == 0 ? 1 : 4 * n;
+		p += (n ? n : character_length(p)) - 1;
 	}
 	return width;
 }
@@ -71,12 +92,17 @@ void print_json(FILE *file, const char *s)
 {
 	putc('"', file);
 	for (const unsigned char *p = (const unsigned char *)s; *p; p++) {
+		size_t n = character_length(p);
+
 		if (*p == '"' || *p == '\\')
 			fprintf(file, "\\%c", *p);
-		else if (*p < 0x20 || *p == 0x7f)
-			fprintf(file, "\\u%04x", *p);
+		else if (n == 0) /* JSON has no place for it */
+			fputs("\\ufffd", file);
+		else if (control_length(p))
+			fprintf(file, "\\u%04x", p[n - 1]);
 		else
-			putc(*p, file);
+			fwrite(p, 1, n, file);
+		p += n ? n - 1 : 0;
 	}
 	putc('"', file);
 }

@@ -4,6 +4,7 @@
  */
 #include "ctl.h"
 
+#include <errno.h>
 #include <inttypes.h>
 
 /* ---- clients ---------------------------------------------------------------------------------------------------- */
@@ -66,24 +67,12 @@ static void print_fault(void *userdata, const char *fault)
 	fprintf(stderr, "fault: %s\n", fault);
 }
 
-int run_check(struct ctl *ctl, int n_args, char **args)
+static int print_no_faults(struct ctl *ctl)
 {
-	char objects[NUMBER_MAX], names[NUMBER_MAX], sessions[NUMBER_MAX], arenas[NUMBER_MAX], faults[NUMBER_MAX];
-	char why[NUMBER_MAX + 32];
+	char objects[NUMBER_MAX], names[NUMBER_MAX], sessions[NUMBER_MAX], arenas[NUMBER_MAX];
 	pyheap_stats stats;
-	int64_t n;
 	int r;
 
-	(void)n_args, (void)args;
-	n = pyheap_check(ctl->heap, print_fault, NULL);
-	if (n < 0)
-		return ctl_fail_heap("cannot check the heap", NULL, (int)n);
-	if (n > 0) {
-		snprintf(why, sizeof(why), "%s fault%s found", format_number((uint64_t)n, faults), n == 1 ? "" : "s");
-		return ctl_fail("the heap is damaged", NULL, why,
-			"save what is named (`pyheapctl get`), then restart "
-			"pyheapd with a fresh heap");
-	}
 	r = pyheap_stats(ctl->heap, &stats);
 	if (r < 0)
 		return ctl_fail_heap("cannot read the figures", NULL, r);
@@ -91,4 +80,27 @@ int run_check(struct ctl *ctl, int n_args, char **args)
 		format_number(stats_n_objects(&stats), objects), format_number(stats.n_names, names),
 		format_number(stats.n_sessions, sessions), format_number(stats.n_arenas_current, arenas));
 	return CTL_OK;
+}
+
+int run_check(struct ctl *ctl, int n_args, char **args)
+{
+	char faults[NUMBER_MAX], why[NUMBER_MAX + 32];
+	int64_t n;
+
+	(void)n_args, (void)args;
+	n = ctl->repair ? pyheap_repair(ctl->heap, print_fault, NULL) : pyheap_check(ctl->heap, print_fault, NULL);
+	if (ctl->repair && n == -EUCLEAN)
+		return ctl_fail("the heap could not be repaired", NULL, "the faults named last are left",
+			"save what is named (`pyheapctl get`), then restart pyheapd with a fresh heap");
+	if (n < 0)
+		return ctl_fail_heap("cannot check the heap", NULL, (int)n);
+	if (n == 0)
+		return print_no_faults(ctl);
+	format_number((uint64_t)n, faults);
+	if (ctl->repair) {
+		printf("%s fault%s found and mended\n", faults, n == 1 ? "" : "s");
+		return CTL_OK;
+	}
+	snprintf(why, sizeof(why), "%s fault%s found", faults, n == 1 ? "" : "s");
+	return ctl_fail("the heap is damaged", NULL, why, "`pyheapctl check --repair` mends it");
 }

@@ -23,17 +23,19 @@ struct command {
 	int min_args;
 	int max_args; /* -1: any number */
 	bool has_json;
+	bool has_repair;
 };
 
 static const struct command commands[] = {
-	{"stats", "[--json]", "where every byte is, by class, arena and kind", run_stats, 0, 0, true},
-	{"ls", "[--json]", "names with their objects' type, size, reference count and ref", run_ls, 0, 0, true},
-	{"put", "NAME [FILE]", "make a bytes object of FILE (or stdin) and name it", run_put, 1, 2, false},
-	{"get", "NAME [FILE]", "write the bytes object of that name to FILE (or stdout)", run_get, 1, 2, false},
-	{"rm", "NAME...", "take names away; objects go when nothing else holds them", run_rm, 1, -1, false},
-	{"clients", "[--json]", "sessions: process, user, program, objects held, flags", run_clients, 0, 0, true},
-	{"check", "", "compare the whole heap with itself; faults go to stderr", run_check, 0, 0, false},
-	{"help", "", "this text", NULL, 0, -1, false},
+	{"stats", "[--json]", "where every byte is, by class, arena and kind", run_stats, 0, 0, true, false},
+	{"ls", "[--json]", "names with their objects' type, size, reference count and ref", run_ls, 0, 0, true, false},
+	{"put", "NAME [FILE]", "make a bytes object of FILE (or stdin) and name it", run_put, 1, 2, false, false},
+	{"get", "NAME [FILE]", "write the bytes object of that name to FILE (or stdout)", run_get, 1, 2, false, false},
+	{"rm", "NAME...", "take names away; objects go when nothing else holds them", run_rm, 1, -1, false, false},
+	{"clients", "[--json]", "sessions: process, user, program, objects held, flags", run_clients, 0, 0, true, false},
+	{"check", "[--repair]", "compare the whole heap with itself; faults go to stderr; and mend them", run_check, 0, 0,
+		false, true},
+	{"help", "", "this text", NULL, 0, -1, false, false},
 };
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -49,6 +51,7 @@ static void print_help(void)
 	       "  --socket PATH        the daemon's socket; default: $PYHEAP_SOCKET, else\n"
 	       "                       /run/pyheap/pyheap.sock for root, $XDG_RUNTIME_DIR/pyheap.sock for others\n"
 	       "  --json               the same figures for programs\n"
+	       "  --repair             with check: make what is derived anew, drop what is lost; clients go on working\n"
 	       "  --help, --version\n"
 	       "\nFILE `-` is stdin or stdout. `--` ends the options, for names that start with a dash.\n"
 	       "\nKeys of --json:\n"
@@ -172,6 +175,7 @@ static int connect_fail(const char *socket, int error)
 struct options {
 	const char *socket;
 	bool json;
+	bool repair;
 	bool help;
 	bool version;
 };
@@ -182,6 +186,7 @@ static int options_read(struct options *ret, int argc, char **argv)
 	static const struct option longs[] = {
 		{"socket", required_argument, NULL, 's'},
 		{"json", no_argument, NULL, 'j'},
+		{"repair", no_argument, NULL, 'r'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
@@ -196,6 +201,9 @@ static int options_read(struct options *ret, int argc, char **argv)
 			break;
 		case 'j':
 			ret->json = true;
+			break;
+		case 'r':
+			ret->repair = true;
 			break;
 		case 'h':
 			ret->help = true;
@@ -220,7 +228,7 @@ static const struct command *command_find(const char *name)
 	return NULL;
 }
 
-static int usage_check(const struct command *command, const char *name, int n_args, bool json)
+static int usage_check(const struct command *command, const char *name, int n_args, const struct options *options)
 {
 	if (!command)
 		return usage_fail("unknown command", name, "there is none of that name");
@@ -228,14 +236,16 @@ static int usage_check(const struct command *command, const char *name, int n_ar
 		return usage_fail("too few arguments", name, "a NAME is needed");
 	if (command->max_args >= 0 && n_args > command->max_args)
 		return usage_fail("too many arguments", name, "it does not take so many");
-	if (json && !command->has_json)
+	if (options->json && !command->has_json)
 		return usage_fail("wrong option", "--json", "this command has no figures to show");
+	if (options->repair && !command->has_repair)
+		return usage_fail("wrong option", "--repair", "this command mends nothing");
 	return CTL_OK;
 }
 
 static int command_run(const struct command *command, const struct options *options, int n_args, char **args)
 {
-	struct ctl ctl = {.json = options->json};
+	struct ctl ctl = {.json = options->json, .repair = options->repair};
 	int r;
 
 	r = pyheap_open(&ctl.heap, options->socket);
@@ -290,7 +300,7 @@ int main(int argc, char **argv)
 	} else if (argc == 0) {
 		return usage_fail("nothing to do", NULL, "a command is needed");
 	} else {
-		r = usage_check(command, argv[0], argc - 1, options.json);
+		r = usage_check(command, argv[0], argc - 1, &options);
 		if (r == CTL_OK)
 			r = command_run(command, &options, argc - 1, argv + 1);
 	}
