@@ -330,6 +330,8 @@ static void in_process(struct client *client)
 {
 	size_t n_done = 0;
 
+	if (!client->n_in)
+		return; /* there may be no buffer yet */
 	while (takes_frames(client)) {
 		Pyheap__ToDaemon *message;
 		ssize_t n = frame_peek(client->in + n_done, client->n_in - n_done);

@@ -36,6 +36,8 @@ static int take_passed(struct listener *listener)
 {
 	int n = sd_listen_fds(1);
 
+	if (n < 0)
+		log_error("cannot take the sockets that systemd passed: %s", strerror(-n));
 	if (n <= 0)
 		return n;
 	if (n > 1) {

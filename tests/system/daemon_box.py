@@ -111,13 +111,19 @@ class Daemon:
     def clear(self):
         for wire in self.wires:
             wire.close()
+        status = 0
         if self.process and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+            try:
+                status = self.end()  # a sanitizer's last word is in it
+            finally:
+                self.process.kill()
+                self.process.wait()
+        said = self.log()
         for path in self.files:
             if os.path.exists(path):
                 os.unlink(path)
         shutil.rmtree(self.folder, ignore_errors=True)
+        assert status == 0, "the daemon ended with status %d: %s" % (status, said)
 
 
 class Child:

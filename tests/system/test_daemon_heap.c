@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What the daemon does for the heap: drops what the dead held, returns empty arenas, takes the lock back and names who
+ * keeps it, and goes on where a daemon before it was killed
+ *
+ * Every test ends with pyheap_check() of the whole heap (fixture_teardown).
+ */
+#include "fixture.h"
+
+#include <fcntl.h>
+#include <pyheap.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#define ARENA ((uint64_t)256 << 10)
+
+static pyheap *heap; /* the test's own session */
+
+/* ---- helpers ------------------------------------------------------------------------------------------------------
+ */
+
+static void setup(void)
+{
+	fixture_setup();
+	heap = fixture_open(&fx);
+}
+
+static void teardown(void)
+{
+	heap = pyheap_close(heap);
+	fixture_teardown();
+}
+
+/* What the heap occupies in /dev/shm. */
+static uint64_t heap_bytes(void)
+{
+	struct stat st;
+	char path[128];
+
+	snprintf(path, sizeof(path), "/dev/shm/pyheap.%s.heap", fx.name);
+	ck_ok(stat(path, &st));
+	return (uint64_t)st.st_blocks * 512;
+}
+
+static uint64_t n_objects_of(const pyheap_stats *stats)
+{
+	uint64_t n = stats->n_medium_objects + stats->n_large_objects;
+
+	for (int i = 0; i < PYHEAP_CLASSES; i++)
+		n += stats->classes[i].n_used;
+	return n;
+}
+
+static uint64_t n_objects(void)
+{
+	pyheap_stats stats;
+
+	ck_ok(pyheap_stats(heap, &stats));
+	return n_objects_of(&stats);
+}
+
+static uint64_t n_sessions(void)
+{
+	pyheap_stats stats;
+
+	ck_ok(pyheap_stats(heap, &stats));
+	return stats.n_sessions;
+}
+
+static bool log_has(const char *text)
+{
+	char log[65536];
+	int fd = open(fx.log, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	ck_assert_int_ge(fd, 0);
+	n = read(fd, log, sizeof(log) - 1);
+	close(fd);
+	ck_assert_int_ge(n, 0);
+	log[n] = '\0';
+	return strstr(log, text) != NULL;
+}
+
+/* A child that does its work, says so, and waits to be ended. */
+struct work {
+	int pipe[2];
+	void (*run)(pyheap *own, void *userdata);
+	void *userdata;
+};
+
+static void run_work(void *userdata)
+{
+	struct work *work = userdata;
+	pyheap *own = fixture_open(&fx);
+
+	work->run(own, work->userdata);
+	ck_assert_int_eq(write(work->pipe[1], "", 1), 1);
+	for (;;)
+		pause();
+}
+
+static pid_t start_work(void (*run)(pyheap *own, void *userdata), void *userdata)
+{
+	struct work work = {.run = run, .userdata = userdata};
+	char byte;
+	pid_t pid;
+
+	ck_ok(pipe2(work.pipe, O_CLOEXEC));
+	pid = fixture_fork(run_work, &work);
+	close(work.pipe[1]);
+	ck_assert_int_eq(read(work.pipe[0], &byte, 1), 1);
+	close(work.pipe[0]);
+	return pid;
+}
+
+/* Make objects of many kinds and hold them; the first of them is also held by a name. */
+static void make_objects(pyheap *own, void *userdata)
+{
+	size_t n = *(const size_t *)userdata;
+	pyheap_ref list, ref;
+
+	ck_ok(pyheap_list_new(own, n, &list));
+	for (size_t i = 0; i < n; i++) {
+		ck_ok(pyheap_new(own, PYHEAP_BYTES, i % 700 + 1, &ref));
+		ck_ok(pyheap_list_set(own, list, i, ref));
+		if (i % 3)
+			ck_ok(pyheap_decref(own, ref));
+	}
+	ck_ok(pyheap_new(own, PYHEAP_BYTES, 3 * ARENA, &ref)); /* large */
+	ck_ok(pyheap_new(own, PYHEAP_BYTES, 20000, &ref));     /* medium */
+}
+
+/* ---- the dead -----------------------------------------------------------------------------------------------------
+ */
+
+START_TEST(drops_what_the_dead_held)
+{
+	size_t n = 20000;
+	pyheap_ref mine, its;
+	pid_t pid;
+
+	ck_ok(pyheap_put(heap, "mine", 4, &mine));
+	ck_ok(pyheap_name_set(heap, "mine", mine));
+	pid = start_work(make_objects, &n);
+	ck_assert_uint_eq(n_objects(), n + 4);
+	fixture_kill(pid);
+	fixture_until(n_objects() == 1);
+	fixture_until(n_sessions() == 1);
+	ck_assert_int_eq(memcmp(pyheap_data(heap, mine), "mine", 4), 0);
+	ck_ok(pyheap_name_get(heap, "mine", &its));
+	ck_assert_uint_eq(its, mine);
+}
+END_TEST
+
+/* Many at once, and others go on meanwhile. */
+START_TEST(drops_what_many_dead_held)
+{
+	size_t n = 2000;
+	pid_t pids[12];
+	pyheap_ref ref;
+
+	for (size_t i = 0; i < 12; i++)
+		pids[i] = start_work(make_objects, &n);
+	ck_assert_uint_eq(n_sessions(), 13);
+	for (size_t i = 0; i < 12; i++)
+		ck_ok(kill(pids[i], SIGKILL));
+	do {
+		pyheap *other = fixture_open(&fx);
+
+		ck_ok(pyheap_put(other, "xyz", 3, &ref));
+		ck_ok(pyheap_decref(other, ref));
+		pyheap_close(other);
+	} while (n_objects() > 0);
+	for (size_t i = 0; i < 12; i++)
+		fixture_wait(pids[i]);
+	fixture_until(n_sessions() == 1);
+}
+END_TEST
+
+/* ---- memory comes and goes ----------------------------------------------------------------------------------------
+ */
+
+static void fill_and_drop(void)
+{
+	enum { N = 5000 };
+	static pyheap_ref refs[N];
+	pyheap_ref large[4];
+
+	for (size_t i = 0; i < N; i++)
+		ck_ok(pyheap_new(heap, PYHEAP_BYTES, i % 2000 + 1, &refs[i]));
+	for (size_t i = 0; i < 4; i++)
+		ck_ok(pyheap_new(heap, PYHEAP_BYTES, (i + 2) * ARENA + 1, &large[i]));
+	ck_assert_uint_gt(heap_bytes(), 40 * ARENA);
+	for (size_t i = 0; i < N; i++)
+		ck_ok(pyheap_decref(heap, refs[i]));
+	for (size_t i = 0; i < 4; i++)
+		ck_ok(pyheap_decref(heap, large[i]));
+}
+
+START_TEST(returns_empty_arenas)
+{
+	uint64_t n_spare = (uint64_t)_i;
+	char spare[12];
+	const char *const args[] = {"--size", "64M", "--spare-arenas", spare, NULL};
+
+	snprintf(spare, sizeof(spare), "%d", _i);
+	fixture_start(&fx, args);
+	heap = fixture_open(&fx);
+	for (int round = 0; round < 3; round++) {
+		pyheap_stats stats;
+
+		fill_and_drop();
+		/* The session's own records may need an arena beside the spare ones. */
+		fixture_until(heap_bytes() <= (n_spare + 1) * ARENA);
+		ck_ok(pyheap_stats(heap, &stats));
+		ck_assert_uint_le(stats.n_arenas_current, n_spare + 1);
+		ck_assert_uint_eq(stats.n_arenas_allocated - stats.n_arenas_reclaimed, stats.n_arenas_current);
+	}
+	heap = pyheap_close(heap);
+	fixture_until(heap_bytes() == n_spare * ARENA);
+	fixture_teardown();
+}
+END_TEST
+
+/* What one client needs is returned from what is kept as spare for another. */
+START_TEST(spare_arenas_are_no_reserve)
+{
+	static const char *const args[] = {"--size", "4M", "--spare-arenas", "16", NULL};
+	pyheap_ref refs[64], large;
+	size_t n = 0;
+
+	fixture_start(&fx, args);
+	heap = fixture_open(&fx);
+	while (n < 64 && pyheap_new(heap, PYHEAP_BYTES, ARENA / 2 + 1, &refs[n]) == 0)
+		n++;
+	ck_assert_uint_ge(n, 10);
+	for (size_t i = 0; i < n; i++)
+		ck_ok(pyheap_decref(heap, refs[i]));
+	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 12 * ARENA, &large));
+	ck_ok(pyheap_decref(heap, large));
+	heap = pyheap_close(heap);
+	fixture_teardown();
+}
+END_TEST
+
+/* ---- the lock -----------------------------------------------------------------------------------------------------
+ */
+
+static void take_lock(pyheap *own, void *userdata)
+{
+	(void)userdata;
+	ck_ok(pyheap_lock(own));
+}
+
+START_TEST(names_who_keeps_the_lock)
+{
+	pid_t pid = start_work(take_lock, NULL);
+	char who[64];
+	pyheap *other;
+
+	snprintf(who, sizeof(who), "(pid %d, ", (int)pid);
+	fixture_until(log_has("has held the global lock"));
+	ck_assert(log_has(who));
+	ck_assert(!log_has("is free again"));
+	/* The daemon waits for nobody: sessions come, and the dead are seen, while the lock is held. */
+	other = fixture_open(&fx);
+	ck_assert_int_ge(pyheap_fd(other), 0);
+	fixture_kill(pid);
+	pyheap_close(other);
+	fixture_until(log_has("is free again"));
+}
+END_TEST
+
+/* Nobody else comes: the daemon itself takes the lock of the dead. */
+START_TEST(takes_the_lock_of_the_dead_back)
+{
+	pyheap_stats stats;
+
+	ck_ok(pyheap_stats(heap, &stats));
+	ck_assert_uint_eq(stats.n_lock_recoveries, 0);
+	fixture_kill(start_work(take_lock, NULL));
+	fixture_until(n_sessions() == 1);
+	ck_ok(pyheap_stats(heap, &stats));
+	ck_assert_uint_eq(stats.n_lock_recoveries, 1);
+}
+END_TEST
+
+/* ---- the daemon is killed -----------------------------------------------------------------------------------------
+ */
+
+START_TEST(adopts_what_is_held)
+{
+	size_t n = 3000;
+	pid_t dies = start_work(make_objects, &n), stays = start_work(make_objects, &n);
+	pyheap_ref mine, again;
+
+	ck_ok(pyheap_put(heap, "mine", 4, &mine));
+	ck_ok(pyheap_name_set(heap, "mine", mine));
+	fixture_stop(&fx, SIGKILL);
+	fixture_kill(dies);
+	ck_ok(pyheap_put(heap, "more", 4, &again)); /* there is room in what it has */
+	ck_assert_uint_eq(n_objects(), 2 * (n + 3) + 2);
+	fixture_start_again(&fx);
+	fixture_until(n_objects() == n + 3 + 2);
+	fixture_kill(stays);
+	fixture_until(n_objects() == 2);
+	ck_assert_int_eq(memcmp(pyheap_data(heap, mine), "mine", 4), 0);
+	ck_ok(pyheap_decref(heap, again));
+}
+END_TEST
+
+/* It is killed while it clears up after the dead, again and again; it gets there in the end. */
+START_TEST(adopts_what_was_being_cleared_up)
+{
+	size_t n = 20000;
+
+	for (int round = 0; round < 8; round++) {
+		pid_t pid = start_work(make_objects, &n);
+
+		for (int i = 0; i < 4; i++) {
+			if (i == 0)
+				fixture_kill(pid);
+			usleep((useconds_t)(rand() % 3000)); /* anywhere in it: a place, no measure */
+			fixture_stop(&fx, SIGKILL);
+			fixture_start_again(&fx);
+		}
+		fixture_until(n_objects() == 0);
+		fixture_until(n_sessions() == 1);
+		ck_assert_int_eq(pyheap_check(heap, NULL, NULL), 0);
+	}
+	fixture_until(heap_bytes() <= 2 * ARENA);
+}
+END_TEST
+
+/* A client that goes on growing and shrinking, as far as there is a daemon. */
+static void grow_and_shrink(void *userdata)
+{
+	(void)userdata;
+	for (;;) {
+		pyheap *session;
+
+		if (pyheap_open(&session, fx.socket) < 0)
+			continue;
+		for (size_t i = 0; i < 200; i++) {
+			pyheap_ref ref;
+
+			if (pyheap_new(session, PYHEAP_BYTES, i * 4096, &ref) < 0)
+				break;
+		}
+		pyheap_close(session);
+	}
+}
+
+/* It is killed while it maps and returns arenas. */
+START_TEST(adopts_what_was_being_mapped)
+{
+	pid_t pid = fixture_fork(grow_and_shrink, NULL);
+
+	for (int i = 0; i < 20; i++) {
+		usleep((useconds_t)(rand() % 20000));
+		fixture_stop(&fx, SIGKILL);
+		fixture_start_again(&fx);
+	}
+	fixture_kill(pid);
+	fixture_until(n_sessions() == 1);
+	ck_assert_uint_eq(n_objects(), 0);
+	fixture_until(heap_bytes() <= 2 * ARENA);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("daemon heap");
+	TCase *each = tcase_create("each with a daemon"), *own = tcase_create("each with its own kind of daemon");
+
+	tcase_add_checked_fixture(each, setup, teardown);
+	tcase_add_test(each, drops_what_the_dead_held);
+	tcase_add_test(each, drops_what_many_dead_held);
+	tcase_add_test(each, names_who_keeps_the_lock);
+	tcase_add_test(each, takes_the_lock_of_the_dead_back);
+	tcase_add_test(each, adopts_what_is_held);
+	tcase_add_test(each, adopts_what_was_being_cleared_up);
+	tcase_add_test(each, adopts_what_was_being_mapped);
+	tcase_set_timeout(each, 300);
+	tcase_add_loop_test(own, returns_empty_arenas, 0, 3);
+	tcase_add_test(own, spare_arenas_are_no_reserve);
+	tcase_set_timeout(own, 300);
+	suite_add_tcase(suite, each);
+	suite_add_tcase(suite, own);
+	return fixture_main(suite);
+}
