@@ -85,32 +85,55 @@ service_command()
 	sed -n 's/^ExecStart=\(.*\)[$]PYHEAPD_OPTIONS/\1/p' "$service_unit"
 }
 
-# A client that is at work when the daemon is killed goes on, and keeps what only it holds.
+n_sessions()
+{
+	pyheapctl stats --json | sed -n 's/.*"n_sessions": *\([0-9]*\).*/\1/p'
+}
+
+# n_sessions_are N: besides the one that asks
+n_sessions_are()
+{
+	[ "$(n_sessions)" = $(($1 + 1)) ]
+}
+
+# Clients that are at work when the daemon is killed go on: one has an object that nobody else holds, one needs memory.
 check_kill()
 {
-	local pid reader
+	local pid reader writer
 	pid=$(property MainPID)
 	put before-kill "still there"
 	head -c 8M /dev/urandom >/tmp/big
-	mkfifo /tmp/pipe
+	mkfifo /tmp/out /tmp/in
 	pyheapctl put big /tmp/big
-	pyheapctl get big >/tmp/pipe &
+	pyheapctl get big >/tmp/out &
 	reader=$!
-	exec 9</tmp/pipe
+	exec 9</tmp/out
 	head -c 4096 <&9 >/tmp/got # the reader has the object now, and waits for us
 	pyheapctl rm big
+	pyheapctl put streamed </tmp/in &
+	writer=$!
+	exec 8>/tmp/in
+	head -c 4096 /tmp/big >&8
+	until_true "both clients are connected" n_sessions_are 2
+
 	kill -KILL "$pid"
 	until_true "restart after kill -9" restarted_since "$pid"
 	expect_object before-kill "still there"
 	put after-kill "works on"
 	expect_object after-kill "works on"
 	pyheapctl check || fail "check after kill -9"
+
+	tail -c +4097 /tmp/big >&8
+	exec 8>&-
+	wait "$writer" || fail "the client that was writing failed"
 	cat <&9 >>/tmp/got
 	exec 9<&-
-	wait "$reader" || fail "the client that was at work failed"
-	cmp /tmp/got /tmp/big || fail "the client that was at work got something else"
-	rm /tmp/pipe
-	echo "ok: killed with SIGKILL, restarted, the heap adopted, a client at work not disturbed"
+	wait "$reader" || fail "the client that was reading failed"
+	cmp /tmp/got /tmp/big || fail "the client that was reading got something else"
+	pyheapctl get streamed | cmp - /tmp/big || fail "the client that was writing left something else"
+	pyheapctl check || fail "check after the clients went on"
+	rm /tmp/in /tmp/out
+	echo "ok: killed with SIGKILL, restarted, the heap adopted, clients at work not disturbed"
 }
 
 check_watchdog()
