@@ -86,6 +86,13 @@ uint64_t layout_hash(void)
 	return hash;
 }
 
+static uint64_t geometry_hash(const struct heap_geometry *geometry)
+{
+	uint64_t hash = hash_step(layout_hash(), geometry->heap_size);
+
+	return hash_step(hash_step(hash, geometry->arena_size), geometry->n_sessions);
+}
+
 int heap_geometry_check(const struct heap_geometry *geometry)
 {
 	uint32_t a = geometry->arena_size;
@@ -243,7 +250,8 @@ static int fill_random(void *p, size_t size)
 	return getrandom(p, size, 0) == (ssize_t)size ? 0 : -EIO;
 }
 
-static int control_fill(struct heap *heap, const char *name, const struct sections *s)
+static int control_fill(struct heap *heap, const char *name, const struct heap_geometry *geometry,
+	const struct sections *s)
 {
 	struct control *c = heap->control;
 	int r;
@@ -265,6 +273,7 @@ static int control_fill(struct heap *heap, const char *name, const struct sectio
 	c->arenas_off = s->arenas_off;
 	c->freepools_off = s->freepools_off;
 	c->pools_off = s->pools_off;
+	c->geometry_hash = geometry_hash(geometry);
 	r = fill_random(c->heap_id, sizeof(c->heap_id));
 	if (!r)
 		r = fill_random(c->name_key, sizeof(c->name_key));
@@ -302,7 +311,7 @@ int heap_create(struct heap **ret, int control_fd, int heap_fd, const char *name
 	if (!r)
 		r = map_window(heap, false);
 	if (!r)
-		r = control_fill(heap, name, &s);
+		r = control_fill(heap, name, geometry, &s);
 	if (r < 0) {
 		heap_discard(heap);
 		return r;
@@ -347,7 +356,7 @@ static int validate(int control_fd, int heap_fd, struct heap_geometry *ret, stru
 
 	*ret = (struct heap_geometry){c->heap_size, c->arena_size, c->n_sessions};
 	r = -EUCLEAN;
-	if (heap_geometry_check(ret) < 0)
+	if (heap_geometry_check(ret) < 0 || c->geometry_hash != geometry_hash(ret))
 		goto out;
 	sections_compute(s, ret);
 	if (!sections_match(c, s))

@@ -181,7 +181,7 @@ enum session_state {
 /* An entry of a hold table; linear probing. */
 struct hold {
 	uint64_t ref;   /* locked: what is held, or HOLD_EMPTY */
-	uint32_t count; /* locked: how often this session holds it */
+	uint32_t count; /* locked, or the session alone from 1 up: how often it holds it */
 	uint32_t reserved;
 };
 
@@ -319,7 +319,8 @@ struct control {
 	uint64_t freepools_off; /* a bitmap per arena: freepools, a set bit is a free pool; locked */
 	uint64_t pools_off;
 
-	uint64_t reserved1[4];
+	uint64_t geometry_hash; /* of heap_size, arena_size and n_sessions, from which all else here follows */
+	uint64_t reserved1[3];
 
 	uint32_t ended;         /* daemon: 1 once the heap was taken down on purpose */
 	uint32_t n_arenas_seen; /* daemon: arenas from here on were never anything but HOLE */

@@ -209,11 +209,30 @@ static int attempt_and_wait(
 	return r;
 }
 
+/*
+ * A look without the lock, for who polls: is the queue, which this session holds, full (empty) at this moment? Relaxed:
+ * the answer is as good as one of a moment ago or later, and a change that is taken back afterwards shows again.
+ */
+static bool is_vain(struct session *session, uint64_t queue_ref, uint64_t ref_to_push)
+{
+	struct queue *queue;
+	uint64_t count;
+
+	if (!hold_find(session, queue_ref) || find_queue(session->heap, queue_ref, &queue) < 0)
+		return false;
+	count = __atomic_load_n(&queue->count, __ATOMIC_RELAXED);
+	if (!ref_to_push)
+		return count == 0;
+	return count == queue->n && hold_find(session, ref_to_push);
+}
+
 static int transfer(struct session *session, uint64_t queue, uint64_t ref_to_push, uint64_t *ret, int timeout_ms)
 {
 	struct wait wait;
 	int r;
 
+	if (!timeout_ms && is_vain(session, queue, ref_to_push))
+		return -EAGAIN;
 	r = attempt(session, queue, ref_to_push, ret, &wait);
 	if (r != -EAGAIN || !timeout_ms)
 		return r;
