@@ -39,6 +39,29 @@ check_access()
 	echo "ok: access by group"
 }
 
+locker_is_stopped()
+{
+	grep -q '^State:.*stopped' "/proc/$locker/status"
+}
+
+# A process of another user that is stopped while it has the global lock is ended, as the daemon may do just that.
+check_eviction()
+{
+	local gid status=0
+	gid=$(getent group pyheap | cut -d : -f 3)
+	drop_in 'Environment="PYHEAPD_OPTIONS=--lock-timeout 1"'
+	systemctl restart pyheapd.service || fail "restart"
+	setpriv --reuid 12345 --regid 12345 --groups "$gid" "$box_build/tests/system/systemd_locker" "$PYHEAP_SOCKET" &
+	locker=$!
+	until_true "the client has the lock and is stopped" locker_is_stopped
+	echo "goes on" | timeout 60 pyheapctl put after-eviction || fail "the stopped client is not evicted"
+	expect_object after-eviction "goes on"
+	wait "$locker" || status=$?
+	[ "$status" = 137 ] || fail "the stopped client ended with $status"
+	drop_in
+	echo "ok: a stopped owner of the lock is evicted"
+}
+
 # RemoveIPC= must not take the heap away, when no process of the user is left either.
 check_remove_ipc()
 {
@@ -57,6 +80,7 @@ until_true "the manager" manager_answers
 
 check_service
 check_access
+check_eviction
 check_remove_ipc
 systemctl stop pyheapd.socket pyheapd.service
 setpriv --reuid pyheap --regid pyheap --clear-groups pyheapd --remove || fail "--remove"
