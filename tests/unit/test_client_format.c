@@ -57,7 +57,15 @@ START_TEST(test_escapes)
 		{"\x7f", "\\x7f", "\"\\u007f\"", 4},
 		{"gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f", "\"gr\xc3\xbc\xc3\x9f\"", 4},
 		/* CSI as one character of C1: a terminal would obey it */
-		{"\xc2\x9b", "\\xc2\\x9b", "\"\xc2\x9b\"", 8},
+		{"\xc2\x9b", "\\xc2\\x9b", "\"\\u009b\"", 8},
+		{"\x9b"
+		 "1m",
+			"\\x9b1m", "\"\\ufffd1m\"", 6},
+		{"cut \xe2\x82", "cut \\xe2\\x82", "\"cut \\ufffd\\ufffd\"", 12},
+		{"\xe2\x82\xac \xf0\x9f\x98\x80", "\xe2\x82\xac \xf0\x9f\x98\x80", "\"\xe2\x82\xac \xf0\x9f\x98\x80\"",
+			3},
+		{"\xc0\xaf", "\\xc0\\xaf", "\"\\ufffd\\ufffd\"", 8},
+		{"\xed\xa0\x80", "\\xed\\xa0\\x80", "\"\\ufffd\\ufffd\\ufffd\"", 12},
 		{"\xc2\xa0", "\xc2\xa0", "\"\xc2\xa0\"", 1},
 	};
 	char text[64];

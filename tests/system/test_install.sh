@@ -1,0 +1,95 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# What the library exports, and what `meson install` puts where: arguments are the build and the source folder.
+#
+# The exported symbols are those of the symbol file and the functions of the header, no more and no fewer. From an
+# installation into a folder of its own, programs in C and C++ are built through pkg-config and run.
+set -eu
+build=$1
+source=$2
+tmp=$(mktemp -d /tmp/pyheap-install-XXXXXX)
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 1' INT TERM HUP
+
+fail() {
+	echo "test_install: $*" >&2
+	exit 1
+}
+
+same() { # what, expected file, found file
+	diff -u "$2" "$3" || fail "$1 differ"
+}
+
+DESTDIR=$tmp/root meson install -C "$build" --no-rebuild --quiet > "$tmp/log" 2>&1 || { cat "$tmp/log"; fail "meson install"; }
+root=$tmp/root
+pc=$(find "$root" -name pyheap.pc)
+[ -n "$pc" ] || fail "no pyheap.pc"
+libdir=$(dirname "$(dirname "$pc")")
+
+# ---- symbols
+lib=$(readlink -f "$libdir/libpyheap.so")
+nm -D --defined-only "$lib" | sed -n 's/^[0-9a-f]* T \([^@]*\)@@PYHEAP_0$/\1/p' | sort > "$tmp/exported"
+nm -D --defined-only "$lib" | grep -v ' A PYHEAP_0$' | sed 's/^[0-9a-f]* . //; s/@.*//' | sort > "$tmp/exported-all"
+same "the functions and whatever else is exported" "$tmp/exported" "$tmp/exported-all"
+sed -n '/global:/,/local:/s/^\t\(.*\);$/\1/p' "$source/client/libpyheap.sym" | sort > "$tmp/listed"
+same "the symbol file and what is exported" "$tmp/listed" "$tmp/exported"
+# A declaration starts a line of its own and is no macro.
+find "$root" -name pyheap.h -exec cat {} + |
+	sed -n 's/^[a-z][a-z0-9_ *]*[ *]\(pyheap_[a-z_]*\)(.*/\1/p' | sort > "$tmp/declared"
+same "the header and what is exported" "$tmp/declared" "$tmp/exported"
+[ "$(wc -l < "$tmp/exported")" -ge 30 ] || fail "only $(wc -l < "$tmp/exported") symbols were found"
+
+# ---- names and what is needed
+soname=$(readelf -d "$lib" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')
+[ "$soname" = libpyheap.so.0 ] || fail "soname is $soname"
+[ "$(readlink -f "$libdir/$soname")" = "$lib" ] || fail "$soname does not lead to $lib"
+needed=$(readelf -d "$lib" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | sort | grep -v -e '^libasan' -e '^libubsan' -e '^libtsan' \
+	-e '^libgcc_s' | tr '\n' ' ')
+[ "$needed" = "libc.so.6 libprotobuf-c.so.1 " ] || fail "the library needs $needed"
+for program in pyheapctl pyheapd; do
+	[ -x "$(find "$root" -name "$program" -type f)" ] || fail "$program is not installed"
+done
+
+# ---- programs built from it
+cat > "$tmp/program.c" <<'END'
+#include <pyheap.h>
+#include <stdio.h>
+#include <string.h>
+
+int main(void)
+{
+	pyheap *heap = NULL;
+	pyheap_stats stats;
+	int (*read_stats)(pyheap *, pyheap_stats *) = pyheap_get_stats;
+	int r = pyheap_open(&heap, "/nowhere/at/all");
+
+	memset(&stats, 0, sizeof(stats));
+	printf("%s\n%d\n", pyheap_version(), r == -2 && pyheap_stats(heap, &stats) < 0 && read_stats(heap, &stats) < 0);
+	return pyheap_close(heap) != NULL;
+}
+END
+cp "$tmp/program.c" "$tmp/program.cpp"
+export PKG_CONFIG_PATH="$(dirname "$pc")" PKG_CONFIG_SYSROOT_DIR="$root"
+version=$(pkg-config --modversion pyheap)
+sanitize= # as the library was
+if readelf -d "$lib" | grep -q libasan; then
+	sanitize=-fsanitize=address
+elif readelf -d "$lib" | grep -q libtsan; then
+	sanitize=-fsanitize=thread
+fi
+build_and_run() { # compiler, source, flags...
+	compiler=$1 file=$2
+	shift 2
+	# shellcheck disable=SC2046,SC2086
+	$compiler -Wall -Wextra -Werror -pedantic "$@" $sanitize -o "$tmp/program" "$file" $(pkg-config --cflags --libs pyheap) ||
+		fail "$compiler $*"
+	[ "$(LD_LIBRARY_PATH=$libdir "$tmp/program" | tr '\n' ' ')" = "$version 1 " ] || fail "the program of $compiler $*"
+	echo "built and run: $compiler $*"
+}
+build_and_run cc "$tmp/program.c" -std=c99
+build_and_run cc "$tmp/program.c" -std=gnu11
+build_and_run c++ "$tmp/program.cpp" -std=c++98 -Wno-long-long
+build_and_run c++ "$tmp/program.cpp" -std=c++11
+build_and_run c++ "$tmp/program.cpp" -std=c++20
+[ "$(LD_LIBRARY_PATH=$libdir "$(find "$root" -name pyheapctl -type f)" --version)" = "pyheapctl $version" ] ||
+	fail "the installed pyheapctl"
