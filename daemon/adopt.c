@@ -84,6 +84,7 @@ int adopt_heap(struct daemon *daemon)
 			r == -EUCLEAN ? "; it is damaged, remove it by pyheapd --remove" : "");
 		return r;
 	}
+	daemon_need_tick(daemon); /* there may be arenas to return, also without a session */
 	log_notice("adopted the heap \"%s\" with %u sessions", daemon->options->name, daemon->n_members);
 	return 0;
 }

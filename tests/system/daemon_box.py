@@ -39,7 +39,15 @@ def die_with_parent():
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def can_unshare(flags):
+    """Is this user allowed to make such a namespace?"""
+    run = subprocess.run(["unshare", flags, "true"], stderr=subprocess.DEVNULL) if shutil.which("unshare") else None
+    return run is not None and run.returncode == 0
+
+
 class Daemon:
+    unshared = ()  # a command that runs the daemon in other namespaces
+
     def __init__(self, test, *args, name=None, socket=None):
         global n_names
         n_names += 1
@@ -56,10 +64,10 @@ class Daemon:
     def command(self, *args):
         return [PYHEAPD, "--name", self.name, "--socket", self.socket, *self.args, *args]
 
-    def spawn(self, *args, env=None, prefix=(), **more):
+    def spawn(self, *args, env=None, preexec_fn=die_with_parent):
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([*prefix, *self.command(*args)], stdin=subprocess.DEVNULL, stderr=log,
-                                            env={**os.environ, **(env or {})}, preexec_fn=die_with_parent, **more)
+            self.process = subprocess.Popen([*self.unshared, *self.command(*args)], stdin=subprocess.DEVNULL, stderr=log,
+                                            env={**os.environ, **(env or {})}, preexec_fn=preexec_fn)
 
     def start(self, *args, **more):
         n = self.log().count("serving the heap")
@@ -75,8 +83,15 @@ class Daemon:
         return done.returncode, done.stderr
 
     def end(self, signal_number=signal.SIGTERM):
-        self.process.send_signal(signal_number)
+        os.kill(self.pid, signal_number)
         return self.process.wait(WATCHDOG_S)
+
+    @property
+    def pid(self):
+        if not self.unshared:
+            return self.process.pid
+        with open("/proc/%d/task/%d/children" % (self.process.pid, self.process.pid)) as f:
+            return int(f.read().split()[0])
 
     def log(self):
         try:
@@ -103,7 +118,7 @@ class Daemon:
         return ["/dev/shm/pyheap.%s.ctl" % self.name, "/dev/shm/pyheap.%s.heap" % self.name]
 
     def n_fds(self):
-        return len(os.listdir("/proc/%d/fd" % self.process.pid))
+        return len(os.listdir("/proc/%d/fd" % self.pid))
 
     def heap_bytes(self):
         return os.stat(self.files[1]).st_blocks * 512

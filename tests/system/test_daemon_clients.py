@@ -3,6 +3,7 @@
 import errno
 import os
 import pwd
+import resource
 import shutil
 import subprocess
 import unittest
@@ -84,6 +85,28 @@ class Clients(unittest.TestCase):
         for s in sessions:
             self.assertEqual(s.expect(wire.STATS)[20], [100])
 
+    def test_more_connections_than_descriptors(self):
+        def few_descriptors():
+            daemon_box.die_with_parent()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+
+        self.daemon = Daemon(self, "--size", "32M").start(preexec_fn=few_descriptors)
+        self.daemon.wait_log("only 40 descriptors are allowed")
+        first = self.session()
+        strangers = [self.daemon.wire() for _ in range(60)]  # the rest waits in the backlog
+        self.daemon.wait_log("cannot take a connection")
+        self.assertEqual(first.n_sessions(), 1)
+        for stranger in strangers:
+            stranger.close()
+        until(self.can_open, "there are descriptors again")
+        self.assertEqual(len(first.grant(1, 1)), 1)
+
+    def can_open(self):
+        try:
+            return self.daemon.session()
+        except (wire.Closed, BrokenPipeError):
+            return None
+
     # ---- the end of a process ----
 
     def test_killed(self):
@@ -124,6 +147,19 @@ class Clients(unittest.TestCase):
             until(lambda: witness.n_sessions() == 1, "its session is free")
             until(lambda: self.daemon.heap_bytes() == 0, "its memory is returned")
         self.assertEqual(len(witness.grant(100, 1)), 1)
+
+    @unittest.skipUnless(daemon_box.can_unshare("-Upf" if not IS_ROOT else "-pf"), "needs a pid namespace")
+    def test_of_another_pid_namespace(self):
+        """The daemon sees no pid for processes outside of its own namespace; their death it sees."""
+        self.daemon = Daemon(self, "--size", "32M")
+        self.daemon.unshared = ["unshare", "-Upf" if not IS_ROOT else "-pf", "--kill-child"]
+        self.daemon.start()
+        child = self.child()
+        witness = self.session()
+        self.daemon.wait_log("session 0 (pid 0, wire.py) is admitted")
+        self.assertEqual(witness.n_sessions(), 2)
+        child.kill()
+        until(lambda: witness.n_sessions() == 1, "its session is free")
 
     # ---- back again ----
 
