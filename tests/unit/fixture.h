@@ -17,8 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIXTURE_HEAP_SIZE (UINT64_C(16) << 20)
-#define FIXTURE_SESSIONS  4U /* that are admitted; the table of the default heap has room for twice as many */
+#define FIXTURE_HEAP_SIZE  (UINT64_C(16) << 20)
+#define FIXTURE_SESSIONS   4U /* that are admitted; the table of the default heap has room for twice as many */
+#define FIXTURE_GRANTS_MAX 10 /* for one call */
 
 struct fixture {
 	struct heap *heap; /* the daemon's mapping, which the sessions share */
@@ -70,12 +71,15 @@ uint64_t fixture_bytes(struct session *session, size_t size);
 uint64_t fixture_list(struct session *session, size_t n);
 void fixture_drop(struct session *session, uint64_t ref);
 
-/* The call, again and again as long as it wants arenas and they can be had. */
+/*
+ * The call, again and again as long as it wants arenas and they can be had: a bounded number of times, since in a heap
+ * that was damaged on purpose what was granted may not be found.
+ */
 #define CALL(session, call)                                                                                            \
 	({                                                                                                             \
-		int call_r;                                                                                            \
+		int call_r, call_n = 0;                                                                                \
 		while ((call_r = (call)) == HEAP_WANTS_ARENAS) {                                                       \
-			call_r = fixture_grant(session);                                                               \
+			call_r = call_n++ < FIXTURE_GRANTS_MAX ? fixture_grant(session) : -ENOMEM;                     \
 			if (call_r < 0)                                                                                \
 				break;                                                                                 \
 		}                                                                                                      \

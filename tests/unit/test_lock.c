@@ -166,10 +166,6 @@ static int op_new_list(void)
 }
 static int op_incref(void)
 {
-	return object_incref(&fx.sessions[0], bytes);
-}
-static int op_incref_by_another(void)
-{
 	return object_incref(&fx.sessions[1], bytes);
 }
 static int op_decref_keeps(void)
@@ -272,7 +268,6 @@ static const struct {
 	{"new large", op_new_large, NULL},
 	{"new list", op_new_list, NULL},
 	{"incref", op_incref, NULL},
-	{"incref by another", op_incref_by_another, NULL},
 	{"decref that keeps", op_decref_keeps, NULL},
 	{"decref that frees a block", op_decref_frees_block, NULL},
 	{"decref in a full pool", op_decref_full_pool, NULL},

@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * heap_check() itself: each derived thing is damaged on purpose, and the fault is reported by its name
+ *
+ * A row a damage; each is done to a fresh heap with a little of everything in it. Whatever is damaged, the walk ends.
+ */
+#include "tests/unit/fixture.h"
+
+#include <stdio.h>
+
+#define S0 (&fx.sessions[0])
+
+static uint64_t block, other, list, queue, named, run, large, gone;
+
+static struct control *control(void)
+{
+	return fx.heap->control;
+}
+
+static struct space *space(void)
+{
+	return &fx.heap->control->spaces[SPACE_OBJECTS];
+}
+
+static struct hold *hold_of(uint64_t ref)
+{
+	return hold_find(S0, ref);
+}
+
+static void populate(void)
+{
+	uint64_t refs[20];
+
+	for (int i = 0; i < 20; i++)
+		refs[i] = fixture_bytes(S0, 100);
+	for (int i = 4; i < 20; i += 3)
+		fixture_drop(S0, refs[i]);
+	block = refs[0];
+	other = refs[1];
+	gone = refs[7];
+	list = fixture_list(S0, 3);
+	MUST(S0, list_set(S0, list, 1, block));
+	MUST(S0, queue_new(S0, 3, &queue));
+	MUST(S0, object_incref(S0, block));
+	MUST(S0, queue_push(S0, queue, block, 0));
+	named = fixture_bytes(S0, 50);
+	MUST(S0, name_set(S0, "name", named));
+	run = fixture_bytes(S0, 5 * POOL_SIZE);
+	large = fixture_bytes(S0, 2 * ARENA_SIZE_DEFAULT);
+	fixture_drop(S0, fixture_bytes(S0, 3 * ARENA_SIZE_DEFAULT)); /* returnable */
+}
+
+/* ---- damages ----------------------------------------------------------------------------------------------------- */
+
+static void freelist_cut(void)
+{
+	ref_pool(block)->freeblock1 = 0;
+}
+static void freelist_of_live_block(void)
+{
+	ref_pool(block)->freeblock1 = (uint16_t)(ref_block(block) + 1);
+}
+static void freelist_wild(void)
+{
+	ref_pool(block)->freeblock1 = 60000;
+}
+static void freelist_circle(void)
+{
+	struct object_header *header = ref_header(block) - ref_block(block) + ref_pool(block)->freeblock1 - 1;
+
+	header->info = (uint64_t)ref_pool(block)->freeblock1 << 26;
+}
+static void pool_n_used(void)
+{
+	ref_pool(block)->n_used++;
+}
+static void pool_n_carved_low(void)
+{
+	ref_pool(block)->n_carved = 1;
+}
+static void pool_n_carved_high(void)
+{
+	ref_pool(block)->n_carved = 500;
+}
+static void pool_class(void)
+{
+	ref_pool(block)->size_class = 200;
+}
+static void pool_kind_unknown(void)
+{
+	ref_pool(block)->kind = 77;
+}
+static void pool_kind_free(void)
+{
+	ref_pool(block)->kind = POOL_FREE;
+}
+static void usedpools_empty(void)
+{
+	space()->usedpools1[ref_pool(block)->size_class] = 0;
+}
+static void usedpools_wrong_class(void)
+{
+	space()->usedpools1[3] = ref_pool_index(block) + 1;
+}
+static void usedpools_wild(void)
+{
+	space()->usedpools1[3] = UINT32_MAX;
+}
+static void usedpools_circle(void)
+{
+	ref_pool(block)->next1 = ref_pool_index(block) + 1;
+}
+static void usedpools_prev(void)
+{
+	ref_pool(block)->prev1 = 9;
+}
+static void bitmap_says_free(void)
+{
+	uint32_t arena = ref_arena_index(block);
+
+	fx.heap->freepools[arena * fx.heap->pool_words] |= UINT64_C(1) << ref_pool_index(block) % 64;
+}
+static void bitmap_says_taken(void)
+{
+	fx.heap->freepools[ref_arena_index(block) * fx.heap->pool_words] &= ~(UINT64_C(1) << 63);
+}
+static void arena_n_free_pools(void)
+{
+	ref_arena(block)->n_free_pools--;
+}
+static void arena_state(void)
+{
+	ref_arena(block)->state = 55;
+}
+static void arena_run_length(void)
+{
+	ref_arena(large)->n_arenas = 60;
+}
+static void arena_run_without_object(void)
+{
+	ref_pool(large)->kind = POOL_FREE;
+}
+static void arena_body(void)
+{
+	ref_arena(large)[1].state = ARENA_POOLS;
+}
+static void usable_empty(void)
+{
+	space()->usable_arenas1 = 0;
+}
+static void usable_wild(void)
+{
+	space()->usable_arenas1 = 4000000000;
+}
+static void usable_circle(void)
+{
+	ref_arena(block)->next1 = ref_arena_index(block) + 1;
+}
+static void nfp2lasta_missing(void)
+{
+	space()->nfp2lasta1[ref_arena(block)->n_free_pools] = 0;
+}
+static void nfp2lasta_too_much(void)
+{
+	space()->nfp2lasta1[7] = 1;
+}
+static void returnable_empty(void)
+{
+	control()->returnable_arenas1 = 0;
+}
+static void returnable_wild(void)
+{
+	control()->returnable_arenas1 = ref_arena_index(block) + 1;
+}
+static void n_free_arenas(void)
+{
+	space()->n_free_arenas++;
+}
+static void class_n_used(void)
+{
+	control()->counters.classes[12].n_used++;
+}
+static void class_n_pools(void)
+{
+	control()->counters.classes[12].n_pools++;
+}
+static void counter_arenas(void)
+{
+	control()->counters.n_arenas_current++;
+}
+static void counter_highwater(void)
+{
+	control()->counters.n_arenas_highwater = 0;
+}
+static void counter_reclaimed(void)
+{
+	control()->counters.n_arenas_reclaimed++;
+}
+static void counter_free_pools(void)
+{
+	control()->counters.n_free_pools++;
+}
+static void counter_medium_pools(void)
+{
+	control()->counters.n_medium_pools--;
+}
+static void counter_medium_objects(void)
+{
+	control()->counters.n_medium_objects--;
+}
+static void counter_large_arenas(void)
+{
+	control()->counters.n_large_arenas--;
+}
+static void counter_large_objects(void)
+{
+	control()->counters.n_large_objects--;
+}
+static void counter_record_pools(void)
+{
+	control()->counters.n_record_pools++;
+}
+static void counter_record_arenas(void)
+{
+	control()->counters.n_record_arenas++;
+}
+static void counter_names(void)
+{
+	control()->counters.n_names++;
+}
+static void count_too_high(void)
+{
+	ref_header(block)->word++;
+}
+static void count_too_low(void)
+{
+	ref_header(block)->word--;
+}
+static void object_leaked(void)
+{
+	*hold_of(run) = (struct hold){0};
+	S0->entry->n_holds--;
+}
+static void header_freed(void)
+{
+	ref_header(other)->word &= ~(UINT64_C(3) << 34);
+}
+static void run_header_freed(void)
+{
+	ref_header(run)->word &= ~(UINT64_C(3) << 34);
+}
+static void run_too_long(void)
+{
+	ref_pool(run)->run_n_pools = 1000;
+}
+static void run_size_too_large(void)
+{
+	ref_pool(run)->run_size = UINT64_MAX;
+}
+static void type_unknown(void)
+{
+	ref_header(other)->info |= 0x3000;
+}
+static void hold_of_dead(void)
+{
+	hold_of(other)->ref = gone;
+}
+static void hold_of_zero(void)
+{
+	hold_of(other)->count = 0;
+}
+static void hold_misplaced(void)
+{
+	struct hold *holds = S0->entry->holds_inline, moved = *hold_of(other);
+	uint32_t i = (uint32_t)(hold_of(other) - holds);
+
+	holds[i] = (struct hold){0};
+	/* behind a gap, where no search for it comes */
+	do
+		i = (i + 1) % HOLDS_INLINE;
+	while (holds[i].ref || holds[(i + HOLDS_INLINE - 1) % HOLDS_INLINE].ref);
+	holds[i] = moved;
+}
+static void n_holds(void)
+{
+	S0->entry->n_holds++;
+}
+static void hold_table_wild(void)
+{
+	S0->entry->holds_position1 = UINT64_C(1) << 40;
+	S0->entry->holds_shift = 10;
+}
+static void hold_table_no_record(void)
+{
+	S0->entry->new_holds_position1 = ref_position(run) + 1;
+}
+static void dying_of_live(void)
+{
+	S0->entry->dying1 = ref_position(other) + 1;
+}
+static void dying_wild(void)
+{
+	S0->entry->dying1 = UINT64_MAX;
+}
+static void making_of_live(void)
+{
+	S0->entry->making1 = ref_position(other) + 1;
+}
+static void dying_on_no_list(void)
+{
+	struct hold *hold = hold_of(run);
+
+	ref_header(run)->word = (ref_header(run)->word & ~(UINT64_C(3) << 34) & ~UINT64_C(1)) | (uint64_t)STATE_DYING
+													<< 34;
+	hold->ref = block;
+}
+static struct name_entry *name_entry(void)
+{
+	for (uint32_t b = 0;; b++)
+		if (fx.heap->name_buckets[b])
+			return (struct name_entry *)(void *)(fx.heap->base + fx.heap->name_buckets[b] * 8);
+}
+static void name_of_dead(void)
+{
+	name_entry()->ref = gone;
+}
+static void name_bucket_wild(void)
+{
+	fx.heap->name_buckets[5] = UINT64_MAX;
+}
+static void name_in_wrong_bucket(void)
+{
+	name_entry()->hash ^= UINT64_C(1) << 62;
+}
+static void name_chain_circle(void)
+{
+	for (uint32_t b = 0; b < fx.heap->n_name_buckets; b++)
+		if (fx.heap->name_buckets[b])
+			name_entry()->next = fx.heap->name_buckets[b];
+}
+static void slot_of_dead(void)
+{
+	memcpy(ref_data(list) + 16, &gone, 8);
+}
+static void slot_too_many(void)
+{
+	memcpy(ref_data(list) + 16, &other, 8);
+}
+static void place_of_dead(void)
+{
+	((struct queue *)(void *)ref_data(queue))->places[0] = gone;
+}
+static void log_left(void)
+{
+	control()->lock.entries[0] = (struct log_entry){.where = offsetof(struct control, reserved2)};
+	control()->lock.n_entries = 1;
+}
+
+static const struct {
+	void (*damage)(void);
+	const char *fault; /* what the report must speak of */
+} damages[] = {
+	{freelist_cut, "freeblock"},
+	{freelist_of_live_block, "freeblock"},
+	{freelist_wild, "freeblock"},
+	{freelist_circle, "freeblock"},
+	{pool_n_used, "blocks are in use"},
+	{pool_n_carved_low, "untouched"},
+	{pool_n_carved_high, "blocks carved"},
+	{pool_class, "class 200"},
+	{pool_kind_unknown, "unknown kind 77"},
+	{pool_kind_free, "freepools"},
+	{usedpools_empty, "usedpools"},
+	{usedpools_wrong_class, "usedpools[3]"},
+	{usedpools_wild, "usedpools[3]"},
+	{usedpools_circle, "usedpools"},
+	{usedpools_prev, "usedpools"},
+	{bitmap_says_free, "freepools"},
+	{bitmap_says_taken, "freepools"},
+	{arena_n_free_pools, "nfreepools"},
+	{arena_state, "state 55"},
+	{arena_run_length, "60 arenas"},
+	{arena_run_without_object, "without an object"},
+	{arena_body, "middle of a run"},
+	{usable_empty, "usable_arenas"},
+	{usable_wild, "usable_arenas"},
+	{usable_circle, "usable_arenas"},
+	{nfp2lasta_missing, "nfp2lasta"},
+	{nfp2lasta_too_much, "nfp2lasta[7]"},
+	{returnable_empty, "returnable_arenas"},
+	{returnable_wild, "returnable_arenas"},
+	{n_free_arenas, "n_free_arenas"},
+	{class_n_used, "classes[12].n_used"},
+	{class_n_pools, "classes[12].n_pools"},
+	{counter_arenas, "n_arenas_current"},
+	{counter_highwater, "n_arenas_highwater"},
+	{counter_reclaimed, "n_arenas_reclaimed"},
+	{counter_free_pools, "n_free_pools"},
+	{counter_medium_pools, "n_medium_pools"},
+	{counter_medium_objects, "n_medium_objects"},
+	{counter_large_arenas, "n_large_arenas"},
+	{counter_large_objects, "n_large_objects"},
+	{counter_record_pools, "n_record_pools"},
+	{counter_record_arenas, "n_record_arenas"},
+	{counter_names, "n_names"},
+	{count_too_high, "count is"},
+	{count_too_low, "count is"},
+	{object_leaked, "leaked"},
+	{header_freed, "not alive"},
+	{run_header_freed, "free"},
+	{run_too_long, "1000 pools"},
+	{run_size_too_large, "not alive"},
+	{type_unknown, "unknown type"},
+	{hold_of_dead, "hold of session"},
+	{hold_of_zero, "0 times"},
+	{hold_misplaced, "not found"},
+	{n_holds, "holds"},
+	{hold_table_wild, "hold table"},
+	{hold_table_no_record, "new hold table"},
+	{dying_of_live, "dying list"},
+	{dying_wild, "dying list"},
+	{making_of_live, "making"},
+	{dying_on_no_list, "dying for 0"},
+	{name_of_dead, "name"},
+	{name_bucket_wild, "name bucket 5"},
+	{name_in_wrong_bucket, "does not belong"},
+	{name_chain_circle, "name bucket"},
+	{slot_of_dead, "slot of object"},
+	{slot_too_many, "count is"},
+	{place_of_dead, "slot of object"},
+	{log_left, "log"},
+};
+
+/* ---- what is reported ------------------------------------------------------------------------------------------- */
+
+struct report {
+	const char *wanted;
+	bool found;
+	int64_t n_faults;
+	char all[8192];
+};
+
+static void note_fault(void *userdata, const char *fault)
+{
+	struct report *report = userdata;
+	size_t length = strlen(report->all);
+
+	report->n_faults++;
+	report->found |= strstr(fault, report->wanted) != NULL;
+	snprintf(report->all + length, sizeof(report->all) - length, "%s\n", fault);
+}
+
+START_TEST(damage_is_reported)
+{
+	struct report report = {.wanted = damages[_i].fault};
+	int64_t n;
+
+	populate();
+	damages[_i].damage();
+	n = heap_check(&fx.sessions[3], note_fault, &report);
+	ck_assert_int_gt(n, 0);
+	ck_assert_int_eq(n, report.n_faults);
+	ck_assert_msg(report.found, "nothing says \"%s\" in:\n%s", report.wanted, report.all);
+}
+END_TEST
+
+/* And every call that follows on a damaged heap gives an error or works, and does not crash. */
+START_TEST(damage_is_survived)
+{
+	struct session *s = &fx.sessions[0];
+	uint64_t ref, refs[] = {block, other, list, queue, named, run, large};
+	struct object object;
+
+	populate();
+	memcpy(refs, (uint64_t[]){block, other, list, queue, named, run, large}, sizeof(refs));
+	damages[_i].damage();
+	for (size_t i = 0; i < sizeof(refs) / sizeof(refs[0]); i++) {
+		(void)object_look(s, refs[i], &object);
+		(void)CALL(s, object_incref(s, refs[i]));
+		(void)list_set(s, refs[i], 0, other);
+		(void)CALL(s, list_get(s, refs[i], 1, &ref));
+		(void)CALL(s, queue_pop(s, refs[i], &ref, 0));
+		(void)CALL(s, name_set(s, "name", refs[i]));
+	}
+	for (size_t size = 1; size < 600; size += 33)
+		(void)CALL(s, object_new(s, TYPE_BYTES, size, &ref));
+	(void)CALL(s, object_new(s, TYPE_LIST, 8000, &ref));
+	(void)CALL(s, object_new(s, TYPE_BYTES, 3 * ARENA_SIZE_DEFAULT, &ref));
+	for (size_t i = 0; i < sizeof(refs) / sizeof(refs[0]); i++) {
+		(void)object_decref(s, refs[i]);
+		(void)object_decref(s, refs[i]);
+	}
+	(void)name_del(s, "name");
+	session_mark_dead(fx.heap, s->index);
+	for (int i = 0; i < 100; i++)
+		(void)session_reclaim_step(s);
+	ck_assert_int_ge(heap_check(&fx.sessions[3], NULL, NULL), 0);
+}
+END_TEST
+
+START_TEST(nothing_to_report)
+{
+	struct report report = {.wanted = "anything"};
+
+	populate();
+	ck_assert_int_eq(heap_check(S0, note_fault, &report), 0);
+	ck_assert_int_eq(heap_check(&fx.daemon, note_fault, &report), 0);
+	ck_assert_int_eq(report.n_faults, 0);
+	ck_assert_int_eq(heap_check(S0, NULL, NULL), 0); /* nobody needs to listen */
+	/* also while a session has the lock for several calls */
+	ck_assert_int_eq(session_lock(S0), 0);
+	ck_assert_int_eq(heap_check(S0, note_fault, &report), 0);
+	ck_assert_int_eq(session_unlock(S0), 0);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("check");
+	TCase *t = tcase_create("check");
+	const int n = (int)(sizeof(damages) / sizeof(damages[0]));
+
+	tcase_add_checked_fixture(t, fixture_open, fixture_close);
+	tcase_set_timeout(t, 60); /* a watch-dog: on a damaged heap, too, every call ends */
+	tcase_add_test(t, nothing_to_report);
+	tcase_add_loop_test(t, damage_is_reported, 0, n);
+	tcase_add_loop_test(t, damage_is_survived, 0, n);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+int main(void)
+{
+	return fixture_main(suite());
+}
