@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT
+/* Scenarios: queues; what is handed over is always somebody's, and only one's */
+#include "scenario.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+enum { QUEUE, HELD }; /* in stage->refs */
+
+#define OLD  60U /* patterns: what the survivor put there, */
+#define NEW  61U /* and what the victim does */
+#define SIZE 50U
+
+static void queue_make(struct actor *a, size_t n)
+{
+	MUST(a, pyheap_queue_new(a->heap, n, &a->stage->refs[QUEUE]));
+}
+
+static void push_old(struct actor *a)
+{
+	MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], pattern_new(a, SIZE, OLD), 0));
+}
+
+/* Take everything out: how many of the victim's and of the others there were, each whole. */
+static void drain(struct actor *a, int *ret_n_new, int *ret_n_old)
+{
+	pyheap_ref ref = 0;
+	int r;
+
+	*ret_n_new = *ret_n_old = 0;
+	while ((r = pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &ref, 0)) == 0) {
+		bool is_new = ref == a->stage->passed;
+
+		++*(is_new ? ret_n_new : ret_n_old);
+		pattern_check(a, ref, SIZE, is_new ? NEW : OLD);
+		MUST(a, pyheap_decref(a->heap, ref));
+		if (*ret_n_new + *ret_n_old > 8) {
+			fault(a, "the queue never gets empty");
+			return;
+		}
+	}
+	EXPECT(a, r == -EAGAIN);
+}
+
+static int new_call(struct actor *a)
+{
+	return pyheap_queue_new(a->heap, 3, &a->mine[0]);
+}
+
+/* ---- push ------------------------------------------------------------------------------------------------------- */
+
+static void push_prepare(struct actor *a)
+{
+	queue_make(a, 3);
+}
+
+static void push_setup(struct actor *a)
+{
+	a->mine[0] = pattern_new(a, SIZE, NEW);
+	a->stage->passed = a->mine[0];
+}
+
+static void push_kept_setup(struct actor *a)
+{
+	push_setup(a);
+	MUST(a, pyheap_incref(a->heap, a->mine[0]));
+}
+
+static int push_call(struct actor *a)
+{
+	return pyheap_queue_push(a->heap, a->stage->refs[QUEUE], a->mine[0], 0);
+}
+
+static void push_verify(struct actor *a)
+{
+	int n_new, n_old;
+
+	drain(a, &n_new, &n_old);
+	EXPECT(a, n_old == 0 && n_new <= 1);
+	if (a->stage->is_finished)
+		EXPECT(a, n_new == 1);
+}
+
+/* ---- pop -------------------------------------------------------------------------------------------------------- */
+
+static void pop_prepare(struct actor *a)
+{
+	queue_make(a, 3);
+	push_old(a);
+}
+
+static int pop_call(struct actor *a)
+{
+	return pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &a->mine[0], 0);
+}
+
+static void pop_verify(struct actor *a)
+{
+	int n_new, n_old;
+
+	drain(a, &n_new, &n_old);
+	EXPECT(a, n_new == 0 && n_old <= 1);
+	if (a->stage->is_finished)
+		EXPECT(a, n_old == 0);
+	push_old(a);
+}
+
+/* The receiver holds already what it gets: the queue's right goes. The survivor holds it, too. */
+static void pop_held_prepare(struct actor *a)
+{
+	queue_make(a, 3);
+	a->stage->refs[HELD] = pattern_new(a, SIZE, OLD);
+	MUST(a, pyheap_incref(a->heap, a->stage->refs[HELD]));
+	MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], a->stage->refs[HELD], 0));
+}
+
+static void pop_held_setup(struct actor *a)
+{
+	MUST(a, pyheap_incref(a->heap, a->stage->refs[HELD]));
+}
+
+static void pop_held_verify(struct actor *a)
+{
+	int n_new, n_old;
+
+	drain(a, &n_new, &n_old);
+	EXPECT(a, n_new == 0 && n_old <= 1);
+	pattern_check(a, a->stage->refs[HELD], SIZE, OLD);
+	MUST(a, pyheap_incref(a->heap, a->stage->refs[HELD]));
+	MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], a->stage->refs[HELD], 0));
+}
+
+/* ---- waiting ---------------------------------------------------------------------------------------------------- */
+
+static void push_wait_prepare(struct actor *a)
+{
+	queue_make(a, 1);
+	push_old(a);
+}
+
+static int push_wait_call(struct actor *a)
+{
+	return pyheap_queue_push(a->heap, a->stage->refs[QUEUE], a->mine[0], -1);
+}
+
+static void push_wait_partner(struct actor *a)
+{
+	pyheap_ref ref = 0;
+
+	MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &ref, 0));
+	pattern_check(a, ref, SIZE, OLD);
+	MUST(a, pyheap_decref(a->heap, ref));
+}
+
+static void push_wait_verify(struct actor *a)
+{
+	int n_new, n_old;
+
+	drain(a, &n_new, &n_old);
+	EXPECT(a, n_new + n_old <= 1);
+	if (a->stage->is_finished)
+		EXPECT(a, n_new == 1);
+	push_old(a);
+}
+
+static int pop_wait_call(struct actor *a)
+{
+	return pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &a->mine[0], -1);
+}
+
+static void pop_wait_partner(struct actor *a)
+{
+	push_old(a);
+}
+
+static void pop_wait_verify(struct actor *a)
+{
+	int n_new, n_old;
+
+	drain(a, &n_new, &n_old);
+	EXPECT(a, n_new == 0 && n_old <= 1);
+	if (a->stage->is_finished)
+		EXPECT(a, n_old == 0);
+}
+
+static int pop_timeout_call(struct actor *a)
+{
+	return pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &a->mine[0], 60);
+}
+
+/* ---- somebody waits --------------------------------------------------------------------------------------------- */
+
+/* A process that takes out whatever comes, and looks whether it is whole. */
+static void waiter_run(struct actor *a)
+{
+	pyheap_ref ref = 0;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() == 1)
+		_exit(1);
+	MUST(a, pyheap_open(&a->heap, a->stage->socket));
+	MUST(a, pyheap_incref(a->heap, a->stage->refs[QUEUE]));
+	for (;;) {
+		MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &ref, -1));
+		if (ref == a->stage->passed)
+			pattern_check(a, ref, SIZE, NEW);
+		else
+			pattern_check(a, ref, SIZE, OLD);
+		MUST(a, pyheap_decref(a->heap, ref));
+	}
+}
+
+static void waiter_prepare(struct actor *a)
+{
+	struct actor waiter = {.stage = a->stage, .is_victim = true}; /* it ends with its first fault */
+
+	queue_make(a, 3);
+	if (fork() == 0)
+		waiter_run(&waiter);
+	a->stage->n_sessions++;
+}
+
+/* It is not stuck: what comes next is taken, too. */
+static void waiter_verify(struct actor *a)
+{
+	pyheap_ref ref = pattern_new(a, SIZE, OLD);
+	int n_looks = 0;
+
+	MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], ref, 0));
+	while (pyheap_refcount(a->heap, ref) >= 0 && n_looks++ < 20000) /* a watch-dog */
+		usleep(500);
+	EXPECT(a, pyheap_refcount(a->heap, ref) == -ESTALE);
+}
+
+const struct scenario scenarios_queue[] = {
+	{"queue_new", NULL, NULL, new_call, .result = 0},
+	{"queue_push", push_prepare, push_setup, push_call, .verify = push_verify},
+	{"queue_push_kept", push_prepare, push_kept_setup, push_call, .verify = push_verify},
+	{"queue_push_wait", push_wait_prepare, push_setup, push_wait_call, .partner = push_wait_partner,
+		.verify = push_wait_verify},
+	{"queue_push_wakes", waiter_prepare, push_setup, push_call, .verify = waiter_verify},
+	{"queue_pop", pop_prepare, NULL, pop_call, .verify = pop_verify},
+	{"queue_pop_held", pop_held_prepare, pop_held_setup, pop_call, .verify = pop_held_verify},
+	{"queue_pop_wait", push_prepare, NULL, pop_wait_call, .partner = pop_wait_partner, .verify = pop_wait_verify},
+	{"queue_pop_timeout", push_prepare, NULL, pop_timeout_call, .result = -ETIMEDOUT, .verify = pop_wait_verify},
+	{.name = NULL},
+};

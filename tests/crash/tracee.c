@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Processes that are run one instruction at a time
+ *
+ * A tracee is a child under ptrace. One step is one instruction; a system call is one, however long it sleeps. What a
+ * step costs is mostly the change from one process to the other and back, so both should be on one CPU.
+ *
+ * To get to the k-th instruction without stepping all those before, the tracee runs to a hardware breakpoint at an
+ * address which a trace taken before shows to be executed for the first time at some i <= k, and is stepped from there.
+ *
+ * A tracee that waits for somebody else would make its tracer wait, too. So waitpid() is interrupted by a timer, and
+ * a tracee which is then found asleep in a futex or in epoll_wait several times in a row is said to be blocked. A
+ * sleep in poll() is not: that is a session that waits for the daemon's answer, which comes.
+ */
+#include "tracee.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define TIMER_US      5000
+#define N_IDLE        6     /* looks in a row, one each TIMER_US */
+#define N_LOOKS_MAX   12000 /* a watch-dog of a minute */
+#define DR7_LOCAL_DR0 1L    /* execute, one byte, DR0 */
+
+__asm__(".text\n"
+	".globl tracee_mark_begin\n"
+	".type tracee_mark_begin, @function\n"
+	"tracee_mark_begin: int3\n"
+	"	ret\n"
+	".globl tracee_mark_end\n"
+	".type tracee_mark_end, @function\n"
+	"tracee_mark_end: int3\n"
+	"	ret\n");
+
+static void on_timer(int signal_number)
+{
+	(void)signal_number;
+}
+
+static cpu_set_t all_cpus;
+
+void tracee_unpin(void)
+{
+	sched_setaffinity(0, sizeof(all_cpus), &all_cpus);
+}
+
+void tracee_init(int cpu)
+{
+	cpu_set_t one;
+
+	struct itimerval timer = {.it_interval.tv_usec = TIMER_US, .it_value.tv_usec = TIMER_US};
+	struct sigaction action = {.sa_handler = on_timer}; /* no SA_RESTART: it interrupts */
+
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &timer, NULL);
+	sched_getaffinity(0, sizeof(all_cpus), &all_cpus);
+	CPU_ZERO(&one);
+	CPU_SET(cpu < 0 ? 0U : (unsigned int)cpu % CPU_SETSIZE, &one);
+	if (cpu >= 0)
+		sched_setaffinity(0, sizeof(one), &one); /* there may be no such CPU: it only costs time */
+}
+
+/* The system call in which it sleeps, or -1. */
+static long sleeps_in(pid_t pid)
+{
+	char path[48];
+	long number = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", (int)pid);
+	file = fopen(path, "re");
+	if (!file)
+		return -1;
+	if (fscanf(file, "%ld", &number) != 1) /* "running" */
+		number = -1;
+	fclose(file);
+	return number;
+}
+
+static bool is_blocked(pid_t pid)
+{
+	long number = sleeps_in(pid);
+
+	return number == SYS_futex || number == SYS_epoll_wait || number == SYS_epoll_pwait;
+}
+
+uint64_t tracee_ip(const struct tracee *tracee)
+{
+	return (uint64_t)ptrace(PTRACE_PEEKUSER, tracee->pid, offsetof(struct user, regs.rip), 0);
+}
+
+static bool is_at_end(uint64_t ip)
+{
+	uint64_t end = (uint64_t)(uintptr_t)tracee_mark_end;
+
+	return ip == end || ip == end + 1;
+}
+
+enum tracee_event tracee_wait(struct tracee *tracee)
+{
+	int n_idle = 0, status;
+
+	for (int n_looks = 0; n_looks < N_LOOKS_MAX;) {
+		pid_t r = waitpid(tracee->pid, &status, __WALL);
+
+		if (r == tracee->pid)
+			break;
+		if (errno != EINTR)
+			return TRACEE_GONE;
+		n_looks++;
+		n_idle = is_blocked(tracee->pid) ? n_idle + 1 : 0;
+		if (n_idle == N_IDLE)
+			return TRACEE_BLOCKED;
+		if (n_looks == N_LOOKS_MAX)
+			return TRACEE_BLOCKED;
+	}
+	tracee->is_pending = false;
+	tracee->status = status;
+	if (!WIFSTOPPED(status)) {
+		tracee->pid = 0;
+		return TRACEE_GONE;
+	}
+	if (WSTOPSIG(status) != SIGTRAP)
+		return TRACEE_GONE;
+	return is_at_end(tracee_ip(tracee)) ? TRACEE_AT_END : TRACEE_STOPPED;
+}
+
+static enum tracee_event let_go(struct tracee *tracee, enum __ptrace_request how)
+{
+	if (ptrace(how, tracee->pid, 0, 0) < 0)
+		return TRACEE_GONE;
+	tracee->is_pending = true;
+	return tracee_wait(tracee);
+}
+
+static void set_break(struct tracee *tracee, uint64_t address)
+{
+	if (tracee->break_at == address)
+		return;
+	ptrace(PTRACE_POKEUSER, tracee->pid, offsetof(struct user, u_debugreg[7]), 0L);
+	if (address) {
+		ptrace(PTRACE_POKEUSER, tracee->pid, offsetof(struct user, u_debugreg[0]), address);
+		ptrace(PTRACE_POKEUSER, tracee->pid, offsetof(struct user, u_debugreg[7]), DR7_LOCAL_DR0);
+	}
+	tracee->break_at = address;
+}
+
+int tracee_fork(struct tracee *tracee, void (*run)(void *userdata), void *userdata)
+{
+	pid_t parent = getpid();
+
+	*tracee = (struct tracee){.pid = fork()};
+	if (tracee->pid < 0)
+		return -errno;
+	if (tracee->pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent || ptrace(PTRACE_TRACEME, 0, 0, 0) < 0)
+			_exit(125);
+		signal(SIGALRM, SIG_DFL);
+		run(userdata);
+		_exit(0);
+	}
+	tracee->is_pending = true;
+	if (tracee_wait(tracee) != TRACEE_STOPPED)
+		return -ECHILD;
+	ptrace(PTRACE_SETOPTIONS, tracee->pid, 0, PTRACE_O_EXITKILL);
+	return 0;
+}
+
+int tracee_seize(struct tracee *tracee, pid_t pid)
+{
+	int status;
+
+	*tracee = (struct tracee){.pid = pid};
+	if (ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_EXITKILL) < 0 || ptrace(PTRACE_INTERRUPT, pid, 0, 0) < 0)
+		return -errno;
+	while (waitpid(pid, &status, __WALL) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFSTOPPED(status) ? 0 : -ECHILD;
+}
+
+enum tracee_event tracee_step(struct tracee *tracee)
+{
+	set_break(tracee, 0);
+	return let_go(tracee, PTRACE_SINGLESTEP);
+}
+
+enum tracee_event tracee_run_to(struct tracee *tracee, uint64_t address)
+{
+	set_break(tracee, address);
+	return let_go(tracee, PTRACE_CONT);
+}
+
+void tracee_kill(struct tracee *tracee)
+{
+	int status;
+
+	if (tracee->pid <= 0)
+		return;
+	kill(tracee->pid, SIGKILL);
+	do {
+		while (waitpid(tracee->pid, &status, __WALL) < 0)
+			if (errno != EINTR)
+				goto out;
+	} while (WIFSTOPPED(status));
+out:
+	*tracee = (struct tracee){0};
+}
+
+void tracee_sigstop(struct tracee *tracee)
+{
+	int status;
+
+	set_break(tracee, 0);
+	if (ptrace(PTRACE_DETACH, tracee->pid, 0, (long)SIGSTOP) < 0)
+		return;
+	while (waitpid(tracee->pid, &status, WUNTRACED) < 0)
+		if (errno != EINTR)
+			break;
+}

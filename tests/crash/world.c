@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A daemon and a survivor of the harness's own
+ *
+ * The harness itself has no session: it starts, traces and kills, and asks the survivor, a process with a session that
+ * is connected all the time, for the rest. So a survivor that hangs or crashes is noticed and told like any other
+ * fault. What the harness wants to know without disturbing anybody (is a session still there, who has the lock) it
+ * reads in the control segment.
+ *
+ * Whatever is started ends with the harness, however that ends: PR_SET_PDEATHSIG for the processes; the daemon removes
+ * its shared memory at SIGTERM, and world_stop() does where it could not.
+ */
+#include "world.h"
+
+#include "tracee.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WATCHDOG_MS 30000U
+
+uint64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+void sleep_ms(unsigned int ms)
+{
+	struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+
+	while (nanosleep(&left, &left) < 0 && errno == EINTR)
+		;
+}
+
+/* ---- the daemon ------------------------------------------------------------------------------------------------- */
+
+static _Noreturn void daemon_exec(const struct world *world, pid_t parent)
+{
+	const char *program = getenv("PYHEAPD");
+	const char *argv[24] = {"pyheapd", "--socket", world->stage->socket, "--name", world->name};
+	int n = 5, log;
+
+	for (int i = 0; world->daemon_args[i] && n < 23; i++)
+		argv[n++] = world->daemon_args[i];
+	tracee_unpin();
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	personality(ADDR_NO_RANDOMIZE); /* each daemon's code at the same addresses */
+	log = open(world->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (!program || log < 0 || dup2(log, STDERR_FILENO) < 0 || getppid() != parent)
+		_exit(125);
+	execv(program, (char **)argv);
+	_exit(126);
+}
+
+int world_fork_daemon(struct world *world)
+{
+	pid_t parent = getpid();
+
+	world->daemon = fork();
+	if (world->daemon < 0)
+		return -errno;
+	if (world->daemon == 0)
+		daemon_exec(world, parent);
+	return 0;
+}
+
+bool world_daemon_lives(struct world *world)
+{
+	int status;
+
+	if (world->daemon <= 0)
+		return false;
+	if (waitpid(world->daemon, &status, WNOHANG) != world->daemon)
+		return true;
+	fprintf(stderr, "pyheapd ended with status 0x%x\n", status);
+	world->daemon = 0;
+	return false;
+}
+
+/* By a process of its own, as the harness has no session. */
+static bool daemon_admits(const struct world *world)
+{
+	pid_t pid = fork();
+	int status = -1;
+	pyheap *heap;
+
+	if (pid == 0) {
+		if (pyheap_open(&heap, world->stage->socket) < 0)
+			_exit(1);
+		pyheap_close(heap);
+		_exit(0);
+	}
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return status == 0;
+}
+
+int world_await_daemon(struct world *world)
+{
+	uint64_t give_up = clock_ns() + (uint64_t)WATCHDOG_MS * 1000000;
+
+	while (!daemon_admits(world)) {
+		if (!world_daemon_lives(world))
+			return -ESRCH;
+		if (clock_ns() > give_up)
+			return -ETIMEDOUT;
+		sleep_ms(2);
+	}
+	return 0;
+}
+
+int world_start_daemon(struct world *world)
+{
+	int r = world_fork_daemon(world);
+
+	return r < 0 ? r : world_await_daemon(world);
+}
+
+static void daemon_end(struct world *world)
+{
+	uint64_t give_up = clock_ns() + (uint64_t)WATCHDOG_MS * 1000000;
+	int status;
+
+	if (world->daemon <= 0)
+		return;
+	kill(world->daemon, SIGTERM);
+	while (waitpid(world->daemon, &status, WNOHANG) == 0) {
+		if (clock_ns() > give_up)
+			kill(world->daemon, SIGKILL);
+		sleep_ms(1);
+	}
+	world->daemon = 0;
+}
+
+/* ---- the survivor ----------------------------------------------------------------------------------------------- */
+
+int world_start_survivor(struct world *world)
+{
+	int lines[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, lines) < 0)
+		return -errno;
+	world->survivor = fork();
+	if (world->survivor < 0)
+		return -errno;
+	if (world->survivor == 0) {
+		tracee_unpin();
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(lines[0]);
+		survivor_run(world->stage, lines[1]);
+		_exit(0);
+	}
+	close(lines[1]);
+	world->line = lines[0];
+	return 0;
+}
+
+void world_kill_survivor(struct world *world)
+{
+	if (world->line >= 0)
+		close(world->line);
+	world->line = -1;
+	if (world->survivor <= 0)
+		return;
+	kill(world->survivor, SIGKILL);
+	while (waitpid(world->survivor, NULL, 0) < 0 && errno == EINTR)
+		;
+	world->survivor = 0;
+}
+
+int world_ask(struct world *world, enum command command)
+{
+	uint64_t give_up = clock_ns() + (uint64_t)WATCHDOG_MS * 1000000 + world->stage->patience_ms * UINT64_C(1000000);
+	struct pollfd pollfd = {.fd = world->line, .events = POLLIN};
+	char byte = (char)command;
+
+	if (send(world->line, &byte, 1, MSG_NOSIGNAL) != 1)
+		return -EPIPE;
+	while (poll(&pollfd, 1, 1000) <= 0)
+		if (clock_ns() > give_up)
+			return -ETIMEDOUT;
+	return recv(world->line, &byte, 1, 0) == 1 ? 0 : -EPIPE;
+}
+
+/* ---- all of it -------------------------------------------------------------------------------------------------- */
+
+static int map_control(struct world *world)
+{
+	char path[80];
+	struct stat st;
+	void *p;
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/shm/pyheap.%s.ctl", world->name);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	world->control_size = (size_t)st.st_size;
+	p = mmap(NULL, world->control_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (p == MAP_FAILED)
+		return -errno;
+	world->control = p;
+	return 0;
+}
+
+int world_start(struct world *world, const char *const *args)
+{
+	static unsigned int n_worlds;
+	struct stage *stage = world->stage;
+	int r;
+
+	if (!stage) {
+		stage = mmap(NULL, sizeof(*stage), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		if (stage == MAP_FAILED)
+			return -errno;
+	}
+	memset(stage, 0, sizeof(*stage));
+	*world = (struct world){.stage = stage, .line = -1, .daemon_args = args};
+	stage->patience_ms = 10000;
+	stage->n_sessions = 1;
+	strcpy(world->folder, "/tmp/pyheap-crash-XXXXXX");
+	if (!mkdtemp(world->folder)) {
+		world->folder[0] = '\0';
+		return -errno;
+	}
+	snprintf(stage->socket, sizeof(stage->socket), "%s/socket", world->folder);
+	snprintf(world->log, sizeof(world->log), "%s/log", world->folder);
+	snprintf(world->name, sizeof(world->name), "crash-%d-%u", (int)getpid(), n_worlds++);
+	r = world_start_daemon(world);
+	if (r == 0)
+		r = map_control(world);
+	if (r == 0)
+		r = world_start_survivor(world);
+	if (r < 0)
+		fprintf(stderr, "cannot start a pyheapd (PYHEAPD=%s): %s\n", getenv("PYHEAPD"), strerror(-r));
+	return r;
+}
+
+static void remove_folder(const char *path)
+{
+	DIR *folder = opendir(path);
+	struct dirent *entry;
+
+	while (folder && (entry = readdir(folder)))
+		unlinkat(dirfd(folder), entry->d_name, 0);
+	if (folder)
+		closedir(folder);
+	rmdir(path);
+}
+
+void world_stop(struct world *world)
+{
+	char segment[64];
+
+	world_kill_survivor(world);
+	daemon_end(world);
+	if (world->control)
+		munmap(world->control, world->control_size);
+	world->control = NULL;
+	if (!world->folder[0])
+		return;
+	snprintf(segment, sizeof(segment), "/pyheap.%s.ctl", world->name);
+	shm_unlink(segment);
+	snprintf(segment, sizeof(segment), "/pyheap.%s.heap", world->name);
+	shm_unlink(segment);
+	remove_folder(world->folder);
+	world->folder[0] = '\0';
+}
+
+/* ---- looking from outside --------------------------------------------------------------------------------------- */
+
+static const void *at(const struct world *world, uint64_t off)
+{
+	return (const uint8_t *)world->control + off;
+}
+
+uint32_t world_count_sessions(const struct world *world)
+{
+	const struct session_entry *sessions = at(world, world->control->sessions_off);
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < world->control->n_sessions; i++)
+		n += __atomic_load_n(&sessions[i].state, __ATOMIC_ACQUIRE) != SESSION_FREE;
+	return n;
+}
+
+uint32_t world_count_moving_arenas(const struct world *world)
+{
+	const struct arena_entry *arenas = at(world, world->control->arenas_off);
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < world->control->n_arenas_seen; i++) {
+		uint32_t state = __atomic_load_n(&arenas[i].state, __ATOMIC_ACQUIRE);
+
+		n += state == ARENA_MAPPING || state == ARENA_GRANTED || state == ARENA_RETURNING;
+	}
+	return n;
+}
+
+uint64_t world_count_used_arenas(const struct world *world)
+{
+	const struct control *c = world->control;
+	const struct arena_entry *arenas = at(world, c->arenas_off);
+	uint64_t n = c->counters.n_arenas_current;
+
+	for (uint32_t i = 0; i < c->n_arenas_seen; i++)
+		if (arenas[i].state == ARENA_RETURNABLE)
+			n -= arenas[i].n_arenas;
+	return n - c->spaces[SPACE_OBJECTS].n_free_arenas - c->spaces[SPACE_RECORDS].n_free_arenas;
+}
+
+int64_t world_excess_bytes(const struct world *world)
+{
+	char path[80];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/dev/shm/pyheap.%s.heap", world->name);
+	if (stat(path, &st) < 0)
+		return INT64_MAX;
+	return st.st_blocks * 512 - (int64_t)(world->control->counters.n_arenas_current * world->control->arena_size);
+}
+
+/* The robust mutex's first word says which thread has it. */
+bool world_has_lock(const struct world *world, pid_t pid)
+{
+	int word = __atomic_load_n(&world->control->lock.mutex.__data.__lock, __ATOMIC_ACQUIRE);
+
+	return (word & 0x3fffffff) == pid;
+}
