@@ -9,9 +9,11 @@
 
 #include "version.h"
 
+#include <limits.h>
+
 PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 {
-	switch (error < 0 ? -error : error) {
+	switch (error < 0 && error > INT_MIN ? -error : error) {
 	case 0:
 		return "no error";
 	case EACCES:

@@ -91,6 +91,8 @@ START_TEST(test_no_session)
 	pyheap_ref ref;
 
 	ck_err(pyheap_fd(NULL), EINVAL);
+	ck_err(pyheap_dispatch(NULL), EINVAL);
+	ck_err(pyheap_set_timeout(NULL, 0), EINVAL);
 	ck_err(pyheap_new(NULL, PYHEAP_BYTES, 8, &ref), EINVAL);
 	ck_err(pyheap_put(NULL, "x", 1, &ref), EINVAL);
 	errno = 0;
@@ -163,6 +165,7 @@ static void forked_child(void *userdata)
 	pyheap_ref ref;
 
 	ck_err(pyheap_fd(copy), ECHILD);
+	ck_err(pyheap_dispatch(copy), ECHILD);
 	ck_err(pyheap_new(copy, PYHEAP_BYTES, 8, &ref), ECHILD);
 	ck_err(pyheap_put(copy, "x", 1, &ref), ECHILD);
 	errno = 0;
@@ -414,6 +417,8 @@ START_TEST(test_daemon_killed)
 
 	ck_ok(pyheap_put(heap, "kept", 5, &ref));
 	ck_ok(pyheap_name_set(heap, "kept", ref));
+	ck_ok(pyheap_set_timeout(heap, 200));
+	ck_ok(pyheap_set_timeout(other, 200));
 	ck_assert(WIFSIGNALED(fixture_stop(&fx, SIGKILL)));
 	fixture_until(is_readable(fd));
 
@@ -450,6 +455,7 @@ START_TEST(test_daemon_stopped)
 	pyheap_ref ref, large;
 
 	ck_ok(pyheap_put(heap, "x", 1, &ref));
+	ck_ok(pyheap_set_timeout(heap, 500));
 	ck_ok(kill(fx.pid, SIGSTOP));
 	ck_err(pyheap_new(heap, PYHEAP_BYTES, 8 << 20, &large), ETIMEDOUT);
 	ck_ok(pyheap_incref(heap, ref));
@@ -457,6 +463,7 @@ START_TEST(test_daemon_stopped)
 	ck_err(pyheap_open(&other, fx.socket), ETIMEDOUT);
 	ck_assert_ptr_null(other);
 	ck_ok(kill(fx.pid, SIGCONT));
+	ck_ok(pyheap_set_timeout(heap, -1));
 	/* The late answer is taken in, and the next question has its own. */
 	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 8 << 20, &large));
 	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 4 << 20, &large));
