@@ -101,14 +101,14 @@ static bool victim_blocks(void *userdata)
 
 /* ---- planted defects -------------------------------------------------------------------------------------------- */
 
-/* Once in a call, in its second entry of the log: others, complete ones, are before and behind. */
+/* Once in a call: when the log has got the entry in question, and the store that it is for is not yet made. */
 static void plant(struct stepper *s)
 {
 	uint32_t *n_entries = &s->world.control->lock.n_entries;
-	uint32_t n = *n_entries;
+	uint32_t n = *n_entries, entry = s->plan->plant_entry;
 
-	if (!s->is_planted && world_has_lock(&s->world, s->victim.pid) && n == 3 && s->n_entries == 2) {
-		*n_entries = n = s->plan->plant == PLANT_SKIP_LOG ? 2 : 0;
+	if (!s->is_planted && world_has_lock(&s->world, s->victim.pid) && n == entry && s->n_entries == entry - 1) {
+		*n_entries = n = s->plan->plant == PLANT_SKIP_LOG ? entry - 1 : 0;
 		s->is_planted = true;
 	}
 	s->n_entries = n;
@@ -184,13 +184,20 @@ static bool memory_is_back(const struct world *world)
 	       spaces[0].n_free_arenas + spaces[1].n_free_arenas <= 1 && world_excess_bytes(world) == 0;
 }
 
+/* The survivor is at it before the daemon has dropped what the dead held, or after: half of the deaths each. */
 static void examine(struct stepper *s)
 {
-	if (!ask(s, COMMAND_VERIFY, "go on with what was shared"))
+	bool before = (s->world.stage->k ^ s->plan->seed) & 1;
+
+	if (!ask(s, COMMAND_LOOK, "check the heap at once"))
+		return;
+	if (before && !ask(s, COMMAND_VERIFY, "go on with what was shared"))
 		return;
 	if (!await(s, dead_are_cleared_up, "the dead session is never cleared up"))
 		return;
 	if (!await(s, no_arena_moves, "arenas that were granted to the dead never go back"))
+		return;
+	if (!before && !ask(s, COMMAND_VERIFY, "go on with what was shared"))
 		return;
 	ask(s, COMMAND_CHECK, "check the heap");
 }
@@ -200,6 +207,8 @@ static void report(struct stepper *s, uint64_t k, uint64_t ip)
 	char where[160];
 
 	s->outcome->n_faults++;
+	if (s->plan->plant && !s->plan->show)
+		return;
 	if (s->outcome->n_faults > N_FAULTS_SHOWN && !s->plan->show)
 		return;
 	symbols_describe(getpid(), ip, where, sizeof(where));
@@ -357,7 +366,7 @@ static int step_through(struct stepper *s)
 		r = die_at(s, s->blocked[i], true);
 	for (uint64_t i = 0, k; r == 0 && (k = plan_place(s->plan, s->trace.n, i)) < s->trace.n; i++) {
 		r = die_at(s, k, false);
-		if (s->outcome->n_faults >= N_FAULTS_MAX)
+		if (s->outcome->n_faults >= (s->plan->plant ? 1 : N_FAULTS_MAX))
 			return 0;
 	}
 	return r;

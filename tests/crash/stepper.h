@@ -19,7 +19,8 @@ struct plan {
 	uint64_t seed;     /* which of them */
 	bool stops;        /* SIGSTOP first, look whether the others go on, then SIGKILL */
 	enum plant plant;
-	bool show; /* each fault, not only the first few */
+	uint32_t plant_entry; /* of the log of the call's first change in which there are so many: counted from 1 */
+	bool show;            /* each fault, not only the first few */
 };
 
 struct outcome {
