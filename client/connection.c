@@ -31,12 +31,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SOCKET_ROOT   "/run/pyheap/pyheap.sock"
-#define SOCKET_USER   "pyheap.sock" /* in $XDG_RUNTIME_DIR */
-#define TIMEOUT_MS    10000 /* unless pyheap_set_timeout() says otherwise */
+#define SOCKET_ROOT    "/run/pyheap/pyheap.sock"
+#define SOCKET_USER    "pyheap.sock" /* in $XDG_RUNTIME_DIR */
+#define TIMEOUT_MS     10000         /* unless pyheap_set_timeout() says otherwise */
 #define BACKOFF_MAX_MS 100
-#define N_RUNS_MAX    16U /* the round trip is paid rarely, and 4 MiB are not asked for lightly */
-#define PROGRAM_BYTES 63
+#define N_RUNS_MAX     16U /* the round trip is paid rarely, and 4 MiB are not asked for lightly */
+#define PROGRAM_BYTES  63
 
 /* ---- address ---------------------------------------------------------------------------------------------------- */
 
@@ -294,22 +294,26 @@ int connection_look(struct connection *connection)
 
 /* ---- arenas ----------------------------------------------------------------------------------------------------- */
 
-/* Whole arenas for one large object are counted exactly; for pools, the more a session needs the more it asks for. */
+/*
+ * Whole arenas for one large object are counted exactly, and records need few; for pools of objects, the more a session
+ * needs the more it asks for.
+ */
 static int grow_send(struct connection *connection, const struct session *session)
 {
+	bool grows = !session->wants_run && session->wants_space == SPACE_OBJECTS;
 	Pyheap__ToDaemon message = PYHEAP__TO_DAEMON__INIT;
 	Pyheap__GrantRequest request = PYHEAP__GRANT_REQUEST__INIT;
 	int r;
 
 	request.run_length = session->n_wanted_arenas;
-	request.n_runs = session->wants_run ? 1 : connection->n_runs;
+	request.n_runs = grows ? connection->n_runs : 1;
 	message.body_case = PYHEAP__TO_DAEMON__BODY_GRANT_REQUEST;
 	message.grant_request = &request;
 	r = connection_send(connection, &message);
 	if (r < 0)
 		return r;
 	connection->awaits_grant = true;
-	if (!session->wants_run && connection->n_runs < N_RUNS_MAX)
+	if (grows && connection->n_runs < N_RUNS_MAX)
 		connection->n_runs *= 2;
 	return 0;
 }
@@ -334,7 +338,8 @@ static int grow_take(struct session *session, const Pyheap__FromDaemon *message)
 static int grow_receive(struct connection *connection, struct session *session)
 {
 	/* The daemon allocates and clears what it grants: a millisecond an arena is ten times what that takes. */
-	int64_t timeout_ms = connection->timeout_ms < 0 ? -1 : connection->timeout_ms + (int64_t)session->n_wanted_arenas;
+	int64_t timeout_ms =
+		connection->timeout_ms < 0 ? -1 : connection->timeout_ms + (int64_t)session->n_wanted_arenas;
 	Pyheap__FromDaemon *message;
 	int r;
 
