@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A process that is stopped, or computes on and on, while it has the global lock
+ *
+ * Everybody who changes the heap waits for it. `pyheapctl clients` and the daemon's log name it at once; after
+ * --lock-timeout the daemon kills it, if it may, and everyone goes on. Who is stopped without the lock is let be.
+ *
+ * That something never happens cannot be tested; that it does not for NEVER_S seconds, some times the limit, can.
+ */
+#include "fixture.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define NEVER_S 4
+
+static pyheap *heap; /* the test's own session, which waits for nobody */
+
+/* ---- helpers ---------------------------------------------------------------------------------------------------- */
+
+static void start_with_limit(const char *seconds)
+{
+	const char *const args[] = {"--size", "64M", "--lock-timeout", seconds, NULL};
+
+	fixture_start(&fx, args);
+	heap = fixture_open(&fx);
+}
+
+static void setup(void)
+{
+	start_with_limit("1");
+}
+
+static void teardown(void)
+{
+	heap = pyheap_close(heap);
+	fixture_teardown();
+}
+
+static int log_count(const char *text)
+{
+	static char log[1 << 20];
+	int fd = open(fx.log, O_RDONLY | O_CLOEXEC), n_found = 0;
+	ssize_t n;
+
+	ck_assert_int_ge(fd, 0);
+	n = read(fd, log, sizeof(log) - 1);
+	close(fd);
+	ck_assert_int_ge(n, 0);
+	log[n] = '\0';
+	for (const char *p = log; (p = strstr(p, text)); p++)
+		n_found++;
+	return n_found;
+}
+
+/* What the log calls the session of that process, followed by what it says of it. */
+static int log_count_of(pid_t pid, const char *text)
+{
+	char line[256];
+
+	snprintf(line, sizeof(line), "(pid %d, %s) %s", (int)pid, program_invocation_short_name, text);
+	return log_count(line);
+}
+
+/* Does `pyheapctl clients` say that the process has the lock? It is run once: it has to know at once. */
+static bool ctl_names(pid_t pid)
+{
+	char command[2 * PATH_MAX], line[512];
+	bool is_named = false;
+	FILE *file;
+
+	snprintf(command, sizeof(command), "'%s' --socket '%s' clients", getenv("PYHEAPCTL"), fx.socket);
+	file = popen(command, "re");
+	ck_assert_ptr_nonnull(file);
+	while (fgets(line, sizeof(line), file)) {
+		int session, its_pid;
+
+		if (sscanf(line, "%d %d", &session, &its_pid) == 2 && its_pid == pid)
+			is_named = strstr(line, " lock ") != NULL;
+	}
+	ck_ok(pclose(file));
+	return is_named;
+}
+
+static uint64_t n_recoveries(void)
+{
+	pyheap_stats stats;
+
+	ck_ok(pyheap_stats(heap, &stats));
+	return stats.n_lock_recoveries;
+}
+
+/* ---- those who are stopped --------------------------------------------------------------------------------------- */
+
+/* It leaves finished calls and a hold behind. Continued, it gives the lock back and ends. */
+static void stop_with_lock(void *userdata)
+{
+	pyheap *own = fixture_open(&fx);
+	pyheap_ref ref, other;
+
+	ck_ok(pyheap_put(own, "held", 5, &other));
+	ck_ok(pyheap_lock(own));
+	ck_ok(pyheap_put(own, "finished", 9, &ref));
+	ck_ok(pyheap_name_set(own, userdata, ref));
+	ck_ok(raise(SIGSTOP));
+	ck_ok(pyheap_unlock(own));
+	pyheap_close(own);
+}
+
+static void stop_without_lock(void *userdata)
+{
+	pyheap *own = fixture_open(&fx);
+	pyheap_ref ref;
+
+	ck_ok(pyheap_put(own, "finished", 9, &ref));
+	ck_ok(pyheap_name_set(own, userdata, ref));
+	ck_ok(raise(SIGSTOP));
+	ck_assert_str_eq(pyheap_data(own, ref), "finished");
+	ck_ok(pyheap_decref(own, ref));
+	pyheap_close(own);
+}
+
+static pid_t start_and_stop(void (*run)(void *userdata), const char *name)
+{
+	pid_t pid = fixture_fork(run, (void *)(uintptr_t)name);
+	int status = 0;
+
+	fixture_until(waitpid(pid, &status, WUNTRACED | WNOHANG) == pid);
+	ck_assert_msg(WIFSTOPPED(status), "ended with status 0x%x", (unsigned int)status);
+	return pid;
+}
+
+/* Somebody who needs the lock for all that he does. */
+static void change_something(void *userdata)
+{
+	pyheap *own = fixture_open(&fx);
+	pyheap_ref ref;
+
+	(void)userdata;
+	for (int i = 0; i < 100; i++) {
+		ck_ok(pyheap_put(own, &i, sizeof(i), &ref));
+		ck_ok(pyheap_name_set(own, "changed", ref));
+		ck_ok(pyheap_decref(own, ref));
+	}
+	ck_ok(pyheap_name_del(own, "changed"));
+	pyheap_close(own);
+}
+
+/* It was killed, what it had finished stays, what it held is gone. */
+static void expect_evicted(pid_t pid, const char *name)
+{
+	int status = fixture_wait(pid);
+	pyheap_stats stats;
+	pyheap_ref ref;
+
+	ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "status 0x%x", (unsigned int)status);
+	fixture_until(log_count_of(pid, "is evicted") == 1);
+	fixture_until(pyheap_stats(heap, &stats) == 0 && stats.n_sessions == 1);
+	ck_ok(pyheap_name_get(heap, name, &ref));
+	ck_assert_str_eq(pyheap_data(heap, ref), "finished");
+	ck_assert_int_eq(pyheap_refcount(heap, ref), 2); /* the name and this session */
+	ck_ok(pyheap_name_del(heap, name));
+	ck_ok(pyheap_decref(heap, ref));
+	ck_ok(pyheap_stats(heap, &stats));
+	ck_assert_uint_eq(stats.bytes_allocated_blocks, 0);
+}
+
+START_TEST(evicts_who_is_stopped)
+{
+	pid_t pid = start_and_stop(stop_with_lock, "a"), others[3];
+
+	ck_assert(ctl_names(pid));
+	for (int i = 0; i < 3; i++)
+		others[i] = fixture_fork(change_something, NULL);
+	fixture_until(log_count_of(pid, "has held the global lock") == 1);
+	for (int i = 0; i < 3; i++)
+		ck_ok(fixture_wait(others[i]));
+	expect_evicted(pid, "a");
+	ck_assert_uint_eq(n_recoveries(), 1);
+	fixture_until(log_count("the global lock is free again") == 1);
+}
+END_TEST
+
+/* One after the other: the watch begins anew with each. */
+START_TEST(evicts_the_next_too)
+{
+	for (int i = 1; i <= 3; i++) {
+		pid_t pid = start_and_stop(stop_with_lock, "a");
+
+		ck_assert(ctl_names(pid));
+		expect_evicted(pid, "a");
+		ck_assert_uint_eq(n_recoveries(), (unsigned int)i);
+	}
+	ck_assert_int_eq(log_count("is evicted"), 3);
+}
+END_TEST
+
+/* Not stopped, but computing: it is the lock that counts. */
+static void spin_with_lock(void *userdata)
+{
+	pyheap *own = fixture_open(&fx);
+	pyheap_ref ref;
+
+	ck_ok(pyheap_lock(own));
+	ck_ok(pyheap_put(own, "finished", 9, &ref));
+	ck_ok(pyheap_name_set(own, userdata, ref));
+	for (;;)
+		;
+}
+
+START_TEST(evicts_who_computes)
+{
+	char name[] = "spins";
+	pid_t pid = fixture_fork(spin_with_lock, name);
+
+	fixture_until(log_count_of(pid, "has held the global lock") == 1);
+	expect_evicted(pid, name);
+}
+END_TEST
+
+/* A restarted daemon knows whom to blame, and may. */
+START_TEST(evicts_after_a_restart)
+{
+	pid_t pid;
+
+	/* Longer than this daemon lives: its successor has to do it. */
+	heap = pyheap_close(heap);
+	ck_ok(fixture_stop(&fx, SIGTERM));
+	start_with_limit("3");
+	pid = start_and_stop(stop_with_lock, "a");
+	fixture_until(log_count_of(pid, "has held the global lock") == 1);
+	fixture_stop(&fx, SIGKILL);
+	ck_assert_int_eq(log_count("is evicted"), 0);
+	fixture_start_again(&fx);
+	ck_assert(ctl_names(pid));
+	expect_evicted(pid, "a");
+}
+END_TEST
+
+/* ---- those who are let be ---------------------------------------------------------------------------------------- */
+
+START_TEST(goes_on_before_the_limit)
+{
+	pid_t pid;
+	pyheap_ref ref;
+
+	heap = pyheap_close(heap);
+	ck_ok(fixture_stop(&fx, SIGTERM));
+	start_with_limit("3600");
+	pid = start_and_stop(stop_with_lock, "a");
+	ck_assert(ctl_names(pid));
+	fixture_until(log_count_of(pid, "has held the global lock") == 1);
+	ck_ok(kill(pid, SIGCONT));
+	ck_ok(fixture_wait(pid));
+	fixture_until(log_count("the global lock is free again") == 1);
+	ck_assert_int_eq(log_count("is evicted"), 0);
+	ck_ok(pyheap_name_get(heap, "a", &ref));
+	ck_assert_uint_eq(n_recoveries(), 0);
+}
+END_TEST
+
+START_TEST(never_without_a_limit)
+{
+	pid_t pid;
+
+	heap = pyheap_close(heap);
+	ck_ok(fixture_stop(&fx, SIGTERM));
+	start_with_limit("0");
+	pid = start_and_stop(stop_with_lock, "a");
+	ck_assert(ctl_names(pid));
+	fixture_until(log_count_of(pid, "has held the global lock") == 1);
+	sleep(NEVER_S);
+	ck_assert_int_eq(waitpid(pid, NULL, WNOHANG), 0);
+	ck_assert(ctl_names(pid));
+	ck_assert_int_eq(log_count("evicted"), 0);
+	ck_ok(kill(pid, SIGCONT));
+	ck_ok(fixture_wait(pid));
+	ck_assert_uint_eq(n_recoveries(), 0);
+}
+END_TEST
+
+START_TEST(never_without_the_lock)
+{
+	pid_t pid = start_and_stop(stop_without_lock, "a");
+
+	ck_assert(!ctl_names(pid));
+	ck_ok(fixture_wait(fixture_fork(change_something, NULL)));
+	sleep(NEVER_S);
+	ck_ok(fixture_wait(fixture_fork(change_something, NULL)));
+	ck_assert_int_eq(log_count_of(pid, "has held"), 0);
+	ck_assert_int_eq(log_count("evicted"), 0);
+	ck_ok(kill(pid, SIGCONT));
+	ck_ok(fixture_wait(pid));
+}
+END_TEST
+
+/* Busy with the lock for longer than the limit, but giving it back each time. */
+START_TEST(never_who_gives_it_back)
+{
+	time_t end = time(NULL) + NEVER_S;
+	pyheap_ref ref;
+
+	while (time(NULL) < end) {
+		ck_ok(pyheap_lock(heap));
+		for (int i = 0; i < 100; i++) {
+			ck_ok(pyheap_put(heap, "x", 1, &ref));
+			ck_ok(pyheap_decref(heap, ref));
+		}
+		ck_ok(pyheap_unlock(heap));
+	}
+	ck_assert_int_eq(log_count("evicted"), 0);
+}
+END_TEST
+
+/* ---- where the daemon may not kill ------------------------------------------------------------------------------- */
+
+/* A program for the fixture: it runs a copy of pyheapd, which nobody can reach, as nobody. */
+static void become_nobody(void)
+{
+	const struct passwd *nobody = getpwnam("nobody");
+	char path[96];
+	FILE *file;
+
+	ck_assert_ptr_nonnull(nobody);
+	ck_ok(chown(fixture_folder, nobody->pw_uid, (gid_t)-1));
+	snprintf(path, sizeof(path), "%s/run-%d", fixture_folder, (int)getpid());
+	file = fopen(path, "we");
+	ck_assert_ptr_nonnull(file);
+	fprintf(file,
+		"#!/bin/sh\n"
+		"set -e\n"
+		"install -m 755 '%s' '%s/pyheapd'\n"
+		"exec setpriv --reuid=%u --regid=%u --clear-groups --pdeathsig TERM '%s/pyheapd' \"$@\"\n",
+		getenv("PYHEAPD"), fixture_folder, (unsigned int)nobody->pw_uid, (unsigned int)nobody->pw_gid,
+		fixture_folder);
+	ck_ok(fclose(file));
+	ck_ok(chmod(path, 0755));
+	ck_ok(setenv("PYHEAPD", path, 1));
+}
+
+/* It says so, once; everybody waits until somebody who may does something about it. */
+START_TEST(says_that_it_may_not)
+{
+	pid_t pid, other;
+
+	become_nobody();
+	setup();
+	pid = start_and_stop(stop_with_lock, "a");
+	ck_assert(ctl_names(pid));
+	other = fixture_fork(change_something, NULL);
+	fixture_until(log_count_of(pid, "has held the global lock") == 1);
+	fixture_until(log_count_of(pid, "cannot be evicted: Operation not permitted") == 1);
+	sleep(NEVER_S);
+	ck_assert_int_eq(log_count("cannot be evicted"), 1);
+	ck_assert_int_eq(waitpid(pid, NULL, WNOHANG), 0);
+	ck_assert_int_eq(waitpid(other, NULL, WNOHANG), 0);
+	ck_assert(ctl_names(pid));
+	fixture_kill(pid);
+	ck_ok(fixture_wait(other));
+	ck_assert_uint_eq(n_recoveries(), 1);
+	fixture_until(log_count("the global lock is free again") == 1);
+	ck_ok(pyheap_name_del(heap, "a"));
+	teardown();
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("evict");
+	TCase *each = tcase_create("each with a daemon"), *nobody = tcase_create("with a daemon of another user");
+
+	tcase_set_timeout(each, 300);
+	tcase_add_checked_fixture(each, setup, teardown);
+	tcase_add_test(each, evicts_who_is_stopped);
+	tcase_add_test(each, evicts_the_next_too);
+	tcase_add_test(each, evicts_who_computes);
+	tcase_add_test(each, evicts_after_a_restart);
+	tcase_add_test(each, goes_on_before_the_limit);
+	tcase_add_test(each, never_without_a_limit);
+	tcase_add_test(each, never_without_the_lock);
+	tcase_add_test(each, never_who_gives_it_back);
+	suite_add_tcase(suite, each);
+	tcase_set_timeout(nobody, 300);
+	if (geteuid() == 0) /* who else could make a process of another user? */
+		tcase_add_test(nobody, says_that_it_may_not);
+	suite_add_tcase(suite, nobody);
+	return fixture_main(suite);
+}
