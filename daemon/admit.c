@@ -148,7 +148,9 @@ static struct member *find_resumable(const struct client *client, const Pyheap__
 	if (hello->resume_token.len != sizeof(entry->token) ||
 		memcmp(hello->resume_token.data, entry->token, sizeof(entry->token)) != 0)
 		return NULL;
-	if (entry->pid != client->process.pid || entry->start_time != client->process.start_time)
+	/* Pids of two namespaces cannot be compared: the token must do. */
+	if (entry->pid_namespace == pid_namespace() &&
+		(entry->pid != client->process.pid || entry->start_time != client->process.start_time))
 		return NULL;
 	return member;
 }
@@ -164,6 +166,7 @@ static void admit_again(struct client *client, const Pyheap__Hello *hello)
 	}
 	client_wait(client);
 	member_attach(member, client);
+	session_claim_again(client->daemon->heap, member->index, client->process.pid, client->process.start_time);
 	log_info("%s is resumed", client_name(client));
 	member_resume(member);
 }

@@ -4,7 +4,7 @@
  *
  * It may have been killed anywhere. In this order, since each step needs the one before:
  *
- *   1. the lock    a change that its owner did not finish is taken back; if that was the dead daemon, an arena that it
+ *   1. the lock    the daemon before is dead for certain, since its name is free; a change that its owner did not finish is taken back; if that was the dead daemon, an arena that it
  *                  was just taking off the lists is on them again
  *   2. arenas      those that were on their way to a session, or back to the system, go back (arena_adopt_all())
  *   3. sessions    each that is active gets a pidfd, if the process of its pid started when the table says that it did.
@@ -26,10 +26,12 @@
 static int adopt_active(struct daemon *daemon, uint32_t index)
 {
 	struct session_entry *entry = &daemon->heap->sessions[index];
+	bool is_here = entry->pid_namespace && entry->pid_namespace == pid_namespace();
 	struct process process;
 	int r;
 
-	r = entry->is_closed ? -ESRCH : process_find(&process, entry->pid, entry->start_time);
+	/* A pid of another namespace, the daemon's before this one, says nothing here. */
+	r = entry->is_closed ? -ESRCH : process_find(&process, is_here ? entry->pid : 0, entry->start_time);
 	if (r == -ESRCH) {
 		session_mark_dead(daemon->heap, index);
 		member_start_dead(daemon, index);
@@ -74,6 +76,7 @@ int adopt_heap(struct daemon *daemon)
 {
 	int r;
 
+	lock_owner_died(daemon->heap, SESSION_DAEMON);
 	r = lock_recover(&daemon->self);
 	if (r == 0 || r == -EBUSY) /* busy: a living session has it, who took it after any dead one */
 		r = arena_adopt_all(daemon->heap);

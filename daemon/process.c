@@ -37,23 +37,47 @@ static int open_pidfd(pid_t pid)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Field 22 of /proc/PID/stat; the second, the name in parentheses, may have anything in it. 0: it cannot be read. */
-static uint64_t start_time_of(pid_t pid)
+/* Read a small file of /proc whole, as a string. */
+static int read_proc(const char *path, char *ret, size_t size)
 {
-	char path[64], line[2048], *p;
-	uint64_t start_time = 0;
 	ssize_t n;
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return 0;
-	n = read(fd, line, sizeof(line) - 1);
+		return -errno;
+	n = read(fd, ret, size - 1);
 	close(fd);
 	if (n <= 0)
+		return -EIO;
+	ret[n] = '\0';
+	return 0;
+}
+
+/* The process's pid as /proc shows it, which may be of another pid namespace than this process. 0: it is not there. */
+static pid_t pid_in_proc(int pidfd)
+{
+	char path[64], text[1024];
+	const char *p;
+	int pid;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+	if (read_proc(path, text, sizeof(text)) < 0)
 		return 0;
-	line[n] = '\0';
+	p = strstr(text, "\nPid:");
+	return p && sscanf(p, "\nPid: %d", &pid) == 1 && pid > 0 ? pid : 0;
+}
+
+/* Field 22 of /proc/PID/stat; the second, the name in parentheses, may have anything in it. 0: it cannot be read. */
+static uint64_t start_time_of(int pidfd)
+{
+	char path[64], line[2048], *p;
+	pid_t pid = pid_in_proc(pidfd);
+	uint64_t start_time = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (!pid || read_proc(path, line, sizeof(line)) < 0)
+		return 0;
 	p = strrchr(line, ')');
 	for (int field = 2; p && field < 22; field++)
 		p = strchr(p + 1, ' ');
@@ -106,8 +130,8 @@ int process_of_socket(struct process *ret, int socket)
 	process.pid = ucred.pid;
 	process.uid = ucred.uid;
 	process.gid = ucred.gid;
-	if (process.pid > 0)
-		process.start_time = start_time_of(process.pid);
+	if (process.pid > 0 && process.pidfd >= 0)
+		process.start_time = start_time_of(process.pidfd);
 	if (process_ended(&process)) {
 		process_deinit(&process);
 		return -ESRCH;
@@ -130,7 +154,7 @@ int process_find(struct process *ret, pid_t pid, uint64_t start_time)
 	if (fd < 0)
 		return fd == -EINVAL || fd == -ENOENT ? -ESRCH : fd; /* these two: the pid is a thread's now */
 	process.pidfd = fd;
-	now = start_time_of(pid);
+	now = start_time_of(fd);
 	if (process_ended(&process) || (start_time && now && now != start_time)) {
 		process_deinit(&process);
 		return -ESRCH;

@@ -64,17 +64,19 @@ static void mend_word(struct check *check, uint64_t *word, uint64_t value)
 	change_commit(check->heap);
 }
 
-/* A right to one of the heap's own records. */
-static void count_record(struct check *check, uint64_t position, uint32_t type, const char *what, uint64_t of)
+/* A right to one of the heap's own records. False: there is none. */
+static bool count_record(struct check *check, uint64_t position, uint32_t type, const char *what, uint64_t of)
 {
 	struct object object;
 
 	if (object_locate(check->heap, position, &object) < 0 || object.type != type ||
-		header_state(object.header->word) != STATE_LIVE)
+		header_state(object.header->word) != STATE_LIVE) {
 		check_fault(check, "%s %llu leads to %#llx, which is no such record", what, (unsigned long long)of,
 			(unsigned long long)position);
-	else
-		count_right(check, &object);
+		return false;
+	}
+	count_right(check, &object);
+	return true;
 }
 
 /* ---- sessions ---------------------------------------------------------------------------------------------------- */
@@ -112,20 +114,68 @@ static void count_making(struct check *check, uint32_t index, uint64_t *position
 
 	if (!*position1)
 		return;
-	if (object_locate(check->heap, position, &object) < 0 || header_state(object.header->word) != STATE_MAKING) {
-		check_fault(check, "session %u: is making %#llx, which is not being made", index,
+	if (object_locate(check->heap, position, &object) < 0 || header_state(object.header->word) != STATE_MAKING ||
+		count_right(check, &object) > 1) {
+		check_fault(check, "session %u: is making %#llx, which is not being made for it", index,
 			(unsigned long long)position);
 		mend_word(check, position1, 0);
-	} else {
-		count_right(check, &object);
 	}
 }
 
-/* One entry of a hold table. False: it held nothing alive, and is gone. */
-static bool count_hold(struct check *check, uint32_t index, struct hold *hold)
+/*
+ * A living session stores to its table, and copies it, without the lock: entries of another's are not moved under its
+ * hands. They are mended when the session does it itself, or is dead.
+ */
+static bool may_move_holds(const struct check *check, uint32_t index)
+{
+	return check->mender && (index == check->mender->index || check->heap->sessions[index].state != SESSION_ACTIVE);
+}
+
+/* Take an entry out of its table, whatever it counts. */
+static void take_hold(struct session *owner, struct hold *hold)
+{
+	heap_set(owner->heap, &hold->count, 1);
+	hold_remove(owner, hold);
+}
+
+/* Put a hold where it will be found; what the table has of the same ref already goes into it. */
+static void mend_place(struct check *check, uint32_t index, struct hold *hold)
+{
+	struct hold copy = *hold, *other;
+	struct session owner;
+	bool first;
+
+	session_init(&owner, check->heap, index);
+	take_hold(&owner, hold);
+	if (hold_add(&owner, copy.ref, &first) == 0) {
+		other = hold_find(&owner, copy.ref);
+		heap_set(check->heap, &other->count, first ? copy.count : other->count - 1 + copy.count);
+	}
+	change_commit(check->heap);
+}
+
+static void mend_dead_hold(struct check *check, uint32_t index, struct hold *hold)
 {
 	struct session owner;
 
+	session_init(&owner, check->heap, index);
+	take_hold(&owner, hold);
+	change_commit(check->heap);
+}
+
+/* One entry of a hold table. False: it is no longer there, another may be in its place. */
+static bool count_hold(struct check *check, uint32_t index, struct hold *hold)
+{
+	bool may_move = may_move_holds(check, index);
+
+	if (hold_lookup(check->heap, &check->heap->sessions[index], hold->ref) != hold) {
+		check_fault(check, "session %u: its hold of %#llx is not found where it is", index,
+			(unsigned long long)hold->ref);
+		if (may_move) {
+			mend_place(check, index, hold);
+			return false;
+		}
+	}
 	if (!hold->count) {
 		check_fault(check, "session %u: holds %#llx 0 times", index, (unsigned long long)hold->ref);
 		if (check->mender) {
@@ -133,13 +183,23 @@ static bool count_hold(struct check *check, uint32_t index, struct hold *hold)
 			change_commit(check->heap);
 		}
 	}
-	if (count_ref(check, hold->ref, "a hold of session", index) || !check->mender)
+	if (count_ref(check, hold->ref, "a hold of session", index) || !may_move)
 		return true;
-	session_init(&owner, check->heap, index);
-	heap_set(check->heap, &hold->count, 1);
-	hold_remove(&owner, hold);
-	change_commit(check->heap);
+	mend_dead_hold(check, index, hold);
 	return false;
+}
+
+/* Mending an entry shortens what stands behind it, so going over the table again and again comes to an end. */
+static void mend_holds(struct check *check, uint32_t index, struct hold *table, uint32_t n)
+{
+	uint32_t n_tries = 0;
+
+	for (uint32_t i = 0; i < n && n_tries < n; i++)
+		while (table[i].ref != HOLD_EMPTY && n_tries < n &&
+			hold_lookup(check->heap, &check->heap->sessions[index], table[i].ref) != &table[i]) {
+			mend_place(check, index, &table[i]);
+			n_tries++;
+		}
 }
 
 static void count_holds(struct check *check, uint32_t index, struct hold *table, uint32_t n)
@@ -147,16 +207,15 @@ static void count_holds(struct check *check, uint32_t index, struct hold *table,
 	const struct session_entry *entry = &check->heap->sessions[index];
 	uint64_t n_holds = 0;
 
+	if (may_move_holds(check, index))
+		mend_holds(check, index, table, n);
 	for (uint32_t i = 0; i < n;) {
 		if (table[i].ref == HOLD_EMPTY) {
 			i++;
 			continue;
 		}
-		if (hold_lookup(check->heap, entry, table[i].ref) != &table[i])
-			check_fault(check, "session %u: its hold of %#llx is not found where it is", index,
-				(unsigned long long)table[i].ref);
 		if (!count_hold(check, index, &table[i]))
-			continue; /* what stands behind it may have moved up */
+			continue;
 		n_holds++;
 		i++;
 	}
@@ -165,20 +224,41 @@ static void count_holds(struct check *check, uint32_t index, struct hold *table,
 			(unsigned long long)entry->n_holds, (unsigned long long)n_holds);
 }
 
+/* A table that is nowhere is lost: what it held, nobody holds. */
+static void mend_table(struct check *check, uint32_t index)
+{
+	struct session_entry *entry = &check->heap->sessions[index];
+
+	if (!may_move_holds(check, index))
+		return;
+	for (uint32_t i = 0; i < HOLDS_INLINE; i++)
+		heap_set(check->heap, &entry->holds_inline[i].ref, HOLD_EMPTY);
+	heap_set(check->heap, &entry->holds_position1, 0);
+	heap_set(check->heap, &entry->holds_shift, 0);
+	heap_set(check->heap, &entry->n_holds, 0);
+	change_commit(check->heap);
+}
+
 static void count_session(struct check *check, uint32_t index)
 {
 	struct session_entry *entry = &check->heap->sessions[index];
 	uint32_t n;
 	struct hold *table = hold_table(check->heap, entry, &n);
 
-	if (table)
-		count_holds(check, index, table, n);
-	else
+	if (!table) {
 		check_fault(check, "session %u: its hold table is not there", index);
-	if (entry->holds_position1)
-		count_record(check, entry->holds_position1 - 1, TYPE_HOLDS, "the hold table of session", index);
-	if (entry->new_holds_position1)
-		count_record(check, entry->new_holds_position1 - 1, TYPE_HOLDS, "the new hold table of session", index);
+		mend_table(check, index);
+	} else if (entry->holds_position1 &&
+		   !count_record(check, entry->holds_position1 - 1, TYPE_HOLDS, "the hold table of session", index)) {
+		mend_table(check, index);
+	} else {
+		count_holds(check, index, table, n);
+	}
+	if (entry->new_holds_position1 &&
+		!count_record(
+			check, entry->new_holds_position1 - 1, TYPE_HOLDS, "the new hold table of session", index) &&
+		may_move_holds(check, index))
+		mend_word(check, &entry->new_holds_position1, 0);
 	count_dying(check, index, &entry->dying1);
 	count_making(check, index, &entry->making1);
 }
@@ -227,6 +307,58 @@ static void count_names(struct check *check, uint32_t bucket)
 
 /* ---- slots ------------------------------------------------------------------------------------------------------- */
 
+/* The places from head on are filled, `count` of them, and no other. */
+static bool is_queue_whole(const struct queue *queue, uint64_t n)
+{
+	if (queue->n == 0)
+		return queue->count == 0; /* being made */
+	if (queue->n != n || queue->head >= n || queue->count > n)
+		return false;
+	for (uint64_t i = 0; i < n; i++)
+		if ((i < queue->count) != !!queue->places[(queue->head + i) % n])
+			return false;
+	return true;
+}
+
+/* Head becomes the first filled place behind an empty one, and what stands behind gaps moves up, one change each. */
+static void mend_queue(struct check *check, struct queue *queue, uint64_t n)
+{
+	uint64_t head = 0, count = 0;
+
+	for (uint64_t i = 0; i < n; i++)
+		if (queue->places[i] && !queue->places[(i + n - 1) % n])
+			head = i;
+	heap_set(check->heap, &queue->n, n);
+	heap_set(check->heap, &queue->head, head);
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t *from = &queue->places[(head + i) % n], *to = &queue->places[(head + count) % n];
+
+		if (!*from)
+			continue;
+		if (from != to) {
+			heap_set(check->heap, to, *from);
+			heap_set(check->heap, from, 0);
+		}
+		count++;
+		change_commit(check->heap);
+	}
+	heap_set(check->heap, &queue->count, count);
+	change_commit(check->heap);
+}
+
+static void check_queue(struct check *check, const struct object *object)
+{
+	struct queue *queue = (struct queue *)(void *)object->data;
+	uint64_t n = (object->size - sizeof(*queue)) / 8;
+
+	if (is_queue_whole(queue, n))
+		return;
+	check_fault(check, "queue %#llx: its head and count are not those of its places",
+		(unsigned long long)object->position);
+	if (check->mender)
+		mend_queue(check, queue, n);
+}
+
 static void count_slots(struct check *check, const struct object *object)
 {
 	struct type_info type;
@@ -246,6 +378,8 @@ static void count_slots(struct check *check, const struct object *object)
 		if (*slot && !count_ref(check, *slot, "a slot of object", object->position))
 			mend_word(check, slot, 0);
 	}
+	if (object->type == TYPE_QUEUE && state == STATE_LIVE && object->size >= sizeof(struct queue))
+		check_queue(check, object);
 }
 
 /* ---- the comparison ---------------------------------------------------------------------------------------------- */

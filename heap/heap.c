@@ -93,6 +93,13 @@ static uint64_t geometry_hash(const struct heap_geometry *geometry)
 	return hash_step(hash_step(hash, geometry->arena_size), geometry->n_sessions);
 }
 
+uint64_t pid_namespace(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/ns/pid", &st) < 0 ? 0 : st.st_ino;
+}
+
 int heap_geometry_check(const struct heap_geometry *geometry)
 {
 	uint32_t a = geometry->arena_size;
@@ -197,6 +204,7 @@ static int map_control(struct heap *heap, const struct sections *s)
 	heap->arenas = (struct arena_entry *)(void *)(p + s->arenas_off);
 	heap->freepools = (uint64_t *)(void *)(p + s->freepools_off);
 	heap->pools = (struct pool_entry *)(void *)(p + s->pools_off);
+	heap->is_home = heap->control->pid_namespace && heap->control->pid_namespace == pid_namespace();
 	return 0;
 }
 
@@ -250,8 +258,8 @@ static int fill_random(void *p, size_t size)
 	return getrandom(p, size, 0) == (ssize_t)size ? 0 : -EIO;
 }
 
-static int control_fill(struct heap *heap, const char *name, const struct heap_geometry *geometry,
-	const struct sections *s)
+static int control_fill(
+	struct heap *heap, const char *name, const struct heap_geometry *geometry, const struct sections *s)
 {
 	struct control *c = heap->control;
 	int r;
@@ -274,6 +282,7 @@ static int control_fill(struct heap *heap, const char *name, const struct heap_g
 	c->freepools_off = s->freepools_off;
 	c->pools_off = s->pools_off;
 	c->geometry_hash = geometry_hash(geometry);
+	c->pid_namespace = pid_namespace();
 	r = fill_random(c->heap_id, sizeof(c->heap_id));
 	if (!r)
 		r = fill_random(c->name_key, sizeof(c->name_key));
@@ -312,6 +321,7 @@ int heap_create(struct heap **ret, int control_fd, int heap_fd, const char *name
 		r = map_window(heap, false);
 	if (!r)
 		r = control_fill(heap, name, geometry, &s);
+	heap->is_home = !r && heap->control->pid_namespace;
 	if (r < 0) {
 		heap_discard(heap);
 		return r;

@@ -31,6 +31,7 @@ struct heap {
 	uint32_t n_name_buckets;
 	uint32_t name_shift; /* a name's bucket is its hash shifted right by this */
 	uint32_t first_hole; /* daemon: arenas before it are no HOLE */
+	bool is_home;        /* this process is of the heap's pid namespace */
 	int control_fd;      /* owned */
 	int heap_fd;         /* owned */
 
@@ -64,6 +65,9 @@ struct heap_geometry {
 
 /* Identifies the layout that this code was compiled with. */
 uint64_t layout_hash(void);
+
+/* The inode of this process's pid namespace; 0: it cannot be told. */
+uint64_t pid_namespace(void);
 
 /* 0, or -EINVAL where no heap can have that geometry. */
 int heap_geometry_check(const struct heap_geometry *geometry);

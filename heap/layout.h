@@ -199,11 +199,12 @@ struct session_entry {
 	uint64_t holds_position1;     /* locked: of the hold table's run, plus one; 0: holds_inline */
 	uint64_t new_holds_position1; /* locked: of the table that is being filled to replace it, plus one */
 	uint32_t holds_shift;         /* locked: log2 of the table's entries */
-	uint32_t is_closed;          /* the session, relaxed: it has dropped everything and goes */
-	uint64_t n_holds; /* locked: entries that are holds: different objects held */
-	uint64_t dying1;  /* locked: position of the first object that this session has to take down, plus one */
-	uint64_t making1; /* locked: position of the object that it is making, plus one */
-	uint64_t reserved[16];
+	uint32_t is_closed;           /* the session, relaxed: it has dropped everything and goes */
+	uint64_t n_holds;             /* locked: entries that are holds: different objects held */
+	uint64_t dying1;        /* locked: position of the first object that this session has to take down, plus one */
+	uint64_t making1;       /* locked: position of the object that it is making, plus one */
+	uint64_t pid_namespace; /* daemon: inode of its own when it admitted the session: what pid is a number of */
+	uint64_t reserved[15];
 
 	struct hold holds_inline[HOLDS_INLINE]; /* locked */
 };
@@ -320,7 +321,9 @@ struct control {
 	uint64_t pools_off;
 
 	uint64_t geometry_hash; /* of heap_size, arena_size and n_sessions, from which all else here follows */
-	uint64_t reserved1[3];
+	uint64_t pid_namespace; /* inode of the daemon's that made the heap: thread ids of it alone own the lock, see
+				   lock.c */
+	uint64_t reserved1[2];
 
 	uint32_t ended;         /* daemon: 1 once the heap was taken down on purpose */
 	uint32_t n_arenas_seen; /* daemon: arenas from here on were never anything but HOLE */

@@ -9,6 +9,13 @@
  * change has not taken place. A change that fails half-way takes itself back in the same way, so failing and dying are
  * one path.
  *
+ * Pid namespaces. The kernel knows a dead owner by comparing the thread id in the mutex with the dying thread's, which
+ * is a number of the thread's own pid namespace: the first process of every container is 1. So only processes of the
+ * heap's home namespace lock by thread id. All others put a number into the mutex that no thread has, made of their
+ * session, which the kernel passes by: when their process has ended, the daemon, who knows that by pidfd, marks the
+ * mutex as the kernel would have done (lock_owner_died()). The futex protocol is that of robust mutexes, so both kinds
+ * wait for each other and wake each other.
+ *
  * Order of the stores. An entry is complete before n_entries counts it (release), n_entries counts it before the word
  * is overwritten (a release fence before the relaxed store). A killed process's stores reach the next owner in that
  * order, as those of a living one would: the compiler is held by the fences, the processor by the same and by the
@@ -27,6 +34,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 bool log_word(struct heap *heap, const void *p)
@@ -85,6 +93,68 @@ void log_roll_back(struct heap *heap)
 	__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
 }
 
+/* ---- owners of other pid namespaces ------------------------------------------------------------------------------ */
+
+/* A robust mutex begins with its futex word: the owner's thread id, FUTEX_WAITERS, FUTEX_OWNER_DIED. */
+static uint32_t *futex_of(const struct global_lock *lock)
+{
+	return (uint32_t *)(uintptr_t)&lock->mutex.__data.__lock;
+}
+
+/* Far above the largest thread id that Linux can be told to use (2^22). */
+static uint32_t foreign_tid(uint32_t session_index)
+{
+	return UINT32_C(1) << 29 | ((session_index + 1) & ((UINT32_C(1) << 29) - 1));
+}
+
+static int foreign_lock(uint32_t *futex, uint32_t tid, bool try)
+{
+	uint32_t waiters = 0;
+
+	for (;;) {
+		uint32_t word = __atomic_load_n(futex, __ATOMIC_RELAXED);
+
+		if (!(word & FUTEX_TID_MASK)) {
+			/* acquire: with the release of the owner before */
+			if (__atomic_compare_exchange_n(futex, &word, tid | (word & FUTEX_WAITERS) | waiters, false,
+				    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+				return word & FUTEX_OWNER_DIED ? EOWNERDEAD : 0;
+			continue;
+		}
+		if (try)
+			return EBUSY;
+		if (!(word & FUTEX_WAITERS) && !__atomic_compare_exchange_n(futex, &word, word | FUTEX_WAITERS, false,
+						       __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			continue;
+		syscall(SYS_futex, futex, FUTEX_WAIT, word | FUTEX_WAITERS, NULL, NULL, 0);
+		waiters = FUTEX_WAITERS; /* others may sleep still: whoever unlocks must look after them */
+	}
+}
+
+static void foreign_unlock(uint32_t *futex)
+{
+	/* release: the change before it */
+	if (__atomic_exchange_n(futex, 0, __ATOMIC_RELEASE) & FUTEX_WAITERS)
+		syscall(SYS_futex, futex, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+void lock_owner_died(struct heap *heap, uint32_t session_index)
+{
+	uint32_t *futex = futex_of(&heap->control->lock);
+	uint32_t word = __atomic_load_n(futex, __ATOMIC_RELAXED);
+
+	while ((word & FUTEX_TID_MASK) == foreign_tid(session_index)) {
+		/* release: as the kernel's own mark, after all that the dead one did */
+		if (!__atomic_compare_exchange_n(futex, &word, (word & FUTEX_WAITERS) | FUTEX_OWNER_DIED, false,
+			    __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+			continue;
+		syscall(SYS_futex, futex, FUTEX_WAKE, 1, NULL, NULL, 0);
+		return;
+	}
+}
+
+/* ---- the lock ---------------------------------------------------------------------------------------------------- */
+
 static int lock_taken(struct session *session, int r)
 {
 	struct global_lock *lock = &session->heap->control->lock;
@@ -94,7 +164,7 @@ static int lock_taken(struct session *session, int r)
 		if (session->heap->control->rebuilding)
 			heap_rebuild(session->heap);
 		lock->n_recoveries++;
-		r = pthread_mutex_consistent(&lock->mutex);
+		r = session->heap->is_home ? pthread_mutex_consistent(&lock->mutex) : 0;
 	}
 	if (r == EBUSY)
 		return -EBUSY;
@@ -111,21 +181,36 @@ static void lock_release(struct session *session)
 	struct global_lock *lock = &session->heap->control->lock;
 
 	__atomic_store_n(&lock->owner1, 0, __ATOMIC_RELAXED);
-	pthread_mutex_unlock(&lock->mutex);
+	if (session->heap->is_home)
+		pthread_mutex_unlock(&lock->mutex);
+	else
+		foreign_unlock(futex_of(lock));
+}
+
+static int lock_take(struct session *session, bool try)
+{
+	struct global_lock *lock = &session->heap->control->lock;
+	int r;
+
+	if (!session->heap->is_home)
+		r = foreign_lock(futex_of(lock), foreign_tid(session->index), try);
+	else
+		r = try ? pthread_mutex_trylock(&lock->mutex) : pthread_mutex_lock(&lock->mutex);
+	return lock_taken(session, r);
 }
 
 int change_begin(struct session *session)
 {
 	if (session->has_lock)
 		return 0;
-	return lock_taken(session, pthread_mutex_lock(&session->heap->control->lock.mutex));
+	return lock_take(session, false);
 }
 
 int change_try_begin(struct session *session)
 {
 	if (session->has_lock)
 		return 0;
-	return lock_taken(session, pthread_mutex_trylock(&session->heap->control->lock.mutex));
+	return lock_take(session, true);
 }
 
 void change_commit(struct heap *heap)
@@ -191,6 +276,9 @@ uint32_t lock_owner1(const struct heap *heap)
 
 	if (!tid || owner1 == SESSION_DAEMON + 1)
 		return tid ? owner1 : 0;
+	for (uint32_t i = 0; tid >> 29 && i < heap->n_sessions; i++)
+		if (tid == foreign_tid(i))
+			return i + 1;
 	if (owner1 && owner1 <= heap->n_sessions && is_thread_of(tid, heap->sessions[owner1 - 1].pid))
 		return owner1;
 	for (uint32_t i = 0; i < heap->n_sessions; i++)

@@ -43,7 +43,13 @@ bool log_word(struct heap *heap, const void *p);
 #define heap_add(heap, p, n) heap_set((heap), (p), *(p) + (__typeof__(*(p)))(n))
 
 /*
- * Who has the lock, for reports: its session (or SESSION_DAEMON) plus one; 0: nobody, or it cannot be told. Looks at the
- * owner's thread id in the mutex too, since an owner may be stopped before it says who it is.
+ * Daemon: the process of that session (or the daemon before, SESSION_DAEMON) has ended for certain. Should it have had
+ * the lock, and be of a pid namespace whose dead the kernel does not tell of, the next taker is told now. Idempotent.
+ */
+void lock_owner_died(struct heap *heap, uint32_t session_index);
+
+/*
+ * Who has the lock, for reports: its session (or SESSION_DAEMON) plus one; 0: nobody, or it cannot be told. Looks at
+ * the owner's thread id in the mutex too, since an owner may be stopped before it says who it is.
  */
 uint32_t lock_owner1(const struct heap *heap);

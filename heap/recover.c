@@ -45,6 +45,7 @@ int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t
 		entry->start_time = claim->start_time;
 		entry->uid = claim->uid;
 		entry->gid = claim->gid;
+		entry->pid_namespace = pid_namespace();
 		memcpy(entry->token, claim->token, sizeof(entry->token));
 		strncpy(entry->program, claim->program ? claim->program : "", sizeof(entry->program) - 1);
 		state_store(entry, SESSION_ACTIVE);
@@ -54,9 +55,22 @@ int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t
 	return -EUSERS;
 }
 
+void session_claim_again(struct heap *heap, uint32_t index, int32_t pid, uint64_t start_time)
+{
+	struct session_entry *entry = &heap->sessions[index];
+
+	/* Killed in between, the namespace is unknown and the pid says nothing: the session stays until it is resumed.
+	 */
+	__atomic_store_n(&entry->pid_namespace, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&entry->pid, pid, __ATOMIC_RELEASE);
+	__atomic_store_n(&entry->start_time, start_time, __ATOMIC_RELEASE);
+	__atomic_store_n(&entry->pid_namespace, pid_namespace(), __ATOMIC_RELEASE);
+}
+
 void session_mark_dead(struct heap *heap, uint32_t index)
 {
 	state_store(&heap->sessions[index], SESSION_DEAD);
+	lock_owner_died(heap, index);
 }
 
 static int free_making(struct session *session)
@@ -137,7 +151,8 @@ bool session_is_empty(const struct session *session)
 {
 	const struct session_entry *entry = session->entry;
 
-	return !entry->n_holds && !entry->holds_position1 && !entry->new_holds_position1 && !entry->dying1 && !entry->making1;
+	return !entry->n_holds && !entry->holds_position1 && !entry->new_holds_position1 && !entry->dying1 &&
+	       !entry->making1;
 }
 
 int session_reclaim_step(struct session *dead)
@@ -146,6 +161,7 @@ int session_reclaim_step(struct session *dead)
 
 	if (dead->entry->state != SESSION_DEAD)
 		return 0;
+	lock_owner_died(dead->heap, dead->index); /* the daemon before may have died after it marked the session */
 	r = session_drop_step(dead, true);
 	if (!r)
 		state_store(dead->entry, SESSION_FREE);

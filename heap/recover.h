@@ -16,6 +16,9 @@ struct session_claim {
 /* Make a FREE session ACTIVE. -EUSERS there is none. No lock. */
 int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t *ret_index);
 
+/* An ACTIVE session's process was seen anew, by a daemon that may be of another pid namespace. No lock. */
+void session_claim_again(struct heap *heap, uint32_t index, int32_t pid, uint64_t start_time);
+
 /* The session's process is gone, or it said goodbye: DEAD. No lock. */
 void session_mark_dead(struct heap *heap, uint32_t index);
 
