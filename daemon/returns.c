@@ -29,7 +29,9 @@ int unmapping_step(struct daemon *daemon, struct unmapping *unmapping)
 	r = arena_unmap_step(daemon->heap, unmapping->head1 - 1, ARENAS_PER_STEP, &unmapping->n_done);
 	if (r < 0) {
 		/* Nothing is lost: the run stays as it is, and is tried again. */
-		log_warning("cannot return the memory of arena %u yet: %s", unmapping->head1 - 1, strerror(-r));
+		if (!unmapping->is_said)
+			log_warning("cannot return the memory of arena %u yet: %s", unmapping->head1 - 1, strerror(-r));
+		unmapping->is_said = true;
 		return -EBUSY;
 	}
 	if (r == 0)

@@ -14,6 +14,7 @@
 #include <errno.h>
 
 #define STEPS_PER_TURN 8
+#define TRIES_MAX      50
 
 static void schedule(struct daemon *daemon, int r)
 {
@@ -66,6 +67,20 @@ void work_remove(struct daemon *daemon, struct member *member)
 	member->has_work = false;
 }
 
+/*
+ * A change takes less than a microsecond, so who finds the lock taken finds it free a moment later, most often. Trying
+ * a few times more is no waiting; without it a session that does nothing but change the heap would keep this daemon
+ * out.
+ */
+static int step_patiently(struct member *member)
+{
+	int r = member_step(member);
+
+	for (unsigned int i = 0; r == -EBUSY && i < TRIES_MAX; i++)
+		r = member_step(member);
+	return r;
+}
+
 int work_turn(struct daemon *daemon)
 {
 	bool progress = false, busy = false;
@@ -75,7 +90,7 @@ int work_turn(struct daemon *daemon)
 		struct member *member = TAILQ_FIRST(&daemon->work.members);
 
 		work_remove(daemon, member);
-		r = member_step(member);
+		r = step_patiently(member);
 		if (r && !member->has_work) {
 			member->has_work = true;
 			TAILQ_INSERT_TAIL(&daemon->work.members, member, work_entry);

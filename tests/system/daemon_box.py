@@ -153,13 +153,13 @@ class Child:
                 result = repr(function())
             except BaseException as e:  # whatever it is, the parent has to hear of it
                 result = "!" + repr(e)
-            os.write(w, result.encode())
+            os.write(w, result.encode() + b"\n")
             os.close(w)
             while True:
                 signal.pause()
         os.close(w)
         with os.fdopen(r, "rb") as f:
-            self.result = f.read().decode()
+            self.result = f.readline().decode().rstrip("\n")  # not to the end: a child of its own may have the pipe
         test.addCleanup(self.kill)
         assert not self.result.startswith("!"), self.result
 

@@ -5,6 +5,7 @@ import os
 import pwd
 import resource
 import shutil
+import signal
 import subprocess
 import unittest
 
@@ -133,6 +134,33 @@ class Clients(unittest.TestCase):
             self.assertEqual(witness.n_sessions(), 2)
         child.kill()
         until(lambda: witness.n_sessions() == 1, "its session is free")
+
+    def test_a_zombie_is_dead(self):
+        self.start()
+        witness = self.session()
+        child = self.child()
+        os.kill(child.pid, signal.SIGKILL)  # and nobody waits for it
+        until(lambda: witness.n_sessions() == 1, "its session is free")
+
+    def test_an_inherited_connection_is_not_the_process(self):
+        self.start()
+        witness = self.session()
+        r, w = os.pipe()
+        self.addCleanup(os.close, w)
+
+        def leave_it_to_a_child():
+            session = self.daemon.session()
+            if os.fork() == 0:
+                os.close(w)
+                os.read(r, 1)  # until the test is over
+                os._exit(len(session.fds) - 2)
+            return "forked"
+
+        child = self.child(leave_it_to_a_child)
+        os.close(r)
+        self.assertEqual(witness.n_sessions(), 2)
+        child.kill()
+        until(lambda: witness.n_sessions() == 1, "the session ends with the process that opened it")
 
     def test_killed_with_a_grant_under_way(self):
         self.start()

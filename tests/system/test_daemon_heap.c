@@ -285,6 +285,33 @@ START_TEST(takes_the_lock_of_the_dead_back)
 }
 END_TEST
 
+START_TEST(ends_while_the_lock_is_held)
+{
+	pid_t pid = start_work(take_lock, NULL);
+
+	ck_assert_int_eq(fixture_stop(&fx, SIGTERM), 0);
+	fixture_kill(pid);
+}
+END_TEST
+
+/* The keeper is a session that this daemon adopted, and is evicted as any other. */
+START_TEST(adopts_while_the_lock_is_held)
+{
+	static const char *const args[] = {"--size", "64M", "--lock-timeout", "1", NULL};
+	int status;
+	pid_t pid;
+
+	fixture_start(&fx, args);
+	pid = start_work(take_lock, NULL);
+	fixture_stop(&fx, SIGKILL);
+	fixture_start_again(&fx); /* opens and closes a session, which waits for the lock */
+	status = fixture_wait(pid);
+	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	ck_assert(log_has("is evicted"));
+	fixture_teardown();
+}
+END_TEST
+
 /* ---- the daemon is killed -----------------------------------------------------------------------------------------
  */
 
@@ -378,12 +405,14 @@ int main(void)
 	tcase_add_test(each, drops_what_many_dead_held);
 	tcase_add_test(each, names_who_keeps_the_lock);
 	tcase_add_test(each, takes_the_lock_of_the_dead_back);
+	tcase_add_test(each, ends_while_the_lock_is_held);
 	tcase_add_test(each, adopts_what_is_held);
 	tcase_add_test(each, adopts_what_was_being_cleared_up);
 	tcase_add_test(each, adopts_what_was_being_mapped);
 	tcase_set_timeout(each, 300);
 	tcase_add_loop_test(own, returns_empty_arenas, 0, 3);
 	tcase_add_test(own, spare_arenas_are_no_reserve);
+	tcase_add_test(own, adopts_while_the_lock_is_held);
 	tcase_set_timeout(own, 300);
 	suite_add_tcase(suite, each);
 	suite_add_tcase(suite, own);
