@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,6 +21,17 @@
 
 #define FILE_ADVICE "see whether it is there and whom its permissions let in"
 
+/* After a call that failed: is it to be tried again? A standard stream may be non-blocking if its other users want
+ * that. */
+static bool try_again(int fd, short events)
+{
+	struct pollfd pollfd = {.fd = fd, .events = events};
+
+	if (errno == EAGAIN)
+		return poll(&pollfd, 1, -1) >= 0 || errno == EINTR;
+	return errno == EINTR;
+}
+
 /* Read until n bytes are there or the input ends; how many there are, or a negative errno. */
 static ssize_t read_up_to(int fd, void *buffer, size_t n)
 {
@@ -28,7 +40,7 @@ static ssize_t read_up_to(int fd, void *buffer, size_t n)
 	while (n_read < n) {
 		ssize_t l = read(fd, (char *)buffer + n_read, n - n_read);
 
-		if (l < 0 && errno == EINTR)
+		if (l < 0 && try_again(fd, POLLIN))
 			continue;
 		if (l < 0)
 			return -errno;
@@ -46,7 +58,7 @@ static int write_all(int fd, const void *data, size_t n)
 	while (n > 0) {
 		ssize_t l = write(fd, p, n);
 
-		if (l < 0 && errno == EINTR)
+		if (l < 0 && try_again(fd, POLLOUT))
 			continue;
 		if (l < 0)
 			return -errno;

@@ -214,32 +214,40 @@ static void exit_closing_all(void *userdata)
 		ck_assert_ptr_null(pyheap_close(heaps[i]));
 }
 
-/* A child that closes all its copies takes nothing from its parent, while other threads of the parent open and close.
- */
+struct opener {
+	struct fixture_daemon daemon;
+	bool stop;
+};
+
+/* The only sessions of their heap: each maps and unmaps it, and is long in the registry. */
 static void *open_and_close(void *userdata)
 {
-	const bool *stop = userdata;
+	struct opener *opener = userdata;
 
-	while (!__atomic_load_n(stop, __ATOMIC_RELAXED))
-		pyheap_close(fixture_open(&fx));
+	while (!__atomic_load_n(&opener->stop, __ATOMIC_RELAXED))
+		pyheap_close(fixture_open(&opener->daemon));
 	return NULL;
 }
 
+/* A child that closes all its copies takes nothing from its parent, and is never stuck in what a thread was doing. */
 START_TEST(test_fork_amid_threads)
 {
+	static const char *const args[] = {"--size", "64M", NULL};
+	struct opener opener = {.stop = false};
 	pyheap *heaps[3];
-	bool stop = false;
 	pthread_t thread;
 	pyheap_ref ref;
 
+	fixture_start(&opener.daemon, args);
 	for (int i = 0; i < 3; i++)
 		heaps[i] = fixture_open(&fx);
 	ck_ok(pyheap_put(heaps[0], "x", 1, &ref));
-	ck_ok(pthread_create(&thread, NULL, open_and_close, &stop));
-	for (int i = 0; i < 50; i++)
+	ck_ok(pthread_create(&thread, NULL, open_and_close, &opener));
+	for (int i = 0; i < 200; i++)
 		ck_ok(fixture_wait(fixture_fork(exit_closing_all, heaps)));
-	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	__atomic_store_n(&opener.stop, true, __ATOMIC_RELAXED);
 	ck_ok(pthread_join(thread, NULL));
+	ck_ok(fixture_stop(&opener.daemon, SIGTERM));
 	ck_assert_int_eq(pyheap_refcount(heaps[0], ref), 1);
 	for (int i = 0; i < 3; i++)
 		pyheap_close(heaps[i]);

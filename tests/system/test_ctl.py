@@ -181,6 +181,25 @@ class PutAndGet(CtlTest):
         self.assertEqual(get.wait(WATCHDOG), 0)
         self.assertEqual(bytes(got), data)
 
+    def test_streams_that_do_not_block(self):
+        """Their writes are really short, and their reads really find nothing."""
+        data = content(5 << 20)
+        in_read, in_write = os.pipe()
+        out_read, out_write = os.pipe()
+        os.set_blocking(in_read, False)
+        os.set_blocking(out_write, False)
+        command = [PYHEAPCTL, "--socket", self.daemon.socket]
+        put = subprocess.Popen([*command, "put", "x"], stdin=in_read)
+        os.close(in_read)
+        with open(in_write, "wb") as file:
+            file.write(data)
+        self.assertEqual(put.wait(WATCHDOG), 0)
+        get = subprocess.Popen([*command, "get", "x"], stdout=out_write)
+        os.close(out_write)
+        with open(out_read, "rb") as file:
+            self.assertEqual(file.read(), data)
+        self.assertEqual(get.wait(WATCHDOG), 0)
+
     def test_many_at_once(self):
         def work(name):
             for i in range(5):
