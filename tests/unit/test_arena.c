@@ -24,7 +24,7 @@ static uint32_t count_free_pools(uint32_t arena)
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < fx.heap->pools_per_arena; i++)
-		n += fx.heap->freepools[arena * fx.heap->pool_words + i / 64] >> (i % 64) & 1;
+		n += (uint32_t)(fx.heap->freepools[arena * fx.heap->pool_words + i / 64] >> (i % 64)) & 1;
 	return n;
 }
 

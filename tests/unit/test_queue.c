@@ -233,10 +233,10 @@ static void finish(pid_t pid)
 	ck_assert_int_eq(WEXITSTATUS(status), 0);
 }
 
-/* Wait until somebody waits: the flags are set under the lock just before it sleeps. */
-static void until_waiting(const uint32_t *flag)
+/* Wait until somebody waits: it holds the queue then, and has set the flag. */
+static void until_waiting(uint64_t queue, const uint32_t *flag)
 {
-	while (!__atomic_load_n(flag, __ATOMIC_ACQUIRE))
+	while (object_refcount(S0, queue) != 2 || !__atomic_load_n(flag, __ATOMIC_ACQUIRE))
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
@@ -257,8 +257,7 @@ START_TEST(receiver_sleeps_until_a_push)
 	pid_t pid = start(pop_one, queue);
 
 	*ref_data(ref) = 42;
-	until_waiting(&queue_of(queue)->pop_waiting);
-	ck_assert_int_eq(object_refcount(S0, queue), 2); /* a sleeper holds it */
+	until_waiting(queue, &queue_of(queue)->pop_waiting);
 	MUST(S0, queue_push(S0, queue, ref, 0));
 	finish(pid);
 	ck_assert_int_eq((int)object_refcount(S0, ref), -ESTALE);
@@ -284,7 +283,7 @@ START_TEST(sender_sleeps_until_a_pop)
 
 	MUST(S0, queue_push(S0, queue, ref, 0));
 	pid = start(push_one, queue);
-	until_waiting(&queue_of(queue)->push_waiting);
+	until_waiting(queue, &queue_of(queue)->push_waiting);
 	MUST(S0, queue_pop(S0, queue, &got, 0));
 	ck_assert_uint_eq(got, ref);
 	MUST(S0, queue_pop(S0, queue, &got, -1));
@@ -306,7 +305,7 @@ START_TEST(sleeper_sees_the_end_of_the_heap)
 	uint64_t queue = new_queue(1);
 	pid_t pid = start(pop_until_ended, queue);
 
-	until_waiting(&queue_of(queue)->pop_waiting);
+	until_waiting(queue, &queue_of(queue)->pop_waiting);
 	__atomic_store_n(&fx.heap->control->ended, 1, __ATOMIC_RELEASE);
 	finish(pid);
 }
@@ -320,7 +319,7 @@ START_TEST(sleeper_killed)
 	int r;
 
 	*ref_data(ref) = 42;
-	until_waiting(&queue_of(queue)->pop_waiting);
+	until_waiting(queue, &queue_of(queue)->pop_waiting);
 	ck_assert_int_eq(kill(pid, SIGKILL), 0);
 	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
 	session_mark_dead(fx.heap, S1->index);
