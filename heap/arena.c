@@ -245,11 +245,13 @@ int arena_pick_granted(struct session *daemon, uint32_t index, uint32_t *ret)
 	int r;
 
 	r = change_try_begin(daemon);
-	if (r < 0)
+	if (r == 0)
+		change_end(daemon, 0);
+	/* Who asks to be resumed while it has the lock is between two changes. */
+	else if (r != -EBUSY || lock_owner1(heap) != index + 1)
 		return r;
-	change_end(daemon, 0);
 	/* No owner's change is pending any more, so nobody but this daemon writes the state of what is GRANTED to the
-	 * dead. */
+	 * session. */
 	for (uint32_t i = 0; i < heap->control->n_arenas_seen; i++) {
 		if (heap->arenas[i].state != ARENA_GRANTED || heap->arenas[i].session1 != index + 1)
 			continue;

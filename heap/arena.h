@@ -40,8 +40,9 @@ int arena_pick_returning(struct session *daemon, uint32_t n_spare, uint32_t *ret
 int arena_adopt_all(struct heap *heap);
 
 /*
- * Of a DEAD session: make RETURNING what was granted to it and never accepted: 1 and *ret a head, 0 none left, -EBUSY
- * the lock is taken (it must be had once, since a dead owner's change may first have to be taken back).
+ * Of a session that is DEAD or waits to be resumed: make RETURNING what was granted to it and never accepted: 1 and
+ * *ret a head, 0 none left, -EBUSY the lock is taken by another (it must be had once, since a dead owner's change may
+ * first have to be taken back).
  */
 int arena_pick_granted(struct session *daemon, uint32_t index, uint32_t *ret);
 
