@@ -4,8 +4,8 @@
  *
  * It may have been killed anywhere. In this order, since each step needs the one before:
  *
- *   1. the lock    the daemon before is dead for certain, since its name is free; a change that its owner did not finish is taken back; if that was the dead daemon, an arena that it
- *                  was just taking off the lists is on them again
+ *   1. the lock    the daemon before is dead for certain, since its name is free; a change that its owner did not
+ * finish is taken back; if that was the dead daemon, an arena that it was just taking off the lists is on them again
  *   2. arenas      those that were on their way to a session, or back to the system, go back (arena_adopt_all())
  *   3. sessions    each that is active gets a pidfd, if the process of its pid started when the table says that it did.
  *                  Otherwise that process is gone, or has closed the session: it is dead, and cleared up as any other

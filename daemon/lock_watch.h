@@ -16,5 +16,6 @@ struct lock_watch {
 	bool is_evicted; /* and that he was, or cannot be */
 };
 
-/* With each tick: take back what a dead owner was changing; say who keeps the lock, and kill him after --lock-timeout. */
+/* With each tick: take back what a dead owner was changing; say who keeps the lock, and kill him after --lock-timeout.
+ */
 void lock_watch_tick(struct daemon *daemon, int64_t now_ms);

@@ -56,7 +56,8 @@ void member_resume(struct member *member);
 /* The process has ended, for certain, or the session said Goodbye: clear up after it. */
 void member_dead(struct member *member, const char *why);
 
-/* Its connection has ended: is the session one that was closed by its process, whose Goodbye was lost? Then as above. */
+/* Its connection has ended: is the session one that was closed by its process, whose Goodbye was lost? Then as above.
+ */
 void member_check_closed(struct member *member);
 
 /* A bounded step of whatever the member has to be done. 1 there is more, 0 nothing, -EBUSY it waits for the lock. */
