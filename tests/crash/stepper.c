@@ -27,6 +27,7 @@
 #define N_WAITS_MAX    20 /* a call that sleeps that often, with the survivor acting, hangs */
 #define N_FAULTS_SHOWN 5
 #define N_FAULTS_MAX   25 /* then the call has failed enough */
+#define N_FREE_MAX     8  /* empty arenas that may wait to be returned */
 #define WATCHDOG_NS    UINT64_C(20000000000)
 
 static const char *const daemon_args[] = {
@@ -53,6 +54,53 @@ void stepper_clear_up(void)
 	world_stop(&stepper.world);
 }
 
+/* ---- looking -------------------------------------------------------------------------------------------------- */
+
+static void note(struct stepper *s, const char *text)
+{
+	struct stage *stage = s->world.stage;
+	size_t n = strlen(stage->faults);
+
+	stage->n_faults++;
+	if (n < sizeof(stage->faults))
+		snprintf(stage->faults + n, sizeof(stage->faults) - n, "    %s\n", text);
+}
+
+static bool ask(struct stepper *s, enum command command, const char *what)
+{
+	char text[160];
+	int r = world_ask(&s->world, command);
+
+	if (r == 0)
+		return true;
+	snprintf(text, sizeof(text), "the survivor %s while it was to %s", r == -ETIMEDOUT ? "hangs" : "is gone", what);
+	note(s, text);
+	return false;
+}
+
+/* Look until the number is what it should be: a watch-dog ends it, with a fault. */
+static bool await(struct stepper *s, bool (*is_so)(const struct world *), const char *what)
+{
+	uint64_t give_up = clock_ns() + WATCHDOG_NS;
+
+	while (!is_so(&s->world)) {
+		if (clock_ns() > give_up || !world_daemon_lives(&s->world)) {
+			note(s, what);
+			return false;
+		}
+		usleep(200);
+	}
+	return true;
+}
+
+static bool memory_is_back(const struct world *world)
+{
+	const struct space *spaces = world->control->spaces;
+
+	return !world->control->returnable_arenas1 && world_count_moving_arenas(world) == 0 &&
+	       spaces[0].n_free_arenas + spaces[1].n_free_arenas <= 1 && world_excess_bytes(world) == 0;
+}
+
 /* ---- the victim ------------------------------------------------------------------------------------------------- */
 
 static void victim_run(void *userdata)
@@ -70,6 +118,14 @@ static void victim_run(void *userdata)
 	tracee_mark_end();
 }
 
+/* Victims that need fresh arenas come faster than the daemon looks for empty ones: not so fast that the heap fills. */
+static bool is_roomy(const struct world *world)
+{
+	const struct space *spaces = world->control->spaces;
+
+	return spaces[0].n_free_arenas + spaces[1].n_free_arenas <= N_FREE_MAX || memory_is_back(world);
+}
+
 static bool victim_start(struct stepper *s)
 {
 	struct stage *stage = s->world.stage;
@@ -80,6 +136,8 @@ static bool victim_start(struct stepper *s)
 	s->n_waits = 0;
 	s->n_entries = 0;
 	s->is_planted = false;
+	if (!await(s, is_roomy, "empty arenas are not returned"))
+		return false;
 	r = tracee_fork(&s->victim, victim_run, stage);
 	if (r == 0)
 		return true;
@@ -129,43 +187,6 @@ static enum tracee_event go_planting(struct stepper *s, size_t k)
 
 /* ---- after the death -------------------------------------------------------------------------------------------- */
 
-static void note(struct stepper *s, const char *text)
-{
-	struct stage *stage = s->world.stage;
-	size_t n = strlen(stage->faults);
-
-	stage->n_faults++;
-	if (n < sizeof(stage->faults))
-		snprintf(stage->faults + n, sizeof(stage->faults) - n, "    %s\n", text);
-}
-
-static bool ask(struct stepper *s, enum command command, const char *what)
-{
-	char text[160];
-	int r = world_ask(&s->world, command);
-
-	if (r == 0)
-		return true;
-	snprintf(text, sizeof(text), "the survivor %s while it was to %s", r == -ETIMEDOUT ? "hangs" : "is gone", what);
-	note(s, text);
-	return false;
-}
-
-/* Look until the number is what it should be: a watch-dog ends it, with a fault. */
-static bool await(struct stepper *s, bool (*is_so)(const struct world *), const char *what)
-{
-	uint64_t give_up = clock_ns() + WATCHDOG_NS;
-
-	while (!is_so(&s->world)) {
-		if (clock_ns() > give_up || !world_daemon_lives(&s->world)) {
-			note(s, what);
-			return false;
-		}
-		usleep(200);
-	}
-	return true;
-}
-
 static bool dead_are_cleared_up(const struct world *world)
 {
 	return world_count_sessions(world) == world->stage->n_sessions;
@@ -174,14 +195,6 @@ static bool dead_are_cleared_up(const struct world *world)
 static bool no_arena_moves(const struct world *world)
 {
 	return world_count_moving_arenas(world) == 0;
-}
-
-static bool memory_is_back(const struct world *world)
-{
-	const struct space *spaces = world->control->spaces;
-
-	return !world->control->returnable_arenas1 && world_count_moving_arenas(world) == 0 &&
-	       spaces[0].n_free_arenas + spaces[1].n_free_arenas <= 1 && world_excess_bytes(world) == 0;
 }
 
 /* The survivor is at it before the daemon has dropped what the dead held, or after: half of the deaths each. */

@@ -14,18 +14,41 @@
 #include "trace.h"
 
 #include <errno.h>
-#include <stdlib.h>
+#include <sys/mman.h>
+
+#define N_FIRST 4096U
+
+/*
+ * Memory beside malloc's: the tracees are forked from this process, and what it had freed there would be in their way,
+ * to be cleared by each of them, instruction by instruction.
+ */
+static void *memory_new(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void memory_free(void *p, size_t size)
+{
+	if (p)
+		munmap(p, size);
+}
 
 int trace_add(struct trace *trace, uint64_t ip)
 {
-	if (trace->n == trace->n_allocated) {
-		size_t n = trace->n ? 2 * trace->n : 4096;
-		uint64_t *ips = realloc(trace->ips, n * sizeof(*ips));
+	size_t n = trace->n_allocated;
+	void *ips;
 
-		if (!ips)
+	if (trace->n == n) {
+		if (n == 0)
+			ips = memory_new(N_FIRST * sizeof(*trace->ips));
+		else
+			ips = mremap(trace->ips, n * sizeof(*trace->ips), 2 * n * sizeof(*trace->ips), MREMAP_MAYMOVE);
+		if (!ips || ips == MAP_FAILED)
 			return -ENOMEM;
 		trace->ips = ips;
-		trace->n_allocated = n;
+		trace->n_allocated = n ? 2 * n : N_FIRST;
 	}
 	trace->ips[trace->n++] = ip;
 	return 0;
@@ -50,13 +73,13 @@ static uint32_t count(struct counted *table, size_t n, uint64_t ip)
 int trace_finish(struct trace *trace)
 {
 	size_t n_table = 2 * trace->n + 1;
-	struct counted *table = calloc(n_table, sizeof(*table));
+	struct counted *table = memory_new(n_table * sizeof(*table));
 	uint32_t cost = 0;
 
-	trace->landmarks = calloc(trace->n + 1, sizeof(*trace->landmarks));
-	trace->occurrences = calloc(trace->n + 1, sizeof(*trace->occurrences));
+	trace->landmarks = memory_new(trace->n * sizeof(*trace->landmarks));
+	trace->occurrences = memory_new(trace->n * sizeof(*trace->occurrences));
 	if (!table || !trace->landmarks || !trace->occurrences) {
-		free(table);
+		memory_free(table, n_table * sizeof(*table));
 		return -ENOMEM;
 	}
 	for (size_t k = 0; k < trace->n; k++) {
@@ -69,15 +92,15 @@ int trace_finish(struct trace *trace)
 			cost++;
 		}
 	}
-	free(table);
+	memory_free(table, n_table * sizeof(*table));
 	return 0;
 }
 
 void trace_free(struct trace *trace)
 {
-	free(trace->ips);
-	free(trace->landmarks);
-	free(trace->occurrences);
+	memory_free(trace->ips, trace->n_allocated * sizeof(*trace->ips));
+	memory_free(trace->landmarks, trace->n * sizeof(*trace->landmarks));
+	memory_free(trace->occurrences, trace->n * sizeof(*trace->occurrences));
 	*trace = (struct trace){0};
 }
 
