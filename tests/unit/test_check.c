@@ -350,6 +350,14 @@ static void place_of_dead(void)
 {
 	((struct queue *)(void *)ref_data(queue))->places[0] = gone;
 }
+static void queue_head(void)
+{
+	((struct queue *)(void *)ref_data(queue))->head = 2;
+}
+static void queue_count(void)
+{
+	((struct queue *)(void *)ref_data(queue))->count = 2;
+}
 static void log_left(void)
 {
 	control()->lock.entries[0] = (struct log_entry){.where = offsetof(struct control, reserved2)};
@@ -428,6 +436,8 @@ static const struct {
 	{slot_of_dead, "slot of object"},
 	{slot_too_many, "count is"},
 	{place_of_dead, "slot of object"},
+	{queue_head, "head and count"},
+	{queue_count, "head and count"},
 	{log_left, "log"},
 };
 

@@ -304,7 +304,7 @@ START_TEST(refused)
 }
 END_TEST
 
-/* Bytes of the header that may be anything: random identity, names, what is reserved, a flag. */
+/* Bytes of the header that may be anything: random identity, names, who made it, what is reserved, a flag. */
 static bool any_byte_will_do(size_t i)
 {
 	static const struct {
@@ -315,7 +315,8 @@ static bool any_byte_will_do(size_t i)
 		{offsetof(struct control, heap_id), 16},
 		{offsetof(struct control, name_key), 16},
 		{offsetof(struct control, heap_name), 64},
-		{offsetof(struct control, reserved1), 32},
+		{offsetof(struct control, pid_namespace), 8},
+		{offsetof(struct control, reserved1), 16},
 		{offsetof(struct control, ended), 4},
 		{offsetof(struct control, n_arenas_seen), 4},
 		{offsetof(struct control, reserved2), 64},
