@@ -3,7 +3,7 @@
 Real daemons for the tests in Python, and nothing of them left behind.
 
 Each has a name and a folder of its own. It dies with the test program (PR_SET_PDEATHSIG); its files are removed when the
-test is over, however it ends. The daemon under test is $PYHEAPD.
+test is over, also by a signal (meson sends SIGTERM when a test takes too long). The daemon under test is $PYHEAPD.
 """
 import ctypes
 import os
@@ -20,6 +20,8 @@ from wire import WATCHDOG_S, Wire, layout_hash_of
 PYHEAPD = os.environ.get("PYHEAPD", "pyheapd")
 PR_SET_PDEATHSIG = 1
 libc = ctypes.CDLL(None)
+DEADLY = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+daemons = []  # of this program, to be cleared when it is ended by a signal
 n_names = 0
 
 
@@ -36,6 +38,8 @@ def until(condition, what):
 
 
 def die_with_parent():
+    for number in DEADLY:
+        signal.signal(number, signal.SIG_DFL)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -59,6 +63,7 @@ class Daemon:
         self.args = list(args)
         self.process = None
         self.wires = []
+        daemons.append(self)
         test.addCleanup(self.clear)
 
     def command(self, *args):
@@ -127,18 +132,23 @@ class Daemon:
         for wire in self.wires:
             wire.close()
         status = 0
-        if self.process and self.process.poll() is None:
-            try:
+        try:
+            if self.process and self.process.poll() is None:
                 status = self.end()  # a sanitizer's last word is in it
-            finally:
-                self.process.kill()
-                self.process.wait()
-        said = self.log()
+            said = self.log()
+        finally:
+            self.clear_at_once()
+        assert status == 0, "the daemon ended with status %d: %s" % (status, said)
+
+    def clear_at_once(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
         for path in self.files:
             if os.path.exists(path):
                 os.unlink(path)
         shutil.rmtree(self.folder, ignore_errors=True)
-        assert status == 0, "the daemon ended with status %d: %s" % (status, said)
+        daemons.remove(self)
 
 
 class Child:
@@ -170,8 +180,16 @@ class Child:
             self.pid = 0
 
 
+def on_deadly_signal(number, _frame):
+    for daemon in list(daemons):
+        daemon.clear_at_once()
+    os._exit(128 + number)
+
+
 def main():
     """As unittest.main(), for programs that meson runs; nothing but skipped tests is a skipped program."""
+    for number in DEADLY:
+        signal.signal(number, on_deadly_signal)
     program = unittest.main(module="__main__", exit=False, verbosity=2)
     result = program.result
     if not result.wasSuccessful():
