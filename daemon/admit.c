@@ -60,8 +60,7 @@ void admit_welcome(struct client *client)
 	client_serve(client);
 }
 
-/* ---- a new session ------------------------------------------------------------------------------------------------
- */
+/* ---- a new session --------------------------------------------------------------------------------------------- */
 
 /* -EUSERS: no session is free. */
 static int take_session(struct client *client)
@@ -130,8 +129,7 @@ void admit_waiting(struct daemon *daemon)
 	}
 }
 
-/* ---- the session that it had --------------------------------------------------------------------------------------
- */
+/* ---- the session that it had ----------------------------------------------------------------------------------- */
 
 static struct member *find_resumable(const struct client *client, const Pyheap__Hello *hello)
 {

@@ -5,8 +5,11 @@
  * Bytes are read as they come and cut into frames; each whole frame is one message, handled before the next.
  * Descriptors that a client sends are never received: a plain read() makes the kernel drop them.
  *
- * Nobody waits for a client. What it does not read is kept for it, up to OUT_MAX bytes; then it is closed. A client
- * that has to be told why it is closed has CLOSING_S seconds to read it.
+ * Nobody waits for a client. What it does not read is kept for it, up to OUT_MAX bytes; then it is closed.
+ *
+ * A client that is told why it is closed may be just sending, and would get EPIPE before it reads the reason. So only
+ * our direction ends then (shutdown()), and what still comes is thrown away until the client closes, too, or for
+ * CLOSING_S seconds. That is a courtesy, for CLOSING_MAX connections at a time.
  *
  * A connection is freed by its own timer, from the event loop and nowhere below it, so that no function here or behind
  * a message has to ask after each call whether the client is still there. Until then it is CLIENT_CLOSING, and inert.
@@ -59,8 +62,7 @@ const char *client_name(const struct client *client)
 	return name;
 }
 
-/* ---- coming and going ---------------------------------------------------------------------------------------------
- */
+/* ---- coming and going ------------------------------------------------------------------------------------------ */
 
 int client_new(struct daemon *daemon, int fd)
 {
@@ -155,8 +157,7 @@ static void on_timer(evutil_socket_t fd, short events, void *userdata)
 			client->state == CLIENT_NEW ? "did not say Hello" : "could not be served", HELLO_S);
 }
 
-/* ---- sending ------------------------------------------------------------------------------------------------------
- */
+/* ---- sending --------------------------------------------------------------------------------------------------- */
 
 /* Nothing more can be sent. */
 static void out_broken(struct client *client)
@@ -290,8 +291,7 @@ void client_fail(struct client *client, int code, const char *format, ...)
 		out_end(client);
 }
 
-/* ---- receiving ----------------------------------------------------------------------------------------------------
- */
+/* ---- receiving ------------------------------------------------------------------------------------------------- */
 
 static void handle(struct client *client, const Pyheap__ToDaemon *message)
 {

@@ -31,8 +31,7 @@
 #define ACCEPT_PAUSE_US 100000
 #define ACCEPTS_MAX     16 /* in one turn of the loop */
 
-/* ---- callbacks ----------------------------------------------------------------------------------------------------
- */
+/* ---- callbacks ------------------------------------------------------------------------------------------------- */
 
 static void notify_status(const struct daemon *daemon)
 {
@@ -111,8 +110,7 @@ static void on_signal(evutil_socket_t signal_number, short events, void *userdat
 	event_base_loopbreak(daemon->base);
 }
 
-/* ---- beginning ----------------------------------------------------------------------------------------------------
- */
+/* ---- beginning ------------------------------------------------------------------------------------------------- */
 
 /* Each session needs a descriptor for its connection and one for its process. */
 static void raise_fd_limit(uint32_t n_sessions)
@@ -216,8 +214,7 @@ static int daemon_start(struct daemon *daemon, bool *ret_adopted)
 	return 0;
 }
 
-/* ---- the end ------------------------------------------------------------------------------------------------------
- */
+/* ---- the end --------------------------------------------------------------------------------------------------- */
 
 /* Clients are told, once the heap says whether it is over. */
 static void say_goodbye(struct daemon *daemon)

@@ -45,8 +45,7 @@ static const char *program_of(const struct member *member)
 	return member->daemon->heap->sessions[member->index].program;
 }
 
-/* ---- coming -------------------------------------------------------------------------------------------------------
- */
+/* ---- coming ---------------------------------------------------------------------------------------------------- */
 
 static struct member *member_init(struct daemon *daemon, uint32_t index, enum member_state state)
 {
@@ -114,8 +113,7 @@ void member_resume(struct member *member)
 	clear_begin(member);
 }
 
-/* ---- going --------------------------------------------------------------------------------------------------------
- */
+/* ---- going ----------------------------------------------------------------------------------------------------- */
 
 void member_deinit(struct member *member)
 {

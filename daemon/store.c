@@ -36,8 +36,7 @@ static int fail(int error, const char *what, const char *path)
 	return error;
 }
 
-/* ---- how large ----------------------------------------------------------------------------------------------------
- */
+/* ---- how large ------------------------------------------------------------------------------------------------- */
 
 /* What /dev/shm can hold in all; a tmpfs without a limit says 0, and memory is the limit. */
 static int folder_size(uint64_t *ret)
@@ -78,8 +77,7 @@ static int geometry_settle(struct heap_geometry *geometry)
 	return 0;
 }
 
-/* ---- the files ----------------------------------------------------------------------------------------------------
- */
+/* ---- the files ------------------------------------------------------------------------------------------------- */
 
 static void store_init(struct store *store, const char *name)
 {
@@ -127,8 +125,7 @@ void store_close(struct store *store)
 	store->guard_fd = -1;
 }
 
-/* ---- making and adopting ------------------------------------------------------------------------------------------
- */
+/* ---- making and adopting --------------------------------------------------------------------------------------- */
 
 static const char *refusal(int error)
 {

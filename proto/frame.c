@@ -105,8 +105,7 @@ int frame_unpack_from_daemon(const uint8_t *frame, size_t size, Pyheap__FromDaem
 	return 0;
 }
 
-/* ---- waiting ------------------------------------------------------------------------------------------------------
- */
+/* ---- waiting --------------------------------------------------------------------------------------------------- */
 
 static int64_t now_ms(void)
 {
@@ -140,8 +139,7 @@ static int frame_wait(int fd, short events, int64_t deadline)
 	return r ? 0 : -ETIMEDOUT;
 }
 
-/* ---- sending ------------------------------------------------------------------------------------------------------
- */
+/* ---- sending --------------------------------------------------------------------------------------------------- */
 
 ssize_t frame_write(int fd, const uint8_t *bytes, size_t n, const int *fds, size_t n_fds)
 {
@@ -194,8 +192,7 @@ int frame_send(int fd, const ProtobufCMessage *message, const int *fds, size_t n
 	return r;
 }
 
-/* ---- receiving ----------------------------------------------------------------------------------------------------
- */
+/* ---- receiving ------------------------------------------------------------------------------------------------- */
 
 /* Keep the descriptors that came in `header`. Those that there is no room for are closed: -EBADMSG. */
 static int buffer_take_fds(struct frame_buffer *buffer, struct msghdr *header)
