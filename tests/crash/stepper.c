@@ -14,6 +14,7 @@
  */
 #include "stepper.h"
 
+#include "rig.h"
 #include "symbols.h"
 #include "trace.h"
 
@@ -27,16 +28,10 @@
 #define N_WAITS_MAX    20 /* a call that sleeps that often, with the survivor acting, hangs */
 #define N_FAULTS_SHOWN 5
 #define N_FAULTS_MAX   25 /* then the call has failed enough */
-#define N_FREE_MAX     8  /* empty arenas that may wait to be returned */
-#define WATCHDOG_NS    UINT64_C(20000000000)
-
-static const char *const daemon_args[] = {
-	"--size", "16M", "--arena-size", "64K", "--max-sessions", "16", "--spare-arenas", "1", NULL};
 
 struct stepper {
-	struct world world;
+	struct rig rig;
 	struct tracee victim;
-	const struct scenario *scenario;
 	const struct plan *plan;
 	struct outcome *outcome;
 	struct trace trace;
@@ -51,100 +46,17 @@ static struct stepper stepper;
 void stepper_clear_up(void)
 {
 	tracee_kill(&stepper.victim);
-	world_stop(&stepper.world);
-}
-
-/* ---- looking -------------------------------------------------------------------------------------------------- */
-
-static void note(struct stepper *s, const char *text)
-{
-	struct stage *stage = s->world.stage;
-	size_t n = strlen(stage->faults);
-
-	stage->n_faults++;
-	if (n < sizeof(stage->faults))
-		snprintf(stage->faults + n, sizeof(stage->faults) - n, "    %s\n", text);
-}
-
-static bool ask(struct stepper *s, enum command command, const char *what)
-{
-	char text[160];
-	int r = world_ask(&s->world, command);
-
-	if (r == 0)
-		return true;
-	snprintf(text, sizeof(text), "the survivor %s while it was to %s", r == -ETIMEDOUT ? "hangs" : "is gone", what);
-	note(s, text);
-	return false;
-}
-
-/* Look until the number is what it should be: a watch-dog ends it, with a fault. */
-static bool await(struct stepper *s, bool (*is_so)(const struct world *), const char *what)
-{
-	uint64_t give_up = clock_ns() + WATCHDOG_NS;
-
-	while (!is_so(&s->world)) {
-		if (clock_ns() > give_up || !world_daemon_lives(&s->world)) {
-			note(s, what);
-			return false;
-		}
-		usleep(200);
-	}
-	return true;
-}
-
-static bool memory_is_back(const struct world *world)
-{
-	const struct space *spaces = world->control->spaces;
-
-	return !world->control->returnable_arenas1 && world_count_moving_arenas(world) == 0 &&
-	       spaces[0].n_free_arenas + spaces[1].n_free_arenas <= 1 && world_excess_bytes(world) == 0;
+	world_stop(&stepper.rig.world);
 }
 
 /* ---- the victim ------------------------------------------------------------------------------------------------- */
 
-static void victim_run(void *userdata)
-{
-	struct stage *stage = userdata;
-	const struct scenario *scenario = stage->scenario;
-	struct actor actor = {.stage = stage, .is_victim = true};
-
-	if (!scenario->opens)
-		MUST(&actor, pyheap_open(&actor.heap, stage->socket));
-	if (scenario->setup)
-		scenario->setup(&actor);
-	tracee_mark_begin();
-	stage->result = scenario->call(&actor);
-	tracee_mark_end();
-}
-
-/* Victims that need fresh arenas come faster than the daemon looks for empty ones: not so fast that the heap fills. */
-static bool is_roomy(const struct world *world)
-{
-	const struct space *spaces = world->control->spaces;
-
-	return spaces[0].n_free_arenas + spaces[1].n_free_arenas <= N_FREE_MAX || memory_is_back(world);
-}
-
 static bool victim_start(struct stepper *s)
 {
-	struct stage *stage = s->world.stage;
-	int r;
-
-	stage->passed = 0;
-	stage->is_finished = 0;
 	s->n_waits = 0;
 	s->n_entries = 0;
 	s->is_planted = false;
-	if (!await(s, is_roomy, "empty arenas are not returned"))
-		return false;
-	r = tracee_fork(&s->victim, victim_run, stage);
-	if (r == 0)
-		return true;
-	stage->n_faults++;
-	fprintf(stderr, "%s: the victim does not get to its call (status 0x%x)\n", s->scenario->name, s->victim.status);
-	tracee_kill(&s->victim);
-	return false;
+	return rig_start_victim(&s->rig, &s->victim) == 0;
 }
 
 /* Where the victim sleeps until somebody acts. */
@@ -154,7 +66,7 @@ static bool victim_blocks(void *userdata)
 
 	if (s->n_waits++ == N_WAITS_MAX)
 		return false;
-	return !s->scenario->partner || s->n_waits > 1 || world_ask(&s->world, COMMAND_PARTNER) == 0;
+	return !s->rig.scenario->partner || s->n_waits > 1 || world_ask(&s->rig.world, COMMAND_PARTNER) == 0;
 }
 
 /* ---- planted defects -------------------------------------------------------------------------------------------- */
@@ -162,10 +74,10 @@ static bool victim_blocks(void *userdata)
 /* Once in a call: when the log has got the entry in question, and the store that it is for is not yet made. */
 static void plant(struct stepper *s)
 {
-	uint32_t *n_entries = &s->world.control->lock.n_entries;
+	uint32_t *n_entries = &s->rig.world.control->lock.n_entries;
 	uint32_t n = *n_entries, entry = s->plan->plant_entry;
 
-	if (!s->is_planted && world_has_lock(&s->world, s->victim.pid) && n == entry && s->n_entries == entry - 1) {
+	if (!s->is_planted && world_has_lock(&s->rig.world, s->victim.pid) && n == entry && s->n_entries == entry - 1) {
 		*n_entries = n = s->plan->plant == PLANT_SKIP_LOG ? entry - 1 : 0;
 		s->is_planted = true;
 	}
@@ -185,35 +97,7 @@ static enum tracee_event go_planting(struct stepper *s, size_t k)
 	return event;
 }
 
-/* ---- after the death -------------------------------------------------------------------------------------------- */
-
-static bool dead_are_cleared_up(const struct world *world)
-{
-	return world_count_sessions(world) == world->stage->n_sessions;
-}
-
-static bool no_arena_moves(const struct world *world)
-{
-	return world_count_moving_arenas(world) == 0;
-}
-
-/* The survivor is at it before the daemon has dropped what the dead held, or after: half of the deaths each. */
-static void examine(struct stepper *s)
-{
-	bool before = (s->world.stage->k ^ s->plan->seed) & 1;
-
-	if (!ask(s, COMMAND_LOOK, "check the heap at once"))
-		return;
-	if (before && !ask(s, COMMAND_VERIFY, "go on with what was shared"))
-		return;
-	if (!await(s, dead_are_cleared_up, "the dead session is never cleared up"))
-		return;
-	if (!await(s, no_arena_moves, "arenas that were granted to the dead never go back"))
-		return;
-	if (!before && !ask(s, COMMAND_VERIFY, "go on with what was shared"))
-		return;
-	ask(s, COMMAND_CHECK, "check the heap");
-}
+/* ---- one place -------------------------------------------------------------------------------------------------- */
 
 static void report(struct stepper *s, uint64_t k, uint64_t ip)
 {
@@ -225,70 +109,33 @@ static void report(struct stepper *s, uint64_t k, uint64_t ip)
 	if (s->outcome->n_faults > N_FAULTS_SHOWN && !s->plan->show)
 		return;
 	symbols_describe(getpid(), ip, where, sizeof(where));
-	fprintf(stderr, "%s: %s after instruction %" PRIu64 " of %" PRIu64 ", before %s:\n%s", s->scenario->name,
+	fprintf(stderr, "%s: %s after instruction %" PRIu64 " of %" PRIu64 ", before %s:\n%s", s->rig.scenario->name,
 		s->plan->stops ? "stopped and killed" : "killed", k, s->outcome->n_instructions, where,
-		s->world.stage->faults);
+		s->rig.world.stage->faults);
 }
-
-/* ---- a world for the scenario ----------------------------------------------------------------------------------- */
-
-static int settle(struct stepper *s)
-{
-	struct stage *stage = s->world.stage;
-
-	stage->scenario = s->scenario;
-	stage->patience_ms = s->plan->plant ? 500 : 10000;
-	if (!ask(s, COMMAND_PREPARE, "prepare") || !await(s, dead_are_cleared_up, "a session is missing") ||
-		!ask(s, COMMAND_VERIFY, "verify") || !await(s, memory_is_back, "memory does not go back"))
-		return -EIO;
-	stage->wait_ns = 0;
-	if (!ask(s, COMMAND_BASELINE, "take the figures"))
-		return -EIO;
-	return stage->n_faults ? -EIO : 0;
-}
-
-static int world_begin(struct stepper *s)
-{
-	int r = world_start(&s->world, daemon_args);
-
-	if (r == 0)
-		r = settle(s);
-	if (r < 0)
-		fprintf(stderr, "%s: cannot be prepared\n%s", s->scenario->name, s->world.stage->faults);
-	return r;
-}
-
-/* Faults end a world: what is damaged stays so. A fresh one follows. */
-static int world_again(struct stepper *s)
-{
-	world_stop(&s->world);
-	return world_begin(s);
-}
-
-/* ---- one place -------------------------------------------------------------------------------------------------- */
 
 /* The victim is where it is to die. */
 static int end_victim(struct stepper *s, uint64_t k, uint64_t ip)
 {
-	struct stage *stage = s->world.stage;
+	struct stage *stage = s->rig.world.stage;
 
 	stage->k = k;
 	s->outcome->n_kills++;
-	if (s->victim.pid && world_has_lock(&s->world, s->victim.pid)) {
+	if (s->victim.pid && world_has_lock(&s->rig.world, s->victim.pid)) {
 		s->outcome->n_with_lock++;
 	} else if (s->plan->stops && s->victim.pid) {
 		tracee_sigstop(&s->victim);
-		ask(s, COMMAND_GO_ON, "go on beside one that was stopped without the lock");
+		rig_ask(&s->rig, COMMAND_GO_ON, "go on beside one that was stopped without the lock");
 	}
 	tracee_kill(&s->victim);
 	if (!stage->n_faults)
-		examine(s);
+		rig_examine(&s->rig, (stage->k ^ s->plan->seed) & 1);
 	if (stage->wait_ns > s->outcome->wait_ns)
 		s->outcome->wait_ns = stage->wait_ns;
 	if (!stage->n_faults)
 		return 0;
 	report(s, k, ip);
-	return world_again(s);
+	return rig_again(&s->rig);
 }
 
 static int crashed(struct stepper *s, uint64_t k)
@@ -296,17 +143,17 @@ static int crashed(struct stepper *s, uint64_t k)
 	char text[100];
 
 	snprintf(text, sizeof(text), "the victim itself crashed or ended, status 0x%x", s->victim.status);
-	note(s, text);
+	rig_note(&s->rig, text);
 	return end_victim(s, k, 0);
 }
 
 static int finished(struct stepper *s, uint64_t k)
 {
-	struct stage *stage = s->world.stage;
+	struct stage *stage = s->rig.world.stage;
 
 	stage->is_finished = 1;
-	if (stage->result != s->scenario->result)
-		note(s, pyheap_strerror(stage->result));
+	if (stage->result != s->rig.scenario->result)
+		rig_note(&s->rig, pyheap_strerror(stage->result));
 	return end_victim(s, k, tracee_ip(&s->victim));
 }
 
@@ -325,7 +172,7 @@ static int die_at(struct stepper *s, uint64_t k, bool sleeping)
 	if (event == TRACEE_AT_END)
 		return finished(s, k);
 	if (event == TRACEE_BLOCKED && !sleeping)
-		note(s, "the victim hangs");
+		rig_note(&s->rig, "the victim hangs");
 	if (event == TRACEE_STOPPED && tracee_ip(&s->victim) != s->trace.ips[k])
 		s->outcome->n_elsewhere++;
 	return end_victim(s, k, s->trace.ips[k]);
@@ -356,7 +203,7 @@ static int take_trace(struct stepper *s)
 	if (event == TRACEE_GONE)
 		return crashed(s, s->trace.n);
 	if (event == TRACEE_BLOCKED)
-		note(s, "the call never returns");
+		rig_note(&s->rig, "the call never returns");
 	return finished(s, s->trace.n);
 }
 
@@ -388,22 +235,20 @@ static int step_through(struct stepper *s)
 int stepper_run(const struct scenario *scenario, const struct plan *plan, struct outcome *ret)
 {
 	struct stepper *s = &stepper;
-	uint64_t n_used;
 	int r;
 
 	*ret = (struct outcome){0};
-	s->scenario = scenario;
+	s->rig.scenario = scenario;
+	s->rig.patience_ms = plan->plant ? 500 : 0;
 	s->plan = plan;
 	s->outcome = ret;
-	r = world_begin(s);
-	if (r == 0) {
-		n_used = world_count_used_arenas(&s->world);
+	r = rig_begin(&s->rig);
+	if (r == 0)
 		r = step_through(s);
-		if (r == 0 && !plan->plant &&
-			(!await(s, memory_is_back, "the memory of what is gone does not go back") ||
-				world_count_used_arenas(&s->world) != n_used)) {
-			fprintf(stderr, "%s: %" PRIu64 " arenas were in use, %" PRIu64 " are; %s\n", scenario->name,
-				n_used, world_count_used_arenas(&s->world), s->world.stage->faults);
+	if (r == 0 && !plan->plant) {
+		rig_examine_memory(&s->rig);
+		if (s->rig.world.stage->n_faults) {
+			fprintf(stderr, "%s: at the end:\n%s", scenario->name, s->rig.world.stage->faults);
 			ret->n_faults++;
 		}
 	}
