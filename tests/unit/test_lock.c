@@ -148,6 +148,14 @@ static int op_new_of_new_class(void)
 {
 	return object_new(&fx.sessions[0], TYPE_BYTES, 200, &(uint64_t){0});
 }
+static int op_new_of_freed_block(void)
+{
+	return object_new(&fx.sessions[0], TYPE_BYTES, 300, &(uint64_t){0});
+}
+static int op_new_in_emptied_pool(void) /* which had that very class before */
+{
+	return object_new(&fx.sessions[0], TYPE_BYTES, 400, &(uint64_t){0});
+}
 static int op_new_fills_pool(void) /* one block is left */
 {
 	return object_new(&fx.sessions[0], TYPE_BYTES, 512, &(uint64_t){0});
@@ -263,6 +271,8 @@ static const struct {
 } undo_ops[] = {
 	{"new", op_new, NULL},
 	{"new of a new class", op_new_of_new_class, NULL},
+	{"new of a freed block", op_new_of_freed_block, NULL},
+	{"new in an emptied pool", op_new_in_emptied_pool, NULL},
 	{"new that fills a pool", op_new_fills_pool, NULL},
 	{"new medium", op_new_medium, NULL},
 	{"new large", op_new_large, NULL},
@@ -312,7 +322,15 @@ static void populate(void)
 	run = fixture_bytes(s, 5 * POOL_SIZE);
 	for (uint32_t i = 0; i < class_pool_blocks(63) * 2 - 1; i++)
 		full[i] = fixture_bytes(s, 512);
-	/* one large run and one arena that can go */
+	ref = fixture_bytes(s, 300);
+	fixture_bytes(s, 300);
+	fixture_drop(s, ref);
+	/* a pool that is free and remembers its class, the first that the next one takes */
+	ref = fixture_bytes(s, 400);
+	fixture_drop(s, ref);
+	ck_assert_uint_eq(ref_pool(ref)->kind, POOL_FREE);
+	ck_assert_uint_eq(ref_pool(ref)->size_class, class_of_size(400));
+	/* a large run that can go */
 	ref = fixture_bytes(s, 2 * ARENA_SIZE_DEFAULT);
 	fixture_drop(s, ref);
 }

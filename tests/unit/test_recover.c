@@ -120,6 +120,17 @@ static void row_tree(void)
 	ck_assert_int_eq(list_set(DEAD, inner, 0, kept), 0);
 }
 
+static void row_wide_list(void)
+{
+	uint64_t list = fixture_list(DEAD, 2000), leaf;
+
+	for (uint64_t i = 0; i < 2000; i++) {
+		ck_assert_int_eq(CALL(DEAD, object_new(DEAD, TYPE_BYTES, 8, &leaf)), 0);
+		ck_assert_int_eq(list_set(DEAD, list, i, leaf), 0);
+		ck_assert_int_eq(object_decref(DEAD, leaf), 0);
+	}
+}
+
 /* It died between the change that dropped a list and those that take it down. */
 static void drop_and_die(uint64_t list)
 {
@@ -248,6 +259,7 @@ static const struct {
 	{"many holds", row_many_holds},
 	{"held often", row_held_often},
 	{"a tree", row_tree},
+	{"a wide list", row_wide_list},
 	{"dying", row_dying},
 	{"dying, half done", row_dying_half_done},
 	{"making", row_making},
