@@ -6,6 +6,8 @@
  * so at once. Who may connect has ten seconds to say Hello, in which it names the protocol and the layout of shared
  * memory that it was built for: both have to be ours, since it is about to be given the memory itself.
  *
+ * A process of which the kernel cannot tell the end is not admitted: nobody would ever drop what it held.
+ *
  * When every session is taken, and some are only being cleared up, Hello is answered when the first of them is done.
  *
  * A session is resumed by the process that it belongs to, which shows the session's token. What had been granted to it
@@ -33,6 +35,9 @@ void admit_connection(struct client *client)
 	if (process->uid != 0 && process->uid != geteuid() &&
 		!(daemon->options->has_group && process_in_group(process, client->fd, daemon->options->group)))
 		client_fail(client, EACCES, "user %u may not use this heap", process->uid);
+	else if (process->pidfd < 0)
+		client_fail(client, EOPNOTSUPP,
+			"is of another pid namespace, and this kernel (before Linux 6.5) cannot tell when it ends");
 	else if (daemon->n_clients > daemon->heap->n_sessions + N_STRANGERS_MAX)
 		client_fail(client, EUSERS, "there are too many connections");
 }

@@ -6,6 +6,7 @@ import pwd
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import unittest
 
@@ -15,6 +16,19 @@ from daemon_box import Child, Daemon, until
 
 IS_ROOT = os.geteuid() == 0
 SETPRIV = shutil.which("setpriv")
+
+
+def has_peerpidfd():
+    """Does the kernel give pidfds for the other end of a socket (SO_PEERPIDFD, Linux 6.5)?"""
+    if os.environ.get("PYHEAP_NO_PEERPIDFD"):  # to try it with a daemon that was told so
+        return False
+    a, b = socket.socketpair()
+    with a, b:
+        try:
+            os.close(a.getsockopt(socket.SOL_SOCKET, 77))
+            return True
+        except OSError:
+            return False
 
 
 class Clients(unittest.TestCase):
@@ -182,6 +196,9 @@ class Clients(unittest.TestCase):
         self.daemon = Daemon(self, "--size", "32M")
         self.daemon.unshared = ["unshare", "-Upf" if not IS_ROOT else "-pf", "--kill-child"]
         self.daemon.start()
+        if not has_peerpidfd():
+            self.daemon.wire().expect_error(errno.EOPNOTSUPP)
+            return
         child = self.child()
         witness = self.session()
         self.daemon.wait_log("session 0 (pid 0, wire.py) is admitted")
