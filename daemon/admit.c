@@ -124,13 +124,13 @@ static void admit_new(struct client *client)
 
 void admit_waiting(struct daemon *daemon)
 {
-	struct client *client;
+	struct client *client, *next;
 
-	for (client = TAILQ_FIRST(&daemon->clients); client; client = TAILQ_NEXT(client, entry)) {
-		if (client->state == CLIENT_WAITING && !client->member) {
+	/* All of them: once nothing is being cleared up any more, who still waits is refused. */
+	for (client = TAILQ_FIRST(&daemon->clients); client; client = next) {
+		next = TAILQ_NEXT(client, entry);
+		if (client->state == CLIENT_WAITING && !client->member)
 			admit_new(client);
-			return;
-		}
 	}
 }
 

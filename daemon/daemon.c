@@ -56,7 +56,7 @@ static void on_tick(evutil_socket_t fd, short events, void *userdata)
 	lock_watch_tick(daemon, now_ms());
 	returns_want(daemon);
 	notify_status(daemon);
-	if (daemon->n_members)
+	if (daemon->n_members || daemon->returns.n_spare > daemon->options->n_spare_arenas)
 		daemon_need_tick(daemon);
 }
 

@@ -34,6 +34,8 @@ static int grant_finish(struct member *member)
 
 	grant->is_active = false;
 	grant->last_ms = now_ms();
+	if (grant->run_length == 1)
+		member->daemon->returns.n_granted += (uint32_t)grant->n_heads;
 	if (!member->client)
 		return 0; /* what was granted stays so, until the session resumes or dies */
 	body.heads = grant->heads;

@@ -6,6 +6,9 @@
  * may take it. With each tick the daemon looks for empty ones beyond the spare arenas, takes one off the lists (under
  * the lock, which it only tries), and unmaps it and punches its hole (without the lock), until there are none.
  *
+ * What was granted since the tick before counts as spare: whoever is growing has asked for more than it needs at once, and
+ * would ask again.
+ *
  * One run is being returned at a time. Should this daemon die in the middle, the next one finds it RETURNING and ends
  * it.
  */
@@ -58,7 +61,13 @@ int returns_step(struct daemon *daemon, uint32_t n_spare)
 
 void returns_want(struct daemon *daemon)
 {
-	daemon->returns.wanted = true;
+	struct returns *returns = &daemon->returns;
+
+	returns->wanted = true;
+	returns->n_spare = daemon->options->n_spare_arenas;
+	if (returns->n_granted < INT32_MAX - returns->n_spare)
+		returns->n_spare += returns->n_granted;
+	returns->n_granted = 0;
 	work_wake(daemon);
 }
 
@@ -68,7 +77,7 @@ int returns_turn(struct daemon *daemon)
 
 	if (!daemon->returns.wanted)
 		return 0;
-	r = returns_step(daemon, daemon->options->n_spare_arenas);
+	r = returns_step(daemon, daemon->returns.n_spare);
 	if (r < 0 && r != -EBUSY) {
 		log_error("cannot look for empty arenas: %s", strerror(-r));
 		r = 0;

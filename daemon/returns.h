@@ -17,7 +17,9 @@ struct unmapping {
 
 struct returns {
 	struct unmapping unmapping;
-	bool wanted; /* look for more, until there is none */
+	bool wanted;        /* look for more, until there is none */
+	uint32_t n_spare;   /* empty arenas that are left alone meanwhile */
+	uint32_t n_granted; /* arenas granted since the tick before */
 };
 
 /* A bounded step. 1 there is more, 0 it is done (or there was none), -EBUSY it cannot go on now. */
@@ -27,8 +29,8 @@ int unmapping_step(struct daemon *daemon, struct unmapping *unmapping);
  * -EBUSY. */
 int returns_step(struct daemon *daemon, uint32_t n_spare);
 
-/* Look for what can be returned, from the next turn of work on. */
+/* A tick: look for what can be returned, from the next turn of work on. */
 void returns_want(struct daemon *daemon);
 
-/* A step if one is wanted, down to the configured spare ones. As returns_step(). */
+/* A step if one is wanted, down to the spare ones. As returns_step(). */
 int returns_turn(struct daemon *daemon);
