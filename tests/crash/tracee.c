@@ -133,7 +133,7 @@ enum tracee_event tracee_wait(struct tracee *tracee)
 	}
 	if (WSTOPSIG(status) != SIGTRAP)
 		return TRACEE_GONE;
-	return is_at_end(tracee_ip(tracee)) ? TRACEE_AT_END : TRACEE_STOPPED;
+	return !tracee->is_other && is_at_end(tracee_ip(tracee)) ? TRACEE_AT_END : TRACEE_STOPPED;
 }
 
 static enum tracee_event let_go(struct tracee *tracee, enum __ptrace_request how)
@@ -156,11 +156,11 @@ static void set_break(struct tracee *tracee, uint64_t address)
 	tracee->break_at = address;
 }
 
-int tracee_fork(struct tracee *tracee, void (*run)(void *userdata), void *userdata)
+static int start(struct tracee *tracee, void (*run)(void *userdata), void *userdata)
 {
 	pid_t parent = getpid();
 
-	*tracee = (struct tracee){.pid = fork()};
+	tracee->pid = fork();
 	if (tracee->pid < 0)
 		return -errno;
 	if (tracee->pid == 0) {
@@ -178,11 +178,23 @@ int tracee_fork(struct tracee *tracee, void (*run)(void *userdata), void *userda
 	return 0;
 }
 
+int tracee_fork(struct tracee *tracee, void (*run)(void *userdata), void *userdata)
+{
+	*tracee = (struct tracee){0};
+	return start(tracee, run, userdata);
+}
+
+int tracee_exec(struct tracee *tracee, void (*run)(void *userdata), void *userdata)
+{
+	*tracee = (struct tracee){.is_other = true};
+	return start(tracee, run, userdata);
+}
+
 int tracee_seize(struct tracee *tracee, pid_t pid)
 {
 	int status;
 
-	*tracee = (struct tracee){.pid = pid};
+	*tracee = (struct tracee){.pid = pid, .is_other = true};
 	if (ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_EXITKILL) < 0 || ptrace(PTRACE_INTERRUPT, pid, 0, 0) < 0)
 		return -errno;
 	while (waitpid(pid, &status, __WALL) < 0)

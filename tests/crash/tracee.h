@@ -16,6 +16,7 @@ struct tracee {
 	pid_t pid;       /* 0: none */
 	bool is_pending; /* it was let go and has not stopped again */
 	int status;      /* of waitpid(), where it is TRACEE_GONE */
+	bool is_other;   /* it runs another program, in which there are no marks */
 	uint64_t break_at;
 };
 
@@ -37,6 +38,9 @@ void tracee_unpin(void);
 
 /* Fork a child that runs `run`, traced, and let it run to tracee_mark_begin(): 0; else -ECHILD, and status says why. */
 int tracee_fork(struct tracee *tracee, void (*run)(void *userdata), void *userdata);
+
+/* The same, where `run` executes another program: it is stopped before its first instruction. */
+int tracee_exec(struct tracee *tracee, void (*run)(void *userdata), void *userdata);
 
 /* Take a running process over: it is stopped, wherever it is. 0, or a negative errno. */
 int tracee_seize(struct tracee *tracee, pid_t pid);

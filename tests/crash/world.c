@@ -51,8 +51,9 @@ void sleep_ms(unsigned int ms)
 
 /* ---- the daemon ------------------------------------------------------------------------------------------------- */
 
-static _Noreturn void daemon_exec(const struct world *world, pid_t parent)
+_Noreturn void world_exec_daemon(void *userdata)
 {
+	const struct world *world = userdata;
 	const char *program = getenv("PYHEAPD");
 	const char *argv[24] = {"pyheapd", "--socket", world->stage->socket, "--name", world->name};
 	int n = 5, log;
@@ -63,7 +64,7 @@ static _Noreturn void daemon_exec(const struct world *world, pid_t parent)
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	personality(ADDR_NO_RANDOMIZE); /* each daemon's code at the same addresses */
 	log = open(world->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	if (!program || log < 0 || dup2(log, STDERR_FILENO) < 0 || getppid() != parent)
+	if (!program || log < 0 || dup2(log, STDERR_FILENO) < 0 || getppid() != world->harness)
 		_exit(125);
 	execv(program, (char **)argv);
 	_exit(126);
@@ -71,13 +72,11 @@ static _Noreturn void daemon_exec(const struct world *world, pid_t parent)
 
 int world_fork_daemon(struct world *world)
 {
-	pid_t parent = getpid();
-
 	world->daemon = fork();
 	if (world->daemon < 0)
 		return -errno;
 	if (world->daemon == 0)
-		daemon_exec(world, parent);
+		world_exec_daemon(world);
 	return 0;
 }
 
@@ -233,7 +232,7 @@ int world_start(struct world *world, const char *const *args)
 			return -errno;
 	}
 	memset(stage, 0, sizeof(*stage));
-	*world = (struct world){.stage = stage, .line = -1, .daemon_args = args};
+	*world = (struct world){.stage = stage, .line = -1, .harness = getpid(), .daemon_args = args};
 	stage->patience_ms = 10000;
 	stage->n_sessions = 1;
 	strcpy(world->folder, "/tmp/pyheap-crash-XXXXXX");

@@ -25,6 +25,7 @@ struct world {
 	char folder[32];
 	char name[48];
 	char log[64];
+	pid_t harness;
 	pid_t daemon, survivor; /* 0: none */
 	int line;               /* to the survivor; -1: none */
 	const char *const *daemon_args;
@@ -44,6 +45,7 @@ void world_stop(struct world *world);
 /* Daemons alone, for those who kill it: start one (waiting for it or not), wait for it, forget one that was killed. */
 int world_start_daemon(struct world *world);
 int world_fork_daemon(struct world *world);
+_Noreturn void world_exec_daemon(void *world); /* become it */
 int world_await_daemon(struct world *world);
 
 int world_start_survivor(struct world *world);
