@@ -204,7 +204,6 @@ static int map_control(struct heap *heap, const struct sections *s)
 	heap->arenas = (struct arena_entry *)(void *)(p + s->arenas_off);
 	heap->freepools = (uint64_t *)(void *)(p + s->freepools_off);
 	heap->pools = (struct pool_entry *)(void *)(p + s->pools_off);
-	heap->is_home = heap->control->pid_namespace && heap->control->pid_namespace == pid_namespace();
 	return 0;
 }
 
@@ -321,7 +320,6 @@ int heap_create(struct heap **ret, int control_fd, int heap_fd, const char *name
 		r = map_window(heap, false);
 	if (!r)
 		r = control_fill(heap, name, geometry, &s);
-	heap->is_home = !r && heap->control->pid_namespace;
 	if (r < 0) {
 		heap_discard(heap);
 		return r;
@@ -440,5 +438,7 @@ void session_init(struct session *session, struct heap *heap, uint32_t index)
 		.heap = heap,
 		.entry = index == SESSION_DAEMON ? NULL : &heap->sessions[index],
 		.index = index,
+		/* Not of the heap: a child that was cloned into another namespace keeps its parent's mapping. */
+		.is_home = heap->control->pid_namespace && heap->control->pid_namespace == pid_namespace(),
 	};
 }

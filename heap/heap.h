@@ -31,7 +31,6 @@ struct heap {
 	uint32_t n_name_buckets;
 	uint32_t name_shift; /* a name's bucket is its hash shifted right by this */
 	uint32_t first_hole; /* daemon: arenas before it are no HOLE */
-	bool is_home;        /* this process is of the heap's pid namespace */
 	int control_fd;      /* owned */
 	int heap_fd;         /* owned */
 
@@ -54,6 +53,7 @@ struct session {
 	uint32_t wants_space;     /* set with it: enum space_kind that the pools are for */
 	uint32_t granted_run1;    /* a run that arena_accept() noted, for the next large object */
 	uint32_t drop_cursor;     /* session_drop_step(): hold table entries before it are done */
+	bool is_home;             /* this process is of the heap's pid namespace: see lock.c */
 	bool has_lock;            /* between session_lock() and session_unlock() */
 };
 

@@ -164,7 +164,7 @@ static int lock_taken(struct session *session, int r)
 		if (session->heap->control->rebuilding)
 			heap_rebuild(session->heap);
 		lock->n_recoveries++;
-		r = session->heap->is_home ? pthread_mutex_consistent(&lock->mutex) : 0;
+		r = session->is_home ? pthread_mutex_consistent(&lock->mutex) : 0;
 	}
 	if (r == EBUSY)
 		return -EBUSY;
@@ -181,7 +181,7 @@ static void lock_release(struct session *session)
 	struct global_lock *lock = &session->heap->control->lock;
 
 	__atomic_store_n(&lock->owner1, 0, __ATOMIC_RELAXED);
-	if (session->heap->is_home)
+	if (session->is_home)
 		pthread_mutex_unlock(&lock->mutex);
 	else
 		foreign_unlock(futex_of(lock));
@@ -192,7 +192,7 @@ static int lock_take(struct session *session, bool try)
 	struct global_lock *lock = &session->heap->control->lock;
 	int r;
 
-	if (!session->heap->is_home)
+	if (!session->is_home)
 		r = foreign_lock(futex_of(lock), foreign_tid(session->index), try);
 	else
 		r = try ? pthread_mutex_trylock(&lock->mutex) : pthread_mutex_lock(&lock->mutex);
