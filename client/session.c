@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define GRANTS_MAX 1000U /* in one call */
+
 /* ---- opening ---------------------------------------------------------------------------------------------------- */
 
 /* What heap_attach() says of a segment, in the words of pyheap_open(). */
@@ -79,8 +81,16 @@ fail:
 
 bool session_again(pyheap *heap, int *r)
 {
-	if (*r != HEAP_WANTS_ARENAS)
+	if (*r != HEAP_WANTS_ARENAS) {
+		heap->n_grants = 0;
 		return false;
+	}
+	/* Others may take what was granted to this one; but where nothing ever helps, the heap cannot find it. */
+	if (heap->n_grants++ == GRANTS_MAX) {
+		heap->n_grants = 0;
+		*r = -EUCLEAN;
+		return false;
+	}
 	*r = connection_grow(&heap->connection, &heap->session);
 	if (*r == -ECONNRESET && session_ended(heap))
 		*r = -EPIPE;

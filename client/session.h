@@ -17,6 +17,7 @@ struct pyheap {
 	uint64_t process;	/* process_number() of the process that opened it */
 	struct mapping *mapping;
 	struct connection connection;
+	uint32_t n_grants; /* that the call under way has asked for */
 };
 
 /* Did the daemon end and take the heap down? */
