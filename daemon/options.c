@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 static const char help[] = "Usage: pyheapd [OPTION]...\n"
@@ -282,7 +283,7 @@ int options_parse(struct options *ret, int argc, char **argv)
 		r = usage("%s: there is nothing that this could be", argv[optind]);
 	if (r == 0 && !options.done)
 		r = geometry_settle(&options.geometry);
-	if (r == 0 && !options.done && !options.remove && !options.socket[0])
+	if (r == 0 && !options.done && !options.remove && !options.socket[0] && sd_listen_fds(0) <= 0)
 		r = socket_default(&options);
 	if (r == 0)
 		*ret = options;
