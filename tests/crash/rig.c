@@ -4,7 +4,8 @@
  */
 #include "rig.h"
 
-#include <errno.h>
+#include "client/session.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -86,6 +87,7 @@ static int settle(struct rig *rig)
 	struct stage *stage = rig->world.stage;
 
 	stage->scenario = rig->scenario;
+	stage->is_foreign = rig->is_foreign;
 	stage->patience_ms = rig->patience_ms ? rig->patience_ms : PATIENCE_MS;
 	if (!rig_ask(rig, COMMAND_PREPARE, "prepare") ||
 		!rig_await(rig, rig_dead_are_cleared_up, "a session is missing") ||
@@ -129,6 +131,8 @@ static void victim_run(void *userdata)
 
 	if (!victim_scenario->opens)
 		MUST(&actor, pyheap_open(&actor.heap, stage->socket));
+	if (stage->is_foreign && actor.heap)
+		actor.heap->session.is_home = false;
 	if (victim_scenario->setup)
 		victim_scenario->setup(&actor);
 	tracee_mark_begin();

@@ -12,6 +12,7 @@ struct rig {
 	const struct scenario *scenario;
 	const char *const *daemon_args; /* NULL: the usual ones */
 	uint32_t patience_ms;           /* 0: the usual */
+	bool is_foreign;                /* victims lock as processes of another pid namespace do */
 	uint64_t n_arenas;              /* that are in use when no victim is */
 };
 

@@ -24,6 +24,7 @@ struct stage {
 	uint32_t is_finished;            /* the victim's call has returned */
 	int32_t result;                  /* what it returned */
 	uint32_t n_types;                /* type_register: types there were before */
+	uint32_t is_foreign;             /* victims lock as processes of another pid namespace do */
 	uint32_t n_sessions;             /* that there are when no victim is */
 	pyheap_stats baseline;
 	uint32_t patience_ms; /* how long figures may take to be what they were: a watch-dog */

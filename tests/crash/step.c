@@ -90,6 +90,7 @@ static int parse(struct command_line *line, int argc, char **argv)
 		{"whole", no_argument, NULL, 'w'},
 		{"seed", required_argument, NULL, 'e'},
 		{"stop", no_argument, NULL, 't'},
+		{"foreign", no_argument, NULL, 'f'},
 		{"plant", required_argument, NULL, 'd'},
 		{"show", no_argument, NULL, 'v'},
 		{"cpu", required_argument, NULL, 'u'},
@@ -120,6 +121,9 @@ static int parse(struct command_line *line, int argc, char **argv)
 			break;
 		case 't':
 			line->plan.stops = true;
+			break;
+		case 'f':
+			line->plan.foreign = true;
 			break;
 		case 'd':
 			r = set_plant(&line->plan, optarg);
@@ -221,7 +225,7 @@ int main(int argc, char **argv)
 	signal(SIGHUP, on_signal);
 	r = run_all(&line);
 	if (!line.plan.whole && !line.plan.plant)
-		printf("A sample (seed %" PRIu64 "); every instruction: %s%s --whole\n", line.plan.seed, argv[0],
-			line.plan.stops ? " --stop" : "");
+		printf("A sample (seed %" PRIu64 "); every instruction: %s%s%s --whole\n", line.plan.seed, argv[0],
+			line.plan.stops ? " --stop" : "", line.plan.foreign ? " --foreign" : "");
 	return r ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -54,6 +54,7 @@ struct runner {
 	int n_waits;
 	uint64_t seed, n_kills, n_elsewhere, n_with_lock, n_faults;
 	bool show;
+	bool plants; /* the daemon's undo log is emptied as it dies: as if a commit stood before the last stores */
 };
 
 static struct runner runner;
@@ -112,7 +113,7 @@ static void grant_setup(struct actor *a)
 
 static void grant_act(struct actor *a)
 {
-	a->mine[1] = new_at_last(a, 304);
+	a->mine[1] = new_at_last(a, 208);
 }
 
 static void grant_run_act(struct actor *a)
@@ -234,6 +235,8 @@ static bool client_await(struct runner *r, enum phase phase)
 
 static bool client_start(struct runner *r)
 {
+	if (!rig_await(&r->rig, rig_memory_is_back, "the memory of the client before does not go back"))
+		return false;
 	phase_set(r, PHASE_SETUP);
 	r->client = fork();
 	if (r->client == 0)
@@ -418,6 +421,8 @@ static void report(struct runner *r, uint64_t k, uint64_t ip)
 	pid_t pid = r->rig.world.daemon;
 
 	r->n_faults++;
+	if (r->plants && !r->show)
+		return;
 	symbols_describe(pid > 0 ? pid : getpid(), ip, where, sizeof(where));
 	fprintf(stderr, "%s: killed after instruction %" PRIu64 " of %zu, before %s:\n%s", r->work->name, k, r->trace.n,
 		where, r->rig.world.stage->faults);
@@ -444,8 +449,11 @@ static int end(struct runner *r, uint64_t k, uint64_t ip)
 	struct stage *stage = r->rig.world.stage;
 
 	r->n_kills++;
-	if (r->daemon.pid && world_has_lock(&r->rig.world, r->daemon.pid))
+	if (r->daemon.pid && world_has_lock(&r->rig.world, r->daemon.pid)) {
 		r->n_with_lock++;
+		if (r->plants)
+			r->rig.world.control->lock.n_entries = 0;
+	}
 	daemon_kill(r);
 	if (!stage->n_faults)
 		examine(r, k);
@@ -482,12 +490,19 @@ static int take_trace(struct runner *r)
 	return end(r, r->trace.n, 0);
 }
 
+/* Asleep: it came to the end of its work by another way. */
+static bool never(void *userdata)
+{
+	(void)userdata;
+	return false;
+}
+
 static int die_at(struct runner *r, uint64_t k)
 {
 	enum tracee_event event = TRACEE_GONE;
 
 	if (begin(r))
-		event = trace_go_to(&r->trace, &r->daemon, k, go_on_waiting, r);
+		event = trace_go_to(&r->trace, &r->daemon, k, never, NULL);
 	if (event == TRACEE_GONE)
 		rig_note(&r->rig, "the daemon does not get there");
 	else if (event != TRACEE_STOPPED || tracee_ip(&r->daemon) != r->trace.ips[k])
@@ -501,6 +516,7 @@ static int run_work(struct runner *r, const struct work *work, uint64_t n_points
 	int result;
 
 	r->work = work;
+	r->rig.patience_ms = r->plants ? 500 : 0;
 	r->n_kills = r->n_elsewhere = r->n_with_lock = r->n_faults = 0;
 	result = rig_begin(&r->rig);
 	if (result == 0)
@@ -508,7 +524,7 @@ static int run_work(struct runner *r, const struct work *work, uint64_t n_points
 	stride = n_points && r->trace.n > n_points ? r->trace.n / n_points : 1;
 	for (uint64_t i = 0, k; result == 0 && (k = i * stride + (r->seed + i * 7919) % stride) < r->trace.n; i++) {
 		result = die_at(r, k);
-		if (r->n_faults >= N_FAULTS_MAX)
+		if (r->n_faults >= (r->plants ? 1 : N_FAULTS_MAX))
 			break;
 	}
 	if (result == 0) {
@@ -521,7 +537,7 @@ static int run_work(struct runner *r, const struct work *work, uint64_t n_points
 	fflush(stdout);
 	clear_up();
 	trace_free(&r->trace);
-	return result < 0 || r->n_faults ? 1 : 0;
+	return result < 0 || !r->n_faults == r->plants;
 }
 
 static void on_signal(int signal_number)
@@ -532,12 +548,14 @@ static void on_signal(int signal_number)
 
 static int usage(void)
 {
-	fputs("Usage: step_daemon [--work NAME] [--points N | --whole] [--seed N] [--cpu N] [--show]\n"
+	fputs("Usage: step_daemon [--work NAME] [--points N | --whole] [--seed N] [--cpu N] [--show] [--plant]\n"
 	      "Works:",
 		stderr);
 	for (const struct work *w = works; w->name; w++)
 		fprintf(stderr, " %s", w->name);
-	fputs("\nPYHEAPD names the daemon's program, not stripped.\n", stderr);
+	fputs("\n--plant: its undo log is emptied as it dies; faults are then what is expected.\n"
+	      "PYHEAPD names the daemon's program, not stripped.\n",
+		stderr);
 	return 2;
 }
 
@@ -546,7 +564,7 @@ int main(int argc, char **argv)
 	static const struct option options[] = {{"work", required_argument, NULL, 'w'},
 		{"points", required_argument, NULL, 'p'}, {"whole", no_argument, NULL, 'a'},
 		{"seed", required_argument, NULL, 's'}, {"cpu", required_argument, NULL, 'c'},
-		{"show", no_argument, NULL, 'v'}, {NULL, 0, NULL, 0}};
+		{"plant", no_argument, NULL, 'd'}, {"show", no_argument, NULL, 'v'}, {NULL, 0, NULL, 0}};
 	const char *name = NULL;
 	uint64_t n_points = 30;
 	int key, cpu = 0, n_failed = 0, n_works = 0;
@@ -563,6 +581,8 @@ int main(int argc, char **argv)
 			runner.seed = strtoull(optarg, NULL, 10);
 		else if (key == 'c')
 			cpu = atoi(optarg);
+		else if (key == 'd')
+			runner.plants = true;
 		else if (key == 'v')
 			runner.show = true;
 		else

@@ -18,6 +18,7 @@ struct plan {
 	uint32_t stride;   /* or, where it is not 0, each stride-th */
 	uint64_t seed;     /* which of them */
 	bool stops;        /* SIGSTOP first, look whether the others go on, then SIGKILL */
+	bool foreign;      /* victims lock as processes of another pid namespace do */
 	enum plant plant;
 	uint32_t plant_entry; /* of the log of the call's first change in which there are so many: counted from 1 */
 	bool show;            /* each fault, not only the first few */

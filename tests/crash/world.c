@@ -17,6 +17,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -337,10 +338,14 @@ int64_t world_excess_bytes(const struct world *world)
 	return st.st_blocks * 512 - (int64_t)(world->control->counters.n_arenas_current * world->control->arena_size);
 }
 
-/* The robust mutex's first word says which thread has it. */
+/* The robust mutex's first word says which thread has it; in other pid namespaces, which session (heap/lock.c). */
 bool world_has_lock(const struct world *world, pid_t pid)
 {
-	int word = __atomic_load_n(&world->control->lock.mutex.__data.__lock, __ATOMIC_ACQUIRE);
+	const struct session_entry *sessions = at(world, world->control->sessions_off);
+	uint32_t word = (uint32_t)__atomic_load_n(&world->control->lock.mutex.__data.__lock, __ATOMIC_ACQUIRE);
+	uint32_t owner = word & FUTEX_TID_MASK, index1 = owner & ((1U << 29) - 1);
 
-	return (word & 0x3fffffff) == pid;
+	if (!(owner >> 29))
+		return owner == (uint32_t)pid;
+	return index1 && index1 <= world->control->n_sessions && sessions[index1 - 1].pid == pid;
 }
