@@ -10,6 +10,7 @@
  *
  * The code of each daemon lies at the same addresses (world.c), so that one trace is good for all of them.
  */
+#include "daemon_works.h"
 #include "rig.h"
 #include "symbols.h"
 #include "trace.h"
@@ -30,19 +31,9 @@
 #define WATCHDOG_NS  UINT64_C(20000000000)
 #define N_FAULTS_MAX 10
 #define N_STEPS_MAX  3000000U
-#define PATTERN      90U
 
 /* What the client is at. */
 enum phase { PHASE_SETUP, PHASE_READY, PHASE_ACT, PHASE_DONE, PHASE_VERIFY, PHASE_VERIFIED };
-
-struct work {
-	const char *name;
-	const char *entry;              /* where it begins */
-	void (*setup)(struct actor *);  /* client: before */
-	void (*act)(struct actor *);    /* client: what makes the daemon work; NULL: its death does */
-	void (*verify)(struct actor *); /* client: after the daemon was killed and is back */
-	bool adopts;                    /* a fresh daemon's work */
-};
 
 struct runner {
 	struct rig rig;
@@ -60,118 +51,6 @@ struct runner {
 static struct runner runner;
 
 /* ---- the client ------------------------------------------------------------------------------------------------- */
-
-static void open_setup(struct actor *a)
-{
-	MUST(a, pyheap_open(&a->heap, a->stage->socket));
-	a->mine[0] = pattern_new(a, 300, PATTERN);
-}
-
-static void open_verify(struct actor *a)
-{
-	pattern_check(a, a->mine[0], 300, PATTERN);
-}
-
-/* The daemon it said Hello to may be gone: it comes again. */
-static void admit_act(struct actor *a)
-{
-	int r = 0;
-
-	for (int i = 0; i < 2000; i++) {
-		r = pyheap_open(&a->heap, a->stage->socket);
-		if (r == 0)
-			break;
-		if (r != -ECONNRESET && r != -ECONNREFUSED && r != -ENOENT && r != -ETIMEDOUT)
-			break;
-		sleep_ms(5);
-	}
-	MUST(a, r);
-	a->mine[0] = pattern_new(a, 300, PATTERN);
-}
-
-/* Its call waits for the daemon to come back, or says that it is gone and is made again. */
-static pyheap_ref new_at_last(struct actor *a, size_t size)
-{
-	pyheap_ref ref = 0;
-	int r = 0;
-
-	for (int i = 0; i < 2000; i++) {
-		r = pyheap_new(a->heap, PYHEAP_BYTES, size, &ref);
-		if (r != -ECONNRESET && r != -ETIMEDOUT)
-			break;
-		sleep_ms(5);
-	}
-	MUST(a, r);
-	return ref;
-}
-
-static void grant_setup(struct actor *a)
-{
-	open_setup(a);
-	take_free_pools(a);
-}
-
-static void grant_act(struct actor *a)
-{
-	a->mine[1] = new_at_last(a, 208);
-}
-
-static void grant_run_act(struct actor *a)
-{
-	a->mine[1] = new_at_last(a, 150000);
-}
-
-static void grant_verify(struct actor *a)
-{
-	open_verify(a);
-	EXPECT(a, pyheap_data(a->heap, a->mine[1]) != NULL);
-}
-
-static void return_setup(struct actor *a)
-{
-	open_setup(a);
-	a->mine[1] = pattern_new(a, 150000, PATTERN);
-	for (size_t i = 2; i < 7; i++)
-		a->mine[i] = pattern_new(a, 60000, PATTERN);
-}
-
-static void return_act(struct actor *a)
-{
-	for (size_t i = 1; i < 7; i++)
-		MUST(a, pyheap_decref(a->heap, a->mine[i]));
-}
-
-/* One of everything that can be held. */
-static void reclaim_setup(struct actor *a)
-{
-	pyheap_ref queue = 0, list = 0;
-
-	open_setup(a);
-	MUST(a, pyheap_incref(a->heap, a->stage->refs[0]));
-	MUST(a, pyheap_list_new(a->heap, 70, &list));
-	for (size_t i = 0; i < 70; i++) {
-		pyheap_ref child = pattern_new(a, 24, PATTERN);
-
-		MUST(a, pyheap_list_set(a->heap, list, i, child));
-		MUST(a, pyheap_decref(a->heap, child));
-	}
-	MUST(a, pyheap_queue_new(a->heap, 4, &queue));
-	MUST(a, pyheap_queue_push(a->heap, queue, pattern_new(a, 24, PATTERN), 0));
-	pattern_new(a, 9000, PATTERN);
-	pattern_new(a, 150000, PATTERN);
-	for (int i = 0; i < 60; i++)
-		pattern_new(a, 32, PATTERN);
-}
-
-static const struct work works[] = {
-	{"admit", "client_new", NULL, admit_act, open_verify, false},
-	{"grant", "grant_request", grant_setup, grant_act, grant_verify, false},
-	{"grant_run", "grant_request", open_setup, grant_run_act, grant_verify, false},
-	{"return", "arena_pick_returning", return_setup, return_act, open_verify, false},
-	{"reclaim", "member_dead", reclaim_setup, NULL, NULL, false},
-	{"adopt", "adopt_heap", reclaim_setup, NULL, NULL, true},
-	{.name = NULL},
-};
 
 static uint32_t phase_of(const struct runner *r)
 {
@@ -254,28 +133,6 @@ static void client_kill(struct runner *r)
 	r->client = 0;
 }
 
-/* ---- the survivor, and one that dies in the middle of a change -------------------------------------------------- */
-
-static void prepare(struct actor *a)
-{
-	a->stage->refs[0] = pattern_new(a, 48, 91);
-	MUST(a, pyheap_list_new(a->heap, 3, &a->stage->refs[1]));
-}
-
-static void verify(struct actor *a)
-{
-	pattern_check(a, a->stage->refs[0], 48, 91);
-	MUST(a, pyheap_list_set(a->heap, a->stage->refs[1], 0, a->stage->refs[0]));
-	MUST(a, pyheap_list_set(a->heap, a->stage->refs[1], 0, 0));
-}
-
-static int change_call(struct actor *a)
-{
-	return pyheap_list_set(a->heap, a->stage->refs[1], 1, a->stage->refs[0]);
-}
-
-static const struct scenario shared = {"daemon", prepare, NULL, change_call, .verify = verify};
-
 /* ---- the daemon ------------------------------------------------------------------------------------------------- */
 
 static bool go_on_waiting(void *userdata)
@@ -329,7 +186,7 @@ static bool leave_behind(struct runner *r)
 {
 	uint32_t n = 0;
 
-	if (rig_start_victim_of(&r->rig, &r->changer, &shared) < 0)
+	if (rig_start_victim_of(&r->rig, &r->changer, &daemon_scenario) < 0)
 		return false;
 	while (n < 2 && tracee_step(&r->changer) == TRACEE_STOPPED)
 		n = world_has_lock(&r->rig.world, r->changer.pid) ? r->rig.world.control->lock.n_entries : 0;
@@ -551,7 +408,7 @@ static int usage(void)
 	fputs("Usage: step_daemon [--work NAME] [--points N | --whole] [--seed N] [--cpu N] [--show] [--plant]\n"
 	      "Works:",
 		stderr);
-	for (const struct work *w = works; w->name; w++)
+	for (const struct work *w = daemon_works; w->name; w++)
 		fprintf(stderr, " %s", w->name);
 	fputs("\n--plant: its undo log is emptied as it dies; faults are then what is expected.\n"
 	      "PYHEAPD names the daemon's program, not stripped.\n",
@@ -595,10 +452,10 @@ int main(int argc, char **argv)
 	signal(SIGINT, on_signal);
 	signal(SIGTERM, on_signal);
 	signal(SIGHUP, on_signal);
-	runner.rig.scenario = &shared;
+	runner.rig.scenario = &daemon_scenario;
 	printf("%-12s %12s %8s %9s %9s %7s %8s\n", "work", "instructions", "kills", "with lock", "elsewhere", "faults",
 		"time (s)");
-	for (const struct work *w = works; w->name; w++) {
+	for (const struct work *w = daemon_works; w->name; w++) {
 		if (name && strcmp(name, w->name) != 0)
 			continue;
 		n_failed += run_work(&runner, w, n_points);
