@@ -21,11 +21,12 @@ struct stage {
 	pyheap_ref refs[STAGE_REFS];     /* of the scenario's shared objects */
 	pyheap_ref passed;               /* what the victim made, so that the survivor can look for it */
 	uint64_t k;                      /* the instruction at which the victim is killed */
-	uint32_t is_finished;            /* the victim's call has returned */
-	int32_t result;                  /* what it returned */
-	uint32_t n_types;                /* type_register: types there were before */
-	uint32_t is_foreign;             /* victims lock as processes of another pid namespace do */
-	uint32_t n_sessions;             /* that there are when no victim is */
+	int32_t victim_pid;
+	uint32_t is_finished; /* the victim's call has returned */
+	int32_t result;       /* what it returned */
+	uint32_t n_types;     /* type_register: types there were before */
+	uint32_t is_foreign;  /* victims lock as processes of another pid namespace do */
+	uint32_t n_sessions;  /* that there are when no victim is */
 	pyheap_stats baseline;
 	uint32_t patience_ms; /* how long figures may take to be what they were: a watch-dog */
 	uint64_t wait_ns;     /* longest that the survivor's first call after a death took */

@@ -114,6 +114,22 @@ static void report(struct stepper *s, uint64_t k, uint64_t ip)
 		s->rig.world.stage->faults);
 }
 
+/* The victim stands still, or is stopped for good: does it matter to others? */
+static void look_beside(struct stepper *s)
+{
+	bool has_lock = world_has_lock(&s->rig.world, s->victim.pid);
+
+	s->outcome->n_with_lock += has_lock;
+	if (!s->plan->stops)
+		return;
+	s->rig.world.stage->victim_pid = s->victim.pid;
+	tracee_sigstop(&s->victim);
+	if (has_lock)
+		rig_ask(&s->rig, COMMAND_NAME_OWNER, "tell who has the lock");
+	else
+		rig_ask(&s->rig, COMMAND_GO_ON, "go on beside one that was stopped without the lock");
+}
+
 /* The victim is where it is to die. */
 static int end_victim(struct stepper *s, uint64_t k, uint64_t ip)
 {
@@ -121,12 +137,8 @@ static int end_victim(struct stepper *s, uint64_t k, uint64_t ip)
 
 	stage->k = k;
 	s->outcome->n_kills++;
-	if (s->victim.pid && world_has_lock(&s->rig.world, s->victim.pid)) {
-		s->outcome->n_with_lock++;
-	} else if (s->plan->stops && s->victim.pid) {
-		tracee_sigstop(&s->victim);
-		rig_ask(&s->rig, COMMAND_GO_ON, "go on beside one that was stopped without the lock");
-	}
+	if (s->victim.pid)
+		look_beside(s);
 	tracee_kill(&s->victim);
 	if (!stage->n_faults)
 		rig_examine(&s->rig, (stage->k ^ s->plan->seed) & 1);

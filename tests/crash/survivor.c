@@ -28,6 +28,19 @@ static void go_on(struct actor *actor)
 	}
 }
 
+static void name_owner(struct actor *actor)
+{
+	pyheap_client_info info;
+	uint64_t cursor = 0;
+	int32_t pid = 0;
+
+	while (pyheap_client_next(actor->heap, &cursor, &info) > 0)
+		if (info.has_lock)
+			pid = info.pid;
+	if (pid != actor->stage->victim_pid)
+		fault(actor, "process %d has the lock, but %d is said to have it", actor->stage->victim_pid, pid);
+}
+
 /* ---- figures ---------------------------------------------------------------------------------------------------- */
 
 /* The first figure that is not what it was, or NULL. Arenas come and go by the clock and are compared elsewhere. */
@@ -165,6 +178,9 @@ static void obey(struct actor *actor, enum command command)
 		break;
 	case COMMAND_GO_ON:
 		go_on(actor);
+		break;
+	case COMMAND_NAME_OWNER:
+		name_owner(actor);
 		break;
 	case COMMAND_QUIT:
 		_exit(0);

@@ -10,13 +10,14 @@
 
 /* What the survivor is asked to do. */
 enum command {
-	COMMAND_PREPARE = 'P',  /* open a session, make what is shared */
-	COMMAND_BASELINE = 'B', /* remember the heap's figures */
-	COMMAND_VERIFY = 'V',   /* go on with what is shared after a death, look at it, put it back */
-	COMMAND_LOOK = 'L',     /* take the lock, so that the dead one's change is taken back, and pyheap_check() */
-	COMMAND_CHECK = 'C',    /* compare the figures with the baseline, then pyheap_check() */
-	COMMAND_PARTNER = 'W',  /* let the waiting call go on */
-	COMMAND_GO_ON = 'G',    /* work on what the victim has nothing to do with */
+	COMMAND_PREPARE = 'P',    /* open a session, make what is shared */
+	COMMAND_BASELINE = 'B',   /* remember the heap's figures */
+	COMMAND_VERIFY = 'V',     /* go on with what is shared after a death, look at it, put it back */
+	COMMAND_LOOK = 'L',       /* take the lock, so that the dead one's change is taken back, and pyheap_check() */
+	COMMAND_CHECK = 'C',      /* compare the figures with the baseline, then pyheap_check() */
+	COMMAND_PARTNER = 'W',    /* let the waiting call go on */
+	COMMAND_GO_ON = 'G',      /* work on what the victim has nothing to do with */
+	COMMAND_NAME_OWNER = 'N', /* tell who has the lock, while it cannot be taken: the victim has */
 	COMMAND_QUIT = 'Q',
 };
 
