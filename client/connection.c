@@ -131,7 +131,7 @@ static int connection_connect(struct connection *connection)
 }
 
 /* `before`: what the session to be resumed was given; NULL: a new one. */
-static int connection_hello(struct connection *connection, const struct admission *before)
+static int connection_hello(struct connection *connection, const struct admission *before, bool has_lock)
 {
 	Pyheap__ToDaemon message = PYHEAP__TO_DAEMON__INIT;
 	Pyheap__Hello hello = PYHEAP__HELLO__INIT;
@@ -143,6 +143,7 @@ static int connection_hello(struct connection *connection, const struct admissio
 	hello.program = program;
 	if (before) {
 		hello.resume_session = before->session;
+		hello.has_lock = has_lock;
 		hello.resume_token = (ProtobufCBinaryData){TOKEN_SIZE, (uint8_t *)(uintptr_t)before->token};
 	}
 	message.body_case = PYHEAP__TO_DAEMON__BODY_HELLO;
@@ -185,13 +186,14 @@ static int connection_welcome(struct connection *connection, struct admission *r
 }
 
 /* A daemon that refuses may do so before it reads the Hello: then its Error is there all the same. */
-static int connection_admit(struct connection *connection, const struct admission *before, struct admission *ret)
+static int connection_admit(
+	struct connection *connection, const struct admission *before, bool has_lock, struct admission *ret)
 {
 	int r;
 
 	r = connection_connect(connection);
 	if (r == 0)
-		r = connection_hello(connection, before);
+		r = connection_hello(connection, before, has_lock);
 	if (r < 0 && r != -ECONNRESET)
 		return r;
 	connection->broken = false;
@@ -206,7 +208,7 @@ int connection_open(struct connection *connection, const char *socket, struct ad
 	r = connection_address(socket, &connection->address);
 	if (r < 0)
 		return r;
-	r = connection_admit(connection, NULL, ret);
+	r = connection_admit(connection, NULL, false, ret);
 	if (r == 0)
 		connection->admission = *ret;
 	return r;
@@ -228,13 +230,13 @@ static bool is_same(const struct admission *a, const struct admission *b)
 }
 
 /* One try. The mapping is there already, so what came with the Welcome is closed again. */
-static int resume_once(struct connection *connection)
+static int resume_once(struct connection *connection, bool has_lock)
 {
 	struct connection next = {.fd = -1, .address = connection->address, .timeout_ms = connection->timeout_ms};
 	struct admission admission;
 	int r;
 
-	r = connection_admit(&next, &connection->admission, &admission);
+	r = connection_admit(&next, &connection->admission, has_lock, &admission);
 	if (r == 0) {
 		close(admission.control_fd);
 		close(admission.heap_fd);
@@ -257,7 +259,7 @@ static bool may_come(int error)
 	return error == -ENOENT || error == -ECONNREFUSED || error == -ECONNRESET || error == -ETIMEDOUT;
 }
 
-int connection_resume(struct connection *connection, bool patient)
+int connection_resume(struct connection *connection, bool has_lock)
 {
 	int64_t end = connection->timeout_ms < 0 ? INT64_MAX : now_ms() + connection->timeout_ms;
 	int64_t pause_ms = 1;
@@ -266,11 +268,11 @@ int connection_resume(struct connection *connection, bool patient)
 	if (connection->lost)
 		return -ECONNRESET;
 	for (;;) {
-		r = resume_once(connection);
+		r = resume_once(connection, has_lock);
 		if (r == 0)
 			return 0;
 		connection->lost = !may_come(r);
-		if (connection->lost || !patient || now_ms() + pause_ms > end)
+		if (connection->lost || has_lock || now_ms() + pause_ms > end)
 			return -ECONNRESET;
 		poll(NULL, 0, (int)pause_ms);
 		if (pause_ms < BACKOFF_MAX_MS)
@@ -373,7 +375,7 @@ int connection_grow(struct connection *connection, struct session *session)
 		r = grow_once(connection, session);
 	/* Who has the global lock lets everybody wait, so he does not. */
 	while (r == -ECONNRESET) {
-		r = connection_resume(connection, !session->has_lock);
+		r = connection_resume(connection, session->has_lock);
 		if (r < 0)
 			return r;
 		r = grow_once(connection, session);

@@ -38,10 +38,11 @@ int connection_address(const char *socket, struct sockaddr_un *ret);
 int connection_open(struct connection *connection, const char *socket, struct admission *ret);
 
 /*
- * Where the daemon is gone: find the next one, for as long as the timeout allows (patient) or with one try, and be this
- * session again there. 0: attached. -ECONNRESET no daemon, or one that does not know the session.
+ * Where the daemon is gone: find the next one, for as long as the timeout allows, or with one try where the session has
+ * the global lock, and be this session again there. 0: attached. -ECONNRESET no daemon, or one that does not know the
+ * session.
  */
-int connection_resume(struct connection *connection, bool patient);
+int connection_resume(struct connection *connection, bool has_lock);
 
 /* Take in what the daemon said of its own accord, without waiting. 0, or -ECONNRESET: it is gone. */
 int connection_look(struct connection *connection);

@@ -48,7 +48,7 @@ static int session_attach(pyheap *heap, const struct admission *admission)
 		return -EUCLEAN;
 	session_init(&heap->session, shared, admission->session);
 	heap->process = process_number();
-	return 0;
+	return session_take(&heap->session) ? 0 : -ECONNRESET;
 }
 
 PYHEAP_PUBLIC int pyheap_open(pyheap **ret, const char *socket)
@@ -118,7 +118,7 @@ PYHEAP_PUBLIC int pyheap_dispatch(pyheap *heap)
 	r = connection_look(&heap->connection);
 	if (session_ended(heap))
 		return -EPIPE;
-	return r < 0 ? connection_resume(&heap->connection, !heap->session.has_lock) : 0;
+	return r < 0 ? connection_resume(&heap->connection, heap->session.has_lock) : 0;
 }
 
 PYHEAP_PUBLIC int pyheap_fd(pyheap *heap)
@@ -163,7 +163,7 @@ PYHEAP_PUBLIC pyheap *pyheap_close(pyheap *heap)
 	if (process_number() == heap->process) {
 		session_drop_all(heap);
 		/* Should there be no daemon now, the next one knows by this. */
-		__atomic_store_n(&heap->session.entry->is_closed, 1, __ATOMIC_RELEASE);
+		session_leave(&heap->session);
 		connection_goodbye(&heap->connection);
 	}
 	connection_deinit(&heap->connection);

@@ -14,7 +14,7 @@
 
 struct pyheap {
 	struct session session; /* on whose behalf heap/ works */
-	uint64_t process;	/* process_number() of the process that opened it */
+	uint64_t process;       /* process_number() of the process that opened it */
 	struct mapping *mapping;
 	struct connection connection;
 	uint32_t n_grants; /* that the call under way has asked for */

@@ -171,7 +171,7 @@ static void admit_again(struct client *client, const Pyheap__Hello *hello)
 	member_attach(member, client);
 	session_claim_again(client->daemon->heap, member->index, client->process.pid, client->process.start_time);
 	log_info("%s is resumed", client_name(client));
-	member_resume(member);
+	member_resume(member, hello->has_lock);
 }
 
 void admit_hello(struct client *client, const Pyheap__Hello *hello)

@@ -6,7 +6,8 @@
  *
  *   1. the lock    the daemon before is dead for certain, since its name is free; a change that its owner did not
  * finish is taken back; if that was the dead daemon, an arena that it was just taking off the lists is on them again
- *   2. arenas      those that were on their way to a session, or back to the system, go back (arena_adopt_all())
+ *   2. arenas      those that were on their way to a session that is gone go back (arena_adopt_all()); those on their
+ * way to the system once the lock was had (returns_adopt()), since until then it is not certain that they were
  *   3. sessions    each that is active gets a pidfd, if the process of its pid started when the table says that it did.
  *                  Otherwise that process is gone, or has closed the session: it is dead, and cleared up as any other
  *
@@ -31,7 +32,8 @@ static int adopt_active(struct daemon *daemon, uint32_t index)
 	int r;
 
 	/* A pid of another namespace, the daemon's before this one, says nothing here. */
-	r = entry->is_closed ? -ESRCH : process_find(&process, is_here ? entry->pid : 0, entry->start_time);
+	r = session_is_over(daemon->heap, index) ? -ESRCH
+						 : process_find(&process, is_here ? entry->pid : 0, entry->start_time);
 	if (r == -ESRCH) {
 		session_mark_dead(daemon->heap, index);
 		member_start_dead(daemon, index);
@@ -78,7 +80,7 @@ int adopt_heap(struct daemon *daemon)
 
 	lock_owner_died(daemon->heap, SESSION_DAEMON);
 	r = lock_recover(&daemon->self);
-	if (r == 0 || r == -EBUSY) /* busy: a living session has it, who took it after any dead one */
+	if (r == 0 || r == -EBUSY) /* busy: a living session has it, and takes back what a dead one left */
 		r = arena_adopt_all(daemon->heap);
 	if (r == 0)
 		r = adopt_sessions(daemon);

@@ -93,6 +93,7 @@ void member_start_dead(struct daemon *daemon, uint32_t index)
 	struct member *member = member_init(daemon, index, MEMBER_DEAD);
 
 	session_init(&member->view, daemon->heap, index);
+	lock_owner_died(daemon->heap, index); /* the daemon before may have died before it came to that */
 	clear_begin(member);
 }
 
@@ -106,9 +107,10 @@ void member_attach(struct member *member, struct client *client)
 		log_error("session %u: cannot watch its process", member->index);
 }
 
-void member_resume(struct member *member)
+void member_resume(struct member *member, bool has_lock)
 {
 	member->state = MEMBER_RESUMING;
+	member->has_lock = has_lock;
 	grant_cancel(member);
 	clear_begin(member);
 }
@@ -136,6 +138,7 @@ void member_dead(struct member *member, const char *why)
 	log_info("session %u (pid %d, %s) ends: %s", member->index, (int)member->process.pid, program_of(member), why);
 	session_mark_dead(daemon->heap, member->index);
 	member->state = MEMBER_DEAD;
+	member->has_lock = false;
 	if (member->ended)
 		event_del(member->ended);
 	if (member->client)
@@ -147,22 +150,29 @@ void member_dead(struct member *member, const char *why)
 
 void member_check_closed(struct member *member)
 {
-	const struct session_entry *entry = &member->daemon->heap->sessions[member->index];
-
-	/* acquire: with the session's release; it has dropped everything */
-	if (member->state == MEMBER_LIVE && __atomic_load_n(&entry->is_closed, __ATOMIC_ACQUIRE))
+	if (member->state == MEMBER_LIVE && session_is_over(member->daemon->heap, member->index))
 		member_dead(member, "it was closed");
 }
 
-/* Take back what was granted and not taken into use: 0 all of it was. */
+/*
+ * Take back what was granted and not taken into use: 0 all of it was. Not before what the daemon before left RETURNING
+ * is known, unless the session itself keeps the lock: then all is unmapped here and now, so that the two cannot be
+ * mixed up.
+ */
 static int take_grants_back(struct member *member)
 {
+	struct daemon *daemon = member->daemon;
 	uint32_t head;
-	int r = unmapping_step(member->daemon, &member->unmapping);
+	int r = member->has_lock ? 0 : returns_adopt(daemon);
 
+	if (r < 0)
+		return r;
+	do
+		r = unmapping_step(daemon, &member->unmapping);
+	while (r > 0 && member->has_lock);
 	if (r || member->has_no_grants)
 		return r;
-	r = arena_pick_granted(&member->daemon->self, member->index, &head);
+	r = arena_pick_granted(&daemon->self, member->index, member->has_lock, &head);
 	if (r > 0)
 		member->unmapping = (struct unmapping){.head1 = head + 1};
 	if (r == 0)

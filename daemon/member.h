@@ -34,6 +34,7 @@ struct member {
 	struct grant grant;         /* what it asked for */
 	uint32_t n_stats;           /* Stats that it is owed */
 	struct unmapping unmapping; /* of what was granted to it and is taken back */
+	bool has_lock;              /* while it is resumed: it says that it has the global lock */
 	bool has_no_grants;         /* while it is cleared up: all of them were taken back */
 	struct session view;        /* of the dead session, for its reclaim */
 
@@ -50,8 +51,11 @@ void member_start_dead(struct daemon *daemon, uint32_t index);
 /* The connection is the session's now; one that it had is closed. */
 void member_attach(struct member *member, struct client *client);
 
-/* Take back what was granted and not used, then send the (attached) connection its Welcome. */
-void member_resume(struct member *member);
+/*
+ * Take back what was granted and not used, then send the (attached) connection its Welcome. has_lock: the session says
+ * that it has the global lock meanwhile.
+ */
+void member_resume(struct member *member, bool has_lock);
 
 /* The process has ended, for certain, or the session said Goodbye: clear up after it. */
 void member_dead(struct member *member, const char *why);

@@ -6,8 +6,8 @@
  * may take it. With each tick the daemon looks for empty ones beyond the spare arenas, takes one off the lists (under
  * the lock, which it only tries), and unmaps it and punches its hole (without the lock), until there are none.
  *
- * What was granted since the tick before counts as spare: whoever is growing has asked for more than it needs at once, and
- * would ask again.
+ * What was granted since the tick before counts as spare: whoever is growing has asked for more than it needs at once,
+ * and would ask again.
  *
  * One run is being returned at a time. Should this daemon die in the middle, the next one finds it RETURNING and ends
  * it.
@@ -43,12 +43,28 @@ int unmapping_step(struct daemon *daemon, struct unmapping *unmapping)
 	return 0;
 }
 
+int returns_adopt(struct daemon *daemon)
+{
+	int r;
+
+	if (daemon->returns.is_adopted)
+		return 0;
+	r = arena_adopt_returning(&daemon->self);
+	if (r < 0 && r != -EBUSY)
+		log_error("cannot return what the daemon before was returning: %s", strerror(-r));
+	daemon->returns.is_adopted = r != -EBUSY;
+	return r == -EBUSY ? r : 0;
+}
+
 int returns_step(struct daemon *daemon, uint32_t n_spare)
 {
 	struct unmapping *unmapping = &daemon->returns.unmapping;
 	uint32_t head;
 	int r;
 
+	r = returns_adopt(daemon);
+	if (r < 0)
+		return r;
 	if (!unmapping->head1) {
 		r = arena_pick_returning(&daemon->self, n_spare, &head);
 		if (r <= 0)

@@ -17,6 +17,7 @@ struct unmapping {
 
 struct returns {
 	struct unmapping unmapping;
+	bool is_adopted;    /* what a daemon before left half returned is returned */
 	bool wanted;        /* look for more, until there is none */
 	uint32_t n_spare;   /* empty arenas that are left alone meanwhile */
 	uint32_t n_granted; /* arenas granted since the tick before */
@@ -24,6 +25,9 @@ struct returns {
 
 /* A bounded step. 1 there is more, 0 it is done (or there was none), -EBUSY it cannot go on now. */
 int unmapping_step(struct daemon *daemon, struct unmapping *unmapping);
+
+/* First of all: return what a daemon before left half returned. -EBUSY. */
+int returns_adopt(struct daemon *daemon);
 
 /* A bounded step towards having no more than n_spare empty arenas. 1 there may be more, 0 there is nothing to return,
  * -EBUSY. */

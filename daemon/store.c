@@ -152,6 +152,18 @@ static int refuse(const struct store *store, const char *name, int error)
 	return error == -ENOENT || error == -EPERM ? -EUCLEAN : error;
 }
 
+/* Was it never finished, or is it one that was just being removed? Then nothing in it is of use. */
+static bool is_leftover(int control_fd)
+{
+	uint64_t magic = 0;
+	uint32_t ended = 0;
+
+	if (pread(control_fd, &magic, sizeof(magic), offsetof(struct control, magic)) < (ssize_t)sizeof(magic))
+		return true;
+	return !magic ||
+	       (pread(control_fd, &ended, sizeof(ended), offsetof(struct control, ended)) == sizeof(ended) && ended);
+}
+
 /* -ENODATA: there is none, or none that was ever finished. */
 static int store_adopt(const struct store *store, struct heap **ret)
 {
@@ -166,6 +178,8 @@ static int store_adopt(const struct store *store, struct heap **ret)
 		r = -ENODATA;
 	if (r == 0)
 		r = file_open(store->heap_path, 0, &heap_fd);
+	if (r == -ENOENT && is_leftover(control_fd)) /* its daemon died between the two unlinks */
+		r = -ENODATA;
 	if (r == 0)
 		r = heap_adopt(&heap, control_fd, heap_fd);
 	if (r < 0) {

@@ -15,10 +15,12 @@
  * on it. What an arena has free is said by a bitmap, its freepools: the lowest free pool is taken first, and a run of
  * adjacent ones is found by looking at a few words.
  *
- * Died after ...                the next daemon does ... (arena_adopt_all())
- *   reserving, while mapping      MAPPING: punches, HOLE
- *   granting, session dead too    GRANTED to a session that is FREE: punches, HOLE
- *   picking, unmapping, punching  RETURNING: does it again; the head turns HOLE last
+ * Died after ...                the next daemon does ...
+ *   reserving, while mapping      MAPPING: punches, HOLE (arena_adopt_all())
+ *   granting, session dead too    GRANTED to a session that is FREE: punches, HOLE (the same)
+ *   picking, unmapping, punching  RETURNING: does it again; the head turns HOLE last (arena_adopt_returning()). Not
+ * before it has had the lock: the picking may not be committed, and whoever has the lock now may be about to take it
+ * back
  */
 
 #include "heap/arena.h"
@@ -211,7 +213,6 @@ static bool is_left_over(const struct heap *heap, const struct arena_entry *aren
 
 	switch (arena->state) {
 	case ARENA_MAPPING:
-	case ARENA_RETURNING:
 		return true;
 	case ARENA_GRANTED:
 		return session >= heap->n_sessions || heap->sessions[session].state == SESSION_FREE;
@@ -220,26 +221,52 @@ static bool is_left_over(const struct heap *heap, const struct arena_entry *aren
 	}
 }
 
+static int return_whole_run(struct heap *heap, uint32_t head)
+{
+	uint32_t n_done = 0;
+	int r;
+
+	if (heap->arenas[head].n_arenas > heap->n_arenas - head)
+		return -EUCLEAN;
+	state_store(&heap->arenas[head], ARENA_RETURNING);
+	r = arena_unmap_step(heap, head, UINT32_MAX, &n_done);
+	return r < 0 ? r : 0;
+}
+
 int arena_adopt_all(struct heap *heap)
 {
 	int r;
 
 	for (uint32_t i = 0; i < heap->control->n_arenas_seen; i++) {
-		uint32_t n_done = 0;
-
 		if (!is_left_over(heap, &heap->arenas[i]))
 			continue;
-		if (heap->arenas[i].n_arenas > heap->n_arenas - i)
-			return -EUCLEAN;
-		state_store(&heap->arenas[i], ARENA_RETURNING);
-		r = arena_unmap_step(heap, i, UINT32_MAX, &n_done);
+		r = return_whole_run(heap, i);
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
-int arena_pick_granted(struct session *daemon, uint32_t index, uint32_t *ret)
+int arena_adopt_returning(struct session *daemon)
+{
+	struct heap *heap = daemon->heap;
+	int r;
+
+	r = change_try_begin(daemon);
+	if (r < 0)
+		return r;
+	change_end(daemon, 0);
+	for (uint32_t i = 0; i < heap->control->n_arenas_seen; i++) {
+		if (heap->arenas[i].state != ARENA_RETURNING)
+			continue;
+		r = return_whole_run(heap, i);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int arena_pick_granted(struct session *daemon, uint32_t index, bool has_lock, uint32_t *ret)
 {
 	struct heap *heap = daemon->heap;
 	int r;
@@ -248,7 +275,7 @@ int arena_pick_granted(struct session *daemon, uint32_t index, uint32_t *ret)
 	if (r == 0)
 		change_end(daemon, 0);
 	/* Who asks to be resumed while it has the lock is between two changes. */
-	else if (r != -EBUSY || lock_owner1(heap) != index + 1)
+	else if (r != -EBUSY || !has_lock)
 		return r;
 	/* No owner's change is pending any more, so nobody but this daemon writes the state of what is GRANTED to the
 	 * session. */
@@ -441,6 +468,7 @@ int arena_take_pools(struct session *session, enum space_kind space, uint32_t n,
 		arena = convert_arena(heap, space);
 		if (!arena)
 			return wants(session, 1, false, space);
+		first = 0;
 	}
 	if (arena->state != ARENA_POOLS || arena->n_free_pools < n || arena->n_free_pools > heap->pools_per_arena)
 		return -EUCLEAN;

@@ -34,17 +34,23 @@ int arena_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t
 int arena_pick_returning(struct session *daemon, uint32_t n_spare, uint32_t *ret);
 
 /*
- * After a restart: take away runs that were MAPPING or RETURNING when the daemon before died, and GRANTED ones of
- * sessions that are FREE. Not bounded; used before clients are served.
+ * After a restart: take away runs that were MAPPING when the daemon before died, and GRANTED ones of sessions that are
+ * FREE. Not bounded; used before clients are served.
  */
 int arena_adopt_all(struct heap *heap);
 
 /*
- * Of a session that is DEAD or waits to be resumed: make RETURNING what was granted to it and never accepted: 1 and
- * *ret a head, 0 none left, -EBUSY the lock is taken by another (it must be had once, since a dead owner's change may
- * first have to be taken back).
+ * The same for those that were RETURNING; -EBUSY the lock, which it tries to take, is taken. To be done before this
+ * daemon makes any arena RETURNING itself.
  */
-int arena_pick_granted(struct session *daemon, uint32_t index, uint32_t *ret);
+int arena_adopt_returning(struct session *daemon);
+
+/*
+ * Of a session that is DEAD or waits to be resumed: make RETURNING what was granted to it and never accepted: 1 and
+ * *ret a head, 0 none left, -EBUSY the lock is taken (it must be had once, since a dead owner's change may first have
+ * to be taken back). has_lock: it is the session to be resumed that has the lock, and waits between two changes.
+ */
+int arena_pick_granted(struct session *daemon, uint32_t index, bool has_lock, uint32_t *ret);
 
 /* ---- sessions -----------------------------------------------------------------------------------------------------
  */

@@ -178,6 +178,13 @@ enum session_state {
 	SESSION_DEAD = 2, /* its process is known to be gone, or it said goodbye: being reclaimed */
 };
 
+/* By compare-and-swap from OFFERED, by the session or the daemon, whoever is first. */
+enum attachment {
+	ATTACHMENT_OFFERED = 0, /* daemon: admitted; whether the client got to know of it is not known */
+	ATTACHMENT_TAKEN = 1,   /* session: it is in use, until its process ends or it is closed */
+	ATTACHMENT_CLOSED = 2,  /* session: it has dropped everything and goes; daemon: nobody took it */
+};
+
 /* An entry of a hold table; linear probing. */
 struct hold {
 	uint64_t ref;   /* locked: what is held, or HOLD_EMPTY */
@@ -199,7 +206,7 @@ struct session_entry {
 	uint64_t holds_position1;     /* locked: of the hold table's run, plus one; 0: holds_inline */
 	uint64_t new_holds_position1; /* locked: of the table that is being filled to replace it, plus one */
 	uint32_t holds_shift;         /* locked: log2 of the table's entries */
-	uint32_t is_closed;           /* the session, relaxed: it has dropped everything and goes */
+	uint32_t attachment;          /* enum attachment; see there who writes it */
 	uint64_t n_holds;             /* locked: entries that are holds: different objects held */
 	uint64_t dying1;        /* locked: position of the first object that this session has to take down, plus one */
 	uint64_t making1;       /* locked: position of the object that it is making, plus one */
@@ -346,6 +353,7 @@ static_assert(sizeof(struct arena_entry) == 64, "one cache line");
 static_assert(sizeof(struct hold) == 16, "");
 static_assert(sizeof(struct session_entry) == 256 + HOLDS_INLINE * sizeof(struct hold), "");
 static_assert(offsetof(struct session_entry, holds_position1) % 8 == 0, "");
+static_assert(offsetof(struct session_entry, attachment) == 100, "clients in other languages store to it");
 static_assert(sizeof(struct type_entry) == 128, "");
 static_assert(offsetof(struct name_entry, name) == 26, "");
 static_assert(sizeof(struct queue) == 40, "");

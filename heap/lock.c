@@ -143,14 +143,16 @@ void lock_owner_died(struct heap *heap, uint32_t session_index)
 	uint32_t *futex = futex_of(&heap->control->lock);
 	uint32_t word = __atomic_load_n(futex, __ATOMIC_RELAXED);
 
-	while ((word & FUTEX_TID_MASK) == foreign_tid(session_index)) {
-		/* release: as the kernel's own mark, after all that the dead one did */
-		if (!__atomic_compare_exchange_n(futex, &word, (word & FUTEX_WAITERS) | FUTEX_OWNER_DIED, false,
-			    __ATOMIC_RELEASE, __ATOMIC_RELAXED))
-			continue;
-		syscall(SYS_futex, futex, FUTEX_WAKE, 1, NULL, NULL, 0);
-		return;
-	}
+	/* release: as the kernel's own mark, after all that the dead one did */
+	while ((word & FUTEX_TID_MASK) == foreign_tid(session_index) &&
+		!__atomic_compare_exchange_n(futex, &word, (word & FUTEX_WAITERS) | FUTEX_OWNER_DIED, false,
+			__ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		;
+	/*
+	 * Whatever was found: it may have died owing a wake-up, after it unlocked, or having just been woken. The
+	 * kernel makes up for that where it knows the owner; a needless one makes its receiver look, and sleep again.
+	 */
+	syscall(SYS_futex, futex, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
 /* ---- the lock ---------------------------------------------------------------------------------------------------- */

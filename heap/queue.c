@@ -60,8 +60,8 @@ static void signal(uint32_t *seq, uint32_t *waiting)
 	__atomic_store_n(seq, *seq + 1, __ATOMIC_RELAXED);
 	if (!*waiting)
 		return;
-	__atomic_store_n(waiting, 0, __ATOMIC_RELAXED);
 	syscall(SYS_futex, seq, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+	__atomic_store_n(waiting, 0, __ATOMIC_RELAXED); /* after it: killed in between, the next one wakes again */
 }
 
 static int must_wait(uint32_t *seq, uint32_t *waiting, struct wait *ret)

@@ -15,6 +15,7 @@
  *   anything, holding objects                       drops each hold: hold and count in one change
  *   a grant, before accepting it                    the arenas go back (arena_pick_granted())
  *   the daemon: admitting, before SESSION_ACTIVE    the entry is still FREE, its content is written anew
+ *   admission, before the client took the session   the connection ended, so it is over (session_is_over())
  *   the daemon: reclaiming                          the entry is DEAD still, all of the above is done again
  */
 
@@ -53,6 +54,31 @@ int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t
 		return 0;
 	}
 	return -EUSERS;
+}
+
+bool session_take(struct session *session)
+{
+	uint32_t offered = ATTACHMENT_OFFERED;
+
+	/* relaxed: nothing is read on the strength of it */
+	return __atomic_compare_exchange_n(
+		&session->entry->attachment, &offered, ATTACHMENT_TAKEN, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+void session_leave(struct session *session)
+{
+	/* release: everything was dropped before */
+	__atomic_store_n(&session->entry->attachment, ATTACHMENT_CLOSED, __ATOMIC_RELEASE);
+}
+
+bool session_is_over(struct heap *heap, uint32_t index)
+{
+	uint32_t found = ATTACHMENT_OFFERED;
+
+	/* acquire: with session_leave() */
+	return __atomic_compare_exchange_n(&heap->sessions[index].attachment, &found, ATTACHMENT_CLOSED, false,
+		       __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE) ||
+	       found == ATTACHMENT_CLOSED;
 }
 
 void session_claim_again(struct heap *heap, uint32_t index, int32_t pid, uint64_t start_time)

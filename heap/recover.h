@@ -16,6 +16,16 @@ struct session_claim {
 /* Make a FREE session ACTIVE. -EUSERS there is none. No lock. */
 int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t *ret_index);
 
+/* The session: it is in use from now on. False: the daemon gave it up meanwhile. */
+bool session_take(struct session *session);
+
+/* The session: it has dropped everything, and goes. */
+void session_leave(struct session *session);
+
+/* The daemon, when its connection has ended: was the session left, or never taken? Then it is over: it cannot be taken
+ * now. */
+bool session_is_over(struct heap *heap, uint32_t index);
+
 /* An ACTIVE session's process was seen anew, by a daemon that may be of another pid namespace. No lock. */
 void session_claim_again(struct heap *heap, uint32_t index, int32_t pid, uint64_t start_time);
 

@@ -3,7 +3,7 @@
 pyheapd's socket, spoken by hand: a client of nothing but Python's standard library.
 
 It encodes the few forms of protocol buffers that proto/pyheap.proto uses, so it is also an example of how small a client
-of the socket can be. What it does not do is use the shared memory it is given.
+of the socket can be. It uses nothing of the shared memory it is given, but takes its session there, as it has to.
 """
 import array
 import os
@@ -13,6 +13,8 @@ import struct
 # Fields of ToDaemon and FromDaemon.
 HELLO, GRANT_REQUEST, STATS_REQUEST, GOODBYE = 1, 2, 3, 4
 WELCOME, GRANT, STATS, GOODBYE_FROM_DAEMON, ERROR = 1, 2, 3, 4, 5
+
+SESSIONS_OFF, SESSION_SIZE, SESSION_ATTACHMENT, TAKEN = 160, 1280, 100, 1  # heap/layout.h: struct control, session_entry
 
 WATCHDOG_S = 60  # no answer takes that long unless something is broken
 
@@ -159,7 +161,14 @@ class Wire:
 
     def expect_welcome(self):
         self.welcome = self.expect(WELCOME)
+        self.take()
         return self.session
+
+    def take(self):
+        """Say in the session table that the session is in use. (By compare-and-swap, where the daemon may end meanwhile.)"""
+        control = self.fds[0]
+        sessions, = struct.unpack("<Q", os.pread(control, 8, SESSIONS_OFF))
+        os.pwrite(control, struct.pack("<I", TAKEN), sessions + self.session * SESSION_SIZE + SESSION_ATTACHMENT)
 
     @property
     def session(self):

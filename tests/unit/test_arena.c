@@ -414,8 +414,6 @@ START_TEST(free_arena_changes_sides)
 }
 END_TEST
 
-/* ---- granting ---------------------------------------------------------------------------------------------------- */
-
 /* Reserve and map a run for a session, which has not accepted it yet. */
 static uint32_t map_run(uint32_t session, uint32_t n)
 {
@@ -432,6 +430,35 @@ static uint32_t map_run(uint32_t session, uint32_t n)
 	ck_assert_uint_eq(fx.heap->arenas[head].state, ARENA_GRANTED);
 	return head;
 }
+
+/* So it does where the other space has free pools, but too few that adjoin. */
+START_TEST(free_arena_changes_sides_for_a_run)
+{
+	struct session *session = session_of(0);
+	uint64_t refs[POOLS], run, n_current;
+
+	for (uint32_t i = 0; i < POOLS; i++)
+		refs[i] = fixture_bytes(session, POOL_SIZE);
+	for (uint32_t i = 0; i < POOLS; i += 2)
+		fixture_drop(session, refs[i]);
+	session->n_wanted_arenas = 1;
+	session->wants_run = false;
+	session->wants_space = SPACE_RECORDS;
+	ck_assert_int_eq(arena_accept(session, map_run(0, 1)), 0);
+	ck_assert_uint_eq(fx.heap->control->spaces[SPACE_RECORDS].n_free_arenas, 1);
+	n_current = fx.heap->control->counters.n_arenas_current;
+	ck_assert_int_eq(object_new(session, TYPE_BYTES, 3 * POOL_SIZE, &run), 0);
+	ck_assert_uint_eq(fx.heap->control->spaces[SPACE_RECORDS].n_free_arenas, 0);
+	fixture_check();
+	memset(ref_data(run), 1, 3 * POOL_SIZE);
+	ck_assert_uint_eq(fx.heap->control->counters.n_arenas_current, n_current);
+	fixture_drop(session, run);
+	for (uint32_t i = 1; i < POOLS; i += 2)
+		fixture_drop(session, refs[i]);
+}
+END_TEST
+
+/* ---- granting ---------------------------------------------------------------------------------------------------- */
 
 START_TEST(accept_what_was_granted)
 {
@@ -487,11 +514,11 @@ START_TEST(dead_sessions_grants_are_taken_back)
 	uint32_t head = map_run(1, 2), other = map_run(2, 1), picked, n_done = 0;
 
 	session_mark_dead(fx.heap, 1);
-	ck_assert_int_eq(arena_pick_granted(&fx.daemon, 1, &picked), 1);
+	ck_assert_int_eq(arena_pick_granted(&fx.daemon, 1, false, &picked), 1);
 	ck_assert_uint_eq(picked, head);
 	ck_assert_uint_eq(fx.heap->arenas[head].state, ARENA_RETURNING);
 	ck_assert_int_eq(arena_unmap_step(fx.heap, picked, 2, &n_done), 1);
-	ck_assert_int_eq(arena_pick_granted(&fx.daemon, 1, &picked), 0);
+	ck_assert_int_eq(arena_pick_granted(&fx.daemon, 1, false, &picked), 0);
 	fixture_check();
 	ck_assert_uint_eq(fixture_heap_bytes(), ARENA_SIZE_DEFAULT);
 	ck_assert_int_eq(arena_accept(session_of(2), other), 0);
@@ -505,8 +532,8 @@ START_TEST(pick_waits_for_nobody)
 	fixture_drop(session_of(0), fixture_bytes(session_of(0), 10));
 	ck_assert_int_eq(session_lock(session_of(0)), 0);
 	ck_assert_int_eq(arena_pick_returning(&fx.daemon, 0, &head), -EBUSY);
-	ck_assert_int_eq(arena_pick_granted(&fx.daemon, 1, &head), -EBUSY);
-	ck_assert_int_eq(arena_pick_granted(&fx.daemon, 0, &head), 0); /* of the owner itself no change is pending */
+	ck_assert_int_eq(arena_pick_granted(&fx.daemon, 1, false, &head), -EBUSY);
+	ck_assert_int_eq(arena_pick_granted(&fx.daemon, 0, true, &head), 0); /* of the owner itself no change is pending */
 	ck_assert_int_eq(session_unlock(session_of(0)), 0);
 	ck_assert_int_eq(arena_pick_returning(&fx.daemon, 0, &head), 1);
 }
@@ -527,6 +554,7 @@ static void restart_daemon(void)
 	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
 		session_init(&fx.sessions[i], heap, fx.sessions[i].index);
 	ck_assert_int_eq(arena_adopt_all(heap), 0);
+	ck_assert_int_eq(arena_adopt_returning(&fx.daemon), 0);
 	fixture_check();
 }
 
@@ -616,6 +644,7 @@ static Suite *suite(void)
 	tcase_add_test(t, arena_run_needs_adjacent_holes);
 	tcase_add_test(t, records_live_apart);
 	tcase_add_test(t, free_arena_changes_sides);
+	tcase_add_test(t, free_arena_changes_sides_for_a_run);
 	tcase_add_test(t, accept_what_was_granted);
 	tcase_add_test(t, reserve_refused);
 	tcase_add_test(t, mapping_given_up);
