@@ -150,10 +150,10 @@ static void daemon_kill(struct runner *r)
 	r->rig.world.daemon = 0;
 }
 
-static uint64_t entry_address(const struct runner *r)
+static uint64_t address_of(const struct runner *r, const char *function)
 {
 	const char *program = getenv("PYHEAPD");
-	uint64_t offset = symbols_find(program, r->work->entry), base;
+	uint64_t offset = symbols_find(program, function), base;
 	char path[4096];
 
 	if (!offset || !realpath(program, path))
@@ -165,7 +165,7 @@ static uint64_t entry_address(const struct runner *r)
 /* The daemon stands where the work begins. */
 static bool reach_entry(struct runner *r)
 {
-	uint64_t address = entry_address(r);
+	uint64_t address = address_of(r, r->work->entry);
 	enum tracee_event event;
 
 	if (!address) {
@@ -326,14 +326,18 @@ static int end(struct runner *r, uint64_t k, uint64_t ip)
 static int take_trace(struct runner *r)
 {
 	enum tracee_event event = TRACEE_STOPPED;
+	uint64_t until = 0;
 	int result = 0;
 
 	if (begin(r)) {
-		while (event == TRACEE_STOPPED && result == 0 && r->trace.n < N_STEPS_MAX) {
+		if (r->work->until)
+			until = address_of(r, r->work->until);
+		while (event == TRACEE_STOPPED && result == 0 && r->trace.n < N_STEPS_MAX &&
+			tracee_ip(&r->daemon) != until) {
 			result = trace_add(&r->trace, tracee_ip(&r->daemon));
 			event = tracee_step(&r->daemon);
 		}
-		if (event != TRACEE_BLOCKED) /* asleep: the work is done */
+		if (event != TRACEE_BLOCKED && tracee_ip(&r->daemon) != until) /* asleep: the work is done */
 			rig_note(&r->rig, "the daemon crashed, or never comes to rest");
 	}
 	if (result == 0 && r->trace.n == 0)
