@@ -1,0 +1,555 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The heap is mended while its clients work
+ *
+ * Four clients make, hand over, name and drop objects, and look at their contents all the time. Somebody else maps the
+ * shared memory from outside and damages what is derived: as a whole kind at once, and under the lock, so that the
+ * clients find it mended; or so that they work on it until `pyheapctl check --repair` comes, and are told -EUCLEAN
+ * meanwhile. Nothing that is held, named or queued is lost either way.
+ *
+ * Each single damage, and a repairer that is killed: tests/unit/test_repair*.c.
+ */
+#include "fixture.h"
+
+#include "heap/layout.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#define N_WORKERS 4
+#define N_OBJECTS 150
+
+/* Between the test and its workers. */
+struct shared {
+	uint32_t stop;
+	uint32_t tolerant; /* -EUCLEAN may be the answer of any call */
+	uint64_t n_rounds[N_WORKERS];
+	uint64_t n_refused[N_WORKERS]; /* by -EUCLEAN */
+};
+
+struct worker {
+	pyheap *heap;
+	pyheap_ref refs[N_OBJECTS];
+	pyheap_ref queue;
+	unsigned int seed;
+	int index;
+};
+
+static struct shared *shared;
+static pyheap *heap;
+static pid_t pids[N_WORKERS];
+
+/* ---- workers ----------------------------------------------------------------------------------------------------- */
+
+static uint8_t pattern(pyheap_ref ref, size_t i)
+{
+	return (uint8_t)(ref * 13 + (ref >> 36) * 3 + i);
+}
+
+static bool is_intact(const struct worker *worker, pyheap_ref ref)
+{
+	const uint8_t *data = pyheap_data(worker->heap, ref);
+	ssize_t size = pyheap_size(worker->heap, ref);
+
+	for (ssize_t i = 0; data && i < size; i++)
+		if (data[i] != pattern(ref, (size_t)i))
+			return false;
+	return data;
+}
+
+/* Did it go well? What the heap refuses because it is damaged has not taken place, and is tried again some time. */
+static bool went_well(const struct worker *worker, int r)
+{
+	if (r == -EUCLEAN && __atomic_load_n(&shared->tolerant, __ATOMIC_ACQUIRE)) {
+		shared->n_refused[worker->index]++;
+		return false;
+	}
+	ck_assert_msg(r == 0, "a worker is told: %s", pyheap_strerror(r));
+	return true;
+}
+
+static void replace(struct worker *worker, int k)
+{
+	int kind = rand_r(&worker->seed) % 20;
+	size_t size = (size_t)rand_r(&worker->seed) % (kind < 17 ? 513U : kind < 19 ? 60000U : 500000U);
+	uint8_t *data;
+
+	if (worker->refs[k]) {
+		ck_assert(is_intact(worker, worker->refs[k]));
+		if (!went_well(worker, pyheap_decref(worker->heap, worker->refs[k])))
+			return;
+	}
+	worker->refs[k] = 0;
+	if (!went_well(worker, pyheap_new(worker->heap, PYHEAP_BYTES, size, &worker->refs[k]))) {
+		worker->refs[k] = 0;
+		return;
+	}
+	data = pyheap_data(worker->heap, worker->refs[k]);
+	for (size_t i = 0; i < size; i++)
+		data[i] = pattern(worker->refs[k], i);
+}
+
+/* What the queue gets from one worker another one takes out, and finds intact. */
+static void hand_over(struct worker *worker, int k)
+{
+	pyheap_ref ref;
+	int r;
+
+	if (worker->refs[k]) {
+		r = pyheap_queue_push(worker->heap, worker->queue, worker->refs[k], 0);
+		if (r != -EAGAIN && went_well(worker, r))
+			worker->refs[k] = 0;
+	}
+	if (worker->refs[k])
+		return;
+	r = pyheap_queue_pop(worker->heap, worker->queue, &ref, 0);
+	if (r == -EAGAIN || !went_well(worker, r))
+		return;
+	ck_assert(is_intact(worker, ref));
+	worker->refs[k] = ref;
+}
+
+static void rename_one(struct worker *worker, int k)
+{
+	pyheap_ref ref;
+	char name[32];
+	int r;
+
+	snprintf(name, sizeof(name), "worker %d's %d", worker->index, k % 20);
+	r = pyheap_name_get(worker->heap, name, &ref);
+	if (r != -ENOENT && went_well(worker, r)) {
+		ck_assert(is_intact(worker, ref));
+		went_well(worker, pyheap_decref(worker->heap, ref)); /* where not, its end drops it */
+	}
+	if (worker->refs[k])
+		went_well(worker, pyheap_name_set(worker->heap, name, worker->refs[k]));
+}
+
+static void work(void *userdata)
+{
+	struct worker worker = {.index = *(int *)userdata, .seed = (unsigned int)getpid()};
+
+	worker.heap = fixture_open(&fx);
+	ck_ok(pyheap_name_get(worker.heap, "queue", &worker.queue));
+	while (!__atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE)) {
+		int k = rand_r(&worker.seed) % N_OBJECTS;
+
+		switch (rand_r(&worker.seed) % 8) {
+		case 0:
+			hand_over(&worker, k);
+			break;
+		case 1:
+			rename_one(&worker, k);
+			break;
+		default:
+			replace(&worker, k);
+		}
+		__atomic_store_n(&shared->n_rounds[worker.index], shared->n_rounds[worker.index] + 1, __ATOMIC_RELAXED);
+	}
+	for (int k = 0; k < N_OBJECTS; k++)
+		ck_assert(!worker.refs[k] || is_intact(&worker, worker.refs[k]));
+	pyheap_close(worker.heap);
+}
+
+/* Every worker has done so much more. */
+static void let_work(uint64_t n)
+{
+	for (int i = 0; i < N_WORKERS; i++) {
+		uint64_t from = __atomic_load_n(&shared->n_rounds[i], __ATOMIC_RELAXED);
+
+		fixture_until(__atomic_load_n(&shared->n_rounds[i], __ATOMIC_RELAXED) >= from + n ||
+			      waitpid(pids[i], NULL, WNOHANG) != 0);
+		ck_ok(kill(pids[i], 0));
+	}
+}
+
+static void setup(void)
+{
+	pyheap_ref queue;
+
+	fixture_setup();
+	heap = fixture_open(&fx);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(shared, MAP_FAILED);
+	ck_ok(pyheap_queue_new(heap, 50, &queue));
+	ck_ok(pyheap_name_set(heap, "queue", queue));
+	for (int i = 0; i < N_WORKERS; i++) {
+		pids[i] = fixture_fork(work, &i);
+		fixture_until(__atomic_load_n(&shared->n_rounds[i], __ATOMIC_RELAXED));
+	}
+	let_work(1000);
+}
+
+/* All goes in the end, but for what the queue, names and this session have. */
+static void teardown(void)
+{
+	pyheap_stats stats;
+	uint64_t cursor = 0, n = 0;
+	pyheap_ref ref, queue;
+	char name[PYHEAP_NAME_MAX + 1];
+
+	__atomic_store_n(&shared->stop, 1, __ATOMIC_RELEASE);
+	for (int i = 0; i < N_WORKERS; i++)
+		ck_assert_int_eq(fixture_wait(pids[i]), 0);
+	ck_ok(pyheap_name_get(heap, "queue", &queue));
+	while (pyheap_queue_pop(heap, queue, &ref, 0) == 0)
+		ck_ok(pyheap_decref(heap, ref));
+	while (pyheap_name_next(heap, &cursor, name, &ref) == 1)
+		ck_ok(pyheap_name_del(heap, name));
+	while (pyheap_decref(heap, queue) == 0)
+		;
+	fixture_until(pyheap_stats(heap, &stats) == 0 && stats.n_sessions == 1);
+	for (int i = 0; i < PYHEAP_CLASSES; i++)
+		n += stats.classes[i].n_used;
+	ck_assert_uint_eq(n + stats.n_medium_objects + stats.n_large_objects + stats.n_names, 0);
+	heap = pyheap_close(heap);
+	fixture_teardown();
+}
+
+/* ---- the shared memory from outside ------------------------------------------------------------------------------ */
+
+static struct control *control;
+static uint8_t *base;
+
+static void *map_file(const char *kind)
+{
+	char path[128];
+	struct stat st;
+	void *p;
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/shm/pyheap.%s.%s", fx.name, kind);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	ck_ok(fstat(fd, &st));
+	p = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ck_assert_ptr_ne(p, MAP_FAILED);
+	close(fd);
+	return p;
+}
+
+static void map_all(void)
+{
+	control = map_file("ctl");
+	base = map_file("heap");
+	ck_assert_uint_eq(control->magic, LAYOUT_MAGIC);
+}
+
+static void *in_control(uint64_t off)
+{
+	return (uint8_t *)control + off;
+}
+
+static struct arena_entry *arenas(void)
+{
+	return in_control(control->arenas_off);
+}
+
+/* Do something to each pool of a kind. */
+static void each_pool(uint8_t kind, void (*damage)(struct pool_entry *pool, uint32_t index))
+{
+	struct pool_entry *pools = in_control(control->pools_off);
+
+	for (uint32_t a = 0; a < control->n_arenas_seen; a++)
+		for (uint32_t i = a * control->pools_per_arena; i < (a + 1) * control->pools_per_arena; i++)
+			if (arenas()[a].state == ARENA_POOLS && pools[i].kind == kind)
+				damage(&pools[i], i);
+}
+
+/* ---- whole kinds of what is derived are wiped out ---------------------------------------------------------------- */
+
+static void wild_free_list(struct pool_entry *pool, uint32_t index)
+{
+	(void)index;
+	pool->freeblock1 = (uint16_t)rand();
+}
+static void wild_numbers(struct pool_entry *pool, uint32_t index)
+{
+	pool->n_used = (uint16_t)rand();
+	pool->n_carved = (uint16_t)(index % 2 ? 0 : rand());
+}
+static void wild_links(struct pool_entry *pool, uint32_t index)
+{
+	(void)index;
+	pool->next1 = (uint32_t)rand();
+	pool->prev1 = (uint32_t)rand();
+}
+static void wild_counts(struct pool_entry *pool, uint32_t index)
+{
+	struct object_header *headers = (struct object_header *)(void *)(base + (uint64_t)index * POOL_SIZE);
+
+	for (uint32_t i = 0; i < pool->n_carved; i++)
+		if ((headers[i].word >> 34 & 3) == STATE_LIVE)
+			headers[i].word ^= (uint64_t)rand() % 1000;
+}
+static void wild_count_of_run(struct pool_entry *pool, uint32_t index)
+{
+	(void)index;
+	if ((pool->header.word >> 34 & 3) == STATE_LIVE)
+		pool->header.word ^= 5;
+}
+
+static void free_lists(void)
+{
+	each_pool(POOL_BLOCKS, wild_free_list);
+}
+static void pool_numbers(void)
+{
+	each_pool(POOL_BLOCKS, wild_numbers);
+}
+static void used_lists(void)
+{
+	each_pool(POOL_BLOCKS, wild_links);
+}
+static void used_heads(void)
+{
+	for (uint32_t i = 0; i < N_SPACES; i++)
+		memset(control->spaces[i].usedpools1, i ? 0xff : 0, sizeof(control->spaces[i].usedpools1));
+}
+static void bitmaps(void)
+{
+	uint64_t *words = in_control(control->freepools_off);
+	uint32_t n = (control->pools_per_arena + 63) / 64 * control->n_arenas_seen;
+
+	for (uint32_t i = 0; i < n; i++)
+		words[i] = ~words[i];
+}
+static void free_pool_numbers(void)
+{
+	for (uint32_t a = 0; a < control->n_arenas_seen; a++)
+		arenas()[a].n_free_pools ^= 21;
+}
+static void arena_links(void)
+{
+	for (uint32_t a = 0; a < control->n_arenas_seen; a++)
+		arenas()[a].next1 = arenas()[a].prev1 = (uint32_t)rand();
+}
+static void arena_heads(void)
+{
+	control->spaces[SPACE_OBJECTS].usable_arenas1 = 0;
+	control->spaces[SPACE_RECORDS].usable_arenas1 = UINT32_MAX;
+}
+static void lasts(void)
+{
+	memset(control->spaces[SPACE_OBJECTS].nfp2lasta1, 0x11, sizeof(control->spaces[0].nfp2lasta1));
+}
+static void free_arenas(void)
+{
+	control->spaces[SPACE_OBJECTS].n_free_arenas += 3;
+}
+static void returnables(void)
+{
+	control->returnable_arenas1 = UINT32_MAX;
+}
+static void counters(void)
+{
+	memset(&control->counters, 0x55, sizeof(control->counters));
+}
+static void names(void)
+{
+	memset(in_control(control->name_buckets_off), 0, control->n_name_buckets * sizeof(uint64_t));
+}
+static void wild_names(void)
+{
+	memset(in_control(control->name_buckets_off), 0xee, control->n_name_buckets * sizeof(uint64_t));
+}
+static void counts(void)
+{
+	each_pool(POOL_BLOCKS, wild_counts);
+	each_pool(POOL_RUN, wild_count_of_run);
+}
+static void everything(void)
+{
+	counts(); /* first: it goes by n_carved */
+	free_lists();
+	pool_numbers();
+	used_lists();
+	used_heads();
+	bitmaps();
+	free_pool_numbers();
+	arena_links();
+	arena_heads();
+	lasts();
+	returnables();
+	counters();
+	names();
+}
+
+static const struct {
+	void (*damage)(void);
+	const char *fault;
+} damages[] = {
+	{free_lists, "freeblock list"},
+	{pool_numbers, "blocks are in use"},
+	{used_lists, "usedpools"},
+	{used_heads, "usedpools"},
+	{bitmaps, "freepools"},
+	{free_pool_numbers, "nfreepools"},
+	{arena_links, "usable_arenas"},
+	{arena_heads, "usable_arenas"},
+	{lasts, "nfp2lasta"},
+	{free_arenas, "n_free_arenas"},
+	{returnables, "returnable_arenas"},
+	{counters, "counter"},
+	{names, "n_names"},
+	{wild_names, "name bucket"},
+	{counts, "have a right to it"},
+	{everything, "freepools"},
+};
+
+struct report {
+	const char *wanted;
+	bool found;
+};
+
+static void note_fault(void *userdata, const char *fault)
+{
+	struct report *report = userdata;
+
+	report->found |= strstr(fault, report->wanted) != NULL;
+}
+
+START_TEST(mended_under_the_lock)
+{
+	map_all();
+	for (int round = 0; round < 3; round++) {
+		struct report checked = {.wanted = damages[_i].fault}, repaired = checked;
+		int64_t n;
+
+		ck_ok(pyheap_lock(heap));
+		damages[_i].damage();
+		n = pyheap_check(heap, note_fault, &checked);
+		ck_assert_int_gt(n, 0);
+		ck_assert_msg(checked.found, "nothing says \"%s\"", checked.wanted);
+		ck_assert_int_eq(pyheap_repair(heap, note_fault, &repaired), n);
+		ck_assert(repaired.found);
+		ck_assert_int_eq(pyheap_check(heap, NULL, NULL), 0);
+		ck_ok(pyheap_unlock(heap));
+		let_work(300);
+	}
+}
+END_TEST
+
+/* Again and again, with nothing to mend: nobody notices. */
+START_TEST(nothing_to_mend)
+{
+	for (int i = 0; i < 50; i++) {
+		ck_assert_int_eq(pyheap_repair(heap, NULL, NULL), 0);
+		ck_assert_int_eq(pyheap_check(heap, NULL, NULL), 0);
+	}
+	let_work(1000);
+}
+END_TEST
+
+/* ---- pyheapctl --------------------------------------------------------------------------------------------------- */
+
+/* Its exit status; *ret what it says on both outputs. */
+static int run_ctl(const char *arguments, char *ret, size_t size)
+{
+	char command[512];
+	FILE *says;
+	size_t n;
+	int status;
+
+	snprintf(command, sizeof(command), "\"$PYHEAPCTL\" --socket %s %s 2>&1", fx.socket, arguments);
+	says = popen(command, "re");
+	ck_assert_ptr_nonnull(says);
+	n = fread(ret, 1, size - 1, says);
+	ret[n] = '\0';
+	while (fgetc(says) != EOF)
+		;
+	status = pclose(says);
+	ck_assert(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+/* What the clients can go on with for a while, or are refused, but what leads nobody to take what is another's. */
+static void damage_a_bit(int round)
+{
+	ck_ok(pyheap_lock(heap));
+	control->counters.n_names += 7;
+	if (round % 3 == 0)
+		memset(control->spaces[SPACE_OBJECTS].usedpools1, 0, sizeof(control->spaces[0].usedpools1));
+	if (round % 3 == 1)
+		each_pool(POOL_BLOCKS, wild_free_list);
+	control->returnable_arenas1 = 0;
+	ck_ok(pyheap_unlock(heap));
+}
+
+START_TEST(mended_by_pyheapctl)
+{
+	char said[65536];
+
+	map_all();
+	for (int round = 0; round < 9; round++) {
+		__atomic_store_n(&shared->tolerant, 1, __ATOMIC_RELEASE);
+		damage_a_bit(round);
+		let_work(50);
+		ck_assert_int_ne(run_ctl("check", said, sizeof(said)), 0);
+		ck_assert_msg(strstr(said, "counter n_names") && strstr(said, "check --repair"), "%s", said);
+		ck_assert_msg(run_ctl("check --repair", said, sizeof(said)) == 0, "%s", said);
+		ck_assert_msg(strstr(said, "found and mended"), "%s", said);
+		ck_assert_msg(run_ctl("check", said, sizeof(said)) == 0, "%s", said);
+		__atomic_store_n(&shared->tolerant, 0, __ATOMIC_RELEASE);
+		let_work(500);
+	}
+}
+END_TEST
+
+/* Who repairs is killed, at any moment; the clients go on, and another repairer ends it. */
+static void repair_for_ever(void *userdata)
+{
+	pyheap *own = fixture_open(&fx);
+
+	(void)userdata;
+	for (;;) {
+		ck_ok(pyheap_lock(own));
+		control->counters.n_names += 7; /* there is always something to mend */
+		ck_assert_int_gt(pyheap_repair(own, NULL, NULL), 0);
+		ck_ok(pyheap_unlock(own));
+	}
+}
+
+START_TEST(repairer_is_killed)
+{
+	uint64_t n_before;
+
+	map_all();
+	n_before = control->lock.n_recoveries;
+	for (int round = 0; round < 100; round++) {
+		pid_t pid = fixture_fork(repair_for_ever, NULL);
+
+		usleep((useconds_t)(1000 + rand() % 20000));
+		fixture_kill(pid);
+		ck_assert_int_ge(pyheap_repair(heap, NULL, NULL), 0);
+		ck_assert_uint_eq(control->rebuilding, 0);
+		ck_assert_int_eq(pyheap_check(heap, NULL, NULL), 0);
+	}
+	ck_assert_uint_gt(control->lock.n_recoveries, n_before);
+	printf("repairer killed 100 times, %llu times at work\n",
+		(unsigned long long)(control->lock.n_recoveries - n_before));
+	let_work(1000);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("repair");
+	TCase *t = tcase_create("repair");
+
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 300);
+	tcase_add_loop_test(t, mended_under_the_lock, 0, (int)(sizeof(damages) / sizeof(damages[0])));
+	tcase_add_test(t, nothing_to_mend);
+	tcase_add_test(t, mended_by_pyheapctl);
+	tcase_add_test(t, repairer_is_killed);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+int main(void)
+{
+	return fixture_main(suite());
+}
