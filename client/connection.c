@@ -108,6 +108,23 @@ static int error_code(const Pyheap__Error *error)
 
 /* ---- opening ---------------------------------------------------------------------------------------------------- */
 
+/*
+ * Move a descriptor out of the place of stdin, stdout or stderr, where a process that closed these gets it: what it
+ * still prints must not go into the socket, let alone the heap. Returns the descriptor, or a negative errno with it
+ * closed.
+ */
+static int fd_above_stdio(int fd)
+{
+	int above, r;
+
+	if (fd > STDERR_FILENO)
+		return fd;
+	above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	r = above < 0 ? -errno : above;
+	close(fd);
+	return r;
+}
+
 /* A daemon that is stopped does not accept: connect() then waits for room in its backlog, for as long as sends may. */
 static int connection_connect(struct connection *connection)
 {
@@ -118,6 +135,9 @@ static int connection_connect(struct connection *connection)
 	connection->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (connection->fd < 0)
 		return -errno;
+	connection->fd = fd_above_stdio(connection->fd);
+	if (connection->fd < 0)
+		return connection->fd;
 	if (timeout_ms == 0)
 		timeout.tv_usec = 1; /* 0 would be for ever */
 	if (timeout_ms >= 0 && setsockopt(connection->fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
@@ -161,10 +181,16 @@ static int admission_take(struct connection *connection, const Pyheap__Welcome *
 	ret->session = welcome->session;
 	memcpy(ret->heap_id, welcome->heap_id.data, HEAP_ID_SIZE);
 	memcpy(ret->token, welcome->token.data, TOKEN_SIZE);
-	ret->control_fd = connection->buffer.fds[0];
-	ret->heap_fd = connection->buffer.fds[1];
 	connection->buffer.n_fds = 0;
-	return 0;
+	ret->control_fd = fd_above_stdio(connection->buffer.fds[0]);
+	ret->heap_fd = fd_above_stdio(connection->buffer.fds[1]);
+	if (ret->control_fd >= 0 && ret->heap_fd >= 0)
+		return 0;
+	if (ret->control_fd >= 0)
+		close(ret->control_fd);
+	if (ret->heap_fd >= 0)
+		close(ret->heap_fd);
+	return -EMFILE;
 }
 
 static int connection_welcome(struct connection *connection, struct admission *ret)

@@ -15,6 +15,7 @@
 #include "heap/recover.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define GRANTS_MAX 1000U /* in one call */
@@ -37,6 +38,7 @@ static int attach_error(int error)
 
 static int session_attach(pyheap *heap, const struct admission *admission)
 {
+	uint64_t token[2];
 	struct heap *shared;
 	int r;
 
@@ -48,7 +50,8 @@ static int session_attach(pyheap *heap, const struct admission *admission)
 		return -EUCLEAN;
 	session_init(&heap->session, shared, admission->session);
 	heap->process = process_number();
-	return session_take(&heap->session) ? 0 : -ECONNRESET;
+	memcpy(token, admission->token, sizeof(token));
+	return session_take(&heap->session, token) ? 0 : -ECONNRESET;
 }
 
 PYHEAP_PUBLIC int pyheap_open(pyheap **ret, const char *socket)

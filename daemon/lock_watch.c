@@ -21,7 +21,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define LONG_MS 200 /* a tick: much longer than any change takes */
+#define LONG_MS 200  /* a tick: much longer than any change takes */
+#define LATE_MS 1000 /* four of them */
 
 /* The member that has the lock, or NULL where it cannot be told. */
 static struct member *find_owner(struct daemon *daemon)
@@ -93,8 +94,13 @@ void lock_watch_tick(struct daemon *daemon, int64_t now_ms)
 		*watch = (struct lock_watch){0};
 		return;
 	}
+	/* A tick that comes late says that the daemon itself was stopped, and nothing about the lock. */
+	if (watch->is_taken && now_ms - watch->tick_ms > LATE_MS)
+		watch->is_taken = false;
+	watch->tick_ms = now_ms;
 	if (!watch->is_taken || watch->n_acquisitions != n) {
-		*watch = (struct lock_watch){.n_acquisitions = n, .since_ms = now_ms, .is_taken = true};
+		*watch = (struct lock_watch){
+			.n_acquisitions = n, .since_ms = now_ms, .tick_ms = now_ms, .is_taken = true};
 		return;
 	}
 	if (!watch->is_said && now_ms - watch->since_ms >= LONG_MS) {

@@ -11,6 +11,7 @@ struct daemon;
 struct lock_watch {
 	uint64_t n_acquisitions; /* of the lock, when it was seen taken */
 	int64_t since_ms;        /* when that was */
+	int64_t tick_ms;         /* when it was looked at last */
 	bool is_taken;
 	bool is_said;    /* who it is */
 	bool is_evicted; /* and that he was, or cannot be */

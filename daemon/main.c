@@ -5,10 +5,25 @@
 #include "daemon/daemon.h"
 #include "daemon/log.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+/* What is closed must not become a socket or the heap by being the next free number: the log would be written into it.
+ */
+static bool fill_stdio(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+			return false;
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	struct options options;
 
+	if (!fill_stdio())
+		return EXIT_RUNTIME;
 	log_init();
 	if (options_parse(&options, argc, argv) < 0)
 		return EXIT_USAGE;

@@ -277,8 +277,11 @@ int options_parse(struct options *ret, int argc, char **argv)
 	};
 	int key, r = 0;
 
+	opterr = 0; /* it would say it in a line of its own */
 	while (r == 0 && !options.done && (key = getopt_long(argc, argv, "", long_options, NULL)) >= 0)
-		r = option_take(&options, key, optarg);
+		r = key == '?' ? usage("%s: there is no such option, or it lacks its value, or takes none",
+					 argv[optind - 1])
+			       : option_take(&options, key, optarg);
 	if (r == 0 && !options.done && optind < argc)
 		r = usage("%s: there is nothing that this could be", argv[optind]);
 	if (r == 0 && !options.done)

@@ -52,8 +52,8 @@ int returns_adopt(struct daemon *daemon)
 	r = arena_adopt_returning(&daemon->self);
 	if (r < 0 && r != -EBUSY)
 		log_error("cannot return what the daemon before was returning: %s", strerror(-r));
-	daemon->returns.is_adopted = r != -EBUSY;
-	return r == -EBUSY ? r : 0;
+	daemon->returns.is_adopted = r == 0;
+	return r < 0 ? -EBUSY : 0;
 }
 
 int returns_step(struct daemon *daemon, uint32_t n_spare)

@@ -91,6 +91,8 @@ static int store_guard(struct store *store, const char *name, int flags)
 	store->guard_fd = guard_take(store->control_path, flags);
 	if (store->guard_fd == -EADDRINUSE)
 		log_error("another pyheapd serves the heap \"%s\": give another --name, or end it first", name);
+	else if (store->guard_fd == -EACCES)
+		log_error("the heap \"%s\" (%s) is another user's: give another --name", name, store->control_path);
 	else if (store->guard_fd < 0 && store->guard_fd != -ENOENT)
 		fail(store->guard_fd, "cannot open", store->control_path);
 	return store->guard_fd < 0 ? store->guard_fd : 0;
@@ -228,6 +230,20 @@ static int store_renew(struct store *store, const char *name)
 	return store_guard(store, name, O_RDWR | O_CREAT);
 }
 
+/* What was asked for and the heap that is there does not have. */
+static void warn_of_differences(const struct heap *heap, const struct heap_geometry *asked)
+{
+	if (asked->heap_size && asked->heap_size != heap->heap_size)
+		log_warning("the heap that is there stays at %llu bytes: --size %llu is for a new one",
+			(unsigned long long)heap->heap_size, (unsigned long long)asked->heap_size);
+	if (asked->arena_size != ARENA_SIZE_DEFAULT && asked->arena_size != heap->arena_size)
+		log_warning("the heap that is there has arenas of %u bytes: --arena-size %u is for a new one",
+			heap->arena_size, asked->arena_size);
+	if (asked->n_sessions != SESSIONS_DEFAULT && asked->n_sessions != heap->n_sessions)
+		log_warning("the heap that is there has room for %u sessions: --max-sessions %u is for a new one",
+			heap->n_sessions, asked->n_sessions);
+}
+
 int store_open(struct store *store, const struct options *options, struct heap **ret_heap, bool *ret_adopted)
 {
 	int r;
@@ -238,6 +254,8 @@ int store_open(struct store *store, const struct options *options, struct heap *
 		return r;
 	r = store_adopt(store, ret_heap);
 	*ret_adopted = r == 0;
+	if (r == 0)
+		warn_of_differences(*ret_heap, &options->geometry);
 	if (r == -ENODATA) {
 		r = store_renew(store, options->name);
 		if (r == 0) {

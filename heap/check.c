@@ -19,16 +19,35 @@
 
 void check_fault(struct check *check, const char *format, ...)
 {
-	char line[256];
+	struct faults *faults = check->faults;
+	char *line = NULL;
 	va_list args;
 
 	check->n_faults++;
-	if (!check->report)
+	if (!faults)
 		return;
 	va_start(args, format);
-	vsnprintf(line, sizeof(line), format, args);
+	if (faults->n_lines == FAULTS_MAX || vasprintf(&line, format, args) < 0)
+		faults->n_untold++;
+	else
+		faults->lines[faults->n_lines++] = line;
 	va_end(args);
-	check->report(check->userdata, line);
+}
+
+/* With the lock given back: the callback may block, or use the heap. */
+static void tell(struct faults *faults, check_report report, void *userdata)
+{
+	char line[64];
+
+	for (uint32_t i = 0; i < faults->n_lines; i++) {
+		if (report)
+			report(userdata, faults->lines[i]);
+		free(faults->lines[i]);
+	}
+	if (!report || !faults->n_untold)
+		return;
+	snprintf(line, sizeof(line), "and %llu more", (unsigned long long)faults->n_untold);
+	report(userdata, line);
 }
 
 static uint32_t n_seen(const struct heap *heap)
@@ -209,31 +228,74 @@ static void check_arena_run(struct check *check, uint32_t a)
 	}
 }
 
-static void check_arenas(struct check *check)
+static uint32_t arena_state(const struct heap *heap, uint32_t a)
+{
+	/* acquire: with the daemon's release; it changes the states of what is its own without the lock */
+	return __atomic_load_n(&heap->arenas[a].state, __ATOMIC_ACQUIRE);
+}
+
+/*
+ * A BODY where a head should stand: has the daemon made it one since the walk came by, of a run that begins before it?
+ * Then that run's end, else a.
+ */
+static uint32_t end_of_new_run(const struct heap *heap, uint32_t a)
+{
+	uint32_t head = a, n;
+
+	while (head > 0 && arena_state(heap, head) == ARENA_BODY)
+		head--;
+	n = __atomic_load_n(&heap->arenas[head].n_arenas, __ATOMIC_ACQUIRE);
+	switch (arena_state(heap, head)) {
+	case ARENA_MAPPING:
+	case ARENA_GRANTED:
+	case ARENA_RETURNING:
+		return n > a - head && n <= n_seen(heap) - head ? head + n : a;
+	default:
+		return a;
+	}
+}
+
+static void check_run_bodies(struct check *check, uint32_t a, uint32_t n)
+{
+	for (uint32_t i = a + 1; i < a + n; i++) {
+		uint32_t state = arena_state(check->heap, i);
+		uint32_t head_state = arena_state(check->heap, a);
+
+		/* the daemon turns them into holes, and back, one by one */
+		if (state != ARENA_BODY && head_state != ARENA_RETURNING && head_state != ARENA_MAPPING &&
+			head_state != ARENA_HOLE)
+			check_fault(check, "arena %u: is in the middle of a run and its state is %u", i, state);
+	}
+}
+
+/* What begins at arena a; returns where the next begins. */
+static uint32_t check_arena(struct check *check, uint32_t a)
 {
 	struct heap *heap = check->heap;
+	uint32_t state = arena_state(heap, a), n = 1, end;
 
-	for (uint32_t a = 0; a < n_seen(heap);) {
-		const struct arena_entry *arena = &heap->arenas[a];
-		uint32_t n = arena->state == ARENA_HOLE || arena->state == ARENA_POOLS ? 1 : arena->n_arenas;
-
-		if (arena->state >= ARENA_BODY || !n || n > n_seen(heap) - a) {
-			check_fault(check, "arena %u: state %u with %u arenas cannot stand here", a, arena->state, n);
-			a++;
-			continue;
-		}
-		for (uint32_t i = a + 1; i < a + n; i++)
-			/* the daemon turns them into holes, and back, without the lock */
-			if (heap->arenas[i].state != ARENA_BODY && arena->state != ARENA_RETURNING &&
-				arena->state != ARENA_MAPPING)
-				check_fault(check, "arena %u: is in the middle of a run and its state is %u", i,
-					heap->arenas[i].state);
-		if (arena->state == ARENA_POOLS)
+	if (state == ARENA_HOLE)
+		return a + 1;
+	if (state != ARENA_POOLS)
+		n = __atomic_load_n(&heap->arenas[a].n_arenas, __ATOMIC_ACQUIRE);
+	if (state < ARENA_BODY && n && n <= n_seen(heap) - a) {
+		check_run_bodies(check, a, n);
+		if (state == ARENA_POOLS)
 			check_arena_of_pools(check, a);
-		else if (arena->state == ARENA_RUN || arena->state == ARENA_RETURNABLE)
+		else if (state == ARENA_RUN || state == ARENA_RETURNABLE)
 			check_arena_run(check, a);
-		a += n;
+		return a + n;
 	}
+	end = state == ARENA_BODY ? end_of_new_run(heap, a) : a;
+	if (end == a && arena_state(heap, a) == state)
+		check_fault(check, "arena %u: state %u with %u arenas cannot stand here", a, state, n);
+	return end == a ? a + 1 : end;
+}
+
+static void check_arenas(struct check *check)
+{
+	for (uint32_t a = 0; a < n_seen(check->heap);)
+		a = check_arena(check, a);
 }
 
 /* usable_arenas: linked both ways, ascending, each arena with a free pool once; nfp2lasta as the list says. */
@@ -382,10 +444,10 @@ static void check_lists(struct check *check)
 }
 
 /* One walk with the lock held. The number of faults, or -ENOMEM. */
-static int64_t walk(struct heap *heap, struct session *mender, check_report report, void *userdata)
+static int64_t walk(struct heap *heap, struct session *mender, struct faults *faults)
 {
 	uint64_t n_pools = (uint64_t)heap->n_arenas * heap->pools_per_arena;
-	struct check check = {.heap = heap, .report = report, .userdata = userdata, .mender = mender};
+	struct check check = {.heap = heap, .faults = faults, .mender = mender};
 
 	check.pool_marks = calloc(n_pools, 1);
 	check.rights = calloc(n_pools, sizeof(*check.rights));
@@ -409,40 +471,44 @@ static int64_t walk(struct heap *heap, struct session *mender, check_report repo
 
 int64_t heap_check(struct session *session, check_report report, void *userdata)
 {
+	struct faults faults = {.n_lines = 0};
 	int64_t n;
 	int r;
 
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	n = walk(session->heap, NULL, report, userdata);
+	n = walk(session->heap, NULL, &faults);
 	change_end(session, 0);
+	tell(&faults, report, userdata);
 	return n;
 }
 
-/* What the mending itself leaves to be found is a fault that nothing derived explains: it is reported, and stays. */
-static int64_t mend(struct session *session, check_report report, void *userdata)
+/* What the mending itself leaves to be found is a fault that nothing derived explains: it is told, and stays. */
+static int64_t mend(struct session *session, struct faults *faults)
 {
 	int64_t n;
 
 	heap_rebuild(session->heap);
-	n = walk(session->heap, session, NULL, NULL);
+	n = walk(session->heap, session, NULL);
 	if (n >= 0)
-		n = walk(session->heap, NULL, report, userdata);
+		n = walk(session->heap, NULL, faults);
 	return n > 0 ? -EUCLEAN : n;
 }
 
 int64_t heap_repair(struct session *session, check_report report, void *userdata)
 {
+	struct faults faults = {.n_lines = 0};
 	int64_t n, r;
 
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	n = walk(session->heap, NULL, report, userdata);
+	n = walk(session->heap, NULL, &faults);
 	if (n > 0)
-		r = mend(session, report, userdata);
+		r = mend(session, &faults);
 	change_end(session, 0);
 	take_down(session, 0);
+	tell(&faults, report, userdata);
 	return r < 0 ? r : n;
 }

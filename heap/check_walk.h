@@ -5,11 +5,20 @@
 
 #include "heap/check.h"
 
+#define FAULTS_MAX 1000U /* that are told one by one */
+
+/* Process-local: what the walks of one check found. It is told after the lock was given back, since telling may block.
+ */
+struct faults {
+	char *lines[FAULTS_MAX];
+	uint32_t n_lines;
+	uint64_t n_untold;
+};
+
 /* Process-local, made anew for each walk. */
 struct check {
 	struct heap *heap;
-	check_report report;
-	void *userdata;
+	struct faults *faults; /* NULL: nobody is told */
 	int64_t n_faults;
 	struct session *mender; /* not NULL: what is wrong with rights is mended, in changes of this session */
 	bool out_of_memory;

@@ -183,8 +183,10 @@ struct heap *heap_free(struct heap *heap)
 {
 	if (!heap)
 		return NULL;
-	close(heap->control_fd);
-	close(heap->heap_fd);
+	if (heap->control_fd >= 0)
+		close(heap->control_fd);
+	if (heap->heap_fd >= 0)
+		close(heap->heap_fd);
 	heap_discard(heap);
 	return NULL;
 }
@@ -405,7 +407,17 @@ static int attach(struct heap **ret, int control_fd, int heap_fd, bool whole)
 
 int heap_attach(struct heap **ret, int control_fd, int heap_fd)
 {
-	return attach(ret, control_fd, heap_fd, true);
+	int r;
+
+	r = attach(ret, control_fd, heap_fd, true);
+	if (r < 0)
+		return r;
+	/* A client needs them no more, and what is not open is not written to by mistake. */
+	close(control_fd);
+	close(heap_fd);
+	(*ret)->control_fd = -1;
+	(*ret)->heap_fd = -1;
+	return 0;
 }
 
 int heap_adopt(struct heap **ret, int control_fd, int heap_fd)

@@ -31,8 +31,8 @@ struct heap {
 	uint32_t n_name_buckets;
 	uint32_t name_shift; /* a name's bucket is its hash shifted right by this */
 	uint32_t first_hole; /* daemon: arenas before it are no HOLE */
-	int control_fd;      /* owned */
-	int heap_fd;         /* owned */
+	int control_fd;      /* owned by the daemon; -1 in a client, which needs the mappings only */
+	int heap_fd;         /* the same */
 
 	struct session_entry *sessions;
 	struct type_entry *types;
@@ -90,7 +90,7 @@ int heap_adopt(struct heap **ret, int control_fd, int heap_fd);
  * Client: attach a heap from the descriptors that the daemon sent; maps the whole window, reserving nothing.
  * -ENODATA the file is empty or its making was never finished (magic 0), -EMEDIUMTYPE its magic is not a heap's,
  * -EPROTONOSUPPORT another version or layout, -EUCLEAN sizes contradict each other or the files, -ENOMEM, or what fstat
- * and mmap say. Takes the descriptors over where it succeeds.
+ * and mmap say. Takes the descriptors over where it succeeds, and closes them.
  */
 int heap_attach(struct heap **ret, int control_fd, int heap_fd);
 

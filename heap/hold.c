@@ -50,10 +50,12 @@ struct hold *hold_table(const struct heap *heap, const struct session_entry *ent
 	return table;
 }
 
-/* Fibonacci hashing: the top bits of the product depend on all of the ref. */
+/* Fibonacci hashing: the top bits of the product depend on all of the ref. n is a power of two, more than 1. */
 static uint32_t hold_slot(uint64_t ref, uint32_t n)
 {
-	return (uint32_t)((ref * UINT64_C(0x9e3779b97f4a7c15)) >> 32) & (n - 1);
+	uint32_t shift = 33U + (uint32_t)__builtin_clz(n); /* 64 less log2(n) */
+
+	return (uint32_t)((ref * UINT64_C(0x9e3779b97f4a7c15)) >> shift);
 }
 
 struct hold *hold_lookup(const struct heap *heap, const struct session_entry *entry, uint64_t ref)

@@ -178,11 +178,15 @@ enum session_state {
 	SESSION_DEAD = 2, /* its process is known to be gone, or it said goodbye: being reclaimed */
 };
 
-/* By compare-and-swap from OFFERED, by the session or the daemon, whoever is first. */
+/*
+ * The low two bits of `attachment`; the others are of the session's token, so that an offer is of one admission and no
+ * other. By compare-and-swap from OFFERED, by the session or the daemon, whoever is first.
+ */
 enum attachment {
 	ATTACHMENT_OFFERED = 0, /* daemon: admitted; whether the client got to know of it is not known */
 	ATTACHMENT_TAKEN = 1,   /* session: it is in use, until its process ends or it is closed */
 	ATTACHMENT_CLOSED = 2,  /* session: it has dropped everything and goes; daemon: nobody took it */
+	ATTACHMENT_MASK = 3,
 };
 
 /* An entry of a hold table; linear probing. */

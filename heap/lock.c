@@ -161,6 +161,12 @@ static int lock_taken(struct session *session, int r)
 {
 	struct global_lock *lock = &session->heap->control->lock;
 
+	if (r == EBUSY)
+		return -EBUSY;
+	/* relaxed: for reports, which may be a moment late. First of all, so that a dead owner is not blamed for the
+	 * living. */
+	if (r == 0 || r == EOWNERDEAD)
+		__atomic_store_n(&lock->owner1, session->index + 1, __ATOMIC_RELAXED);
 	if (r == EOWNERDEAD) {
 		log_roll_back(session->heap);
 		if (session->heap->control->rebuilding)
@@ -168,12 +174,8 @@ static int lock_taken(struct session *session, int r)
 		lock->n_recoveries++;
 		r = session->is_home ? pthread_mutex_consistent(&lock->mutex) : 0;
 	}
-	if (r == EBUSY)
-		return -EBUSY;
 	if (r)
 		return -EUCLEAN;
-	/* relaxed: for reports, which may be a moment late */
-	__atomic_store_n(&lock->owner1, session->index + 1, __ATOMIC_RELAXED);
 	__atomic_store_n(&lock->n_acquisitions, lock->n_acquisitions + 1, __ATOMIC_RELAXED);
 	return 0;
 }

@@ -269,6 +269,21 @@ static void rebuild_names(struct heap *heap)
 
 /* ---- all of it --------------------------------------------------------------------------------------------------- */
 
+/* All but the two that only history tells: those are never gone, however this ends. */
+static void clear_counters(struct counters *c)
+{
+	memset(c->classes, 0, sizeof(c->classes));
+	c->n_arenas_current = 0;
+	c->n_free_pools = 0;
+	c->n_medium_pools = 0;
+	c->n_large_arenas = 0;
+	c->n_record_pools = 0;
+	c->n_record_arenas = 0;
+	c->n_medium_objects = 0;
+	c->n_large_objects = 0;
+	c->n_names = 0;
+}
+
 /* What only history tells is kept, or made to agree with what is there. */
 static void finish_counters(struct counters *c)
 {
@@ -286,10 +301,7 @@ void heap_rebuild(struct heap *heap)
 
 	__atomic_store_n(&control->rebuilding, 1, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_RELEASE); /* the mark before the first store */
-	*c = (struct counters){
-		.n_arenas_allocated = c->n_arenas_allocated,
-		.n_arenas_highwater = c->n_arenas_highwater,
-	};
+	clear_counters(c);
 	memset(control->spaces, 0, sizeof(control->spaces));
 	control->returnable_arenas1 = 0;
 	rebuild_arenas(heap);

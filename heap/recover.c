@@ -34,6 +34,11 @@ static void state_store(struct session_entry *entry, enum session_state state)
 	__atomic_store_n(&entry->state, (uint32_t)state, __ATOMIC_RELEASE);
 }
 
+static uint32_t offer_of(const uint64_t token[2])
+{
+	return ((uint32_t)token[0] & ~(uint32_t)ATTACHMENT_MASK) | ATTACHMENT_OFFERED;
+}
+
 int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t *ret_index)
 {
 	for (uint32_t i = 0; i < heap->n_sessions; i++) {
@@ -48,6 +53,7 @@ int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t
 		entry->gid = claim->gid;
 		entry->pid_namespace = pid_namespace();
 		memcpy(entry->token, claim->token, sizeof(entry->token));
+		entry->attachment = offer_of(claim->token);
 		strncpy(entry->program, claim->program ? claim->program : "", sizeof(entry->program) - 1);
 		state_store(entry, SESSION_ACTIVE);
 		*ret_index = i;
@@ -56,13 +62,13 @@ int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t
 	return -EUSERS;
 }
 
-bool session_take(struct session *session)
+bool session_take(struct session *session, const uint64_t token[2])
 {
-	uint32_t offered = ATTACHMENT_OFFERED;
+	uint32_t offer = offer_of(token);
 
 	/* relaxed: nothing is read on the strength of it */
-	return __atomic_compare_exchange_n(
-		&session->entry->attachment, &offered, ATTACHMENT_TAKEN, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+	return __atomic_compare_exchange_n(&session->entry->attachment, &offer, offer | ATTACHMENT_TAKEN, false,
+		__ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
 void session_leave(struct session *session)
@@ -73,12 +79,14 @@ void session_leave(struct session *session)
 
 bool session_is_over(struct heap *heap, uint32_t index)
 {
-	uint32_t found = ATTACHMENT_OFFERED;
+	uint32_t *attachment = &heap->sessions[index].attachment;
+	uint32_t found = __atomic_load_n(attachment, __ATOMIC_ACQUIRE); /* with session_leave() */
 
-	/* acquire: with session_leave() */
-	return __atomic_compare_exchange_n(&heap->sessions[index].attachment, &found, ATTACHMENT_CLOSED, false,
-		       __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE) ||
-	       found == ATTACHMENT_CLOSED;
+	if ((found & ATTACHMENT_MASK) == ATTACHMENT_OFFERED &&
+		__atomic_compare_exchange_n(
+			attachment, &found, ATTACHMENT_CLOSED, false, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE))
+		return true;
+	return (found & ATTACHMENT_MASK) == ATTACHMENT_CLOSED;
 }
 
 void session_claim_again(struct heap *heap, uint32_t index, int32_t pid, uint64_t start_time)
@@ -187,7 +195,6 @@ int session_reclaim_step(struct session *dead)
 
 	if (dead->entry->state != SESSION_DEAD)
 		return 0;
-	lock_owner_died(dead->heap, dead->index); /* the daemon before may have died after it marked the session */
 	r = session_drop_step(dead, true);
 	if (!r)
 		state_store(dead->entry, SESSION_FREE);

@@ -16,8 +16,8 @@ struct session_claim {
 /* Make a FREE session ACTIVE. -EUSERS there is none. No lock. */
 int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t *ret_index);
 
-/* The session: it is in use from now on. False: the daemon gave it up meanwhile. */
-bool session_take(struct session *session);
+/* The session that was admitted with that token: it is in use from now on. False: the daemon gave it up meanwhile. */
+bool session_take(struct session *session, const uint64_t token[2]);
 
 /* The session: it has dropped everything, and goes. */
 void session_leave(struct session *session);

@@ -10,10 +10,12 @@
 #include "ctl.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct command {
 	const char *name;
@@ -32,9 +34,10 @@ static const struct command commands[] = {
 	{"put", "NAME [FILE]", "make a bytes object of FILE (or stdin) and name it", run_put, 1, 2, false, false},
 	{"get", "NAME [FILE]", "write the bytes object of that name to FILE (or stdout)", run_get, 1, 2, false, false},
 	{"rm", "NAME...", "take names away; objects go when nothing else holds them", run_rm, 1, -1, false, false},
-	{"clients", "[--json]", "sessions: process, user, program, objects held, flags", run_clients, 0, 0, true, false},
-	{"check", "[--repair]", "compare the whole heap with itself; faults go to stderr; and mend them", run_check, 0, 0,
-		false, true},
+	{"clients", "[--json]", "sessions: process, user, program, objects held, flags", run_clients, 0, 0, true,
+		false},
+	{"check", "[--repair]", "compare the whole heap with itself; faults go to stderr; and mend them", run_check, 0,
+		0, false, true},
 	{"help", "", "this text", NULL, 0, -1, false, false},
 };
 
@@ -51,7 +54,8 @@ static void print_help(void)
 	       "  --socket PATH        the daemon's socket; default: $PYHEAP_SOCKET, else\n"
 	       "                       /run/pyheap/pyheap.sock for root, $XDG_RUNTIME_DIR/pyheap.sock for others\n"
 	       "  --json               the same figures for programs\n"
-	       "  --repair             with check: make what is derived anew, drop what is lost; clients go on working\n"
+	       "  --repair             with check: make what is derived anew, drop what is lost; clients go on "
+	       "working\n"
 	       "  --help, --version\n"
 	       "\nFILE `-` is stdin or stdout. `--` ends the options, for names that start with a dash.\n"
 	       "\nKeys of --json:\n"
@@ -146,8 +150,9 @@ static const char *connect_advice(int error)
 	case ETIMEDOUT:
 		return "see whether pyheapd is stopped, and its log";
 	case ENOMEM:
+		return "raise the limit of this process's address space (ulimit -v), or free memory";
 	case EUCLEAN:
-		return "see the log of pyheapd";
+		return "end pyheapd and start it anew; `pyheapd --remove` takes the damaged heap away";
 	default:
 		return "start pyheapd, or name its socket by --socket or $PYHEAP_SOCKET";
 	}
@@ -156,11 +161,19 @@ static const char *connect_advice(int error)
 static int connect_fail(const char *socket, int error)
 {
 	const char *env = getenv("PYHEAP_SOCKET");
+	const char *folder = getenv("XDG_RUNTIME_DIR");
 	const char *why = pyheap_strerror(error);
+	char path[4096];
 
+	if (!socket && !env && geteuid() != 0) {
+		snprintf(path, sizeof(path), "%s/pyheap.sock", folder && *folder ? folder : "$XDG_RUNTIME_DIR");
+		socket = path;
+	}
 	if (!socket)
-		socket = env ? env : "the default socket";
-	if (error == -ENOENT)
+		socket = env ? env : "/run/pyheap/pyheap.sock";
+	if (error == -ENOENT && socket == path && (!folder || !*folder))
+		why = "XDG_RUNTIME_DIR is not set";
+	else if (error == -ENOENT)
 		why = "there is no such socket";
 	else if (error == -ENAMETOOLONG)
 		why = "the path is longer than a socket's can be";
@@ -279,12 +292,22 @@ static int output_finish(int code)
 	return code;
 }
 
+/* What is closed must not become a socket or a file by being the next free number; reading or writing it still fails.
+ */
+static void fill_stdio(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+			_exit(CTL_FAILED);
+}
+
 int main(int argc, char **argv)
 {
 	struct options options = {0};
 	const struct command *command;
 	int r;
 
+	fill_stdio();
 	/* A session is closed in order first, whoever stops reading. */
 	signal(SIGPIPE, SIG_IGN);
 	r = options_read(&options, argc, argv);
