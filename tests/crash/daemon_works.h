@@ -8,7 +8,6 @@
 struct work {
 	const char *name;
 	const char *entry;              /* where it begins */
-	const char *until;              /* where it has ended, at the latest; NULL: when the daemon sleeps */
 	void (*setup)(struct actor *);  /* client: before */
 	void (*act)(struct actor *);    /* client: what makes the daemon work; NULL: its death does */
 	void (*verify)(struct actor *); /* client: after the daemon was killed and is back */

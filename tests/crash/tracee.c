@@ -215,6 +215,13 @@ enum tracee_event tracee_run_to(struct tracee *tracee, uint64_t address)
 	return let_go(tracee, PTRACE_CONT);
 }
 
+enum tracee_event tracee_run_call(struct tracee *tracee)
+{
+	long stack = ptrace(PTRACE_PEEKUSER, tracee->pid, offsetof(struct user, regs.rsp), 0);
+
+	return tracee_run_to(tracee, (uint64_t)ptrace(PTRACE_PEEKDATA, tracee->pid, stack, 0));
+}
+
 void tracee_kill(struct tracee *tracee)
 {
 	int status;

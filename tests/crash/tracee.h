@@ -50,6 +50,9 @@ enum tracee_event tracee_step(struct tracee *tracee);
 /* Until it is about to execute `address`, by a hardware breakpoint; where it is so already, the next time. */
 enum tracee_event tracee_run_to(struct tracee *tracee, uint64_t address);
 
+/* Where it stands at a function's first instruction: let it run until that returns. */
+enum tracee_event tracee_run_call(struct tracee *tracee);
+
 /* After TRACEE_BLOCKED: wait for it once more. */
 enum tracee_event tracee_wait(struct tracee *tracee);
 
