@@ -319,6 +319,18 @@ class NoDaemon(unittest.TestCase):
         self.assertRegex(result.stderr, rb"\Apyheapctl: cannot open a session, [^\n]+: [^\n]+; [^\n]+\n\Z")
         self.assertRegex(result.stderr.decode(errors="replace"), pattern)
 
+    def test_closed_stdio(self):
+        """Where stdin, stdout or stderr is closed, neither the heap nor the socket comes in its place."""
+        daemon = Daemon()
+        self.addCleanup(daemon.close)
+        daemon.run("put", "a", input=b"hello")
+        for command in ("get nosuch >&- 2>&-", "get a >&-", "put z <&-", "ls <&- >&- 2>&-"):
+            result = subprocess.run(["sh", "-c", f"exec {PYHEAPCTL} --socket {daemon.socket} {command}"],
+                                    capture_output=True, timeout=WATCHDOG)
+            self.assertEqual(result.returncode, 1, (command, result.stderr))
+        self.assertEqual(daemon.run("get", "a").stdout, b"hello")
+        self.assertEqual(daemon.run("check").returncode, 0)
+
     def test_no_daemon(self):
         path = os.path.join(self.folder, "sock")
         self.fails("on '.*/sock': there is no such socket; start pyheapd", "--socket", path, "ls")
