@@ -79,24 +79,25 @@ static int set_plant(struct plan *plan, const char *name)
 	return 0;
 }
 
+static const struct option options[] = {
+	{"call", required_argument, NULL, 'c'},
+	{"list", no_argument, NULL, 'l'},
+	{"points", required_argument, NULL, 'p'},
+	{"stride", required_argument, NULL, 's'},
+	{"whole", no_argument, NULL, 'w'},
+	{"seed", required_argument, NULL, 'e'},
+	{"stop", no_argument, NULL, 't'},
+	{"foreign", no_argument, NULL, 'f'},
+	{"plant", required_argument, NULL, 'd'},
+	{"show", no_argument, NULL, 'v'},
+	{"cpu", required_argument, NULL, 'u'},
+	{"help", no_argument, NULL, 'h'},
+	{NULL, 0, NULL, 0},
+};
+
 /* 1: go on; else the exit status. */
 static int parse(struct command_line *line, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"call", required_argument, NULL, 'c'},
-		{"list", no_argument, NULL, 'l'},
-		{"points", required_argument, NULL, 'p'},
-		{"stride", required_argument, NULL, 's'},
-		{"whole", no_argument, NULL, 'w'},
-		{"seed", required_argument, NULL, 'e'},
-		{"stop", no_argument, NULL, 't'},
-		{"foreign", no_argument, NULL, 'f'},
-		{"plant", required_argument, NULL, 'd'},
-		{"show", no_argument, NULL, 'v'},
-		{"cpu", required_argument, NULL, 'u'},
-		{"help", no_argument, NULL, 'h'},
-		{NULL, 0, NULL, 0},
-	};
 	int key, r = 0;
 
 	*line = (struct command_line){.plan = {.n_points = 60, .seed = 1}};
