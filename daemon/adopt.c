@@ -85,8 +85,8 @@ int adopt_heap(struct daemon *daemon)
 	if (r == 0)
 		r = adopt_sessions(daemon);
 	if (r < 0) {
-		log_error("cannot adopt the heap \"%s\": %s%s", daemon->options->name, strerror(-r),
-			r == -EUCLEAN ? "; it is damaged, remove it by pyheapd --remove" : "");
+		log_error("cannot adopt the heap \"%s\": %s; if it stays so, remove it by pyheapd --name %s --remove",
+			daemon->options->name, strerror(-r), daemon->options->name);
 		return r;
 	}
 	daemon_need_tick(daemon); /* there may be arenas to return, also without a session */
