@@ -196,7 +196,7 @@ int pyheap_queue_new(pyheap *heap, size_t n, pyheap_ref *ret);
  * Hand an object over: one of the caller's holds becomes the queue's. At every moment exactly one of sender, queue and
  * receiver has it, whoever is killed when. Where the call fails the caller keeps its hold.
  *
- * timeout_ms: -1 waits for ever, 0 not at all (-EAGAIN when full), else that long (-ETIMEDOUT). -EPERM the caller does
+ * timeout_ms: negative waits for ever, 0 not at all (-EAGAIN when full), else that long (-ETIMEDOUT). -EPERM the caller does
  * not hold `ref`; -EDEADLK it would wait while this session has the global lock. The caller must hold the queue, or know
  * that something does: -ESTALE when it is freed meanwhile. -EINTR a signal handler ran while it waited.
  */
@@ -297,7 +297,7 @@ typedef struct pyheap_client_info {
 	uint8_t self;         /* 1: this very session */
 	uint8_t has_lock;     /* 1: it has the global lock at this moment */
 	uint8_t dead;         /* 1: it is gone and being reclaimed */
-	char program[33];     /* what the process called itself when it connected, NUL-terminated */
+	char program[40];     /* what the process called itself when it connected, cut to fit, NUL-terminated */
 } pyheap_client_info;
 
 /* Walk the sessions: start with *cursor 0, until it returns 0; each 1 fills *ret. */

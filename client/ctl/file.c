@@ -19,7 +19,20 @@
 
 #define BUFFER_FIRST 65536U
 
-#define FILE_ADVICE "see whether it is there and whom its permissions let in"
+static const char *file_advice(int error)
+{
+	switch (error) {
+	case EISDIR:
+		return "give a file, not a folder";
+	case EBADF:
+		return "it is closed: open it, or name a file";
+	case ENOSPC:
+	case EDQUOT:
+		return "make room, or write to somewhere else";
+	default:
+		return "see whether it is there and whom its permissions let in";
+	}
+}
 
 /* After a call that failed: is it to be tried again? A standard stream may be non-blocking if its other users want
  * that. */
@@ -178,7 +191,7 @@ static int put_from(pyheap *heap, int fd, const char *file, const char *name)
 
 	outcome = size > 0 ? put_known(heap, fd, size, &ref) : put_unknown(heap, fd, &ref);
 	if (outcome.file_error < 0)
-		return ctl_fail("cannot read", file, strerror(-outcome.file_error), FILE_ADVICE);
+		return ctl_fail("cannot read", file, strerror(-outcome.file_error), file_advice(-outcome.file_error));
 	if (outcome.heap_error < 0)
 		return ctl_fail_heap("cannot put into the heap", file, outcome.heap_error);
 	r = pyheap_name_set(heap, name, ref);
@@ -214,7 +227,7 @@ int run_put(struct ctl *ctl, int n_args, char **args)
 		return put_from(ctl->heap, STDIN_FILENO, "stdin", args[0]);
 	fd = open(args[1], O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return ctl_fail("cannot open", args[1], strerror(errno), FILE_ADVICE);
+		return ctl_fail("cannot open", args[1], strerror(errno), file_advice(errno));
 	r = put_from(ctl->heap, fd, args[1], args[0]);
 	close(fd);
 	return r;
@@ -228,8 +241,7 @@ static int get_to_stdout(const void *data, size_t n)
 
 	if (r == -EPIPE)
 		return CTL_BROKEN_PIPE;
-	return r < 0 ? ctl_fail("cannot write", "stdout", strerror(-r), "make room, or write to somewhere else")
-		     : CTL_OK;
+	return r < 0 ? ctl_fail("cannot write", "stdout", strerror(-r), file_advice(-r)) : CTL_OK;
 }
 
 static int get_to_file(const char *file, const void *data, size_t n)
@@ -238,11 +250,11 @@ static int get_to_file(const char *file, const void *data, size_t n)
 
 	fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (fd < 0)
-		return ctl_fail("cannot open for writing", file, strerror(errno), FILE_ADVICE);
+		return ctl_fail("cannot open for writing", file, strerror(errno), file_advice(errno));
 	r = write_all(fd, data, n);
 	if (close(fd) < 0 && r == 0)
 		r = -errno;
-	return r < 0 ? ctl_fail("cannot write", file, strerror(-r), "make room, or write to somewhere else") : CTL_OK;
+	return r < 0 ? ctl_fail("cannot write", file, strerror(-r), file_advice(-r)) : CTL_OK;
 }
 
 static int get_object(pyheap *heap, pyheap_ref ref, int n_args, char **args)
