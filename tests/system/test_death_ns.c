@@ -30,6 +30,7 @@ enum client_is { CLIENT_NEW, CLIENT_HOLDS, CLIENT_GROWS, CLIENT_GREW, CLIENT_LOC
 /* Between the test and a child. */
 struct shared {
 	pyheap_ref ref;
+	int fd;         /* of this memory */
 	uint32_t is;    /* enum client_is */
 	uint32_t wants; /* what it is told to become */
 };
@@ -96,11 +97,23 @@ static int new_ns(pid_t *ret_first)
 	return ns;
 }
 
-static struct shared *share(void)
+static struct shared *map_shared(int fd)
 {
-	struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
 	ck_assert_ptr_ne(shared, MAP_FAILED);
+	return shared;
+}
+
+static struct shared *share(void)
+{
+	int fd = memfd_create("death-ns", 0); /* not closed by exec */
+	struct shared *shared;
+
+	ck_assert_int_ge(fd, 0);
+	ck_ok(ftruncate(fd, sizeof(*shared)));
+	shared = map_shared(fd);
+	shared->fd = fd;
 	return shared;
 }
 
@@ -144,11 +157,47 @@ static void client_run(struct shared *shared)
 	wait_for_ever();
 }
 
+/* The C library knows nothing of a clone3() of ours, and so neither its thread's id: another program begins anew. */
+static void client_exec(const struct shared *shared)
+{
+	char fd[16];
+
+	snprintf(fd, sizeof(fd), "%d", shared->fd);
+	execl("/proc/self/exe", "death-ns-client", fx.socket, fd, NULL);
+	_exit(127);
+}
+
+static int client_fd;
+
+START_TEST(be_a_client)
+{
+	client_run(map_shared(client_fd));
+}
+END_TEST
+
+/* Check's assertions want a test around them. */
+static int client_main(const char *socket, const char *fd)
+{
+	Suite *s = suite_create("client");
+	TCase *t = tcase_create("client");
+	SRunner *runner = srunner_create(s);
+
+	snprintf(fx.socket, sizeof(fx.socket), "%s", socket);
+	client_fd = atoi(fd);
+	tcase_add_test(t, be_a_client);
+	suite_add_tcase(s, t);
+	srunner_set_fork_status(runner, CK_NOFORK);
+	srunner_run_all(runner, CK_SILENT);
+	return 1; /* it does not end by itself */
+}
+
 static pid_t client_start(struct shared *shared, int ns, pid_t pid)
 {
 	pid_t child = fork_into(ns, pid);
 
 	ck_assert_int_ge(child, 0);
+	if (child == 0 && pid)
+		client_exec(shared);
 	if (child == 0) {
 		client_run(shared);
 		_exit(0);
@@ -179,6 +228,7 @@ static void settle(void)
 		fixture_kill(client_start(shared, HERE, 0));
 		fixture_until(is_gone(shared));
 	}
+	close(shared->fd);
 	munmap(shared, sizeof(*shared));
 }
 
@@ -568,10 +618,14 @@ static Suite *suite(void)
 	return s;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	pid_t pid = fork();
 	int status = 1;
+	pid_t pid;
+
+	if (argc == 3)
+		return client_main(argv[1], argv[2]);
+	pid = fork();
 
 	if (pid == 0)
 		_exit(unshare(CLONE_NEWPID) < 0);

@@ -108,9 +108,11 @@ static void populate_names(void)
 {
 	char name[32];
 
-	for (bucket = 0; chain_length(bucket) < CHAIN; n_names++) {
-		snprintf(name, sizeof(name), "name %u", n_names);
-		ck_assert_int_eq(CALL(REPAIRER, name_set(REPAIRER, name, kept[n_names % n_kept].ref)), 0);
+	for (bucket = 0; chain_length(bucket) < CHAIN;) {
+		for (int i = 0; i < 20; i++, n_names++) {
+			snprintf(name, sizeof(name), "name %u", n_names);
+			ck_assert_int_eq(CALL(REPAIRER, name_set(REPAIRER, name, kept[n_names % n_kept].ref)), 0);
+		}
 		for (bucket = 0; bucket + 1 < fx.heap->n_name_buckets && chain_length(bucket) < CHAIN; bucket++)
 			;
 	}

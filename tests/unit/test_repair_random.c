@@ -190,7 +190,7 @@ END_TEST
  */
 START_TEST(any_damage_is_survived)
 {
-	uint64_t n_rounds = fixture_ops(200);
+	uint64_t n_rounds = fixture_ops(100);
 
 	fixture_seed();
 	for (uint64_t round = 0; round < n_rounds; round++) {
