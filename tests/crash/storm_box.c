@@ -36,8 +36,10 @@ static bool own_shm(void)
 {
 	if (geteuid() != 0 || unshare(CLONE_NEWNS) < 0)
 		return false;
-	return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-	       mount("storm", SHM, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=" SHM_SIZE) == 0;
+	/* In a chroot / is no mount of its own. */
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 && mount(NULL, SHM, NULL, MS_PRIVATE, NULL) < 0)
+		return false;
+	return mount("storm", SHM, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=" SHM_SIZE) == 0;
 }
 
 int box_open(struct box *box)

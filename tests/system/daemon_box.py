@@ -43,9 +43,9 @@ def die_with_parent():
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def can_unshare(flags):
+def can_unshare(*flags):
     """Is this user allowed to make such a namespace?"""
-    run = subprocess.run(["unshare", flags, "true"], stderr=subprocess.DEVNULL) if shutil.which("unshare") else None
+    run = subprocess.run(["unshare", *flags, "true"], stderr=subprocess.DEVNULL) if shutil.which("unshare") else None
     return run is not None and run.returncode == 0
 
 

@@ -77,11 +77,14 @@ class FullMachine(unittest.TestCase):
 
 def enter_namespace():
     """Become this program where /dev/shm is small."""
-    script = 'mount -t tmpfs -o size=16m tmpfs /dev/shm && PYHEAP_SMALL_SHM=1 exec "$@"'
-    if os.geteuid() != 0 or not daemon_box.can_unshare("-m"):
+    # In a chroot / is no mount of its own, and /dev/shm is made private by itself.
+    script = ('mount --make-rprivate / 2>/dev/null || mount --make-private /dev/shm && '
+              'mount -t tmpfs -o size=16m tmpfs /dev/shm && PYHEAP_SMALL_SHM=1 exec "$@"')
+    unshare = ["unshare", "-m", "--propagation", "unchanged"]
+    if os.geteuid() != 0 or not daemon_box.can_unshare(*unshare[1:]):
         print("skipped: this user cannot make a mount namespace", file=sys.stderr)
         sys.exit(77)
-    os.execvp("unshare", ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, *sys.argv])
+    os.execvp("unshare", [*unshare, "sh", "-c", script, "sh", sys.executable, *sys.argv])
 
 
 if __name__ == "__main__":
