@@ -309,7 +309,8 @@ struct control {
 	uint64_t magic;
 	uint32_t version;
 	uint32_t reserved0;
-	uint64_t layout_hash; /* of the version, and the sizes and offsets of everything here: a new meaning is a new version */
+	uint64_t layout_hash; /* of the version, and the sizes and offsets of everything here: a new meaning is a new
+				 version */
 	uint64_t control_size;
 	uint64_t heap_size;
 	uint32_t arena_size;

@@ -312,11 +312,35 @@ static int make_in_two(struct session *session, uint32_t type, const struct type
 	return r;
 }
 
+int making_drop(struct session *session)
+{
+	uint64_t position = session->entry->making1 - 1;
+	struct object object;
+
+	heap_set(session->heap, &session->entry->making1, 0);
+	if (object_locate(session->heap, position, &object) < 0 || header_state(object.header->word) != STATE_MAKING)
+		return 0;
+	return memory_give(session, position);
+}
+
+/* Only where the heap is damaged can a making before this one have failed between its two changes. */
+static int make_room_for_making(struct session *session)
+{
+	int r;
+
+	if (!session->entry->making1)
+		return 0;
+	r = change_begin(session);
+	return r < 0 ? r : change_end(session, making_drop(session));
+}
+
 static int make(struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret)
 {
 	int r;
 
-	r = hold_reserve(session);
+	r = make_room_for_making(session);
+	if (!r)
+		r = hold_reserve(session);
 	if (r)
 		return r;
 	if ((size > BLOCK_SIZE_MAX || info->alignment > 16) && (info->is_array || info->n_slots))

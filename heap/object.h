@@ -75,6 +75,9 @@ int object_drop(struct session *session, const struct object *what);
 /* Within a change: one right more. -EOVERFLOW. */
 int object_retain(struct session *session, const struct object *what);
 
+/* Within a change: free what the session was making and did not finish. */
+int making_drop(struct session *session);
+
 /*
  * One change: take down a bounded part of what is dying on this session's list. 1 there may be more, 0 nothing is left;
  * -EBUSY where `try` and the lock is taken.

@@ -107,17 +107,6 @@ void session_mark_dead(struct heap *heap, uint32_t index)
 	lock_owner_died(heap, index);
 }
 
-static int free_making(struct session *session)
-{
-	uint64_t position = session->entry->making1 - 1;
-	struct object object;
-
-	heap_set(session->heap, &session->entry->making1, 0);
-	if (object_locate(session->heap, position, &object) < 0 || header_state(object.header->word) != STATE_MAKING)
-		return 0;
-	return memory_give(session, position);
-}
-
 static int drop_hold(struct session *session, struct hold *hold)
 {
 	struct object object;
@@ -162,7 +151,7 @@ int session_drop_step(struct session *session, bool try)
 	if (r < 0)
 		return r;
 	if (session->entry->making1) {
-		r = change_end(session, free_making(session));
+		r = change_end(session, making_drop(session));
 		return r < 0 ? r : 1;
 	}
 	if (session->entry->dying1) {
