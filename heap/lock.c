@@ -13,8 +13,8 @@
  * is a number of the thread's own pid namespace: the first process of every container is 1. So only processes of the
  * heap's home namespace lock by thread id. All others put a number into the mutex that no thread has, made of their
  * session, which the kernel passes by: when their process has ended, the daemon, who knows that by pidfd, marks the
- * mutex as the kernel would have done (lock_owner_died()). The futex protocol is that of robust mutexes, so both kinds
- * wait for each other and wake each other.
+ * mutex as the kernel would have done (lock_owner_died()); while there is no daemon, all wait for one. The futex
+ * protocol is that of robust mutexes, so both kinds wait for each other and wake each other.
  *
  * Order of the stores. An entry is complete before n_entries counts it (release), n_entries counts it before the word
  * is overwritten (a release fence before the relaxed store). A killed process's stores reach the next owner in that
