@@ -40,6 +40,36 @@ START_TEST(admitted_until_full)
 }
 END_TEST
 
+/* An admission that its client never got to know of is over; one that it took is not; nobody takes another's. */
+START_TEST(taken_or_over)
+{
+	const struct session_claim claim = {.pid = 1, .token = {0x1122334455667788, 9}},
+				   other = {.token = {0x99aabbcc, 9}};
+	struct session s;
+	uint32_t index;
+
+	ck_assert_int_eq(session_admit(fx.heap, &claim, &index), 0);
+	session_init(&s, fx.heap, index);
+	ck_assert(!session_take(&s, other.token)); /* a client that was stopped while its place was given to another */
+	ck_assert(session_take(&s, claim.token));
+	ck_assert(!session_take(&s, claim.token));
+	ck_assert(!session_is_over(fx.heap, index));
+	session_leave(&s);
+	ck_assert(session_is_over(fx.heap, index));
+
+	ck_assert_int_eq(session_admit(fx.heap, &claim, &index), 0);
+	session_init(&s, fx.heap, index);
+	ck_assert(session_is_over(fx.heap, index));
+	ck_assert(session_is_over(fx.heap, index));
+	ck_assert(!session_take(&s, claim.token));
+	session_mark_dead(fx.heap, index);
+	while (session_reclaim_step(&s) == 1)
+		;
+	ck_assert_uint_eq(s.entry->state, SESSION_FREE);
+	fixture_check();
+}
+END_TEST
+
 START_TEST(claim_is_written_down)
 {
 	const struct session_claim claim = {.pid = 4711,
@@ -517,6 +547,7 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 300);
 	tcase_add_test(t, admitted_until_full);
 	tcase_add_test(t, claim_is_written_down);
+	tcase_add_test(t, taken_or_over);
 	tcase_add_loop_test(t, cleared_up_in_bounded_steps, 0, N_ROWS);
 	tcase_add_loop_test(t, cleared_up_by_many_daemons, 0, N_ROWS);
 	tcase_add_loop_test(t, cleared_up_by_dying_daemons, 0, N_ROWS);
