@@ -209,8 +209,9 @@ void work(void)
 	enum { N = 200 };
 	struct session *s = &fx.sessions[1];
 	uint64_t refs[N] = {0};
+	uint64_t n_ops = fixture_ops(400000) / 100; /* after each of many damages: fewer under valgrind */
 
-	for (uint32_t i = 0; i < 4000; i++) {
+	for (uint64_t i = 0; i < n_ops; i++) {
 		uint32_t k = fixture_below(N), kind = fixture_below(100);
 		uint64_t size = kind < 90   ? fixture_below(513)
 				: kind < 99 ? 513 + fixture_below(20 * POOL_SIZE)

@@ -159,7 +159,7 @@ static void count_fault(void *userdata, const char *fault)
 
 START_TEST(random_damage_is_mended)
 {
-	uint64_t n_rounds = fixture_ops(300);
+	uint64_t n_rounds = fixture_ops(300000) / 1000;
 
 	fixture_seed();
 	populate();
@@ -190,7 +190,7 @@ END_TEST
  */
 START_TEST(any_damage_is_survived)
 {
-	uint64_t n_rounds = fixture_ops(100);
+	uint64_t n_rounds = fixture_ops(100000) / 1000;
 
 	fixture_seed();
 	for (uint64_t round = 0; round < n_rounds; round++) {
@@ -273,7 +273,7 @@ static void repair_for_ever(bool only_rebuild)
 
 START_TEST(repairer_is_killed)
 {
-	uint64_t n_rounds = fixture_ops(300);
+	uint64_t n_rounds = fixture_ops(300000) / 1000;
 	uint32_t n_rebuilding = 0;
 	int status;
 
