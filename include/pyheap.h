@@ -305,9 +305,9 @@ int pyheap_client_next(pyheap *heap, uint64_t *cursor, pyheap_client_info *ret);
 
 /*
  * Compare every derived figure and list of the whole heap (free lists, bitmaps, counters, arena order, counts) with the
- * truth (header words, hold tables, slots, names). Calls `report` (may be NULL) with one line per fault. Returns the
- * number of faults. The global lock is taken for the length of the walk (some 0.2 s per million objects), so
- * everyone else's changes wait. -ENOMEM no (process-private) memory for the walk.
+ * truth (header words, hold tables, slots, names). The global lock is taken for the length of the walk (some 0.2 s per
+ * million objects), so everyone else's changes wait. Then calls `report` (may be NULL) with one line per fault, the first
+ * 1000 of them. Returns the number of faults. -ENOMEM no (process-private) memory for the walk.
  */
 int64_t pyheap_check(pyheap *heap, void (*report)(void *userdata, const char *fault), void *userdata);
 
