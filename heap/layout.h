@@ -368,3 +368,63 @@ static_assert(offsetof(struct control, lock) % 64 == 0, "the lock has cache line
 static_assert(sizeof(pthread_mutex_t) <= 64, "");
 static_assert(sizeof(struct space) % 8 == 0, "");
 static_assert(BLOCK_SIZE_MAX / BLOCK_ALIGNMENT == N_CLASSES, "");
+
+/* ---- reading it -------------------------------------------------------------------------------------------------- */
+
+static inline uint32_t class_of_size(size_t size) /* 1..512; 0 counts as 1 */
+{
+	return size ? (uint32_t)((size - 1) >> 3) : 0;
+}
+static inline uint32_t class_block_size(uint32_t size_class)
+{
+	return (size_class + 1) << 3;
+}
+static inline uint32_t class_pool_blocks(uint32_t size_class) /* blocks in a pool */
+{
+	return POOL_SIZE / (class_block_size(size_class) + (uint32_t)sizeof(struct object_header));
+}
+
+/* Where the payload of block i lies in its pool, bytes: headers first, then blocks. */
+static inline uint32_t block_offset(uint32_t size_class, uint32_t i)
+{
+	return class_pool_blocks(size_class) * (uint32_t)sizeof(struct object_header) +
+	       i * class_block_size(size_class);
+}
+
+static inline uint64_t ref_make(uint64_t position, uint32_t generation)
+{
+	return (uint64_t)generation << REF_POSITION_BITS | position;
+}
+static inline uint64_t ref_position(uint64_t ref)
+{
+	return ref & REF_POSITION_MASK;
+}
+static inline uint32_t ref_generation(uint64_t ref)
+{
+	return (uint32_t)(ref >> REF_POSITION_BITS);
+}
+
+static inline uint32_t header_state(uint64_t word)
+{
+	return (uint32_t)(word >> 34 & 3);
+}
+static inline uint64_t header_count(uint64_t word)
+{
+	return word & ((UINT64_C(1) << 34) - 1);
+}
+static inline uint32_t header_type(uint64_t info)
+{
+	return info & 0xffff;
+}
+static inline uint32_t header_size(uint64_t info) /* of a block */
+{
+	return info >> 16 & 0x3ff;
+}
+static inline uint64_t header_link(uint64_t info)
+{
+	return info >> 26;
+}
+static inline uint64_t header_word(uint32_t generation, uint32_t state, uint64_t count)
+{
+	return (uint64_t)generation << REF_POSITION_BITS | (uint64_t)state << 34 | count;
+}

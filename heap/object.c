@@ -54,7 +54,7 @@ static int locate_block(struct heap *heap, struct pool_entry *pool, uint64_t off
 	if (i >= class_pool_blocks(size_class))
 		return -ESTALE;
 	ret->header = (struct object_header *)(void *)(heap->base + (off & ~(uint64_t)(POOL_SIZE - 1))) + i;
-	ret->size = ret->header->info >> 16 & 0x3ff;
+	ret->size = header_size(ret->header->info);
 	ret->is_run = false;
 	/* A free block's is 0, and one that was never carved has a header of zeroes. */
 	return ret->size <= size ? 0 : -EUCLEAN;
@@ -82,7 +82,7 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 	else
 		r = -ESTALE;
 	if (!r)
-		ret->type = ret->header->info & 0xffff;
+		ret->type = header_type(ret->header->info);
 	return r;
 }
 
@@ -281,7 +281,7 @@ static int make_finish(struct session *session, const struct object *object, uin
 	struct heap *heap = session->heap;
 	bool first;
 
-	heap_set(heap, &object->header->word, (ref & ~REF_POSITION_MASK) | (uint64_t)STATE_LIVE << 34 | 1);
+	heap_set(heap, &object->header->word, header_word(ref_generation(ref), STATE_LIVE, 1));
 	heap_set(heap, &session->entry->making1, 0);
 	return hold_add(session, ref, &first);
 }

@@ -17,32 +17,6 @@ struct object {
 	bool is_run;
 };
 
-static inline uint64_t ref_make(uint64_t position, uint32_t generation)
-{
-	return (uint64_t)generation << REF_POSITION_BITS | position;
-}
-static inline uint64_t ref_position(uint64_t ref)
-{
-	return ref & REF_POSITION_MASK;
-}
-static inline uint32_t ref_generation(uint64_t ref)
-{
-	return (uint32_t)(ref >> REF_POSITION_BITS);
-}
-
-static inline uint32_t header_state(uint64_t word)
-{
-	return (uint32_t)(word >> 34 & 3);
-}
-static inline uint64_t header_count(uint64_t word)
-{
-	return word & ((UINT64_C(1) << 34) - 1);
-}
-static inline uint64_t header_link(uint64_t info)
-{
-	return info >> 26;
-}
-
 /*
  * With the lock held: what lies at a position, whatever its header says. -ESTALE nothing can: no pool in use is there,
  * or no block starts there. -EUCLEAN its sizes are damaged.

@@ -20,7 +20,6 @@
  */
 
 #include "heap/pool.h"
-#include "heap/object.h"
 
 #include <errno.h>
 #include <string.h>
@@ -29,11 +28,6 @@
 #define SIZE_SHIFT 16U
 
 /* ---- headers ----------------------------------------------------------------------------------------------------- */
-
-static uint64_t header_word(uint32_t generation, uint32_t state, uint64_t count)
-{
-	return (uint64_t)generation << REF_POSITION_BITS | (uint64_t)state << 34 | count;
-}
 
 /* The generation of the next object of this pool: 1..GENERATION_MAX, then 1 again. */
 static uint32_t next_generation(struct heap *heap, struct pool_entry *pool)
@@ -173,9 +167,9 @@ static int pool_take_block(struct heap *heap, struct pool_entry *pool, uint32_t 
 
 	if (pool->freeblock1) {
 		i = pool->freeblock1 - 1U;
-		if (i >= pool->n_carved || i >= n_blocks || (headers[i].word >> 34 & 3) != STATE_FREE)
+		if (i >= pool->n_carved || i >= n_blocks || header_state(headers[i].word) != STATE_FREE)
 			return -EUCLEAN;
-		heap_set(heap, &pool->freeblock1, headers[i].info >> LINK_SHIFT);
+		heap_set(heap, &pool->freeblock1, header_link(headers[i].info));
 	} else {
 		i = pool->n_carved;
 		if (i >= n_blocks)

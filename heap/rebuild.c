@@ -23,16 +23,6 @@ static uint32_t n_seen(const struct heap *heap)
 	return n < heap->n_arenas ? n : heap->n_arenas;
 }
 
-static uint32_t pool_blocks(uint32_t size_class)
-{
-	return POOL_SIZE / (((size_class + 1) << 3) + (uint32_t)sizeof(struct object_header));
-}
-
-static uint32_t state_of(const struct object_header *header)
-{
-	return (uint32_t)(header->word >> 34 & 3);
-}
-
 /* ---- pools ------------------------------------------------------------------------------------------------------- */
 
 /* Numbers and freeblock list from the headers: a header that is all zero was never carved. */
@@ -40,14 +30,14 @@ static void rebuild_blocks(struct heap *heap, uint32_t p)
 {
 	struct pool_entry *pool = &heap->pools[p];
 	struct object_header *headers = (void *)(heap->base + ((uint64_t)p << POOL_SHIFT));
-	uint32_t n_blocks = pool_blocks(pool->size_class);
+	uint32_t n_blocks = class_pool_blocks(pool->size_class);
 	uint32_t n_used = 0, n_carved = 0, freeblock1 = 0;
 
 	for (uint32_t i = 0; i < n_blocks; i++)
 		if (headers[i].word || headers[i].info)
 			n_carved = i + 1;
 	for (uint32_t i = n_carved; i-- > 0;) {
-		if (state_of(&headers[i]) != STATE_FREE) {
+		if (header_state(headers[i].word) != STATE_FREE) {
 			n_used++;
 			continue;
 		}
@@ -68,7 +58,7 @@ static void link_used_pool(struct heap *heap, struct space *space, uint32_t p)
 
 	pool->prev1 = 0;
 	pool->next1 = 0;
-	if (!pool->freeblock1 && pool->n_carved == pool_blocks(pool->size_class))
+	if (!pool->freeblock1 && pool->n_carved == class_pool_blocks(pool->size_class))
 		return;
 	pool->next1 = *head1;
 	if (*head1)
@@ -96,7 +86,7 @@ static uint32_t rebuild_pool(struct heap *heap, uint32_t p, uint32_t n_left, str
 		return 1;
 	}
 	if (pool->kind == POOL_RUN && pool->run_n_pools && pool->run_n_pools <= n_left &&
-		state_of(&pool->header) != STATE_FREE) {
+		header_state(pool->header.word) != STATE_FREE) {
 		if (is_record) {
 			c->n_record_pools += pool->run_n_pools;
 		} else {
@@ -247,13 +237,12 @@ static void rebuild_names_of_pool(struct heap *heap, uint32_t p)
 
 	if (pool->kind != POOL_BLOCKS || pool->size_class >= N_CLASSES)
 		return;
-	n_blocks = pool_blocks(pool->size_class);
+	n_blocks = class_pool_blocks(pool->size_class);
 	for (uint32_t i = 0; i < n_blocks; i++) {
-		uint64_t off =
-			((uint64_t)p << POOL_SHIFT) + n_blocks * sizeof(*headers) + i * ((pool->size_class + 1UL) << 3);
+		uint64_t off = ((uint64_t)p << POOL_SHIFT) + block_offset(pool->size_class, i);
 
-		if (state_of(&headers[i]) == STATE_LIVE && (headers[i].info & 0xffff) == TYPE_NAME &&
-			(headers[i].info >> 16 & 0x3ff) > offsetof(struct name_entry, name))
+		if (header_state(headers[i].word) == STATE_LIVE && header_type(headers[i].info) == TYPE_NAME &&
+			header_size(headers[i].info) > offsetof(struct name_entry, name))
 			link_name(heap, off >> 3);
 	}
 }
