@@ -3,7 +3,7 @@
 
 /* The hold table of a session: who holds an object is said here and nowhere else. See hold.c. */
 
-#include "heap/object.h"
+#include "heap/pool.h"
 
 /* Before a change: see to it that one more hold fits. HEAP_WANTS_ARENAS, -ENOMEM. */
 int hold_reserve(struct session *session);
