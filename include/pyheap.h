@@ -17,9 +17,9 @@
  *            not at all; what only the dead process held is dropped by the daemon, what others hold stays.
  * fork().    The child's copy of a session answers -ECHILD to every call (NULL and errno ECHILD where the call returns
  *            a pointer) and never works on the parent's holds; the child opens its own. pyheap_close() frees the copy.
- * Daemon.    Without its daemon a session goes on with what it has. Only calls that need fresh memory wait for the daemon
- *            to come back, see pyheap_set_timeout(), and re-attach to it; in the end they answer -ECONNRESET. When the
- *            daemon was ended (SIGTERM) and took the heap down, every call answers -EPIPE.
+ * Daemon.    Without its daemon a session goes on with what it has. Only calls that need fresh memory wait for the
+ *            daemon to come back, see pyheap_set_timeout(), and re-attach to it; in the end they answer -ECONNRESET.
+ *            When the daemon was ended (SIGTERM) and took the heap down, every call answers -EPIPE.
  * Trust.     Clients of one heap map it for writing and so can damage it by stray writes; what is damaged is noticed
  *            (-EUCLEAN) rather than followed. Admit only programs that may trust each other.
  * Signals.   No function raises SIGPIPE or installs a handler; none is async-signal-safe.
@@ -35,18 +35,18 @@
 extern "C" {
 #endif
 
-typedef struct pyheap pyheap;  /* one session */
-typedef uint64_t pyheap_ref;   /* names an object in every process; 0: none */
-typedef uint32_t pyheap_type;  /* one of the three below, or what pyheap_type_register() gave */
+typedef struct pyheap pyheap; /* one session */
+typedef uint64_t pyheap_ref;  /* names an object in every process; 0: none */
+typedef uint32_t pyheap_type; /* one of the three below, or what pyheap_type_register() gave */
 
 #define PYHEAP_BYTES ((pyheap_type)1) /* plain bytes, no slots */
 #define PYHEAP_LIST  ((pyheap_type)2) /* nothing but slots: n refs of 8 bytes */
 #define PYHEAP_QUEUE ((pyheap_type)3) /* a bounded queue of refs */
 
-#define PYHEAP_NAME_MAX      255 /* longest name of an object, bytes without the NUL */
-#define PYHEAP_TYPE_NAME_MAX 63  /* longest name of a type, bytes without the NUL */
+#define PYHEAP_NAME_MAX       255 /* longest name of an object, bytes without the NUL */
+#define PYHEAP_TYPE_NAME_MAX  63  /* longest name of a type, bytes without the NUL */
 #define PYHEAP_TYPE_SLOTS_MAX 256 /* most slots of one registered type */
-#define PYHEAP_CLASSES       64  /* size classes of small objects, 8 bytes apart */
+#define PYHEAP_CLASSES        64  /* size classes of small objects, 8 bytes apart */
 
 /* ---- session ---------------------------------------------------------------------------------------------------- */
 
@@ -67,9 +67,9 @@ int pyheap_open(pyheap **ret, const char *socket);
 pyheap *pyheap_close(pyheap *heap);
 
 /*
- * The session's descriptor, for poll(2): readable when the daemon has something to say, most often that it went away; call
- * pyheap_dispatch() then. It belongs to the session: neither read, write nor close it. Its number stays the same over a
- * restart of the daemon, the socket behind it does not: an epoll set has to be told of it again.
+ * The session's descriptor, for poll(2): readable when the daemon has something to say, most often that it went away;
+ * call pyheap_dispatch() then. It belongs to the session: neither read, write nor close it. Its number stays the same
+ * over a restart of the daemon, the socket behind it does not: an epoll set has to be told of it again.
  */
 int pyheap_fd(pyheap *heap);
 
@@ -81,9 +81,9 @@ int pyheap_fd(pyheap *heap);
 int pyheap_dispatch(pyheap *heap);
 
 /*
- * How long calls of this session that need the daemon wait for it, milliseconds: for its answer, and for its return when
- * it is being restarted. 0: not at all, -1: for ever, 10000 to begin with. Who has the global lock never waits for a
- * restart.
+ * How long calls of this session that need the daemon wait for it, milliseconds: for its answer, and for its return
+ * when it is being restarted. 0: not at all, -1: for ever, 10000 to begin with. Who has the global lock never waits for
+ * a restart.
  */
 int pyheap_set_timeout(pyheap *heap, int timeout_ms);
 
@@ -142,8 +142,8 @@ int pyheap_incref(pyheap *heap, pyheap_ref ref);
 int pyheap_decref(pyheap *heap, pyheap_ref ref);
 
 /*
- * How many rights to the object there are now: holds of all sessions, each as often as it was taken, slots, queue places
- * and names. As sys.getrefcount(), without its own temporary one.
+ * How many rights to the object there are now: holds of all sessions, each as often as it was taken, slots, queue
+ * places and names. As sys.getrefcount(), without its own temporary one.
  */
 int64_t pyheap_refcount(pyheap *heap, pyheap_ref ref);
 
@@ -153,8 +153,8 @@ int64_t pyheap_refcount(pyheap *heap, pyheap_ref ref);
 int pyheap_list_new(pyheap *heap, size_t n, pyheap_ref *ret);
 
 /*
- * Put `ref` (0: nothing) into slot i; the slot has its own right to the object from now on, the session keeps its holds.
- * What was there before is dropped. -EINVAL not a list, -ERANGE i is past the end.
+ * Put `ref` (0: nothing) into slot i; the slot has its own right to the object from now on, the session keeps its
+ * holds. What was there before is dropped. -EINVAL not a list, -ERANGE i is past the end.
  */
 int pyheap_list_set(pyheap *heap, pyheap_ref list, size_t i, pyheap_ref ref);
 
@@ -164,11 +164,11 @@ int pyheap_list_get(pyheap *heap, pyheap_ref list, size_t i, pyheap_ref *ret);
 /* ---- types ------------------------------------------------------------------------------------------------------ */
 
 typedef struct pyheap_type_spec {
-	const char *name;             /* 1 to PYHEAP_TYPE_NAME_MAX bytes of UTF-8, what the type is known by */
-	size_t size;                  /* of the fixed part, bytes; at least 1 */
-	size_t alignment;             /* a power of two up to 4096; 0: as pyheap_new() does without */
-	size_t n_slots;               /* how many ref slots, at most PYHEAP_TYPE_SLOTS_MAX */
-	const size_t *slots;          /* their offsets: multiples of 8, ascending, within size; may be NULL for none */
+	const char *name;    /* 1 to PYHEAP_TYPE_NAME_MAX bytes of UTF-8, what the type is known by */
+	size_t size;         /* of the fixed part, bytes; at least 1 */
+	size_t alignment;    /* a power of two up to 4096; 0: as pyheap_new() does without */
+	size_t n_slots;      /* how many ref slots, at most PYHEAP_TYPE_SLOTS_MAX */
+	const size_t *slots; /* their offsets: multiples of 8, ascending, within size; may be NULL for none */
 } pyheap_type_spec;
 
 /*
@@ -196,9 +196,9 @@ int pyheap_queue_new(pyheap *heap, size_t n, pyheap_ref *ret);
  * Hand an object over: one of the caller's holds becomes the queue's. At every moment exactly one of sender, queue and
  * receiver has it, whoever is killed when. Where the call fails the caller keeps its hold.
  *
- * timeout_ms: negative waits for ever, 0 not at all (-EAGAIN when full), else that long (-ETIMEDOUT). -EPERM the caller does
- * not hold `ref`; -EDEADLK it would wait while this session has the global lock. The caller must hold the queue, or know
- * that something does: -ESTALE when it is freed meanwhile. -EINTR a signal handler ran while it waited.
+ * timeout_ms: negative waits for ever, 0 not at all (-EAGAIN when full), else that long (-ETIMEDOUT). -EPERM the caller
+ * does not hold `ref`; -EDEADLK it would wait while this session has the global lock. The caller must hold the queue,
+ * or know that something does: -ESTALE when it is freed meanwhile. -EINTR a signal handler ran while it waited.
  */
 int pyheap_queue_push(pyheap *heap, pyheap_ref queue, pyheap_ref ref, int timeout_ms);
 
@@ -281,23 +281,23 @@ typedef struct pyheap_stats {
 } pyheap_stats;
 
 /*
- * Read the heap's figures, all of one moment. In C a type and a function cannot share a name, so pyheap_stats(heap, ret)
- * is a macro for pyheap_get_stats(), which other languages bind.
+ * Read the heap's figures, all of one moment. In C a type and a function cannot share a name, so pyheap_stats(heap,
+ * ret) is a macro for pyheap_get_stats(), which other languages bind.
  */
 int pyheap_get_stats(pyheap *heap, pyheap_stats *ret);
 #define pyheap_stats(heap, ret) pyheap_get_stats((heap), (ret))
 
 typedef struct pyheap_client_info {
-	uint32_t session;     /* its slot in the session table */
-	int32_t pid;          /* as the daemon saw it when it connected; 0: of another pid namespace */
+	uint32_t session; /* its slot in the session table */
+	int32_t pid;      /* as the daemon saw it when it connected; 0: of another pid namespace */
 	uint32_t uid;
 	uint32_t gid;
-	uint64_t n_holds;     /* different objects that it holds */
-	uint64_t start_time;  /* of the process, clock ticks since boot, as in /proc/PID/stat */
-	uint8_t self;         /* 1: this very session */
-	uint8_t has_lock;     /* 1: it has the global lock at this moment */
-	uint8_t dead;         /* 1: it is gone and being reclaimed */
-	char program[40];     /* what the process called itself when it connected, cut to fit, NUL-terminated */
+	uint64_t n_holds;    /* different objects that it holds */
+	uint64_t start_time; /* of the process, clock ticks since boot, as in /proc/PID/stat */
+	uint8_t self;        /* 1: this very session */
+	uint8_t has_lock;    /* 1: it has the global lock at this moment */
+	uint8_t dead;        /* 1: it is gone and being reclaimed */
+	char program[40];    /* what the process called itself when it connected, cut to fit, NUL-terminated */
 } pyheap_client_info;
 
 /* Walk the sessions: start with *cursor 0, until it returns 0; each 1 fills *ret. */
@@ -306,16 +306,16 @@ int pyheap_client_next(pyheap *heap, uint64_t *cursor, pyheap_client_info *ret);
 /*
  * Compare every derived figure and list of the whole heap (free lists, bitmaps, counters, arena order, counts) with the
  * truth (header words, hold tables, slots, names). The global lock is taken for the length of the walk (some 0.2 s per
- * million objects), so everyone else's changes wait. Then calls `report` (may be NULL) with one line per fault, the first
- * 1000 of them. Returns the number of faults. -ENOMEM no (process-private) memory for the walk.
+ * million objects), so everyone else's changes wait. Then calls `report` (may be NULL) with one line per fault, the
+ * first 1000 of them. Returns the number of faults. -ENOMEM no (process-private) memory for the walk.
  */
 int64_t pyheap_check(pyheap *heap, void (*report)(void *userdata, const char *fault), void *userdata);
 
 /*
  * As pyheap_check(), and mend what is found: everything derived is made anew from the truth, counts become what hold
- * tables, slots, queues and names say, rights to what is not alive are taken away, what nobody has a right to is dropped.
- * Clients may go on working; their changes wait meanwhile. Returns the number of faults that there were, all mended, or
- * -EUCLEAN where some are left (reported once more at the end).
+ * tables, slots, queues and names say, rights to what is not alive are taken away, what nobody has a right to is
+ * dropped. Clients may go on working; their changes wait meanwhile. Returns the number of faults that there were, all
+ * mended, or -EUCLEAN where some are left (reported once more at the end).
  */
 int64_t pyheap_repair(pyheap *heap, void (*report)(void *userdata, const char *fault), void *userdata);
 

@@ -533,7 +533,8 @@ START_TEST(pick_waits_for_nobody)
 	ck_assert_int_eq(session_lock(session_of(0)), 0);
 	ck_assert_int_eq(arena_pick_returning(&fx.daemon, 0, &head), -EBUSY);
 	ck_assert_int_eq(arena_pick_granted(&fx.daemon, 1, false, &head), -EBUSY);
-	ck_assert_int_eq(arena_pick_granted(&fx.daemon, 0, true, &head), 0); /* of the owner itself no change is pending */
+	ck_assert_int_eq(
+		arena_pick_granted(&fx.daemon, 0, true, &head), 0); /* of the owner itself no change is pending */
 	ck_assert_int_eq(session_unlock(session_of(0)), 0);
 	ck_assert_int_eq(arena_pick_returning(&fx.daemon, 0, &head), 1);
 }
