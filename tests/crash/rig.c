@@ -142,7 +142,7 @@ static void victim_run(void *userdata)
 
 int rig_start_victim_of(struct rig *rig, struct tracee *victim, const struct scenario *scenario)
 {
-	if (!rig_await(rig, is_roomy, "empty arenas are not returned"))
+	if (!rig_await(rig, scenario->wants_arenas ? rig_memory_is_back : is_roomy, "empty arenas are not returned"))
 		return -EIO;
 	victim_scenario = scenario;
 	if (tracee_fork(victim, victim_run, rig->world.stage) == 0)

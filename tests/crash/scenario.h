@@ -51,6 +51,7 @@ struct scenario {
 	void (*partner)(struct actor *); /* survivor: lets a call that waits go on */
 	void (*verify)(struct actor *);  /* survivor: after each death; puts the shared objects back to how they were */
 	bool opens;                      /* the victim opens its session in `call`, not before */
+	bool wants_arenas; /* the call has to ask for arenas: it begins when no more than the spare is there */
 };
 
 extern const struct scenario scenarios_object[], scenarios_free[], scenarios_slot[], scenarios_queue[],

@@ -140,7 +140,7 @@ const struct scenario scenarios_object[] = {
 	{"new_pool", NULL, NULL, pool_call, .verify = pool_verify},
 	{"new_arena", take_free_pools, take_free_pools, arena_call, .verify = arena_verify},
 	{"new_medium", NULL, NULL, medium_call, .verify = medium_verify},
-	{"new_large", NULL, NULL, large_call, .verify = large_verify},
+	{"new_large", NULL, NULL, large_call, .verify = large_verify, .wants_arenas = true},
 	{"new_large_again", NULL, large_again_setup, large_call, .verify = large_verify},
 	{"list_new", NULL, NULL, list_small_call, .verify = list_verify},
 	{"list_new_run", NULL, NULL, list_run_call, .verify = list_verify},

@@ -383,6 +383,16 @@ static int die_at(struct runner *r, uint64_t k)
 	return end(r, k, r->trace.ips[k]);
 }
 
+/* Kills at other places than were meant say little about those that were: half of them is too many, by the clock's
+ * doing. */
+static bool is_off_the_mark(const struct runner *r)
+{
+	if (r->n_elsewhere * 2 <= r->n_kills)
+		return false;
+	fprintf(stderr, "%s: too many kills elsewhere than planned\n", r->work->name);
+	return true;
+}
+
 static int run_work(struct runner *r, const struct work *work, uint64_t n_points)
 {
 	uint64_t begun = clock_ns(), stride;
@@ -410,7 +420,7 @@ static int run_work(struct runner *r, const struct work *work, uint64_t n_points
 	fflush(stdout);
 	clear_up();
 	trace_free(&r->trace);
-	return result < 0 || !r->n_faults == r->plants;
+	return result < 0 || !r->n_faults == r->plants || is_off_the_mark(r);
 }
 
 static void on_signal(int signal_number)

@@ -181,8 +181,11 @@ static int die_at(struct stepper *s, uint64_t k, bool sleeping)
 		event = tracee_step(&s->victim);
 	if (event == TRACEE_GONE)
 		return crashed(s, k);
-	if (event == TRACEE_AT_END)
+	if (event == TRACEE_AT_END) {
+		if (k + 1 < s->trace.n)
+			s->outcome->n_elsewhere++;
 		return finished(s, k);
+	}
 	if (event == TRACEE_BLOCKED && !sleeping)
 		rig_note(&s->rig, "the victim hangs");
 	if (event == TRACEE_STOPPED && tracee_ip(&s->victim) != s->trace.ips[k])

@@ -2,8 +2,8 @@
 /*
  * The instructions of a call, one after the other, and how to get to the k-th
  *
- * Stepping to the k-th of n instructions, for every k, would be n * n / 2 steps. A hardware breakpoint on an address
- * stops each time that it is come to, so the i-th instruction is reached in as many stops as its address occurs up to
+ * Stepping to the k-th of n instructions, for every k, would be n * n / 2 steps. A breakpoint on an address stops
+ * each time that it is come to, so the i-th instruction is reached in as many stops as its address occurs up to
  * there; from it, k - i steps remain. Which i <= k is the cheapest is found in one pass. In straight code that is one
  * stop, in a loop one for each round.
  *

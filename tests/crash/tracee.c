@@ -5,8 +5,9 @@
  * A tracee is a child under ptrace. One step is one instruction; a system call is one, however long it sleeps. What a
  * step costs is mostly the change from one process to the other and back, so both should be on one CPU.
  *
- * To get to the k-th instruction without stepping all those before, the tracee runs to a hardware breakpoint at an
- * address which a trace taken before shows to be executed for the first time at some i <= k, and is stepped from there.
+ * To get to the k-th instruction without stepping all those before, the tracee runs to a breakpoint at an address which
+ * a trace taken before shows to be executed for the first time at some i <= k, and is stepped from there. A breakpoint
+ * is an int3 written over the instruction, as not every virtual machine has debug registers that work.
  *
  * A tracee that waits for somebody else would make its tracer wait, too. So waitpid() is interrupted by a timer, and
  * a tracee which is then found asleep in a futex or in epoll_wait several times in a row is said to be blocked. A
@@ -28,10 +29,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define TIMER_US      5000
-#define N_IDLE        6     /* looks in a row, one each TIMER_US */
-#define N_LOOKS_MAX   12000 /* a watch-dog of a minute */
-#define DR7_LOCAL_DR0 1L    /* execute, one byte, DR0 */
+#define TIMER_US    5000
+#define N_IDLE      6     /* looks in a row, one each TIMER_US */
+#define N_LOOKS_MAX 12000 /* a watch-dog of a minute */
+#define INT3        0xccL
 
 __asm__(".text\n"
 	".globl tracee_mark_begin\n"
@@ -107,6 +108,45 @@ static bool is_at_end(uint64_t ip)
 	return ip == end || ip == end + 1;
 }
 
+static bool write_code(struct tracee *tracee, uint64_t address, long word)
+{
+	return ptrace(PTRACE_POKETEXT, tracee->pid, address, word) == 0;
+}
+
+static void clear_break(struct tracee *tracee)
+{
+	long word;
+
+	if (!tracee->break_at)
+		return;
+	word = ptrace(PTRACE_PEEKTEXT, tracee->pid, tracee->break_at, 0);
+	write_code(tracee, tracee->break_at, (word & ~0xffL) | tracee->broken_byte);
+	tracee->break_at = 0;
+}
+
+static bool set_break(struct tracee *tracee, uint64_t address)
+{
+	long word;
+
+	clear_break(tracee);
+	errno = 0;
+	word = ptrace(PTRACE_PEEKTEXT, tracee->pid, address, 0);
+	if (errno || !write_code(tracee, address, (word & ~0xffL) | INT3))
+		return false;
+	tracee->broken_byte = (uint8_t)word;
+	tracee->break_at = address;
+	return true;
+}
+
+/* Where it has just executed the int3: as if it were about to execute what stood there. */
+static void leave_break(struct tracee *tracee)
+{
+	if (!tracee->break_at || tracee_ip(tracee) != tracee->break_at + 1)
+		return;
+	ptrace(PTRACE_POKEUSER, tracee->pid, offsetof(struct user, regs.rip), tracee->break_at);
+	clear_break(tracee);
+}
+
 enum tracee_event tracee_wait(struct tracee *tracee)
 {
 	int n_idle = 0, status;
@@ -133,6 +173,7 @@ enum tracee_event tracee_wait(struct tracee *tracee)
 	}
 	if (WSTOPSIG(status) != SIGTRAP)
 		return TRACEE_GONE;
+	leave_break(tracee);
 	return !tracee->is_other && is_at_end(tracee_ip(tracee)) ? TRACEE_AT_END : TRACEE_STOPPED;
 }
 
@@ -142,18 +183,6 @@ static enum tracee_event let_go(struct tracee *tracee, enum __ptrace_request how
 		return TRACEE_GONE;
 	tracee->is_pending = true;
 	return tracee_wait(tracee);
-}
-
-static void set_break(struct tracee *tracee, uint64_t address)
-{
-	if (tracee->break_at == address)
-		return;
-	ptrace(PTRACE_POKEUSER, tracee->pid, offsetof(struct user, u_debugreg[7]), 0L);
-	if (address) {
-		ptrace(PTRACE_POKEUSER, tracee->pid, offsetof(struct user, u_debugreg[0]), address);
-		ptrace(PTRACE_POKEUSER, tracee->pid, offsetof(struct user, u_debugreg[7]), DR7_LOCAL_DR0);
-	}
-	tracee->break_at = address;
 }
 
 static int start(struct tracee *tracee, void (*run)(void *userdata), void *userdata)
@@ -205,14 +234,19 @@ int tracee_seize(struct tracee *tracee, pid_t pid)
 
 enum tracee_event tracee_step(struct tracee *tracee)
 {
-	set_break(tracee, 0);
+	clear_break(tracee);
 	return let_go(tracee, PTRACE_SINGLESTEP);
 }
 
 enum tracee_event tracee_run_to(struct tracee *tracee, uint64_t address)
 {
-	set_break(tracee, address);
-	return let_go(tracee, PTRACE_CONT);
+	if (tracee_ip(tracee) == address) {
+		enum tracee_event event = tracee_step(tracee);
+
+		if (event != TRACEE_STOPPED)
+			return event;
+	}
+	return set_break(tracee, address) ? let_go(tracee, PTRACE_CONT) : TRACEE_GONE;
 }
 
 enum tracee_event tracee_run_call(struct tracee *tracee)
@@ -242,7 +276,7 @@ void tracee_sigstop(struct tracee *tracee)
 {
 	int status;
 
-	set_break(tracee, 0);
+	clear_break(tracee);
 	if (ptrace(PTRACE_DETACH, tracee->pid, 0, (long)SIGSTOP) < 0)
 		return;
 	while (waitpid(tracee->pid, &status, WUNTRACED) < 0)

@@ -13,11 +13,12 @@ void tracee_mark_begin(void);
 void tracee_mark_end(void);
 
 struct tracee {
-	pid_t pid;       /* 0: none */
-	bool is_pending; /* it was let go and has not stopped again */
-	int status;      /* of waitpid(), where it is TRACEE_GONE */
-	bool is_other;   /* it runs another program, in which there are no marks */
-	uint64_t break_at;
+	pid_t pid;           /* 0: none */
+	bool is_pending;     /* it was let go and has not stopped again */
+	int status;          /* of waitpid(), where it is TRACEE_GONE */
+	bool is_other;       /* it runs another program, in which there are no marks */
+	uint64_t break_at;   /* 0: nowhere */
+	uint8_t broken_byte; /* what stands there but for the breakpoint */
 };
 
 enum tracee_event {
@@ -47,7 +48,7 @@ int tracee_seize(struct tracee *tracee, pid_t pid);
 
 enum tracee_event tracee_step(struct tracee *tracee);
 
-/* Until it is about to execute `address`, by a hardware breakpoint; where it is so already, the next time. */
+/* Until it is about to execute `address`, by a breakpoint; where it is so already, the next time. */
 enum tracee_event tracee_run_to(struct tracee *tracee, uint64_t address);
 
 /* Where it stands at a function's first instruction: let it run until that returns. */
