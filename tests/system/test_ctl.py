@@ -468,14 +468,20 @@ class Figures(CtlTest):
                           ["z\u00fc\"\\\\", "bytes", "1,234,567", "1", entries[2]["ref"]]])
         self.assertEqual({len(line) for line in lines[1:]}, {len(lines[1])})
 
+    @staticmethod
+    def is_asleep_in_read(pid):
+        with open(f"/proc/{pid}/syscall", encoding="utf-8") as file:
+            return file.read().startswith("0 0x0 ")  # read(0, ...
+
     def test_clients(self):
         put = subprocess.Popen([PYHEAPCTL, "--socket", self.daemon.socket, "put", "x"], stdin=subprocess.PIPE)
+        # It has the lock for a moment while it opens its session; then it sleeps until something is written to it.
         for _ in range(WATCHDOG * 100):
             clients = json.loads(self.ok("clients", "--json"))
-            if put.pid in [c["pid"] for c in clients]:
+            waiting = [c for c in clients if c["pid"] == put.pid]
+            if waiting and not waiting[0]["has_lock"] and self.is_asleep_in_read(put.pid):
                 break
             time.sleep(0.01)
-        waiting = [c for c in clients if c["pid"] == put.pid]
         self.assertEqual(len(waiting), 1)
         self.assertEqual((waiting[0]["uid"], waiting[0]["program"], waiting[0]["self"], waiting[0]["has_lock"]),
                          (os.geteuid(), "pyheapctl", False, False))
