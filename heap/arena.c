@@ -371,7 +371,6 @@ static void free_pools_change(struct heap *heap, struct arena_entry *arena, uint
 		usable_link(heap, space, arena);
 	if (n_free_pools == all)
 		heap_add(heap, &space->n_free_arenas, 1);
-	heap_add(heap, &heap->control->counters.n_free_pools, (int64_t)n_free_pools - (int64_t)old);
 }
 
 /* ---- freepools --------------------------------------------------------------------------------------------------- */
@@ -512,7 +511,6 @@ static void returnable_link(struct heap *heap, struct arena_entry *arena)
 	if (next)
 		heap_set(heap, &next->prev1, arena_index(heap, arena) + 1);
 	heap_set(heap, head1, arena_index(heap, arena) + 1);
-	heap_add(heap, &heap->control->counters.n_free_pools, (uint64_t)arena->n_arenas * heap->pools_per_arena);
 }
 
 static void returnable_unlink(struct heap *heap, struct arena_entry *arena)
@@ -528,8 +526,6 @@ static void returnable_unlink(struct heap *heap, struct arena_entry *arena)
 		heap_set(heap, &next->prev1, arena->prev1);
 	heap_set(heap, &arena->next1, 0);
 	heap_set(heap, &arena->prev1, 0);
-	heap_add(heap, &heap->control->counters.n_free_pools,
-		-(int64_t)arena->n_arenas * (int64_t)heap->pools_per_arena);
 }
 
 /* The run that was granted to this session and not used yet, or NULL. */

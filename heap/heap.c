@@ -16,11 +16,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct sections {
@@ -67,10 +69,13 @@ uint64_t layout_hash(void)
 		offsetof(struct pool_entry, next1),
 		offsetof(struct pool_entry, header),
 		offsetof(struct pool_entry, run_n_pools),
+		offsetof(struct pool_entry, owned_next1),
 		offsetof(struct arena_entry, n_free_pools),
 		offsetof(struct space, usable_arenas1),
 		offsetof(struct session_entry, holds_position1),
 		offsetof(struct session_entry, making1),
+		offsetof(struct session_entry, n_calls),
+		offsetof(struct session_entry, usedpools1),
 		offsetof(struct session_entry, holds_inline),
 		offsetof(struct queue, places),
 		offsetof(struct control, lock),
@@ -78,6 +83,7 @@ uint64_t layout_hash(void)
 		offsetof(struct control, spaces),
 		offsetof(struct control, returnable_arenas1),
 		HOLDS_INLINE,
+		SPARE_RUN_MAX,
 	};
 	uint64_t hash = UINT64_C(0xcbf29ce484222325);
 
@@ -191,6 +197,11 @@ struct heap *heap_free(struct heap *heap)
 	return NULL;
 }
 
+static bool register_for_barriers(void)
+{
+	return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
+}
+
 static int map_control(struct heap *heap, const struct sections *s)
 {
 	uint8_t *p =
@@ -198,6 +209,7 @@ static int map_control(struct heap *heap, const struct sections *s)
 
 	if (p == MAP_FAILED)
 		return -errno;
+	heap->is_fenced = !register_for_barriers();
 	heap->control = (struct control *)(void *)p;
 	heap->sessions = (struct session_entry *)(void *)(p + s->sessions_off);
 	heap->types = (struct type_entry *)(void *)(p + s->types_off);
@@ -450,6 +462,8 @@ void session_init(struct session *session, struct heap *heap, uint32_t index)
 		.heap = heap,
 		.entry = index == SESSION_DAEMON ? NULL : &heap->sessions[index],
 		.index = index,
+		.n_calls = index == SESSION_DAEMON ? 0 : heap->sessions[index].n_calls & ~1U,
+		.owner1 = index + 1,
 		/* Not of the heap: a child that was cloned into another namespace keeps its parent's mapping. */
 		.is_home = heap->control->pid_namespace && heap->control->pid_namespace == pid_namespace(),
 	};

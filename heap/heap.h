@@ -33,6 +33,7 @@ struct heap {
 	uint32_t first_hole; /* daemon: arenas before it are no HOLE */
 	int control_fd;      /* owned by the daemon; -1 in a client, which needs the mappings only */
 	int heap_fd;         /* the same */
+	bool is_fenced;      /* this process is not registered with membarrier(2): see gate.c */
 
 	struct session_entry *sessions;
 	struct type_entry *types;
@@ -55,6 +56,8 @@ struct session {
 	uint32_t drop_cursor;     /* session_drop_step(): hold table entries before it are done */
 	bool is_home;             /* this process is of the heap's pid namespace: see lock.c */
 	bool has_lock;            /* between session_lock() and session_unlock() */
+	uint32_t n_calls;         /* what the entry's is: see gate.c */
+	uint32_t owner1;          /* index + 1: what its own pools have as owner1 */
 };
 
 struct heap_geometry {

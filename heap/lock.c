@@ -29,6 +29,7 @@
  */
 
 #include "heap/lock.h"
+#include "heap/gate.h"
 #include "heap/rebuild.h"
 
 #include <errno.h>
@@ -169,8 +170,11 @@ static int lock_taken(struct session *session, int r)
 		__atomic_store_n(&lock->owner1, session->index + 1, __ATOMIC_RELAXED);
 	if (r == EOWNERDEAD) {
 		log_roll_back(session->heap);
-		if (session->heap->control->rebuilding)
+		if (session->heap->control->rebuilding) {
+			gate_close_all(session->heap);
 			heap_rebuild(session->heap);
+			gate_open_all(session->heap);
+		}
 		lock->n_recoveries++;
 		r = session->is_home ? pthread_mutex_consistent(&lock->mutex) : 0;
 	}

@@ -13,6 +13,11 @@
  *   allocating a new hold table, before the switch  frees new_holds_position1
  *   dropping, before all was taken down             goes on with `dying`
  *   anything, holding objects                       drops each hold: hold and count in one change
+ *   anything, owning pools and runs                 drops the holds of what is in them, makes their lists anew from the
+ *                                                   headers, and lets them go: one pool, in one change
+ *   making an object in its own pool                before the header's word: it is free; after: held, as above
+ *   freeing one, after it stored that it holds it   nobody has a right: it is dropped, as above
+ *   no more
  *   a grant, before accepting it                    the arenas go back (arena_pick_granted())
  *   the daemon: admitting, before SESSION_ACTIVE    the entry is still FREE, its content is written anew
  *   admission, before the client took the session   the connection ended, so it is over (session_is_over())
@@ -66,6 +71,9 @@ bool session_take(struct session *session, const uint64_t token[2])
 {
 	uint32_t offer = offer_of(token);
 
+	/* relaxed: until the processor has executed a barrier nobody need know */
+	__atomic_store_n(&session->entry->is_fenced, session->heap->is_fenced, __ATOMIC_RELAXED);
+
 	/* relaxed: nothing is read on the strength of it */
 	return __atomic_compare_exchange_n(&session->entry->attachment, &offer, offer | ATTACHMENT_TAKEN, false,
 		__ATOMIC_RELAXED, __ATOMIC_RELAXED);
@@ -107,6 +115,98 @@ void session_mark_dead(struct heap *heap, uint32_t index)
 	lock_owner_died(heap, index);
 }
 
+/* ---- its own pools ----------------------------------------------------------------------------------------------- */
+
+/* The session holds it no more. What then nobody has a right to ends: freed for the list that is made after it. */
+static int let_go(struct session *session, const struct object *object)
+{
+	struct heap *heap = session->heap;
+	struct type_info type;
+
+	if (header_own(object->word))
+		heap_set(heap, &object->header->word, object->word & ~OWN_HOLDS_MAX);
+	if (rights_count(object->header->rights))
+		return 0;
+	if (type_find(heap, object->type, &type) == 0 && object_n_slots(object, &type))
+		return object_end(session, object);
+	heap_set(heap, &object->header->word, header_free(object->word, 0));
+	if (object->header->rights)
+		heap_set(heap, &object->header->rights, 0);
+	return 0;
+}
+
+static int leave_blocks(struct session *session, struct pool_entry *pool)
+{
+	struct heap *heap = session->heap;
+	struct object_header *headers = pool_headers(heap, pool);
+
+	if (pool->size_class >= N_CLASSES)
+		return -EUCLEAN;
+	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++) {
+		struct object object;
+		int r = 0;
+
+		if (header_state(headers[i].word) == STATE_RETURNED) {
+			heap_set(heap, &headers[i].word, header_free(headers[i].word, 0));
+			heap_set(heap, &headers[i].rights, 0);
+		} else if (header_state(headers[i].word) == STATE_LIVE) {
+			r = object_locate(heap, block_position(heap, pool, i), &object);
+			if (!r)
+				r = let_go(session, &object);
+		}
+		if (r < 0)
+			return r;
+	}
+	pool_count_blocks(heap, pool);
+	return pool_disown(session, pool);
+}
+
+static int leave_run(struct session *session, struct pool_entry *pool)
+{
+	struct object object;
+	int r;
+
+	if (header_state(pool->header.word) == STATE_LIVE) {
+		r = object_locate(
+			session->heap, (uint64_t)pool_index(session->heap, pool) << (POOL_SHIFT - 3), &object);
+		if (!r)
+			r = let_go(session, &object);
+		if (r < 0)
+			return r;
+	}
+	return run_disown(session, pool);
+}
+
+/* The first of the pools and runs that it owns is its own no more. */
+static int leave_pool(struct session *session)
+{
+	struct session_entry *entry = session->entry;
+	struct pool_entry *pool = pool_at(session->heap, entry->owned_pools1 - 1);
+
+	if (!pool || pool->owner1 != session->owner1)
+		return -EUCLEAN;
+	if (pool->kind == POOL_BLOCKS)
+		return leave_blocks(session, pool);
+	return pool->kind == POOL_RUN ? leave_run(session, pool) : -EUCLEAN;
+}
+
+/* When all are gone: the lists of them. */
+static void forget_pools(struct session *session)
+{
+	struct session_entry *entry = session->entry;
+
+	for (uint32_t i = 0; i < N_CLASSES; i++)
+		if (entry->usedpools1[i])
+			heap_set(session->heap, &entry->usedpools1[i], 0);
+	for (uint32_t i = 0; i < SPARE_RUN_MAX; i++)
+		if (entry->spare_runs1[i])
+			heap_set(session->heap, &entry->spare_runs1[i], 0);
+	if (entry->n_own_holds)
+		heap_set(session->heap, &entry->n_own_holds, 0);
+}
+
+/* ---- its holds --------------------------------------------------------------------------------------------------- */
+
 static int drop_hold(struct session *session, struct hold *hold)
 {
 	struct object object;
@@ -146,6 +246,8 @@ int session_drop_step(struct session *session, bool try)
 	uint32_t cursor = session->drop_cursor;
 	int r;
 
+	if (session->entry->state == SESSION_ACTIVE)
+		gate_stay(session);
 	/* The first thing is a change even where nothing is left to do: it takes back what the dead had under way. */
 	r = try ? change_try_begin(session) : change_begin(session);
 	if (r < 0)
@@ -158,6 +260,11 @@ int session_drop_step(struct session *session, bool try)
 		change_end(session, 0);
 		return dying_step(session, try);
 	}
+	if (session->entry->owned_pools1) {
+		r = change_end(session, leave_pool(session));
+		return r < 0 ? r : 1;
+	}
+	forget_pools(session);
 	r = change_end(session, drop_holds(session, &cursor));
 	if (r < 0)
 		return r;
@@ -174,8 +281,8 @@ bool session_is_empty(const struct session *session)
 {
 	const struct session_entry *entry = session->entry;
 
-	return !entry->n_holds && !entry->holds_position1 && !entry->new_holds_position1 && !entry->dying1 &&
-	       !entry->making1;
+	return !entry->owned_pools1 && !entry->n_holds && !entry->holds_position1 && !entry->new_holds_position1 &&
+	       !entry->dying1 && !entry->making1;
 }
 
 int session_reclaim_step(struct session *dead)

@@ -96,6 +96,9 @@ uint32_t fixture_trim(uint32_t n_spare)
 	uint32_t head, n_done, n = 0;
 	int r;
 
+	for (uint32_t i = 0; i < fx.heap->n_sessions; i++)
+		while (fx.heap->sessions[i].state == SESSION_ACTIVE && own_collect(&fx.daemon, i) == 1)
+			;
 	while ((r = arena_pick_returning(&fx.daemon, n_spare, &head)) == 1) {
 		n_done = 0;
 		while ((r = arena_unmap_step(fx.heap, head, 3, &n_done)) == 0)

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Calls that need no lock, and how others keep a session out of them. See gate.c. */
+
+#include "heap/lock.h"
+
+/*
+ * Between the two a session may change what is its own. False: somebody wants something of it: it is not in, and goes
+ * by session_attend() first. No other thread uses the session.
+ */
+static inline bool gate_enter(struct session *session);
+static inline void gate_leave(struct session *session);
+
+/*
+ * Order what this session has stored before what it loads next, as seen by whoever calls gate_barrier() in between. For
+ * the processor nothing is done, unless the session is fenced: those who come from outside pay.
+ */
+static inline void gate_light_barrier(const struct session *session);
+
+/* The other half: after it, each session's stores before one of its light barriers are seen here, or its loads after it
+ * see what was stored here. -EOPNOTSUPP this process may not use membarrier(2) and some session relies on it. */
+int gate_barrier(struct heap *heap);
+
+/* With the lock held: keep all sessions out until gate_open_all(). Waits a bounded time for those who are in. */
+int gate_close_all(struct heap *heap);
+void gate_open_all(struct heap *heap);
+
+/* With the lock held: keep that session out until gate_open(). False: it is in right now, or there is no barrier. */
+bool gate_close(struct heap *heap, uint32_t index);
+void gate_open(struct heap *heap, uint32_t index);
+
+/* The session gives up what is its own: it is inside for the rest of its life. */
+void gate_stay(struct session *session);
+
+/* Let the session see to something before its next call. */
+void gate_ask(struct heap *heap, uint32_t index, enum attention what);
+
+/* Is that session in the middle of a call, stopped there or dead or closing? After gate_close_all(): all the same. */
+bool gate_is_inside(const struct heap *heap, uint32_t index);
+
+/* ---- inline, for every call passes here -------------------------------------------------------------------------- */
+
+static inline void gate_light_barrier(const struct session *session)
+{
+	if (session->heap->is_fenced)
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	else
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static inline bool gate_enter(struct session *session)
+{
+	struct session_entry *entry = session->entry;
+
+	__atomic_store_n(&entry->n_calls, ++session->n_calls, __ATOMIC_RELAXED); /* odd */
+	gate_light_barrier(session);
+	/* acquire: with the release in gate_open(), of what was changed while it was closed */
+	if (!(__atomic_load_n(&session->heap->control->attention, __ATOMIC_ACQUIRE) |
+		    __atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE)))
+		return true;
+	gate_leave(session);
+	return false;
+}
+
+static inline void gate_leave(struct session *session)
+{
+	/* release: all that the call did */
+	__atomic_store_n(&session->entry->n_calls, ++session->n_calls, __ATOMIC_RELEASE);
+}
