@@ -43,7 +43,7 @@ bool gate_is_inside(const struct heap *heap, uint32_t index);
 
 static inline void gate_light_barrier(const struct session *session)
 {
-	if (session->heap->is_fenced)
+	if (__builtin_expect(session->is_fenced, 0))
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	else
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -53,11 +53,12 @@ static inline bool gate_enter(struct session *session)
 {
 	struct session_entry *entry = session->entry;
 
-	__atomic_store_n(&entry->n_calls, ++session->n_calls, __ATOMIC_RELAXED); /* odd */
+	__atomic_store_n(&entry->n_calls, session->n_calls + 1, __ATOMIC_RELAXED); /* odd */
 	gate_light_barrier(session);
 	/* acquire: with the release in gate_open(), of what was changed while it was closed */
-	if (!(__atomic_load_n(&session->heap->control->attention, __ATOMIC_ACQUIRE) |
-		    __atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE)))
+	if (__builtin_expect(!(__atomic_load_n(&session->control->attention, __ATOMIC_ACQUIRE) |
+				     __atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE)),
+		    1))
 		return true;
 	gate_leave(session);
 	return false;
@@ -65,6 +66,7 @@ static inline bool gate_enter(struct session *session)
 
 static inline void gate_leave(struct session *session)
 {
+	session->n_calls += 2;
 	/* release: all that the call did */
-	__atomic_store_n(&session->entry->n_calls, ++session->n_calls, __ATOMIC_RELEASE);
+	__atomic_store_n(&session->entry->n_calls, session->n_calls, __ATOMIC_RELEASE);
 }

@@ -456,11 +456,25 @@ int heap_adopt(struct heap **ret, int control_fd, int heap_fd)
 	return 0;
 }
 
+void heap_see_arenas(struct heap *heap)
+{
+	uint32_t n = __atomic_load_n(&heap->control->n_arenas_seen, __ATOMIC_ACQUIRE); /* with the daemon's release */
+
+	/* relaxed: other threads of this process read it, each for pools that its own session took */
+	__atomic_store_n(&heap->n_pools_seen, (n < heap->n_arenas ? n : heap->n_arenas) * heap->pools_per_arena,
+		__ATOMIC_RELAXED);
+}
+
 void session_init(struct session *session, struct heap *heap, uint32_t index)
 {
+	heap_see_arenas(heap);
 	*session = (struct session){
 		.heap = heap,
 		.entry = index == SESSION_DAEMON ? NULL : &heap->sessions[index],
+		.control = heap->control,
+		.pools = heap->pools,
+		.base = heap->base,
+		.is_fenced = heap->is_fenced,
 		.index = index,
 		.n_calls = index == SESSION_DAEMON ? 0 : heap->sessions[index].n_calls & ~1U,
 		.owner1 = index + 1,

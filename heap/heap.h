@@ -29,11 +29,13 @@ struct heap {
 	uint32_t pool_words; /* 64-bit words of an arena's freepools */
 	uint32_t n_sessions;
 	uint32_t n_name_buckets;
-	uint32_t name_shift; /* a name's bucket is its hash shifted right by this */
-	uint32_t first_hole; /* daemon: arenas before it are no HOLE */
-	int control_fd;      /* owned by the daemon; -1 in a client, which needs the mappings only */
-	int heap_fd;         /* the same */
-	bool is_fenced;      /* this process is not registered with membarrier(2): see gate.c */
+	uint32_t name_shift;   /* a name's bucket is its hash shifted right by this */
+	uint32_t n_pools_seen; /* pools of arenas that had memory once, as last looked at: a session's own are among
+				  them */
+	uint32_t first_hole;   /* daemon: arenas before it are no HOLE */
+	int control_fd;        /* owned by the daemon; -1 in a client, which needs the mappings only */
+	int heap_fd;           /* the same */
+	bool is_fenced;        /* this process is not registered with membarrier(2): see gate.c */
 
 	struct session_entry *sessions;
 	struct type_entry *types;
@@ -48,6 +50,9 @@ struct heap {
 struct session {
 	struct heap *heap;
 	struct session_entry *entry;
+	struct control *control; /* as the two below: heap's, at hand for the most frequent calls */
+	struct pool_entry *pools;
+	uint8_t *base;
 	uint32_t index;
 	uint32_t n_wanted_arenas; /* set with HEAP_WANTS_ARENAS */
 	bool wants_run;           /* set with it: as one run for a large object, not as an arena of pools */
@@ -56,7 +61,8 @@ struct session {
 	uint32_t drop_cursor;     /* session_drop_step(): hold table entries before it are done */
 	bool is_home;             /* this process is of the heap's pid namespace: see lock.c */
 	bool has_lock;            /* between session_lock() and session_unlock() */
-	uint32_t n_calls;         /* what the entry's is: see gate.c */
+	bool is_fenced;           /* heap's */
+	uint32_t n_calls;         /* what the entry's is between two calls: even; see gate.c */
 	uint32_t owner1;          /* index + 1: what its own pools have as owner1 */
 };
 
@@ -99,6 +105,9 @@ int heap_attach(struct heap **ret, int control_fd, int heap_fd);
 
 /* Unmap and close; takes and returns NULL. Shared state is left alone. */
 struct heap *heap_free(struct heap *heap);
+
+/* With the lock held, or where nobody else uses `heap` yet: take note of what arenas there are by now. */
+void heap_see_arenas(struct heap *heap);
 
 /* Make a view of session `index`: below heap->n_sessions, or SESSION_DAEMON, which has no entry. */
 void session_init(struct session *session, struct heap *heap, uint32_t index);

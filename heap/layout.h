@@ -29,6 +29,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -127,10 +128,15 @@ struct pool_entry {
 	};
 	uint32_t generation; /* owner: the last one handed out, 1..GENERATION_MAX; survives everything */
 
-	uint16_t n_used;     /* owner: blocks that are not free */
-	uint16_t n_carved;   /* owner: nextoffset, in blocks: those from here on were never touched */
-	uint16_t freeblock1; /* owner: the block freed last */
-	uint16_t reserved1;
+	union {
+		struct {
+			uint16_t n_used;     /* owner: blocks that are not free */
+			uint16_t n_carved;   /* owner: nextoffset, in blocks: those from here on were never touched */
+			uint16_t freeblock1; /* owner: the block freed last */
+			uint16_t reserved1;
+		};
+		uint64_t counts; /* the three, which its owner reads and stores at once */
+	};
 
 	uint32_t next1; /* owner: in usedpools[class], its owner's or that of pools nobody owns */
 	uint32_t prev1; /* owner */
@@ -395,6 +401,7 @@ static_assert(sizeof(struct object_header) == 16, "headers are packed at a pool'
 static_assert(sizeof(struct pool_entry) == 64, "one cache line");
 static_assert(offsetof(struct pool_entry, n_used) == 8, "words that are logged together");
 static_assert(offsetof(struct pool_entry, header) == 24, "");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "counts");
 static_assert(offsetof(struct pool_entry, owned_next1) == 56, "");
 static_assert(SESSIONS_MAX < UINT16_MAX, "owner1");
 static_assert(sizeof(struct arena_entry) == 64, "one cache line");
@@ -486,6 +493,36 @@ static inline uint64_t header_with_state(uint64_t word, uint32_t state) /* held 
 static inline uint64_t header_free(uint64_t word, uint32_t link)
 {
 	return (word >> REF_POSITION_BITS) << REF_POSITION_BITS | (uint64_t)link << 10;
+}
+
+static inline bool header_is(uint64_t word, uint32_t generation, uint32_t state)
+{
+	return (word & (~REF_POSITION_MASK | UINT64_C(7) << 7)) ==
+	       ((uint64_t)generation << REF_POSITION_BITS | (uint64_t)state << 7);
+}
+static inline bool header_is_block_held_once(uint64_t word, uint32_t generation, uint32_t type) /* LIVE, of any size */
+{
+	return (word & ~(UINT64_C(0x3ff) << 10)) == (header_live(generation, type, 0, STATE_LIVE) | 1);
+}
+
+/* Of a pool's three numbers in one word. */
+#define COUNTS_ONE_USED   UINT64_C(1)
+#define COUNTS_ONE_CARVED (UINT64_C(1) << 16)
+static inline uint32_t counts_used(uint64_t counts)
+{
+	return (uint32_t)(counts & UINT16_MAX);
+}
+static inline uint32_t counts_carved(uint64_t counts)
+{
+	return (uint32_t)(counts >> 16 & UINT16_MAX);
+}
+static inline uint32_t counts_freeblock1(uint64_t counts)
+{
+	return (uint32_t)(counts >> 32 & UINT16_MAX);
+}
+static inline uint64_t counts_with_freeblock1(uint64_t counts, uint32_t freeblock1)
+{
+	return (counts & UINT32_MAX) | (uint64_t)freeblock1 << 32;
 }
 
 /* How many have a right to it by its second word. */

@@ -545,9 +545,10 @@ int object_decref(struct session *session, uint64_t ref)
 {
 	int r;
 
-	r = own_drop(session, ref);
-	if (r != OWN_NOT || hold_once_less(hold_find(session, ref)))
-		return r == OWN_NOT ? 0 : r;
+	if (own_drop_any(session, ref, &r))
+		return r;
+	if (hold_once_less(hold_find(session, ref)))
+		return 0;
 	r = change_begin(session);
 	if (r < 0)
 		return r;

@@ -49,76 +49,17 @@ static int enter(struct session *session)
 	return 0;
 }
 
-/* Complete the header of something that is free: the object is there, and held once. */
-static void header_begin(struct session *session, struct pool_entry *pool, struct object_header *header, uint32_t type,
-	uint64_t block_size)
+int own_finish_new(struct session *session, uint32_t size_class)
 {
-	struct session_entry *entry = session->entry;
-	uint32_t generation = pool->generation >= GENERATION_MAX ? 1 : pool->generation + 1;
+	uint32_t *used1 = &session->entry->usedpools1[size_class];
 
-	__atomic_store_n(&pool->generation, generation, __ATOMIC_RELAXED);
-	/* commit: release, after the generation and the slots */
-	__atomic_store_n(&header->word, header_live(generation, type, block_size, STATE_LIVE) | 1, __ATOMIC_RELEASE);
-	/* relaxed, here and below: for reports, and for whoever keeps the session out or finds it dead */
-	__atomic_store_n(&entry->n_own_holds, entry->n_own_holds + 1, __ATOMIC_RELAXED);
-}
-
-/* The first pool of usedpools[size_class], or NULL where there is none or the list is damaged. */
-static struct pool_entry *first_pool(const struct session *session, uint32_t size_class, int *ret_error)
-{
-	uint32_t index1 = session->entry->usedpools1[size_class];
-	struct pool_entry *pool = index1 ? pool_at(session->heap, index1 - 1) : NULL;
-
-	*ret_error = OWN_NOT;
-	if (!index1)
-		return NULL;
-	*ret_error = -EUCLEAN;
-	return pool && pool->identity == pool_identity(POOL_BLOCKS, size_class, session->owner1) ? pool : NULL;
-}
-
-/*
- * Take a block and make it an object. -EAGAIN somebody is about to find out that what he looks for is not there any
- * more: he has the lock.
- */
-static int take_block(struct session *session, uint32_t size_class, uint32_t type, const struct type_info *info,
-	size_t size, uint64_t *ret)
-{
-	const struct class_shape *shape = &class_shapes[size_class];
-	struct object_header *header;
-	struct pool_entry *pool;
-	uint32_t i, link = 0, n_carved;
-	uint64_t off;
-	int r;
-
-	pool = first_pool(session, size_class, &r);
-	if (!pool)
-		return r;
-	n_carved = pool->n_carved;
-	i = pool->freeblock1 ? pool->freeblock1 - 1U : n_carved;
-	if (i >= shape->n_blocks)
-		return -EUCLEAN;
-	off = ((uint64_t)pool_index(session->heap, pool) << POOL_SHIFT) + shape->first + i * shape->size;
-	header = pool_headers(session->heap, pool) + i;
-	if (__atomic_load_n(&header->rights, __ATOMIC_RELAXED))
-		return -EAGAIN;
-	if (pool->freeblock1)
-		link = header_link(header->word);
-	else
-		n_carved++;
-	if (info->is_array || info->n_slots)
-		type_clear_slots(info, session->heap->base + off, size);
-	header_begin(session, pool, header, type, size);
-	pool_set(session->heap, false, &pool->freeblock1, link);
-	pool_set(session->heap, false, &pool->n_carved, n_carved);
-	pool_set(session->heap, false, &pool->n_used, pool->n_used + 1);
-	if (!link && n_carved == shape->n_blocks)
-		usedpools_remove(session->heap, false, &session->entry->usedpools1[size_class], pool);
-	*ret = ref_make(off >> 3, pool->generation);
+	usedpools_remove(session->heap, false, used1, pool_at(session->heap, *used1 - 1));
+	gate_leave(session);
 	return 0;
 }
 
-static int take_run(struct session *session, uint64_t n_pools, uint32_t type, const struct type_info *info, size_t size,
-	uint64_t *ret)
+static int take_run(struct session *session, uint64_t n_pools, uint32_t type, const struct type_info *slots,
+	size_t size, uint64_t *ret)
 {
 	struct heap *heap = session->heap;
 	uint32_t *spare1;
@@ -139,10 +80,9 @@ static int take_run(struct session *session, uint64_t n_pools, uint32_t type, co
 		return -EAGAIN;
 	pool_set(heap, false, spare1, 0);
 	pool_set(heap, false, &pool->run_size, size);
-	if (info->is_array || info->n_slots)
-		type_clear_slots(info, heap->base + ((uint64_t)index << POOL_SHIFT), size);
-	header_begin(session, pool, &pool->header, type, 0);
-	*ret = ref_make((uint64_t)index << (POOL_SHIFT - 3), pool->generation);
+	if (slots)
+		type_clear_slots(slots, heap->base + ((uint64_t)index << POOL_SHIFT), size);
+	*ret = ref_make((uint64_t)index << (POOL_SHIFT - 3), own_begin(session, pool, &pool->header, type, 0));
 	return 0;
 }
 
@@ -158,6 +98,7 @@ int own_new(struct session *session, uint32_t type, const struct type_info *info
 {
 	uint64_t n_pools = 0;
 	uint32_t size_class = memory_class(size, info->alignment, &n_pools);
+	const struct type_info *slots = info->is_array || info->n_slots ? info : NULL;
 	int r;
 
 	for (uint32_t i = 0; i < STRANGERS_MAX; i++) {
@@ -165,9 +106,11 @@ int own_new(struct session *session, uint32_t type, const struct type_info *info
 		if (r < 0)
 			return r;
 		if (size_class == CLASS_NONE)
-			r = take_run(session, n_pools, type, info, size, ret);
+			r = take_run(session, n_pools, type, slots, size, ret);
 		else
-			r = take_block(session, size_class, type, info, size, ret);
+			r = own_take_block(session, size_class, type, slots, size, ret);
+		if (r == OWN_FULL)
+			return own_finish_new(session, size_class);
 		gate_leave(session);
 		if (r != -EAGAIN)
 			return r;
@@ -184,24 +127,21 @@ int own_new(struct session *session, uint32_t type, const struct type_info *info
  * Others know the object, or knew it. If they had let go of it before this session did, it goes now; if after, whoever
  * was the last has freed it already.
  */
-static int settle(struct session *session, const struct own_object *object)
+int own_settle(struct session *session, uint64_t ref)
 {
-	struct heap *heap = session->heap;
-	uint64_t position;
+	struct own_object object;
 	int r;
 
 	r = change_begin(session);
-	if (r < 0)
+	if (r < 0) {
+		gate_leave(session);
 		return r;
-	/* Where the pool has gone as well, what lies there now is no header. */
-	if (object->pool->identity == object->identity && object->header->word == object->word - 1 &&
-		!rights_count(object->header->rights)) {
-		position = (uint64_t)pool_index(heap, object->pool) << (POOL_SHIFT - 3);
-		if (object->pool->kind == POOL_BLOCKS)
-			position = block_position(heap, object->pool, object->block);
-		r = memory_give(session, position);
 	}
-	return change_end(session, r);
+	if (own_find(session, ref, &object) && !header_own(object.word) && !rights_count(object.header->rights))
+		r = memory_give(session, ref_position(ref));
+	r = change_end(session, r);
+	gate_leave(session);
+	return r;
 }
 
 /* A pool has become free and is not the only one with room of its class. */
@@ -221,19 +161,18 @@ static int give_pool(struct session *session, struct pool_entry *pool)
 	return change_end(session, r);
 }
 
-/* True: its pool is free now and should go. */
-static bool free_block(struct session *session, const struct own_object *object)
+int own_finish_free(struct session *session, struct pool_entry *pool)
 {
 	struct heap *heap = session->heap;
-	struct pool_entry *pool = object->pool;
-	bool was_full = !pool_has_room(pool);
+	const struct object_header *last = &pool_headers(heap, pool)[pool->freeblock1 - 1];
+	bool goes;
 
-	__atomic_store_n(&object->header->word, header_free(object->word, pool->freeblock1), __ATOMIC_RELAXED);
-	pool_set(heap, false, &pool->freeblock1, object->block + 1);
-	pool_set(heap, false, &pool->n_used, pool->n_used - 1);
-	if (was_full)
+	/* The only block on its free list: it was full, and on no list. */
+	if (!header_link(last->word) && pool->n_carved == class_shapes[pool->size_class].n_blocks)
 		usedpools_push(heap, false, &session->entry->usedpools1[pool->size_class], pool);
-	return !pool->n_used && (pool->next1 || pool->prev1);
+	goes = !pool->n_used && (pool->next1 || pool->prev1);
+	gate_leave(session);
+	return goes ? give_pool(session, pool) : 0;
 }
 
 static uint32_t *spare_place(struct session *session, const struct pool_entry *pool)
@@ -268,30 +207,38 @@ static bool is_private(struct session *session, const struct own_object *object)
 	return spare1 && !*spare1;
 }
 
-int own_drop_last(struct session *session, const struct own_object *object)
+/* It is held once, by the word. */
+static bool drop_last(struct session *session, uint64_t ref, const struct own_object *object, int *ret)
 {
-	struct session_entry *entry = session->entry;
-	bool pool_goes = false;
-	int r = 0;
-
 	if (!is_private(session, object))
-		return OWN_NOT;
+		return false;
 	if (!gate_enter(session)) {
-		r = session_attend(session);
-		return r < 0 ? r : OWN_NOT; /* whatever it waited for, the object may be another now */
+		*ret = session_attend(session);
+		return *ret < 0; /* whatever it waited for, the object may be another now */
 	}
-	__atomic_store_n(&entry->n_own_holds, entry->n_own_holds - 1, __ATOMIC_RELAXED);
-	__atomic_store_n(&object->header->word, object->word - 1, __ATOMIC_RELAXED);
-	gate_light_barrier(session); /* that store before these loads, for who calls gate_barrier() */
-	if (__atomic_load_n(&object->header->rights, __ATOMIC_ACQUIRE) |
-		__atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE))
-		r = settle(session, object);
-	else if (object->pool->kind == POOL_BLOCKS)
-		pool_goes = free_block(session, object);
-	else
-		free_run(session, object);
-	gate_leave(session);
-	return pool_goes ? give_pool(session, object->pool) : r;
+	if (own_let_go(session, object))
+		*ret = own_settle(session, ref);
+	else if (object->pool->kind == POOL_BLOCKS && own_free_block(object))
+		*ret = own_finish_free(session, object->pool);
+	else {
+		if (object->pool->kind == POOL_RUN)
+			free_run(session, object);
+		gate_leave(session);
+	}
+	return true;
+}
+
+bool own_drop_any(struct session *session, uint64_t ref, int *ret)
+{
+	struct own_object object;
+
+	*ret = 0;
+	if (!own_find(session, ref, &object) || !header_own(object.word))
+		return false;
+	if (header_own(object.word) == 1)
+		return drop_last(session, ref, &object, ret);
+	__atomic_store_n(&object.header->word, object.word - 1, __ATOMIC_RELAXED); /* as in own_hold() */
+	return true;
 }
 
 /* ---- within a change --------------------------------------------------------------------------------------------- */

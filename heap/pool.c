@@ -86,6 +86,7 @@ static void owned_link(struct session *session, struct pool_entry *pool)
 	if (next)
 		heap_set(heap, &next->owned_prev1, pool_index(heap, pool) + 1);
 	heap_set(heap, head1, pool_index(heap, pool) + 1);
+	heap_see_arenas(heap);
 }
 
 static void owned_unlink(struct heap *heap, struct pool_entry *pool)

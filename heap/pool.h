@@ -14,7 +14,7 @@ struct class_shape {
 	uint32_t inverse; /* 2^32 / size, rounded up: x * inverse >> 32 is x / size for every x in a page */
 	uint32_t reserved1;
 };
-extern const struct class_shape class_shapes[N_CLASSES];
+extern const struct class_shape class_shapes[N_CLASSES] __attribute__((visibility("hidden")));
 
 /*
  * Within a change: allocate room for `size` bytes aligned to `alignment` in `space`; its header gets type and `state`,
