@@ -480,11 +480,11 @@ int arena_take_pools(struct session *session, enum space_kind space, uint32_t n,
 int arena_give_pools(struct session *session, uint32_t first, uint32_t n)
 {
 	struct heap *heap = session->heap;
-	struct arena_entry *arena = arena_at1(heap, first / heap->pools_per_arena + 1);
+	struct arena_entry *arena = arena_at1(heap, (first >> (heap->arena_shift - POOL_SHIFT)) + 1);
 
 	if (!arena || arena->state != ARENA_POOLS || arena->n_free_pools + n > heap->pools_per_arena)
 		return -EUCLEAN;
-	freepools_set(heap, freepools_of(heap, arena), first % heap->pools_per_arena, n, true);
+	freepools_set(heap, freepools_of(heap, arena), first & (heap->pools_per_arena - 1), n, true);
 	free_pools_change(heap, arena, arena->n_free_pools + n);
 	return 0;
 }

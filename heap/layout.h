@@ -229,7 +229,7 @@ enum attachment {
 /* An entry of a hold table; linear probing. */
 struct hold {
 	uint64_t ref;   /* locked: what is held, or HOLD_EMPTY */
-	uint32_t count; /* locked, or the session alone from 1 up: how often it holds it */
+	uint32_t count; /* locked, or the session alone from 1 up: how often it holds it; without a ref it says nothing */
 	uint32_t reserved;
 };
 

@@ -38,29 +38,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-bool log_word(struct heap *heap, const void *p)
-{
-	struct global_lock *lock = &heap->control->lock;
-	uintptr_t word = (uintptr_t)p & ~(uintptr_t)7;
-	uint32_t n = lock->n_entries;
-	struct log_entry *entry;
-	uint64_t where;
+#define SPINS 100U /* some 40 cycles each */
 
-	if (n >= LOG_CAPACITY) {
-		lock->overflowed = 1;
-		return false;
-	}
-	where = word - (uintptr_t)heap->control;
-	if (where >= heap->control_size)
-		where = (word - (uintptr_t)heap->base) | LOG_WHERE_HEAP;
-	entry = &lock->entries[n];
-	entry->where = where;
-	entry->old = *(const uint64_t *)word;
-	/* release: the entry before its count */
-	__atomic_store_n(&lock->n_entries, n + 1, __ATOMIC_RELEASE);
-	/* release fence: the count before the store that the caller makes (relaxed) */
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-	return true;
+bool log_overflow(struct heap *heap)
+{
+	heap->control->lock.overflowed = 1;
+	return false;
 }
 
 /* The word that an entry speaks of, or NULL where a stray write has spoilt the entry. */
@@ -195,11 +178,34 @@ static void lock_release(struct session *session)
 		foreign_unlock(futex_of(lock));
 }
 
+static inline void pause_a_little(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#endif
+}
+
+/*
+ * Most changes are over sooner than a sleeper would be woken: so the lock is looked at for about as long as falling
+ * asleep and being woken costs, which makes waiting at most twice as long as the better of the two would have been.
+ */
+static void wait_awake(const struct global_lock *lock)
+{
+	for (uint32_t i = 0; i < SPINS; i++) {
+		/* relaxed: only a hint, the lock is taken by others */
+		if (!(__atomic_load_n(futex_of(lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK))
+			return;
+		pause_a_little();
+	}
+}
+
 static int lock_take(struct session *session, bool try)
 {
 	struct global_lock *lock = &session->heap->control->lock;
 	int r;
 
+	if (!try)
+		wait_awake(lock);
 	if (!session->is_home)
 		r = foreign_lock(futex_of(lock), foreign_tid(session->index), try);
 	else

@@ -62,16 +62,15 @@ static int locate_block(struct heap *heap, struct pool_entry *pool, uint64_t off
 int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 {
 	uint64_t off = position << 3;
-	uint32_t index = (uint32_t)(off >> POOL_SHIFT);
 	uint32_t state;
 	int r;
 
-	if (off >= heap->heap_size || !arena_is_there(heap, index / heap->pools_per_arena))
+	if (!arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
 		return -ESTALE;
-	state = heap->arenas[index / heap->pools_per_arena].state;
+	state = heap->arenas[off >> heap->arena_shift].state;
 	if (state != ARENA_POOLS && state != ARENA_RUN)
 		return -ESTALE;
-	ret->pool = &heap->pools[index];
+	ret->pool = &heap->pools[off >> POOL_SHIFT];
 	ret->position = position;
 	ret->data = heap->base + off;
 	if (ret->pool->kind == POOL_RUN)
@@ -309,7 +308,7 @@ int dying_step(struct session *session, bool try)
 
 int take_down(struct session *session, int result)
 {
-	while (dying_step(session, false) > 0)
+	while (session->entry->dying1 && dying_step(session, false) > 0)
 		;
 	return result;
 }
@@ -522,17 +521,15 @@ int object_incref(struct session *session, uint64_t ref)
 	return change_end(session, r);
 }
 
-/* The table first: what is held by the word alone is given up without the lock. */
-static int drop_in_change(struct session *session, uint64_t ref)
+/* `hold` is its entry in the session's table, which goes first: what is held by the word alone needs no lock. */
+static int drop_in_change(struct session *session, uint64_t ref, struct hold *hold)
 {
 	struct object object;
-	struct hold *hold;
 	int r;
 
 	r = object_find(session->heap, ref, &object);
 	if (r < 0)
 		return r;
-	hold = hold_find(session, ref);
 	if (hold)
 		return hold_remove(session, hold) ? object_drop(session, &object) : 0;
 	if (!is_held_by_word(session, &object))
@@ -543,16 +540,18 @@ static int drop_in_change(struct session *session, uint64_t ref)
 
 int object_decref(struct session *session, uint64_t ref)
 {
+	struct hold *hold;
 	int r;
 
 	if (own_drop_any(session, ref, &r))
 		return r;
-	if (hold_once_less(hold_find(session, ref)))
+	hold = hold_find(session, ref); /* nobody else moves it */
+	if (hold_once_less(hold))
 		return 0;
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	r = take_down(session, change_end(session, drop_in_change(session, ref)));
+	r = take_down(session, change_end(session, drop_in_change(session, ref, hold)));
 	hold_shrink(session);
 	return r;
 }

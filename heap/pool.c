@@ -64,7 +64,7 @@ static void header_set(struct heap *heap, struct object_header *header, uint64_t
 
 static enum space_kind pool_space(const struct heap *heap, const struct pool_entry *pool)
 {
-	return heap->arenas[pool_index(heap, pool) / heap->pools_per_arena].space & 1 ? SPACE_RECORDS : SPACE_OBJECTS;
+	return heap->arenas[pool_index(heap, pool) >> (heap->arena_shift - POOL_SHIFT)].space & 1 ? SPACE_RECORDS : SPACE_OBJECTS;
 }
 
 /* ---- owners ------------------------------------------------------------------------------------------------------ */
@@ -473,7 +473,7 @@ int run_disown(struct session *session, struct pool_entry *pool)
 	heap_set(heap, &pool->kind, POOL_FREE);
 	if (n_pools < heap->pools_per_arena)
 		return arena_give_pools(session, pool_index(heap, pool), n_pools);
-	return arena_give_run(session, pool_index(heap, pool) / heap->pools_per_arena);
+	return arena_give_run(session, pool_index(heap, pool) >> (heap->arena_shift - POOL_SHIFT));
 }
 
 static int run_give(struct session *session, struct pool_entry *pool)

@@ -71,6 +71,12 @@ static int must_wait(uint32_t *seq, uint32_t *waiting, struct wait *ret)
 	return -EAGAIN;
 }
 
+/* n places on, at most a round. */
+static uint64_t place_after(const struct queue *queue, uint64_t place, uint64_t n)
+{
+	return place + n < queue->n ? place + n : place + n - queue->n;
+}
+
 static int push_in_change(struct session *session, uint64_t queue_ref, uint64_t ref, struct wait *wait)
 {
 	struct heap *heap = session->heap;
@@ -88,7 +94,7 @@ static int push_in_change(struct session *session, uint64_t queue_ref, uint64_t 
 	if (queue->count == queue->n)
 		return must_wait(&queue->pop_seq, &queue->push_waiting, wait);
 
-	heap_set(heap, &queue->places[(queue->head + queue->count) % queue->n], ref);
+	heap_set(heap, &queue->places[place_after(queue, queue->head, queue->count)], ref);
 	heap_set(heap, &queue->count, queue->count + 1);
 	r = object_pass_on(session, ref, &object);
 	if (r < 0)
@@ -109,7 +115,7 @@ static int take_first(struct heap *heap, struct queue *queue, uint64_t *ret, str
 		*ret = queue->places[queue->head];
 		alive = object_find(heap, *ret, ret_object) == 0;
 		heap_set(heap, &queue->places[queue->head], 0);
-		heap_set(heap, &queue->head, (queue->head + 1) % queue->n);
+		heap_set(heap, &queue->head, place_after(queue, queue->head, 1));
 		heap_set(heap, &queue->count, queue->count - 1);
 	}
 	return alive;
