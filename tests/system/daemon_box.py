@@ -49,6 +49,14 @@ def can_unshare(*flags):
     return run is not None and run.returncode == 0
 
 
+def can_be_nobody(*program):
+    """Can another user's process be made, and run anything here? Where / or what leads to it is root's alone, it cannot."""
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        return False
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    return subprocess.run(nobody + list(program or ["true"]), capture_output=True).returncode == 0
+
+
 class Daemon:
     unshared = ()  # a command that runs the daemon in other namespaces
 
