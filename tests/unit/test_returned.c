@@ -390,6 +390,9 @@ static void estate_new(struct estate *e)
 	e->spare = fixture_bytes(S0, 4 * POOL_SIZE);
 	fixture_drop(S0, e->spare);
 	MUST(S0, object_incref(S0, e->own[0]));
+	returned(40);
+	returned(512);
+	ck_assert_uint_eq(n_returned_pools(), 2);
 }
 
 static void expect_estate_is_s1s(const struct estate *e)
