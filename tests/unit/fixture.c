@@ -30,6 +30,8 @@ int fixture_admit(struct heap *heap, struct session *ret)
 	if (r < 0)
 		return r;
 	session_init(ret, heap, index);
+	ret->entry->is_fenced =
+		heap->is_fenced; /* as session_take() does it; there is no offer here that waits for it */
 	return 0;
 }
 
@@ -91,14 +93,19 @@ int fixture_grant(struct session *session)
 	return arena_accept(session, head);
 }
 
+void fixture_collect(void)
+{
+	for (uint32_t i = 0; i < fx.heap->n_sessions; i++)
+		while (fx.heap->sessions[i].state == SESSION_ACTIVE && own_collect(&fx.daemon, i) == 1)
+			;
+}
+
 uint32_t fixture_trim(uint32_t n_spare)
 {
 	uint32_t head, n_done, n = 0;
 	int r;
 
-	for (uint32_t i = 0; i < fx.heap->n_sessions; i++)
-		while (fx.heap->sessions[i].state == SESSION_ACTIVE && own_collect(&fx.daemon, i) == 1)
-			;
+	fixture_collect();
 	while ((r = arena_pick_returning(&fx.daemon, n_spare, &head)) == 1) {
 		n_done = 0;
 		while ((r = arena_unmap_step(fx.heap, head, 3, &n_done)) == 0)
@@ -119,6 +126,16 @@ static void print_fault(void *userdata, const char *fault)
 void fixture_check(void)
 {
 	ck_assert_int_eq(heap_check(&fx.sessions[0], print_fault, NULL), 0);
+}
+
+pyheap_stats fixture_stats(void)
+{
+	pyheap_stats stats;
+	uint32_t cursor = 0;
+
+	while (heap_stats_step(fx.heap, &cursor, &stats))
+		;
+	return stats;
 }
 
 uint64_t fixture_heap_bytes(void)

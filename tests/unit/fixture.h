@@ -45,11 +45,17 @@ int fixture_admit(struct heap *heap, struct session *ret);
 /* What the daemon does for a session that wants arenas: reserve, map, grant; and the session accepts. */
 int fixture_grant(struct session *session);
 
-/* Return every arena that can go; n_spare free ones stay. The number of runs that went. */
+/* Take back what the sessions keep free, as the daemon does with those that are idle. */
+void fixture_collect(void);
+
+/* The same, and return every arena that can go; n_spare free ones stay. The number of runs that went. */
 uint32_t fixture_trim(uint32_t n_spare);
 
 /* heap_check(), which must find no fault. */
 void fixture_check(void);
+
+/* The heap's figures. */
+pyheap_stats fixture_stats(void);
 
 /* Bytes that the heap file occupies. */
 uint64_t fixture_heap_bytes(void);
@@ -139,4 +145,13 @@ static inline struct object_header *ref_header(uint64_t ref)
 static inline uint32_t ref_state(uint64_t ref)
 {
 	return header_state(ref_header(ref)->word);
+}
+/* How often the session that owns its pool holds it by the header, and how many rights all others have. */
+static inline uint64_t ref_own(uint64_t ref)
+{
+	return header_own(ref_header(ref)->word);
+}
+static inline uint64_t ref_rights(uint64_t ref)
+{
+	return rights_count(ref_header(ref)->rights);
 }
