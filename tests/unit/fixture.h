@@ -71,6 +71,13 @@ uint64_t fixture_bytes(struct session *session, size_t size);
 uint64_t fixture_list(struct session *session, size_t n);
 void fixture_drop(struct session *session, uint64_t ref);
 
+/* The last hold of a list is given up and nothing is taken down yet: as it is between the two changes of a drop. */
+void fixture_give_up(struct session *session, uint64_t ref);
+
+/* The figures of the whole heap at once; and how many blocks are objects. */
+void fixture_stats(pyheap_stats *ret);
+uint64_t fixture_blocks_used(void);
+
 /*
  * The call, again and again as long as it wants arenas and they can be had: a bounded number of times, since in a heap
  * that was damaged on purpose what was granted may not be found.
