@@ -377,17 +377,17 @@ int session_attend(struct session *session)
 /* ---- the daemon -------------------------------------------------------------------------------------------------- */
 
 /* Of one class: how many went, at most n_max. */
-static int collect_pools(struct session *daemon, struct session_entry *entry, uint32_t size_class, uint32_t n_max)
+static int collect_pools(struct session *daemon, uint32_t index, uint32_t size_class, uint32_t n_max)
 {
 	struct heap *heap = daemon->heap;
-	uint32_t *used1 = &entry->usedpools1[size_class];
+	uint32_t *used1 = &heap->sessions[index].usedpools1[size_class];
 	uint32_t index1 = *used1, n = 0;
 	int r;
 
 	for (uint32_t i = 0; index1 && i < POOLS_LOOKED_AT && n < n_max; i++) {
 		struct pool_entry *pool = pool_at(heap, index1 - 1);
 
-		if (!pool || pool->kind != POOL_BLOCKS || pool->size_class != size_class)
+		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, size_class, index + 1))
 			return -EUCLEAN;
 		index1 = pool->next1;
 		if (pool->n_used != pool->n_returned)
@@ -404,15 +404,17 @@ static int collect_pools(struct session *daemon, struct session_entry *entry, ui
 	return (int)n;
 }
 
-static int collect_runs(struct session *daemon, struct session_entry *entry)
+static int collect_runs(struct session *daemon, uint32_t index)
 {
 	struct heap *heap = daemon->heap;
+	struct session_entry *entry = &heap->sessions[index];
 
 	for (uint32_t i = 0; i < SPARE_RUN_MAX; i++) {
 		struct pool_entry *pool = entry->spare_runs1[i] ? pool_at(heap, entry->spare_runs1[i] - 1) : NULL;
 		int r;
 
-		if (!pool || pool->kind != POOL_RUN || header_state(pool->header.word) != STATE_FREE)
+		if (!pool || pool->identity != pool_identity(POOL_RUN, CLASS_NONE, index + 1) ||
+			header_state(pool->header.word) != STATE_FREE)
 			continue;
 		heap_set(heap, &entry->spare_runs1[i], 0);
 		r = run_disown(daemon, pool);
@@ -424,12 +426,11 @@ static int collect_runs(struct session *daemon, struct session_entry *entry)
 
 static int collect_in_change(struct session *daemon, uint32_t index)
 {
-	struct session_entry *entry = &daemon->heap->sessions[index];
 	int r, n = 0;
 
-	r = collect_runs(daemon, entry);
+	r = collect_runs(daemon, index);
 	for (uint32_t i = 0; !r && i < N_CLASSES && n < (int)POOLS_COLLECTED; i++) {
-		r = collect_pools(daemon, entry, i, POOLS_COLLECTED - (uint32_t)n);
+		r = collect_pools(daemon, index, i, POOLS_COLLECTED - (uint32_t)n);
 		n += r > 0 ? r : 0;
 		r = r > 0 ? 0 : r;
 	}

@@ -75,13 +75,16 @@ static void link_returned(struct heap *heap, uint32_t p, uint32_t n_returned)
 	owner->returned_pools1 = p + 1;
 }
 
-/* What a block's header says, made sense of: what nobody is to gather is free, a free one's second word is 0. */
+/* What a block's header says, made sense of: what nobody is to gather is free; the second word is as the state has it.
+ */
 static uint32_t settle_header(struct object_header *header, bool has_owner)
 {
 	if (header_state(header->word) == STATE_RETURNED && !has_owner)
 		header->word = header_free(header->word, 0);
 	if (header_state(header->word) == STATE_FREE)
 		header->rights = 0;
+	if (header_state(header->word) == STATE_RETURNED)
+		header->rights = RIGHTS_SHARED;
 	return header_state(header->word);
 }
 
@@ -218,6 +221,8 @@ static void rebuild_arena_run(struct heap *heap, uint32_t a)
 
 	heap->control->counters.n_arenas_current += arena->n_arenas;
 	if (arena->state == ARENA_RUN) {
+		if (pool->kind != POOL_RUN)
+			return; /* damaged beyond what follows from anything: nobody's */
 		look_at_owner(heap, pool, arena->space == SPACE_RECORDS);
 		link_owned(heap, a * heap->pools_per_arena);
 		return;
