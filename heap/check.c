@@ -166,6 +166,9 @@ static void check_header(struct check *check, uint32_t p, uint32_t i, const stru
 		check_fault(check, "pool %u: block %u waits to be gathered and the pool has no owner", p, i);
 	if (state == STATE_RETURNED && header->rights != RIGHTS_SHARED)
 		check_fault(check, "pool %u: block %u waits to be gathered and its second word is not of that", p, i);
+	if (state != STATE_FREE && header_size(header->word) > class_shapes[check->heap->pools[p].size_class].size)
+		check_fault(check, "pool %u: block %u is too short for the %u bytes of its object", p, i,
+			header_size(header->word));
 	if (state > STATE_RETURNED)
 		check_fault(check, "pool %u: block %u is in the unknown state %u", p, i, state);
 	if (owner && state == STATE_LIVE && header_own(header->word))
@@ -275,6 +278,9 @@ static void check_run(struct check *check, uint32_t p)
 		check_fault(check, "pool %u: starts a run whose header says that it is free", p);
 	if (state == STATE_FREE && pool->header.rights)
 		check_fault(check, "pool %u: starts a free run and somebody has a right to it", p);
+	if (state != STATE_FREE && pool->run_size > (uint64_t)pool->run_n_pools << POOL_SHIFT)
+		check_fault(check, "pool %u: a run of %u pools is too short for the %llu bytes of its object", p,
+			pool->run_n_pools, (unsigned long long)pool->run_size);
 	if (owner && state == STATE_LIVE && header_own(pool->header.word))
 		check->n_own_holds[owner - check->heap->sessions]++;
 }
