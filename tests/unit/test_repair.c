@@ -337,6 +337,10 @@ DAMAGE(making_twice, S1->making1 = ref_position(unmade) + 1)
 DAMAGE(making_held, ref_header(unmade)->word++)
 DAMAGE(making_with_rights, ref_header(unmade)->rights = RIGHTS_SHARED | 1)
 
+DAMAGE(block_too_long, ref_header(victim)->word |= UINT64_C(0x3ff) << 10)
+DAMAGE(shared_block_too_long, ref_header(borrowed[0])->word |= UINT64_C(0x3ff) << 10)
+DAMAGE(run_too_long, ref_pool(run)->run_size = UINT64_MAX)
+
 DAMAGE(count_too_high, ref_header(victim)->rights = 3)
 DAMAGE(count_far_too_high, ref_header(victim)->rights = UINT64_MAX)
 DAMAGE(count_too_low, ref_header(kept[0].ref)->rights--)
@@ -505,6 +509,9 @@ static const struct {
 	{making_twice, "being made for 2 sessions", 0, false},
 	{making_held, "is being made and its pool's owner holds it", 0, false},
 	{making_with_rights, "is being made and somebody has a right to it", 0, false},
+	{block_too_long, "bytes of its object", 0, false},
+	{shared_block_too_long, "bytes of its object", 0, false},
+	{run_too_long, "bytes of its object", 0, false},
 	{count_too_high, "its count is 3, 0 have a right to it", 0, false},
 	{count_far_too_high, "0 have a right to it", 0, false},
 	{count_too_low, "have a right to it", 0, false},
