@@ -97,6 +97,24 @@ START_TEST(claim_is_written_down)
 }
 END_TEST
 
+/* The daemon died while it admitted somebody there, or damage is all that is left: nothing of it is kept. */
+START_TEST(admitted_anew)
+{
+	struct session_entry *entry = &fx.heap->sessions[FIXTURE_SESSIONS];
+	struct session s;
+
+	memset(entry, 0xee, sizeof(*entry));
+	entry->state = SESSION_FREE;
+	fixture_check();
+	ck_assert_int_eq(fixture_admit(fx.heap, &s), 0);
+	ck_assert_uint_eq(s.index, FIXTURE_SESSIONS);
+	ck_assert_uint_eq(entry->n_calls + entry->attention + entry->owned_pools1 + entry->returned_pools1, 0);
+	ck_assert(session_is_empty(&s));
+	fixture_drop(&s, fixture_bytes(&s, 10));
+	fixture_check();
+}
+END_TEST
+
 /* ---- the rows ---------------------------------------------------------------------------------------------------- */
 
 static uint64_t kept; /* held by a living session and by the dead one */
@@ -392,14 +410,15 @@ static void row_returned_to_others(int variant)
 /* ---- in the middle of a call that needs no lock: as many of its stores were made, in the order of own.c ------------
  */
 
-enum { SIZE = 512, N_BLOCKS = 7, N_MAKING = 10, N_DROPPING = 9, N_RUN_MAKING = 5, N_RUN_DROPPING = 4 };
+enum { SIZE = 512, N_BLOCKS = 7, N_IN_ORDER = 10, N_STOPPED = N_IN_ORDER + 6 };
 
-static int n_stores;
+static uint32_t stores; /* a bit for each that is made, the first is the lowest */
 
 #define STORE(p, v)                                                                                                    \
 	do {                                                                                                           \
-		if (n_stores-- > 0)                                                                                    \
+		if (stores & 1)                                                                                        \
 			*(p) = (__typeof__(*(p)))(v);                                                                  \
+		stores >>= 1;                                                                                          \
 	} while (0)
 
 static struct pool_entry *pool_of_index1(uint32_t index1)
@@ -408,10 +427,15 @@ static struct pool_entry *pool_of_index1(uint32_t index1)
 	return &fx.heap->pools[index1 - 1];
 }
 
-static void enter_for(int variant)
+static void enter_for(int variant, uint32_t n_first)
 {
 	ck_assert(gate_enter(DEAD));
-	n_stores = variant;
+	if (variant < N_IN_ORDER) {
+		stores = (1U << variant) - 1;
+		return;
+	}
+	fixture_seed();
+	stores = (uint32_t)fixture_random() | ((1U << n_first) - 1);
 }
 
 /* Full pools of which somebody else holds blocks; *ret_refs are not held by others. */
@@ -442,7 +466,7 @@ static void row_making_own(int variant)
 	next = pool_of_index1(pool->next1);
 	header = pool_headers(fx.heap, pool) + pool->freeblock1 - 1;
 	link = header_link(header->word);
-	enter_for(variant);
+	enter_for(variant, 1);
 	STORE(&pool->generation, pool->generation + 1);
 	STORE(&header->word, header_live(pool->generation, TYPE_BYTES, SIZE, STATE_LIVE) | 1);
 	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds + 1);
@@ -465,7 +489,7 @@ static void row_carving_own(int variant)
 	pool = ref_pool(lent[0]);
 	header = pool_headers(fx.heap, pool) + pool->n_carved;
 	ck_assert_uint_eq(pool->freeblock1, 0);
-	enter_for(variant);
+	enter_for(variant, 1);
 	STORE(&pool->generation, pool->generation + 1);
 	STORE(&header->word, header_live(pool->generation, TYPE_BYTES, 100, STATE_LIVE) | 1);
 	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds + 1);
@@ -487,7 +511,7 @@ static void row_dropping_own(int variant)
 	pool = ref_pool(refs[1]);
 	next = pool_of_index1(*head1);
 	ck_assert(!pool_has_room(pool));
-	enter_for(variant);
+	enter_for(variant, 2);
 	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds - 1);
 	STORE(&header->word, header->word - 1);
 	STORE(&header->word, header_free(header->word, pool->freeblock1));
@@ -505,7 +529,7 @@ static void row_making_own_run(int variant)
 
 	fixture_drop(DEAD, fixture_bytes(DEAD, 2 * POOL_SIZE));
 	pool = pool_of_index1(*spare1);
-	enter_for(variant);
+	enter_for(variant, 3);
 	STORE(spare1, 0);
 	STORE(&pool->run_size, 2 * POOL_SIZE - 5);
 	STORE(&pool->generation, pool->generation + 1);
@@ -517,10 +541,11 @@ static void row_dropping_own_run(int variant)
 	uint64_t ref = fixture_bytes(DEAD, 2 * POOL_SIZE);
 	struct pool_entry *pool = ref_pool(ref);
 
-	enter_for(variant);
+	enter_for(variant, 2);
 	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds - 1);
 	STORE(&pool->header.word, pool->header.word - 1);
 	STORE(&pool->header.word, header_free(pool->header.word, 0));
+	STORE(&DEAD->entry->spare_runs1[1], ref_pool_index(ref) + 1);
 }
 
 /*
@@ -540,7 +565,7 @@ static void row_settling(int variant)
 	if (variant != 1 && variant != 2 && variant != 5)
 		fixture_drop(S0, ref);
 	ck_assert_int_eq(session_attend(DEAD), 0);
-	enter_for(2);
+	enter_for(2, 2);
 	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds - 1);
 	STORE(&ref_header(ref)->word, ref_header(ref)->word - 1);
 	if (variant == 1 || variant == 5)
@@ -641,11 +666,11 @@ static const struct {
 	{"pools and runs that others need", row_pools_lent, 1},
 	{"pools with returned blocks", row_pools_returned, 1},
 	{"returned blocks of others", row_returned_to_others, 1},
-	{"making a block", row_making_own, N_MAKING},
-	{"carving a block", row_carving_own, 6},
-	{"dropping a block", row_dropping_own, N_DROPPING},
-	{"making a run", row_making_own_run, N_RUN_MAKING},
-	{"dropping a run", row_dropping_own_run, N_RUN_DROPPING},
+	{"making a block", row_making_own, N_STOPPED},
+	{"carving a block", row_carving_own, N_STOPPED},
+	{"dropping a block", row_dropping_own, N_STOPPED},
+	{"making a run", row_making_own_run, N_STOPPED},
+	{"dropping a run", row_dropping_own_run, N_STOPPED},
 	{"settling", row_settling, N_SETTLING},
 	{"half a change of pools", row_half_change, N_HALF_CHANGES},
 	{"closing", row_closing, N_CLOSING},
@@ -1041,6 +1066,7 @@ static Suite *suite(void)
 	tcase_add_test(t, admitted_until_full);
 	tcase_add_test(t, claim_is_written_down);
 	tcase_add_test(t, taken_or_over);
+	tcase_add_test(t, admitted_anew);
 	tcase_add_loop_test(t, cleared_up_in_bounded_steps, 0, n_rows());
 	tcase_add_loop_test(t, cleared_up_by_many_daemons, 0, n_rows());
 	tcase_add_loop_test(t, cleared_up_by_dying_daemons, 0, n_rows());
