@@ -600,16 +600,19 @@ static void visit_position(struct check *check, uint64_t position, check_visit v
 		visit(check, &object);
 }
 
+/* A visit that mends may free the block, and with the last one the pool. */
 static void visit_pool(struct check *check, uint32_t p, check_visit visit)
 {
 	const struct pool_entry *pool = &check->heap->pools[p];
+	uint32_t size_class = pool->size_class;
 
 	if (pool->kind == POOL_RUN)
 		visit_position(check, (uint64_t)p << (POOL_SHIFT - 3), visit);
-	if (pool->kind != POOL_BLOCKS || pool->size_class >= N_CLASSES)
+	if (size_class >= N_CLASSES)
 		return;
-	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++)
-		visit_position(check, block_position(check->heap, pool, i), visit);
+	for (uint32_t i = 0; i < class_shapes[size_class].n_blocks; i++)
+		if (pool->kind == POOL_BLOCKS && pool->size_class == size_class)
+			visit_position(check, block_position(check->heap, pool, i), visit);
 }
 
 void check_each_object(struct check *check, check_visit visit)
