@@ -101,6 +101,8 @@ static int take_block(struct session *session, uint32_t size_class, uint32_t typ
 	header = pool_headers(session->heap, pool) + i;
 	if (__atomic_load_n(&header->rights, __ATOMIC_RELAXED))
 		return -EAGAIN;
+	if (header_state(header->word) != STATE_FREE)
+		return -EUCLEAN;
 	if (pool->freeblock1)
 		link = header_link(header->word);
 	else
@@ -204,21 +206,20 @@ static int settle(struct session *session, const struct own_object *object)
 	return change_end(session, r);
 }
 
-/* A pool has become free and is not the only one with room of its class. */
-static int give_pool(struct session *session, struct pool_entry *pool)
+/* A pool has become free and is not the only one with room of its class. Where it cannot go it stays. */
+static void give_pool(struct session *session, struct pool_entry *pool)
 {
 	struct heap *heap = session->heap;
-	int r;
+	int r = 0;
 
-	r = change_begin(session);
-	if (r < 0)
-		return r;
+	if (change_begin(session) < 0)
+		return;
 	if (pool->owner1 == session->owner1 && pool->kind == POOL_BLOCKS && !pool->n_used &&
 		(pool->next1 || pool->prev1)) {
 		usedpools_remove(heap, true, &session->entry->usedpools1[pool->size_class], pool);
 		r = pool_disown(session, pool);
 	}
-	return change_end(session, r);
+	(void)change_end(session, r);
 }
 
 /* True: its pool is free now and should go. */
@@ -291,7 +292,9 @@ int own_drop_last(struct session *session, const struct own_object *object)
 	else
 		free_run(session, object);
 	gate_leave(session);
-	return pool_goes ? give_pool(session, object->pool) : r;
+	if (pool_goes)
+		give_pool(session, object->pool);
+	return r;
 }
 
 /* ---- within a change --------------------------------------------------------------------------------------------- */

@@ -781,6 +781,24 @@ START_TEST(damage_is_survived)
 }
 END_TEST
 
+/* Wherever a damaged free list leads, no object is made where one is. */
+START_TEST(live_block_is_not_given_out)
+{
+	uint64_t live = fixture_bytes(S0, 100), word = ref_header(live)->word, ref;
+	struct pool_entry *pool = ref_pool(live);
+	uint16_t n_carved = pool->n_carved;
+
+	pool->freeblock1 = (uint16_t)(ref_block(live) + 1);
+	ck_assert_int_eq(object_new(S0, TYPE_BYTES, 100, &ref), -EUCLEAN);
+	pool->freeblock1 = 0;
+	pool->n_carved = (uint16_t)ref_block(live);
+	ck_assert_int_eq(object_new(S0, TYPE_BYTES, 100, &ref), -EUCLEAN);
+	pool->n_carved = n_carved;
+	ck_assert_uint_eq(ref_header(live)->word, word);
+	fixture_drop(S0, live);
+}
+END_TEST
+
 START_TEST(nothing_to_report)
 {
 	struct report report = {.wanted = "anything"};
@@ -806,6 +824,7 @@ static Suite *suite(void)
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
 	tcase_set_timeout(t, 60); /* a watch-dog: on a damaged heap, too, every call ends */
 	tcase_add_test(t, nothing_to_report);
+	tcase_add_test(t, live_block_is_not_given_out);
 	tcase_add_loop_test(t, damage_is_reported, 0, n);
 	tcase_add_loop_test(t, damage_is_survived, 0, n);
 	suite_add_tcase(s, t);
