@@ -97,9 +97,9 @@ static void check_owned(struct check *check, uint32_t p, const struct session_en
 
 /* One of the lists that lead through members of pools: both ways linked, and each pool on it for a reason. */
 struct pool_list {
-	const char *name;
+	char name[32];
 	uint32_t session;
-	uint32_t owner1; /* that all of them must have */
+	uint32_t identity, identity_mask; /* what all of them must have in common */
 	uint32_t head1;
 	uint8_t mark;
 	size_t next_offset, prev_offset; /* of the links in struct pool_entry */
@@ -120,8 +120,8 @@ static void check_pool_list(struct check *check, const struct pool_list *list)
 		const struct pool_entry *pool = arena ? &heap->pools[p1 - 1] : NULL;
 
 		if (!pool || (arena->state != ARENA_POOLS && arena->state != ARENA_RUN) || pool->kind == POOL_FREE ||
-			pool->owner1 != list->owner1 || link_of(pool, list->prev_offset) != prev1 ||
-			check->pool_marks[p1 - 1] & list->mark) {
+			(pool->identity & list->identity_mask) != list->identity ||
+			link_of(pool, list->prev_offset) != prev1 || check->pool_marks[p1 - 1] & list->mark) {
 			check_fault(check, "session %u: its list %s is broken at pool %u", list->session, list->name,
 				p1 - 1);
 			return;
@@ -164,6 +164,11 @@ static void check_header(struct check *check, uint32_t p, uint32_t i, const stru
 		check_fault(check, "pool %u: block %u is free and somebody has a right to it", p, i);
 	if (state == STATE_RETURNED && !owner)
 		check_fault(check, "pool %u: block %u waits to be gathered and the pool has no owner", p, i);
+	if (state == STATE_RETURNED && header->rights != RIGHTS_SHARED)
+		check_fault(check, "pool %u: block %u waits to be gathered and its second word is not of that", p, i);
+	if (state != STATE_FREE && header_size(header->word) > class_shapes[check->heap->pools[p].size_class].size)
+		check_fault(check, "pool %u: block %u is too short for the %u bytes of its object", p, i,
+			header_size(header->word));
 	if (state > STATE_RETURNED)
 		check_fault(check, "pool %u: block %u is in the unknown state %u", p, i, state);
 	if (owner && state == STATE_LIVE && header_own(header->word))
@@ -273,6 +278,9 @@ static void check_run(struct check *check, uint32_t p)
 		check_fault(check, "pool %u: starts a run whose header says that it is free", p);
 	if (state == STATE_FREE && pool->header.rights)
 		check_fault(check, "pool %u: starts a free run and somebody has a right to it", p);
+	if (state != STATE_FREE && pool->run_size > (uint64_t)pool->run_n_pools << POOL_SHIFT)
+		check_fault(check, "pool %u: a run of %u pools is too short for the %llu bytes of its object", p,
+			pool->run_n_pools, (unsigned long long)pool->run_size);
 	if (owner && state == STATE_LIVE && header_own(pool->header.word))
 		check->n_own_holds[owner - check->heap->sessions]++;
 }
@@ -300,34 +308,47 @@ static void check_spare_runs(struct check *check, uint32_t index)
 	}
 }
 
+static void check_usedpools_of(struct check *check, uint32_t index)
+{
+	struct pool_list list = {.session = index,
+		.identity_mask = UINT32_MAX,
+		.mark = MARK_USED_LIST,
+		.next_offset = offsetof(struct pool_entry, next1),
+		.prev_offset = offsetof(struct pool_entry, prev1)};
+
+	for (uint32_t i = 0; i < N_CLASSES; i++) {
+		snprintf(list.name, sizeof(list.name), "usedpools[%u]", i);
+		list.identity = pool_identity(POOL_BLOCKS, i, index + 1);
+		list.head1 = check->heap->sessions[index].usedpools1[i];
+		check_pool_list(check, &list);
+	}
+}
+
 static void check_session_lists(struct check *check, uint32_t index)
 {
 	const struct session_entry *entry = &check->heap->sessions[index];
-	struct pool_list list = {.name = "owned_pools",
+	const struct pool_list owned = {.name = "owned_pools",
 		.session = index,
-		.owner1 = index + 1,
+		.identity = pool_identity(0, 0, index + 1),
+		.identity_mask = pool_identity(0, 0, UINT16_MAX),
 		.head1 = entry->owned_pools1,
 		.mark = MARK_OWNED_LIST,
 		.next_offset = offsetof(struct pool_entry, owned_next1),
 		.prev_offset = offsetof(struct pool_entry, owned_prev1)};
+	const struct pool_list returned = {.name = "returned_pools",
+		.session = index,
+		.identity = pool_identity(POOL_BLOCKS, 0, index + 1),
+		.identity_mask = pool_identity(UINT8_MAX, 0, UINT16_MAX),
+		.head1 = entry->returned_pools1,
+		.mark = MARK_RETURNED_LIST,
+		.next_offset = offsetof(struct pool_entry, returned_next1),
+		.prev_offset = offsetof(struct pool_entry, returned_prev1)};
 
-	check_pool_list(check, &list);
-	list.name = "returned_pools";
-	list.head1 = entry->returned_pools1;
-	list.mark = MARK_RETURNED_LIST;
-	list.next_offset = offsetof(struct pool_entry, returned_next1);
-	list.prev_offset = offsetof(struct pool_entry, returned_prev1);
-	check_pool_list(check, &list);
+	check_pool_list(check, &owned);
+	check_pool_list(check, &returned);
 	if (gate_is_inside(check->heap, index))
 		return;
-	list.name = "usedpools";
-	list.mark = MARK_USED_LIST;
-	list.next_offset = offsetof(struct pool_entry, next1);
-	list.prev_offset = offsetof(struct pool_entry, prev1);
-	for (uint32_t i = 0; i < N_CLASSES; i++) {
-		list.head1 = entry->usedpools1[i];
-		check_pool_list(check, &list);
-	}
+	check_usedpools_of(check, index);
 	check_spare_runs(check, index);
 }
 
@@ -579,16 +600,19 @@ static void visit_position(struct check *check, uint64_t position, check_visit v
 		visit(check, &object);
 }
 
+/* A visit that mends may free the block, and with the last one the pool. */
 static void visit_pool(struct check *check, uint32_t p, check_visit visit)
 {
 	const struct pool_entry *pool = &check->heap->pools[p];
+	uint32_t size_class = pool->size_class;
 
 	if (pool->kind == POOL_RUN)
 		visit_position(check, (uint64_t)p << (POOL_SHIFT - 3), visit);
-	if (pool->kind != POOL_BLOCKS || pool->size_class >= N_CLASSES)
+	if (size_class >= N_CLASSES)
 		return;
-	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++)
-		visit_position(check, block_position(check->heap, pool, i), visit);
+	for (uint32_t i = 0; i < class_shapes[size_class].n_blocks; i++)
+		if (pool->kind == POOL_BLOCKS && pool->size_class == size_class)
+			visit_position(check, block_position(check->heap, pool, i), visit);
 }
 
 void check_each_object(struct check *check, check_visit visit)

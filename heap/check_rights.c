@@ -469,6 +469,10 @@ static void compare(struct check *check, const struct object *object)
 		check_fault(check, "object %#llx is %s and its pool's owner holds it", position, what);
 	if (*found != 1)
 		check_fault(check, "object %#llx is %s for %u sessions", position, what, *found);
+	if (state == STATE_MAKING && object->header->rights) {
+		check_fault(check, "object %#llx is being made and somebody has a right to it", position);
+		mend_word(check, &object->header->rights, 0);
+	}
 	if (check->mender && header_own(object->word))
 		mend_word(check, &object->header->word, object->word & ~OWN_HOLDS_MAX);
 	if (check->mender && !*found)

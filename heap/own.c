@@ -144,24 +144,23 @@ int own_settle(struct session *session, uint64_t ref)
 	return r;
 }
 
-/* A pool has become free and is not the only one with room of its class. */
-static int give_pool(struct session *session, struct pool_entry *pool)
+/* A pool has become free and is not the only one with room of its class. Where it cannot go it stays. */
+static void give_pool(struct session *session, struct pool_entry *pool)
 {
 	struct heap *heap = session->heap;
-	int r;
+	int r = 0;
 
-	r = change_begin(session);
-	if (r < 0)
-		return r;
+	if (change_begin(session) < 0)
+		return;
 	if (pool->owner1 == session->owner1 && pool->kind == POOL_BLOCKS && !pool->n_used &&
 		(pool->next1 || pool->prev1)) {
 		usedpools_remove(heap, true, &session->entry->usedpools1[pool->size_class], pool);
 		r = pool_disown(session, pool);
 	}
-	return change_end(session, r);
+	(void)change_end(session, r);
 }
 
-int own_finish_free(struct session *session, struct pool_entry *pool)
+void own_finish_free(struct session *session, struct pool_entry *pool)
 {
 	struct heap *heap = session->heap;
 	const struct object_header *last = &pool_headers(heap, pool)[pool->freeblock1 - 1];
@@ -172,7 +171,8 @@ int own_finish_free(struct session *session, struct pool_entry *pool)
 		usedpools_push(heap, false, &session->entry->usedpools1[pool->size_class], pool);
 	goes = !pool->n_used && (pool->next1 || pool->prev1);
 	gate_leave(session);
-	return goes ? give_pool(session, pool) : 0;
+	if (goes)
+		give_pool(session, pool);
 }
 
 static uint32_t *spare_place(struct session *session, const struct pool_entry *pool)
@@ -219,7 +219,7 @@ static bool drop_last(struct session *session, uint64_t ref, const struct own_ob
 	if (own_let_go(session, object))
 		*ret = own_settle(session, ref);
 	else if (object->pool->kind == POOL_BLOCKS && own_free_block(object))
-		*ret = own_finish_free(session, object->pool);
+		own_finish_free(session, object->pool);
 	else {
 		if (object->pool->kind == POOL_RUN)
 			free_run(session, object);
@@ -324,17 +324,17 @@ int session_attend(struct session *session)
 /* ---- the daemon -------------------------------------------------------------------------------------------------- */
 
 /* Of one class: how many went, at most n_max. */
-static int collect_pools(struct session *daemon, struct session_entry *entry, uint32_t size_class, uint32_t n_max)
+static int collect_pools(struct session *daemon, uint32_t index, uint32_t size_class, uint32_t n_max)
 {
 	struct heap *heap = daemon->heap;
-	uint32_t *used1 = &entry->usedpools1[size_class];
+	uint32_t *used1 = &heap->sessions[index].usedpools1[size_class];
 	uint32_t index1 = *used1, n = 0;
 	int r;
 
 	for (uint32_t i = 0; index1 && i < POOLS_LOOKED_AT && n < n_max; i++) {
 		struct pool_entry *pool = pool_at(heap, index1 - 1);
 
-		if (!pool || pool->kind != POOL_BLOCKS || pool->size_class != size_class)
+		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, size_class, index + 1))
 			return -EUCLEAN;
 		index1 = pool->next1;
 		if (pool->n_used != pool->n_returned)
@@ -351,15 +351,17 @@ static int collect_pools(struct session *daemon, struct session_entry *entry, ui
 	return (int)n;
 }
 
-static int collect_runs(struct session *daemon, struct session_entry *entry)
+static int collect_runs(struct session *daemon, uint32_t index)
 {
 	struct heap *heap = daemon->heap;
+	struct session_entry *entry = &heap->sessions[index];
 
 	for (uint32_t i = 0; i < SPARE_RUN_MAX; i++) {
 		struct pool_entry *pool = entry->spare_runs1[i] ? pool_at(heap, entry->spare_runs1[i] - 1) : NULL;
 		int r;
 
-		if (!pool || pool->kind != POOL_RUN || header_state(pool->header.word) != STATE_FREE)
+		if (!pool || pool->identity != pool_identity(POOL_RUN, CLASS_NONE, index + 1) ||
+			header_state(pool->header.word) != STATE_FREE)
 			continue;
 		heap_set(heap, &entry->spare_runs1[i], 0);
 		r = run_disown(daemon, pool);
@@ -371,12 +373,11 @@ static int collect_runs(struct session *daemon, struct session_entry *entry)
 
 static int collect_in_change(struct session *daemon, uint32_t index)
 {
-	struct session_entry *entry = &daemon->heap->sessions[index];
 	int r, n = 0;
 
-	r = collect_runs(daemon, entry);
+	r = collect_runs(daemon, index);
 	for (uint32_t i = 0; !r && i < N_CLASSES && n < (int)POOLS_COLLECTED; i++) {
-		r = collect_pools(daemon, entry, i, POOLS_COLLECTED - (uint32_t)n);
+		r = collect_pools(daemon, index, i, POOLS_COLLECTED - (uint32_t)n);
 		n += r > 0 ? r : 0;
 		r = r > 0 ? 0 : r;
 	}

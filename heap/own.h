@@ -139,7 +139,7 @@ static inline int own_take_block(struct session *session, uint32_t size_class, u
 	uint32_t index = session->entry->usedpools1[size_class] - 1, block1, link;
 	struct object_header *header;
 	struct pool_entry *pool;
-	uint64_t counts, off;
+	uint64_t counts, off, word;
 
 	if (OWN_UNLIKELY(index >= session->heap->n_pools_seen))
 		return index == UINT32_MAX ? OWN_NOT : -EUCLEAN;
@@ -157,8 +157,11 @@ static inline int own_take_block(struct session *session, uint32_t size_class, u
 	off += shape->first + (block1 - 1) * shape->size;
 	if (OWN_UNLIKELY(__atomic_load_n(&header->rights, __ATOMIC_RELAXED)))
 		return -EAGAIN;
+	word = header->word;
+	if (OWN_UNLIKELY(header_state(word) != STATE_FREE))
+		return -EUCLEAN;
 	if (counts_freeblock1(counts)) {
-		link = header_link(header->word) & UINT16_MAX;
+		link = header_link(word) & UINT16_MAX;
 		counts = counts_with_freeblock1(counts, link) + COUNTS_ONE_USED;
 	} else {
 		link = 0;
@@ -216,7 +219,7 @@ static inline bool own_free_block(const struct own_object *object)
 
 /* Both end the call that they are called in. */
 int own_settle(struct session *session, uint64_t ref);
-int own_finish_free(struct session *session, struct pool_entry *pool);
+void own_finish_free(struct session *session, struct pool_entry *pool);
 
 static inline bool own_drop(struct session *session, uint64_t ref, int *ret)
 {
@@ -238,7 +241,7 @@ static inline bool own_drop(struct session *session, uint64_t ref, int *ret)
 	if (OWN_UNLIKELY(own_let_go(session, &object)))
 		*ret = own_settle(session, ref);
 	else if (OWN_UNLIKELY(own_free_block(&object)))
-		*ret = own_finish_free(session, object.pool);
+		own_finish_free(session, object.pool);
 	else
 		gate_leave(session);
 	return true;

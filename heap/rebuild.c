@@ -75,13 +75,22 @@ static void link_returned(struct heap *heap, uint32_t p, uint32_t n_returned)
 	owner->returned_pools1 = p + 1;
 }
 
-/* What a block's header says, made sense of: what nobody is to gather is free, a free one's second word is 0. */
-static uint32_t settle_header(struct object_header *header, bool has_owner)
+/*
+ * What a block's header says, made sense of: what nobody is to gather is free, the second word is as the state has it,
+ * and no object is longer than its block.
+ */
+static uint32_t settle_header(struct object_header *header, const struct pool_entry *pool)
 {
-	if (header_state(header->word) == STATE_RETURNED && !has_owner)
+	uint64_t size = class_shapes[pool->size_class].size;
+
+	if (header_state(header->word) == STATE_RETURNED && !pool->owner1)
 		header->word = header_free(header->word, 0);
 	if (header_state(header->word) == STATE_FREE)
 		header->rights = 0;
+	if (header_state(header->word) == STATE_RETURNED)
+		header->rights = RIGHTS_SHARED;
+	if (header_state(header->word) != STATE_FREE && header_size(header->word) > size)
+		header->word = (header->word & ~(UINT64_C(0x3ff) << 10)) | size << 10;
 	return header_state(header->word);
 }
 
@@ -96,7 +105,7 @@ static void rebuild_blocks(struct heap *heap, uint32_t p)
 		if (headers[i].word || headers[i].rights)
 			n_carved = i + 1;
 	for (uint32_t i = n_carved; i-- > 0;) {
-		if (settle_header(&headers[i], pool->owner1) != STATE_FREE) {
+		if (settle_header(&headers[i], pool) != STATE_FREE) {
 			n_used++;
 			continue;
 		}
@@ -166,6 +175,12 @@ static bool rebuild_pool_of_blocks(struct heap *heap, uint32_t p, struct space *
 	return true;
 }
 
+static void settle_run(struct pool_entry *pool)
+{
+	if (pool->run_size > (uint64_t)pool->run_n_pools << POOL_SHIFT)
+		pool->run_size = (uint64_t)pool->run_n_pools << POOL_SHIFT;
+}
+
 /* How many pools what starts at p takes; 0: it is free. */
 static uint32_t rebuild_pool(struct heap *heap, uint32_t p, uint32_t n_left, struct space *space, bool is_record)
 {
@@ -177,6 +192,7 @@ static uint32_t rebuild_pool(struct heap *heap, uint32_t p, uint32_t n_left, str
 		bool is_inside = look_at_owner(heap, pool, is_record);
 
 		if (is_inside || header_state(pool->header.word) != STATE_FREE) {
+			settle_run(pool);
 			link_owned(heap, p);
 			return pool->run_n_pools;
 		}
@@ -218,7 +234,10 @@ static void rebuild_arena_run(struct heap *heap, uint32_t a)
 
 	heap->control->counters.n_arenas_current += arena->n_arenas;
 	if (arena->state == ARENA_RUN) {
+		if (pool->kind != POOL_RUN)
+			return; /* damaged beyond what follows from anything: nobody's */
 		look_at_owner(heap, pool, arena->space == SPACE_RECORDS);
+		settle_run(pool);
 		link_owned(heap, a * heap->pools_per_arena);
 		return;
 	}

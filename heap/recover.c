@@ -16,8 +16,10 @@
  *   anything, owning pools and runs                 drops the holds of what is in them, makes their lists anew from the
  *                                                   headers, and lets them go: one pool, in one change
  *   making an object in its own pool                before the header's word: it is free; after: held, as above
- *   freeing one, after it stored that it holds it   nobody has a right: it is dropped, as above
- *   no more
+ *   freeing one, after it stored that it holds it   nobody has a right: it is dropped, as above; where others have one,
+ *   no more, also settling that under the lock      theirs it is, or it was returned by them
+ *   any store to a list or number of its own        they are not looked at: the headers say it all
+ *   closing, with some steps done                   the other steps
  *   a grant, before accepting it                    the arenas go back (arena_pick_granted())
  *   the daemon: admitting, before SESSION_ACTIVE    the entry is still FREE, its content is written anew
  *   admission, before the client took the session   the connection ended, so it is over (session_is_over())

@@ -212,3 +212,37 @@ void fixture_drop(struct session *session, uint64_t ref)
 {
 	MUST(session, object_decref(session, ref));
 }
+
+void fixture_give_up(struct session *session, uint64_t ref)
+{
+	struct hold *hold = hold_find(session, ref);
+	struct object object;
+	int r = 0;
+
+	ck_assert_int_eq(change_begin(session), 0);
+	ck_assert_int_eq(object_find(fx.heap, ref, &object), 0);
+	if (hold) {
+		ck_assert(hold_remove(session, hold));
+		r = object_drop(session, &object);
+	} else {
+		ck_assert_uint_eq(object.pool->owner1, session->owner1);
+		ck_assert_uint_eq(header_own(object.word), 1);
+		ck_assert_uint_eq(rights_count(object.header->rights), 0);
+		heap_set(fx.heap, &object.header->word, object.word - 1);
+		heap_add(fx.heap, &session->entry->n_own_holds, -1);
+		r = object_end(session, &object);
+	}
+	ck_assert_int_eq(change_end(session, r), 0);
+	ck_assert_uint_eq(ref_state(ref), STATE_DYING);
+}
+
+uint64_t fixture_blocks_used(void)
+{
+	pyheap_stats stats;
+	uint64_t n = 0;
+
+	stats = fixture_stats();
+	for (uint32_t i = 0; i < N_CLASSES; i++)
+		n += stats.classes[i].n_used;
+	return n;
+}

@@ -77,6 +77,12 @@ uint64_t fixture_bytes(struct session *session, size_t size);
 uint64_t fixture_list(struct session *session, size_t n);
 void fixture_drop(struct session *session, uint64_t ref);
 
+/* The last hold of a list is given up and nothing is taken down yet: as it is between the two changes of a drop. */
+void fixture_give_up(struct session *session, uint64_t ref);
+
+/* How many blocks of the whole heap are objects. */
+uint64_t fixture_blocks_used(void);
+
 /*
  * The call, again and again as long as it wants arenas and they can be had: a bounded number of times, since in a heap
  * that was damaged on purpose what was granted may not be found.
