@@ -40,7 +40,7 @@
 
 #define SPINS 100U /* some 40 cycles each */
 
-bool log_overflow(struct heap *heap)
+bool log_is_full(struct heap *heap)
 {
 	heap->control->lock.overflowed = 1;
 	return false;

@@ -33,7 +33,7 @@ void log_roll_back(struct heap *heap);
 
 /* Write down what the aligned word around p holds. False: the log is full, and nothing may be stored. */
 static inline bool log_word(struct heap *heap, const void *p);
-bool log_overflow(struct heap *heap);
+bool log_is_full(struct heap *heap);
 
 /* Store to a shared member under the lock: written down first, relaxed and after a fence, see lock.c. */
 #define heap_set(heap, p, v)                                                                                           \
@@ -66,7 +66,7 @@ static inline bool log_word(struct heap *heap, const void *p)
 	struct log_entry *entry;
 
 	if (__builtin_expect(n >= LOG_CAPACITY, 0))
-		return log_overflow(heap);
+		return log_is_full(heap);
 	if (where >= heap->control_size)
 		where = (word - (uintptr_t)heap->base) | LOG_WHERE_HEAP;
 	entry = &lock->entries[n];

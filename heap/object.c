@@ -65,7 +65,7 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 	uint32_t state;
 	int r;
 
-	if (!arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
+	if (off >= heap->heap_size || !arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
 		return -ESTALE;
 	state = heap->arenas[off >> heap->arena_shift].state;
 	if (state != ARENA_POOLS && state != ARENA_RUN)
@@ -438,6 +438,8 @@ int object_new(struct session *session, uint32_t type, size_t size, uint64_t *re
 	struct type_info info;
 	int r;
 
+	if (type == TYPE_BYTES && own_new_bytes(session, size, ret) == 0)
+		return 0;
 	if (type == TYPE_QUEUE)
 		return -EINVAL;
 	r = type_find(session->heap, type, &info);
@@ -543,7 +545,7 @@ int object_decref(struct session *session, uint64_t ref)
 	struct hold *hold;
 	int r;
 
-	if (own_drop_any(session, ref, &r))
+	if (own_drop(session, ref, &r) || own_drop_any(session, ref, &r))
 		return r;
 	hold = hold_find(session, ref); /* nobody else moves it */
 	if (hold_once_less(hold))

@@ -236,7 +236,9 @@ static inline bool own_drop(struct session *session, uint64_t ref, int *ret)
 		__atomic_store_n(&object.header->word, object.word - 1, __ATOMIC_RELAXED); /* as in own_hold() */
 		return true;
 	}
-	if (OWN_UNLIKELY((object.identity & 0xff) != POOL_BLOCKS || !gate_enter(session)))
+	/* relaxed: what others have a right to is dropped under the lock; whether they have is asked again */
+	if (OWN_UNLIKELY((object.identity & 0xff) != POOL_BLOCKS ||
+			 __atomic_load_n(&object.header->rights, __ATOMIC_RELAXED) != 0 || !gate_enter(session)))
 		return false;
 	if (OWN_UNLIKELY(own_let_go(session, &object)))
 		*ret = own_settle(session, ref);
