@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 from chart import chart
 from measure import measure, python_program
@@ -40,6 +41,8 @@ def options_parse(arguments):
     parser.add_argument('--rounds', type=int, default=11, help=f'measured runs of each contender, at least 1; 11, and '
                         f'{FEWEST_ROUNDS} of those that take long')
     parser.add_argument('--round-ms', type=float, default=20, help='about how long each takes; 20')
+    parser.add_argument('--seconds', type=float, default=200, help='when that is running out, rounds are left out, but '
+                        f'{FEWEST_ROUNDS}; 200')
     parser.add_argument('--only', action='append', metavar='WORK', help='only that work; may be given again')
     parser.add_argument('--list', action='store_true', help='name the works')
     return parser.parse_args(arguments + shlex.split(os.environ.get('PYHEAP_BENCH', '')))
@@ -86,17 +89,22 @@ def live_objects():
 def run(options, chosen, programs, servers):
     """Measure all: the report."""
     peers, there = peers_find(programs)
-    rows, failed = [], []
+    rows, failed, began = [], [], time.monotonic()
     for number, work in enumerate(chosen, 1):
         contenders = [one for one in work.contenders if one.peer in there]
         print(f'[{number}/{len(chosen)}] {work.figures[0].title}', flush=True)
-        n_rounds = min(options.rounds, FEWEST_ROUNDS) if work.slow else options.rounds
-        entrants = measure(work, contenders, programs, servers, n_rounds, options.round_ms / 1000)
+        began_work = time.monotonic()
+        fewest = min(options.rounds, FEWEST_ROUNDS)
+        # What a noisy machine has taken too long for is made up by the works that are left.
+        entrants = measure(work, contenders, programs, servers, (fewest, fewest if work.slow else options.rounds),
+                           options.round_ms / 1000, began + options.seconds * number / len(chosen))
         for entrant in entrants:
             if entrant.error:
                 failed.append(f'{work.key}: {entrant.contender.label}: {entrant.error}')
                 print(f'    FAILED: {failed[-1]}', flush=True)
         rows += rows_of(work, entrants)
+        print(f'    {rows[-len(work.figures)]["contenders"][0].get("median", 0):.5g} {work.figures[0].unit}, '
+              f'{len(entrants[0].rounds)} rounds in {time.monotonic() - began_work:.1f} s', flush=True)
     report = {'version': _first_line([*programs[OURS], '--version']), 'machine': machine(), 'build': options.build,
               'date': datetime.date.today().isoformat(), 'rounds': options.rounds, 'round_ms': options.round_ms,
               'peers': peers, 'rows': rows}

@@ -41,7 +41,7 @@ def skip(why):
 
 def collected(program, work, n, servers):
     """All instructions of the whole run."""
-    heap, end_heap = servers.heap(('--size', '64M'))
+    heap, end_heap, _ = servers.heap(('--size', '64M'))
     command = ['valgrind', '--tool=callgrind', '--callgrind-out-file=/dev/null', program, '--loop', str(n), *work]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(heap), timeout=TIMEOUT_S, check=False)
     end_heap()

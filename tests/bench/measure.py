@@ -29,6 +29,7 @@ class Entrant:
         self.error = None
         self.process = None
         self.end_heap = None
+        self.heap_log = None   # what its pyheapd said last
         self._programs, self._servers = programs, servers
 
     def _command(self):
@@ -38,7 +39,7 @@ class Entrant:
 
     def _environment(self):
         if self.contender.peer == OURS:
-            extra, self.end_heap = self._servers.heap(self.contender.heap)
+            extra, self.end_heap, self.heap_log = self._servers.heap(self.contender.heap)
             return extra
         if self.contender.peer == REDIS:
             return self._servers.redis()
@@ -59,7 +60,8 @@ class Entrant:
 
     def _last_words(self):
         code = end(self.process)
-        return self.process.stderr.read().decode(errors='replace').strip()[-300:] or f'it ended with {code}'
+        words = self.process.stderr.read().decode(errors='replace').strip()[-300:] or f'it ended with {code}'
+        return f'{words} ({self.heap_log()})' if self.heap_log else words
 
     def turn(self, n=None):
         """One round. Returns what it took in all, seconds."""
@@ -105,14 +107,17 @@ def _guarded(entrant, step, *arguments):
         entrant.error = entrant.error or str(error)
 
 
-def measure(work, contenders, programs, servers, n_rounds, round_s):
-    """All contenders of one work, interleaved: their entrants, done."""
+def measure(work, contenders, programs, servers, n_rounds, round_s, deadline):
+    """All contenders of one work, interleaved: their entrants, done. n_rounds: (fewest, most); where the deadline is
+    over the fewest have to do."""
     entrants = [Entrant(contender, programs, servers) for contender in contenders]
     for entrant in entrants:
         _guarded(entrant, entrant.begin)
         if not work.whole:
             _guarded(entrant, entrant.calibrate, round_s)
-    for number in range(n_rounds):
+    for number in range(n_rounds[1]):
+        if number >= n_rounds[0] and time.monotonic() > deadline:
+            break
         for i in range(len(entrants)):
             entrant = entrants[(number + i) % len(entrants)]
             _guarded(entrant, entrant.turn)

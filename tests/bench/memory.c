@@ -8,8 +8,8 @@
  *
  * sleeper: another process makes objects of 512 bytes, hands them over through a queue, and then sleeps and calls
  * nothing any more. This one holds them until all have come, and drops them all. Figures: the milliseconds from the
- * last drop until the heap takes as much of /dev/shm as before, but for SLACK_ARENAS; how many MiB more it takes then.
- * One that is not back after WAIT_MS counts as that.
+ * last drop until the heap's arenas take as much of /dev/shm as before, but for SLACK_ARENAS; how many MiB more it
+ * takes then. One that is not back after WAIT_MS counts as that.
  */
 #include "ours.h"
 #include "partner.h"
@@ -60,7 +60,7 @@ static int touch_setup(void **ret, uint64_t argument)
 		touch_teardown(touch);
 		return r;
 	}
-	touch->begin_bytes = ours_shared_bytes();
+	touch->begin_bytes = ours_arena_bytes();
 	touch->arena_bytes = (int64_t)stats.arena_size;
 	*ret = touch;
 	return 0;
@@ -98,7 +98,7 @@ static int touch_measure(void *state, uint64_t n, double ret[FIGURES_MAX])
 	for (size_t i = 0; r >= 0 && i < touch->n; i++)
 		r = pyheap_decref(touch->heap, touch->refs[i]);
 	if (r >= 0)
-		r = ours_wait_shared(touch->begin_bytes + SLACK_ARENAS * touch->arena_bytes, WAIT_MS, &waited);
+		r = ours_wait_arenas(touch->begin_bytes + SLACK_ARENAS * touch->arena_bytes, WAIT_MS, &waited);
 	return r < 0 ? r : 2;
 }
 
@@ -171,7 +171,7 @@ static int sleeper_serve(void *userdata, int fd)
 static int sleeper_measure(void *state, uint64_t n, double ret[FIGURES_MAX])
 {
 	struct sleeper_state *sleeper = state;
-	int64_t begin_bytes = ours_shared_bytes(), left;
+	int64_t begin_bytes = ours_arena_bytes(), left;
 	struct partner partner = {0};
 	uint64_t waited = 0;
 	int r = partner_start(&partner, sleeper_serve, sleeper), stopped;
@@ -182,8 +182,8 @@ static int sleeper_measure(void *state, uint64_t n, double ret[FIGURES_MAX])
 	for (size_t i = 0; r >= 0 && i < sleeper->n; i++)
 		r = pyheap_decref(sleeper->heap, sleeper->refs[i]);
 	if (r >= 0)
-		r = ours_wait_shared(begin_bytes + SLACK_ARENAS * sleeper->arena_bytes, WAIT_MS, &waited);
-	left = ours_shared_bytes();
+		r = ours_wait_arenas(begin_bytes + SLACK_ARENAS * sleeper->arena_bytes, WAIT_MS, &waited);
+	left = ours_arena_bytes();
 	stopped = partner_stop(&partner);
 	if (r < 0 && r != -ETIMEDOUT)
 		return r;

@@ -49,29 +49,35 @@ int ours_pairs(void *state, uint64_t n)
 	return 0;
 }
 
-int64_t ours_shared_bytes(void)
+/* What one of the heap's two files takes. */
+static int64_t file_bytes(const char *part)
 {
-	static const char *const parts[] = {"ctl", "heap"};
 	const char *name = getenv("PYHEAP_BENCH_HEAP");
 	char path[128];
 	struct stat stat_of;
-	int64_t bytes = 0;
 
-	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
-		snprintf(path, sizeof(path), "/dev/shm/pyheap.%s.%s", name ? name : "", parts[i]);
-		if (stat(path, &stat_of) < 0)
-			return -errno;
-		bytes += (int64_t)stat_of.st_blocks * 512;
-	}
-	return bytes;
+	snprintf(path, sizeof(path), "/dev/shm/pyheap.%s.%s", name ? name : "", part);
+	return stat(path, &stat_of) < 0 ? -errno : (int64_t)stat_of.st_blocks * 512;
 }
 
-int ours_wait_shared(int64_t limit, int timeout_ms, uint64_t *ret_ns)
+int64_t ours_arena_bytes(void)
+{
+	return file_bytes("heap");
+}
+
+int64_t ours_shared_bytes(void)
+{
+	int64_t arenas = file_bytes("heap"), control = file_bytes("ctl");
+
+	return arenas < 0 ? arenas : control < 0 ? control : arenas + control;
+}
+
+int ours_wait_arenas(int64_t limit, int timeout_ms, uint64_t *ret_ns)
 {
 	uint64_t begin = clock_now();
 
 	for (;;) {
-		int64_t bytes = ours_shared_bytes();
+		int64_t bytes = ours_arena_bytes();
 
 		*ret_ns = clock_now() - begin;
 		if (bytes < 0)

@@ -20,11 +20,15 @@ int ours_open(pyheap **ret, size_t size);
 /* Make an object of PAIR_SIZE and drop it, n times. `state` is the session. */
 int ours_pairs(void *state, uint64_t n);
 
-/* Bytes of shared memory that the heap takes of the machine now. Negative errno. */
+/*
+ * Bytes of shared memory that the heap takes of the machine now: its arenas; and with its control file, which grows to
+ * its full size as the heap does and stays so. Negative errno.
+ */
+int64_t ours_arena_bytes(void);
 int64_t ours_shared_bytes(void);
 
-/* Wait until that is at most `limit`, for `timeout_ms` at most; *ret_ns is how long it took. -ETIMEDOUT. */
-int ours_wait_shared(int64_t limit, int timeout_ms, uint64_t *ret_ns);
+/* Wait until the arenas take at most `limit`, for `timeout_ms` at most; *ret_ns is how long it took. -ETIMEDOUT. */
+int ours_wait_arenas(int64_t limit, int timeout_ms, uint64_t *ret_ns);
 
 /* Polling push and pop, with an end. */
 int ours_push(pyheap *heap, pyheap_ref queue, pyheap_ref ref);

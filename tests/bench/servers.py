@@ -64,26 +64,30 @@ class Servers(contextlib.ExitStack):
         self.shared = {}
 
     def _start(self, command, path, name):
-        log = open(os.path.join(self.folder, f'{name}.log'), 'w+', encoding='utf-8', errors='replace')
+        log = open(os.path.join(self.folder, f'{name}.log'), 'w', encoding='utf-8')
         self.callback(log.close)
         process = start(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.callback(end, process)
+
+        def last_words():
+            with open(log.name, encoding='utf-8', errors='replace') as file:
+                return file.read().strip().replace('\n', '; ')[-300:]
         deadline = time.monotonic() + WATCH_DOG_S
         while not _answers(path):
             if process.poll() is not None or time.monotonic() > deadline:
-                log.seek(0)
-                raise Failed(f'{command[0]} does not start: {log.read().strip()[-300:]}')
+                raise Failed(f'{command[0]} does not start: {last_words()}')
             time.sleep(0.005)
-        return process
+        return process, last_words
 
     def heap(self, options):
-        """A pyheapd with a heap of its own. Returns the environment for its clients, and what ends it."""
+        """A pyheapd with a heap of its own. Returns the environment for its clients, what ends it, and what it said."""
         self.n_started += 1
         name = f'bench-{os.getpid()}-{self.n_started}'
         path = os.path.join(self.folder, f'{self.n_started}.sock')
         self.callback(_remove_heap, name)
-        process = self._start([self.pyheapd, '--socket', path, '--name', name, *options], path, name)
-        return {'PYHEAP_SOCKET': path, 'PYHEAP_BENCH_HEAP': name}, lambda: self._end_heap(process, path)
+        process, last_words = self._start([self.pyheapd, '--socket', path, '--name', name, *options], path, name)
+        return {'PYHEAP_SOCKET': path, 'PYHEAP_BENCH_HEAP': name}, lambda: self._end_heap(process, path), \
+            last_words
 
     def _ctl(self, path, *arguments):
         done = subprocess.run([self.pyheapctl, '--socket', path, *arguments], capture_output=True, text=True,
