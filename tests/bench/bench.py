@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The benchmark: pyheap beside its peers.
 
-Run it by `meson test --benchmark`, or by tests/bench.sh, which installs the peers and makes an optimised build first.
+Run it by `meson test --benchmark`, or by tests/bench.sh, which installs the peers and builds first.
 $PYHEAP_BENCH has further options, $PYHEAP_BENCH_PUBLISH=1 stands for --publish.
 
 Exit status: 0 measured, 1 something failed or was interrupted, 2 wrong use. It says nothing about times: the table

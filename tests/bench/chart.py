@@ -58,8 +58,8 @@ def _axis(top, bottom):
     parts = []
     for power in range(int(math.log10(MIN)), int(math.log10(MAX)) + 1):
         x, ours = _x(10.0 ** power), power == 0
-        parts.append(f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{bottom}" stroke="{"#2b6cff" if ours else "#e4e4e4"}" '
-                     f'stroke-width="{2 if ours else 1}"/>')
+        stroke = f'stroke="{"#2b6cff" if ours else "#e4e4e4"}" stroke-width="{2 if ours else 1}"'
+        parts.append(f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{bottom}" {stroke}/>')
         words = 'pyheap' if ours else f'{10 ** power:,}x' if power > 0 else f'1/{10 ** -power}'
         parts.append(_text(x, top - 6, words, 'middle', '#2b6cff' if ours else '#666', 11))
     return parts
@@ -84,8 +84,8 @@ def chart(report):
     top = 100
     bottom = top + LINE * len(rows)
     height = bottom + 46
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-             'font-family="sans-serif">',
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+             f'width="{WIDTH}" height="{height}" font-family="sans-serif">',
              f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
              _text(8, 24, 'How the others stand beside pyheap', size=16, weight='bold'),
              _text(8, 42, 'Dots to the right of the middle are worse than pyheap, those to the left are better. '
