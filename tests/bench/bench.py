@@ -19,7 +19,7 @@ import time
 
 from chart import chart
 from measure import measure, python_program
-from report import machine, publish, rows_of, table, write, write_json
+from report import machine, publish, read_json, rows_of, table, write, write_json
 from servers import Failed, Servers, environment
 from works import MEMCACHED, OURS, PEERS, REDIS, works
 
@@ -38,6 +38,7 @@ def options_parse(arguments):
     parser.add_argument('--build', default='', help='what build this is, for the reader')
     parser.add_argument('--output', default='.', metavar='FOLDER', help='where results.json and results.svg go')
     parser.add_argument('--publish', action='store_true', help='write them to tests/bench, and README.md\'s table, too')
+    parser.add_argument('--from', dest='source', metavar='FILE', help='measure nothing, take that results.json')
     parser.add_argument('--rounds', type=int, default=11, help=f'measured runs of each contender, at least 1; 11, and '
                         f'{FEWEST_ROUNDS} of those that take long')
     parser.add_argument('--round-ms', type=float, default=20, help='about how long each takes; 20')
@@ -136,6 +137,11 @@ def main():
     if options.list or not chosen or options.rounds < 1:
         print('\n'.join(f'{work.key:<16} {work.figures[0].title}' for work in works(N_LIVE)))
         return 0 if options.list else 2
+    if options.source:
+        report = read_json(options.source)
+        print(table(report))
+        write_all(options, report)
+        return 0
     programs = {name: [path] for name, path in options.program}
     programs['python'] = python_program()
 

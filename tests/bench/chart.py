@@ -46,11 +46,8 @@ def _row(row, y):
     for one in row['contenders'][1:]:
         if not one.get('median'):
             continue
-        ratio = _times_worse(row, one['median'])
-        fill = COLOURS[one['peer']] if one['peer'] != OURS else '#ffffff'
-        parts.append(f'<circle cx="{_x(ratio):.1f}" cy="{y}" r="5" fill="{fill}" stroke="{COLOURS[one["peer"]]}" '
-                     f'stroke-width="1.5" fill-opacity="0.85"><title>{escape(one["label"])}: '
-                     f'{quantity(one["median"], row["unit"])}</title></circle>')
+        words = f'{one["label"]}: {quantity(one["median"], row["unit"])}'
+        parts.append(_dot(_x(_times_worse(row, one['median'])), y, one['peer'], words))
     return parts
 
 
@@ -65,15 +62,23 @@ def _axis(top, bottom):
     return parts
 
 
+def _dot(x, y, peer, words=''):
+    """Those of pyheap itself are hollow."""
+    fill = '#ffffff' if peer == OURS else COLOURS[peer]
+    return (f'<circle cx="{x:.1f}" cy="{y}" r="5" fill="{fill}" stroke="{COLOURS[peer]}" stroke-width="1.5" '
+            f'fill-opacity="0.85"><title>{escape(words)}</title></circle>')
+
+
 def _legend(peers, y):
+    """On as many lines as it takes. Returns where it ends, too."""
     parts, x = [], 8
     for peer in peers:
-        words = peer if peer != OURS else 'pyheap otherwise, see the table'
-        parts.append(f'<circle cx="{x + 5}" cy="{y - 4}" r="5" fill="{COLOURS[peer] if peer != OURS else "#ffffff"}" '
-                     f'stroke="{COLOURS[peer]}" stroke-width="1.5" fill-opacity="0.85"/>')
-        parts.append(_text(x + 15, y, words, size=11))
-        x += 32 + 6.3 * len(words)
-    return parts
+        words = peer if peer != OURS else 'pyheap in other ways'
+        if x + 40 + 7 * len(words) > WIDTH:
+            x, y = 8, y + 20
+        parts += [_dot(x + 5, y - 4, peer), _text(x + 15, y, words, size=11)]
+        x += 32 + 7 * len(words)
+    return parts, y
 
 
 def chart(report):
@@ -81,7 +86,8 @@ def chart(report):
             if row['contenders'][0].get('median') and (len(row['contenders']) > 1 or row['targets'])]
     peers = [peer for peer in COLOURS if any(one['peer'] == peer and one.get('median') for row in rows
                                              for one in row['contenders'][1:])]
-    top = 100
+    legend, top = _legend(peers, 66)
+    top += 34
     bottom = top + LINE * len(rows)
     height = bottom + 46
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
@@ -90,12 +96,10 @@ def chart(report):
              _text(8, 24, 'How the others stand beside pyheap', size=16, weight='bold'),
              _text(8, 42, 'Dots to the right of the middle are worse than pyheap, those to the left are better. '
                    'A tick is a target: green where met.', size=12, colour='#555')]
-    parts += _legend(peers, 66)
-    parts += _axis(top, bottom)
+    parts += legend + _axis(top, bottom)
     for i, row in enumerate(rows):
         parts += _row(row, top + LINE // 2 + LINE * i)
-    words = circumstances(report)
-    cut = words.rfind(';')
-    parts += [_text(8, bottom + 20, words[:cut], size=11, colour='#666'),
-              _text(8, bottom + 36, words[cut + 2:] + f'; medians of {report["rounds"]} rounds', size=11, colour='#666')]
+    machine, _, build = circumstances(report).partition('; ')
+    parts += [_text(8, bottom + 20, machine, size=11, colour='#666'),
+              _text(8, bottom + 36, f'{build}; medians of {report["rounds"]} rounds', size=11, colour='#666')]
     return '\n'.join(parts + ['</svg>']) + '\n'

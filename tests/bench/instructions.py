@@ -5,8 +5,8 @@ Times say little on a busy machine; instructions are the same every time. Each w
 with two lengths of its loop, and the difference is divided by that of the lengths: start and end do not count, the
 loop's own few instructions do. Only one build is compared, the one that the file names: others have other counts.
 
---write writes the file anew (`ninja -C build instructions-write`). Exit status: 0 as many as said or fewer, 1 more than SLACK above that or something failed,
-77 skipped: another build, or no valgrind.
+--write writes the file anew (`ninja -C build instructions-write`). Exit status: 0 as many as said or fewer, 1 more than
+SLACK above that or something failed, 77 skipped: another build, or no valgrind.
 """
 import argparse
 import os
@@ -43,7 +43,8 @@ def collected(program, work, n, servers):
     """All instructions of the whole run."""
     heap, end_heap, _ = servers.heap(('--size', '64M'))
     command = ['valgrind', '--tool=callgrind', '--callgrind-out-file=/dev/null', program, '--loop', str(n), *work]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(heap), timeout=TIMEOUT_S, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(heap), timeout=TIMEOUT_S,
+                          check=False)
     end_heap()
     found = re.search(r'Collected\s*:\s*(\d+)', done.stderr)
     if done.returncode != 0 or not found:
@@ -52,9 +53,12 @@ def collected(program, work, n, servers):
 
 
 def count_all(options):
+    counts = {}
     with Servers(options.pyheapd, options.pyheapctl) as servers:
-        return {call: (collected(options.program, work, LONG, servers) - collected(options.program, work, SHORT, servers))
-                / (LONG - SHORT) for call, work in CALLS.items()}
+        for call, work in CALLS.items():
+            short, long = (collected(options.program, work, n, servers) for n in (SHORT, LONG))
+            counts[call] = (long - short) / (LONG - SHORT)
+    return counts
 
 
 def file_read():

@@ -124,9 +124,9 @@ def table(report):
 # ---- README.md ---------------------------------------------------------------------------------------------------
 
 def _target_markdown(target):
-    than = '' if target['than'] is None else f' than {target["than"]}' if 'faster' in target['text'] else \
-        f' {target["than"]}'
-    return f'{target["text"]}{than}: ' + (met_word(target) if target['met'] else 'met')
+    words = {True: 'met', False: '**not met**', None: 'not measured'}[target['met']]
+    than = f'{" than" if "faster" in target["text"] else ""} {target["than"]}' if target['than'] else ''
+    return f'{target["text"]}{than}: {words}'
 
 
 def markdown(report):
@@ -181,6 +181,11 @@ def _json(value, depth=0):
             return '{\n' + ',\n'.join(inner) + f'\n{end}}}'
         return '[\n' + ',\n'.join(pad + _json(one, depth + 1) for one in value) + f'\n{end}]'
     return json.dumps(value)
+
+
+def read_json(path):
+    with open(path, encoding='utf-8') as file:
+        return json.load(file)
 
 
 def write_json(path, report):

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 
-WATCH_DOG_S = 60
+WATCH_DOG_S = 120
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -112,8 +112,8 @@ class Servers(contextlib.ExitStack):
 
     def redis(self):
         return self._shared('redis', lambda path: [
-            'redis-server', '--port', '0', '--unixsocket', path, '--save', '', '--appendonly', 'no', '--daemonize', 'no',
-            '--dir', self.folder])
+            'redis-server', '--port', '0', '--unixsocket', path, '--save', '', '--appendonly', 'no',
+            '--daemonize', 'no', '--dir', self.folder])
 
     def memcached(self):
         return self._shared('memcached', lambda path: [
