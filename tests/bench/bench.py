@@ -118,6 +118,7 @@ def write_all(options, report):
         folders.append(HERE)
         publish(os.path.join(HERE, '..', '..', 'README.md'), report)
     for folder in folders:
+        os.makedirs(folder, exist_ok=True)
         write_json(os.path.join(folder, 'results.json'), report)
         write(os.path.join(folder, 'results.svg'), chart(report))
         print(f'written: {os.path.join(folder, "results.json")} and results.svg')

@@ -130,8 +130,9 @@ def _target_markdown(target):
 
 
 def markdown(report):
+    """Of the rows that aim at something."""
     lines = ['| what | pyheap | others | aimed at |', '| --- | --- | --- | --- |']
-    for row in report['rows']:
+    for row in (row for row in report['rows'] if row['targets']):
         said = [f'{one["label"]} {quantity(one["median"], row["unit"])}' for one in row['contenders'][1:]
                 if 'median' in one]
         ours = row['contenders'][0]

@@ -33,7 +33,8 @@ def _end_with_parent():
 
 def environment(extra=None):
     """Without what would change how a contender works, or where it finds a daemon."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(('PYHEAP', 'PYTHON', 'LD_PRELOAD'))}
+    unwanted = ('PYHEAP', 'PYTHON', 'LD_PRELOAD', 'MALLOC_', 'MIMALLOC_', 'GLIBC_TUNABLES')
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
     return {**kept, **(extra or {})}
 
 
