@@ -61,7 +61,7 @@ def _version(peer, program):
         name = {REDIS: 'redis-server', MEMCACHED: 'memcached'}[peer]
         words = _first_line([name, '--version']).replace('v=', '').split() if shutil.which(name) else []
         return next((word for word in words if word[0].isdigit()), '')
-    return _first_line([*program, '--version'])
+    return _first_line([*program, '--version']).split('-0-g')[0]  # jemalloc adds its commit
 
 
 def peers_find(programs):

@@ -79,7 +79,7 @@ def met_word(target):
 def circumstances(report):
     machine = report['machine']
     return (f'pyheap {report["version"]} on {machine["cpus"]} x {machine["cpu"]}, Linux {machine["kernel"]}; '
-            f'{report["build"]}; {report["date"]}')
+            f'{report["build"] or "some build"}; {report["date"]}')
 
 
 def counts(report):
