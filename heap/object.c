@@ -68,7 +68,7 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 
 	if (off >= heap->heap_size || !arena_is_there(heap, index / heap->pools_per_arena))
 		return -ESTALE;
-	state = heap->arenas[index / heap->pools_per_arena].state;
+	state = arena_state(&heap->arenas[index / heap->pools_per_arena]);
 	if (state != ARENA_POOLS && state != ARENA_RUN)
 		return -ESTALE;
 	ret->pool = &heap->pools[index];
@@ -82,8 +82,7 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 		r = -ESTALE;
 	if (r)
 		return r;
-	/* relaxed: its owner changes it without the lock */
-	ret->word = __atomic_load_n(&ret->header->word, __ATOMIC_RELAXED);
+	ret->word = header_word(ret->header);
 	ret->type = header_type(ret->word);
 	if (ret->is_run)
 		return 0;

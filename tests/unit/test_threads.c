@@ -518,6 +518,8 @@ static void *walker_run(void *unused)
 static void set_up(void)
 {
 	fixture_seed();
+	memset(board, 0, sizeof(board));
+	is_over = false;
 	MUST(WALKER, object_new(WALKER, TYPE_LIST, N_PLACES * sizeof(uint64_t), &shared_list));
 	for (uint32_t i = 0; i < N_WORKERS; i++)
 		MUST(WALKER, queue_new(WALKER, N_PLACES, &queues[i]));
