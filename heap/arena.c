@@ -76,7 +76,7 @@ static uint32_t find_holes(const struct heap *heap, uint32_t n)
 	uint32_t run = 0;
 
 	for (uint32_t i = heap->first_hole; i < heap->n_arenas; i++) {
-		if (i >= seen || heap->arenas[i].state == ARENA_HOLE)
+		if (i >= seen || arena_state(&heap->arenas[i]) == ARENA_HOLE)
 			run++;
 		else
 			run = 0;
@@ -99,8 +99,9 @@ int arena_reserve(struct heap *heap, uint32_t index, uint32_t n, uint32_t *ret)
 	r = see_arenas(heap, head + n);
 	if (r < 0)
 		return r;
-	heap->arenas[head].n_arenas = n;
-	heap->arenas[head].session1 = index + 1;
+	/* relaxed: who counts arenas without the lock may have seen what was there before */
+	__atomic_store_n(&heap->arenas[head].n_arenas, n, __ATOMIC_RELAXED);
+	__atomic_store_n(&heap->arenas[head].session1, index + 1, __ATOMIC_RELAXED);
 	state_store(&heap->arenas[head], ARENA_MAPPING);
 	for (uint32_t i = head + 1; i < head + n; i++)
 		state_store(&heap->arenas[i], ARENA_BODY);
@@ -257,7 +258,7 @@ int arena_adopt_returning(struct session *daemon)
 		return r;
 	change_end(daemon, 0);
 	for (uint32_t i = 0; i < heap->control->n_arenas_seen; i++) {
-		if (heap->arenas[i].state != ARENA_RETURNING)
+		if (arena_state(&heap->arenas[i]) != ARENA_RETURNING)
 			continue;
 		r = return_whole_run(heap, i);
 		if (r < 0)
@@ -280,7 +281,7 @@ int arena_pick_granted(struct session *daemon, uint32_t index, bool has_lock, ui
 	/* No owner's change is pending any more, so nobody but this daemon writes the state of what is GRANTED to the
 	 * session. */
 	for (uint32_t i = 0; i < heap->control->n_arenas_seen; i++) {
-		if (heap->arenas[i].state != ARENA_GRANTED || heap->arenas[i].session1 != index + 1)
+		if (arena_state(&heap->arenas[i]) != ARENA_GRANTED || heap->arenas[i].session1 != index + 1)
 			continue;
 		state_store(&heap->arenas[i], ARENA_RETURNING);
 		*ret = i;

@@ -563,7 +563,9 @@ static int64_t count_rights(struct heap *heap, const struct object *object, uint
 
 	for (uint32_t i = 0; i < heap->n_sessions; i++) {
 		const struct session_entry *entry = &heap->sessions[i];
-		const struct hold *hold = entry->n_holds ? hold_lookup(heap, entry, ref) : NULL;
+		/* relaxed: the daemon may be giving the entry, in which this is 0, to a new session */
+		uint64_t n_holds = __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED);
+		const struct hold *hold = n_holds ? hold_lookup(heap, entry, ref) : NULL;
 
 		if (hold)
 			n += __atomic_load_n(&hold->count, __ATOMIC_RELAXED) - 1;
