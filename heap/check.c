@@ -56,7 +56,7 @@ static void tell(struct faults *faults, check_report report, void *userdata)
 
 static uint32_t n_seen(const struct heap *heap)
 {
-	uint32_t n = heap->control->n_arenas_seen;
+	uint32_t n = arenas_seen(heap);
 
 	return n < heap->n_arenas ? n : heap->n_arenas;
 }
@@ -76,7 +76,7 @@ static struct session_entry *owner_of(struct check *check, uint32_t p)
 
 	if (!owner1)
 		return NULL;
-	if (owner1 <= heap->n_sessions && heap->sessions[owner1 - 1].state != SESSION_FREE &&
+	if (owner1 <= heap->n_sessions && session_state(&heap->sessions[owner1 - 1]) != SESSION_FREE &&
 		heap->arenas[p / heap->pools_per_arena].space != SPACE_RECORDS)
 		return &heap->sessions[owner1 - 1];
 	check_fault(check, "pool %u: is owned by session %u, which cannot be", p, owner1 - 1);
@@ -119,8 +119,8 @@ static void check_pool_list(struct check *check, const struct pool_list *list)
 		const struct arena_entry *arena = arena_at1(heap, (p1 - 1) / heap->pools_per_arena + 1);
 		const struct pool_entry *pool = arena ? &heap->pools[p1 - 1] : NULL;
 
-		if (!pool || (arena->state != ARENA_POOLS && arena->state != ARENA_RUN) || pool->kind == POOL_FREE ||
-			(pool->identity & list->identity_mask) != list->identity ||
+		if (!pool || (arena_state(arena) != ARENA_POOLS && arena_state(arena) != ARENA_RUN) ||
+			pool->kind == POOL_FREE || (pool->identity & list->identity_mask) != list->identity ||
 			link_of(pool, list->prev_offset) != prev1 || check->pool_marks[p1 - 1] & list->mark) {
 			check_fault(check, "session %u: its list %s is broken at pool %u", list->session, list->name,
 				p1 - 1);
@@ -140,11 +140,11 @@ static void check_free_list(
 	uint32_t n_free = pool->n_carved - pool->n_used, n = 0;
 
 	for (uint32_t i1 = pool->freeblock1; i1; n++) {
-		if (i1 > pool->n_carved || n > n_free || header_state(headers[i1 - 1].word) != STATE_FREE) {
+		if (i1 > pool->n_carved || n > n_free || header_state(header_word(&headers[i1 - 1])) != STATE_FREE) {
 			check_fault(check, "pool %u: its freeblock list is broken at its entry %u", p, n);
 			return;
 		}
-		i1 = header_link(headers[i1 - 1].word);
+		i1 = header_link(header_word(&headers[i1 - 1]));
 	}
 	if (n != n_free)
 		check_fault(check, "pool %u: its freeblock list has %u blocks, %u are free", p, n, n_free);
@@ -155,23 +155,23 @@ struct block_count {
 	uint32_t n_used, n_returned;
 };
 
-static void check_header(struct check *check, uint32_t p, uint32_t i, const struct object_header *header,
-	const struct session_entry *owner)
+static void check_header(
+	struct check *check, uint32_t p, uint32_t i, uint64_t word, uint64_t rights, const struct session_entry *owner)
 {
-	uint32_t state = header_state(header->word);
+	uint32_t state = header_state(word);
 
-	if (state == STATE_FREE && header->rights)
+	if (state == STATE_FREE && rights)
 		check_fault(check, "pool %u: block %u is free and somebody has a right to it", p, i);
 	if (state == STATE_RETURNED && !owner)
 		check_fault(check, "pool %u: block %u waits to be gathered and the pool has no owner", p, i);
-	if (state == STATE_RETURNED && header->rights != RIGHTS_SHARED)
+	if (state == STATE_RETURNED && rights != RIGHTS_SHARED)
 		check_fault(check, "pool %u: block %u waits to be gathered and its second word is not of that", p, i);
-	if (state != STATE_FREE && header_size(header->word) > class_shapes[check->heap->pools[p].size_class].size)
+	if (state != STATE_FREE && header_size(word) > class_shapes[check->heap->pools[p].size_class].size)
 		check_fault(check, "pool %u: block %u is too short for the %u bytes of its object", p, i,
-			header_size(header->word));
+			header_size(word));
 	if (state > STATE_RETURNED)
 		check_fault(check, "pool %u: block %u is in the unknown state %u", p, i, state);
-	if (owner && state == STATE_LIVE && header_own(header->word))
+	if (owner && state == STATE_LIVE && header_own(word))
 		check->n_own_holds[owner - check->heap->sessions]++;
 }
 
@@ -182,13 +182,14 @@ static struct block_count check_headers(struct check *check, uint32_t p, const s
 	struct block_count count = {0};
 
 	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++) {
-		uint32_t state = header_state(headers[i].word);
+		uint64_t word = header_word(&headers[i]);
+		uint32_t state = header_state(word);
 
 		count.n_used += state != STATE_FREE;
 		count.n_returned += state == STATE_RETURNED;
 		if (owner_is_inside(check, owner))
 			continue;
-		check_header(check, p, i, &headers[i], owner);
+		check_header(check, p, i, word, headers[i].rights, owner);
 		if (state != STATE_FREE && i >= pool->n_carved)
 			check_fault(check, "pool %u: block %u is in use and nextoffset says it is untouched", p, i);
 	}
@@ -251,7 +252,7 @@ static void check_usedpools(struct check *check, uint32_t space, uint32_t size_c
 		const struct arena_entry *arena = arena_at1(heap, (p1 - 1) / heap->pools_per_arena + 1);
 		const struct pool_entry *pool = arena ? &heap->pools[p1 - 1] : NULL;
 
-		if (!pool || arena->state != ARENA_POOLS || arena->space != space ||
+		if (!pool || arena_state(arena) != ARENA_POOLS || arena->space != space ||
 			pool->identity != pool_identity(POOL_BLOCKS, size_class, 0) || pool->prev1 != prev1 ||
 			check->pool_marks[p1 - 1] & MARK_USED_LIST) {
 			check_fault(check, "usedpools[%u] of space %u is broken at pool %u", size_class, space, p1 - 1);
@@ -269,7 +270,8 @@ static void check_run(struct check *check, uint32_t p)
 {
 	const struct pool_entry *pool = &check->heap->pools[p];
 	const struct session_entry *owner = owner_of(check, p);
-	uint32_t state = header_state(pool->header.word);
+	uint64_t word = header_word(&pool->header);
+	uint32_t state = header_state(word);
 
 	check_owned(check, p, owner);
 	if (owner_is_inside(check, owner))
@@ -281,7 +283,7 @@ static void check_run(struct check *check, uint32_t p)
 	if (state != STATE_FREE && pool->run_size > (uint64_t)pool->run_n_pools << POOL_SHIFT)
 		check_fault(check, "pool %u: a run of %u pools is too short for the %llu bytes of its object", p,
 			pool->run_n_pools, (unsigned long long)pool->run_size);
-	if (owner && state == STATE_LIVE && header_own(pool->header.word))
+	if (owner && state == STATE_LIVE && header_own(word))
 		check->n_own_holds[owner - check->heap->sessions]++;
 }
 
@@ -300,7 +302,7 @@ static void check_spare_runs(struct check *check, uint32_t index)
 		if (!p1)
 			continue;
 		if (!pool || pool->identity != pool_identity(POOL_RUN, CLASS_NONE, index + 1) ||
-			pool->run_n_pools != i + 1 || header_state(pool->header.word) != STATE_FREE)
+			pool->run_n_pools != i + 1 || header_state(header_word(&pool->header)) != STATE_FREE)
 			check_fault(check, "session %u: keeps a run of %u pools at pool %u, where none is free", index,
 				i + 1, p1 - 1);
 		else
@@ -423,19 +425,13 @@ static void check_arena_run(struct check *check, uint32_t a)
 	const struct pool_entry *pool = &heap->pools[a * heap->pools_per_arena];
 
 	check->found.n_arenas_current += arena->n_arenas;
-	if (arena->state == ARENA_RETURNABLE)
+	if (arena_state(arena) == ARENA_RETURNABLE)
 		return;
 	check_run(check, a * heap->pools_per_arena);
-	if (pool->kind != POOL_RUN || header_state(pool->header.word) == STATE_FREE ||
+	if (pool->kind != POOL_RUN || header_state(header_word(&pool->header)) == STATE_FREE ||
 		pool->run_n_pools != arena->n_arenas * heap->pools_per_arena)
 		check_fault(
 			check, "arena %u: is a run of %u arenas without an object of that length", a, arena->n_arenas);
-}
-
-static uint32_t arena_state(const struct heap *heap, uint32_t a)
-{
-	/* acquire: with the daemon's release; it changes the states of what is its own without the lock */
-	return __atomic_load_n(&heap->arenas[a].state, __ATOMIC_ACQUIRE);
 }
 
 /*
@@ -446,10 +442,10 @@ static uint32_t end_of_new_run(const struct heap *heap, uint32_t a)
 {
 	uint32_t head = a, n;
 
-	while (head > 0 && arena_state(heap, head) == ARENA_BODY)
+	while (head > 0 && arena_state(&heap->arenas[head]) == ARENA_BODY)
 		head--;
 	n = __atomic_load_n(&heap->arenas[head].n_arenas, __ATOMIC_ACQUIRE);
-	switch (arena_state(heap, head)) {
+	switch (arena_state(&heap->arenas[head])) {
 	case ARENA_MAPPING:
 	case ARENA_GRANTED:
 	case ARENA_RETURNING:
@@ -462,8 +458,8 @@ static uint32_t end_of_new_run(const struct heap *heap, uint32_t a)
 static void check_run_bodies(struct check *check, uint32_t a, uint32_t n)
 {
 	for (uint32_t i = a + 1; i < a + n; i++) {
-		uint32_t state = arena_state(check->heap, i);
-		uint32_t head_state = arena_state(check->heap, a);
+		uint32_t state = arena_state(&check->heap->arenas[i]);
+		uint32_t head_state = arena_state(&check->heap->arenas[a]);
 
 		/* the daemon turns them into holes, and back, one by one */
 		if (state != ARENA_BODY && head_state != ARENA_RETURNING && head_state != ARENA_MAPPING &&
@@ -476,7 +472,7 @@ static void check_run_bodies(struct check *check, uint32_t a, uint32_t n)
 static uint32_t check_arena(struct check *check, uint32_t a)
 {
 	struct heap *heap = check->heap;
-	uint32_t state = arena_state(heap, a), n = 1, end;
+	uint32_t state = arena_state(&heap->arenas[a]), n = 1, end;
 
 	if (state == ARENA_HOLE)
 		return a + 1;
@@ -491,7 +487,7 @@ static uint32_t check_arena(struct check *check, uint32_t a)
 		return a + n;
 	}
 	end = state == ARENA_BODY ? end_of_new_run(heap, a) : a;
-	if (end == a && arena_state(heap, a) == state)
+	if (end == a && arena_state(&heap->arenas[a]) == state)
 		check_fault(check, "arena %u: state %u with %u arenas cannot stand here", a, state, n);
 	return end == a ? a + 1 : end;
 }
@@ -513,8 +509,8 @@ static void check_usable_arenas(struct check *check, uint32_t space_kind)
 	for (uint32_t a1 = space->usable_arenas1; a1; n_listed++) {
 		const struct arena_entry *arena = arena_at1(heap, a1);
 
-		if (!arena || arena->state != ARENA_POOLS || arena->space != space_kind || arena->prev1 != prev1 ||
-			!arena->n_free_pools || arena->n_free_pools > heap->pools_per_arena ||
+		if (!arena || arena_state(arena) != ARENA_POOLS || arena->space != space_kind ||
+			arena->prev1 != prev1 || !arena->n_free_pools || arena->n_free_pools > heap->pools_per_arena ||
 			n_listed >= heap->n_arenas) {
 			check_fault(check, "usable_arenas of space %u is broken at arena %u", space_kind, a1 - 1);
 			return;
@@ -529,7 +525,7 @@ static void check_usable_arenas(struct check *check, uint32_t space_kind)
 		a1 = arena->next1;
 	}
 	for (uint32_t a = 0; a < n_seen(heap); a++)
-		n_usable += heap->arenas[a].state == ARENA_POOLS && heap->arenas[a].space == space_kind &&
+		n_usable += arena_state(&heap->arenas[a]) == ARENA_POOLS && heap->arenas[a].space == space_kind &&
 			    heap->arenas[a].n_free_pools;
 	if (n_usable != n_listed)
 		check_fault(check, "usable_arenas of space %u lists %u arenas, %u have free pools", space_kind,
@@ -548,7 +544,8 @@ static void check_returnable_arenas(struct check *check)
 	for (uint32_t a1 = heap->control->returnable_arenas1; a1; n_listed++) {
 		const struct arena_entry *arena = arena_at1(heap, a1);
 
-		if (!arena || arena->state != ARENA_RETURNABLE || arena->prev1 != prev1 || n_listed >= heap->n_arenas) {
+		if (!arena || arena_state(arena) != ARENA_RETURNABLE || arena->prev1 != prev1 ||
+			n_listed >= heap->n_arenas) {
 			check_fault(check, "returnable_arenas is broken at arena %u", a1 - 1);
 			return;
 		}
@@ -556,7 +553,7 @@ static void check_returnable_arenas(struct check *check)
 		a1 = arena->next1;
 	}
 	for (uint32_t a = 0; a < n_seen(heap); a++)
-		n += heap->arenas[a].state == ARENA_RETURNABLE;
+		n += arena_state(&heap->arenas[a]) == ARENA_RETURNABLE;
 	if (n != n_listed)
 		check_fault(check, "returnable_arenas lists %u runs, %u are returnable", n_listed, n);
 }
@@ -622,9 +619,9 @@ void check_each_object(struct check *check, check_visit visit)
 	for (uint32_t a = 0; a < n_seen(heap); a++) {
 		uint32_t p = a * heap->pools_per_arena;
 
-		if (heap->arenas[a].state == ARENA_RUN)
+		if (arena_state(&heap->arenas[a]) == ARENA_RUN)
 			visit_pool(check, p, visit);
-		if (heap->arenas[a].state != ARENA_POOLS)
+		if (arena_state(&heap->arenas[a]) != ARENA_POOLS)
 			continue;
 		for (uint32_t i = 0; i < heap->pools_per_arena; i++)
 			visit_pool(check, p + i, visit);
@@ -640,7 +637,7 @@ static void check_lists(struct check *check)
 	}
 	check_returnable_arenas(check);
 	for (uint32_t i = 0; i < check->heap->n_sessions; i++)
-		if (check->heap->sessions[i].state != SESSION_FREE)
+		if (session_state(&check->heap->sessions[i]) != SESSION_FREE)
 			check_session_lists(check, i);
 }
 
@@ -649,7 +646,7 @@ static void check_all(struct check *check)
 	check_lists(check);
 	check_arenas(check);
 	for (uint32_t i = 0; i < check->heap->n_sessions; i++)
-		if (check->heap->sessions[i].state != SESSION_FREE)
+		if (session_state(&check->heap->sessions[i]) != SESSION_FREE)
 			check_own_holds(check, i);
 	check_rights(check);
 	check_counters(check);

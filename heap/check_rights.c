@@ -125,7 +125,8 @@ static void count_making(struct check *check, uint32_t index, uint64_t *position
  */
 static bool may_move_holds(const struct check *check, uint32_t index)
 {
-	return check->mender && (index == check->mender->index || check->heap->sessions[index].state != SESSION_ACTIVE);
+	return check->mender &&
+	       (index == check->mender->index || session_state(&check->heap->sessions[index]) != SESSION_ACTIVE);
 }
 
 /* Take an entry out of its table, whatever it counts. */
@@ -173,7 +174,8 @@ static bool count_hold(struct check *check, uint32_t index, struct hold *hold)
 			return false;
 		}
 	}
-	if (!hold->count) {
+	/* relaxed: the session changes it without the lock */
+	if (!__atomic_load_n(&hold->count, __ATOMIC_RELAXED)) {
 		check_fault(check, "session %u: holds %#llx 0 times", index, (unsigned long long)hold->ref);
 		/* One store, without the log: a living session stores there too. */
 		if (check->mender)
@@ -393,7 +395,7 @@ static bool owner_has_it(struct check *check, const struct object *object)
 
 	if (!owner1 || owner1 > check->heap->n_sessions)
 		return false;
-	return header_own(object->header->word) || gate_is_inside(check->heap, owner1 - 1);
+	return header_own(header_word(object->header)) || gate_is_inside(check->heap, owner1 - 1);
 }
 
 static void mend_live(struct check *check, const struct object *object, uint32_t found)
@@ -403,7 +405,7 @@ static void mend_live(struct check *check, const struct object *object, uint32_t
 
 	heap_set(heap, &object->header->rights, found | shared);
 	if (!owner_has_it(check, object)) {
-		if (header_own(object->header->word))
+		if (header_own(header_word(object->header)))
 			heap_set(heap, &object->header->word, object->header->word & ~OWN_HOLDS_MAX);
 		if (!found)
 			object_end(check->mender, object);
@@ -440,7 +442,7 @@ static void compare_live(struct check *check, const struct object *object, uint3
 		check_fault(check, "object %#llx: others have a right to it and its owner is not told", position);
 		is_wrong = true;
 	}
-	if (header_own(object->header->word) && !is_owned) {
+	if (header_own(header_word(object->header)) && !is_owned) {
 		check_fault(check, "object %#llx: is held by the owner of its pool, which has none", position);
 		is_wrong = true;
 	}
@@ -482,7 +484,7 @@ static void compare(struct check *check, const struct object *object)
 void check_rights(struct check *check)
 {
 	for (uint32_t i = 0; i < check->heap->n_sessions; i++)
-		if (check->heap->sessions[i].state != SESSION_FREE)
+		if (session_state(&check->heap->sessions[i]) != SESSION_FREE)
 			count_session(check, i);
 	for (uint32_t i = 0; i < check->heap->n_name_buckets; i++)
 		count_names(check, i);

@@ -52,15 +52,14 @@ bool gate_is_inside(const struct heap *heap, uint32_t index)
 {
 	const struct session_entry *entry = &heap->sessions[index];
 
-	/* acquire, both: with the release in gate_leave(), and the daemon's of the state */
-	return __atomic_load_n(&entry->state, __ATOMIC_ACQUIRE) != SESSION_ACTIVE ||
-	       __atomic_load_n(&entry->n_calls, __ATOMIC_ACQUIRE) & 1;
+	/* acquire: with the release in gate_leave() */
+	return session_state(entry) != SESSION_ACTIVE || __atomic_load_n(&entry->n_calls, __ATOMIC_ACQUIRE) & 1;
 }
 
 static bool somebody_is_inside(const struct heap *heap)
 {
 	for (uint32_t i = 0; i < heap->n_sessions; i++)
-		if (heap->sessions[i].state == SESSION_ACTIVE && gate_is_inside(heap, i))
+		if (session_state(&heap->sessions[i]) == SESSION_ACTIVE && gate_is_inside(heap, i))
 			return true;
 	return false;
 }

@@ -112,13 +112,27 @@ void heap_see_arenas(struct heap *heap);
 /* Make a view of session `index`: below heap->n_sessions, or SESSION_DAEMON, which has no entry. */
 void session_init(struct session *session, struct heap *heap, uint32_t index);
 
-/* Whether arena i has memory behind it, so that reading it is safe. Acquire: with the daemon's release of the state. */
+/* What the daemon stores without the lock. Acquire, all three: with its release. */
+static inline uint32_t arenas_seen(const struct heap *heap)
+{
+	return __atomic_load_n(&heap->control->n_arenas_seen, __ATOMIC_ACQUIRE);
+}
+static inline uint32_t arena_state(const struct arena_entry *arena)
+{
+	return __atomic_load_n(&arena->state, __ATOMIC_ACQUIRE);
+}
+static inline uint32_t session_state(const struct session_entry *entry)
+{
+	return __atomic_load_n(&entry->state, __ATOMIC_ACQUIRE);
+}
+
+/* Whether arena i has memory behind it, so that reading it is safe. */
 static inline bool arena_is_there(const struct heap *heap, uint32_t i)
 {
 	uint32_t state;
 
-	if (i >= heap->n_arenas || i >= __atomic_load_n(&heap->control->n_arenas_seen, __ATOMIC_ACQUIRE))
+	if (i >= heap->n_arenas || i >= arenas_seen(heap))
 		return false;
-	state = __atomic_load_n(&heap->arenas[i].state, __ATOMIC_ACQUIRE);
+	state = arena_state(&heap->arenas[i]);
 	return state != ARENA_HOLE && state != ARENA_MAPPING;
 }

@@ -280,6 +280,12 @@ static bool is_thread_of(uint32_t tid, int32_t pid)
 	return access(path, F_OK) == 0;
 }
 
+/* Relaxed: of the session that is there now, or the one before. */
+static int32_t pid_of(const struct heap *heap, uint32_t session_index)
+{
+	return __atomic_load_n(&heap->sessions[session_index].pid, __ATOMIC_RELAXED);
+}
+
 uint32_t lock_owner1(const struct heap *heap)
 {
 	const struct global_lock *lock = &heap->control->lock;
@@ -293,10 +299,10 @@ uint32_t lock_owner1(const struct heap *heap)
 	for (uint32_t i = 0; tid >> 29 && i < heap->n_sessions; i++)
 		if (tid == foreign_tid(i))
 			return i + 1;
-	if (owner1 && owner1 <= heap->n_sessions && is_thread_of(tid, heap->sessions[owner1 - 1].pid))
+	if (owner1 && owner1 <= heap->n_sessions && is_thread_of(tid, pid_of(heap, owner1 - 1)))
 		return owner1;
 	for (uint32_t i = 0; i < heap->n_sessions; i++)
-		if (heap->sessions[i].state != SESSION_FREE && is_thread_of(tid, heap->sessions[i].pid))
+		if (session_state(&heap->sessions[i]) != SESSION_FREE && is_thread_of(tid, pid_of(heap, i)))
 			return i + 1;
 	return owner1 <= heap->n_sessions ? owner1 : 0; /* of another pid namespace: what it said */
 }

@@ -67,7 +67,7 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 
 	if (off >= heap->heap_size || !arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
 		return -ESTALE;
-	state = heap->arenas[off >> heap->arena_shift].state;
+	state = arena_state(&heap->arenas[off >> heap->arena_shift]);
 	if (state != ARENA_POOLS && state != ARENA_RUN)
 		return -ESTALE;
 	ret->pool = &heap->pools[off >> POOL_SHIFT];
@@ -81,8 +81,7 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 		r = -ESTALE;
 	if (r)
 		return r;
-	/* relaxed: its owner changes it without the lock */
-	ret->word = __atomic_load_n(&ret->header->word, __ATOMIC_RELAXED);
+	ret->word = header_word(ret->header);
 	ret->type = header_type(ret->word);
 	if (ret->is_run)
 		return 0;
@@ -566,7 +565,9 @@ static int64_t count_rights(struct heap *heap, const struct object *object, uint
 
 	for (uint32_t i = 0; i < heap->n_sessions; i++) {
 		const struct session_entry *entry = &heap->sessions[i];
-		const struct hold *hold = entry->n_holds ? hold_lookup(heap, entry, ref) : NULL;
+		/* relaxed: the daemon may be giving the entry, in which this is 0, to a new session */
+		uint64_t n_holds = __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED);
+		const struct hold *hold = n_holds ? hold_lookup(heap, entry, ref) : NULL;
 
 		if (hold)
 			n += __atomic_load_n(&hold->count, __ATOMIC_RELAXED) - 1;

@@ -204,7 +204,8 @@ static bool is_private(struct session *session, const struct own_object *object)
 	if (object->pool->kind == POOL_BLOCKS)
 		return true;
 	spare1 = spare_place(session, object->pool);
-	return spare1 && !*spare1;
+	/* relaxed: who keeps this session out takes it away, nobody but it puts one there */
+	return spare1 && !__atomic_load_n(spare1, __ATOMIC_RELAXED);
 }
 
 /* It is held once, by the word. */

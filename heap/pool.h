@@ -81,6 +81,12 @@ static inline uint64_t block_position(const struct heap *heap, const struct pool
 	return (((uint64_t)pool_index(heap, pool) << POOL_SHIFT) + shape->first + (uint64_t)i * shape->size) >> 3;
 }
 
+/* Relaxed: its pool's owner changes it without the lock. */
+static inline uint64_t header_word(const struct object_header *header)
+{
+	return __atomic_load_n(&header->word, __ATOMIC_RELAXED);
+}
+
 /* Has it a block that can be taken, of those that its owner knows? */
 static inline bool pool_has_room(const struct pool_entry *pool)
 {

@@ -24,7 +24,7 @@
 
 static uint32_t n_seen(const struct heap *heap)
 {
-	uint32_t n = heap->control->n_arenas_seen;
+	uint32_t n = arenas_seen(heap);
 
 	return n < heap->n_arenas ? n : heap->n_arenas;
 }
@@ -40,7 +40,7 @@ static struct session_entry *owner_of(struct heap *heap, const struct pool_entry
 static bool look_at_owner(struct heap *heap, struct pool_entry *pool, bool is_record)
 {
 	if (pool->owner1 && (is_record || pool->owner1 > heap->n_sessions ||
-				    heap->sessions[pool->owner1 - 1].state == SESSION_FREE))
+				    session_state(&heap->sessions[pool->owner1 - 1]) == SESSION_FREE))
 		pool->owner1 = 0;
 	return pool->owner1 && gate_is_inside(heap, pool->owner1 - 1u);
 }
@@ -81,17 +81,17 @@ static void link_returned(struct heap *heap, uint32_t p, uint32_t n_returned)
  */
 static uint32_t settle_header(struct object_header *header, const struct pool_entry *pool)
 {
-	uint64_t size = class_shapes[pool->size_class].size;
+	uint64_t word = header_word(header), size = class_shapes[pool->size_class].size;
 
-	if (header_state(header->word) == STATE_RETURNED && !pool->owner1)
-		header->word = header_free(header->word, 0);
-	if (header_state(header->word) == STATE_FREE)
+	if (header_state(word) == STATE_RETURNED && !pool->owner1)
+		header->word = word = header_free(word, 0);
+	if (header_state(word) == STATE_FREE)
 		header->rights = 0;
-	if (header_state(header->word) == STATE_RETURNED)
+	if (header_state(word) == STATE_RETURNED)
 		header->rights = RIGHTS_SHARED;
-	if (header_state(header->word) != STATE_FREE && header_size(header->word) > size)
-		header->word = (header->word & ~(UINT64_C(0x3ff) << 10)) | size << 10;
-	return header_state(header->word);
+	if (header_state(word) != STATE_FREE && header_size(word) > size)
+		header->word = (word & ~(UINT64_C(0x3ff) << 10)) | size << 10;
+	return header_state(word);
 }
 
 /* Numbers and freeblock list from the headers: a header that is all zero was never carved. */
@@ -102,7 +102,7 @@ static void rebuild_blocks(struct heap *heap, uint32_t p)
 	uint32_t n_used = 0, n_carved = 0, freeblock1 = 0;
 
 	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++)
-		if (headers[i].word || headers[i].rights)
+		if (header_word(&headers[i]) || headers[i].rights)
 			n_carved = i + 1;
 	for (uint32_t i = n_carved; i-- > 0;) {
 		if (settle_header(&headers[i], pool) != STATE_FREE) {
@@ -123,7 +123,7 @@ static uint32_t count_returned(const struct heap *heap, const struct pool_entry 
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++)
-		n += header_state(headers[i].word) == STATE_RETURNED;
+		n += header_state(header_word(&headers[i])) == STATE_RETURNED;
 	return n;
 }
 
@@ -191,7 +191,7 @@ static uint32_t rebuild_pool(struct heap *heap, uint32_t p, uint32_t n_left, str
 	if (pool->kind == POOL_RUN && pool->run_n_pools && pool->run_n_pools <= n_left) {
 		bool is_inside = look_at_owner(heap, pool, is_record);
 
-		if (is_inside || header_state(pool->header.word) != STATE_FREE) {
+		if (is_inside || header_state(header_word(&pool->header)) != STATE_FREE) {
 			settle_run(pool);
 			link_owned(heap, p);
 			return pool->run_n_pools;
@@ -233,7 +233,7 @@ static void rebuild_arena_run(struct heap *heap, uint32_t a)
 	uint32_t *returnable1 = &heap->control->returnable_arenas1;
 
 	heap->control->counters.n_arenas_current += arena->n_arenas;
-	if (arena->state == ARENA_RUN) {
+	if (arena_state(arena) == ARENA_RUN) {
 		if (pool->kind != POOL_RUN)
 			return; /* damaged beyond what follows from anything: nobody's */
 		look_at_owner(heap, pool, arena->space == SPACE_RECORDS);
@@ -258,7 +258,7 @@ static void rebuild_usable_arenas(struct heap *heap, uint32_t space_kind)
 	for (uint32_t a = n_seen(heap); a-- > 0;) {
 		struct arena_entry *arena = &heap->arenas[a];
 
-		if (arena->state != ARENA_POOLS || arena->space != space_kind)
+		if (arena_state(arena) != ARENA_POOLS || arena->space != space_kind)
 			continue;
 		arena->prev1 = 0;
 		arena->next1 = first1[arena->n_free_pools]; /* chains of the same number first */
@@ -282,9 +282,9 @@ static void rebuild_arenas(struct heap *heap)
 	for (uint32_t a = 0; a < n_seen(heap); a++) {
 		struct arena_entry *arena = &heap->arenas[a];
 
-		if (arena->state == ARENA_POOLS)
+		if (arena_state(arena) == ARENA_POOLS)
 			rebuild_arena_of_pools(heap, a);
-		else if (arena->state == ARENA_RUN || arena->state == ARENA_RETURNABLE)
+		else if (arena_state(arena) == ARENA_RUN || arena_state(arena) == ARENA_RETURNABLE)
 			rebuild_arena_run(heap, a);
 	}
 	for (uint32_t i = 0; i < N_SPACES; i++)
@@ -320,8 +320,11 @@ static uint64_t count_own_holds(const struct heap *heap, const struct session_en
 			headers = pool_headers(heap, pool);
 			n_headers = class_shapes[pool->size_class].n_blocks;
 		}
-		for (uint32_t i = 0; i < n_headers; i++)
-			n += header_state(headers[i].word) == STATE_LIVE && header_own(headers[i].word);
+		for (uint32_t i = 0; i < n_headers; i++) {
+			uint64_t word = header_word(&headers[i]);
+
+			n += header_state(word) == STATE_LIVE && header_own(word);
+		}
 	}
 	return n;
 }
@@ -376,9 +379,10 @@ static void rebuild_names_of_pool(struct heap *heap, uint32_t p)
 	n_blocks = class_pool_blocks(pool->size_class);
 	for (uint32_t i = 0; i < n_blocks; i++) {
 		uint64_t off = ((uint64_t)p << POOL_SHIFT) + block_offset(pool->size_class, i);
+		uint64_t word = headers[i].word;
 
-		if (header_state(headers[i].word) == STATE_LIVE && header_type(headers[i].word) == TYPE_NAME &&
-			header_size(headers[i].word) > offsetof(struct name_entry, name))
+		if (header_state(word) == STATE_LIVE && header_type(word) == TYPE_NAME &&
+			header_size(word) > offsetof(struct name_entry, name))
 			link_name(heap, off >> 3);
 	}
 }
@@ -387,7 +391,7 @@ static void rebuild_names(struct heap *heap)
 {
 	memset(heap->name_buckets, 0, heap->n_name_buckets * sizeof(*heap->name_buckets));
 	for (uint32_t a = 0; a < n_seen(heap); a++)
-		if (heap->arenas[a].state == ARENA_POOLS && heap->arenas[a].space == SPACE_RECORDS)
+		if (arena_state(&heap->arenas[a]) == ARENA_POOLS && heap->arenas[a].space == SPACE_RECORDS)
 			for (uint32_t i = 0; i < heap->pools_per_arena; i++)
 				rebuild_names_of_pool(heap, a * heap->pools_per_arena + i);
 }
@@ -422,12 +426,12 @@ void heap_rebuild(struct heap *heap)
 	memset(control->spaces, 0, sizeof(control->spaces));
 	control->returnable_arenas1 = 0;
 	for (uint32_t i = 0; i < heap->n_sessions; i++)
-		if (heap->sessions[i].state != SESSION_FREE)
+		if (session_state(&heap->sessions[i]) != SESSION_FREE)
 			clear_session(heap, i);
 	rebuild_arenas(heap);
 	rebuild_names(heap);
 	for (uint32_t i = 0; i < heap->n_sessions; i++)
-		if (heap->sessions[i].state != SESSION_FREE)
+		if (session_state(&heap->sessions[i]) != SESSION_FREE)
 			rebuild_session(heap, i);
 	finish_counters(c);
 	/* commit: release, after every store */

@@ -82,7 +82,7 @@ static uint32_t count_pool(const struct pool_entry *pool, uint32_t n_left, bool 
 static uint32_t count_arena(const struct heap *heap, uint32_t a, uint32_t n_left, pyheap_stats *ret)
 {
 	const struct arena_entry *arena = &heap->arenas[a];
-	uint32_t state = __atomic_load_n(&arena->state, __ATOMIC_ACQUIRE); /* with the daemon's release */
+	uint32_t state = arena_state(arena);
 	bool is_record = __atomic_load_n(&arena->space, __ATOMIC_RELAXED) == SPACE_RECORDS;
 	uint32_t n = 1;
 
@@ -139,7 +139,7 @@ static void end(const struct heap *heap, pyheap_stats *ret)
 
 bool heap_stats_step(const struct heap *heap, uint32_t *cursor, pyheap_stats *ret)
 {
-	uint32_t n_seen = min(__atomic_load_n(&heap->control->n_arenas_seen, __ATOMIC_ACQUIRE), heap->n_arenas);
+	uint32_t n_seen = min(arenas_seen(heap), heap->n_arenas);
 
 	if (!*cursor)
 		begin(heap, ret);
@@ -151,6 +151,14 @@ bool heap_stats_step(const struct heap *heap, uint32_t *cursor, pyheap_stats *re
 	return false;
 }
 
+/* What the program calls itself. */
+static void read_program(const struct session_entry *entry, char *ret, size_t size)
+{
+	for (size_t i = 0; i < size - 1; i++) /* *ret was zeroed: NUL-terminated */
+		ret[i] = __atomic_load_n(&entry->program[i], __ATOMIC_RELAXED);
+}
+
+/* Relaxed, all loads: the daemon may give the entry to another session meanwhile. */
 int heap_client_next(struct session *session, uint64_t *cursor, pyheap_client_info *ret)
 {
 	const struct heap *heap = session->heap;
@@ -158,23 +166,23 @@ int heap_client_next(struct session *session, uint64_t *cursor, pyheap_client_in
 
 	for (uint64_t i = *cursor; i < heap->n_sessions; i++) {
 		const struct session_entry *entry = &heap->sessions[i];
-		uint32_t state = __atomic_load_n(&entry->state, __ATOMIC_ACQUIRE); /* the entry before its state */
+		uint32_t state = session_state(entry);
 
 		if (state == SESSION_FREE)
 			continue;
 		*ret = (pyheap_client_info){
 			.session = (uint32_t)i,
-			.pid = entry->pid,
-			.uid = entry->uid,
-			.gid = entry->gid,
+			.pid = __atomic_load_n(&entry->pid, __ATOMIC_RELAXED),
+			.uid = __atomic_load_n(&entry->uid, __ATOMIC_RELAXED),
+			.gid = __atomic_load_n(&entry->gid, __ATOMIC_RELAXED),
 			.n_holds = __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED) +
 				   __atomic_load_n(&entry->n_own_holds, __ATOMIC_RELAXED),
-			.start_time = entry->start_time,
+			.start_time = __atomic_load_n(&entry->start_time, __ATOMIC_RELAXED),
 			.self = i == session->index,
 			.has_lock = i + 1 == owner1,
 			.dead = state == SESSION_DEAD,
 		};
-		memcpy(ret->program, entry->program, sizeof(ret->program) - 1); /* *ret was zeroed: NUL-terminated */
+		read_program(entry, ret->program, sizeof(ret->program));
 		*cursor = i + 1;
 		return 1;
 	}

@@ -341,7 +341,7 @@ static void arena_n_free_pools(void)
 {
 	ref_arena(block)->n_free_pools--;
 }
-static void arena_state(void)
+static void unknown_arena_state(void)
 {
 	ref_arena(block)->state = 55;
 }
@@ -656,7 +656,7 @@ static const struct {
 	{bitmap_says_free, "freepools"},
 	{bitmap_says_taken, "freepools"},
 	{arena_n_free_pools, "nfreepools"},
-	{arena_state, "state 55"},
+	{unknown_arena_state, "state 55"},
 	{arena_run_length, "60 arenas"},
 	{arena_run_without_object, "without an object"},
 	{arena_body, "middle of a run"},
