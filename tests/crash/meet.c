@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: MIT
+/*
+ * pyheap-meet: two sessions at the same thing, each stopped or killed at every sampled instruction
+ *
+ * The owner of a pool gets to the k-th instruction of its call and stands there; then the other one gets to the l-th of
+ * its own. What becomes of them goes by turns:
+ *
+ *   owner dies     the owner is killed, the other one goes on to its end
+ *   other dies     the other one is killed, the owner goes on
+ *   both die       one after the other
+ *   both go on     each until it has to wait for the other, or is through
+ *
+ * While those who are left live, what they hold is whole and pyheap_check() finds nothing, as much is made anew when a
+ * session is cleared up. Then they are killed, too, and everything must be as it was.
+ *
+ * With --plant the owner's store that it holds the object no more is seen late, as if the processor had kept it back
+ * beyond the loads that follow: without the barrier that forbids this, an owner frees what the other one has just come
+ * to hold. The harness must see it.
+ */
+#include "encounters.h"
+#include "rig.h"
+#include "symbols.h"
+#include "trace.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define N_FAULTS_MAX 10U
+#define N_TURNS_MAX  50U /* at which one waits for the other: then they hang */
+
+enum way { OWNER_DIES, OTHER_DIES, BOTH_DIE, BOTH_GO_ON, N_WAYS };
+static const char *const way_names[N_WAYS] = {"owner dies", "other dies", "both die", "both go on"};
+
+struct party {
+	struct tracee tracee;
+	enum tracee_event event;
+};
+
+struct meet {
+	struct rig rig;
+	struct party owner, other;
+	struct trace trace; /* of the owner's call */
+	const struct encounter *encounter;
+	uint64_t n_points, seed;
+	uint64_t n_other; /* instructions of the other's call */
+	uint64_t n_meetings, n_kills, n_faults, n_in_time, n_late;
+	bool plants, is_planted;
+};
+
+static struct meet meet;
+
+static void clear_up(void)
+{
+	tracee_kill(&meet.owner.tracee);
+	tracee_kill(&meet.other.tracee);
+	world_stop(&meet.rig.world);
+}
+
+static void on_signal(int signal_number)
+{
+	clear_up();
+	_exit(128 + signal_number);
+}
+
+/* ---- one of them ------------------------------------------------------------------------------------------------- */
+
+static int party_start(struct meet *m, struct party *party, const struct scenario *scenario)
+{
+	party->event = TRACEE_STOPPED;
+	return rig_start_victim_of(&m->rig, &party->tracee, scenario);
+}
+
+static bool is_through(const struct party *party)
+{
+	return !party->tracee.pid || party->event == TRACEE_AT_END;
+}
+
+/* To the end of its call, or until it has to wait for somebody. */
+static void party_go_on(struct meet *m, struct party *party)
+{
+	if (is_through(party))
+		return;
+	if (party->event == TRACEE_BLOCKED)
+		party->event = tracee_wait(&party->tracee);
+	else
+		party->event = tracee_run_to(&party->tracee, (uint64_t)(uintptr_t)tracee_mark_end);
+	if (party->event == TRACEE_GONE)
+		rig_note(&m->rig, party == &m->owner ? "the owner crashed or ended" : "the other one crashed or ended");
+	if (party->event == TRACEE_GONE)
+		party->tracee.pid = 0;
+}
+
+static void party_kill(struct meet *m, struct party *party)
+{
+	m->n_kills += party->tracee.pid != 0;
+	tracee_kill(&party->tracee);
+}
+
+static bool never(void *userdata)
+{
+	(void)userdata;
+	return false;
+}
+
+/* The owner at its k-th instruction, the other one at its l-th, or as far as it gets. */
+static int bring_together(struct meet *m, uint64_t k, uint64_t l)
+{
+	if (party_start(m, &m->owner, &m->encounter->owner) < 0 || party_start(m, &m->other, &m->encounter->other) < 0)
+		return -EIO;
+	if (k < m->trace.n)
+		m->owner.event = trace_go_to(&m->trace, &m->owner.tracee, k, never, NULL);
+	else
+		party_go_on(m, &m->owner);
+	for (uint64_t i = 0; i < l && m->other.event == TRACEE_STOPPED; i++)
+		m->other.event = tracee_step(&m->other.tracee);
+	if (m->owner.event == TRACEE_GONE || m->other.event == TRACEE_GONE)
+		rig_note(&m->rig, "one of them crashed or ended");
+	return 0;
+}
+
+static void go_on_by_turns(struct meet *m)
+{
+	for (uint32_t i = 0; !is_through(&m->owner) || !is_through(&m->other); i++) {
+		if (i == N_TURNS_MAX) {
+			rig_note(&m->rig, "they hang");
+			return;
+		}
+		party_go_on(m, i & 1 ? &m->owner : &m->other);
+	}
+}
+
+/* ---- a meeting --------------------------------------------------------------------------------------------------- */
+
+/* Those who are left are through, and have no lock: is all well with what they hold? */
+static void look_at_the_living(struct meet *m)
+{
+	if (!m->rig.world.stage->n_faults)
+		rig_ask(&m->rig, COMMAND_LOOK, "check the heap beside those who live");
+	if (m->other.tracee.pid && m->other.event == TRACEE_AT_END) {
+		m->n_in_time += m->rig.world.stage->refs[FARED] == FARED_IN_TIME;
+		m->n_late += m->rig.world.stage->refs[FARED] == FARED_LATE;
+	}
+}
+
+static void go_their_ways(struct meet *m, enum way way)
+{
+	if (way == OWNER_DIES || way == BOTH_DIE)
+		party_kill(m, &m->owner);
+	if (way == OTHER_DIES || way == BOTH_DIE)
+		party_kill(m, &m->other);
+	go_on_by_turns(m);
+	if (way != BOTH_DIE)
+		look_at_the_living(m);
+}
+
+static int judge(struct meet *m, uint64_t k, uint64_t l, const char *way)
+{
+	struct stage *stage = m->rig.world.stage;
+	char where[160];
+
+	m->n_meetings++;
+	symbols_describe(getpid(), k < m->trace.n ? m->trace.ips[k] : 0, where, sizeof(where));
+	if (k & 1)
+		party_kill(m, &m->owner);
+	party_kill(m, &m->other);
+	party_kill(m, &m->owner);
+	if (!stage->n_faults)
+		rig_examine(&m->rig, (k + l) & 2);
+	if (!stage->n_faults)
+		return 0;
+	m->n_faults++;
+	if (!m->plants)
+		fprintf(stderr,
+			"%s: owner at instruction %" PRIu64 " of %zu, before %s; other at %" PRIu64 " of %" PRIu64
+			"; %s:\n%s",
+			m->encounter->name, k, m->trace.n, where, l, m->n_other, way, stage->faults);
+	return m->n_faults < N_FAULTS_MAX ? rig_again(&m->rig) : -EIO;
+}
+
+static int meet_at(struct meet *m, uint64_t k, uint64_t l, enum way way)
+{
+	if (bring_together(m, k, l) < 0)
+		return -EIO;
+	if (!m->rig.world.stage->n_faults)
+		go_their_ways(m, way);
+	return judge(m, k, l, way_names[way]);
+}
+
+/* ---- the planted defect ------------------------------------------------------------------------------------------ */
+
+static int meet_planting(struct meet *m, uint64_t k)
+{
+	struct object_header *header;
+	uint64_t word;
+
+	if (bring_together(m, k, 0) < 0)
+		return -EIO;
+	header = world_header_of(&m->rig.world, m->rig.world.stage->given[0]);
+	word = header->word;
+	if (header_state(word) == STATE_LIVE && !header_own(word)) {
+		m->is_planted = true;
+		header->word = word + 1;
+		party_go_on(m, &m->other);
+		header->word = word;
+	}
+	go_on_by_turns(m);
+	look_at_the_living(m);
+	return judge(m, k, 0, "its store is seen late");
+}
+
+static int run_planted(struct meet *m)
+{
+	int r = 0;
+
+	for (uint64_t k = 0; r == 0 && k < m->trace.n && !m->n_faults; k++)
+		r = meet_planting(m, k);
+	return r;
+}
+
+/* ---- all places -------------------------------------------------------------------------------------------------- */
+
+/* The owner's call when nobody comes, and the length of the other's after it. */
+static int take_trace(struct meet *m)
+{
+	struct party *owner = &m->owner, *other = &m->other;
+	int r;
+
+	r = party_start(m, owner, &m->encounter->owner);
+	if (r == 0)
+		r = party_start(m, other, &m->encounter->other);
+	while (r == 0 && owner->event == TRACEE_STOPPED) {
+		r = trace_add(&m->trace, tracee_ip(&owner->tracee));
+		owner->event = tracee_step(&owner->tracee);
+	}
+	if (r == 0 && owner->event == TRACEE_AT_END)
+		r = trace_finish(&m->trace);
+	if (r < 0 || owner->event != TRACEE_AT_END)
+		return -EIO;
+	for (m->n_other = 0; r == 0 && other->event == TRACEE_STOPPED; m->n_other++)
+		other->event = tracee_step(&other->tracee);
+	return r < 0 ? r : judge(m, 0, m->n_other, "both die");
+}
+
+static uint64_t place(const struct meet *m, uint64_t n, uint64_t n_points, uint64_t i)
+{
+	uint64_t stride = n > n_points ? n / n_points : 1;
+
+	return i * stride + (m->seed * 7919 + i * 104729) % stride;
+}
+
+/* A third as many of the other's places as of the owner's, and its end; the ways by turns. */
+static int run_all(struct meet *m)
+{
+	int r = 0;
+
+	for (uint64_t i = 0, k; r == 0 && (k = place(m, m->trace.n, m->n_points, i)) <= m->trace.n; i++)
+		for (uint64_t j = 0, l; r == 0 && (l = place(m, m->n_other, m->n_points / 3 + 1, j)) <= m->n_other + 1;
+			j++)
+			r = meet_at(m, k, l, (enum way)((i + j + m->seed) % N_WAYS));
+	return r;
+}
+
+/* Was the other one in time now and then, and too late, too? Else nothing was tried. */
+static bool is_one_sided(const struct meet *m)
+{
+	return (m->n_in_time || m->n_late) && !(m->n_in_time && m->n_late);
+}
+
+static int run(struct meet *m)
+{
+	uint64_t begin = clock_ns();
+	bool failed;
+	int r;
+
+	m->rig.scenario = &m->encounter->owner;
+	m->n_meetings = m->n_kills = m->n_faults = m->n_in_time = m->n_late = 0;
+	m->is_planted = false;
+	r = rig_begin(&m->rig);
+	if (r == 0)
+		r = take_trace(m);
+	if (r == 0)
+		r = m->plants ? run_planted(m) : run_all(m);
+	if (r == 0)
+		rig_examine_memory(&m->rig);
+	if (r < 0 || m->rig.world.stage->n_faults)
+		fprintf(stderr, "%s: failed\n%s", m->encounter->name, m->rig.world.stage->faults);
+	failed = r < 0 || m->rig.world.stage->n_faults || (m->plants ? !m->n_faults : m->n_faults || is_one_sided(m));
+	printf("%-24s %8zu %8" PRIu64 " %9" PRIu64 " %7" PRIu64 " %8" PRIu64 " %6" PRIu64 " %7" PRIu64 " %8.1f\n",
+		m->encounter->name, m->trace.n, m->n_other, m->n_meetings, m->n_kills, m->n_in_time, m->n_late,
+		m->n_faults, (double)(clock_ns() - begin) / 1e9);
+	if (m->plants)
+		printf("  the owner's store was kept back, and that was %s\n", m->n_faults     ? "found"
+									       : m->is_planted ? "not found"
+											       : "never possible");
+	fflush(stdout);
+	clear_up();
+	trace_free(&m->trace);
+	return failed;
+}
+
+static int usage(void)
+{
+	fputs("Usage: meet [--encounter NAME] [--points N] [--seed N] [--cpu N] [--plant]\nEncounters:\n", stderr);
+	for (const struct encounter *e = encounters; e->name; e++)
+		fprintf(stderr, "  %s\n", e->name);
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {{"encounter", required_argument, NULL, 'e'},
+		{"points", required_argument, NULL, 'p'}, {"seed", required_argument, NULL, 's'},
+		{"cpu", required_argument, NULL, 'c'}, {"plant", no_argument, NULL, 'd'}, {NULL, 0, NULL, 0}};
+	const char *name = NULL;
+	int key, cpu = 0, n_failed = 0, n = 0;
+
+	meet.seed = 1;
+	meet.n_points = 24;
+	while ((key = getopt_long(argc, argv, "", options, NULL)) >= 0) {
+		if (key == 'e')
+			name = optarg;
+		else if (key == 'p')
+			meet.n_points = strtoull(optarg, NULL, 10);
+		else if (key == 's')
+			meet.seed = strtoull(optarg, NULL, 10);
+		else if (key == 'c')
+			cpu = atoi(optarg);
+		else if (key == 'd')
+			meet.plants = true;
+		else
+			return usage();
+	}
+	if (!meet.n_points)
+		return usage();
+	tracee_init(cpu);
+	signal(SIGINT, on_signal);
+	signal(SIGTERM, on_signal);
+	signal(SIGHUP, on_signal);
+	printf("%-24s %8s %8s %9s %7s %8s %6s %7s %8s\n", "encounter", "owner's", "other's", "meetings", "kills",
+		"in time", "late", "faults", "time (s)");
+	for (const struct encounter *e = encounters; e->name; e++) {
+		if (name && strcmp(name, e->name) != 0)
+			continue;
+		meet.encounter = e;
+		n_failed += run(&meet);
+		n++;
+	}
+	printf("A sample (seed %" PRIu64 "); more: %s --points N\n", meet.seed, argv[0]);
+	return n_failed || !n ? EXIT_FAILURE : EXIT_SUCCESS;
+}
