@@ -381,13 +381,21 @@ uint32_t world_count_kept(const struct world *world)
 	return n_kept;
 }
 
-struct session_entry *world_session_of(const struct world *world, pid_t pid)
+struct session_entry *world_session_at(const struct world *world, uint32_t index)
 {
 	struct session_entry *sessions = (void *)((uint8_t *)world->control + world->control->sessions_off);
 
-	for (uint32_t i = 0; i < world->control->n_sessions; i++)
-		if (sessions[i].state == SESSION_ACTIVE && sessions[i].pid == pid)
-			return &sessions[i];
+	return index < world->control->n_sessions ? &sessions[index] : NULL;
+}
+
+struct session_entry *world_session_of(const struct world *world, pid_t pid)
+{
+	for (uint32_t i = 0; i < world->control->n_sessions; i++) {
+		struct session_entry *entry = world_session_at(world, i);
+
+		if (entry->state == SESSION_ACTIVE && entry->pid == pid)
+			return entry;
+	}
 	return NULL;
 }
 

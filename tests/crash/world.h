@@ -74,8 +74,10 @@ uint64_t world_count_used_arenas(const struct world *world);
 /* Pools and runs that are free and that a session keeps. */
 uint32_t world_count_kept(const struct world *world);
 
-/* The session of a living process, NULL: it has none; and the header of what a ref names, or named. */
+/* The session of a living process, NULL: it has none; the session of that index, NULL: there cannot be one; and the
+ * header of what a ref names, or named. */
 struct session_entry *world_session_of(const struct world *world, pid_t pid);
+struct session_entry *world_session_at(const struct world *world, uint32_t index);
 struct object_header *world_header_of(const struct world *world, pyheap_ref ref);
 
 /* Bytes of the heap segment that take memory, beyond those of its current arenas. */
