@@ -293,6 +293,23 @@ static void ask_to_gather(struct actor *a)
 	MUST(a, pyheap_unlock(a->heap));
 }
 
+/*
+ * Who checks the heap keeps everybody out of what is their own; killed at it, the next call lets them in again. Without
+ * the walk in between, which is too long to be stepped with the lock held.
+ */
+static int keep_out_call(struct actor *a)
+{
+	struct session *session = &a->heap->session;
+	int r;
+
+	r = change_begin(session);
+	if (r < 0)
+		return r;
+	r = gate_close_all(session->heap);
+	gate_open_all(session->heap);
+	return change_end(session, r);
+}
+
 /* ---- closing ----------------------------------------------------------------------------------------------------- */
 
 static void close_setup(struct actor *a)
@@ -339,6 +356,7 @@ const struct scenario scenarios_own[] = {
 	{"own_attend_new", prepare, attend_setup, new_call, .verify = verify, .beside = come_and_go},
 	{"own_attend_drop", prepare, attend_setup, drop_call, .verify = verify, .beside = come_and_go},
 	{"own_attend_gather", prepare, full_given_setup, new_call, .verify = verify, .beside = ask_to_gather},
+	{"own_keep_out", prepare, block_setup, keep_out_call, .verify = verify},
 	{"own_close", prepare, close_setup, close_call, .verify = dies_verify, .beside = return_some},
 	{.name = NULL},
 };
