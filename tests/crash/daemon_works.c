@@ -161,6 +161,14 @@ static void collect_setup(struct actor *a)
 	MUST(a, pyheap_decref(a->heap, pattern_new(a, 5000, PATTERN)));
 }
 
+/* More pools than are taken back in one change. */
+static void collect_many_setup(struct actor *a)
+{
+	collect_setup(a);
+	for (size_t size = 8; size <= 512; size += 8)
+		MUST(a, pyheap_decref(a->heap, pattern_new(a, size, PATTERN)));
+}
+
 static void collect_verify(struct actor *a)
 {
 	open_verify(a);
@@ -242,6 +250,8 @@ const struct work daemon_works[] = {
 	{"return", "arena_pick_returning", return_setup, return_act, .verify = open_verify},
 	{"tick", "on_tick", open_setup, tick_act, open_verify, .goes_on = true},
 	{"collect", "own_collect", collect_setup, tick_act, collect_verify, .is_of_client = true, .goes_on = true},
+	{"collect_many", "own_collect", collect_many_setup, tick_act, collect_verify, .is_of_client = true,
+		.goes_on = true},
 	{"gather", "idle_tick", gather_setup, gather_act, gather_verify, .goes_on = true},
 	{"goodbye", "member_dead", leave_setup, goodbye_act, NULL, .goes_on = true},
 	{"leave", "session_drop_step", leave_setup, NULL, .verify = NULL},

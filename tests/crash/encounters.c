@@ -10,6 +10,7 @@
 
 #include "client/session.h"
 #include "heap/own.h"
+#include "heap/rebuild.h"
 
 #include <errno.h>
 
@@ -205,6 +206,33 @@ static int collect_call(struct actor *a)
 	return r == -EBUSY ? 0 : r;
 }
 
+static int keep_out_while(struct actor *a, void (*work)(struct heap *))
+{
+	struct session *session = &a->heap->session;
+	int r;
+
+	r = change_begin(session);
+	if (r < 0)
+		return r;
+	r = gate_close_all(session->heap);
+	if (r == 0 && work)
+		work(session->heap);
+	gate_open_all(session->heap);
+	return change_end(session, r);
+}
+
+/* As pyheap_check(), but for the walk, which changes nothing and takes long. */
+static int keep_out_call(struct actor *a)
+{
+	return keep_out_while(a, NULL);
+}
+
+/* What pyheap_repair() does where something is wrong. */
+static int rebuild_call(struct actor *a)
+{
+	return keep_out_while(a, heap_rebuild);
+}
+
 #define OWNER(setup_, call_)                                                                                           \
 	.owner = {.name = "owner", .prepare = prepare, .setup = (setup_), .call = (call_), .verify = verify}
 #define OWNER_BESIDE(setup_, call_, beside_)                                                                           \
@@ -226,6 +254,9 @@ const struct encounter encounters[] = {
 	{"work, return", OWNER(full_setup, work_call), OTHER(taken_setup, drop_call)},
 	{"work, collect", OWNER(kept_setup, work_call), OTHER(NULL, collect_call)},
 	{"work on run, collect", OWNER(kept_setup, work_on_run_call), OTHER(NULL, collect_call)},
+	{"work, keep out", OWNER(small_setup, work_call), OTHER(NULL, keep_out_call)},
+	{"drop, rebuild", OWNER(small_setup, drop_call), OTHER(NULL, rebuild_call)},
+	{"work, rebuild", OWNER(kept_setup, work_call), OTHER(NULL, rebuild_call)},
 	{"close, return", OWNER(full_setup, close_call), OTHER(taken_setup, drop_call)},
 	{"close, hold", OWNER(small_setup, close_call), OTHER(NULL, hold_call)},
 	{.name = NULL},

@@ -32,7 +32,8 @@
 #include <unistd.h>
 
 #define N_FAULTS_MAX 10U
-#define N_TURNS_MAX  50U /* at which one waits for the other: then they hang */
+#define LONG         10000U /* instructions of the other's call, each of them a step: then fewer are tried */
+#define N_TURNS_MAX  50U    /* at which one waits for the other: then they hang */
 
 enum way { OWNER_DIES, OTHER_DIES, BOTH_DIE, BOTH_GO_ON, N_WAYS };
 static const char *const way_names[N_WAYS] = {"owner dies", "other dies", "both die", "both go on"};
@@ -257,10 +258,11 @@ static uint64_t place(const struct meet *m, uint64_t n, uint64_t n_points, uint6
 /* A third as many of the other's places as of the owner's, and its end; the ways by turns. */
 static int run_all(struct meet *m)
 {
+	uint64_t n_points = m->n_other > LONG ? m->n_points / 3 + 1 : m->n_points;
 	int r = 0;
 
-	for (uint64_t i = 0, k; r == 0 && (k = place(m, m->trace.n, m->n_points, i)) <= m->trace.n; i++)
-		for (uint64_t j = 0, l; r == 0 && (l = place(m, m->n_other, m->n_points / 3 + 1, j)) <= m->n_other + 1;
+	for (uint64_t i = 0, k; r == 0 && (k = place(m, m->trace.n, n_points, i)) <= m->trace.n; i++)
+		for (uint64_t j = 0, l; r == 0 && (l = place(m, m->n_other, n_points / 3 + 1, j)) <= m->n_other + 1;
 			j++)
 			r = meet_at(m, k, l, (enum way)((i + j + m->seed) % N_WAYS));
 	return r;

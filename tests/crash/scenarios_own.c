@@ -236,6 +236,14 @@ static void pool_given_setup(struct actor *a)
 	give(a, FULL + 1);
 }
 
+/* More pools than are gathered in one change. */
+static void many_given_setup(struct actor *a)
+{
+	make(a, 10 * FULL, BLOCK);
+	for (size_t i = 0; i < 10; i++)
+		give(a, i * FULL);
+}
+
 /* The survivor has them still when the victim dies; it drops them before the dead is cleared up, or at it, or after. */
 static void take_given(struct actor *a)
 {
@@ -351,6 +359,7 @@ const struct scenario scenarios_own[] = {
 	{"own_drop_shared", prepare, shared_setup, drop_call, .verify = shared_verify},
 	{"own_gather", prepare, full_given_setup, new_block_call, .verify = verify, .beside = return_given},
 	{"own_gather_pool", prepare, pool_given_setup, new_call, .verify = verify, .beside = return_given},
+	{"own_gather_many", prepare, many_given_setup, new_block_call, .verify = verify, .beside = return_given},
 	{"own_drop_among", prepare, all_but_one_given_setup, drop_call, .verify = verify, .beside = return_given},
 	{"own_dies", prepare, dies_setup, new_block_call, .verify = dies_verify, .beside = take_given},
 	{"own_attend_new", prepare, attend_setup, new_call, .verify = verify, .beside = come_and_go},
