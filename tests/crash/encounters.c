@@ -233,6 +233,16 @@ static int rebuild_call(struct actor *a)
 	return keep_out_while(a, heap_rebuild);
 }
 
+static void on_fault(void *userdata, const char *text)
+{
+	fault(userdata, "check: %s", text);
+}
+
+static int check_call(struct actor *a)
+{
+	return (int)pyheap_check(a->heap, on_fault, a);
+}
+
 #define OWNER(setup_, call_)                                                                                           \
 	.owner = {.name = "owner", .prepare = prepare, .setup = (setup_), .call = (call_), .verify = verify}
 #define OWNER_BESIDE(setup_, call_, beside_)                                                                           \
@@ -255,8 +265,9 @@ const struct encounter encounters[] = {
 	{"work, collect", OWNER(kept_setup, work_call), OTHER(NULL, collect_call)},
 	{"work on run, collect", OWNER(kept_setup, work_on_run_call), OTHER(NULL, collect_call)},
 	{"work, keep out", OWNER(small_setup, work_call), OTHER(NULL, keep_out_call)},
-	{"drop, rebuild", OWNER(small_setup, drop_call), OTHER(NULL, rebuild_call)},
-	{"work, rebuild", OWNER(kept_setup, work_call), OTHER(NULL, rebuild_call)},
+	{"work, check", OWNER(small_setup, work_call), OTHER(NULL, check_call), .from = gate_close_all},
+	{"drop, rebuild", OWNER(small_setup, drop_call), OTHER(NULL, rebuild_call), .from = gate_close_all},
+	{"work, rebuild", OWNER(kept_setup, work_call), OTHER(NULL, rebuild_call), .from = gate_close_all},
 	{"close, return", OWNER(full_setup, close_call), OTHER(taken_setup, drop_call)},
 	{"close, hold", OWNER(small_setup, close_call), OTHER(NULL, hold_call)},
 	{.name = NULL},

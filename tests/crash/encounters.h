@@ -10,6 +10,7 @@ struct encounter {
 	const char *name;
 	struct scenario owner; /* the one that is prepared, made ready for and verified */
 	struct scenario other; /* made ready when the owner stands before its call */
+	void *from;            /* not NULL: the other's instructions count from where this function has returned */
 };
 
 extern const struct encounter encounters[]; /* ended by one without a name */

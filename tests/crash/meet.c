@@ -32,8 +32,7 @@
 #include <unistd.h>
 
 #define N_FAULTS_MAX 10U
-#define LONG         10000U /* instructions of the other's call, each of them a step: then fewer are tried */
-#define N_TURNS_MAX  50U    /* at which one waits for the other: then they hang */
+#define N_TURNS_MAX  50U /* at which one waits for the other: then they hang */
 
 enum way { OWNER_DIES, OTHER_DIES, BOTH_DIE, BOTH_GO_ON, N_WAYS };
 static const char *const way_names[N_WAYS] = {"owner dies", "other dies", "both die", "both go on"};
@@ -41,15 +40,14 @@ static const char *const way_names[N_WAYS] = {"owner dies", "other dies", "both 
 struct party {
 	struct tracee tracee;
 	enum tracee_event event;
+	struct trace trace; /* of its call, when the other one does nothing */
 };
 
 struct meet {
 	struct rig rig;
 	struct party owner, other;
-	struct trace trace; /* of the owner's call */
 	const struct encounter *encounter;
 	uint64_t n_points, seed;
-	uint64_t n_other; /* instructions of the other's call */
 	uint64_t n_meetings, n_kills, n_faults, n_in_time, n_late;
 	bool plants, is_planted;
 };
@@ -109,30 +107,44 @@ static bool never(void *userdata)
 	return false;
 }
 
+/* The other one is where its instructions are counted from. */
+static void go_to_from(struct meet *m)
+{
+	struct party *other = &m->other;
+
+	if (!m->encounter->from)
+		return;
+	other->event = tracee_run_to(&other->tracee, (uint64_t)(uintptr_t)m->encounter->from);
+	if (other->event == TRACEE_STOPPED)
+		other->event = tracee_run_call(&other->tracee);
+}
+
 /* The owner at its k-th instruction, the other one at its l-th, or as far as it gets. */
 static int bring_together(struct meet *m, uint64_t k, uint64_t l)
 {
 	if (party_start(m, &m->owner, &m->encounter->owner) < 0 || party_start(m, &m->other, &m->encounter->other) < 0)
 		return -EIO;
-	if (k < m->trace.n)
-		m->owner.event = trace_go_to(&m->trace, &m->owner.tracee, k, never, NULL);
+	if (k < m->owner.trace.n)
+		m->owner.event = trace_go_to(&m->owner.trace, &m->owner.tracee, k, never, NULL);
 	else
 		party_go_on(m, &m->owner);
-	for (uint64_t i = 0; i < l && m->other.event == TRACEE_STOPPED; i++)
-		m->other.event = tracee_step(&m->other.tracee);
+	if (l > 0)
+		go_to_from(m);
+	if (l > 1 && m->other.event == TRACEE_STOPPED)
+		m->other.event = trace_go_to(&m->other.trace, &m->other.tracee, l - 1, never, NULL);
 	if (m->owner.event == TRACEE_GONE || m->other.event == TRACEE_GONE)
 		rig_note(&m->rig, "one of them crashed or ended");
 	return 0;
 }
 
-static void go_on_by_turns(struct meet *m)
+static void go_on_by_turns(struct meet *m, bool owner_first)
 {
 	for (uint32_t i = 0; !is_through(&m->owner) || !is_through(&m->other); i++) {
 		if (i == N_TURNS_MAX) {
 			rig_note(&m->rig, "they hang");
 			return;
 		}
-		party_go_on(m, i & 1 ? &m->owner : &m->other);
+		party_go_on(m, (i & 1) != owner_first ? &m->owner : &m->other);
 	}
 }
 
@@ -149,13 +161,13 @@ static void look_at_the_living(struct meet *m)
 	}
 }
 
-static void go_their_ways(struct meet *m, enum way way)
+static void go_their_ways(struct meet *m, enum way way, bool owner_first)
 {
 	if (way == OWNER_DIES || way == BOTH_DIE)
 		party_kill(m, &m->owner);
 	if (way == OTHER_DIES || way == BOTH_DIE)
 		party_kill(m, &m->other);
-	go_on_by_turns(m);
+	go_on_by_turns(m, owner_first);
 	if (way != BOTH_DIE)
 		look_at_the_living(m);
 }
@@ -166,7 +178,7 @@ static int judge(struct meet *m, uint64_t k, uint64_t l, const char *way)
 	char where[160];
 
 	m->n_meetings++;
-	symbols_describe(getpid(), k < m->trace.n ? m->trace.ips[k] : 0, where, sizeof(where));
+	symbols_describe(getpid(), k < m->owner.trace.n ? m->owner.trace.ips[k] : 0, where, sizeof(where));
 	if (k & 1)
 		party_kill(m, &m->owner);
 	party_kill(m, &m->other);
@@ -178,9 +190,9 @@ static int judge(struct meet *m, uint64_t k, uint64_t l, const char *way)
 	m->n_faults++;
 	if (!m->plants)
 		fprintf(stderr,
-			"%s: owner at instruction %" PRIu64 " of %zu, before %s; other at %" PRIu64 " of %" PRIu64
+			"%s: owner at instruction %" PRIu64 " of %zu, before %s; other at %" PRIu64 " of %zu"
 			"; %s:\n%s",
-			m->encounter->name, k, m->trace.n, where, l, m->n_other, way, stage->faults);
+			m->encounter->name, k, m->owner.trace.n, where, l, m->other.trace.n, way, stage->faults);
 	return m->n_faults < N_FAULTS_MAX ? rig_again(&m->rig) : -EIO;
 }
 
@@ -189,7 +201,7 @@ static int meet_at(struct meet *m, uint64_t k, uint64_t l, enum way way)
 	if (bring_together(m, k, l) < 0)
 		return -EIO;
 	if (!m->rig.world.stage->n_faults)
-		go_their_ways(m, way);
+		go_their_ways(m, way, (k ^ l) & 1);
 	return judge(m, k, l, way_names[way]);
 }
 
@@ -210,7 +222,7 @@ static int meet_planting(struct meet *m, uint64_t k)
 		party_go_on(m, &m->other);
 		header->word = word;
 	}
-	go_on_by_turns(m);
+	go_on_by_turns(m, false);
 	look_at_the_living(m);
 	return judge(m, k, 0, "its store is seen late");
 }
@@ -219,33 +231,41 @@ static int run_planted(struct meet *m)
 {
 	int r = 0;
 
-	for (uint64_t k = 0; r == 0 && k < m->trace.n && !m->n_faults; k++)
+	for (uint64_t k = 0; r == 0 && k < m->owner.trace.n && !m->n_faults; k++)
 		r = meet_planting(m, k);
 	return r;
 }
 
 /* ---- all places -------------------------------------------------------------------------------------------------- */
 
-/* The owner's call when nobody comes, and the length of the other's after it. */
-static int take_trace(struct meet *m)
+static int party_trace(struct party *party)
 {
-	struct party *owner = &m->owner, *other = &m->other;
+	int r = 0;
+
+	while (r == 0 && party->event == TRACEE_STOPPED) {
+		r = trace_add(&party->trace, tracee_ip(&party->tracee));
+		party->event = tracee_step(&party->tracee);
+	}
+	if (r < 0 || party->event != TRACEE_AT_END)
+		return -EIO;
+	return trace_finish(&party->trace);
+}
+
+/* The owner's call when nobody comes, and the other's after it. */
+static int take_traces(struct meet *m)
+{
 	int r;
 
-	r = party_start(m, owner, &m->encounter->owner);
+	r = party_start(m, &m->owner, &m->encounter->owner);
 	if (r == 0)
-		r = party_start(m, other, &m->encounter->other);
-	while (r == 0 && owner->event == TRACEE_STOPPED) {
-		r = trace_add(&m->trace, tracee_ip(&owner->tracee));
-		owner->event = tracee_step(&owner->tracee);
-	}
-	if (r == 0 && owner->event == TRACEE_AT_END)
-		r = trace_finish(&m->trace);
-	if (r < 0 || owner->event != TRACEE_AT_END)
-		return -EIO;
-	for (m->n_other = 0; r == 0 && other->event == TRACEE_STOPPED; m->n_other++)
-		other->event = tracee_step(&other->tracee);
-	return r < 0 ? r : judge(m, 0, m->n_other, "both die");
+		r = party_start(m, &m->other, &m->encounter->other);
+	if (r == 0)
+		r = party_trace(&m->owner);
+	if (r < 0)
+		return r;
+	go_to_from(m);
+	r = party_trace(&m->other);
+	return r < 0 ? r : judge(m, 0, m->other.trace.n, "both die");
 }
 
 static uint64_t place(const struct meet *m, uint64_t n, uint64_t n_points, uint64_t i)
@@ -258,12 +278,11 @@ static uint64_t place(const struct meet *m, uint64_t n, uint64_t n_points, uint6
 /* A third as many of the other's places as of the owner's, and its end; the ways by turns. */
 static int run_all(struct meet *m)
 {
-	uint64_t n_points = m->n_other > LONG ? m->n_points / 3 + 1 : m->n_points;
 	int r = 0;
 
-	for (uint64_t i = 0, k; r == 0 && (k = place(m, m->trace.n, n_points, i)) <= m->trace.n; i++)
-		for (uint64_t j = 0, l; r == 0 && (l = place(m, m->n_other, n_points / 3 + 1, j)) <= m->n_other + 1;
-			j++)
+	for (uint64_t i = 0, k; r == 0 && (k = place(m, m->owner.trace.n, m->n_points, i)) <= m->owner.trace.n; i++)
+		for (uint64_t j = 0, l;
+			r == 0 && (l = place(m, m->other.trace.n, m->n_points / 3 + 1, j)) <= m->other.trace.n + 1; j++)
 			r = meet_at(m, k, l, (enum way)((i + j + m->seed) % N_WAYS));
 	return r;
 }
@@ -276,16 +295,20 @@ static bool is_one_sided(const struct meet *m)
 
 static int run(struct meet *m)
 {
+	/* So that it takes not too long to step through all of the heap, with the lock held. */
+	static const char *const small_args[] = {
+		"--size", "4M", "--arena-size", "64K", "--max-sessions", "8", "--spare-arenas", "1", NULL};
 	uint64_t begin = clock_ns();
 	bool failed;
 	int r;
 
+	m->rig.daemon_args = small_args;
 	m->rig.scenario = &m->encounter->owner;
 	m->n_meetings = m->n_kills = m->n_faults = m->n_in_time = m->n_late = 0;
 	m->is_planted = false;
 	r = rig_begin(&m->rig);
 	if (r == 0)
-		r = take_trace(m);
+		r = take_traces(m);
 	if (r == 0)
 		r = m->plants ? run_planted(m) : run_all(m);
 	if (r == 0)
@@ -294,15 +317,16 @@ static int run(struct meet *m)
 		fprintf(stderr, "%s: failed\n%s", m->encounter->name, m->rig.world.stage->faults);
 	failed = r < 0 || m->rig.world.stage->n_faults || (m->plants ? !m->n_faults : m->n_faults || is_one_sided(m));
 	printf("%-24s %8zu %8" PRIu64 " %9" PRIu64 " %7" PRIu64 " %8" PRIu64 " %6" PRIu64 " %7" PRIu64 " %8.1f\n",
-		m->encounter->name, m->trace.n, m->n_other, m->n_meetings, m->n_kills, m->n_in_time, m->n_late,
-		m->n_faults, (double)(clock_ns() - begin) / 1e9);
+		m->encounter->name, m->owner.trace.n, m->other.trace.n, m->n_meetings, m->n_kills, m->n_in_time,
+		m->n_late, m->n_faults, (double)(clock_ns() - begin) / 1e9);
 	if (m->plants)
 		printf("  the owner's store was kept back, and that was %s\n", m->n_faults     ? "found"
 									       : m->is_planted ? "not found"
 											       : "never possible");
 	fflush(stdout);
 	clear_up();
-	trace_free(&m->trace);
+	trace_free(&m->owner.trace);
+	trace_free(&m->other.trace);
 	return failed;
 }
 
