@@ -85,7 +85,7 @@ static struct session_entry *owner_of(struct check *check, uint32_t p)
 
 static bool owner_is_inside(const struct check *check, const struct session_entry *owner)
 {
-	return owner && gate_is_inside(check->heap, (uint32_t)(owner - check->heap->sessions));
+	return owner && gate_was_inside(check->heap, (uint32_t)(owner - check->heap->sessions));
 }
 
 static void check_owned(struct check *check, uint32_t p, const struct session_entry *owner)
@@ -318,7 +318,7 @@ static void check_session_lists(struct check *check, uint32_t index)
 	list.next_offset = offsetof(struct pool_entry, returned_next1);
 	list.prev_offset = offsetof(struct pool_entry, returned_prev1);
 	check_pool_list(check, &list);
-	if (gate_is_inside(check->heap, index))
+	if (gate_was_inside(check->heap, index))
 		return;
 	list.name = "usedpools";
 	list.mark = MARK_USED_LIST;
@@ -335,7 +335,7 @@ static void check_own_holds(struct check *check, uint32_t index)
 {
 	const struct session_entry *entry = &check->heap->sessions[index];
 
-	if (!gate_is_inside(check->heap, index) && entry->n_own_holds != check->n_own_holds[index])
+	if (!gate_was_inside(check->heap, index) && entry->n_own_holds != check->n_own_holds[index])
 		check_fault(check, "session %u: says that it holds %llu objects of its own, it holds %llu", index,
 			(unsigned long long)entry->n_own_holds, (unsigned long long)check->n_own_holds[index]);
 }

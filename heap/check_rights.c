@@ -393,7 +393,7 @@ static bool owner_has_it(struct check *check, const struct object *object)
 
 	if (!owner1 || owner1 > check->heap->n_sessions)
 		return false;
-	return header_own(object->header->word) || gate_is_inside(check->heap, owner1 - 1);
+	return header_own(object->header->word) || gate_was_inside(check->heap, owner1 - 1);
 }
 
 static void mend_live(struct check *check, const struct object *object, uint32_t found)
