@@ -296,8 +296,8 @@ static bool is_one_sided(const struct meet *m)
 static int run(struct meet *m)
 {
 	/* So that it takes not too long to step through all of the heap, with the lock held. */
-	static const char *const small_args[] = {
-		"--size", "4M", "--arena-size", "64K", "--max-sessions", "8", "--spare-arenas", "1", NULL};
+	static const char *const small_args[] = {"--size", "4M", "--arena-size", "64K", "--max-sessions", "8",
+		"--spare-arenas", "1", "--lock-timeout", "600", NULL};
 	uint64_t begin = clock_ns();
 	bool failed;
 	int r;
