@@ -13,9 +13,9 @@
  * While those who are left live, what they hold is whole and pyheap_check() finds nothing, as much is made anew when a
  * session is cleared up. Then they are killed, too, and everything must be as it was.
  *
- * With --plant the owner's store that it holds the object no more is seen late, as if the processor had kept it back
- * beyond the loads that follow: without the barrier that forbids this, an owner frees what the other one has just come
- * to hold. The harness must see it.
+ * With --plant the owner's store that it holds the object no more is seen late, or the other one's that it has a right
+ * to it, as if the processor had kept it back beyond the loads that follow: without the barriers that forbid this, the
+ * owner frees what the other one has just come to hold. The harness must see it.
  */
 #include "encounters.h"
 #include "rig.h"
@@ -37,6 +37,9 @@
 enum way { OWNER_DIES, OTHER_DIES, BOTH_DIE, BOTH_GO_ON, N_WAYS };
 static const char *const way_names[N_WAYS] = {"owner dies", "other dies", "both die", "both go on"};
 
+/* Whose store is kept back. */
+enum plant { PLANT_NONE, PLANT_OWNER, PLANT_OTHER };
+
 struct party {
 	struct tracee tracee;
 	enum tracee_event event;
@@ -49,7 +52,8 @@ struct meet {
 	const struct encounter *encounter;
 	uint64_t n_points, seed;
 	uint64_t n_meetings, n_kills, n_faults, n_in_time, n_late;
-	bool plants, is_planted;
+	enum plant plant;
+	bool is_planted;
 };
 
 static struct meet meet;
@@ -124,9 +128,9 @@ static int bring_together(struct meet *m, uint64_t k, uint64_t l)
 {
 	if (party_start(m, &m->owner, &m->encounter->owner) < 0 || party_start(m, &m->other, &m->encounter->other) < 0)
 		return -EIO;
-	if (k < m->owner.trace.n)
+	if (k > 0 && k < m->owner.trace.n)
 		m->owner.event = trace_go_to(&m->owner.trace, &m->owner.tracee, k, never, NULL);
-	else
+	else if (k > 0)
 		party_go_on(m, &m->owner);
 	if (l > 0)
 		go_to_from(m);
@@ -188,7 +192,7 @@ static int judge(struct meet *m, uint64_t k, uint64_t l, const char *way)
 	if (!stage->n_faults)
 		return 0;
 	m->n_faults++;
-	if (!m->plants)
+	if (!m->plant)
 		fprintf(stderr,
 			"%s: owner at instruction %" PRIu64 " of %zu, before %s; other at %" PRIu64 " of %zu"
 			"; %s:\n%s",
@@ -207,7 +211,8 @@ static int meet_at(struct meet *m, uint64_t k, uint64_t l, enum way way)
 
 /* ---- the planted defect ------------------------------------------------------------------------------------------ */
 
-static int meet_planting(struct meet *m, uint64_t k)
+/* At its k-th instruction the owner has let go, which the other one does not see until it is through. */
+static int plant_owner(struct meet *m, uint64_t k)
 {
 	struct object_header *header;
 	uint64_t word;
@@ -224,15 +229,45 @@ static int meet_planting(struct meet *m, uint64_t k)
 	}
 	go_on_by_turns(m, false);
 	look_at_the_living(m);
-	return judge(m, k, 0, "its store is seen late");
+	return judge(m, k, 0, "the owner's store is seen late");
 }
 
+/* At its l-th instruction the other one has got its right and has asked for the owner's attention, neither of which the
+ * owner sees until it is through. */
+static int plant_other(struct meet *m, uint64_t l)
+{
+	struct object_header *header;
+	struct session_entry *owner;
+	uint32_t attention;
+	uint64_t rights;
+
+	if (bring_together(m, 0, l) < 0)
+		return -EIO;
+	header = world_header_of(&m->rig.world, m->rig.world.stage->given[0]);
+	owner = world_session_of(&m->rig.world, m->owner.tracee.pid);
+	rights = header->rights;
+	if (rights && owner && world_has_lock(&m->rig.world, m->other.tracee.pid)) {
+		m->is_planted = true;
+		attention = owner->attention;
+		owner->attention = 0;
+		header->rights = 0;
+		party_go_on(m, &m->owner);
+		header->rights = rights;
+		owner->attention |= attention;
+	}
+	go_on_by_turns(m, false);
+	look_at_the_living(m);
+	return judge(m, 0, l, "the other one's store is seen late");
+}
+
+/* Until it is found, with the one's store or the other's. */
 static int run_planted(struct meet *m)
 {
+	const struct party *party = m->plant == PLANT_OWNER ? &m->owner : &m->other;
 	int r = 0;
 
-	for (uint64_t k = 0; r == 0 && k < m->owner.trace.n && !m->n_faults; k++)
-		r = meet_planting(m, k);
+	for (uint64_t i = 0; r == 0 && i < party->trace.n && !m->n_faults; i++)
+		r = m->plant == PLANT_OWNER ? plant_owner(m, i) : plant_other(m, i);
 	return r;
 }
 
@@ -251,21 +286,21 @@ static int party_trace(struct party *party)
 	return trace_finish(&party->trace);
 }
 
-/* The owner's call when nobody comes, and the other's after it. */
+/* Each one's call while the other one stands before its own. */
 static int take_traces(struct meet *m)
 {
 	int r;
 
-	r = party_start(m, &m->owner, &m->encounter->owner);
+	r = bring_together(m, 0, 1);
 	if (r == 0)
-		r = party_start(m, &m->other, &m->encounter->other);
+		r = party_trace(&m->other);
+	if (r == 0)
+		r = judge(m, 0, m->other.trace.n, "both die");
+	if (r == 0)
+		r = bring_together(m, 0, 0);
 	if (r == 0)
 		r = party_trace(&m->owner);
-	if (r < 0)
-		return r;
-	go_to_from(m);
-	r = party_trace(&m->other);
-	return r < 0 ? r : judge(m, 0, m->other.trace.n, "both die");
+	return r < 0 ? r : judge(m, m->owner.trace.n, 0, "both die");
 }
 
 static uint64_t place(const struct meet *m, uint64_t n, uint64_t n_points, uint64_t i)
@@ -310,19 +345,21 @@ static int run(struct meet *m)
 	if (r == 0)
 		r = take_traces(m);
 	if (r == 0)
-		r = m->plants ? run_planted(m) : run_all(m);
+		r = m->plant ? run_planted(m) : run_all(m);
 	if (r == 0)
 		rig_examine_memory(&m->rig);
 	if (r < 0 || m->rig.world.stage->n_faults)
 		fprintf(stderr, "%s: failed\n%s", m->encounter->name, m->rig.world.stage->faults);
-	failed = r < 0 || m->rig.world.stage->n_faults || (m->plants ? !m->n_faults : m->n_faults || is_one_sided(m));
+	failed = r < 0 || m->rig.world.stage->n_faults || (m->plant ? !m->n_faults : m->n_faults || is_one_sided(m));
 	printf("%-24s %8zu %8" PRIu64 " %9" PRIu64 " %7" PRIu64 " %8" PRIu64 " %6" PRIu64 " %7" PRIu64 " %8.1f\n",
 		m->encounter->name, m->owner.trace.n, m->other.trace.n, m->n_meetings, m->n_kills, m->n_in_time,
 		m->n_late, m->n_faults, (double)(clock_ns() - begin) / 1e9);
-	if (m->plants)
-		printf("  the owner's store was kept back, and that was %s\n", m->n_faults     ? "found"
-									       : m->is_planted ? "not found"
-											       : "never possible");
+	if (m->plant)
+		printf("  the %s's store was kept back, and that was %s\n",
+			m->plant == PLANT_OWNER ? "owner" : "other one",
+			m->n_faults     ? "found"
+			: m->is_planted ? "not found"
+					: "never possible");
 	fflush(stdout);
 	clear_up();
 	trace_free(&m->owner.trace);
@@ -332,7 +369,8 @@ static int run(struct meet *m)
 
 static int usage(void)
 {
-	fputs("Usage: meet [--encounter NAME] [--points N] [--seed N] [--cpu N] [--plant]\nEncounters:\n", stderr);
+	fputs("Usage: meet [--encounter NAME] [--points N] [--seed N] [--cpu N] [--plant owner|other]\nEncounters:\n",
+		stderr);
 	for (const struct encounter *e = encounters; e->name; e++)
 		fprintf(stderr, "  %s\n", e->name);
 	return 2;
@@ -342,7 +380,7 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"encounter", required_argument, NULL, 'e'},
 		{"points", required_argument, NULL, 'p'}, {"seed", required_argument, NULL, 's'},
-		{"cpu", required_argument, NULL, 'c'}, {"plant", no_argument, NULL, 'd'}, {NULL, 0, NULL, 0}};
+		{"cpu", required_argument, NULL, 'c'}, {"plant", required_argument, NULL, 'd'}, {NULL, 0, NULL, 0}};
 	const char *name = NULL;
 	int key, cpu = 0, n_failed = 0, n = 0;
 
@@ -357,8 +395,10 @@ int main(int argc, char **argv)
 			meet.seed = strtoull(optarg, NULL, 10);
 		else if (key == 'c')
 			cpu = atoi(optarg);
-		else if (key == 'd')
-			meet.plants = true;
+		else if (key == 'd' && strcmp(optarg, "owner") == 0)
+			meet.plant = PLANT_OWNER;
+		else if (key == 'd' && strcmp(optarg, "other") == 0)
+			meet.plant = PLANT_OTHER;
 		else
 			return usage();
 	}
