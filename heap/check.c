@@ -85,7 +85,7 @@ static struct session_entry *owner_of(struct check *check, uint32_t p)
 
 static bool owner_is_inside(const struct check *check, const struct session_entry *owner)
 {
-	return owner && gate_is_inside(check->heap, (uint32_t)(owner - check->heap->sessions));
+	return owner && gate_was_inside(check->heap, (uint32_t)(owner - check->heap->sessions));
 }
 
 static void check_owned(struct check *check, uint32_t p, const struct session_entry *owner)
@@ -348,7 +348,7 @@ static void check_session_lists(struct check *check, uint32_t index)
 
 	check_pool_list(check, &owned);
 	check_pool_list(check, &returned);
-	if (gate_is_inside(check->heap, index))
+	if (gate_was_inside(check->heap, index))
 		return;
 	check_usedpools_of(check, index);
 	check_spare_runs(check, index);
@@ -358,7 +358,7 @@ static void check_own_holds(struct check *check, uint32_t index)
 {
 	const struct session_entry *entry = &check->heap->sessions[index];
 
-	if (!gate_is_inside(check->heap, index) && entry->n_own_holds != check->n_own_holds[index])
+	if (!gate_was_inside(check->heap, index) && entry->n_own_holds != check->n_own_holds[index])
 		check_fault(check, "session %u: says that it holds %llu objects of its own, it holds %llu", index,
 			(unsigned long long)entry->n_own_holds, (unsigned long long)check->n_own_holds[index]);
 }

@@ -395,7 +395,7 @@ static bool owner_has_it(struct check *check, const struct object *object)
 
 	if (!owner1 || owner1 > check->heap->n_sessions)
 		return false;
-	return header_own(header_word(object->header)) || gate_is_inside(check->heap, owner1 - 1);
+	return header_own(header_word(object->header)) || gate_was_inside(check->heap, owner1 - 1);
 }
 
 static void mend_live(struct check *check, const struct object *object, uint32_t found)

@@ -16,14 +16,16 @@
  * process cannot be registered its sessions are fenced: they execute the barrier themselves.
  *
  * Nobody waits here for a session that was stopped or killed in the middle of a call: gate_close() says that it is in,
- * and what is its own is left alone. n_calls stays odd when a session dies inside; its entry is then not looked at
- * before it was reclaimed. A closer that dies leaves attention set: the next call takes the lock, and clears it.
+ * and what is its own is left alone, to the end, though it may go on and come out before (gate_was_inside()). n_calls
+ * stays odd when a session dies inside; its entry is then not looked at before it was reclaimed. A closer that dies
+ * leaves attention set: the next call takes the lock, and clears it.
  */
 
 #include "heap/gate.h"
 
 #include <errno.h>
 #include <linux/membarrier.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -64,6 +66,15 @@ static bool somebody_is_inside(const struct heap *heap)
 	return false;
 }
 
+/* Looked at once: who comes out later must not be taken for one that was out all the time. */
+static void note_inside(struct heap *heap)
+{
+	memset(heap->inside, 0, sizeof(heap->inside));
+	for (uint32_t i = 0; i < heap->n_sessions; i++)
+		if (gate_is_inside(heap, i))
+			heap->inside[i / 64] |= UINT64_C(1) << (i & 63);
+}
+
 int gate_close_all(struct heap *heap)
 {
 	int r;
@@ -71,11 +82,13 @@ int gate_close_all(struct heap *heap)
 	__atomic_store_n(&heap->control->attention, ATTENTION_CLOSED, __ATOMIC_RELAXED);
 	r = gate_barrier(heap);
 	if (r < 0) {
+		memset(heap->inside, 0xff, sizeof(heap->inside));
 		gate_open_all(heap);
 		return r;
 	}
 	for (uint32_t i = 0; i < WAIT_TURNS && somebody_is_inside(heap); i++)
 		nanosleep(&(struct timespec){.tv_nsec = WAIT_NSEC}, NULL);
+	note_inside(heap);
 	return 0;
 }
 

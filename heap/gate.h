@@ -22,7 +22,11 @@ static inline void gate_light_barrier(const struct session *session);
  * see what was stored here. -EOPNOTSUPP this process may not use membarrier(2) and some session relies on it. */
 int gate_barrier(struct heap *heap);
 
-/* With the lock held: keep all sessions out until gate_open_all(). Waits a bounded time for those who are in. */
+/*
+ * With the lock held: keep all sessions out until gate_open_all(). Waits a bounded time for those who are in; who is in
+ * after it may come out at any time, and is said to be in by gate_was_inside() until the next gate_close_all(). Where
+ * there is no barrier (see above) it keeps out nobody, and all are said to be in.
+ */
 int gate_close_all(struct heap *heap);
 void gate_open_all(struct heap *heap);
 
@@ -36,8 +40,14 @@ void gate_stay(struct session *session);
 /* Let the session see to something before its next call. */
 void gate_ask(struct heap *heap, uint32_t index, enum attention what);
 
-/* Is that session in the middle of a call, stopped there or dead or closing? After gate_close_all(): all the same. */
+/* Is that session in the middle of a call, stopped there or dead or closing? */
 bool gate_is_inside(const struct heap *heap, uint32_t index);
+
+/* Between gate_close_all() and gate_open_all(): is it in all the same, so that what is its own is to be left alone? */
+static inline bool gate_was_inside(const struct heap *heap, uint32_t index)
+{
+	return heap->inside[index / 64] >> (index & 63) & 1;
+}
 
 /* ---- inline, for every call passes here -------------------------------------------------------------------------- */
 

@@ -36,6 +36,7 @@ struct heap {
 	int control_fd;        /* owned by the daemon; -1 in a client, which needs the mappings only */
 	int heap_fd;           /* the same */
 	bool is_fenced;        /* this process is not registered with membarrier(2): see gate.c */
+	uint64_t inside[SESSIONS_MAX / 64]; /* whoever has the lock: a bit for each that gate_close_all() found inside */
 
 	struct session_entry *sessions;
 	struct type_entry *types;

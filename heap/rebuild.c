@@ -42,7 +42,7 @@ static bool look_at_owner(struct heap *heap, struct pool_entry *pool, bool is_re
 	if (pool->owner1 && (is_record || pool->owner1 > heap->n_sessions ||
 				    session_state(&heap->sessions[pool->owner1 - 1]) == SESSION_FREE))
 		pool->owner1 = 0;
-	return pool->owner1 && gate_is_inside(heap, pool->owner1 - 1u);
+	return pool->owner1 && gate_was_inside(heap, pool->owner1 - 1u);
 }
 
 static void link_owned(struct heap *heap, uint32_t p)
@@ -300,7 +300,7 @@ static void clear_session(struct heap *heap, uint32_t index)
 
 	entry->owned_pools1 = 0;
 	entry->returned_pools1 = 0;
-	if (gate_is_inside(heap, index))
+	if (gate_was_inside(heap, index))
 		return;
 	memset(entry->usedpools1, 0, sizeof(entry->usedpools1));
 	memset(entry->spare_runs1, 0, sizeof(entry->spare_runs1));
@@ -335,7 +335,7 @@ static void rebuild_session(struct heap *heap, uint32_t index)
 	uint64_t off = (entry->holds_position1 - 1) << 3, n = HOLDS_INLINE, n_holds = 0;
 	const struct hold *table = entry->holds_inline;
 
-	if (!gate_is_inside(heap, index))
+	if (!gate_was_inside(heap, index))
 		entry->n_own_holds = count_own_holds(heap, entry);
 	if (entry->holds_position1) {
 		n = entry->holds_shift < 32 ? UINT64_C(1) << entry->holds_shift : 0;

@@ -162,6 +162,14 @@ static uint64_t address_of(const struct runner *r, const char *function)
 	return base ? base + offset : 0;
 }
 
+static bool is_about_client(const struct runner *r)
+{
+	const struct session_entry *entry = world_session_of(&r->rig.world, r->client);
+	uint32_t index = (uint32_t)tracee_argument(&r->daemon, 1);
+
+	return !r->work->is_of_client || entry == world_session_at(&r->rig.world, index);
+}
+
 /* The daemon stands where the work begins. */
 static bool reach_entry(struct runner *r)
 {
@@ -172,9 +180,11 @@ static bool reach_entry(struct runner *r)
 		rig_note(&r->rig, "the function where the work begins is not found: is the daemon stripped?");
 		return false;
 	}
-	event = tracee_run_to(&r->daemon, address);
-	while (event == TRACEE_BLOCKED && go_on_waiting(r))
-		event = tracee_wait(&r->daemon);
+	do {
+		event = tracee_run_to(&r->daemon, address);
+		while (event == TRACEE_BLOCKED && go_on_waiting(r))
+			event = tracee_wait(&r->daemon);
+	} while (event == TRACEE_STOPPED && !is_about_client(r));
 	if (event == TRACEE_STOPPED)
 		return true;
 	rig_note(&r->rig, "the daemon never does the work");
@@ -253,21 +263,28 @@ static void newcomer_checks(struct runner *r)
 		rig_note(&r->rig, "a newcomer cannot check the heap");
 }
 
+static void client_verifies(struct runner *r)
+{
+	if (r->client <= 0 || phase_of(r) == PHASE_VERIFIED || !client_await(r, PHASE_DONE))
+		return;
+	phase_set(r, PHASE_VERIFY);
+	client_await(r, PHASE_VERIFIED);
+}
+
 static void examine(struct runner *r, uint64_t k)
 {
 	/* While there is no daemon; for the other half, the fresh daemon is the first to look at the heap. */
 	if ((k ^ r->seed) & 1 && (!rig_ask(&r->rig, COMMAND_LOOK, "check the heap while the daemon is gone") ||
 					 !rig_ask(&r->rig, COMMAND_VERIFY, "go on without the daemon")))
 		return;
+	if ((k ^ r->seed) & 2 && r->work->goes_on)
+		client_verifies(r);
 	if (world_start_daemon(&r->rig.world) < 0) {
 		rig_note(&r->rig, "the fresh daemon does not serve");
 		return;
 	}
 	newcomer_checks(r);
-	if (r->client > 0 && client_await(r, PHASE_DONE)) {
-		phase_set(r, PHASE_VERIFY);
-		client_await(r, PHASE_VERIFIED);
-	}
+	client_verifies(r);
 	client_kill(r);
 	rig_examine(&r->rig, false);
 }

@@ -101,6 +101,13 @@ uint64_t tracee_ip(const struct tracee *tracee)
 	return (uint64_t)ptrace(PTRACE_PEEKUSER, tracee->pid, offsetof(struct user, regs.rip), 0);
 }
 
+uint64_t tracee_argument(const struct tracee *tracee, unsigned int i)
+{
+	size_t where = i == 0 ? offsetof(struct user, regs.rdi) : offsetof(struct user, regs.rsi);
+
+	return (uint64_t)ptrace(PTRACE_PEEKUSER, tracee->pid, where, 0);
+}
+
 static bool is_at_end(uint64_t ip)
 {
 	uint64_t end = (uint64_t)(uintptr_t)tracee_mark_end;

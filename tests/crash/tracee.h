@@ -57,6 +57,9 @@ enum tracee_event tracee_run_call(struct tracee *tracee);
 /* After TRACEE_BLOCKED: wait for it once more. */
 enum tracee_event tracee_wait(struct tracee *tracee);
 
+/* Where it stands at a function's first instruction: its i-th argument, of the first two. */
+uint64_t tracee_argument(const struct tracee *tracee, unsigned int i);
+
 /* The address of the instruction that comes next. */
 uint64_t tracee_ip(const struct tracee *tracee);
 
