@@ -286,6 +286,17 @@ static int refill_run(struct session *session, uint32_t n_pools)
 	return r;
 }
 
+static int refill_blocks(struct session *session, uint32_t size_class)
+{
+	int r;
+
+	r = gather(session, POOLS_GATHERED);
+	if (r < 0)
+		return r;
+	change_commit(session->heap); /* a pool that is given back must not be taken in the same change */
+	return session->entry->usedpools1[size_class] ? 0 : pool_own(session, size_class);
+}
+
 int own_refill(struct session *session, size_t size, size_t alignment)
 {
 	uint64_t n_pools = 0;
@@ -294,18 +305,20 @@ int own_refill(struct session *session, size_t size, size_t alignment)
 
 	if (size_class == CLASS_NONE && (n_pools > SPARE_RUN_MAX || n_pools >= session->heap->pools_per_arena))
 		return OWN_NOT;
-	r = change_begin(session);
-	if (r < 0)
-		return r;
-	if (size_class == CLASS_NONE)
-		return change_end(session, refill_run(session, (uint32_t)n_pools));
-	r = gather(session, POOLS_GATHERED);
-	if (r < 0)
-		return change_end(session, r);
-	change_commit(session->heap); /* a pool that is given back must not be taken in the same change */
-	if (!session->entry->usedpools1[size_class])
-		r = pool_own(session, size_class);
-	return change_end(session, r);
+	for (;;) {
+		r = change_begin(session);
+		if (r < 0)
+			return r;
+		r = size_class == CLASS_NONE ? refill_run(session, (uint32_t)n_pools)
+					     : refill_blocks(session, size_class);
+		r = change_end(session, r);
+		/* What was returned comes before memory that the daemon would have to map, and may not have. */
+		if (r != HEAP_WANTS_ARENAS || !__atomic_load_n(&session->entry->returned_pools1, __ATOMIC_RELAXED))
+			return r;
+		r = session_attend(session);
+		if (r < 0)
+			return r;
+	}
 }
 
 int session_attend(struct session *session)

@@ -346,6 +346,7 @@ START_TEST(closed_again_and_again)
 	siginfo_t info = {0};
 	uint64_t n_rounds = 0;
 	pid_t pid;
+	int r;
 
 	fixture_drop(S0, fixture_bytes(S0, 40));
 	fixture_bytes(S2, 8);
@@ -356,7 +357,8 @@ START_TEST(closed_again_and_again)
 	for (; !info.si_pid; n_rounds++) {
 		ck_assert_int_eq(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT), 0);
 		ck_assert_int_eq(heap_check(S1, NULL, NULL), 0);
-		ck_assert_int_ge(own_collect(&fx.daemon, 0), 0);
+		r = own_collect(&fx.daemon, 0);
+		ck_assert(r >= 0 || r == -EBUSY);
 	}
 	finish(pid);
 	ck_assert_uint_gt(n_rounds, 1);

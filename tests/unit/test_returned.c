@@ -333,6 +333,48 @@ START_TEST(gathered_pool_goes)
 }
 END_TEST
 
+/*
+ * No memory is left, but for what was returned: all of it is gathered before the owner is told so, however far back on
+ * the list. A block, and a pool that becomes free by it.
+ */
+START_TEST(gathered_when_memory_is_short)
+{
+	enum { N_OTHERS = 20 };
+	uint32_t n = class_pool_blocks(63);
+	uint64_t refs[16], others[N_OTHERS], again;
+	int r;
+
+	fixture_close();
+	fixture_open_geometry(&(struct heap_geometry){
+		.heap_size = UINT64_C(1) << 20, .arena_size = ARENA_SIZE_MIN, .n_sessions = FIXTURE_SESSIONS});
+	for (uint32_t i = 0; i < n; i++)
+		refs[i] = passed_to_s1(512);
+	if (_i) { /* room that the owner knows of, in another pool and in this one: it goes when it is free */
+		fixture_bytes(S0, 512);
+		fixture_drop(S1, refs[0]);
+		ck_assert_int_eq(session_attend(S0), 0);
+	}
+	for (uint32_t i = 0; i < N_OTHERS; i++) {
+		fixture_bytes(S0, class_block_size(i));
+		others[i] = passed_to_s1(class_block_size(i));
+	}
+	while ((r = CALL(S2, object_new(S2, TYPE_BYTES, POOL_SIZE, &again))) == 0)
+		;
+	ck_assert_int_eq(r, -ENOMEM);
+	if (_i) {
+		for (uint32_t i = 1; i < n; i++)
+			fixture_drop(S1, refs[i]);
+	} else {
+		fixture_drop(S1, refs[3]);
+	}
+	for (uint32_t i = 0; i < N_OTHERS; i++)
+		fixture_drop(S1, others[i]);
+	ck_assert_uint_eq(n_returned_pools(), N_OTHERS + 1);
+	again = fixture_bytes(S0, _i ? POOL_SIZE : 512);
+	ck_assert_uint_eq(ref_pool_index(again), ref_pool_index(refs[3]));
+}
+END_TEST
+
 /* Of an owner that does nothing more: the daemon takes a pool in which all that is used was returned. */
 START_TEST(collected_with_what_was_returned)
 {
@@ -573,6 +615,7 @@ static Suite *suite(void)
 	tcase_add_test(t, gathered_when_asked_by_a_drop);
 	tcase_add_test(t, gathered_in_bounded_steps);
 	tcase_add_test(t, gathered_pool_goes);
+	tcase_add_loop_test(t, gathered_when_memory_is_short, 0, 2);
 	tcase_add_test(t, collected_with_what_was_returned);
 	tcase_add_test(t, owner_dies);
 	tcase_add_test(t, returned_to_the_dead);
