@@ -187,7 +187,7 @@ void rig_examine_memory(struct rig *rig)
 {
 	char text[100];
 
-	if (!rig_await(rig, rig_nothing_is_kept, "what sessions keep free does not go back") ||
+	if ((!rig->is_brief && !rig_await(rig, rig_nothing_is_kept, "what sessions keep free does not go back")) ||
 		!rig_await(rig, rig_memory_is_back, "the memory of what is gone does not go back"))
 		return;
 	if (world_count_used_arenas(&rig->world) == rig->n_arenas)

@@ -13,6 +13,7 @@ struct rig {
 	const char *const *daemon_args; /* NULL: the usual ones */
 	uint32_t patience_ms;           /* 0: the usual */
 	bool is_foreign;                /* victims lock as processes of another pid namespace do */
+	bool is_brief;                  /* at the end, do not wait for the daemon to take back what sessions keep */
 	uint64_t n_arenas;              /* that are in use when no victim is */
 };
 

@@ -350,6 +350,7 @@ int stepper_run(const struct scenario *scenario, const struct plan *plan, struct
 	*ret = (struct outcome){0};
 	s->rig.scenario = scenario;
 	s->rig.is_foreign = plan->foreign;
+	s->rig.is_brief = plan->foreign || plan->stops; /* looked at without these */
 	s->rig.patience_ms = plan->plant ? 500 : 0;
 	s->plan = plan;
 	s->outcome = ret;
