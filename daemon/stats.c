@@ -51,6 +51,14 @@ static void body_fill(Pyheap__Stats *body, const pyheap_stats *stats)
 	body->max_sessions = stats->max_sessions;
 	body->n_lock_acquisitions = stats->n_lock_acquisitions;
 	body->n_lock_recoveries = stats->n_lock_recoveries;
+	body->n_lock_waits = stats->n_lock_waits;
+	body->lock_wait_ns = stats->lock_wait_ns;
+	body->lock_wait_max_ns = stats->lock_wait_max_ns;
+	body->n_locks_timed = stats->n_locks_timed;
+	body->lock_held_ns = stats->lock_held_ns;
+	body->lock_held_max_ns = stats->lock_held_max_ns;
+	body->n_pools_claimed = stats->n_pools_claimed;
+	body->n_blocks_returned = stats->n_blocks_returned;
 }
 
 static void stats_send(struct client *client, const pyheap_stats *stats)

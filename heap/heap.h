@@ -36,7 +36,8 @@ struct heap {
 	int control_fd;        /* owned by the daemon; -1 in a client, which needs the mappings only */
 	int heap_fd;           /* the same */
 	bool is_fenced;        /* this process is not registered with membarrier(2): see gate.c */
-	uint64_t inside[SESSIONS_MAX / 64]; /* whoever has the lock: a bit for each that gate_close_all() found inside */
+	uint64_t
+		inside[SESSIONS_MAX / 64]; /* whoever has the lock: a bit for each that gate_close_all() found inside */
 
 	struct session_entry *sessions;
 	struct type_entry *types;
@@ -63,6 +64,7 @@ struct session {
 	bool is_home;             /* this process is of the heap's pid namespace: see lock.c */
 	bool has_lock;            /* between session_lock() and session_unlock() */
 	bool is_fenced;           /* heap's */
+	uint64_t lock_taken_ns;   /* since when it has the lock, where that is timed; else 0 */
 	uint32_t n_calls;         /* what the entry's is between two calls: even; see gate.c */
 	uint32_t owner1;          /* index + 1: what its own pools have as owner1 */
 };

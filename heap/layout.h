@@ -229,7 +229,8 @@ enum attachment {
 /* An entry of a hold table; linear probing. */
 struct hold {
 	uint64_t ref;   /* locked: what is held, or HOLD_EMPTY */
-	uint32_t count; /* locked, or the session alone from 1 up: how often it holds it; without a ref it says nothing */
+	uint32_t count; /* locked, or the session alone from 1 up: how often it holds it; without a ref it says nothing
+			 */
 	uint32_t reserved;
 };
 
@@ -348,6 +349,21 @@ struct counters {
 	uint64_t reserved[3];
 };
 
+/* ---- figures ----------------------------------------------------------------------------------------------------- */
+
+/* For reports only. Whoever has the lock writes them, without the log: those of a change that is taken back count, too.
+ */
+struct figures {
+	uint64_t n_lock_waits;      /* times that somebody waited for the lock */
+	uint64_t lock_wait_ns;      /* how long, all together */
+	uint64_t lock_wait_max_ns;  /* the longest */
+	uint64_t n_locks_timed;     /* times that it was looked how long the lock was held: one in LOCK_TIMED_ONE_IN */
+	uint64_t lock_held_ns;      /* how long, all together */
+	uint64_t lock_held_max_ns;  /* the longest */
+	uint64_t n_pools_claimed;   /* pools and runs that came to a session */
+	uint64_t n_blocks_returned; /* blocks freed by somebody else than the pool's owner */
+};
+
 /* ---- the control segment ---------------------------------------------------------------------------------------- */
 
 struct control {
@@ -391,6 +407,7 @@ struct control {
 	struct global_lock lock;
 	struct counters counters;
 	struct space spaces[N_SPACES];
+	struct figures figures;
 	uint32_t returnable_arenas1; /* locked: large objects' arenas that wait to be used again or returned */
 	uint32_t n_types;            /* locked */
 	uint32_t n_type_slots;       /* locked */

@@ -36,9 +36,11 @@
 #include <linux/futex.h>
 #include <stdio.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
-#define SPINS 100U /* some 40 cycles each */
+#define SPINS             100U /* some 40 cycles each */
+#define LOCK_TIMED_ONE_IN 64U  /* looking at the clock costs as much as the lock */
 
 bool log_is_full(struct heap *heap)
 {
@@ -141,6 +143,38 @@ void lock_owner_died(struct heap *heap, uint32_t session_index)
 
 /* ---- the lock ---------------------------------------------------------------------------------------------------- */
 
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* One time more, of so many ns. Relaxed: figures for reports. */
+static void note_time(uint64_t *n, uint64_t *sum, uint64_t *max, uint64_t ns)
+{
+	__atomic_store_n(n, *n + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(sum, *sum + ns, __ATOMIC_RELAXED);
+	if (ns > *max)
+		__atomic_store_n(max, ns, __ATOMIC_RELAXED);
+}
+
+static void note_held(struct session *session)
+{
+	struct figures *f = &session->heap->control->figures;
+
+	note_time(&f->n_locks_timed, &f->lock_held_ns, &f->lock_held_max_ns, now_ns() - session->lock_taken_ns);
+	session->lock_taken_ns = 0;
+}
+
+static void note_waited(struct session *session, uint64_t since)
+{
+	struct figures *f = &session->heap->control->figures;
+
+	note_time(&f->n_lock_waits, &f->lock_wait_ns, &f->lock_wait_max_ns, now_ns() - since);
+}
+
 static int lock_taken(struct session *session, int r)
 {
 	struct global_lock *lock = &session->heap->control->lock;
@@ -164,6 +198,8 @@ static int lock_taken(struct session *session, int r)
 	if (r)
 		return -EUCLEAN;
 	__atomic_store_n(&lock->n_acquisitions, lock->n_acquisitions + 1, __ATOMIC_RELAXED);
+	if (lock->n_acquisitions % LOCK_TIMED_ONE_IN == 0)
+		session->lock_taken_ns = now_ns();
 	return 0;
 }
 
@@ -171,6 +207,8 @@ static void lock_release(struct session *session)
 {
 	struct global_lock *lock = &session->heap->control->lock;
 
+	if (session->lock_taken_ns)
+		note_held(session);
 	__atomic_store_n(&lock->owner1, 0, __ATOMIC_RELAXED);
 	if (session->is_home)
 		pthread_mutex_unlock(&lock->mutex);
@@ -185,32 +223,46 @@ static inline void pause_a_little(void)
 #endif
 }
 
-/*
- * Most changes are over sooner than a sleeper would be woken: so the lock is looked at for about as long as falling
- * asleep and being woken costs, which makes waiting at most twice as long as the better of the two would have been.
- */
-static void wait_awake(const struct global_lock *lock)
+/* relaxed: only a hint, the lock is taken by others */
+static bool is_taken(const struct global_lock *lock)
 {
-	for (uint32_t i = 0; i < SPINS; i++) {
-		/* relaxed: only a hint, the lock is taken by others */
-		if (!(__atomic_load_n(futex_of(lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK))
-			return;
-		pause_a_little();
-	}
+	return __atomic_load_n(futex_of(lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK;
 }
 
-static int lock_take(struct session *session, bool try)
+static int lock_take_at_once(struct session *session, bool try)
 {
 	struct global_lock *lock = &session->heap->control->lock;
 	int r;
 
-	if (!try)
-		wait_awake(lock);
 	if (!session->is_home)
 		r = foreign_lock(futex_of(lock), foreign_tid(session->index), try);
 	else
 		r = try ? pthread_mutex_trylock(&lock->mutex) : pthread_mutex_lock(&lock->mutex);
 	return lock_taken(session, r);
+}
+
+/*
+ * Most changes are over sooner than a sleeper would be woken: so the lock is looked at for about as long as falling
+ * asleep and being woken costs, which makes waiting at most twice as long as the better of the two would have been.
+ */
+static int lock_wait(struct session *session)
+{
+	uint64_t began = now_ns();
+	int r;
+
+	for (uint32_t i = 0; i < SPINS && is_taken(&session->heap->control->lock); i++)
+		pause_a_little();
+	r = lock_take_at_once(session, false);
+	if (r == 0)
+		note_waited(session, began);
+	return r;
+}
+
+static int lock_take(struct session *session, bool try)
+{
+	if (!try && is_taken(&session->heap->control->lock))
+		return lock_wait(session);
+	return lock_take_at_once(session, try);
 }
 
 int change_begin(struct session *session)

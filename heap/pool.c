@@ -64,7 +64,8 @@ static void header_set(struct heap *heap, struct object_header *header, uint64_t
 
 static enum space_kind pool_space(const struct heap *heap, const struct pool_entry *pool)
 {
-	return heap->arenas[pool_index(heap, pool) >> (heap->arena_shift - POOL_SHIFT)].space & 1 ? SPACE_RECORDS : SPACE_OBJECTS;
+	return heap->arenas[pool_index(heap, pool) >> (heap->arena_shift - POOL_SHIFT)].space & 1 ? SPACE_RECORDS
+												  : SPACE_OBJECTS;
 }
 
 /* ---- owners ------------------------------------------------------------------------------------------------------ */
@@ -87,6 +88,9 @@ static void owned_link(struct session *session, struct pool_entry *pool)
 		heap_set(heap, &next->owned_prev1, pool_index(heap, pool) + 1);
 	heap_set(heap, head1, pool_index(heap, pool) + 1);
 	heap_see_arenas(heap);
+	/* relaxed, not logged: for reports */
+	__atomic_store_n(
+		&heap->control->figures.n_pools_claimed, heap->control->figures.n_pools_claimed + 1, __ATOMIC_RELAXED);
 }
 
 static void owned_unlink(struct heap *heap, struct pool_entry *pool)
@@ -355,7 +359,9 @@ static int block_return(struct session *session, struct pool_entry *pool, uint32
 
 	if (!owner)
 		return -EUCLEAN;
-	/* relaxed, not logged: a hint for the daemon */
+	/* relaxed, not logged, both: for reports, and a hint for the daemon */
+	__atomic_store_n(&heap->control->figures.n_blocks_returned, heap->control->figures.n_blocks_returned + 1,
+		__ATOMIC_RELAXED);
 	__atomic_store_n(&owner->n_returns, owner->n_returns + 1, __ATOMIC_RELAXED);
 	/* The second word stays other than 0, which tells an owner that was about to free it too. */
 	header_set(heap, header, header_with_state(header->word, STATE_RETURNED), RIGHTS_SHARED);

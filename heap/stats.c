@@ -123,6 +123,7 @@ static void end(const struct heap *heap, pyheap_stats *ret)
 {
 	const struct counters *c = &heap->control->counters;
 	const struct global_lock *lock = &heap->control->lock;
+	const struct figures *f = &heap->control->figures;
 
 	ret->bytes_total = ret->n_arenas_current * heap->arena_size;
 	ret->n_arenas_allocated = __atomic_load_n(&c->n_arenas_allocated, __ATOMIC_RELAXED);
@@ -132,6 +133,14 @@ static void end(const struct heap *heap, pyheap_stats *ret)
 	ret->n_types = __atomic_load_n(&heap->control->n_types, __ATOMIC_RELAXED);
 	ret->n_lock_acquisitions = __atomic_load_n(&lock->n_acquisitions, __ATOMIC_RELAXED);
 	ret->n_lock_recoveries = __atomic_load_n(&lock->n_recoveries, __ATOMIC_RELAXED);
+	ret->n_lock_waits = __atomic_load_n(&f->n_lock_waits, __ATOMIC_RELAXED);
+	ret->lock_wait_ns = __atomic_load_n(&f->lock_wait_ns, __ATOMIC_RELAXED);
+	ret->lock_wait_max_ns = __atomic_load_n(&f->lock_wait_max_ns, __ATOMIC_RELAXED);
+	ret->n_locks_timed = __atomic_load_n(&f->n_locks_timed, __ATOMIC_RELAXED);
+	ret->lock_held_ns = __atomic_load_n(&f->lock_held_ns, __ATOMIC_RELAXED);
+	ret->lock_held_max_ns = __atomic_load_n(&f->lock_held_max_ns, __ATOMIC_RELAXED);
+	ret->n_pools_claimed = __atomic_load_n(&f->n_pools_claimed, __ATOMIC_RELAXED);
+	ret->n_blocks_returned = __atomic_load_n(&f->n_blocks_returned, __ATOMIC_RELAXED);
 	ret->max_sessions = heap->n_sessions;
 	for (uint32_t i = 0; i < heap->n_sessions; i++)
 		ret->n_sessions += __atomic_load_n(&heap->sessions[i].state, __ATOMIC_RELAXED) != SESSION_FREE;

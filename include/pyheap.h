@@ -278,6 +278,15 @@ typedef struct pyheap_stats {
 
 	uint64_t n_lock_acquisitions; /* times the global lock was taken */
 	uint64_t n_lock_recoveries;   /* times its owner was found dead and its change taken back */
+	uint64_t n_lock_waits;        /* times that somebody had to wait for it */
+	uint64_t lock_wait_ns;        /* how long, all together */
+	uint64_t lock_wait_max_ns;    /* the longest time */
+	uint64_t n_locks_timed;       /* times that it was looked how long it was held, one in 64 */
+	uint64_t lock_held_ns;        /* how long, all together */
+	uint64_t lock_held_max_ns;    /* the longest time of those */
+
+	uint64_t n_pools_claimed;   /* pools, and runs of them, that came to a session to make its objects in */
+	uint64_t n_blocks_returned; /* blocks that another session freed than the one that made the object */
 } pyheap_stats;
 
 /*

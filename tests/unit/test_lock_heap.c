@@ -73,6 +73,8 @@ static bool control_may_differ(const struct picture *p, uint64_t i)
 		return true;
 	if (i >= offsetof(struct control, lock) && i < offsetof(struct control, lock) + sizeof(struct global_lock))
 		return true;
+	if (is_in(i, offsetof(struct control, figures), sizeof(struct figures)))
+		return true;
 	if (i >= c->types_off + c->n_types * sizeof(struct type_entry) && i < c->type_slots_off)
 		return true;
 	if (i >= c->type_slots_off + c->n_type_slots * sizeof(uint32_t) && i < c->name_buckets_off)

@@ -4,10 +4,12 @@
  */
 #include "tests/unit/fixture.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #define S0 (&fx.sessions[0])
+#define S1 (&fx.sessions[1])
 
 /* The eight add up to the total, and that is what the arenas take. */
 static void check_sum(void)
@@ -167,6 +169,72 @@ START_TEST(needs_no_lock)
 }
 END_TEST
 
+static bool has_lock; /* S1's thread */
+
+static void *hold_lock(void *userdata)
+{
+	(void)userdata;
+	ck_assert_int_eq(session_lock(S1), 0);
+	__atomic_store_n(&has_lock, true, __ATOMIC_RELEASE);
+	usleep(20000);
+	ck_assert_int_eq(session_unlock(S1), 0);
+	return NULL;
+}
+
+/* Who waits for the lock, and how long one in 64 has it. */
+START_TEST(times_of_the_lock)
+{
+	pyheap_stats was = fixture_stats(), is;
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, hold_lock, NULL), 0);
+	while (!__atomic_load_n(&has_lock, __ATOMIC_ACQUIRE))
+		usleep(100);
+	ck_assert_int_eq(session_lock(S0), 0);
+	ck_assert_int_eq(session_unlock(S0), 0);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	is = fixture_stats();
+	ck_assert_uint_eq(is.n_lock_waits, was.n_lock_waits + 1);
+	ck_assert_uint_gt(is.lock_wait_ns, was.lock_wait_ns);
+	ck_assert_uint_ge(is.lock_wait_max_ns, is.lock_wait_ns - was.lock_wait_ns);
+
+	was = is;
+	for (int i = 0; i < 128; i++) {
+		ck_assert_int_eq(session_lock(S0), 0);
+		ck_assert_int_eq(session_unlock(S0), 0);
+	}
+	is = fixture_stats();
+	ck_assert_uint_eq(is.n_lock_waits, was.n_lock_waits);
+	ck_assert_uint_eq(is.n_locks_timed, was.n_locks_timed + 2);
+	ck_assert_uint_gt(is.lock_held_ns, was.lock_held_ns);
+	ck_assert_uint_gt(is.lock_held_max_ns, 0);
+}
+END_TEST
+
+/* What comes to sessions, and what others give back. */
+START_TEST(pools_claimed_and_blocks_returned)
+{
+	pyheap_stats was = fixture_stats(), is;
+	uint64_t refs[70], run;
+
+	for (int i = 0; i < 70; i++) { /* 64 in a pool */
+		refs[i] = fixture_bytes(S0, 48);
+		MUST(S1, object_incref(S1, refs[i]));
+		fixture_drop(S0, refs[i]);
+	}
+	run = fixture_bytes(S0, 3 * POOL_SIZE);
+	is = fixture_stats();
+	ck_assert_uint_eq(is.n_pools_claimed, was.n_pools_claimed + 3);
+	ck_assert_uint_eq(is.n_blocks_returned, was.n_blocks_returned);
+	for (int i = 0; i < 70; i++)
+		fixture_drop(S1, refs[i]);
+	fixture_drop(S0, run);
+	is = fixture_stats();
+	ck_assert_uint_eq(is.n_pools_claimed, was.n_pools_claimed + 3);
+	ck_assert_uint_eq(is.n_blocks_returned, was.n_blocks_returned + 70);
+}
+END_TEST
+
 /* A large heap is counted a part at a time; each part is whole, whatever happens between two. */
 START_TEST(counted_in_steps)
 {
@@ -235,6 +303,8 @@ static Suite *suite(void)
 	tcase_add_test(t, sum_is_exact_at_random);
 	tcase_add_test(t, kept_and_returned);
 	tcase_add_test(t, needs_no_lock);
+	tcase_add_test(t, times_of_the_lock);
+	tcase_add_test(t, pools_claimed_and_blocks_returned);
 	tcase_add_test(t, counted_in_steps);
 	tcase_add_test(t, sessions);
 	suite_add_tcase(s, t);
