@@ -312,8 +312,10 @@ START_TEST(waits_at_the_gate)
 	ck_assert_int_ge(pid, 0);
 	if (!pid)
 		_exit(is_drop ? object_decref(S0, ref) != 0 : object_new(S0, TYPE_BYTES, 8, &ref) != 0);
-	while (!lock_is_awaited())
+	while (!lock_is_awaited()) {
+		ck_assert_int_eq(waitpid(pid, NULL, WNOHANG), 0); /* it does not go on */
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
 	ck_assert(!gate_is_inside(fx.heap, 0));
 	ck_assert_uint_eq(S0->entry->n_own_holds, 2);
 	ck_assert_uint_eq(ref_pool(ref)->n_used, 2);
