@@ -322,6 +322,22 @@ END_TEST
 static uint64_t shared_list, shared_queue;
 static uint64_t *latest; /* what the other process made last: it tells nobody but us of it */
 
+/* Its number is what it contains. */
+static void publish(uint64_t ref)
+{
+	memcpy(ref_data(ref), &ref, sizeof(ref));
+	__atomic_store_n(latest, ref, __ATOMIC_RELEASE);
+}
+
+/* What was taken on the strength of its number alone is what it was, for as long as it is held. */
+static void expect_published(uint64_t ref)
+{
+	struct object object;
+
+	ck_assert_int_eq(object_look(S0, ref, &object), 0);
+	ck_assert_int_eq(memcmp(object.data, &ref, sizeof(ref)), 0);
+}
+
 /* Change whatever can be changed for ever, until somebody comes and kills; most of the time `alone`, without the lock.
  */
 static void work_until_killed(struct session *s, bool alone)
@@ -335,9 +351,13 @@ static void work_until_killed(struct session *s, bool alone)
 			object_decref(s, *place);
 		*place = 0;
 		if (!object_new(s, TYPE_BYTES, i % 11 ? 400 + i % 100 : i % 3 * POOL_SIZE, place)) {
-			__atomic_store_n(latest, *place, __ATOMIC_RELAXED);
+			publish(*place);
 			object_incref(s, *place);
 			object_decref(s, *place);
+		}
+		for (uint32_t k = 0; k < i % 8 && !object_new(s, TYPE_BYTES, 40, &ref); k++) {
+			publish(ref);
+			object_decref(s, ref);
 		}
 		if (alone && i % 128)
 			continue;
@@ -363,6 +383,7 @@ static void take_and_return(struct session *s, uint32_t usec)
 {
 	struct timespec now, end;
 	uint64_t got, found[16] = {0};
+	bool is_published[16];
 
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	end.tv_nsec += usec * 1000L;
@@ -372,13 +393,16 @@ static void take_and_return(struct session *s, uint32_t usec)
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		if (now.tv_sec - end.tv_sec > 0 || (now.tv_sec == end.tv_sec && now.tv_nsec >= end.tv_nsec))
 			break;
+		if (*place && is_published[i % 16])
+			expect_published(*place);
 		if (*place)
 			ck_assert_int_eq(object_decref(s, *place), 0);
 		*place = 0;
+		is_published[i % 16] = i % 2;
 		if (i % 2) {
-			got = __atomic_load_n(latest, __ATOMIC_RELAXED);
+			got = __atomic_load_n(latest, __ATOMIC_ACQUIRE);
 			if (got && object_incref(s, got) == 0)
-				*place = got;
+				expect_published(*place = got);
 		} else if (list_get(s, shared_list, i % 64, &got) == 0) {
 			*place = got;
 		}
