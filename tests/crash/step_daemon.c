@@ -358,15 +358,18 @@ static int take_trace(struct runner *r)
 
 	if (begin(r)) {
 		uint64_t tick = address_of(r, "on_tick");
+		uint64_t end = r->work->is_one_call ? tracee_return_address(&r->daemon) : 0;
 
 		while (event == TRACEE_STOPPED && result == 0 && r->trace.n < N_STEPS_MAX) {
+			if (tracee_ip(&r->daemon) == end)
+				break;
 			event = step_over_tick(r, tick);
 			if (event != TRACEE_STOPPED)
 				break;
 			result = trace_add(&r->trace, tracee_ip(&r->daemon));
 			event = tracee_step(&r->daemon);
 		}
-		if (event != TRACEE_BLOCKED) /* asleep: the work is done */
+		if (event != (end ? TRACEE_STOPPED : TRACEE_BLOCKED)) /* asleep: the work is done */
 			rig_note(&r->rig, "the daemon crashed, or never comes to rest");
 	}
 	if (result == 0 && r->trace.n == 0)
