@@ -89,6 +89,8 @@ static void stats_send(struct client *client, const pyheap_stats *stats)
 
 int stats_step(struct daemon *daemon, struct member *member)
 {
+	struct stats_walk *walk;
+
 	if (!member->client) {
 		stats_forget(member);
 		return 0;
@@ -101,12 +103,13 @@ int stats_step(struct daemon *daemon, struct member *member)
 	}
 	if (heap_stats_step(daemon->heap, &member->stats_walk->cursor, &member->stats_walk->figures))
 		return 1;
-	stats_send(member->client, &member->stats_walk->figures);
-	member->stats_walk->cursor = 0;
-	if (--member->n_stats)
-		return 1;
-	stats_forget(member);
-	return 0;
+	walk = member->stats_walk;
+	member->stats_walk = NULL;
+	member->n_stats--;
+	stats_send(
+		member->client, &walk->figures); /* where that fails the client goes, and what the member keeps of it */
+	free(walk);
+	return member->n_stats ? 1 : 0;
 }
 
 void stats_forget(struct member *member)
