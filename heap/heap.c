@@ -119,12 +119,12 @@ int heap_geometry_check(const struct heap_geometry *geometry)
 	return 0;
 }
 
-/* A bucket for every 64 KiB of heap: chains stay short as long as named objects are not much smaller than that. */
+/* A bucket for every page of heap: chains stay short as long as named objects are not much smaller than that. */
 static uint32_t name_buckets_for(uint64_t heap_size)
 {
 	uint32_t n = 256;
 
-	while (n < 131072 && (uint64_t)n << 16 < heap_size)
+	while (n < 131072 && (uint64_t)n << POOL_SHIFT < heap_size)
 		n <<= 1;
 	return n;
 }

@@ -39,7 +39,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SPINS             100U /* some 40 cycles each */
+#define SPINS             300U /* looks, some 100 cycles each */
 #define LOCK_TIMED_ONE_IN 64U  /* looking at the clock costs as much as the lock */
 
 bool log_is_full(struct heap *heap)
@@ -248,11 +248,15 @@ static int lock_take_at_once(struct session *session, bool try)
 static int lock_wait(struct session *session)
 {
 	uint64_t began = now_ns();
-	int r;
+	int r = -EBUSY;
 
-	for (uint32_t i = 0; i < SPINS && is_taken(&session->heap->control->lock); i++)
+	for (uint32_t i = 0; i < SPINS && r == -EBUSY; i++) {
 		pause_a_little();
-	r = lock_take_at_once(session, false);
+		if (!is_taken(&session->heap->control->lock))
+			r = lock_take_at_once(session, true);
+	}
+	if (r == -EBUSY)
+		r = lock_take_at_once(session, false);
 	if (r == 0)
 		note_waited(session, began);
 	return r;
