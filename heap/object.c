@@ -191,7 +191,8 @@ int object_end(struct session *session, const struct object *what)
 /* After a count has fallen. The owner may be letting go at this moment: then it sees that the other count is 0. */
 static int end_if_last(struct session *session, const struct object *what)
 {
-	uint64_t word = __atomic_load_n(&what->header->word, __ATOMIC_RELAXED);
+	/* acquire: with the release in own_let_go(), see block_return() */
+	uint64_t word = __atomic_load_n(&what->header->word, __ATOMIC_ACQUIRE);
 
 	if (header_own(word) || rights_count(what->header->rights))
 		return 0;

@@ -337,7 +337,35 @@ int session_attend(struct session *session)
 
 /* ---- the daemon -------------------------------------------------------------------------------------------------- */
 
-/* Of one class: how many went, at most n_max. */
+/* Pools of which every block that is not free was returned: how many went, at most n_max. */
+static int collect_returned(struct session *daemon, uint32_t index, uint32_t n_max)
+{
+	struct heap *heap = daemon->heap;
+	struct session_entry *entry = &heap->sessions[index];
+	uint32_t index1 = entry->returned_pools1, n = 0;
+	int r;
+
+	for (uint32_t i = 0; index1 && i < POOLS_LOOKED_AT && n < n_max; i++) {
+		struct pool_entry *pool = pool_at(heap, index1 - 1);
+
+		if (!pool || pool->kind != POOL_BLOCKS || pool->owner1 != index + 1 || pool->size_class >= N_CLASSES)
+			return -EUCLEAN;
+		index1 = pool->returned_next1;
+		if (pool->n_used != pool->n_returned)
+			continue;
+		if (pool_has_room(pool))
+			usedpools_remove(heap, true, &entry->usedpools1[pool->size_class], pool);
+		heap_set(heap, &pool->size_class, CLASS_NONE); /* its headers are not those of a free list */
+		heap_set(heap, &pool->n_used, 0);
+		r = pool_disown(daemon, pool);
+		if (r < 0)
+			return r;
+		n++;
+	}
+	return (int)n;
+}
+
+/* Free pools of one class: how many went, at most n_max. */
 static int collect_pools(struct session *daemon, uint32_t index, uint32_t size_class, uint32_t n_max)
 {
 	struct heap *heap = daemon->heap;
@@ -351,11 +379,8 @@ static int collect_pools(struct session *daemon, uint32_t index, uint32_t size_c
 		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, size_class, index + 1))
 			return -EUCLEAN;
 		index1 = pool->next1;
-		if (pool->n_used != pool->n_returned)
+		if (pool->n_used)
 			continue;
-		if (pool->n_returned)
-			heap_set(heap, &pool->size_class, CLASS_NONE); /* its headers are not those of a free list */
-		heap_set(heap, &pool->n_used, 0);
 		usedpools_remove(heap, true, used1, pool);
 		r = pool_disown(daemon, pool);
 		if (r < 0)
@@ -387,15 +412,17 @@ static int collect_runs(struct session *daemon, uint32_t index)
 
 static int collect_in_change(struct session *daemon, uint32_t index)
 {
-	int r, n = 0;
+	int r, n;
 
 	r = collect_runs(daemon, index);
-	for (uint32_t i = 0; !r && i < N_CLASSES && n < (int)POOLS_COLLECTED; i++) {
+	if (r < 0)
+		return r;
+	n = collect_returned(daemon, index, POOLS_COLLECTED);
+	for (uint32_t i = 0; n >= 0 && n < (int)POOLS_COLLECTED && i < N_CLASSES; i++) {
 		r = collect_pools(daemon, index, i, POOLS_COLLECTED - (uint32_t)n);
-		n += r > 0 ? r : 0;
-		r = r > 0 ? 0 : r;
+		n = r < 0 ? r : n + r;
 	}
-	return r < 0 ? r : n == (int)POOLS_COLLECTED;
+	return n < 0 ? n : n == (int)POOLS_COLLECTED;
 }
 
 int own_collect(struct session *daemon, uint32_t index)

@@ -196,7 +196,8 @@ static inline bool own_let_go(struct session *session, const struct own_object *
 	struct session_entry *entry = session->entry;
 
 	__atomic_store_n(&entry->n_own_holds, entry->n_own_holds - 1, __ATOMIC_RELAXED);
-	__atomic_store_n(&object->header->word, object->word - 1, __ATOMIC_RELAXED);
+	/* release: whoever sees it sees that the session is inside */
+	__atomic_store_n(&object->header->word, object->word - 1, __ATOMIC_RELEASE);
 	gate_light_barrier(session); /* that store before these loads, for who calls gate_barrier() */
 	return __atomic_load_n(&object->header->rights, __ATOMIC_ACQUIRE) |
 	       __atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE);

@@ -26,6 +26,7 @@
  */
 
 #include "heap/pool.h"
+#include "heap/gate.h"
 
 #include <errno.h>
 #include <string.h>
@@ -349,7 +350,8 @@ static int block_give(struct session *session, struct pool_entry *pool, uint32_t
 
 /*
  * Of a pool that a session owns, which may be making objects in it at this very moment: only the block's header is
- * changed. When that was the last of a full pool, the owner has nothing to do with it any more.
+ * changed. When that was the last of a full pool, the owner has nothing to do with it any more, unless it has just let
+ * go.
  */
 static int block_return(struct session *session, struct pool_entry *pool, uint32_t i)
 {
@@ -368,7 +370,9 @@ static int block_return(struct session *session, struct pool_entry *pool, uint32
 	if (!pool->n_returned)
 		returned_link(heap, pool);
 	heap_set(heap, &pool->n_returned, pool->n_returned + 1);
-	if (pool->n_returned < class_shapes[pool->size_class].n_blocks)
+	/* An owner in the middle of a call may have let go of just this block and look at its header next: the pool
+	 * stays. */
+	if (pool->n_returned < class_shapes[pool->size_class].n_blocks || gate_is_inside(heap, pool->owner1 - 1U))
 		return 0;
 	heap_set(heap, &pool->n_used, 0);
 	heap_set(heap, &pool->size_class, CLASS_NONE); /* its headers are not those of a free list */

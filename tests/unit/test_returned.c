@@ -199,6 +199,36 @@ START_TEST(full_pool_is_taken)
 END_TEST
 
 /* One that the owner has free blocks in is left to it. */
+/* An owner in the middle of a call may look at one of its headers yet: the pool goes once it is out. */
+START_TEST(full_pool_waits_for_its_owner)
+{
+	uint32_t n = class_pool_blocks(5);
+	uint64_t refs[POOL_SIZE / 64];
+	struct pool_entry *pool;
+
+	for (uint32_t i = 0; i < n; i++)
+		refs[i] = fixture_bytes(S0, 48);
+	for (uint32_t i = 0; i < n; i++) {
+		share(refs[i]);
+		fixture_drop(S0, refs[i]);
+	}
+	pool = ref_pool(refs[0]);
+	ck_assert(gate_enter(S0));
+	for (uint32_t i = 0; i < n; i++)
+		fixture_drop(S1, refs[i]);
+	ck_assert_uint_eq(pool->owner1, S0->owner1);
+	ck_assert_uint_eq(pool->n_returned, n);
+	ck_assert_uint_eq(ref_header(refs[n - 1])->rights, RIGHTS_SHARED);
+	fixture_collect();
+	ck_assert_uint_eq(pool->owner1, S0->owner1);
+	gate_leave(S0);
+	fixture_check();
+	fixture_collect();
+	ck_assert_uint_eq(pool->identity, pool_identity(POOL_FREE, CLASS_NONE, 0));
+	ck_assert_uint_eq(owner()->returned_pools1, 0);
+}
+END_TEST
+
 START_TEST(pool_with_room_is_left)
 {
 	uint32_t n = class_pool_blocks(63);
@@ -609,6 +639,7 @@ static Suite *suite(void)
 	tcase_add_test(t, run_goes_at_once);
 	tcase_add_test(t, list_of_pools);
 	tcase_add_loop_test(t, full_pool_is_taken, 0, N_CLASSES);
+	tcase_add_test(t, full_pool_waits_for_its_owner);
 	tcase_add_test(t, pool_with_room_is_left);
 	tcase_add_test(t, gathered_when_needed);
 	tcase_add_test(t, gathered_when_asked);
