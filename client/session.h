@@ -13,7 +13,7 @@
 #define PYHEAP_PUBLIC __attribute__((visibility("default")))
 
 /* What the frequent way through a call leaves out: kept apart, so that it costs that way nothing. */
-#define SESSION_RARE __attribute__((noinline, cold))
+#define SESSION_RARE __attribute__((noinline))
 
 struct pyheap {
 	struct session session; /* on whose behalf heap/ works */
