@@ -643,10 +643,10 @@ START_TEST(owner_is_lost)
 	for (uint32_t i = 0; i < n_kept; i++) {
 		if (kept[i].ref == kept_by_other)
 			kept[i].session = &fx.sessions[1];
-		if (ref_pool_index(kept[i].ref) != index || rights_count(ref_header(kept[i].ref)->rights))
+		if (ref_pool_index(kept[i].ref) != index || kept[i].ref == kept_by_other)
 			kept[n++] = kept[i];
-		else
-			n_lost++;
+		else /* where others have rights it lives, but its owner has it no more */
+			n_lost += !rights_count(ref_header(kept[i].ref)->rights);
 	}
 	n_kept = n;
 	ck_assert_uint_eq(n_lost, n_there);
