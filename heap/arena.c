@@ -113,20 +113,21 @@ int arena_reserve(struct heap *heap, uint32_t index, uint32_t n, uint32_t *ret)
 
 /*
  * Forget what the pools' headers and free lists were of: their memory is fresh. Member by member, since the generation
- * must be there at every moment: a daemon that is killed here must not let old refs come true again.
+ * must be there at every moment: a daemon that is killed here must not let old refs come true again. Relaxed: whoever
+ * has an old ref may be looking whose pool it is of, and who counts the pools may have seen the arena as it was.
  */
 static void pools_reset(struct heap *heap, uint32_t arena)
 {
 	struct pool_entry *pool = &heap->pools[arena * heap->pools_per_arena];
 
 	for (uint32_t i = 0; i < heap->pools_per_arena; i++, pool++) {
-		pool->kind = POOL_FREE;
-		pool->size_class = CLASS_NONE;
-		pool->n_used = 0;
-		pool->n_carved = 0;
-		pool->freeblock1 = 0;
-		pool->next1 = 0;
-		pool->prev1 = 0;
+		__atomic_store_n(&pool->kind, (uint8_t)POOL_FREE, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->size_class, (uint8_t)CLASS_NONE, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->n_used, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->n_carved, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->freeblock1, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->next1, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->prev1, 0, __ATOMIC_RELAXED);
 	}
 }
 

@@ -30,13 +30,16 @@
 
 static int locate_run(struct heap *heap, struct pool_entry *pool, uint64_t off, struct object *ret)
 {
+	/* relaxed: its owner may be making another object of it, which the header's word will tell */
+	uint64_t size = __atomic_load_n(&pool->run_size, __ATOMIC_RELAXED);
+
 	if (off & (POOL_SIZE - 1))
 		return -ESTALE;
-	if (pool->run_n_pools > (heap->heap_size - off) >> POOL_SHIFT || pool->run_size > (uint64_t)pool->run_n_pools
-												  << POOL_SHIFT)
+	if (pool->run_n_pools > (heap->heap_size - off) >> POOL_SHIFT || size > (uint64_t)pool->run_n_pools
+											 << POOL_SHIFT)
 		return -EUCLEAN;
 	ret->header = &pool->header;
-	ret->size = pool->run_size;
+	ret->size = size;
 	ret->is_run = true;
 	return 0;
 }

@@ -21,7 +21,12 @@ struct own_object {
 	uint32_t block;
 };
 
-/* Find what any 64-bit number names among the session's own objects; false: nothing. Needs no lock. */
+/*
+ * Find what any 64-bit number names among the session's own objects; false: nothing. Needs no lock. A pool in which the
+ * session holds something stays its own. Of a number whose object is gone the pool may be taken away and used by others
+ * just between the two looks here; then what is read as a header may be one of a later generation, which does not
+ * match, or part of somebody's payload.
+ */
 static inline bool own_find(const struct session *session, uint64_t ref, struct own_object *ret);
 
 /* Make an object, held once. OWN_NOT: own_refill(), or it is none for pools of its own (a run that is too long). */

@@ -29,7 +29,6 @@
 #include "heap/gate.h"
 
 #include <errno.h>
-#include <string.h>
 
 #define SHAPE_BLOCKS(c) (POOL_SIZE / (((c) + 1) * BLOCK_ALIGNMENT + sizeof(struct object_header)))
 #define SHAPE(c)                                                                                                       \
@@ -148,10 +147,16 @@ static void returned_unlink(struct heap *heap, struct pool_entry *pool)
 /* Give a free pool a class: see at the head for the order. */
 static void pool_set_class(struct heap *heap, struct pool_entry *pool, uint32_t size_class)
 {
+	struct object_header *headers = pool_headers(heap, pool);
+
 	/* Not logged; relaxed atomic, and before the log first speaks of this word. */
 	__atomic_store_n(&pool->size_class, (uint8_t)CLASS_NONE, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_RELEASE); /* the class forgotten before its headers are gone */
-	memset(pool_headers(heap, pool), 0, class_shapes[size_class].n_blocks * sizeof(struct object_header));
+	for (uint32_t i = 0; i < class_shapes[size_class].n_blocks; i++) {
+		/* relaxed: who owned the pool before may be looking for an object that is gone, see own_find() */
+		__atomic_store_n(&headers[i].word, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&headers[i].rights, 0, __ATOMIC_RELAXED);
+	}
 	heap_set(heap, &pool->size_class, size_class);
 	heap_set(heap, &pool->n_carved, 0);
 	heap_set(heap, &pool->freeblock1, 0);

@@ -46,14 +46,18 @@ static uint32_t offer_of(const uint64_t token[2])
 	return ((uint32_t)token[0] & ~(uint32_t)ATTACHMENT_MASK) | ATTACHMENT_OFFERED;
 }
 
-/* Relaxed, word by word: somebody who saw the session that had this entry before may be reading it still. */
+/*
+ * Relaxed, word by word: somebody who saw the session that had this entry before may be reading it still. Its lists and
+ * tables are empty, as they were left, and stay untouched: the next walk with the lock held may be among them already.
+ */
 static void entry_store(struct session_entry *entry, const struct session_entry *content)
 {
 	const uint64_t *from = (const uint64_t *)(const void *)content;
 	uint64_t *to = (uint64_t *)(void *)entry;
 
 	for (size_t i = 0; i < sizeof(*entry) / sizeof(*to); i++)
-		__atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
+		if (__atomic_load_n(&to[i], __ATOMIC_RELAXED) != from[i])
+			__atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
 }
 
 int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t *ret_index)
