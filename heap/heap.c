@@ -460,9 +460,11 @@ void heap_see_arenas(struct heap *heap)
 {
 	uint32_t n = __atomic_load_n(&heap->control->n_arenas_seen, __ATOMIC_ACQUIRE); /* with the daemon's release */
 
-	/* relaxed: other threads of this process read it, each for pools that its own session took */
-	__atomic_store_n(&heap->n_pools_seen, (n < heap->n_arenas ? n : heap->n_arenas) * heap->pools_per_arena,
-		__ATOMIC_RELAXED);
+	n = (n < heap->n_arenas ? n : heap->n_arenas) * heap->pools_per_arena;
+	/* relaxed: other threads of this process read it, each for pools that its own session took; they keep the line
+	 */
+	if (n != __atomic_load_n(&heap->n_pools_seen, __ATOMIC_RELAXED))
+		__atomic_store_n(&heap->n_pools_seen, n, __ATOMIC_RELAXED);
 }
 
 void session_init(struct session *session, struct heap *heap, uint32_t index)

@@ -146,7 +146,8 @@ static inline int own_take_block(struct session *session, uint32_t size_class, u
 	struct pool_entry *pool;
 	uint64_t counts, off, word;
 
-	if (OWN_UNLIKELY(index >= session->heap->n_pools_seen))
+	/* relaxed: as in own_locate() */
+	if (OWN_UNLIKELY(index >= __atomic_load_n(&session->heap->n_pools_seen, __ATOMIC_RELAXED)))
 		return index == UINT32_MAX ? OWN_NOT : -EUCLEAN;
 	pool = &session->pools[index];
 	if (OWN_UNLIKELY(pool->identity != pool_identity(POOL_BLOCKS, size_class, session->owner1)))
