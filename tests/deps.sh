@@ -13,7 +13,7 @@ deps_build()
 # To run all tests and build the benchmarks, too.
 deps_test()
 {
-	deps_build && deps_install g++ libboost-dev clang valgrind systemd python3
+	deps_build && deps_install g++ libboost-dev clang valgrind systemd python3 spin
 }
 
 # Which of the packages are not there, one a line.
