@@ -13,7 +13,7 @@ deps_build()
 # To run all tests; g++ and Boost build one peer of the benchmark, so that it is compiled in every run of the tests.
 deps_test()
 {
-	deps_build && deps_install g++ libboost-dev clang valgrind systemd python3
+	deps_build && deps_install g++ libboost-dev clang valgrind systemd python3 spin
 }
 
 # To measure beside all peers. Each is left out where it is missing; the servers are started by the benchmark itself.
