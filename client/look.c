@@ -9,10 +9,15 @@
 PYHEAP_PUBLIC int pyheap_get_stats(pyheap *heap, pyheap_stats *ret)
 {
 	int r = session_enter(heap);
+	uint32_t cursor = 0;
 
 	if (r < 0)
 		return r;
-	return ret ? heap_stats(&heap->session, false, ret) : -EINVAL;
+	if (!ret)
+		return -EINVAL;
+	while (heap_stats_step(heap->session.heap, &cursor, ret))
+		;
+	return 0;
 }
 
 PYHEAP_PUBLIC int pyheap_client_next(pyheap *heap, uint64_t *cursor, pyheap_client_info *ret)

@@ -11,6 +11,16 @@
 
 #include <string.h>
 
+static SESSION_RARE int new_slowly(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
+{
+	int r;
+
+	do {
+		r = object_new(&heap->session, type, size, ret);
+	} while (session_again(heap, &r));
+	return r;
+}
+
 PYHEAP_PUBLIC int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
 {
 	int r = session_enter(heap);
@@ -19,10 +29,9 @@ PYHEAP_PUBLIC int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap
 		return r;
 	if (!ret)
 		return -EINVAL;
-	do {
-		r = object_new(&heap->session, type, size, ret);
-	} while (session_again(heap, &r));
-	return r;
+	if (type == PYHEAP_BYTES && own_new_bytes(&heap->session, size, ret) == 0)
+		return 0;
+	return new_slowly(heap, type, size, ret);
 }
 
 PYHEAP_PUBLIC int pyheap_put(pyheap *heap, const void *data, size_t size, pyheap_ref *ret)
@@ -56,7 +65,7 @@ static int object_enter(pyheap *heap, pyheap_ref ref, struct object *ret)
 	return r < 0 ? r : object_look(&heap->session, ref, ret);
 }
 
-PYHEAP_PUBLIC void *pyheap_data(pyheap *heap, pyheap_ref ref)
+static SESSION_RARE void *data_slowly(pyheap *heap, pyheap_ref ref)
 {
 	struct object object;
 	int r;
@@ -69,6 +78,16 @@ PYHEAP_PUBLIC void *pyheap_data(pyheap *heap, pyheap_ref ref)
 		return NULL;
 	}
 	return object.data;
+}
+
+PYHEAP_PUBLIC void *pyheap_data(pyheap *heap, pyheap_ref ref)
+{
+	struct own_object own;
+
+	if (session_enter(heap) == 0 && own_find(&heap->session, ref, &own) && header_own(own.word) &&
+		header_type(own.word) != PYHEAP_QUEUE)
+		return heap->session.base + (ref_position(ref) << 3);
+	return data_slowly(heap, ref);
 }
 
 PYHEAP_PUBLIC ssize_t pyheap_size(pyheap *heap, pyheap_ref ref)
@@ -96,16 +115,23 @@ PYHEAP_PUBLIC int pyheap_typeof(pyheap *heap, pyheap_ref ref, pyheap_type *ret)
 	return 0;
 }
 
+static SESSION_RARE int incref_slowly(pyheap *heap, pyheap_ref ref)
+{
+	int r;
+
+	do {
+		r = object_incref(&heap->session, ref);
+	} while (session_again(heap, &r));
+	return r;
+}
+
 PYHEAP_PUBLIC int pyheap_incref(pyheap *heap, pyheap_ref ref)
 {
 	int r = session_enter(heap);
 
 	if (r < 0)
 		return r;
-	do {
-		r = object_incref(&heap->session, ref);
-	} while (session_again(heap, &r));
-	return r;
+	return own_hold(&heap->session, ref) == 0 ? 0 : incref_slowly(heap, ref);
 }
 
 PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)
@@ -114,10 +140,7 @@ PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)
 
 	if (r < 0)
 		return r;
-	do {
-		r = object_decref(&heap->session, ref);
-	} while (session_again(heap, &r));
-	return r;
+	return own_drop(&heap->session, ref, &r) ? r : object_decref(&heap->session, ref);
 }
 
 PYHEAP_PUBLIC int64_t pyheap_refcount(pyheap *heap, pyheap_ref ref)

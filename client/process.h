@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-extern const uint64_t *process_page;
+extern const uint64_t *process_page __attribute__((visibility("hidden")));
 
 /* Make the page, or give a forked child a number of its own. Called with the registry's mutex held. Negative errno. */
 int process_identify(void);

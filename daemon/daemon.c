@@ -5,8 +5,8 @@
  * One thread, one event loop. It waits for connections, for bytes, for the end of processes (pidfds), for its timers
  * and for signals; what it does about each is bounded and waits for nobody. Longer work is done in turns (work.c).
  *
- * With sessions there is a tick, four times a second: it looks after the lock and after empty arenas. Without any there
- * is none, and pyheapd sleeps.
+ * With sessions there is a tick, four times a second: it looks after the lock, idle sessions and empty arenas. Without
+ * any there is none, and pyheapd sleeps.
  *
  * The end (SIGTERM, SIGINT): clients are told, then the sockets go, then the shared memory objects, unless --keep
  * leaves them to the next daemon. Clients keep what they have mapped; `ended` in the control segment tells them that it
@@ -54,6 +54,7 @@ static void on_tick(evutil_socket_t fd, short events, void *userdata)
 	(void)fd;
 	(void)events;
 	lock_watch_tick(daemon, now_ms());
+	idle_tick(daemon);
 	returns_want(daemon);
 	notify_status(daemon);
 	if (daemon->n_members || daemon->returns.n_spare > daemon->options->n_spare_arenas)

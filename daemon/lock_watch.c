@@ -99,6 +99,8 @@ void lock_watch_tick(struct daemon *daemon, int64_t now_ms)
 		watch->is_taken = false;
 	watch->tick_ms = now_ms;
 	if (!watch->is_taken || watch->n_acquisitions != n) {
+		if (watch->is_said && watch->n_acquisitions != n) /* another has it just now */
+			log_notice("the global lock is free again");
 		*watch = (struct lock_watch){
 			.n_acquisitions = n, .since_ms = now_ms, .tick_ms = now_ms, .is_taken = true};
 		return;

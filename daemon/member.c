@@ -84,7 +84,7 @@ int member_start(struct daemon *daemon, uint32_t index, struct process *process)
 static void clear_begin(struct member *member)
 {
 	member->has_no_grants = false;
-	member->n_stats = 0;
+	stats_forget(member);
 	work_add(member->daemon, member);
 }
 
@@ -124,6 +124,7 @@ void member_deinit(struct member *member)
 	if (member->state == MEMBER_NONE)
 		return;
 	work_remove(daemon, member);
+	stats_forget(member);
 	if (member->ended)
 		event_free(member->ended);
 	process_deinit(&member->process);
@@ -223,8 +224,10 @@ int member_step(struct member *member)
 	case MEMBER_LIVE:
 		if (member->grant.is_active)
 			r = grant_step(member->daemon, member);
-		if (r >= 0 && member->n_stats && stats_step(member->daemon, member) != 0)
-			r = r > 0 ? r : -EBUSY;
+		if (r >= 0 && member->n_stats)
+			r |= stats_step(member->daemon, member);
+		if (r == 0)
+			r = idle_step(member->daemon, member);
 		return r;
 	case MEMBER_RESUMING:
 		return resume_step(member);

@@ -4,6 +4,7 @@
 /* A session of the heap as the daemon sees it, and the process behind it: see member.c. */
 
 #include "daemon/grant.h"
+#include "daemon/idle.h"
 #include "daemon/process.h"
 #include "daemon/returns.h"
 #include "heap/heap.h"
@@ -31,12 +32,14 @@ struct member {
 	struct event *ended;   /* its pidfd is readable; NULL: it has none */
 	struct client *client; /* its connection; NULL: it has none now */
 
-	struct grant grant;         /* what it asked for */
-	uint32_t n_stats;           /* Stats that it is owed */
-	struct unmapping unmapping; /* of what was granted to it and is taken back */
-	bool has_lock;              /* while it is resumed: it says that it has the global lock */
-	bool has_no_grants;         /* while it is cleared up: all of them were taken back */
-	struct session view;        /* of the dead session, for its reclaim */
+	struct grant grant;            /* what it asked for */
+	uint32_t n_stats;              /* Stats that it is owed */
+	struct stats_walk *stats_walk; /* the first of them, under way; owned */
+	struct idleness idleness;      /* what it keeps free, and whether it does anything */
+	struct unmapping unmapping;    /* of what was granted to it and is taken back */
+	bool has_lock;                 /* while it is resumed: it says that it has the global lock */
+	bool has_no_grants;            /* while it is cleared up: all of them were taken back */
+	struct session view;           /* of the dead session, for its reclaim */
 
 	bool has_work;
 	TAILQ_ENTRY(member) work_entry;

@@ -87,6 +87,12 @@ void returns_want(struct daemon *daemon)
 	work_wake(daemon);
 }
 
+void returns_again(struct daemon *daemon)
+{
+	daemon->returns.wanted = true;
+	work_wake(daemon);
+}
+
 int returns_turn(struct daemon *daemon)
 {
 	int r;

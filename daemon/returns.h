@@ -36,5 +36,8 @@ int returns_step(struct daemon *daemon, uint32_t n_spare);
 /* A tick: look for what can be returned, from the next turn of work on. */
 void returns_want(struct daemon *daemon);
 
+/* Between two ticks: pools came back to their arenas, look again. */
+void returns_again(struct daemon *daemon);
+
 /* A step if one is wanted, down to the spare ones. As returns_step(). */
 int returns_turn(struct daemon *daemon);

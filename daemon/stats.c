@@ -2,8 +2,8 @@
 /*
  * Figures
  *
- * They are read under the lock, so that they are all of one moment; the lock is only tried, and the answer comes when
- * it was free. A session that has the lock itself is told so, since its answer would wait for itself.
+ * They are counted without the lock, a bounded part of the heap in each step: whoever changes it meanwhile waits for
+ * nothing. The answers that a session is owed are given one after the other.
  */
 #include "daemon/stats.h"
 
@@ -11,7 +11,13 @@
 #include "heap/check.h"
 
 #include <errno.h>
-#include <string.h>
+#include <stdlib.h>
+
+/* Figures on their way. */
+struct stats_walk {
+	uint32_t cursor;
+	pyheap_stats figures;
+};
 
 void stats_request(struct client *client)
 {
@@ -45,6 +51,14 @@ static void body_fill(Pyheap__Stats *body, const pyheap_stats *stats)
 	body->max_sessions = stats->max_sessions;
 	body->n_lock_acquisitions = stats->n_lock_acquisitions;
 	body->n_lock_recoveries = stats->n_lock_recoveries;
+	body->n_lock_waits = stats->n_lock_waits;
+	body->lock_wait_ns = stats->lock_wait_ns;
+	body->lock_wait_max_ns = stats->lock_wait_max_ns;
+	body->n_locks_timed = stats->n_locks_timed;
+	body->lock_held_ns = stats->lock_held_ns;
+	body->lock_held_max_ns = stats->lock_held_max_ns;
+	body->n_pools_claimed = stats->n_pools_claimed;
+	body->n_blocks_returned = stats->n_blocks_returned;
 }
 
 static void stats_send(struct client *client, const pyheap_stats *stats)
@@ -75,23 +89,32 @@ static void stats_send(struct client *client, const pyheap_stats *stats)
 
 int stats_step(struct daemon *daemon, struct member *member)
 {
-	uint32_t owner1 = __atomic_load_n(&daemon->heap->control->lock.owner1, __ATOMIC_RELAXED);
-	pyheap_stats stats;
-	int r;
+	struct stats_walk *walk;
 
 	if (!member->client) {
-		member->n_stats = 0;
+		stats_forget(member);
 		return 0;
 	}
-	r = heap_stats(&daemon->self, true, &stats);
-	if (r == -EBUSY && owner1 != member->index + 1)
-		return r;
+	if (!member->stats_walk)
+		member->stats_walk = calloc(1, sizeof(*member->stats_walk));
+	if (!member->stats_walk) {
+		client_fail(member->client, ENOMEM, "asked for figures: out of memory");
+		return 0;
+	}
+	if (heap_stats_step(daemon->heap, &member->stats_walk->cursor, &member->stats_walk->figures))
+		return 1;
+	walk = member->stats_walk;
+	member->stats_walk = NULL;
 	member->n_stats--;
-	if (r == -EBUSY)
-		client_refuse(member->client, EBUSY, "this session has the global lock itself");
-	else if (r < 0)
-		client_fail(member->client, -r, "asked for figures that cannot be read: %s", strerror(-r));
-	else
-		stats_send(member->client, &stats);
+	stats_send(
+		member->client, &walk->figures); /* where that fails the client goes, and what the member keeps of it */
+	free(walk);
 	return member->n_stats ? 1 : 0;
+}
+
+void stats_forget(struct member *member)
+{
+	free(member->stats_walk);
+	member->stats_walk = NULL;
+	member->n_stats = 0;
 }

@@ -7,8 +7,11 @@ struct client;
 struct daemon;
 struct member;
 
-/* A StatsRequest: answered as soon as the lock is free. */
+/* A StatsRequest: answered in its turn. */
 void stats_request(struct client *client);
 
-/* Answer one of those that the member is owed. 1 it is owed more, 0 none, -EBUSY it waits for the lock. */
+/* Count a bounded part, and answer when that was the last. 1 there is more to do, 0 the member is owed none. */
 int stats_step(struct daemon *daemon, struct member *member);
+
+/* It is owed none any more. */
+void stats_forget(struct member *member);

@@ -76,7 +76,7 @@ static uint32_t find_holes(const struct heap *heap, uint32_t n)
 	uint32_t run = 0;
 
 	for (uint32_t i = heap->first_hole; i < heap->n_arenas; i++) {
-		if (i >= seen || heap->arenas[i].state == ARENA_HOLE)
+		if (i >= seen || arena_state(&heap->arenas[i]) == ARENA_HOLE)
 			run++;
 		else
 			run = 0;
@@ -99,8 +99,9 @@ int arena_reserve(struct heap *heap, uint32_t index, uint32_t n, uint32_t *ret)
 	r = see_arenas(heap, head + n);
 	if (r < 0)
 		return r;
-	heap->arenas[head].n_arenas = n;
-	heap->arenas[head].session1 = index + 1;
+	/* relaxed: who counts arenas without the lock may have seen what was there before */
+	__atomic_store_n(&heap->arenas[head].n_arenas, n, __ATOMIC_RELAXED);
+	__atomic_store_n(&heap->arenas[head].session1, index + 1, __ATOMIC_RELAXED);
 	state_store(&heap->arenas[head], ARENA_MAPPING);
 	for (uint32_t i = head + 1; i < head + n; i++)
 		state_store(&heap->arenas[i], ARENA_BODY);
@@ -112,20 +113,21 @@ int arena_reserve(struct heap *heap, uint32_t index, uint32_t n, uint32_t *ret)
 
 /*
  * Forget what the pools' headers and free lists were of: their memory is fresh. Member by member, since the generation
- * must be there at every moment: a daemon that is killed here must not let old refs come true again.
+ * must be there at every moment: a daemon that is killed here must not let old refs come true again. Relaxed: whoever
+ * has an old ref may be looking whose pool it is of, and who counts the pools may have seen the arena as it was.
  */
 static void pools_reset(struct heap *heap, uint32_t arena)
 {
 	struct pool_entry *pool = &heap->pools[arena * heap->pools_per_arena];
 
 	for (uint32_t i = 0; i < heap->pools_per_arena; i++, pool++) {
-		pool->kind = POOL_FREE;
-		pool->size_class = CLASS_NONE;
-		pool->n_used = 0;
-		pool->n_carved = 0;
-		pool->freeblock1 = 0;
-		pool->next1 = 0;
-		pool->prev1 = 0;
+		__atomic_store_n(&pool->kind, (uint8_t)POOL_FREE, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->size_class, (uint8_t)CLASS_NONE, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->n_used, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->n_carved, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->freeblock1, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->next1, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->prev1, 0, __ATOMIC_RELAXED);
 	}
 }
 
@@ -257,7 +259,7 @@ int arena_adopt_returning(struct session *daemon)
 		return r;
 	change_end(daemon, 0);
 	for (uint32_t i = 0; i < heap->control->n_arenas_seen; i++) {
-		if (heap->arenas[i].state != ARENA_RETURNING)
+		if (arena_state(&heap->arenas[i]) != ARENA_RETURNING)
 			continue;
 		r = return_whole_run(heap, i);
 		if (r < 0)
@@ -280,7 +282,7 @@ int arena_pick_granted(struct session *daemon, uint32_t index, bool has_lock, ui
 	/* No owner's change is pending any more, so nobody but this daemon writes the state of what is GRANTED to the
 	 * session. */
 	for (uint32_t i = 0; i < heap->control->n_arenas_seen; i++) {
-		if (heap->arenas[i].state != ARENA_GRANTED || heap->arenas[i].session1 != index + 1)
+		if (arena_state(&heap->arenas[i]) != ARENA_GRANTED || heap->arenas[i].session1 != index + 1)
 			continue;
 		state_store(&heap->arenas[i], ARENA_RETURNING);
 		*ret = i;
@@ -293,8 +295,7 @@ int arena_pick_granted(struct session *daemon, uint32_t index, bool has_lock, ui
 
 static struct arena_entry *arena_at1(struct heap *heap, uint32_t index1)
 {
-	return index1 && index1 <= heap->control->n_arenas_seen && index1 <= heap->n_arenas ? &heap->arenas[index1 - 1]
-											    : NULL;
+	return index1 && index1 <= arenas_seen(heap) && index1 <= heap->n_arenas ? &heap->arenas[index1 - 1] : NULL;
 }
 
 static uint32_t arena_index(const struct heap *heap, const struct arena_entry *arena)
@@ -371,7 +372,6 @@ static void free_pools_change(struct heap *heap, struct arena_entry *arena, uint
 		usable_link(heap, space, arena);
 	if (n_free_pools == all)
 		heap_add(heap, &space->n_free_arenas, 1);
-	heap_add(heap, &heap->control->counters.n_free_pools, (int64_t)n_free_pools - (int64_t)old);
 }
 
 /* ---- freepools --------------------------------------------------------------------------------------------------- */
@@ -470,7 +470,7 @@ int arena_take_pools(struct session *session, enum space_kind space, uint32_t n,
 			return wants(session, 1, false, space);
 		first = 0;
 	}
-	if (arena->state != ARENA_POOLS || arena->n_free_pools < n || arena->n_free_pools > heap->pools_per_arena)
+	if (arena_state(arena) != ARENA_POOLS || arena->n_free_pools < n || arena->n_free_pools > heap->pools_per_arena)
 		return -EUCLEAN;
 	freepools_set(heap, freepools_of(heap, arena), first, n, false);
 	free_pools_change(heap, arena, arena->n_free_pools - n);
@@ -481,11 +481,11 @@ int arena_take_pools(struct session *session, enum space_kind space, uint32_t n,
 int arena_give_pools(struct session *session, uint32_t first, uint32_t n)
 {
 	struct heap *heap = session->heap;
-	struct arena_entry *arena = arena_at1(heap, first / heap->pools_per_arena + 1);
+	struct arena_entry *arena = arena_at1(heap, (first >> (heap->arena_shift - POOL_SHIFT)) + 1);
 
-	if (!arena || arena->state != ARENA_POOLS || arena->n_free_pools + n > heap->pools_per_arena)
+	if (!arena || arena_state(arena) != ARENA_POOLS || arena->n_free_pools + n > heap->pools_per_arena)
 		return -EUCLEAN;
-	freepools_set(heap, freepools_of(heap, arena), first % heap->pools_per_arena, n, true);
+	freepools_set(heap, freepools_of(heap, arena), first & (heap->pools_per_arena - 1), n, true);
 	free_pools_change(heap, arena, arena->n_free_pools + n);
 	return 0;
 }
@@ -512,7 +512,6 @@ static void returnable_link(struct heap *heap, struct arena_entry *arena)
 	if (next)
 		heap_set(heap, &next->prev1, arena_index(heap, arena) + 1);
 	heap_set(heap, head1, arena_index(heap, arena) + 1);
-	heap_add(heap, &heap->control->counters.n_free_pools, (uint64_t)arena->n_arenas * heap->pools_per_arena);
 }
 
 static void returnable_unlink(struct heap *heap, struct arena_entry *arena)
@@ -528,8 +527,6 @@ static void returnable_unlink(struct heap *heap, struct arena_entry *arena)
 		heap_set(heap, &next->prev1, arena->prev1);
 	heap_set(heap, &arena->next1, 0);
 	heap_set(heap, &arena->prev1, 0);
-	heap_add(heap, &heap->control->counters.n_free_pools,
-		-(int64_t)arena->n_arenas * (int64_t)heap->pools_per_arena);
 }
 
 /* The run that was granted to this session and not used yet, or NULL. */
@@ -537,7 +534,7 @@ static struct arena_entry *granted_run(struct session *session)
 {
 	struct arena_entry *arena = arena_at1(session->heap, session->granted_run1);
 
-	return arena && arena->state == ARENA_GRANTED && arena->session1 == session->index + 1 ? arena : NULL;
+	return arena && arena_state(arena) == ARENA_GRANTED && arena->session1 == session->index + 1 ? arena : NULL;
 }
 
 /* One that was granted for an object which in the end was not made. */
@@ -557,7 +554,7 @@ static int accept_in_change(struct session *session, struct arena_entry *arena)
 
 	if (!arena)
 		return -EINVAL;
-	if (arena->state != ARENA_GRANTED || arena->session1 != session->index + 1)
+	if (arena_state(arena) != ARENA_GRANTED || arena->session1 != session->index + 1)
 		return -EPERM;
 	if (session->wants_run || arena->n_arenas != 1) {
 		put_granted_run_back(session);
@@ -600,7 +597,7 @@ static struct arena_entry *take_returnable_run(struct heap *heap, uint32_t n)
 	struct arena_entry *arena = arena_at1(heap, heap->control->returnable_arenas1);
 
 	for (uint32_t i = 0; arena && i < WALK_MAX; i++, arena = arena_at1(heap, arena->next1)) {
-		if (arena->n_arenas != n || arena->state != ARENA_RETURNABLE)
+		if (arena->n_arenas != n || arena_state(arena) != ARENA_RETURNABLE)
 			continue;
 		returnable_unlink(heap, arena);
 		return arena;
@@ -627,7 +624,7 @@ int arena_give_run(struct session *session, uint32_t head)
 {
 	struct arena_entry *arena = arena_at1(session->heap, head + 1);
 
-	if (!arena || arena->state != ARENA_RUN)
+	if (!arena || arena_state(arena) != ARENA_RUN)
 		return -EUCLEAN;
 	returnable_link(session->heap, arena);
 	return 0;

@@ -17,8 +17,10 @@ int64_t heap_check(struct session *session, check_report report, void *userdata)
  */
 int64_t heap_repair(struct session *session, check_report report, void *userdata);
 
-/* All figures of one moment. try: -EBUSY instead of waiting for the lock. */
-int heap_stats(struct session *session, bool try, pyheap_stats *ret);
+/* Count a bounded part of the heap into *ret; *cursor is 0 at first. False: that was all, and *ret is complete. No
+ * lock.
+ */
+bool heap_stats_step(const struct heap *heap, uint32_t *cursor, pyheap_stats *ret);
 
 /* Sessions, for pyheap_client_next(). No lock: each is read as it is. */
 int heap_client_next(struct session *session, uint64_t *cursor, pyheap_client_info *ret);

@@ -3,8 +3,9 @@
  * Rights to objects, counted anew
  *
  * Who has a right to an object is said by hold tables, slots, queue places and names, and for the heap's own records by
- * the session or bucket that leads to them. All of these are walked, and each object's count must be what was found; an
- * object to which nobody was found to have a right has leaked, a right to what is not alive is a fault of its own.
+ * the session or bucket that leads to them; how often the owner of its pool holds it, by its own header. All of these
+ * are walked, and each object's count must be what was found; an object to which nobody was found to have a right has
+ * leaked, a right to what is not alive is a fault of its own.
  *
  * With a mender each such fault is mended when it is met, by a change of its own under the lock that the walk has:
  * rights to what is not alive are taken away, counts become what was found, what has leaked is dropped, what is dying
@@ -12,6 +13,7 @@
  */
 
 #include "heap/check_walk.h"
+#include "heap/gate.h"
 #include "heap/hold.h"
 
 #include <stdlib.h>
@@ -46,7 +48,7 @@ static bool count_ref(struct check *check, uint64_t ref, const char *what, uint6
 {
 	struct object object;
 
-	if (object_find(check->heap, ref, &object) < 0) {
+	if (object_match(check->heap, ref, &object) < 0) {
 		check_fault(check, "%s %llu refers to %#llx, which is not alive", what, (unsigned long long)of,
 			(unsigned long long)ref);
 		return false;
@@ -70,7 +72,7 @@ static bool count_record(struct check *check, uint64_t position, uint32_t type, 
 	struct object object;
 
 	if (object_locate(check->heap, position, &object) < 0 || object.type != type ||
-		header_state(object.header->word) != STATE_LIVE) {
+		header_state(object.word) != STATE_LIVE) {
 		check_fault(check, "%s %llu leads to %#llx, which is no such record", what, (unsigned long long)of,
 			(unsigned long long)position);
 		return false;
@@ -81,11 +83,6 @@ static bool count_record(struct check *check, uint64_t position, uint32_t type, 
 
 /* ---- sessions ---------------------------------------------------------------------------------------------------- */
 
-static uint64_t with_link(uint64_t info, uint64_t link)
-{
-	return (info & ((UINT64_C(1) << 26) - 1)) | link << 26;
-}
-
 static void count_dying(struct check *check, uint32_t index, uint64_t *head1)
 {
 	struct object_header *before = NULL;
@@ -95,15 +92,15 @@ static void count_dying(struct check *check, uint32_t index, uint64_t *head1)
 	while (position1) {
 		uint64_t position = position1 - 1;
 
-		if (object_locate(check->heap, position, &object) < 0 ||
-			header_state(object.header->word) != STATE_DYING || count_right(check, &object) > 1) {
+		if (object_locate(check->heap, position, &object) < 0 || header_state(object.word) != STATE_DYING ||
+			count_right(check, &object) > 1) {
 			check_fault(check, "session %u: its dying list is broken at %#llx", index,
 				(unsigned long long)position);
-			mend_word(check, before ? &before->info : head1, before ? with_link(before->info, 0) : 0);
+			mend_word(check, before ? &before->rights : head1, 0);
 			return;
 		}
 		before = object.header;
-		position1 = header_link(object.header->info);
+		position1 = object.header->rights;
 	}
 }
 
@@ -114,7 +111,7 @@ static void count_making(struct check *check, uint32_t index, uint64_t *position
 
 	if (!*position1)
 		return;
-	if (object_locate(check->heap, position, &object) < 0 || header_state(object.header->word) != STATE_MAKING ||
+	if (object_locate(check->heap, position, &object) < 0 || header_state(object.word) != STATE_MAKING ||
 		count_right(check, &object) > 1) {
 		check_fault(check, "session %u: is making %#llx, which is not being made for it", index,
 			(unsigned long long)position);
@@ -128,7 +125,8 @@ static void count_making(struct check *check, uint32_t index, uint64_t *position
  */
 static bool may_move_holds(const struct check *check, uint32_t index)
 {
-	return check->mender && (index == check->mender->index || check->heap->sessions[index].state != SESSION_ACTIVE);
+	return check->mender &&
+	       (index == check->mender->index || session_state(&check->heap->sessions[index]) != SESSION_ACTIVE);
 }
 
 /* Take an entry out of its table, whatever it counts. */
@@ -176,7 +174,8 @@ static bool count_hold(struct check *check, uint32_t index, struct hold *hold)
 			return false;
 		}
 	}
-	if (!hold->count) {
+	/* relaxed: the session changes it without the lock */
+	if (!__atomic_load_n(&hold->count, __ATOMIC_RELAXED)) {
 		check_fault(check, "session %u: holds %#llx 0 times", index, (unsigned long long)hold->ref);
 		/* One store, without the log: a living session stores there too. */
 		if (check->mender)
@@ -284,8 +283,8 @@ static void count_names(struct check *check, uint32_t bucket)
 		struct object object;
 
 		if (object_locate(heap, *link, &object) < 0 || object.type != TYPE_NAME ||
-			header_state(object.header->word) != STATE_LIVE ||
-			object.size < offsetof(struct name_entry, name) || count_right(check, &object) > 1) {
+			header_state(object.word) != STATE_LIVE || object.size < offsetof(struct name_entry, name) ||
+			count_right(check, &object) > 1) {
 			check_fault(check, "name bucket %u is broken at %#llx", bucket, (unsigned long long)*link);
 			return;
 		}
@@ -361,7 +360,7 @@ static void check_queue(struct check *check, const struct object *object)
 static void count_slots(struct check *check, const struct object *object)
 {
 	struct type_info type;
-	uint32_t state = header_state(object->header->word);
+	uint32_t state = header_state(object->word);
 	uint64_t first = object->is_run && state == STATE_DYING ? object->pool->run_n_dropped : 0;
 
 	if (state == STATE_MAKING || object->type == TYPE_HOLDS || object->type == TYPE_NAME)
@@ -383,20 +382,34 @@ static void count_slots(struct check *check, const struct object *object)
 
 /* ---- the comparison ---------------------------------------------------------------------------------------------- */
 
-static uint64_t with_count(uint64_t word, uint64_t count)
+/* A record's second word is nothing but its one right. */
+static bool is_record(const struct object *object)
 {
-	return word - header_count(word) + count;
+	return object->type == TYPE_HOLDS || object->type == TYPE_NAME;
+}
+
+/* Does the session that owns its pool hold it, or may it be about to give it up? */
+static bool owner_has_it(struct check *check, const struct object *object)
+{
+	uint32_t owner1 = object->pool->owner1;
+
+	if (!owner1 || owner1 > check->heap->n_sessions)
+		return false;
+	return header_own(header_word(object->header)) || gate_was_inside(check->heap, owner1 - 1);
 }
 
 static void mend_live(struct check *check, const struct object *object, uint32_t found)
 {
 	struct heap *heap = check->heap;
+	uint64_t shared = found && !is_record(object) ? RIGHTS_SHARED : object->header->rights & RIGHTS_SHARED;
 
-	heap_set(heap, &object->header->word, with_count(object->header->word, found ? found : 1));
-	if (!found && (object->type == TYPE_HOLDS || object->type == TYPE_NAME))
-		memory_give(check->mender, object->position);
-	else if (!found)
-		object_drop(check->mender, object);
+	heap_set(heap, &object->header->rights, found | shared);
+	if (!owner_has_it(check, object)) {
+		if (header_own(header_word(object->header)))
+			heap_set(heap, &object->header->word, object->header->word & ~OWN_HOLDS_MAX);
+		if (!found)
+			object_end(check->mender, object);
+	}
 	change_commit(heap);
 }
 
@@ -406,11 +419,10 @@ static void mend_orphan(struct check *check, const struct object *object, uint32
 	struct heap *heap = check->heap;
 	struct session_entry *entry = check->mender->entry;
 
-	heap_set(heap, &object->header->word, with_count(object->header->word, 0));
 	if (state == STATE_MAKING) {
 		memory_give(check->mender, object->position);
 	} else {
-		heap_set(heap, &object->header->info, with_link(object->header->info, entry->dying1));
+		heap_set(heap, &object->header->rights, entry->dying1);
 		heap_set(heap, &entry->dying1, object->position + 1);
 	}
 	change_commit(heap);
@@ -418,22 +430,33 @@ static void mend_orphan(struct check *check, const struct object *object, uint32
 
 static void compare_live(struct check *check, const struct object *object, uint32_t found)
 {
-	uint64_t says = header_count(object->header->word);
+	uint64_t says = rights_count(object->header->rights);
+	bool is_owned = owner_has_it(check, object);
 	unsigned long long position = object->position;
+	bool is_wrong = says != found;
 
 	if (says != found)
 		check_fault(check, "object %#llx: its count is %llu, %u have a right to it", position,
 			(unsigned long long)says, found);
-	if (!found)
+	if (found && !is_record(object) && !(object->header->rights & RIGHTS_SHARED)) {
+		check_fault(check, "object %#llx: others have a right to it and its owner is not told", position);
+		is_wrong = true;
+	}
+	if (header_own(header_word(object->header)) && !is_owned) {
+		check_fault(check, "object %#llx: is held by the owner of its pool, which has none", position);
+		is_wrong = true;
+	}
+	if (!found && !is_owned) {
 		check_fault(check, "object %#llx has leaked: nobody has a right to it", position);
-	if (check->mender && (says != found || !found))
+		is_wrong = true;
+	}
+	if (check->mender && is_wrong)
 		mend_live(check, object, found);
 }
 
 static void compare(struct check *check, const struct object *object)
 {
-	uint64_t says = header_count(object->header->word);
-	uint32_t state = header_state(object->header->word);
+	uint32_t state = header_state(object->word);
 	const char *what = state == STATE_DYING ? "dying" : "being made";
 	const uint32_t *found = rights_of(check, object);
 	unsigned long long position = object->position;
@@ -444,21 +467,24 @@ static void compare(struct check *check, const struct object *object)
 		compare_live(check, object, *found);
 		return;
 	}
-	if (says)
-		check_fault(
-			check, "object %#llx is %s and its count is %llu", position, what, (unsigned long long)says);
+	if (header_own(object->word))
+		check_fault(check, "object %#llx is %s and its pool's owner holds it", position, what);
 	if (*found != 1)
 		check_fault(check, "object %#llx is %s for %u sessions", position, what, *found);
+	if (state == STATE_MAKING && object->header->rights) {
+		check_fault(check, "object %#llx is being made and somebody has a right to it", position);
+		mend_word(check, &object->header->rights, 0);
+	}
+	if (check->mender && header_own(object->word))
+		mend_word(check, &object->header->word, object->word & ~OWN_HOLDS_MAX);
 	if (check->mender && !*found)
 		mend_orphan(check, object, state);
-	else if (says)
-		mend_word(check, &object->header->word, with_count(object->header->word, 0));
 }
 
 void check_rights(struct check *check)
 {
 	for (uint32_t i = 0; i < check->heap->n_sessions; i++)
-		if (check->heap->sessions[i].state != SESSION_FREE)
+		if (session_state(&check->heap->sessions[i]) != SESSION_FREE)
 			count_session(check, i);
 	for (uint32_t i = 0; i < check->heap->n_name_buckets; i++)
 		count_names(check, i);

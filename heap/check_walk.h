@@ -27,10 +27,14 @@ struct check {
 	uint32_t **rights;     /* per pool: how many rights each of its objects was found to have; NULL: none */
 	struct counters found; /* what the counters ought to be */
 	uint32_t n_free_arenas[N_SPACES];
+	uint64_t *n_own_holds; /* per session: objects found that it holds by their headers */
 };
 
-#define MARK_USED_LIST 1U /* found on usedpools */
-#define MARK_DYING     2U /* a run found on a dying list */
+/* Where a pool was found. */
+#define MARK_USED_LIST     1U /* on usedpools, its owner's or that of pools nobody owns */
+#define MARK_OWNED_LIST    2U /* on its owner's owned_pools */
+#define MARK_RETURNED_LIST 4U /* on its owner's returned_pools */
+#define MARK_SPARE         8U /* a run that its owner keeps */
 
 __attribute__((format(printf, 2, 3))) void check_fault(struct check *check, const char *format, ...);
 

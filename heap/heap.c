@@ -16,11 +16,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct sections {
@@ -67,10 +69,13 @@ uint64_t layout_hash(void)
 		offsetof(struct pool_entry, next1),
 		offsetof(struct pool_entry, header),
 		offsetof(struct pool_entry, run_n_pools),
+		offsetof(struct pool_entry, owned_next1),
 		offsetof(struct arena_entry, n_free_pools),
 		offsetof(struct space, usable_arenas1),
 		offsetof(struct session_entry, holds_position1),
 		offsetof(struct session_entry, making1),
+		offsetof(struct session_entry, n_calls),
+		offsetof(struct session_entry, usedpools1),
 		offsetof(struct session_entry, holds_inline),
 		offsetof(struct queue, places),
 		offsetof(struct control, lock),
@@ -78,6 +83,7 @@ uint64_t layout_hash(void)
 		offsetof(struct control, spaces),
 		offsetof(struct control, returnable_arenas1),
 		HOLDS_INLINE,
+		SPARE_RUN_MAX,
 	};
 	uint64_t hash = UINT64_C(0xcbf29ce484222325);
 
@@ -113,12 +119,12 @@ int heap_geometry_check(const struct heap_geometry *geometry)
 	return 0;
 }
 
-/* A bucket for every 64 KiB of heap: chains stay short as long as named objects are not much smaller than that. */
+/* A bucket for every page of heap: chains stay short as long as named objects are not much smaller than that. */
 static uint32_t name_buckets_for(uint64_t heap_size)
 {
 	uint32_t n = 256;
 
-	while (n < 131072 && (uint64_t)n << 16 < heap_size)
+	while (n < 131072 && (uint64_t)n << POOL_SHIFT < heap_size)
 		n <<= 1;
 	return n;
 }
@@ -191,6 +197,11 @@ struct heap *heap_free(struct heap *heap)
 	return NULL;
 }
 
+static bool register_for_barriers(void)
+{
+	return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
+}
+
 static int map_control(struct heap *heap, const struct sections *s)
 {
 	uint8_t *p =
@@ -198,6 +209,7 @@ static int map_control(struct heap *heap, const struct sections *s)
 
 	if (p == MAP_FAILED)
 		return -errno;
+	heap->is_fenced = !register_for_barriers();
 	heap->control = (struct control *)(void *)p;
 	heap->sessions = (struct session_entry *)(void *)(p + s->sessions_off);
 	heap->types = (struct type_entry *)(void *)(p + s->types_off);
@@ -444,12 +456,30 @@ int heap_adopt(struct heap **ret, int control_fd, int heap_fd)
 	return 0;
 }
 
+void heap_see_arenas(struct heap *heap)
+{
+	uint32_t n = __atomic_load_n(&heap->control->n_arenas_seen, __ATOMIC_ACQUIRE); /* with the daemon's release */
+
+	n = (n < heap->n_arenas ? n : heap->n_arenas) * heap->pools_per_arena;
+	/* relaxed: other threads of this process read it, each for pools that its own session took; they keep the line
+	 */
+	if (n != __atomic_load_n(&heap->n_pools_seen, __ATOMIC_RELAXED))
+		__atomic_store_n(&heap->n_pools_seen, n, __ATOMIC_RELAXED);
+}
+
 void session_init(struct session *session, struct heap *heap, uint32_t index)
 {
+	heap_see_arenas(heap);
 	*session = (struct session){
 		.heap = heap,
 		.entry = index == SESSION_DAEMON ? NULL : &heap->sessions[index],
+		.control = heap->control,
+		.pools = heap->pools,
+		.base = heap->base,
+		.is_fenced = heap->is_fenced,
 		.index = index,
+		.n_calls = index == SESSION_DAEMON ? 0 : heap->sessions[index].n_calls & ~1U,
+		.owner1 = index + 1,
 		/* Not of the heap: a child that was cloned into another namespace keeps its parent's mapping. */
 		.is_home = heap->control->pid_namespace && heap->control->pid_namespace == pid_namespace(),
 	};

@@ -29,10 +29,15 @@ struct heap {
 	uint32_t pool_words; /* 64-bit words of an arena's freepools */
 	uint32_t n_sessions;
 	uint32_t n_name_buckets;
-	uint32_t name_shift; /* a name's bucket is its hash shifted right by this */
-	uint32_t first_hole; /* daemon: arenas before it are no HOLE */
-	int control_fd;      /* owned by the daemon; -1 in a client, which needs the mappings only */
-	int heap_fd;         /* the same */
+	uint32_t name_shift;   /* a name's bucket is its hash shifted right by this */
+	uint32_t n_pools_seen; /* pools of arenas that had memory once, as last looked at: a session's own are among
+				  them */
+	uint32_t first_hole;   /* daemon: arenas before it are no HOLE */
+	int control_fd;        /* owned by the daemon; -1 in a client, which needs the mappings only */
+	int heap_fd;           /* the same */
+	bool is_fenced;        /* this process is not registered with membarrier(2): see gate.c */
+	uint64_t
+		inside[SESSIONS_MAX / 64]; /* whoever has the lock: a bit for each that gate_close_all() found inside */
 
 	struct session_entry *sessions;
 	struct type_entry *types;
@@ -47,6 +52,9 @@ struct heap {
 struct session {
 	struct heap *heap;
 	struct session_entry *entry;
+	struct control *control; /* as the two below: heap's, at hand for the most frequent calls */
+	struct pool_entry *pools;
+	uint8_t *base;
 	uint32_t index;
 	uint32_t n_wanted_arenas; /* set with HEAP_WANTS_ARENAS */
 	bool wants_run;           /* set with it: as one run for a large object, not as an arena of pools */
@@ -55,6 +63,10 @@ struct session {
 	uint32_t drop_cursor;     /* session_drop_step(): hold table entries before it are done */
 	bool is_home;             /* this process is of the heap's pid namespace: see lock.c */
 	bool has_lock;            /* between session_lock() and session_unlock() */
+	bool is_fenced;           /* heap's */
+	uint64_t lock_taken_ns;   /* since when it has the lock, where that is timed; else 0 */
+	uint32_t n_calls;         /* what the entry's is between two calls: even; see gate.c */
+	uint32_t owner1;          /* index + 1: what its own pools have as owner1 */
 };
 
 struct heap_geometry {
@@ -97,16 +109,33 @@ int heap_attach(struct heap **ret, int control_fd, int heap_fd);
 /* Unmap and close; takes and returns NULL. Shared state is left alone. */
 struct heap *heap_free(struct heap *heap);
 
+/* With the lock held, or where nobody else uses `heap` yet: take note of what arenas there are by now. */
+void heap_see_arenas(struct heap *heap);
+
 /* Make a view of session `index`: below heap->n_sessions, or SESSION_DAEMON, which has no entry. */
 void session_init(struct session *session, struct heap *heap, uint32_t index);
 
-/* Whether arena i has memory behind it, so that reading it is safe. Acquire: with the daemon's release of the state. */
+/* What the daemon stores without the lock. Acquire, all three: with its release. */
+static inline uint32_t arenas_seen(const struct heap *heap)
+{
+	return __atomic_load_n(&heap->control->n_arenas_seen, __ATOMIC_ACQUIRE);
+}
+static inline uint32_t arena_state(const struct arena_entry *arena)
+{
+	return __atomic_load_n(&arena->state, __ATOMIC_ACQUIRE);
+}
+static inline uint32_t session_state(const struct session_entry *entry)
+{
+	return __atomic_load_n(&entry->state, __ATOMIC_ACQUIRE);
+}
+
+/* Whether arena i has memory behind it, so that reading it is safe. */
 static inline bool arena_is_there(const struct heap *heap, uint32_t i)
 {
 	uint32_t state;
 
-	if (i >= heap->n_arenas || i >= __atomic_load_n(&heap->control->n_arenas_seen, __ATOMIC_ACQUIRE))
+	if (i >= heap->n_arenas || i >= arenas_seen(heap))
 		return false;
-	state = __atomic_load_n(&heap->arenas[i].state, __ATOMIC_ACQUIRE);
+	state = arena_state(&heap->arenas[i]);
 	return state != ARENA_HOLE && state != ARENA_MAPPING;
 }

@@ -192,29 +192,35 @@ void hold_shrink(struct session *session)
 
 /* ---- holds ------------------------------------------------------------------------------------------------------- */
 
-int hold_add(struct session *session, uint64_t ref, bool *ret_first)
+int hold_insert(struct session *session, uint64_t ref)
 {
 	struct heap *heap = session->heap;
 	struct session_entry *entry = session->entry;
-	struct hold *table, *hold = hold_find(session, ref);
 	uint32_t n, i, n_seen = 0;
+	struct hold *table = hold_table(heap, entry, &n);
 
-	*ret_first = !hold;
-	if (hold) {
-		if (hold->count == UINT32_MAX)
-			return -EOVERFLOW;
-		heap_set(heap, &hold->count, hold->count + 1);
-		return 0;
-	}
-	table = hold_table(heap, entry, &n);
 	if (!table)
 		return -EUCLEAN;
 	for (i = hold_slot(ref, n); table[i].ref != HOLD_EMPTY; i = (i + 1) & (n - 1))
 		if (++n_seen == n)
 			return -EUCLEAN;
-	heap_set(heap, &table[i].count, 1);
+	if (table[i].count != 1) /* most often the last hold there had it as well */
+		heap_set(heap, &table[i].count, 1);
 	heap_set(heap, &table[i].ref, ref);
 	heap_set(heap, &entry->n_holds, entry->n_holds + 1);
+	return 0;
+}
+
+int hold_add(struct session *session, uint64_t ref, bool *ret_first)
+{
+	struct hold *hold = hold_find(session, ref);
+
+	*ret_first = !hold;
+	if (!hold)
+		return hold_insert(session, ref);
+	if (hold->count == UINT32_MAX)
+		return -EOVERFLOW;
+	heap_set(session->heap, &hold->count, hold->count + 1);
 	return 0;
 }
 
@@ -237,7 +243,6 @@ static void close_gap(struct heap *heap, struct hold *table, uint32_t n, uint32_
 		i = j;
 	}
 	heap_set(heap, &table[i].ref, HOLD_EMPTY);
-	heap_set(heap, &table[i].count, 0);
 }
 
 bool hold_remove(struct session *session, struct hold *hold)

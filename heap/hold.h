@@ -14,6 +14,9 @@ struct hold *hold_find(const struct session *session, uint64_t ref);
 /* The entry of ref in any session's table; with the lock held. */
 struct hold *hold_lookup(const struct heap *heap, const struct session_entry *entry, uint64_t ref);
 
+/* Within a change: hold what the table has no entry of, where hold_reserve() has made room. -EUCLEAN it is damaged. */
+int hold_insert(struct session *session, uint64_t ref);
+
 /* Within a change: hold ref once more; *ret_first says whether it is the first time (the object's count must follow).
  * -EOVERFLOW. */
 int hold_add(struct session *session, uint64_t ref, bool *ret_first);

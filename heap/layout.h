@@ -12,7 +12,9 @@
  * so that 0, what fresh memory has, means none; such members end in 1 (`next1`).
  *
  * Who writes: "locked" means whoever has the global lock, through the undo log (heap_set(), see lock.h). "daemon" means
- * the daemon alone, without the lock. A member without either is written once, before the segment is handed out.
+ * the daemon alone, without the lock. "owner" means the session that owns the pool, by plain stores within one of its
+ * calls (see gate.c), or whoever has the lock while that session is kept out or dead, through the log. A member without
+ * any is written once, before the segment is handed out.
  *
  * A ref is a position and a generation: bits 0..35 are the payload's offset in the heap segment in units of 8 bytes (so
  * 512 GiB can be named), bits 36..63 the generation, which is never 0. Each pool counts its generations in the control
@@ -27,11 +29,12 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   UINT64_C(0x0070616568797001) /* "\1pyheap\0" */
-#define LAYOUT_VERSION 1U
+#define LAYOUT_VERSION 2U
 
 #define ARENA_SIZE_DEFAULT (UINT32_C(256) << 10)
 #define ARENA_SIZE_MIN     (UINT32_C(64) << 10)
@@ -57,27 +60,37 @@
 #define TYPE_SLOTS_MAX   16384U /* offsets of all registered types together */
 #define LOG_CAPACITY     8192U
 #define HOLDS_INLINE     64U              /* holds of a session before its table needs a run of pools */
+#define SPARE_RUN_MAX    16U              /* pools of the longest run that a session keeps for its next object */
 #define SESSION_DAEMON   (UINT32_MAX - 1) /* in place of a session's index: the daemon itself */
 
 /* ---- header of an object ---------------------------------------------------------------------------------------- */
 
 /*
- * word: bits 0..33 the count (how many sessions, slots, queue places and names have a right to it), 34..35 the state,
- *       36..63 the generation. A pool's headers are zeroed when it takes a class, so 0 is a block never carved.
- * info: bits 0..15 the type, 16..25 the payload's size where it is a block (the run's entry has it otherwise), 26..63
- *       the link: of a free block the next of its pool's free list plus one, of a dying object the position of the
- *       next dying one of its session, plus one.
+ * word:   bits 0..6 how often the session that owns its pool holds it, 7..9 the state, 10..19 the payload's size where
+ *         it is a block (the run's entry has it otherwise), 20..35 the type, 36..63 the generation. Of a free block
+ *         10..35 are the link instead: the next of its pool's free list plus one. A pool's headers are zeroed when it
+ *         takes a class, so 0 is a block never carved.
+ * rights: bits 0..33 how many others have a right to it: sessions by their hold tables, slots, queue places, names; bit
+ *         34 (RIGHTS_SHARED) once set stays for the object's life: others may look at it at any time. 0 where it is
+ *         not alive; of a dying object the position of the next dying one of its session, plus one.
+ *
+ * An object is alive while its state is LIVE and one of the two counts is not 0.
  */
 struct object_header {
-	uint64_t word; /* locked: the truth about the object */
-	uint64_t info; /* locked */
+	uint64_t word;   /* owner while it holds it; else locked. The truth about the object */
+	uint64_t rights; /* locked */
 };
+
+#define OWN_HOLDS_MAX UINT64_C(127) /* what the word can count; more go into the hold table */
+#define RIGHTS_SHARED (UINT64_C(1) << 34)
+#define RIGHTS_MAX    (RIGHTS_SHARED - 1)
 
 enum object_state {
 	STATE_FREE = 0,
 	STATE_LIVE = 1,
-	STATE_DYING = 2,  /* its count reached 0: on the dying list of a session that takes it down */
-	STATE_MAKING = 3, /* allocated for a session that has not finished its slots: the session's `making` */
+	STATE_DYING = 2,    /* nobody has a right to it: on the dying list of a session that takes it down */
+	STATE_MAKING = 3,   /* allocated for a session that has not finished its slots: the session's `making` */
+	STATE_RETURNED = 4, /* freed by somebody else than the pool's owner, who has not gathered it yet */
 };
 
 /* Types of the heap's own records; no ref of one is ever good outside. */
@@ -99,27 +112,51 @@ enum pool_kind {
 	POOL_RUN = 2,    /* first pool of an object of whole pools or arenas */
 };
 
-/* An entry per pool of the heap segment. The three words are written together often, hence their order. */
+/*
+ * An entry per pool of the heap segment. A pool that no session owns (owner1 is 0) is changed under the lock alone.
+ * The members that several of stand in one word are logged together.
+ */
 struct pool_entry {
-	uint8_t kind;       /* locked: enum pool_kind */
-	uint8_t size_class; /* locked: that its headers and free list are of; kept while POOL_FREE, as CPython's szidx
-			     */
-	uint16_t reserved0;
-	uint32_t generation; /* locked: the last one handed out, 1..GENERATION_MAX; survives everything */
+	union {
+		struct {
+			uint8_t kind;       /* locked: enum pool_kind */
+			uint8_t size_class; /* locked: that its headers and free list are of; kept while POOL_FREE, as
+					       CPython's szidx */
+			uint16_t owner1;    /* locked: the session that makes objects in it, plus one */
+		};
+		uint32_t identity; /* the three, read at once */
+	};
+	uint32_t generation; /* owner: the last one handed out, 1..GENERATION_MAX; survives everything */
 
-	uint16_t n_used;     /* locked: blocks that are not free */
-	uint16_t n_carved;   /* locked: nextoffset, in blocks: those from here on were never touched */
-	uint16_t freeblock1; /* locked: the block freed last */
-	uint16_t reserved1;
+	union {
+		struct {
+			uint16_t n_used;     /* owner: blocks that are not free */
+			uint16_t n_carved;   /* owner: nextoffset, in blocks: those from here on were never touched */
+			uint16_t freeblock1; /* owner: the block freed last */
+			uint16_t reserved1;
+		};
+		uint64_t counts; /* the three, which its owner reads and stores at once */
+	};
 
-	uint32_t next1; /* locked: in usedpools[class] */
-	uint32_t prev1; /* locked */
+	uint32_t next1; /* owner: in usedpools[class], its owner's or that of pools nobody owns */
+	uint32_t prev1; /* owner */
 
-	struct object_header header; /* locked: of the run that starts here */
-	uint64_t run_size;           /* locked: its payload, bytes */
-	uint32_t run_n_pools;        /* locked: its pools, all arenas' together */
-	uint32_t run_n_dropped;      /* locked: its slots dropped so far, while it is dying */
-	uint64_t reserved2;
+	struct object_header header; /* of the run that starts here */
+	union {
+		struct {                        /* of a run */
+			uint64_t run_size;      /* owner: its payload, bytes */
+			uint32_t run_n_pools;   /* locked: its pools, all arenas' together */
+			uint32_t run_n_dropped; /* locked: its slots dropped so far, while it is dying */
+		};
+		struct {                         /* of a pool of blocks that a session owns; all locked */
+			uint32_t returned_next1; /* in its owner's returned_pools */
+			uint32_t returned_prev1;
+			uint32_t n_returned; /* blocks in STATE_RETURNED; not 0: it is on that list */
+			uint32_t reserved2;
+		};
+	};
+	uint32_t owned_next1; /* locked: in its owner's owned_pools, of all classes and runs */
+	uint32_t owned_prev1; /* locked */
 };
 
 /* ---- arenas ----------------------------------------------------------------------------------------------------- */
@@ -164,9 +201,9 @@ enum space_kind {
 };
 
 struct space {
-	uint32_t usedpools1[N_CLASSES];               /* locked: the first pool with room of each class */
-	uint32_t usable_arenas1;                      /* locked: arenas with free pools, ascending by n_free_pools */
-	uint32_t n_free_arenas;                       /* locked: of them, those of which every pool is free */
+	uint32_t usedpools1[N_CLASSES]; /* locked: the first pool with room of each class, of those nobody owns */
+	uint32_t usable_arenas1;        /* locked: arenas with free pools, ascending by n_free_pools */
+	uint32_t n_free_arenas;         /* locked: of them, those of which every pool is free */
 	uint32_t nfp2lasta1[POOLS_PER_ARENA_MAX + 2]; /* locked: the last usable arena with that many free pools */
 };
 
@@ -192,11 +229,19 @@ enum attachment {
 /* An entry of a hold table; linear probing. */
 struct hold {
 	uint64_t ref;   /* locked: what is held, or HOLD_EMPTY */
-	uint32_t count; /* locked, or the session alone from 1 up: how often it holds it */
+	uint32_t count; /* locked, or the session alone from 1 up: how often it holds it; without a ref it says nothing
+			 */
 	uint32_t reserved;
 };
 
 #define HOLD_EMPTY UINT64_C(0)
+
+/* What a session is to look after before its next call that needs no lock. Bits. */
+enum attention {
+	ATTENTION_CLOSED = 1,   /* wait for the lock: its owner keeps the session out */
+	ATTENTION_STRANGER = 2, /* somebody has come to an object that the session had told nobody of */
+	ATTENTION_GATHER = 4,   /* gather the blocks that were returned */
+};
 
 struct session_entry {
 	uint32_t state;      /* daemon: enum session_state */
@@ -215,8 +260,20 @@ struct session_entry {
 	uint64_t dying1;        /* locked: position of the first object that this session has to take down, plus one */
 	uint64_t making1;       /* locked: position of the object that it is making, plus one */
 	uint64_t pid_namespace; /* daemon: inode of its own when it admitted the session: what pid is a number of */
-	uint64_t reserved[15];
 
+	uint64_t reserved0[7];
+
+	uint32_t n_calls;         /* the session alone: odd while it is in a call that needs no lock; see gate.c */
+	uint32_t attention;       /* whoever has the lock, without the log: enum attention; see gate.c */
+	uint32_t owned_pools1;    /* locked: all pools and runs that it owns */
+	uint32_t returned_pools1; /* locked: those of them that have blocks in STATE_RETURNED */
+	uint64_t n_own_holds;     /* owner: objects in its own pools that it holds; for reports */
+	uint32_t is_fenced;       /* the session: its calls need no barrier of others; see gate.c */
+	uint32_t n_returns;       /* whoever has the lock, not logged: moves when a block is returned to it */
+	uint64_t reserved2[4];
+
+	uint32_t usedpools1[N_CLASSES];         /* owner: its first pool with room of each class */
+	uint32_t spare_runs1[SPARE_RUN_MAX];    /* owner: a free run of 1, 2, ... pools that it keeps */
 	struct hold holds_inline[HOLDS_INLINE]; /* locked */
 };
 
@@ -281,26 +338,30 @@ struct global_lock {
 
 /* ---- counters --------------------------------------------------------------------------------------------------- */
 
-/* All locked, all derived: check.c counts them anew. */
-struct class_counters {
-	uint64_t n_pools;
-	uint64_t n_used;
-};
-
+/* All locked, all derived: check.c counts them anew. What pools and blocks are is counted when somebody asks: stats.c.
+ */
 struct counters {
-	struct class_counters classes[N_CLASSES]; /* of SPACE_OBJECTS */
 	uint64_t n_arenas_allocated;
 	uint64_t n_arenas_reclaimed;
 	uint64_t n_arenas_highwater;
 	uint64_t n_arenas_current;
-	uint64_t n_free_pools;    /* of arenas of pools in both spaces, and in RETURNABLE runs */
-	uint64_t n_medium_pools;  /* of objects that are runs of pools */
-	uint64_t n_large_arenas;  /* of objects that are runs of arenas */
-	uint64_t n_record_pools;  /* pools that SPACE_RECORDS uses, as blocks or runs */
-	uint64_t n_record_arenas; /* arenas that are runs of SPACE_RECORDS */
-	uint64_t n_medium_objects;
-	uint64_t n_large_objects;
 	uint64_t n_names;
+	uint64_t reserved[3];
+};
+
+/* ---- figures ----------------------------------------------------------------------------------------------------- */
+
+/* For reports only. Whoever has the lock writes them, without the log: those of a change that is taken back count, too.
+ */
+struct figures {
+	uint64_t n_lock_waits;      /* times that somebody waited for the lock */
+	uint64_t lock_wait_ns;      /* how long, all together */
+	uint64_t lock_wait_max_ns;  /* the longest */
+	uint64_t n_locks_timed;     /* times that it was looked how long the lock was held: one in LOCK_TIMED_ONE_IN */
+	uint64_t lock_held_ns;      /* how long, all together */
+	uint64_t lock_held_max_ns;  /* the longest */
+	uint64_t n_pools_claimed;   /* pools and runs that came to a session */
+	uint64_t n_blocks_returned; /* blocks freed by somebody else than the pool's owner */
 };
 
 /* ---- the control segment ---------------------------------------------------------------------------------------- */
@@ -339,11 +400,14 @@ struct control {
 
 	uint32_t ended;         /* daemon: 1 once the heap was taken down on purpose */
 	uint32_t n_arenas_seen; /* daemon: arenas from here on were never anything but HOLE */
-	uint64_t reserved2[8];
+	uint32_t attention;     /* whoever has the lock: not 0: all calls go by the lock; see gate.c */
+	uint32_t reserved5;
+	uint64_t reserved2[7];
 
 	struct global_lock lock;
 	struct counters counters;
 	struct space spaces[N_SPACES];
+	struct figures figures;
 	uint32_t returnable_arenas1; /* locked: large objects' arenas that wait to be used again or returned */
 	uint32_t n_types;            /* locked */
 	uint32_t n_type_slots;       /* locked */
@@ -354,9 +418,14 @@ static_assert(sizeof(struct object_header) == 16, "headers are packed at a pool'
 static_assert(sizeof(struct pool_entry) == 64, "one cache line");
 static_assert(offsetof(struct pool_entry, n_used) == 8, "words that are logged together");
 static_assert(offsetof(struct pool_entry, header) == 24, "");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "counts");
+static_assert(offsetof(struct pool_entry, owned_next1) == 56, "");
+static_assert(SESSIONS_MAX < UINT16_MAX, "owner1");
 static_assert(sizeof(struct arena_entry) == 64, "one cache line");
 static_assert(sizeof(struct hold) == 16, "");
-static_assert(sizeof(struct session_entry) == 256 + HOLDS_INLINE * sizeof(struct hold), "");
+static_assert(sizeof(struct session_entry) == 576 + HOLDS_INLINE * sizeof(struct hold), "");
+static_assert(offsetof(struct session_entry, n_calls) == 192, "what its calls write has cache lines of its own");
+static_assert(offsetof(struct session_entry, usedpools1) == 256, "");
 static_assert(offsetof(struct session_entry, holds_position1) % 8 == 0, "");
 static_assert(offsetof(struct session_entry, attachment) == 100, "clients in other languages store to it");
 static_assert(sizeof(struct type_entry) == 128, "");
@@ -404,27 +473,77 @@ static inline uint32_t ref_generation(uint64_t ref)
 	return (uint32_t)(ref >> REF_POSITION_BITS);
 }
 
+/* Of a header's word. */
+static inline uint64_t header_own(uint64_t word) /* how often the pool's owner holds it */
+{
+	return word & OWN_HOLDS_MAX;
+}
 static inline uint32_t header_state(uint64_t word)
 {
-	return (uint32_t)(word >> 34 & 3);
+	return (uint32_t)(word >> 7 & 7);
 }
-static inline uint64_t header_count(uint64_t word)
+static inline uint32_t header_size(uint64_t word) /* of a block that is not free */
 {
-	return word & ((UINT64_C(1) << 34) - 1);
+	return (uint32_t)(word >> 10 & 0x3ff);
 }
-static inline uint32_t header_type(uint64_t info)
+static inline uint32_t header_type(uint64_t word) /* of what is not free */
 {
-	return info & 0xffff;
+	return (uint32_t)(word >> 20 & 0xffff);
 }
-static inline uint32_t header_size(uint64_t info) /* of a block */
+static inline uint32_t header_generation(uint64_t word)
 {
-	return info >> 16 & 0x3ff;
+	return (uint32_t)(word >> REF_POSITION_BITS);
 }
-static inline uint64_t header_link(uint64_t info)
+static inline uint32_t header_link(uint64_t word) /* of a free block */
 {
-	return info >> 26;
+	return (uint32_t)(word >> 10 & ((1U << 26) - 1));
 }
-static inline uint64_t header_word(uint32_t generation, uint32_t state, uint64_t count)
+static inline uint64_t header_live(uint32_t generation, uint32_t type, uint64_t block_size, uint32_t state)
 {
-	return (uint64_t)generation << REF_POSITION_BITS | (uint64_t)state << 34 | count;
+	return (uint64_t)generation << REF_POSITION_BITS | (uint64_t)type << 20 | block_size << 10 |
+	       (uint64_t)state << 7;
+}
+static inline uint64_t header_with_state(uint64_t word, uint32_t state) /* held by its owner no more */
+{
+	return (word & ~UINT64_C(0x3ff)) | (uint64_t)state << 7;
+}
+static inline uint64_t header_free(uint64_t word, uint32_t link)
+{
+	return (word >> REF_POSITION_BITS) << REF_POSITION_BITS | (uint64_t)link << 10;
+}
+
+static inline bool header_is(uint64_t word, uint32_t generation, uint32_t state)
+{
+	return (word & (~REF_POSITION_MASK | UINT64_C(7) << 7)) ==
+	       ((uint64_t)generation << REF_POSITION_BITS | (uint64_t)state << 7);
+}
+static inline bool header_is_block_held_once(uint64_t word, uint32_t generation, uint32_t type) /* LIVE, of any size */
+{
+	return (word & ~(UINT64_C(0x3ff) << 10)) == (header_live(generation, type, 0, STATE_LIVE) | 1);
+}
+
+/* Of a pool's three numbers in one word. */
+#define COUNTS_ONE_USED   UINT64_C(1)
+#define COUNTS_ONE_CARVED (UINT64_C(1) << 16)
+static inline uint32_t counts_used(uint64_t counts)
+{
+	return (uint32_t)(counts & UINT16_MAX);
+}
+static inline uint32_t counts_carved(uint64_t counts)
+{
+	return (uint32_t)(counts >> 16 & UINT16_MAX);
+}
+static inline uint32_t counts_freeblock1(uint64_t counts)
+{
+	return (uint32_t)(counts >> 32 & UINT16_MAX);
+}
+static inline uint64_t counts_with_freeblock1(uint64_t counts, uint32_t freeblock1)
+{
+	return (counts & UINT32_MAX) | (uint64_t)freeblock1 << 32;
+}
+
+/* How many have a right to it by its second word. */
+static inline uint64_t rights_count(uint64_t rights)
+{
+	return rights & RIGHTS_MAX;
 }

@@ -29,37 +29,23 @@
  */
 
 #include "heap/lock.h"
+#include "heap/gate.h"
 #include "heap/rebuild.h"
 
 #include <errno.h>
 #include <linux/futex.h>
 #include <stdio.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
-bool log_word(struct heap *heap, const void *p)
-{
-	struct global_lock *lock = &heap->control->lock;
-	uintptr_t word = (uintptr_t)p & ~(uintptr_t)7;
-	uint32_t n = lock->n_entries;
-	struct log_entry *entry;
-	uint64_t where;
+#define SPINS             300U /* looks, some 100 cycles each */
+#define LOCK_TIMED_ONE_IN 64U  /* looking at the clock costs as much as the lock */
 
-	if (n >= LOG_CAPACITY) {
-		lock->overflowed = 1;
-		return false;
-	}
-	where = word - (uintptr_t)heap->control;
-	if (where >= heap->control_size)
-		where = (word - (uintptr_t)heap->base) | LOG_WHERE_HEAP;
-	entry = &lock->entries[n];
-	entry->where = where;
-	entry->old = *(const uint64_t *)word;
-	/* release: the entry before its count */
-	__atomic_store_n(&lock->n_entries, n + 1, __ATOMIC_RELEASE);
-	/* release fence: the count before the store that the caller makes (relaxed) */
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-	return true;
+bool log_is_full(struct heap *heap)
+{
+	heap->control->lock.overflowed = 1;
+	return false;
 }
 
 /* The word that an entry speaks of, or NULL where a stray write has spoilt the entry. */
@@ -157,6 +143,38 @@ void lock_owner_died(struct heap *heap, uint32_t session_index)
 
 /* ---- the lock ---------------------------------------------------------------------------------------------------- */
 
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* One time more, of so many ns. Relaxed: figures for reports. */
+static void note_time(uint64_t *n, uint64_t *sum, uint64_t *max, uint64_t ns)
+{
+	__atomic_store_n(n, *n + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(sum, *sum + ns, __ATOMIC_RELAXED);
+	if (ns > *max)
+		__atomic_store_n(max, ns, __ATOMIC_RELAXED);
+}
+
+static void note_held(struct session *session)
+{
+	struct figures *f = &session->heap->control->figures;
+
+	note_time(&f->n_locks_timed, &f->lock_held_ns, &f->lock_held_max_ns, now_ns() - session->lock_taken_ns);
+	session->lock_taken_ns = 0;
+}
+
+static void note_waited(struct session *session, uint64_t since)
+{
+	struct figures *f = &session->heap->control->figures;
+
+	note_time(&f->n_lock_waits, &f->lock_wait_ns, &f->lock_wait_max_ns, now_ns() - since);
+}
+
 static int lock_taken(struct session *session, int r)
 {
 	struct global_lock *lock = &session->heap->control->lock;
@@ -169,14 +187,19 @@ static int lock_taken(struct session *session, int r)
 		__atomic_store_n(&lock->owner1, session->index + 1, __ATOMIC_RELAXED);
 	if (r == EOWNERDEAD) {
 		log_roll_back(session->heap);
-		if (session->heap->control->rebuilding)
+		if (session->heap->control->rebuilding) {
+			gate_close_all(session->heap);
 			heap_rebuild(session->heap);
+			gate_open_all(session->heap);
+		}
 		lock->n_recoveries++;
 		r = session->is_home ? pthread_mutex_consistent(&lock->mutex) : 0;
 	}
 	if (r)
 		return -EUCLEAN;
 	__atomic_store_n(&lock->n_acquisitions, lock->n_acquisitions + 1, __ATOMIC_RELAXED);
+	if (lock->n_acquisitions % LOCK_TIMED_ONE_IN == 0)
+		session->lock_taken_ns = now_ns();
 	return 0;
 }
 
@@ -184,6 +207,8 @@ static void lock_release(struct session *session)
 {
 	struct global_lock *lock = &session->heap->control->lock;
 
+	if (session->lock_taken_ns)
+		note_held(session);
 	__atomic_store_n(&lock->owner1, 0, __ATOMIC_RELAXED);
 	if (session->is_home)
 		pthread_mutex_unlock(&lock->mutex);
@@ -191,7 +216,20 @@ static void lock_release(struct session *session)
 		foreign_unlock(futex_of(lock));
 }
 
-static int lock_take(struct session *session, bool try)
+static inline void pause_a_little(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#endif
+}
+
+/* relaxed: only a hint, the lock is taken by others */
+static bool is_taken(const struct global_lock *lock)
+{
+	return __atomic_load_n(futex_of(lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK;
+}
+
+static int lock_take_at_once(struct session *session, bool try)
 {
 	struct global_lock *lock = &session->heap->control->lock;
 	int r;
@@ -201,6 +239,34 @@ static int lock_take(struct session *session, bool try)
 	else
 		r = try ? pthread_mutex_trylock(&lock->mutex) : pthread_mutex_lock(&lock->mutex);
 	return lock_taken(session, r);
+}
+
+/*
+ * Most changes are over sooner than a sleeper would be woken: so the lock is looked at for about as long as falling
+ * asleep and being woken costs, which makes waiting at most twice as long as the better of the two would have been.
+ */
+static int lock_wait(struct session *session)
+{
+	uint64_t began = now_ns();
+	int r = -EBUSY;
+
+	for (uint32_t i = 0; i < SPINS && r == -EBUSY; i++) {
+		pause_a_little();
+		if (!is_taken(&session->heap->control->lock))
+			r = lock_take_at_once(session, true);
+	}
+	if (r == -EBUSY)
+		r = lock_take_at_once(session, false);
+	if (r == 0)
+		note_waited(session, began);
+	return r;
+}
+
+static int lock_take(struct session *session, bool try)
+{
+	if (!try && is_taken(&session->heap->control->lock))
+		return lock_wait(session);
+	return lock_take_at_once(session, try);
 }
 
 int change_begin(struct session *session)
@@ -270,6 +336,12 @@ static bool is_thread_of(uint32_t tid, int32_t pid)
 	return access(path, F_OK) == 0;
 }
 
+/* Relaxed: of the session that is there now, or the one before. */
+static int32_t pid_of(const struct heap *heap, uint32_t session_index)
+{
+	return __atomic_load_n(&heap->sessions[session_index].pid, __ATOMIC_RELAXED);
+}
+
 uint32_t lock_owner1(const struct heap *heap)
 {
 	const struct global_lock *lock = &heap->control->lock;
@@ -283,10 +355,10 @@ uint32_t lock_owner1(const struct heap *heap)
 	for (uint32_t i = 0; tid >> 29 && i < heap->n_sessions; i++)
 		if (tid == foreign_tid(i))
 			return i + 1;
-	if (owner1 && owner1 <= heap->n_sessions && is_thread_of(tid, heap->sessions[owner1 - 1].pid))
+	if (owner1 && owner1 <= heap->n_sessions && is_thread_of(tid, pid_of(heap, owner1 - 1)))
 		return owner1;
 	for (uint32_t i = 0; i < heap->n_sessions; i++)
-		if (heap->sessions[i].state != SESSION_FREE && is_thread_of(tid, heap->sessions[i].pid))
+		if (session_state(&heap->sessions[i]) != SESSION_FREE && is_thread_of(tid, pid_of(heap, i)))
 			return i + 1;
 	return owner1 <= heap->n_sessions ? owner1 : 0; /* of another pid namespace: what it said */
 }

@@ -32,7 +32,8 @@ int session_unlock(struct session *session);
 void log_roll_back(struct heap *heap);
 
 /* Write down what the aligned word around p holds. False: the log is full, and nothing may be stored. */
-bool log_word(struct heap *heap, const void *p);
+static inline bool log_word(struct heap *heap, const void *p);
+bool log_is_full(struct heap *heap);
 
 /* Store to a shared member under the lock: written down first, relaxed and after a fence, see lock.c. */
 #define heap_set(heap, p, v)                                                                                           \
@@ -53,3 +54,27 @@ void lock_owner_died(struct heap *heap, uint32_t session_index);
  * the owner's thread id in the mutex too, since an owner may be stopped before it says who it is.
  */
 uint32_t lock_owner1(const struct heap *heap);
+
+/* ---- inline, as a change writes several -------------------------------------------------------------------------- */
+
+static inline bool log_word(struct heap *heap, const void *p)
+{
+	struct global_lock *lock = &heap->control->lock;
+	uintptr_t word = (uintptr_t)p & ~(uintptr_t)7;
+	uint64_t where = word - (uintptr_t)heap->control;
+	uint32_t n = lock->n_entries;
+	struct log_entry *entry;
+
+	if (__builtin_expect(n >= LOG_CAPACITY, 0))
+		return log_is_full(heap);
+	if (where >= heap->control_size)
+		where = (word - (uintptr_t)heap->base) | LOG_WHERE_HEAP;
+	entry = &lock->entries[n];
+	entry->where = where;
+	entry->old = *(const uint64_t *)word;
+	/* release: the entry before its count */
+	__atomic_store_n(&lock->n_entries, n + 1, __ATOMIC_RELEASE);
+	/* release fence: the count before the store that the caller makes (relaxed) */
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	return true;
+}

@@ -43,7 +43,7 @@ static struct name_entry *entry_at(struct heap *heap, uint64_t position)
 	struct object object;
 
 	if (object_locate(heap, position, &object) < 0 || object.type != TYPE_NAME ||
-		header_state(object.header->word) != STATE_LIVE || object.size < offsetof(struct name_entry, name))
+		header_state(object.word) != STATE_LIVE || object.size < offsetof(struct name_entry, name))
 		return NULL;
 	entry = (struct name_entry *)(void *)object.data;
 	if (entry->length > NAME_MAX_LENGTH || entry->length != object.size - offsetof(struct name_entry, name))
@@ -144,7 +144,6 @@ static int get_in_change(struct session *session, const char *name, size_t lengt
 	struct object object;
 	struct name_entry *entry;
 	uint64_t *link;
-	bool first;
 	int r;
 
 	r = find(session->heap, name_hash(session->heap, name, length), name, length, &link, &entry);
@@ -152,9 +151,7 @@ static int get_in_change(struct session *session, const char *name, size_t lengt
 		return r < 0 ? r : -ENOENT;
 	r = object_find(session->heap, entry->ref, &object);
 	if (!r)
-		r = hold_add(session, entry->ref, &first);
-	if (!r && first)
-		r = object_retain(session, &object);
+		r = object_hold(session, entry->ref, &object);
 	*ret = entry->ref;
 	return r;
 }

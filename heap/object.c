@@ -2,16 +2,20 @@
 /*
  * Objects: refs checked, objects made, held, dropped and taken down
  *
- * The count in an object's header says how many have a right to it: each session that holds it (once, however often:
- * how often is the session's own affair, in its hold table), each slot, queue place and name. When it falls to 0 the
- * object goes at once if it has no slots; else it turns DYING and goes on the dying list of the session that dropped
- * it, linked through the info words. That session takes its list down after the change, in changes of at most DROP_STEP
- * slots each, so that the lock is never held long and no stack grows however deep the lists. What a slot held and is
- * not dropped yet still counts. A session that dies leaves its list to the daemon, which goes on where it stopped.
+ * Who has a right to an object is counted in its header: how often the session that owns its pool holds it in the one
+ * word, all others in the other (a session that holds it by its hold table counts once, however often; each slot, queue
+ * place and name counts once). The first is the owner's own affair (own.c); the second is changed under the lock, here.
  *
- * Making an object is one change. Where many slots have to be cleared (runs), it is two: the object is MAKING, written
- * down in the session's entry, while its slots are cleared outside of the lock; then it is LIVE and held. Died in
- * between, the daemon frees what the entry names.
+ * When nobody has a right any more the object goes at once if it has no slots; else it turns DYING and goes on the
+ * dying list of the session that dropped it, linked through the second words. That session takes its list down after
+ * the change, in changes of at most DROP_STEP slots each, so that the lock is never held long and no stack grows
+ * however deep the lists. What a slot held and is not dropped yet still counts. A session that dies leaves its list to
+ * the daemon, which goes on where it stopped.
+ *
+ * Making an object is one store, of its header's word (own.c). One that is too long for that way is made in one change,
+ * or, where slots have to be cleared, in two: the object is MAKING, written down in the session's entry, while its
+ * slots are cleared outside of the lock; then it is LIVE and held. Died in between, the daemon frees what the entry
+ * names.
  */
 
 #include "heap/object.h"
@@ -21,19 +25,21 @@
 #include <string.h>
 
 #define DROP_STEP 64U /* slots dropped in one change */
-#define COUNT_MAX ((UINT64_C(1) << 34) - 1)
 
 /* ---- refs -------------------------------------------------------------------------------------------------------- */
 
 static int locate_run(struct heap *heap, struct pool_entry *pool, uint64_t off, struct object *ret)
 {
+	/* relaxed: its owner may be making another object of it, which the header's word will tell */
+	uint64_t size = __atomic_load_n(&pool->run_size, __ATOMIC_RELAXED);
+
 	if (off & (POOL_SIZE - 1))
 		return -ESTALE;
-	if (pool->run_n_pools > (heap->heap_size - off) >> POOL_SHIFT || pool->run_size > (uint64_t)pool->run_n_pools
-												  << POOL_SHIFT)
+	if (pool->run_n_pools > (heap->heap_size - off) >> POOL_SHIFT || size > (uint64_t)pool->run_n_pools
+											 << POOL_SHIFT)
 		return -EUCLEAN;
 	ret->header = &pool->header;
-	ret->size = pool->run_size;
+	ret->size = size;
 	ret->is_run = true;
 	return 0;
 }
@@ -42,37 +48,32 @@ static int locate_block(struct heap *heap, struct pool_entry *pool, uint64_t off
 {
 	uint32_t in_page = (uint32_t)(off & (POOL_SIZE - 1));
 	uint32_t size_class = pool->size_class;
-	uint32_t first, i, size;
+	const struct class_shape *shape;
+	uint32_t i;
 
 	if (size_class >= N_CLASSES)
 		return -EUCLEAN;
-	first = block_offset(size_class, 0);
-	size = class_block_size(size_class);
-	if (in_page < first || (in_page - first) % size)
+	shape = &class_shapes[size_class];
+	i = (uint32_t)((uint64_t)(in_page - shape->first) * shape->inverse >> 32);
+	if (in_page < shape->first || i >= shape->n_blocks || i * shape->size != in_page - shape->first)
 		return -ESTALE;
-	i = (in_page - first) / size;
-	if (i >= class_pool_blocks(size_class))
-		return -ESTALE;
-	ret->header = (struct object_header *)(void *)(heap->base + (off & ~(uint64_t)(POOL_SIZE - 1))) + i;
-	ret->size = header_size(ret->header->info);
+	ret->header = (struct object_header *)(void *)(heap->base + (off - in_page)) + i;
 	ret->is_run = false;
-	/* A free block's is 0, and one that was never carved has a header of zeroes. */
-	return ret->size <= size ? 0 : -EUCLEAN;
+	return 0;
 }
 
 int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 {
 	uint64_t off = position << 3;
-	uint32_t index = (uint32_t)(off >> POOL_SHIFT);
 	uint32_t state;
 	int r;
 
-	if (off >= heap->heap_size || !arena_is_there(heap, index / heap->pools_per_arena))
+	if (off >= heap->heap_size || !arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
 		return -ESTALE;
-	state = heap->arenas[index / heap->pools_per_arena].state;
+	state = arena_state(&heap->arenas[off >> heap->arena_shift]);
 	if (state != ARENA_POOLS && state != ARENA_RUN)
 		return -ESTALE;
-	ret->pool = &heap->pools[index];
+	ret->pool = &heap->pools[off >> POOL_SHIFT];
 	ret->position = position;
 	ret->data = heap->base + off;
 	if (ret->pool->kind == POOL_RUN)
@@ -81,14 +82,19 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 		r = locate_block(heap, ret->pool, off, ret);
 	else
 		r = -ESTALE;
-	if (!r)
-		ret->type = header_type(ret->header->info);
-	return r;
+	if (r)
+		return r;
+	ret->word = header_word(ret->header);
+	ret->type = header_type(ret->word);
+	if (ret->is_run)
+		return 0;
+	/* Of a free block these bits are a link. */
+	ret->size = header_state(ret->word) == STATE_FREE ? 0 : header_size(ret->word);
+	return ret->size <= class_shapes[ret->pool->size_class & (N_CLASSES - 1)].size ? 0 : -EUCLEAN;
 }
 
-int object_find(struct heap *heap, uint64_t ref, struct object *ret)
+int object_match(struct heap *heap, uint64_t ref, struct object *ret)
 {
-	uint64_t word;
 	int r;
 
 	if (!ref_generation(ref) || ref_position(ref) << 3 >= heap->heap_size)
@@ -96,19 +102,26 @@ int object_find(struct heap *heap, uint64_t ref, struct object *ret)
 	r = object_locate(heap, ref_position(ref), ret);
 	if (r < 0)
 		return r;
-	word = __atomic_load_n(&ret->header->word, __ATOMIC_RELAXED); /* others change the count of what is held here */
-	if (word >> REF_POSITION_BITS != ref_generation(ref) || header_state(word) != STATE_LIVE)
+	if (header_generation(ret->word) != ref_generation(ref) || header_state(ret->word) != STATE_LIVE)
 		return -ESTALE;
-	if (ret->type == TYPE_HOLDS || ret->type == TYPE_NAME)
-		return -EINVAL;
-	return 0;
+	return ret->type == TYPE_HOLDS || ret->type == TYPE_NAME ? -EINVAL : 0;
+}
+
+int object_find(struct heap *heap, uint64_t ref, struct object *ret)
+{
+	int r = object_match(heap, ref, ret);
+
+	if (r < 0 || header_own(ret->word))
+		return r;
+	/* relaxed: who is not sure that it stays alive has the lock; between two stores its owner may be letting go */
+	return rights_count(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED)) ? 0 : -ESTALE;
 }
 
 int object_look(struct session *session, uint64_t ref, struct object *ret)
 {
 	int r;
 
-	if (hold_find(session, ref))
+	if (object_is_held(session, ref))
 		return object_find(session->heap, ref, ret);
 	r = change_begin(session);
 	if (r < 0)
@@ -116,66 +129,129 @@ int object_look(struct session *session, uint64_t ref, struct object *ret)
 	return change_end(session, object_find(session->heap, ref, ret));
 }
 
-/* ---- slots of any type ------------------------------------------------------------------------------------------- */
-
-uint64_t object_n_slots(const struct object *object, const struct type_info *type)
+bool object_is_held(const struct session *session, uint64_t ref)
 {
-	if (!type->is_array)
-		return type->size <= object->size ? type->n_slots : 0;
-	return object->size > type->size ? (object->size - type->size) / 8 : 0;
-}
+	struct own_object own;
 
-uint64_t *object_slot(const struct object *object, const struct type_info *type, uint64_t i)
-{
-	uint64_t off = type->is_array ? type->size + i * 8 : type->slots[i];
-
-	return (uint64_t *)(void *)(object->data + off);
-}
-
-static void slots_clear(const struct object *object, const struct type_info *type)
-{
-	if (type->is_array) {
-		memset(object->data, 0, object->size);
-		return;
-	}
-	for (uint32_t i = 0; i < type->n_slots; i++)
-		*object_slot(object, type, i) = 0;
+	return (own_find(session, ref, &own) && header_own(own.word)) || hold_find(session, ref);
 }
 
 /* ---- counts ------------------------------------------------------------------------------------------------------ */
 
+/*
+ * A right to what its owner may have told nobody of: it frees such an object without the lock, so it has to be made
+ * sure that it sees this right, or that this change sees that it let go. See own.c.
+ */
+static int retain_unshared(struct session *session, const struct object *what)
+{
+	struct heap *heap = session->heap;
+	uint32_t owner1 = what->pool->owner1;
+	uint64_t word;
+	int r;
+
+	if (!owner1 || owner1 == session->owner1 || owner1 > heap->n_sessions)
+		return 0;
+	gate_ask(heap, owner1 - 1, ATTENTION_STRANGER);
+	r = gate_barrier(heap);
+	if (r < 0)
+		return r;
+	word = __atomic_load_n(&what->header->word, __ATOMIC_ACQUIRE);
+	if (header_generation(word) != header_generation(what->word) || header_state(word) != STATE_LIVE ||
+		!header_own(word))
+		return -ESTALE;
+	return 0;
+}
+
 int object_retain(struct session *session, const struct object *what)
 {
-	if (header_count(what->header->word) == COUNT_MAX)
+	uint64_t rights = what->header->rights;
+
+	if (rights_count(rights) == RIGHTS_MAX)
 		return -EOVERFLOW;
-	heap_set(session->heap, &what->header->word, what->header->word + 1);
-	return 0;
+	heap_set(session->heap, &what->header->rights, (rights + 1) | RIGHTS_SHARED);
+	return rights & RIGHTS_SHARED ? 0 : retain_unshared(session, what);
 }
 
 static void dying_push(struct session *session, const struct object *what)
 {
 	struct heap *heap = session->heap;
-	uint64_t info = what->header->info & ((UINT64_C(1) << 26) - 1);
-	uint64_t word = what->header->word & ~(UINT64_C(3) << 34);
 
-	heap_set(heap, &what->header->word, word | (uint64_t)STATE_DYING << 34);
-	heap_set(heap, &what->header->info, info | session->entry->dying1 << 26);
+	heap_set(heap, &what->header->word, header_with_state(what->header->word, STATE_DYING));
+	heap_set(heap, &what->header->rights, session->entry->dying1);
 	heap_set(heap, &session->entry->dying1, what->position + 1);
 }
 
-int object_drop(struct session *session, const struct object *what)
+int object_end(struct session *session, const struct object *what)
 {
 	struct type_info type;
 
-	if (!header_count(what->header->word))
-		return -EUCLEAN;
-	heap_set(session->heap, &what->header->word, what->header->word - 1);
-	if (header_count(what->header->word))
-		return 0;
 	if (type_find(session->heap, what->type, &type) < 0 || !object_n_slots(what, &type))
 		return memory_give(session, what->position);
 	dying_push(session, what);
 	return 0;
+}
+
+/* After a count has fallen. The owner may be letting go at this moment: then it sees that the other count is 0. */
+static int end_if_last(struct session *session, const struct object *what)
+{
+	/* acquire: with the release in own_let_go(), see block_return() */
+	uint64_t word = __atomic_load_n(&what->header->word, __ATOMIC_ACQUIRE);
+
+	if (header_own(word) || rights_count(what->header->rights))
+		return 0;
+	return object_end(session, what);
+}
+
+int object_drop(struct session *session, const struct object *what)
+{
+	if (!rights_count(what->header->rights))
+		return -EUCLEAN;
+	heap_set(session->heap, &what->header->rights, what->header->rights - 1);
+	return end_if_last(session, what);
+}
+
+/* Of the session's own object that it holds by the header's word. */
+static void own_hold_less(struct session *session, const struct object *what)
+{
+	struct heap *heap = session->heap;
+	uint64_t word = what->header->word;
+
+	heap_set(heap, &what->header->word, word - 1);
+	if (header_own(word) == 1)
+		heap_add(heap, &session->entry->n_own_holds, -1);
+}
+
+static bool is_held_by_word(const struct session *session, const struct object *what)
+{
+	return what->pool->owner1 == session->owner1 && header_own(what->header->word);
+}
+
+int object_hold(struct session *session, uint64_t ref, const struct object *what)
+{
+	bool first;
+	int r;
+
+	if (is_held_by_word(session, what) && header_own(what->header->word) < OWN_HOLDS_MAX) {
+		heap_set(session->heap, &what->header->word, what->header->word + 1);
+		return 0;
+	}
+	r = hold_add(session, ref, &first);
+	return !r && first ? object_retain(session, what) : r;
+}
+
+int object_pass_on(struct session *session, uint64_t ref, const struct object *what)
+{
+	struct hold *hold = hold_find(session, ref);
+	int r;
+
+	if (hold && hold_remove(session, hold)) /* the right that it had by its table is the one that is passed on */
+		return 0;
+	if (!hold && !is_held_by_word(session, what))
+		return -EPERM;
+	r = object_retain(session, what);
+	if (!r && !hold)
+		own_hold_less(session, what);
+	return r;
 }
 
 /* ---- taking down ------------------------------------------------------------------------------------------------- */
@@ -208,7 +284,7 @@ static int take_down_some(struct session *session)
 	i = object.is_run ? object.pool->run_n_dropped : 0;
 	end = object.is_run && n - i > DROP_STEP ? i + DROP_STEP : n;
 	if (end == n)
-		heap_set(heap, &session->entry->dying1, header_link(object.header->info));
+		heap_set(heap, &session->entry->dying1, object.header->rights);
 	else
 		heap_set(heap, &object.pool->run_n_dropped, end);
 	for (; i < end; i++) {
@@ -235,34 +311,31 @@ int dying_step(struct session *session, bool try)
 
 int take_down(struct session *session, int result)
 {
-	while (dying_step(session, false) > 0)
+	while (session->entry->dying1 && dying_step(session, false) > 0)
 		;
 	return result;
 }
 
-/* ---- making ------------------------------------------------------------------------------------------------------ */
+/* ---- making: what is too long for own.c -------------------------------------------------------------------------- */
 
-/* In one change: slots of a block are cleared under the lock, at most BLOCK_SIZE_MAX bytes. */
+/* In one change. */
 static int make_at_once(
 	struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret)
 {
 	struct object object;
 	uint64_t ref;
-	bool first;
 	int r;
 
-	r = memory_take(session, SPACE_OBJECTS, size, info->alignment, type, STATE_LIVE, 1, &ref);
+	r = memory_take(session, SPACE_OBJECTS, size, info->alignment, type, STATE_LIVE, 0, &ref);
 	if (r)
 		return r;
 	r = object_locate(session->heap, ref_position(ref), &object);
 	if (r < 0)
 		return r;
-	if (!object.is_run)
-		slots_clear(&object, info);
-	r = hold_add(session, ref, &first);
-	if (!r)
-		*ret = ref;
-	return r;
+	heap_set(session->heap, &object.header->word, object.header->word + 1);
+	heap_add(session->heap, &session->entry->n_own_holds, 1);
+	*ret = ref;
+	return 0;
 }
 
 static int make_begin(struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret)
@@ -276,14 +349,14 @@ static int make_begin(struct session *session, uint32_t type, const struct type_
 	return 0;
 }
 
-static int make_finish(struct session *session, const struct object *object, uint64_t ref)
+static int make_finish(struct session *session, const struct object *object)
 {
 	struct heap *heap = session->heap;
-	bool first;
 
-	heap_set(heap, &object->header->word, header_word(ref_generation(ref), STATE_LIVE, 1));
+	heap_set(heap, &object->header->word, header_with_state(object->header->word, STATE_LIVE) + 1);
 	heap_set(heap, &session->entry->making1, 0);
-	return hold_add(session, ref, &first);
+	heap_add(heap, &session->entry->n_own_holds, 1);
+	return 0;
 }
 
 static int make_in_two(struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret)
@@ -302,11 +375,11 @@ static int make_in_two(struct session *session, uint32_t type, const struct type
 	r = object_locate(session->heap, ref_position(ref), &object);
 	if (r < 0)
 		return r;
-	slots_clear(&object, info);
+	type_clear_slots(info, object.data, object.size);
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	r = change_end(session, make_finish(session, &object, ref));
+	r = change_end(session, make_finish(session, &object));
 	if (!r)
 		*ret = ref;
 	return r;
@@ -334,16 +407,14 @@ static int make_room_for_making(struct session *session)
 	return r < 0 ? r : change_end(session, making_drop(session));
 }
 
-static int make(struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret)
+static int make_long(struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret)
 {
 	int r;
 
 	r = make_room_for_making(session);
-	if (!r)
-		r = hold_reserve(session);
 	if (r)
 		return r;
-	if ((size > BLOCK_SIZE_MAX || info->alignment > 16) && (info->is_array || info->n_slots))
+	if (info->is_array || info->n_slots)
 		return make_in_two(session, type, info, size, ret);
 	r = change_begin(session);
 	if (r < 0)
@@ -351,11 +422,27 @@ static int make(struct session *session, uint32_t type, const struct type_info *
 	return change_end(session, make_at_once(session, type, info, size, ret));
 }
 
+static int make(struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret)
+{
+	int r;
+
+	while ((r = own_new(session, type, info, size, ret)) == OWN_NOT) {
+		r = own_refill(session, size, info->alignment);
+		if (r == OWN_NOT)
+			return make_long(session, type, info, size, ret);
+		if (r)
+			return r;
+	}
+	return r;
+}
+
 int object_new(struct session *session, uint32_t type, size_t size, uint64_t *ret)
 {
 	struct type_info info;
 	int r;
 
+	if (type == TYPE_BYTES && own_new_bytes(session, size, ret) == 0)
+		return 0;
 	if (type == TYPE_QUEUE)
 		return -EINVAL;
 	r = type_find(session->heap, type, &info);
@@ -422,11 +509,11 @@ static bool hold_once_less(struct hold *hold)
 int object_incref(struct session *session, uint64_t ref)
 {
 	struct object object;
-	bool first;
 	int r;
 
-	if (hold_again(hold_find(session, ref)))
-		return 0;
+	r = own_hold(session, ref);
+	if (r != OWN_NOT || hold_again(hold_find(session, ref)))
+		return r == OWN_NOT ? 0 : r;
 	r = hold_reserve(session);
 	if (r)
 		return r;
@@ -435,32 +522,41 @@ int object_incref(struct session *session, uint64_t ref)
 		return r;
 	r = object_find(session->heap, ref, &object);
 	if (!r)
-		r = hold_add(session, ref, &first);
-	if (!r && first)
-		r = object_retain(session, &object);
+		r = object_hold(session, ref, &object);
 	return change_end(session, r);
+}
+
+/* `hold` is its entry in the session's table, which goes first: what is held by the word alone needs no lock. */
+static int drop_in_change(struct session *session, uint64_t ref, struct hold *hold)
+{
+	struct object object;
+	int r;
+
+	r = object_find(session->heap, ref, &object);
+	if (r < 0)
+		return r;
+	if (hold)
+		return hold_remove(session, hold) ? object_drop(session, &object) : 0;
+	if (!is_held_by_word(session, &object))
+		return -EPERM;
+	own_hold_less(session, &object);
+	return end_if_last(session, &object);
 }
 
 int object_decref(struct session *session, uint64_t ref)
 {
-	struct object object;
 	struct hold *hold;
 	int r;
 
-	if (hold_once_less(hold_find(session, ref)))
+	if (own_drop(session, ref, &r) || own_drop_any(session, ref, &r))
+		return r;
+	hold = hold_find(session, ref); /* nobody else moves it */
+	if (hold_once_less(hold))
 		return 0;
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	r = object_find(session->heap, ref, &object);
-	if (!r) {
-		hold = hold_find(session, ref);
-		if (!hold)
-			r = -EPERM;
-		else if (hold_remove(session, hold))
-			r = object_drop(session, &object);
-	}
-	r = take_down(session, change_end(session, r));
+	r = take_down(session, change_end(session, drop_in_change(session, ref, hold)));
 	hold_shrink(session);
 	return r;
 }
@@ -468,11 +564,14 @@ int object_decref(struct session *session, uint64_t ref)
 /* What sessions hold more than once is in their tables only. */
 static int64_t count_rights(struct heap *heap, const struct object *object, uint64_t ref)
 {
-	uint64_t n = header_count(object->header->word);
+	uint64_t n = rights_count(object->header->rights) +
+		     header_own(__atomic_load_n(&object->header->word, __ATOMIC_RELAXED));
 
 	for (uint32_t i = 0; i < heap->n_sessions; i++) {
 		const struct session_entry *entry = &heap->sessions[i];
-		const struct hold *hold = entry->n_holds ? hold_lookup(heap, entry, ref) : NULL;
+		/* relaxed: the daemon may be giving the entry, in which this is 0, to a new session */
+		uint64_t n_holds = __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED);
+		const struct hold *hold = n_holds ? hold_lookup(heap, entry, ref) : NULL;
 
 		if (hold)
 			n += __atomic_load_n(&hold->count, __ATOMIC_RELAXED) - 1;

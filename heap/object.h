@@ -3,8 +3,7 @@
 
 /* Objects: refs and headers, making, holding, dropping, taking down. See object.c. */
 
-#include "heap/pool.h"
-#include "heap/type.h"
+#include "heap/own.h"
 
 /* What a ref leads to, in this process. */
 struct object {
@@ -13,6 +12,7 @@ struct object {
 	uint8_t *data;
 	uint64_t size;
 	uint64_t position;
+	uint64_t word; /* of its header, as it was when it was found */
 	uint32_t type;
 	bool is_run;
 };
@@ -29,12 +29,21 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret);
  */
 int object_find(struct heap *heap, uint64_t ref, struct object *ret);
 
+/* As object_find(), but whether anybody has a right to it by its counts is not looked at. */
+int object_match(struct heap *heap, uint64_t ref, struct object *ret);
+
 /* As object_find(), but takes the lock unless the session holds the object: then nothing can change under it. */
 int object_look(struct session *session, uint64_t ref, struct object *ret);
 
 /* How many slots an object has, and where slot i lies. */
-uint64_t object_n_slots(const struct object *object, const struct type_info *type);
-uint64_t *object_slot(const struct object *object, const struct type_info *type, uint64_t i);
+static inline uint64_t object_n_slots(const struct object *object, const struct type_info *type)
+{
+	return type_n_slots(type, object->size);
+}
+static inline uint64_t *object_slot(const struct object *object, const struct type_info *type, uint64_t i)
+{
+	return (uint64_t *)(void *)(object->data + type_slot_offset(type, i));
+}
 
 /* Each of these is one change, and takes down what it freed. Returns as the public functions, or HEAP_WANTS_ARENAS. */
 int object_new(struct session *session, uint32_t type, size_t size, uint64_t *ret);
@@ -43,11 +52,28 @@ int object_incref(struct session *session, uint64_t ref);
 int object_decref(struct session *session, uint64_t ref);
 int64_t object_refcount(struct session *session, uint64_t ref);
 
-/* Within a change: one right fewer (`what` is never an own record). At 0 the object is freed, or goes on session's
- * dying list. */
+/*
+ * Within a change: somebody who is not its owner has one right fewer (`what` is never an own record). When it was the
+ * last, the object is freed, or goes on session's dying list.
+ */
 int object_drop(struct session *session, const struct object *what);
-/* Within a change: one right more. -EOVERFLOW. */
+/* Within a change: one right more. -EOVERFLOW; -ESTALE its owner let go of it meanwhile. */
 int object_retain(struct session *session, const struct object *what);
+
+/*
+ * Within a change: the session holds it once more, by the header of its own object or by its hold table, where
+ * hold_reserve() has made room. Errors as object_retain().
+ */
+int object_hold(struct session *session, uint64_t ref, const struct object *what);
+/* Within a change: what the session holds once less, or not at all any more, whose right goes to somebody else (a
+ * queue). -EPERM it does not hold it. */
+int object_pass_on(struct session *session, uint64_t ref, const struct object *what);
+
+/* Does the session hold it? No lock is needed. */
+bool object_is_held(const struct session *session, uint64_t ref);
+
+/* Within a change: nobody has a right to it: free it, or put it on session's dying list. */
+int object_end(struct session *session, const struct object *what);
 
 /* Within a change: free what the session was making and did not finish. */
 int making_drop(struct session *session);

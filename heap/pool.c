@@ -2,13 +2,19 @@
 /*
  * Pools and blocks, runs of pools, runs of arenas: memory for one object
  *
- * A pool is a page of blocks of one class: used (some blocks allocated, on its class's usedpools list), full (on no
- * list) or empty (given back to its arena, may take any class next). When a block of a full pool is freed, the pool
- * goes to the front of its class's list.
+ * A pool is a page of blocks of one class: used (some blocks allocated, on a list of usedpools), full (on no list) or
+ * empty (given back to its arena, may take any class next). When a block of a full pool is freed, the pool goes to the
+ * front of its class's list.
+ *
+ * A pool of objects is owned by the session that makes objects in it (own.c), and stands on that session's usedpools.
+ * What others free there they only mark as returned; the owner gathers it from the headers when it needs blocks. A full
+ * pool of which every block was returned is taken from its owner at once, so memory comes back also when the owner does
+ * nothing any more. Pools of the heap's own records, and those whose owner is gone, are owned by nobody and changed
+ * under the lock alone.
  *
  * A block is untouched (from n_carved on: never given out since the pool took its class), free (on the pool's freeblock
- * list, the one freed last in front, linked through the headers' info words) or not free, and then its header word says
- * so. Payloads are never used for links: what a client writes after it dropped an object breaks no list.
+ * list, the one freed last in front, linked through the header words), returned, or not free, and then its header word
+ * says so. Payloads are never used for links: what a client writes after it dropped an object breaks no list.
  *
  * When a pool takes a class its headers are zeroed, so that the header words of a pool tell the whole truth about its
  * blocks. A pool that comes back to the class that it had last is used as it was left (CPython does the same). Taking
@@ -20,12 +26,23 @@
  */
 
 #include "heap/pool.h"
+#include "heap/gate.h"
 
 #include <errno.h>
-#include <string.h>
 
-#define LINK_SHIFT 26U
-#define SIZE_SHIFT 16U
+#define SHAPE_BLOCKS(c) (POOL_SIZE / (((c) + 1) * BLOCK_ALIGNMENT + sizeof(struct object_header)))
+#define SHAPE(c)                                                                                                       \
+	{                                                                                                              \
+		.size = ((c) + 1) * BLOCK_ALIGNMENT, .n_blocks = SHAPE_BLOCKS(c),                                      \
+		.first = SHAPE_BLOCKS(c) * sizeof(struct object_header),                                               \
+		.inverse = UINT32_MAX / (((c) + 1) * BLOCK_ALIGNMENT) + 1,                                             \
+	}
+#define SHAPES_8(c)                                                                                                    \
+	SHAPE(c), SHAPE((c) + 1), SHAPE((c) + 2), SHAPE((c) + 3), SHAPE((c) + 4), SHAPE((c) + 5), SHAPE((c) + 6),      \
+		SHAPE((c) + 7)
+
+const struct class_shape class_shapes[N_CLASSES] = {
+	SHAPES_8(0), SHAPES_8(8), SHAPES_8(16), SHAPES_8(24), SHAPES_8(32), SHAPES_8(40), SHAPES_8(48), SHAPES_8(56)};
 
 /* ---- headers ----------------------------------------------------------------------------------------------------- */
 
@@ -38,96 +55,114 @@ static uint32_t next_generation(struct heap *heap, struct pool_entry *pool)
 	return generation;
 }
 
-static void header_fill(struct heap *heap, struct object_header *header, uint64_t word, uint64_t info)
+static void header_set(struct heap *heap, struct object_header *header, uint64_t word, uint64_t rights)
 {
 	heap_set(heap, &header->word, word);
-	heap_set(heap, &header->info, info);
-}
-
-static void header_free(struct heap *heap, struct object_header *header, uint64_t link)
-{
-	uint32_t generation = (uint32_t)(header->word >> REF_POSITION_BITS);
-
-	header_fill(heap, header, header_word(generation, STATE_FREE, 0), link << LINK_SHIFT);
-}
-
-/* ---- pools ------------------------------------------------------------------------------------------------------- */
-
-static struct pool_entry *pool_at(struct heap *heap, uint32_t index)
-{
-	return arena_is_there(heap, index / heap->pools_per_arena) ? &heap->pools[index] : NULL;
-}
-
-static uint32_t pool_index(const struct heap *heap, const struct pool_entry *pool)
-{
-	return (uint32_t)(pool - heap->pools);
-}
-
-static struct object_header *pool_headers(struct heap *heap, const struct pool_entry *pool)
-{
-	return (struct object_header *)(void *)(heap->base + ((uint64_t)pool_index(heap, pool) << POOL_SHIFT));
+	if (header->rights != rights)
+		heap_set(heap, &header->rights, rights);
 }
 
 static enum space_kind pool_space(const struct heap *heap, const struct pool_entry *pool)
 {
-	return heap->arenas[pool_index(heap, pool) / heap->pools_per_arena].space & 1 ? SPACE_RECORDS : SPACE_OBJECTS;
+	return heap->arenas[pool_index(heap, pool) >> (heap->arena_shift - POOL_SHIFT)].space & 1 ? SPACE_RECORDS
+												  : SPACE_OBJECTS;
 }
 
-static void usedpools_link(struct heap *heap, struct space *space, struct pool_entry *pool)
+/* ---- owners ------------------------------------------------------------------------------------------------------ */
+
+static struct session_entry *owner_of(struct heap *heap, const struct pool_entry *pool)
 {
-	uint32_t *head1 = &space->usedpools1[pool->size_class];
+	return pool->owner1 && pool->owner1 <= heap->n_sessions ? &heap->sessions[pool->owner1 - 1] : NULL;
+}
+
+static void owned_link(struct session *session, struct pool_entry *pool)
+{
+	struct heap *heap = session->heap;
+	uint32_t *head1 = &session->entry->owned_pools1;
 	struct pool_entry *next = *head1 ? pool_at(heap, *head1 - 1) : NULL;
 
-	heap_set(heap, &pool->prev1, 0);
-	heap_set(heap, &pool->next1, *head1);
+	heap_set(heap, &pool->owner1, session->owner1);
+	heap_set(heap, &pool->owned_next1, *head1);
+	heap_set(heap, &pool->owned_prev1, 0);
 	if (next)
-		heap_set(heap, &next->prev1, pool_index(heap, pool) + 1);
+		heap_set(heap, &next->owned_prev1, pool_index(heap, pool) + 1);
 	heap_set(heap, head1, pool_index(heap, pool) + 1);
+	heap_see_arenas(heap);
+	/* relaxed, not logged: for reports */
+	__atomic_store_n(
+		&heap->control->figures.n_pools_claimed, heap->control->figures.n_pools_claimed + 1, __ATOMIC_RELAXED);
 }
 
-static void usedpools_unlink(struct heap *heap, struct space *space, struct pool_entry *pool)
+static void owned_unlink(struct heap *heap, struct pool_entry *pool)
 {
-	struct pool_entry *next = pool->next1 ? pool_at(heap, pool->next1 - 1) : NULL;
-	struct pool_entry *prev = pool->prev1 ? pool_at(heap, pool->prev1 - 1) : NULL;
+	struct session_entry *owner = owner_of(heap, pool);
+	struct pool_entry *next = pool->owned_next1 ? pool_at(heap, pool->owned_next1 - 1) : NULL;
+	struct pool_entry *prev = pool->owned_prev1 ? pool_at(heap, pool->owned_prev1 - 1) : NULL;
 
 	if (prev)
-		heap_set(heap, &prev->next1, pool->next1);
-	else
-		heap_set(heap, &space->usedpools1[pool->size_class], pool->next1);
+		heap_set(heap, &prev->owned_next1, pool->owned_next1);
+	else if (owner)
+		heap_set(heap, &owner->owned_pools1, pool->owned_next1);
 	if (next)
-		heap_set(heap, &next->prev1, pool->prev1);
-	heap_set(heap, &pool->next1, 0);
-	heap_set(heap, &pool->prev1, 0);
+		heap_set(heap, &next->owned_prev1, pool->owned_prev1);
+	heap_set(heap, &pool->owner1, 0);
+	heap_set(heap, &pool->owned_next1, 0);
+	heap_set(heap, &pool->owned_prev1, 0);
 }
 
-static void count_pools(struct heap *heap, enum space_kind space, uint32_t size_class, int n)
+static void returned_link(struct heap *heap, struct pool_entry *pool)
 {
-	struct counters *c = &heap->control->counters;
+	struct session_entry *owner = owner_of(heap, pool);
+	struct pool_entry *next;
 
-	if (space == SPACE_OBJECTS)
-		heap_add(heap, &c->classes[size_class].n_pools, n);
-	else
-		heap_add(heap, &c->n_record_pools, n);
+	if (!owner)
+		return;
+	next = owner->returned_pools1 ? pool_at(heap, owner->returned_pools1 - 1) : NULL;
+	heap_set(heap, &pool->returned_next1, owner->returned_pools1);
+	heap_set(heap, &pool->returned_prev1, 0);
+	if (next)
+		heap_set(heap, &next->returned_prev1, pool_index(heap, pool) + 1);
+	heap_set(heap, &owner->returned_pools1, pool_index(heap, pool) + 1);
 }
 
-static void count_blocks(struct heap *heap, enum space_kind space, uint32_t size_class, int n)
+static void returned_unlink(struct heap *heap, struct pool_entry *pool)
 {
-	if (space == SPACE_OBJECTS)
-		heap_add(heap, &heap->control->counters.classes[size_class].n_used, n);
+	struct session_entry *owner = owner_of(heap, pool);
+	struct pool_entry *next = pool->returned_next1 ? pool_at(heap, pool->returned_next1 - 1) : NULL;
+	struct pool_entry *prev = pool->returned_prev1 ? pool_at(heap, pool->returned_prev1 - 1) : NULL;
+
+	if (prev)
+		heap_set(heap, &prev->returned_next1, pool->returned_next1);
+	else if (owner)
+		heap_set(heap, &owner->returned_pools1, pool->returned_next1);
+	if (next)
+		heap_set(heap, &next->returned_prev1, pool->returned_prev1);
+	heap_set(heap, &pool->returned_next1, 0);
+	heap_set(heap, &pool->returned_prev1, 0);
+	heap_set(heap, &pool->n_returned, 0);
 }
+
+/* ---- pools ------------------------------------------------------------------------------------------------------- */
 
 /* Give a free pool a class: see at the head for the order. */
 static void pool_set_class(struct heap *heap, struct pool_entry *pool, uint32_t size_class)
 {
+	struct object_header *headers = pool_headers(heap, pool);
+
 	/* Not logged; relaxed atomic, and before the log first speaks of this word. */
 	__atomic_store_n(&pool->size_class, (uint8_t)CLASS_NONE, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_RELEASE); /* the class forgotten before its headers are gone */
-	memset(pool_headers(heap, pool), 0, class_pool_blocks(size_class) * sizeof(struct object_header));
+	for (uint32_t i = 0; i < class_shapes[size_class].n_blocks; i++) {
+		/* relaxed: who owned the pool before may be looking for an object that is gone, see own_find() */
+		__atomic_store_n(&headers[i].word, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&headers[i].rights, 0, __ATOMIC_RELAXED);
+	}
 	heap_set(heap, &pool->size_class, size_class);
 	heap_set(heap, &pool->n_carved, 0);
 	heap_set(heap, &pool->freeblock1, 0);
 }
 
+/* A pool of that class, with no block in use and on no list. */
 static int pool_take(struct session *session, enum space_kind space, uint32_t size_class, struct pool_entry **ret)
 {
 	struct heap *heap = session->heap;
@@ -143,33 +178,118 @@ static int pool_take(struct session *session, enum space_kind space, uint32_t si
 		return -EUCLEAN;
 	if (pool->size_class != size_class)
 		pool_set_class(heap, pool, size_class);
-	heap_set(heap, &pool->kind, POOL_BLOCKS);
+	heap_set(heap, &pool->identity, pool_identity(POOL_BLOCKS, size_class, 0));
 	heap_set(heap, &pool->n_used, 0);
-	usedpools_link(heap, &heap->control->spaces[space], pool);
-	count_pools(heap, space, size_class, 1);
 	*ret = pool;
 	return 0;
 }
 
-/* ---- blocks ------------------------------------------------------------------------------------------------------ */
-
-static uint64_t block_position(const struct heap *heap, const struct pool_entry *pool, uint32_t i)
+/* A pool that is on no list and has no owner goes back to its arena. */
+static int pool_free(struct session *session, struct pool_entry *pool)
 {
-	return (((uint64_t)pool_index(heap, pool) << POOL_SHIFT) + block_offset(pool->size_class, i)) >> 3;
+	heap_set(session->heap, &pool->kind, POOL_FREE);
+	return arena_give_pools(session, pool_index(session->heap, pool), 1);
 }
+
+int pool_own(struct session *session, uint32_t size_class)
+{
+	struct heap *heap = session->heap;
+	uint32_t *unowned1 = &heap->control->spaces[SPACE_OBJECTS].usedpools1[size_class];
+	struct pool_entry *pool;
+	int r;
+
+	if (*unowned1) {
+		pool = pool_at(heap, *unowned1 - 1);
+		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, size_class, 0) || !pool_has_room(pool))
+			return -EUCLEAN;
+		usedpools_remove(heap, true, unowned1, pool);
+	} else {
+		r = pool_take(session, SPACE_OBJECTS, size_class, &pool);
+		if (r)
+			return r;
+	}
+	heap_set(heap, &pool->returned_next1, 0);
+	heap_set(heap, &pool->returned_prev1, 0);
+	heap_set(heap, &pool->n_returned, 0);
+	owned_link(session, pool);
+	usedpools_push(heap, true, &session->entry->usedpools1[size_class], pool);
+	return 0;
+}
+
+int pool_disown(struct session *session, struct pool_entry *pool)
+{
+	struct heap *heap = session->heap;
+
+	if (pool->n_returned)
+		returned_unlink(heap, pool);
+	owned_unlink(heap, pool);
+	heap_set(heap, &pool->next1, 0);
+	heap_set(heap, &pool->prev1, 0);
+	if (!pool->n_used)
+		return pool_free(session, pool);
+	if (pool_has_room(pool))
+		usedpools_push(heap, true, &heap->control->spaces[SPACE_OBJECTS].usedpools1[pool->size_class], pool);
+	return 0;
+}
+
+bool pool_gather(struct heap *heap, struct pool_entry *pool)
+{
+	struct object_header *headers = pool_headers(heap, pool);
+	uint32_t n_blocks = class_shapes[pool->size_class].n_blocks;
+	uint32_t freeblock1 = pool->freeblock1, n = 0;
+
+	for (uint32_t i = 0; i < n_blocks; i++) {
+		if (header_state(headers[i].word) != STATE_RETURNED)
+			continue;
+		header_set(heap, &headers[i], header_free(headers[i].word, freeblock1), 0);
+		freeblock1 = i + 1;
+		n++;
+	}
+	heap_set(heap, &pool->freeblock1, freeblock1);
+	heap_set(heap, &pool->n_used, pool->n_used - n);
+	returned_unlink(heap, pool);
+	return !pool->n_used;
+}
+
+void pool_count_blocks(struct heap *heap, struct pool_entry *pool)
+{
+	struct object_header *headers = pool_headers(heap, pool);
+	uint32_t n_used = 0, n_carved = 0, freeblock1 = 0;
+
+	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++) {
+		n_used += header_state(headers[i].word) != STATE_FREE;
+		if (headers[i].word)
+			n_carved = i + 1;
+	}
+	/* Nothing is left: the headers are zeroed when it takes a class. */
+	if (!n_used)
+		heap_set(heap, &pool->size_class, CLASS_NONE);
+	for (uint32_t i = n_carved; n_used && i-- > 0;) {
+		if (header_state(headers[i].word) != STATE_FREE)
+			continue;
+		if (header_link(headers[i].word) != freeblock1)
+			heap_set(heap, &headers[i].word, header_free(headers[i].word, freeblock1));
+		freeblock1 = i + 1;
+	}
+	heap_set(heap, &pool->n_used, n_used);
+	heap_set(heap, &pool->n_carved, n_carved);
+	heap_set(heap, &pool->freeblock1, freeblock1);
+}
+
+/* ---- blocks ------------------------------------------------------------------------------------------------------ */
 
 /* Take a block out of a pool that has room: what was freed last, else the next untouched one. */
 static int pool_take_block(struct heap *heap, struct pool_entry *pool, uint32_t *ret)
 {
 	struct object_header *headers = pool_headers(heap, pool);
-	uint32_t n_blocks = class_pool_blocks(pool->size_class);
+	uint32_t n_blocks = class_shapes[pool->size_class].n_blocks;
 	uint32_t i;
 
 	if (pool->freeblock1) {
 		i = pool->freeblock1 - 1U;
 		if (i >= pool->n_carved || i >= n_blocks || header_state(headers[i].word) != STATE_FREE)
 			return -EUCLEAN;
-		heap_set(heap, &pool->freeblock1, header_link(headers[i].info));
+		heap_set(heap, &pool->freeblock1, header_link(headers[i].word));
 	} else {
 		i = pool->n_carved;
 		if (i >= n_blocks)
@@ -181,82 +301,90 @@ static int pool_take_block(struct heap *heap, struct pool_entry *pool, uint32_t 
 	return 0;
 }
 
+/* Of a pool that nobody owns. */
 static int block_take(struct session *session, enum space_kind space, size_t size, uint32_t size_class, uint32_t type,
-	uint32_t state, uint64_t count, uint64_t *ret)
+	uint32_t state, uint64_t rights, uint64_t *ret)
 {
 	struct heap *heap = session->heap;
-	struct space *s = &heap->control->spaces[space];
+	uint32_t *head1 = &heap->control->spaces[space].usedpools1[size_class];
 	struct pool_entry *pool = NULL;
 	uint32_t generation, i;
 	int r;
 
-	if (s->usedpools1[size_class]) {
-		pool = pool_at(heap, s->usedpools1[size_class] - 1);
-		if (!pool || pool->kind != POOL_BLOCKS || pool->size_class != size_class)
+	if (*head1) {
+		pool = pool_at(heap, *head1 - 1);
+		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, size_class, 0))
 			return -EUCLEAN;
 	} else {
 		r = pool_take(session, space, size_class, &pool);
 		if (r)
 			return r;
+		usedpools_push(heap, true, head1, pool);
 	}
 	r = pool_take_block(heap, pool, &i);
 	if (r < 0)
 		return r;
 	generation = next_generation(heap, pool);
-	header_fill(heap, &pool_headers(heap, pool)[i], header_word(generation, state, count),
-		(uint64_t)size << SIZE_SHIFT | type);
-	if (!pool->freeblock1 && pool->n_carved == class_pool_blocks(size_class))
-		usedpools_unlink(heap, s, pool);
-	count_blocks(heap, space, size_class, 1);
+	header_set(heap, &pool_headers(heap, pool)[i], header_live(generation, type, size, state), rights);
+	if (!pool_has_room(pool))
+		usedpools_remove(heap, true, head1, pool);
 	*ret = ref_make(block_position(heap, pool, i), generation);
 	return 0;
 }
 
+/* Of a pool that nobody owns. */
 static int block_give(struct session *session, struct pool_entry *pool, uint32_t i)
 {
 	struct heap *heap = session->heap;
-	enum space_kind space = pool_space(heap, pool);
-	struct space *s = &heap->control->spaces[space];
-	bool was_full = !pool->freeblock1 && pool->n_carved == class_pool_blocks(pool->size_class);
+	struct object_header *header = &pool_headers(heap, pool)[i];
+	uint32_t *head1 = &heap->control->spaces[pool_space(heap, pool)].usedpools1[pool->size_class];
+	bool was_full = !pool_has_room(pool);
 
 	if (!pool->n_used)
 		return -EUCLEAN;
-	header_free(heap, &pool_headers(heap, pool)[i], pool->freeblock1);
+	header_set(heap, header, header_free(header->word, pool->freeblock1), 0);
 	heap_set(heap, &pool->freeblock1, i + 1);
 	heap_set(heap, &pool->n_used, pool->n_used - 1);
-	count_blocks(heap, space, pool->size_class, -1);
 	if (was_full)
-		usedpools_link(heap, s, pool);
+		usedpools_push(heap, true, head1, pool);
 	if (pool->n_used)
 		return 0;
+	usedpools_remove(heap, true, head1, pool);
+	return pool_free(session, pool);
+}
 
-	usedpools_unlink(heap, s, pool);
-	count_pools(heap, space, pool->size_class, -1);
-	heap_set(heap, &pool->kind, POOL_FREE);
-	return arena_give_pools(session, pool_index(heap, pool), 1);
+/*
+ * Of a pool that a session owns, which may be making objects in it at this very moment: only the block's header is
+ * changed. When that was the last of a full pool, the owner has nothing to do with it any more, unless it has just let
+ * go.
+ */
+static int block_return(struct session *session, struct pool_entry *pool, uint32_t i)
+{
+	struct heap *heap = session->heap;
+	struct object_header *header = &pool_headers(heap, pool)[i];
+	struct session_entry *owner = owner_of(heap, pool);
+
+	if (!owner)
+		return -EUCLEAN;
+	/* relaxed, not logged, both: for reports, and a hint for the daemon */
+	__atomic_store_n(&heap->control->figures.n_blocks_returned, heap->control->figures.n_blocks_returned + 1,
+		__ATOMIC_RELAXED);
+	__atomic_store_n(&owner->n_returns, owner->n_returns + 1, __ATOMIC_RELAXED);
+	/* The second word stays other than 0, which tells an owner that was about to free it too. */
+	header_set(heap, header, header_with_state(header->word, STATE_RETURNED), RIGHTS_SHARED);
+	if (!pool->n_returned)
+		returned_link(heap, pool);
+	heap_set(heap, &pool->n_returned, pool->n_returned + 1);
+	/* An owner in the middle of a call may have let go of just this block and look at its header next: the pool
+	 * stays. */
+	if (pool->n_returned < class_shapes[pool->size_class].n_blocks || gate_is_inside(heap, pool->owner1 - 1U))
+		return 0;
+	heap_set(heap, &pool->n_used, 0);
+	heap_set(heap, &pool->size_class, CLASS_NONE); /* its headers are not those of a free list */
+	return pool_disown(session, pool);
 }
 
 /* ---- runs -------------------------------------------------------------------------------------------------------- */
-
-static void count_run(struct heap *heap, enum space_kind space, uint32_t n_pools, int sign)
-{
-	struct counters *c = &heap->control->counters;
-	uint32_t n_arenas = (n_pools + heap->pools_per_arena - 1) / heap->pools_per_arena;
-	bool large = n_pools >= heap->pools_per_arena;
-
-	if (space == SPACE_RECORDS) {
-		if (large)
-			heap_add(heap, &c->n_record_arenas, sign * (int64_t)n_arenas);
-		else
-			heap_add(heap, &c->n_record_pools, sign * (int64_t)n_pools);
-	} else if (large) {
-		heap_add(heap, &c->n_large_arenas, sign * (int64_t)n_arenas);
-		heap_add(heap, &c->n_large_objects, sign);
-	} else {
-		heap_add(heap, &c->n_medium_pools, sign * (int64_t)n_pools);
-		heap_add(heap, &c->n_medium_objects, sign);
-	}
-}
 
 /* Find room for a run of so many pools; n_pools becomes what it really takes. */
 static int run_place(struct session *session, enum space_kind space, uint64_t *n_pools, uint32_t *ret)
@@ -289,13 +417,12 @@ static void forget_classes(struct heap *heap, uint32_t first, uint64_t n_pools)
 			heap_set(heap, &heap->pools[i].size_class, CLASS_NONE);
 }
 
-static int run_take(struct session *session, enum space_kind space, size_t size, uint32_t type, uint32_t state,
-	uint64_t count, uint64_t *ret)
+/* A run whose header is not set yet. */
+static int run_begin(struct session *session, enum space_kind space, uint64_t n_pools, struct pool_entry **ret)
 {
 	struct heap *heap = session->heap;
-	uint64_t n_pools = size ? (size - 1) / POOL_SIZE + 1 : 1;
 	struct pool_entry *pool;
-	uint32_t first, generation;
+	uint32_t first;
 	int r;
 
 	r = run_place(session, space, &n_pools, &first);
@@ -305,45 +432,99 @@ static int run_take(struct session *session, enum space_kind space, size_t size,
 	if (!pool || pool->kind != POOL_FREE)
 		return -EUCLEAN;
 	forget_classes(heap, first, n_pools);
-	heap_set(heap, &pool->kind, POOL_RUN);
-	heap_set(heap, &pool->run_size, size);
+	heap_set(heap, &pool->identity, pool_identity(POOL_RUN, CLASS_NONE, 0));
 	heap_set(heap, &pool->run_n_pools, n_pools);
 	heap_set(heap, &pool->run_n_dropped, 0);
-	generation = next_generation(heap, pool);
-	header_fill(heap, &pool->header, header_word(generation, state, count), type);
-	count_run(heap, space, (uint32_t)n_pools, 1);
-	*ret = ref_make((uint64_t)first << (POOL_SHIFT - 3), generation);
+	heap_set(heap, &pool->owned_next1, 0);
+	heap_set(heap, &pool->owned_prev1, 0);
+	if (space == SPACE_OBJECTS)
+		owned_link(session, pool);
+	*ret = pool;
 	return 0;
+}
+
+static int run_take(struct session *session, enum space_kind space, size_t size, uint32_t type, uint32_t state,
+	uint64_t rights, uint64_t *ret)
+{
+	struct heap *heap = session->heap;
+	struct pool_entry *pool;
+	uint32_t generation;
+	int r;
+
+	r = run_begin(session, space, size ? (size - 1) / POOL_SIZE + 1 : 1, &pool);
+	if (r)
+		return r;
+	heap_set(heap, &pool->run_size, size);
+	generation = next_generation(heap, pool);
+	header_set(heap, &pool->header, header_live(generation, type, 0, state), rights);
+	*ret = ref_make((uint64_t)pool_index(heap, pool) << (POOL_SHIFT - 3), generation);
+	return 0;
+}
+
+int run_own(struct session *session, uint32_t n_pools, uint32_t *ret)
+{
+	struct heap *heap = session->heap;
+	struct pool_entry *pool;
+	int r;
+
+	r = run_begin(session, SPACE_OBJECTS, n_pools, &pool);
+	if (r)
+		return r;
+	heap_set(heap, &pool->run_size, 0);
+	header_set(heap, &pool->header, header_free(pool->header.word, 0), 0);
+	*ret = pool_index(heap, pool);
+	return 0;
+}
+
+int run_disown(struct session *session, struct pool_entry *pool)
+{
+	struct heap *heap = session->heap;
+	uint32_t n_pools = pool->run_n_pools;
+
+	if (pool->owner1)
+		owned_unlink(heap, pool);
+	if (header_state(pool->header.word) != STATE_FREE)
+		return 0;
+	heap_set(heap, &pool->kind, POOL_FREE);
+	if (n_pools < heap->pools_per_arena)
+		return arena_give_pools(session, pool_index(heap, pool), n_pools);
+	return arena_give_run(session, pool_index(heap, pool) >> (heap->arena_shift - POOL_SHIFT));
 }
 
 static int run_give(struct session *session, struct pool_entry *pool)
 {
-	struct heap *heap = session->heap;
-	uint32_t index = pool_index(heap, pool);
-	uint32_t n_pools = pool->run_n_pools;
-
-	count_run(heap, pool_space(heap, pool), n_pools, -1);
-	header_free(heap, &pool->header, 0);
-	heap_set(heap, &pool->kind, POOL_FREE);
-	if (n_pools < heap->pools_per_arena)
-		return arena_give_pools(session, index, n_pools);
-	return arena_give_run(session, index / heap->pools_per_arena);
+	header_set(session->heap, &pool->header, header_free(pool->header.word, 0), 0);
+	return run_disown(session, pool);
 }
 
 /* ---- any size ---------------------------------------------------------------------------------------------------- */
 
-int memory_take(struct session *session, enum space_kind space, size_t size, size_t alignment, uint32_t type,
-	uint32_t state, uint64_t count, uint64_t *ret)
+uint32_t memory_class(size_t size, size_t alignment, uint64_t *ret_n_pools)
 {
 	size_t room = size;
 
-	if (size > session->heap->heap_size)
-		return -ENOMEM;
 	if (alignment == 16) /* blocks of a class that is a multiple of 16 all lie so */
 		room = size ? (size + 15) & ~(size_t)15 : 16;
-	if (room > BLOCK_SIZE_MAX || alignment > 16)
-		return run_take(session, space, size, type, state, count, ret);
-	return block_take(session, space, size, class_of_size(room), type, state, count, ret);
+	if (room <= BLOCK_SIZE_MAX && alignment <= 16)
+		return class_of_size(room);
+	*ret_n_pools = size ? (size - 1) / POOL_SIZE + 1 : 1;
+	return CLASS_NONE;
+}
+
+int memory_take(struct session *session, enum space_kind space, size_t size, size_t alignment, uint32_t type,
+	uint32_t state, uint64_t rights, uint64_t *ret)
+{
+	uint64_t n_pools;
+	uint32_t size_class;
+
+	if (size > session->heap->heap_size)
+		return -ENOMEM;
+	size_class = memory_class(size, alignment, &n_pools);
+	if (size_class == CLASS_NONE)
+		return run_take(session, space, size, type, state, rights, ret);
+	if (space == SPACE_OBJECTS)
+		return -EINVAL;
+	return block_take(session, space, size, size_class, type, state, rights, ret);
 }
 
 int memory_give(struct session *session, uint64_t position)
@@ -352,7 +533,8 @@ int memory_give(struct session *session, uint64_t position)
 	uint64_t off = position << 3;
 	struct pool_entry *pool = off < heap->heap_size ? pool_at(heap, (uint32_t)(off >> POOL_SHIFT)) : NULL;
 	uint32_t in_page = (uint32_t)(off & (POOL_SIZE - 1));
-	uint32_t first;
+	const struct class_shape *shape;
+	uint32_t i;
 
 	if (!pool)
 		return -EUCLEAN;
@@ -360,8 +542,9 @@ int memory_give(struct session *session, uint64_t position)
 		return run_give(session, pool);
 	if (pool->kind != POOL_BLOCKS || pool->size_class >= N_CLASSES)
 		return -EUCLEAN;
-	first = block_offset(pool->size_class, 0);
-	if (in_page < first)
+	shape = &class_shapes[pool->size_class];
+	i = (in_page - shape->first) / shape->size;
+	if (in_page < shape->first || i >= shape->n_blocks)
 		return -EUCLEAN;
-	return block_give(session, pool, (in_page - first) / class_block_size(pool->size_class));
+	return pool->owner1 ? block_return(session, pool, i) : block_give(session, pool, i);
 }

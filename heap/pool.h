@@ -5,12 +5,129 @@
 
 #include "heap/arena.h"
 
+/* How a pool of a class is divided. */
+struct class_shape {
+	uint16_t size;     /* of a block, bytes */
+	uint16_t n_blocks; /* in a pool */
+	uint16_t first;    /* where the first block lies in its pool */
+	uint16_t reserved;
+	uint32_t inverse; /* 2^32 / size, rounded up: x * inverse >> 32 is x / size for every x in a page */
+	uint32_t reserved1;
+};
+extern const struct class_shape class_shapes[N_CLASSES] __attribute__((visibility("hidden")));
+
 /*
- * Within a change: allocate room for `size` bytes aligned to `alignment` in `space`; its header gets type and `state`
- * and the count `count`. *ret is the ref. HEAP_WANTS_ARENAS, -ENOMEM (larger than the heap), -EUCLEAN.
+ * Within a change: allocate room for `size` bytes aligned to `alignment` in `space`; its header gets type and `state`,
+ * its second word `rights`. A run of SPACE_OBJECTS becomes the session's own. *ret is the ref. HEAP_WANTS_ARENAS,
+ * -ENOMEM (larger than the heap), -EUCLEAN; -EINVAL a block of SPACE_OBJECTS: those are made in own.c.
  */
 int memory_take(struct session *session, enum space_kind space, size_t size, size_t alignment, uint32_t type,
-	uint32_t state, uint64_t count, uint64_t *ret);
+	uint32_t state, uint64_t rights, uint64_t *ret);
 
-/* Within a change: free it; its header becomes STATE_FREE. Position, not ref. */
+/*
+ * Within a change: free it. A block of a pool that a session owns becomes STATE_RETURNED, anything else STATE_FREE.
+ * Position, not ref.
+ */
 int memory_give(struct session *session, uint64_t position);
+
+/* The class of a block for an object of that size; CLASS_NONE: it needs a run, of *ret_n_pools pools. */
+uint32_t memory_class(size_t size, size_t alignment, uint64_t *ret_n_pools);
+
+/* ---- within a change: pools that come to a session and go from it; see own.c ---------------------------------------
+ */
+
+/* A pool of SPACE_OBJECTS with room in it, which is owned by session from now on and on its usedpools.
+ * HEAP_WANTS_ARENAS. */
+int pool_own(struct session *session, uint32_t size_class);
+
+/* A free run of n_pools, owned by session from now on: its header is STATE_FREE. HEAP_WANTS_ARENAS. */
+int run_own(struct session *session, uint32_t n_pools, uint32_t *ret);
+
+/* Free blocks of a pool that is owned, from its headers: gather what was returned. True: it has become wholly free. */
+bool pool_gather(struct heap *heap, struct pool_entry *pool);
+
+/* Take a pool from its owner: it belongs to nobody, and if it is wholly free it goes back to its arena. Its numbers and
+ * free list must be right. The owner's usedpools are not touched. */
+int pool_disown(struct session *session, struct pool_entry *pool);
+
+/* The same of a run that is STATE_FREE: it goes back to its arena. One that is not free goes on without an owner. */
+int run_disown(struct session *session, struct pool_entry *pool);
+
+/* Numbers and free list anew from the header words, logged. */
+void pool_count_blocks(struct heap *heap, struct pool_entry *pool);
+
+/* ---- small ones ---------------------------------------------------------------------------------------------------
+ */
+
+static inline struct pool_entry *pool_at(const struct heap *heap, uint32_t index)
+{
+	return arena_is_there(heap, index >> (heap->arena_shift - POOL_SHIFT)) ? &heap->pools[index] : NULL;
+}
+
+static inline uint32_t pool_index(const struct heap *heap, const struct pool_entry *pool)
+{
+	return (uint32_t)(pool - heap->pools);
+}
+
+static inline struct object_header *pool_headers(const struct heap *heap, const struct pool_entry *pool)
+{
+	return (struct object_header *)(void *)(heap->base + ((uint64_t)pool_index(heap, pool) << POOL_SHIFT));
+}
+
+static inline uint64_t block_position(const struct heap *heap, const struct pool_entry *pool, uint32_t i)
+{
+	const struct class_shape *shape = &class_shapes[pool->size_class];
+
+	return (((uint64_t)pool_index(heap, pool) << POOL_SHIFT) + shape->first + (uint64_t)i * shape->size) >> 3;
+}
+
+/* Relaxed: its pool's owner changes it without the lock. */
+static inline uint64_t header_word(const struct object_header *header)
+{
+	return __atomic_load_n(&header->word, __ATOMIC_RELAXED);
+}
+
+/* Has it a block that can be taken, of those that its owner knows? */
+static inline bool pool_has_room(const struct pool_entry *pool)
+{
+	return pool->freeblock1 || pool->n_carved < class_shapes[pool->size_class].n_blocks;
+}
+
+static inline uint32_t pool_identity(enum pool_kind kind, uint32_t size_class, uint32_t owner1)
+{
+	return (uint32_t)kind | size_class << 8 | owner1 << 16;
+}
+
+/* Store to a member of an owner's: by itself within a call as it is (relaxed), else, `logged`, as heap_set() does. */
+#define pool_set(heap, logged, p, v)                                                                                   \
+	do {                                                                                                           \
+		if (!(logged) || log_word((heap), (p)))                                                                \
+			__atomic_store_n((p), (__typeof__(*(p)))(v), __ATOMIC_RELAXED);                                \
+	} while (0)
+
+/* To the front of usedpools[its class], whose head is given; and out of it. */
+static inline void usedpools_push(struct heap *heap, bool logged, uint32_t *head1, struct pool_entry *pool)
+{
+	struct pool_entry *next = *head1 ? pool_at(heap, *head1 - 1) : NULL;
+
+	pool_set(heap, logged, &pool->prev1, 0);
+	pool_set(heap, logged, &pool->next1, *head1);
+	if (next)
+		pool_set(heap, logged, &next->prev1, pool_index(heap, pool) + 1);
+	pool_set(heap, logged, head1, pool_index(heap, pool) + 1);
+}
+
+static inline void usedpools_remove(struct heap *heap, bool logged, uint32_t *head1, struct pool_entry *pool)
+{
+	struct pool_entry *next = pool->next1 ? pool_at(heap, pool->next1 - 1) : NULL;
+	struct pool_entry *prev = pool->prev1 ? pool_at(heap, pool->prev1 - 1) : NULL;
+
+	if (prev)
+		pool_set(heap, logged, &prev->next1, pool->next1);
+	else
+		pool_set(heap, logged, head1, pool->next1);
+	if (next)
+		pool_set(heap, logged, &next->prev1, pool->prev1);
+	pool_set(heap, logged, &pool->next1, 0);
+	pool_set(heap, logged, &pool->prev1, 0);
+}

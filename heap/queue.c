@@ -71,12 +71,17 @@ static int must_wait(uint32_t *seq, uint32_t *waiting, struct wait *ret)
 	return -EAGAIN;
 }
 
+/* n places on, at most a round. */
+static uint64_t place_after(const struct queue *queue, uint64_t place, uint64_t n)
+{
+	return place + n < queue->n ? place + n : place + n - queue->n;
+}
+
 static int push_in_change(struct session *session, uint64_t queue_ref, uint64_t ref, struct wait *wait)
 {
 	struct heap *heap = session->heap;
 	struct queue *queue;
 	struct object object;
-	struct hold *hold;
 	int r;
 
 	r = find_queue(heap, queue_ref, &queue);
@@ -84,19 +89,16 @@ static int push_in_change(struct session *session, uint64_t queue_ref, uint64_t 
 		r = object_find(heap, ref, &object);
 	if (r < 0)
 		return r;
-	hold = hold_find(session, ref);
-	if (!hold)
+	if (!object_is_held(session, ref))
 		return -EPERM;
 	if (queue->count == queue->n)
 		return must_wait(&queue->pop_seq, &queue->push_waiting, wait);
 
-	heap_set(heap, &queue->places[(queue->head + queue->count) % queue->n], ref);
+	heap_set(heap, &queue->places[place_after(queue, queue->head, queue->count)], ref);
 	heap_set(heap, &queue->count, queue->count + 1);
-	if (!hold_remove(session, hold)) { /* the session keeps holds of its own */
-		r = object_retain(session, &object);
-		if (r < 0)
-			return r;
-	}
+	r = object_pass_on(session, ref, &object);
+	if (r < 0)
+		return r;
 	signal(&queue->push_seq, &queue->pop_waiting);
 	return 0;
 }
@@ -113,7 +115,7 @@ static int take_first(struct heap *heap, struct queue *queue, uint64_t *ret, str
 		*ret = queue->places[queue->head];
 		alive = object_find(heap, *ret, ret_object) == 0;
 		heap_set(heap, &queue->places[queue->head], 0);
-		heap_set(heap, &queue->head, (queue->head + 1) % queue->n);
+		heap_set(heap, &queue->head, place_after(queue, queue->head, 1));
 		heap_set(heap, &queue->count, queue->count - 1);
 	}
 	return alive;
@@ -218,12 +220,12 @@ static bool is_vain(struct session *session, uint64_t queue_ref, uint64_t ref_to
 	struct queue *queue;
 	uint64_t count;
 
-	if (!hold_find(session, queue_ref) || find_queue(session->heap, queue_ref, &queue) < 0)
+	if (!object_is_held(session, queue_ref) || find_queue(session->heap, queue_ref, &queue) < 0)
 		return false;
 	count = __atomic_load_n(&queue->count, __ATOMIC_RELAXED);
 	if (!ref_to_push)
 		return count == 0;
-	return count == queue->n && hold_find(session, ref_to_push);
+	return count == queue->n && object_is_held(session, ref_to_push);
 }
 
 static int transfer(struct session *session, uint64_t queue, uint64_t ref_to_push, uint64_t *ret, int timeout_ms)

@@ -10,55 +10,132 @@
  * That is more than a log can hold, so none is kept: control->rebuilding is set before the first store and cleared
  * after the last. A taker of the lock whose owner died finds it set and does all of it again, to the same effect, since
  * the truth is only read.
+ *
+ * All sessions are kept out of their own pools meanwhile (gate_close_all()). Of one that is inside all the same,
+ * stopped or dead there, what is its own is left as it is: it goes on with it, or is reclaimed by the headers. Others'
+ * free pools and spare runs go back.
  */
 
 #include "heap/rebuild.h"
+#include "heap/gate.h"
+#include "heap/pool.h"
 
 #include <string.h>
 
 static uint32_t n_seen(const struct heap *heap)
 {
-	uint32_t n = heap->control->n_arenas_seen;
+	uint32_t n = arenas_seen(heap);
 
 	return n < heap->n_arenas ? n : heap->n_arenas;
 }
 
 /* ---- pools ------------------------------------------------------------------------------------------------------- */
 
+static struct session_entry *owner_of(struct heap *heap, const struct pool_entry *pool)
+{
+	return pool->owner1 ? &heap->sessions[pool->owner1 - 1] : NULL;
+}
+
+/* Its owner, which must be a session that there is, and whether its own must be left alone. */
+static bool look_at_owner(struct heap *heap, struct pool_entry *pool, bool is_record)
+{
+	if (pool->owner1 && (is_record || pool->owner1 > heap->n_sessions ||
+				    session_state(&heap->sessions[pool->owner1 - 1]) == SESSION_FREE))
+		pool->owner1 = 0;
+	return pool->owner1 && gate_was_inside(heap, pool->owner1 - 1u);
+}
+
+static void link_owned(struct heap *heap, uint32_t p)
+{
+	struct pool_entry *pool = &heap->pools[p];
+	struct session_entry *owner = owner_of(heap, pool);
+
+	pool->owned_prev1 = 0;
+	pool->owned_next1 = owner ? owner->owned_pools1 : 0;
+	if (!owner)
+		return;
+	if (owner->owned_pools1)
+		heap->pools[owner->owned_pools1 - 1].owned_prev1 = p + 1;
+	owner->owned_pools1 = p + 1;
+}
+
+static void link_returned(struct heap *heap, uint32_t p, uint32_t n_returned)
+{
+	struct pool_entry *pool = &heap->pools[p];
+	struct session_entry *owner = owner_of(heap, pool);
+
+	pool->n_returned = n_returned;
+	pool->returned_prev1 = 0;
+	pool->returned_next1 = 0;
+	if (!owner || !n_returned)
+		return;
+	pool->returned_next1 = owner->returned_pools1;
+	if (owner->returned_pools1)
+		heap->pools[owner->returned_pools1 - 1].returned_prev1 = p + 1;
+	owner->returned_pools1 = p + 1;
+}
+
+/*
+ * What a block's header says, made sense of: what nobody is to gather is free, the second word is as the state has it,
+ * and no object is longer than its block.
+ */
+static uint32_t settle_header(struct object_header *header, const struct pool_entry *pool)
+{
+	uint64_t word = header_word(header), size = class_shapes[pool->size_class].size;
+
+	if (header_state(word) == STATE_RETURNED && !pool->owner1)
+		header->word = word = header_free(word, 0);
+	if (header_state(word) == STATE_FREE)
+		header->rights = 0;
+	if (header_state(word) == STATE_RETURNED)
+		header->rights = RIGHTS_SHARED;
+	if (header_state(word) != STATE_FREE && header_size(word) > size)
+		header->word = (word & ~(UINT64_C(0x3ff) << 10)) | size << 10;
+	return header_state(word);
+}
+
 /* Numbers and freeblock list from the headers: a header that is all zero was never carved. */
 static void rebuild_blocks(struct heap *heap, uint32_t p)
 {
 	struct pool_entry *pool = &heap->pools[p];
-	struct object_header *headers = (void *)(heap->base + ((uint64_t)p << POOL_SHIFT));
-	uint32_t n_blocks = class_pool_blocks(pool->size_class);
+	struct object_header *headers = pool_headers(heap, pool);
 	uint32_t n_used = 0, n_carved = 0, freeblock1 = 0;
 
-	for (uint32_t i = 0; i < n_blocks; i++)
-		if (headers[i].word || headers[i].info)
+	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++)
+		if (header_word(&headers[i]) || headers[i].rights)
 			n_carved = i + 1;
 	for (uint32_t i = n_carved; i-- > 0;) {
-		if (header_state(headers[i].word) != STATE_FREE) {
+		if (settle_header(&headers[i], pool) != STATE_FREE) {
 			n_used++;
 			continue;
 		}
-		headers[i].info = (uint64_t)freeblock1 << 26;
+		headers[i].word = header_free(headers[i].word, freeblock1);
 		freeblock1 = i + 1;
 	}
 	pool->n_used = (uint16_t)n_used;
 	pool->n_carved = (uint16_t)n_carved;
 	pool->freeblock1 = (uint16_t)freeblock1;
-	if (!n_used)
-		pool->kind = POOL_FREE;
+}
+
+static uint32_t count_returned(const struct heap *heap, const struct pool_entry *pool)
+{
+	const struct object_header *headers = pool_headers(heap, pool);
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++)
+		n += header_state(header_word(&headers[i])) == STATE_RETURNED;
+	return n;
 }
 
 static void link_used_pool(struct heap *heap, struct space *space, uint32_t p)
 {
 	struct pool_entry *pool = &heap->pools[p];
-	uint32_t *head1 = &space->usedpools1[pool->size_class];
+	struct session_entry *owner = owner_of(heap, pool);
+	uint32_t *head1 = owner ? &owner->usedpools1[pool->size_class] : &space->usedpools1[pool->size_class];
 
 	pool->prev1 = 0;
 	pool->next1 = 0;
-	if (!pool->freeblock1 && pool->n_carved == class_pool_blocks(pool->size_class))
+	if (!pool_has_room(pool))
 		return;
 	pool->next1 = *head1;
 	if (*head1)
@@ -66,37 +143,61 @@ static void link_used_pool(struct heap *heap, struct space *space, uint32_t p)
 	*head1 = p + 1;
 }
 
+static void make_free(struct pool_entry *pool, bool forget_class)
+{
+	pool->kind = POOL_FREE;
+	pool->owner1 = 0;
+	pool->owned_next1 = 0;
+	pool->owned_prev1 = 0;
+	if (forget_class)
+		pool->size_class = CLASS_NONE;
+}
+
+/* False: it is free now. */
+static bool rebuild_pool_of_blocks(struct heap *heap, uint32_t p, struct space *space, bool is_record)
+{
+	struct pool_entry *pool = &heap->pools[p];
+	bool is_inside = look_at_owner(heap, pool, is_record);
+	uint32_t n_returned;
+
+	if (!is_inside)
+		rebuild_blocks(heap, p);
+	n_returned = count_returned(heap, pool);
+	if (!is_inside && pool->n_used == n_returned) {
+		make_free(pool, n_returned);
+		return false;
+	}
+	link_owned(heap, p);
+	if (pool->owner1)
+		link_returned(heap, p, n_returned);
+	if (!is_inside)
+		link_used_pool(heap, space, p);
+	return true;
+}
+
+static void settle_run(struct pool_entry *pool)
+{
+	if (pool->run_size > (uint64_t)pool->run_n_pools << POOL_SHIFT)
+		pool->run_size = (uint64_t)pool->run_n_pools << POOL_SHIFT;
+}
+
 /* How many pools what starts at p takes; 0: it is free. */
 static uint32_t rebuild_pool(struct heap *heap, uint32_t p, uint32_t n_left, struct space *space, bool is_record)
 {
 	struct pool_entry *pool = &heap->pools[p];
-	struct counters *c = &heap->control->counters;
 
-	if (pool->kind == POOL_BLOCKS && pool->size_class < N_CLASSES) {
-		rebuild_blocks(heap, p);
-		if (pool->kind == POOL_FREE)
-			return 0;
-		link_used_pool(heap, space, p);
-		if (is_record) {
-			c->n_record_pools++;
-		} else {
-			c->classes[pool->size_class].n_pools++;
-			c->classes[pool->size_class].n_used += pool->n_used;
+	if (pool->kind == POOL_BLOCKS && pool->size_class < N_CLASSES)
+		return rebuild_pool_of_blocks(heap, p, space, is_record);
+	if (pool->kind == POOL_RUN && pool->run_n_pools && pool->run_n_pools <= n_left) {
+		bool is_inside = look_at_owner(heap, pool, is_record);
+
+		if (is_inside || header_state(header_word(&pool->header)) != STATE_FREE) {
+			settle_run(pool);
+			link_owned(heap, p);
+			return pool->run_n_pools;
 		}
-		return 1;
 	}
-	if (pool->kind == POOL_RUN && pool->run_n_pools && pool->run_n_pools <= n_left &&
-		header_state(pool->header.word) != STATE_FREE) {
-		if (is_record) {
-			c->n_record_pools += pool->run_n_pools;
-		} else {
-			c->n_medium_pools += pool->run_n_pools;
-			c->n_medium_objects++;
-		}
-		return pool->run_n_pools;
-	}
-	pool->kind = POOL_FREE;
-	pool->size_class = CLASS_NONE;
+	make_free(pool, true);
 	return 0;
 }
 
@@ -121,7 +222,6 @@ static void rebuild_arena_of_pools(struct heap *heap, uint32_t a)
 		i += n ? n : 1;
 	}
 	arena->n_free_pools = n_free;
-	heap->control->counters.n_free_pools += n_free;
 	heap->control->counters.n_arenas_current++;
 	space->n_free_arenas += n_free == heap->pools_per_arena;
 }
@@ -129,23 +229,23 @@ static void rebuild_arena_of_pools(struct heap *heap, uint32_t a)
 static void rebuild_arena_run(struct heap *heap, uint32_t a)
 {
 	struct arena_entry *arena = &heap->arenas[a];
-	struct counters *c = &heap->control->counters;
+	struct pool_entry *pool = &heap->pools[a * heap->pools_per_arena];
 	uint32_t *returnable1 = &heap->control->returnable_arenas1;
 
-	c->n_arenas_current += arena->n_arenas;
-	if (arena->state == ARENA_RUN && arena->space == SPACE_RECORDS) {
-		c->n_record_arenas += arena->n_arenas;
-	} else if (arena->state == ARENA_RUN) {
-		c->n_large_arenas += arena->n_arenas;
-		c->n_large_objects++;
-	} else {
-		c->n_free_pools += (uint64_t)arena->n_arenas * heap->pools_per_arena;
-		arena->prev1 = 0;
-		arena->next1 = *returnable1;
-		if (*returnable1)
-			heap->arenas[*returnable1 - 1].prev1 = a + 1;
-		*returnable1 = a + 1;
+	heap->control->counters.n_arenas_current += arena->n_arenas;
+	if (arena_state(arena) == ARENA_RUN) {
+		if (pool->kind != POOL_RUN)
+			return; /* damaged beyond what follows from anything: nobody's */
+		look_at_owner(heap, pool, arena->space == SPACE_RECORDS);
+		settle_run(pool);
+		link_owned(heap, a * heap->pools_per_arena);
+		return;
 	}
+	arena->prev1 = 0;
+	arena->next1 = *returnable1;
+	if (*returnable1)
+		heap->arenas[*returnable1 - 1].prev1 = a + 1;
+	*returnable1 = a + 1;
 }
 
 /* Arenas with n free pools, for each n in turn, go to the end of usable_arenas: ascending, and nfp2lasta with it. */
@@ -158,7 +258,7 @@ static void rebuild_usable_arenas(struct heap *heap, uint32_t space_kind)
 	for (uint32_t a = n_seen(heap); a-- > 0;) {
 		struct arena_entry *arena = &heap->arenas[a];
 
-		if (arena->state != ARENA_POOLS || arena->space != space_kind)
+		if (arena_state(arena) != ARENA_POOLS || arena->space != space_kind)
 			continue;
 		arena->prev1 = 0;
 		arena->next1 = first1[arena->n_free_pools]; /* chains of the same number first */
@@ -182,9 +282,9 @@ static void rebuild_arenas(struct heap *heap)
 	for (uint32_t a = 0; a < n_seen(heap); a++) {
 		struct arena_entry *arena = &heap->arenas[a];
 
-		if (arena->state == ARENA_POOLS)
+		if (arena_state(arena) == ARENA_POOLS)
 			rebuild_arena_of_pools(heap, a);
-		else if (arena->state == ARENA_RUN || arena->state == ARENA_RETURNABLE)
+		else if (arena_state(arena) == ARENA_RUN || arena_state(arena) == ARENA_RETURNABLE)
 			rebuild_arena_run(heap, a);
 	}
 	for (uint32_t i = 0; i < N_SPACES; i++)
@@ -193,11 +293,50 @@ static void rebuild_arenas(struct heap *heap)
 
 /* ---- sessions and names ------------------------------------------------------------------------------------------ */
 
-static void rebuild_session(struct heap *heap, struct session_entry *entry)
+/* Before pools are looked at: its lists of them. */
+static void clear_session(struct heap *heap, uint32_t index)
 {
+	struct session_entry *entry = &heap->sessions[index];
+
+	entry->owned_pools1 = 0;
+	entry->returned_pools1 = 0;
+	if (gate_was_inside(heap, index))
+		return;
+	memset(entry->usedpools1, 0, sizeof(entry->usedpools1));
+	memset(entry->spare_runs1, 0, sizeof(entry->spare_runs1));
+}
+
+/* After that: how many of the objects in them it holds. */
+static uint64_t count_own_holds(const struct heap *heap, const struct session_entry *entry)
+{
+	uint64_t n = 0;
+
+	for (uint32_t p1 = entry->owned_pools1; p1; p1 = heap->pools[p1 - 1].owned_next1) {
+		const struct pool_entry *pool = &heap->pools[p1 - 1];
+		const struct object_header *headers = &pool->header;
+		uint32_t n_headers = 1;
+
+		if (pool->kind == POOL_BLOCKS) {
+			headers = pool_headers(heap, pool);
+			n_headers = class_shapes[pool->size_class].n_blocks;
+		}
+		for (uint32_t i = 0; i < n_headers; i++) {
+			uint64_t word = header_word(&headers[i]);
+
+			n += header_state(word) == STATE_LIVE && header_own(word);
+		}
+	}
+	return n;
+}
+
+static void rebuild_session(struct heap *heap, uint32_t index)
+{
+	struct session_entry *entry = &heap->sessions[index];
 	uint64_t off = (entry->holds_position1 - 1) << 3, n = HOLDS_INLINE, n_holds = 0;
 	const struct hold *table = entry->holds_inline;
 
+	if (!gate_was_inside(heap, index))
+		entry->n_own_holds = count_own_holds(heap, entry);
 	if (entry->holds_position1) {
 		n = entry->holds_shift < 32 ? UINT64_C(1) << entry->holds_shift : 0;
 		if (off >= heap->heap_size || n * sizeof(*table) > heap->heap_size - off ||
@@ -240,9 +379,10 @@ static void rebuild_names_of_pool(struct heap *heap, uint32_t p)
 	n_blocks = class_pool_blocks(pool->size_class);
 	for (uint32_t i = 0; i < n_blocks; i++) {
 		uint64_t off = ((uint64_t)p << POOL_SHIFT) + block_offset(pool->size_class, i);
+		uint64_t word = headers[i].word;
 
-		if (header_state(headers[i].word) == STATE_LIVE && header_type(headers[i].info) == TYPE_NAME &&
-			header_size(headers[i].info) > offsetof(struct name_entry, name))
+		if (header_state(word) == STATE_LIVE && header_type(word) == TYPE_NAME &&
+			header_size(word) > offsetof(struct name_entry, name))
 			link_name(heap, off >> 3);
 	}
 }
@@ -251,7 +391,7 @@ static void rebuild_names(struct heap *heap)
 {
 	memset(heap->name_buckets, 0, heap->n_name_buckets * sizeof(*heap->name_buckets));
 	for (uint32_t a = 0; a < n_seen(heap); a++)
-		if (heap->arenas[a].state == ARENA_POOLS && heap->arenas[a].space == SPACE_RECORDS)
+		if (arena_state(&heap->arenas[a]) == ARENA_POOLS && heap->arenas[a].space == SPACE_RECORDS)
 			for (uint32_t i = 0; i < heap->pools_per_arena; i++)
 				rebuild_names_of_pool(heap, a * heap->pools_per_arena + i);
 }
@@ -261,15 +401,7 @@ static void rebuild_names(struct heap *heap)
 /* All but the two that only history tells: those are never gone, however this ends. */
 static void clear_counters(struct counters *c)
 {
-	memset(c->classes, 0, sizeof(c->classes));
 	c->n_arenas_current = 0;
-	c->n_free_pools = 0;
-	c->n_medium_pools = 0;
-	c->n_large_arenas = 0;
-	c->n_record_pools = 0;
-	c->n_record_arenas = 0;
-	c->n_medium_objects = 0;
-	c->n_large_objects = 0;
 	c->n_names = 0;
 }
 
@@ -293,11 +425,14 @@ void heap_rebuild(struct heap *heap)
 	clear_counters(c);
 	memset(control->spaces, 0, sizeof(control->spaces));
 	control->returnable_arenas1 = 0;
+	for (uint32_t i = 0; i < heap->n_sessions; i++)
+		if (session_state(&heap->sessions[i]) != SESSION_FREE)
+			clear_session(heap, i);
 	rebuild_arenas(heap);
 	rebuild_names(heap);
 	for (uint32_t i = 0; i < heap->n_sessions; i++)
-		if (heap->sessions[i].state != SESSION_FREE)
-			rebuild_session(heap, &heap->sessions[i]);
+		if (session_state(&heap->sessions[i]) != SESSION_FREE)
+			rebuild_session(heap, i);
 	finish_counters(c);
 	/* commit: release, after every store */
 	__atomic_store_n(&control->rebuilding, 0, __ATOMIC_RELEASE);

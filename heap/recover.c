@@ -13,6 +13,13 @@
  *   allocating a new hold table, before the switch  frees new_holds_position1
  *   dropping, before all was taken down             goes on with `dying`
  *   anything, holding objects                       drops each hold: hold and count in one change
+ *   anything, owning pools and runs                 drops the holds of what is in them, makes their lists anew from the
+ *                                                   headers, and lets them go: one pool, in one change
+ *   making an object in its own pool                before the header's word: it is free; after: held, as above
+ *   freeing one, after it stored that it holds it   nobody has a right: it is dropped, as above; where others have one,
+ *   no more, also settling that under the lock      theirs it is, or it was returned by them
+ *   any store to a list or number of its own        they are not looked at: the headers say it all
+ *   closing, with some steps done                   the other steps
  *   a grant, before accepting it                    the arenas go back (arena_pick_granted())
  *   the daemon: admitting, before SESSION_ACTIVE    the entry is still FREE, its content is written anew
  *   admission, before the client took the session   the connection ended, so it is over (session_is_over())
@@ -39,23 +46,39 @@ static uint32_t offer_of(const uint64_t token[2])
 	return ((uint32_t)token[0] & ~(uint32_t)ATTACHMENT_MASK) | ATTACHMENT_OFFERED;
 }
 
+/*
+ * Relaxed, word by word: somebody who saw the session that had this entry before may be reading it still. Its lists and
+ * tables are empty, as they were left, and stay untouched: the next walk with the lock held may be among them already.
+ */
+static void entry_store(struct session_entry *entry, const struct session_entry *content)
+{
+	const uint64_t *from = (const uint64_t *)(const void *)content;
+	uint64_t *to = (uint64_t *)(void *)entry;
+
+	for (size_t i = 0; i < sizeof(*entry) / sizeof(*to); i++)
+		if (__atomic_load_n(&to[i], __ATOMIC_RELAXED) != from[i])
+			__atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
+}
+
 int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t *ret_index)
 {
 	for (uint32_t i = 0; i < heap->n_sessions; i++) {
-		struct session_entry *entry = &heap->sessions[i];
+		struct session_entry content = {
+			.state = SESSION_FREE,
+			.pid = claim->pid,
+			.start_time = claim->start_time,
+			.uid = claim->uid,
+			.gid = claim->gid,
+			.pid_namespace = pid_namespace(),
+			.token = {claim->token[0], claim->token[1]},
+			.attachment = offer_of(claim->token),
+		};
 
-		if (entry->state != SESSION_FREE)
+		if (heap->sessions[i].state != SESSION_FREE)
 			continue;
-		memset(entry, 0, sizeof(*entry)); /* SESSION_FREE is 0 */
-		entry->pid = claim->pid;
-		entry->start_time = claim->start_time;
-		entry->uid = claim->uid;
-		entry->gid = claim->gid;
-		entry->pid_namespace = pid_namespace();
-		memcpy(entry->token, claim->token, sizeof(entry->token));
-		entry->attachment = offer_of(claim->token);
-		strncpy(entry->program, claim->program ? claim->program : "", sizeof(entry->program) - 1);
-		state_store(entry, SESSION_ACTIVE);
+		strncpy(content.program, claim->program ? claim->program : "", sizeof(content.program) - 1);
+		entry_store(&heap->sessions[i], &content);
+		state_store(&heap->sessions[i], SESSION_ACTIVE);
 		*ret_index = i;
 		return 0;
 	}
@@ -65,6 +88,9 @@ int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t
 bool session_take(struct session *session, const uint64_t token[2])
 {
 	uint32_t offer = offer_of(token);
+
+	/* relaxed: until the processor has executed a barrier nobody need know */
+	__atomic_store_n(&session->entry->is_fenced, session->heap->is_fenced, __ATOMIC_RELAXED);
 
 	/* relaxed: nothing is read on the strength of it */
 	return __atomic_compare_exchange_n(&session->entry->attachment, &offer, offer | ATTACHMENT_TAKEN, false,
@@ -107,6 +133,98 @@ void session_mark_dead(struct heap *heap, uint32_t index)
 	lock_owner_died(heap, index);
 }
 
+/* ---- its own pools ----------------------------------------------------------------------------------------------- */
+
+/* The session holds it no more. What then nobody has a right to ends: freed for the list that is made after it. */
+static int let_go(struct session *session, const struct object *object)
+{
+	struct heap *heap = session->heap;
+	struct type_info type;
+
+	if (header_own(object->word))
+		heap_set(heap, &object->header->word, object->word & ~OWN_HOLDS_MAX);
+	if (rights_count(object->header->rights))
+		return 0;
+	if (type_find(heap, object->type, &type) == 0 && object_n_slots(object, &type))
+		return object_end(session, object);
+	heap_set(heap, &object->header->word, header_free(object->word, 0));
+	if (object->header->rights)
+		heap_set(heap, &object->header->rights, 0);
+	return 0;
+}
+
+static int leave_blocks(struct session *session, struct pool_entry *pool)
+{
+	struct heap *heap = session->heap;
+	struct object_header *headers = pool_headers(heap, pool);
+
+	if (pool->size_class >= N_CLASSES)
+		return -EUCLEAN;
+	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++) {
+		struct object object;
+		int r = 0;
+
+		if (header_state(headers[i].word) == STATE_RETURNED) {
+			heap_set(heap, &headers[i].word, header_free(headers[i].word, 0));
+			heap_set(heap, &headers[i].rights, 0);
+		} else if (header_state(headers[i].word) == STATE_LIVE) {
+			r = object_locate(heap, block_position(heap, pool, i), &object);
+			if (!r)
+				r = let_go(session, &object);
+		}
+		if (r < 0)
+			return r;
+	}
+	pool_count_blocks(heap, pool);
+	return pool_disown(session, pool);
+}
+
+static int leave_run(struct session *session, struct pool_entry *pool)
+{
+	struct object object;
+	int r;
+
+	if (header_state(pool->header.word) == STATE_LIVE) {
+		r = object_locate(
+			session->heap, (uint64_t)pool_index(session->heap, pool) << (POOL_SHIFT - 3), &object);
+		if (!r)
+			r = let_go(session, &object);
+		if (r < 0)
+			return r;
+	}
+	return run_disown(session, pool);
+}
+
+/* The first of the pools and runs that it owns is its own no more. */
+static int leave_pool(struct session *session)
+{
+	struct session_entry *entry = session->entry;
+	struct pool_entry *pool = pool_at(session->heap, entry->owned_pools1 - 1);
+
+	if (!pool || pool->owner1 != session->owner1)
+		return -EUCLEAN;
+	if (pool->kind == POOL_BLOCKS)
+		return leave_blocks(session, pool);
+	return pool->kind == POOL_RUN ? leave_run(session, pool) : -EUCLEAN;
+}
+
+/* When all are gone: the lists of them. */
+static void forget_pools(struct session *session)
+{
+	struct session_entry *entry = session->entry;
+
+	for (uint32_t i = 0; i < N_CLASSES; i++)
+		if (entry->usedpools1[i])
+			heap_set(session->heap, &entry->usedpools1[i], 0);
+	for (uint32_t i = 0; i < SPARE_RUN_MAX; i++)
+		if (entry->spare_runs1[i])
+			heap_set(session->heap, &entry->spare_runs1[i], 0);
+	if (entry->n_own_holds)
+		heap_set(session->heap, &entry->n_own_holds, 0);
+}
+
+/* ---- its holds --------------------------------------------------------------------------------------------------- */
+
 static int drop_hold(struct session *session, struct hold *hold)
 {
 	struct object object;
@@ -146,6 +264,8 @@ int session_drop_step(struct session *session, bool try)
 	uint32_t cursor = session->drop_cursor;
 	int r;
 
+	if (session->entry->state == SESSION_ACTIVE)
+		gate_stay(session);
 	/* The first thing is a change even where nothing is left to do: it takes back what the dead had under way. */
 	r = try ? change_try_begin(session) : change_begin(session);
 	if (r < 0)
@@ -158,6 +278,11 @@ int session_drop_step(struct session *session, bool try)
 		change_end(session, 0);
 		return dying_step(session, try);
 	}
+	if (session->entry->owned_pools1) {
+		r = change_end(session, leave_pool(session));
+		return r < 0 ? r : 1;
+	}
+	forget_pools(session);
 	r = change_end(session, drop_holds(session, &cursor));
 	if (r < 0)
 		return r;
@@ -174,8 +299,8 @@ bool session_is_empty(const struct session *session)
 {
 	const struct session_entry *entry = session->entry;
 
-	return !entry->n_holds && !entry->holds_position1 && !entry->new_holds_position1 && !entry->dying1 &&
-	       !entry->making1;
+	return !entry->owned_pools1 && !entry->n_holds && !entry->holds_position1 && !entry->new_holds_position1 &&
+	       !entry->dying1 && !entry->making1;
 }
 
 int session_reclaim_step(struct session *dead)

@@ -91,17 +91,12 @@ static int set(struct session *session, find_slot find, uint64_t obj, uint64_t w
 static int get_in_change(struct session *session, uint64_t ref)
 {
 	struct object object;
-	bool first;
 	int r;
 
 	if (!ref)
 		return 0;
 	r = object_find(session->heap, ref, &object);
-	if (!r)
-		r = hold_add(session, ref, &first);
-	if (!r && first)
-		r = object_retain(session, &object);
-	return r;
+	return r ? r : object_hold(session, ref, &object);
 }
 
 static int get(struct session *session, find_slot find, uint64_t obj, uint64_t where, uint64_t *ret)

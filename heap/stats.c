@@ -2,8 +2,13 @@
 /*
  * Figures of the heap and of its sessions
  *
- * All bytes of the current arenas are in exactly one of the figures: a pool is free, or of one class, or part of a run;
- * a pool of a class is headers, blocks allocated, blocks available and a rest that no block fits into.
+ * What pools and blocks are is counted when somebody asks, from the entries of arenas and pools, without the lock:
+ * nobody who makes or frees an object pays for it, and nobody waits. Each pool is counted as what it is when it is
+ * looked at, and in exactly one of the figures, so their sum is the arenas that were seen: a pool is free, or of one
+ * class, or part of a run; a pool of a class is headers, blocks allocated, blocks available and a rest that no block
+ * fits into. A run that its owner keeps for its next object is free pools, a returned block is an available one.
+ *
+ * It takes time for each pool there is, so it is done in steps.
  */
 
 #include "heap/check.h"
@@ -12,67 +17,157 @@
 #include <errno.h>
 #include <string.h>
 
-static void class_figures(const struct heap *heap, uint32_t size_class, pyheap_stats *ret)
+#define ARENAS_PER_STEP 64U
+
+static uint32_t min(uint32_t a, uint32_t b)
 {
-	const struct class_counters *counters = &heap->control->counters.classes[size_class];
+	return a < b ? a : b;
+}
+
+/* All loads here are relaxed: each figure is of the moment at which it was read. */
+static void count_blocks(const struct pool_entry *pool, uint32_t size_class, pyheap_stats *ret)
+{
+	const struct class_shape *shape = &class_shapes[size_class];
 	pyheap_class_stats *c = &ret->classes[size_class];
-	uint64_t headers, blocks;
+	uint32_t n_used = min(__atomic_load_n(&pool->n_used, __ATOMIC_RELAXED), shape->n_blocks);
+	uint32_t n_headers = shape->n_blocks * (uint32_t)sizeof(struct object_header);
 
-	c->size = class_block_size(size_class);
-	c->pool_blocks = class_pool_blocks(size_class);
-	c->n_pools = counters->n_pools;
-	c->n_used = counters->n_used;
-	c->n_available = c->n_pools * c->pool_blocks - c->n_used;
-	headers = c->n_pools * c->pool_blocks * sizeof(struct object_header);
-	blocks = c->n_pools * c->pool_blocks * c->size;
-	ret->bytes_allocated_blocks += c->n_used * c->size;
-	ret->bytes_available_blocks += c->n_available * c->size;
-	ret->bytes_pool_headers += headers;
-	ret->bytes_quantization += c->n_pools * POOL_SIZE - headers - blocks;
+	n_used -= min(__atomic_load_n(&pool->owner1, __ATOMIC_RELAXED)
+			      ? __atomic_load_n(&pool->n_returned, __ATOMIC_RELAXED)
+			      : 0,
+		n_used);
+	c->n_pools++;
+	c->n_used += n_used;
+	c->n_available += shape->n_blocks - n_used;
+	ret->bytes_allocated_blocks += (uint64_t)n_used * shape->size;
+	ret->bytes_available_blocks += (uint64_t)(shape->n_blocks - n_used) * shape->size;
+	ret->bytes_pool_headers += n_headers;
+	ret->bytes_quantization += POOL_SIZE - n_headers - (uint64_t)shape->n_blocks * shape->size;
 }
 
-static void figures(const struct heap *heap, pyheap_stats *ret)
+/* What begins at this pool, of which so many are left in the arena; how many it takes. */
+static uint32_t count_pool(const struct pool_entry *pool, uint32_t n_left, bool is_record, pyheap_stats *ret)
 {
-	const struct counters *c = &heap->control->counters;
+	uint32_t identity = __atomic_load_n(&pool->identity, __ATOMIC_RELAXED);
+	uint32_t size_class = identity >> 8 & 0xff, n = 1;
 
-	for (uint32_t i = 0; i < N_CLASSES; i++)
-		class_figures(heap, i, ret);
-	ret->n_arenas_allocated = c->n_arenas_allocated;
-	ret->n_arenas_reclaimed = c->n_arenas_reclaimed;
-	ret->n_arenas_highwater = c->n_arenas_highwater;
-	ret->n_arenas_current = c->n_arenas_current;
-	ret->bytes_unused_pools = c->n_free_pools * POOL_SIZE;
-	ret->bytes_medium_objects = c->n_medium_pools * POOL_SIZE;
-	ret->bytes_large_objects = c->n_large_arenas * heap->arena_size;
-	ret->bytes_records = c->n_record_pools * POOL_SIZE + c->n_record_arenas * heap->arena_size;
-	ret->bytes_total = c->n_arenas_current * heap->arena_size;
-	ret->n_medium_objects = c->n_medium_objects;
-	ret->n_large_objects = c->n_large_objects;
-	ret->n_names = c->n_names;
-	ret->n_types = heap->control->n_types;
-	ret->n_lock_acquisitions = heap->control->lock.n_acquisitions;
-	ret->n_lock_recoveries = heap->control->lock.n_recoveries;
+	switch (identity & 0xff) {
+	case POOL_BLOCKS:
+		if (is_record)
+			ret->bytes_records += POOL_SIZE;
+		else if (size_class < N_CLASSES)
+			count_blocks(pool, size_class, ret);
+		else
+			ret->bytes_unused_pools += POOL_SIZE; /* it is just changing hands */
+		return 1;
+	case POOL_RUN:
+		n = min(__atomic_load_n(&pool->run_n_pools, __ATOMIC_RELAXED), n_left);
+		n = n ? n : 1;
+		if (is_record) {
+			ret->bytes_records += (uint64_t)n * POOL_SIZE;
+		} else if (header_state(__atomic_load_n(&pool->header.word, __ATOMIC_RELAXED)) == STATE_FREE) {
+			ret->bytes_unused_pools += (uint64_t)n * POOL_SIZE;
+		} else {
+			ret->bytes_medium_objects += (uint64_t)n * POOL_SIZE;
+			ret->n_medium_objects++;
+		}
+		return n;
+	default:
+		ret->bytes_unused_pools += POOL_SIZE;
+		return 1;
+	}
 }
 
-int heap_stats(struct session *session, bool try, pyheap_stats *ret)
+/* What begins at this arena; how many it takes. */
+static uint32_t count_arena(const struct heap *heap, uint32_t a, uint32_t n_left, pyheap_stats *ret)
 {
-	const struct heap *heap = session->heap;
-	int r;
+	const struct arena_entry *arena = &heap->arenas[a];
+	uint32_t state = arena_state(arena);
+	bool is_record = __atomic_load_n(&arena->space, __ATOMIC_RELAXED) == SPACE_RECORDS;
+	uint32_t n = 1;
 
-	r = try ? change_try_begin(session) : change_begin(session);
-	if (r < 0)
-		return r;
+	if (state == ARENA_POOLS) {
+		for (uint32_t i = 0; i < heap->pools_per_arena;)
+			i += count_pool(
+				&heap->pools[a * heap->pools_per_arena + i], heap->pools_per_arena - i, is_record, ret);
+	} else if (state == ARENA_RUN || state == ARENA_RETURNABLE) {
+		n = min(__atomic_load_n(&arena->n_arenas, __ATOMIC_RELAXED), n_left);
+		n = n ? n : 1;
+		if (state == ARENA_RETURNABLE)
+			ret->bytes_unused_pools += (uint64_t)n * heap->arena_size;
+		else if (is_record)
+			ret->bytes_records += (uint64_t)n * heap->arena_size;
+		else
+			ret->bytes_large_objects += (uint64_t)n * heap->arena_size;
+		ret->n_large_objects += state == ARENA_RUN && !is_record;
+	} else {
+		return 1;
+	}
+	ret->n_arenas_current += n;
+	return n;
+}
+
+static void begin(const struct heap *heap, pyheap_stats *ret)
+{
 	memset(ret, 0, sizeof(*ret));
 	ret->heap_size = heap->heap_size;
 	ret->arena_size = heap->arena_size;
 	ret->pool_size = POOL_SIZE;
-	figures(heap, ret);
-	ret->max_sessions = heap->n_sessions;
-	for (uint32_t i = 0; i < heap->n_sessions; i++)
-		ret->n_sessions += heap->sessions[i].state != SESSION_FREE;
-	return change_end(session, 0);
+	for (uint32_t i = 0; i < N_CLASSES; i++) {
+		ret->classes[i].size = class_shapes[i].size;
+		ret->classes[i].pool_blocks = class_shapes[i].n_blocks;
+	}
 }
 
+static void end(const struct heap *heap, pyheap_stats *ret)
+{
+	const struct counters *c = &heap->control->counters;
+	const struct global_lock *lock = &heap->control->lock;
+	const struct figures *f = &heap->control->figures;
+
+	ret->bytes_total = ret->n_arenas_current * heap->arena_size;
+	ret->n_arenas_allocated = __atomic_load_n(&c->n_arenas_allocated, __ATOMIC_RELAXED);
+	ret->n_arenas_reclaimed = __atomic_load_n(&c->n_arenas_reclaimed, __ATOMIC_RELAXED);
+	ret->n_arenas_highwater = __atomic_load_n(&c->n_arenas_highwater, __ATOMIC_RELAXED);
+	ret->n_names = __atomic_load_n(&c->n_names, __ATOMIC_RELAXED);
+	ret->n_types = __atomic_load_n(&heap->control->n_types, __ATOMIC_RELAXED);
+	ret->n_lock_acquisitions = __atomic_load_n(&lock->n_acquisitions, __ATOMIC_RELAXED);
+	ret->n_lock_recoveries = __atomic_load_n(&lock->n_recoveries, __ATOMIC_RELAXED);
+	ret->n_lock_waits = __atomic_load_n(&f->n_lock_waits, __ATOMIC_RELAXED);
+	ret->lock_wait_ns = __atomic_load_n(&f->lock_wait_ns, __ATOMIC_RELAXED);
+	ret->lock_wait_max_ns = __atomic_load_n(&f->lock_wait_max_ns, __ATOMIC_RELAXED);
+	ret->n_locks_timed = __atomic_load_n(&f->n_locks_timed, __ATOMIC_RELAXED);
+	ret->lock_held_ns = __atomic_load_n(&f->lock_held_ns, __ATOMIC_RELAXED);
+	ret->lock_held_max_ns = __atomic_load_n(&f->lock_held_max_ns, __ATOMIC_RELAXED);
+	ret->n_pools_claimed = __atomic_load_n(&f->n_pools_claimed, __ATOMIC_RELAXED);
+	ret->n_blocks_returned = __atomic_load_n(&f->n_blocks_returned, __ATOMIC_RELAXED);
+	ret->max_sessions = heap->n_sessions;
+	for (uint32_t i = 0; i < heap->n_sessions; i++)
+		ret->n_sessions += __atomic_load_n(&heap->sessions[i].state, __ATOMIC_RELAXED) != SESSION_FREE;
+}
+
+bool heap_stats_step(const struct heap *heap, uint32_t *cursor, pyheap_stats *ret)
+{
+	uint32_t n_seen = min(arenas_seen(heap), heap->n_arenas);
+
+	if (!*cursor)
+		begin(heap, ret);
+	for (uint32_t i = 0; i < ARENAS_PER_STEP && *cursor < n_seen; i++)
+		*cursor += count_arena(heap, *cursor, n_seen - *cursor, ret);
+	if (*cursor < n_seen)
+		return true;
+	end(heap, ret);
+	return false;
+}
+
+/* What the program calls itself. */
+static void read_program(const struct session_entry *entry, char *ret, size_t size)
+{
+	for (size_t i = 0; i < size - 1; i++) /* *ret was zeroed: NUL-terminated */
+		ret[i] = __atomic_load_n(&entry->program[i], __ATOMIC_RELAXED);
+}
+
+/* Relaxed, all loads: the daemon may give the entry to another session meanwhile. */
 int heap_client_next(struct session *session, uint64_t *cursor, pyheap_client_info *ret)
 {
 	const struct heap *heap = session->heap;
@@ -80,22 +175,23 @@ int heap_client_next(struct session *session, uint64_t *cursor, pyheap_client_in
 
 	for (uint64_t i = *cursor; i < heap->n_sessions; i++) {
 		const struct session_entry *entry = &heap->sessions[i];
-		uint32_t state = __atomic_load_n(&entry->state, __ATOMIC_ACQUIRE); /* the entry before its state */
+		uint32_t state = session_state(entry);
 
 		if (state == SESSION_FREE)
 			continue;
 		*ret = (pyheap_client_info){
 			.session = (uint32_t)i,
-			.pid = entry->pid,
-			.uid = entry->uid,
-			.gid = entry->gid,
-			.n_holds = __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED),
-			.start_time = entry->start_time,
+			.pid = __atomic_load_n(&entry->pid, __ATOMIC_RELAXED),
+			.uid = __atomic_load_n(&entry->uid, __ATOMIC_RELAXED),
+			.gid = __atomic_load_n(&entry->gid, __ATOMIC_RELAXED),
+			.n_holds = __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED) +
+				   __atomic_load_n(&entry->n_own_holds, __ATOMIC_RELAXED),
+			.start_time = __atomic_load_n(&entry->start_time, __ATOMIC_RELAXED),
 			.self = i == session->index,
 			.has_lock = i + 1 == owner1,
 			.dead = state == SESSION_DEAD,
 		};
-		memcpy(ret->program, entry->program, sizeof(ret->program) - 1); /* *ret was zeroed: NUL-terminated */
+		read_program(entry, ret->program, sizeof(ret->program));
 		*cursor = i + 1;
 		return 1;
 	}

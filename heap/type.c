@@ -112,6 +112,16 @@ int type_find(const struct heap *heap, uint32_t type, struct type_info *ret)
 	return 0;
 }
 
+void type_clear_slots(const struct type_info *type, void *data, uint64_t size)
+{
+	if (type->is_array) {
+		memset(data, 0, size);
+		return;
+	}
+	for (uint32_t i = 0; i < type->n_slots; i++)
+		memset((uint8_t *)data + type->slots[i], 0, sizeof(uint64_t));
+}
+
 static const char *const built_in[] = {[TYPE_BYTES] = "bytes", [TYPE_LIST] = "list", [TYPE_QUEUE] = "queue"};
 
 int type_name(const struct heap *heap, uint32_t type, char ret[64])

@@ -20,6 +20,20 @@ struct type_info {
 	const uint32_t *slots; /* at these offsets */
 };
 
+/* How many slots an object of `size` bytes has, and where slot i lies in it. */
+static inline uint64_t type_n_slots(const struct type_info *type, uint64_t size)
+{
+	if (!type->is_array)
+		return type->size <= size ? type->n_slots : 0;
+	return size > type->size ? (size - type->size) / 8 : 0;
+}
+static inline uint64_t type_slot_offset(const struct type_info *type, uint64_t i)
+{
+	return type->is_array ? type->size + i * 8 : type->slots[i];
+}
+/* Empty the slots of an object that nobody else can reach yet; of a list or queue all of it. */
+void type_clear_slots(const struct type_info *type, void *data, uint64_t size);
+
 int type_register(struct session *session, const struct type_spec *spec, uint32_t *ret);
 /* -EINVAL no such type. Needs no lock: an entry that n_types counts never changes. */
 int type_find(const struct heap *heap, uint32_t type, struct type_info *ret);

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: MIT
 #
-# Sourced by tests/demo.sh and tests/run.sh: what they need of the system, installed only where it is missing.
+# Sourced by tests/demo.sh, tests/run.sh and tests/bench.sh: what they need of the system, installed only where it is missing.
 
 # To build, with the unit tests; the demo needs no more.
 deps_build()
@@ -10,10 +10,16 @@ deps_build()
 		libsystemd-dev check
 }
 
-# To run all tests and build the benchmarks, too.
+# To run all tests; g++ and Boost build one peer of the benchmark, so that it is compiled in every run of the tests.
 deps_test()
 {
-	deps_build && deps_install g++ libboost-dev clang valgrind systemd python3
+	deps_build && deps_install g++ libboost-dev clang valgrind systemd python3 spin
+}
+
+# To measure beside all peers. Each is left out where it is missing; the servers are started by the benchmark itself.
+deps_bench()
+{
+	deps_install g++ libboost-dev libpython3-dev libmimalloc-dev libjemalloc-dev python3 redis-server memcached valgrind
 }
 
 # Which of the packages are not there, one a line.

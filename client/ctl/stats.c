@@ -59,6 +59,14 @@ static const struct figure figures[] = {
 	FIGURE(OBJECTS, "# sessions at most", max_sessions),
 	FIGURE(LOCK, "# lock acquisitions", n_lock_acquisitions),
 	FIGURE(LOCK, "# lock recoveries", n_lock_recoveries),
+	FIGURE(LOCK, "# lock waits", n_lock_waits),
+	FIGURE(LOCK, "# ns waited for the lock", lock_wait_ns),
+	FIGURE(LOCK, "# ns of the longest wait", lock_wait_max_ns),
+	FIGURE(LOCK, "# lock holds timed, one in 64", n_locks_timed),
+	FIGURE(LOCK, "# ns the lock was held in those", lock_held_ns),
+	FIGURE(LOCK, "# ns of the longest of those", lock_held_max_ns),
+	FIGURE(LOCK, "# pools claimed by sessions", n_pools_claimed),
+	FIGURE(LOCK, "# blocks returned by others", n_blocks_returned),
 };
 
 #define N_FIGURES (sizeof(figures) / sizeof(figures[0]))

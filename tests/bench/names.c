@@ -1,132 +1,156 @@
 // SPDX-License-Identifier: MIT
 /*
- * Works on names: publishing and finding
+ * Works on names: finding
  *
- * There are N_NAMES names, each of an object of 1 KiB; they take turns.
+ * name-get: find an object of 48 bytes by its name and let go of it, where there are so many names. N_NAMES_USED of
+ * them take turns, spread over all, so that what is seen is the finding and not how many names the CPU's cache has room
+ * for. name-get-all: all of them take turns.
  *
- * name-put-1k: make an object of 1 KiB with given bytes and give it a name that another one has, which goes.
- *
- * name-get-1k: find an object by its name, look at its first byte where it lies, and let go of it.
+ * name-size: find an object of that size by its name, look at its first and last byte where it lies, let go of it.
+ * N_NAMES_SIZED of them take turns.
  */
-#include "works.h"
-#include <pyheap.h>
+#include "ours.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-const char *work_name(size_t i)
-{
-	static char names[N_NAMES][16];
-
-	if (!names[i][0])
-		snprintf(names[i], sizeof(names[i]), "object-%zu", i);
-	return names[i];
-}
-
-struct name_state {
+struct names_state {
 	pyheap *heap;
-	uint64_t next;
-	uint8_t bytes[NAMED_SIZE]; /* what every object has */
+	size_t size;
+	size_t n_names; /* that there are */
+	size_t n_used;  /* of the next, in turn */
+	char (*used)[WORK_NAME_BYTES];
 };
 
-/* ---- both ------------------------------------------------------------------------------------------------------- */
-
-static int name_put(struct name_state *state, const char *name)
+static uint8_t mark(size_t i)
 {
-	pyheap_ref ref;
-	int r = pyheap_put(state->heap, state->bytes, sizeof(state->bytes), &ref);
-
-	if (r < 0)
-		return r;
-	r = pyheap_name_set(state->heap, name, ref);
-	if (r < 0)
-		return r;
-	return pyheap_decref(state->heap, ref);
+	return (uint8_t)(i * 7 + 1);
 }
 
-/* Is the whole object there under its name? */
-static int name_verify(struct name_state *state, const char *name)
+/* Make the i-th object, with its mark at either end, and let only its name hold it. */
+static int names_put(struct names_state *names, size_t i)
 {
-	const void *data;
+	char name[WORK_NAME_BYTES];
+	uint8_t *data;
 	pyheap_ref ref;
-	int r = pyheap_name_get(state->heap, name, &ref);
+	int r = pyheap_new(names->heap, PYHEAP_BYTES, names->size, &ref);
 
 	if (r < 0)
 		return r;
-	data = pyheap_data(state->heap, ref);
-	if (!data || pyheap_size(state->heap, ref) != NAMED_SIZE || memcmp(data, state->bytes, NAMED_SIZE))
-		return -EBADMSG;
-	return pyheap_decref(state->heap, ref);
+	data = pyheap_data(names->heap, ref);
+	if (!data)
+		return -errno;
+	memset(data, 0, names->size);
+	data[0] = data[names->size - 1] = mark(i);
+	work_name(name, i);
+	r = pyheap_name_set(names->heap, name, ref);
+	return r < 0 ? r : pyheap_decref(names->heap, ref);
 }
 
-static int names_teardown(void *userdata)
+static int names_teardown(void *state)
 {
-	struct name_state *state = userdata;
+	struct names_state *names = state;
+	char name[WORK_NAME_BYTES];
+	pyheap_ref ref;
 	int r = 0;
 
-	for (size_t i = 0; state->heap && i < N_NAMES; i++) {
-		if (!r && state->next)
-			r = name_verify(state, work_name(i));
-		pyheap_name_del(state->heap, work_name(i));
+	for (size_t i = 0; names->heap && i < names->n_names; i++) {
+		work_name(name, i);
+		if (r >= 0)
+			r = pyheap_name_get(names->heap, name, &ref);
+		/* Its name's right and this hold: nothing was left by the works. */
+		if (r >= 0 && pyheap_refcount(names->heap, ref) != 2)
+			r = -EBADMSG;
+		pyheap_name_del(names->heap, name);
 	}
-	pyheap_close(state->heap);
-	free(state);
+	pyheap_close(names->heap);
+	free(names->used);
+	free(names);
 	return r;
 }
 
-static int names_setup(void **ret)
+static int names_begin(void **ret, size_t size, size_t n_names, size_t n_used)
 {
-	struct name_state *state = calloc(1, sizeof(*state));
+	struct names_state *names = calloc(1, sizeof(*names));
 	int r;
 
-	if (!state)
+	if (!names)
 		return -ENOMEM;
-	for (size_t i = 0; i < sizeof(state->bytes); i++)
-		state->bytes[i] = (uint8_t)(i * 7 + 1);
-	r = pyheap_open(&state->heap, NULL);
-	for (size_t i = 0; r >= 0 && i < N_NAMES; i++)
-		r = name_put(state, work_name(i));
+	*names = (struct names_state){.size = size, .n_names = n_names, .n_used = n_used < n_names ? n_used : n_names};
+	names->used = calloc(names->n_used, sizeof(*names->used));
+	r = names->used ? ours_open(&names->heap, 0) : -ENOMEM;
+	for (size_t i = 0; r >= 0 && i < names->n_used; i++)
+		work_name(names->used[i], i * (names->n_names / names->n_used));
+	for (size_t i = 0; r >= 0 && i < names->n_names; i++)
+		r = names_put(names, i);
 	if (r < 0) {
-		names_teardown(state);
+		names->n_names = 0;
+		names_teardown(names);
 		return r;
 	}
-	*ret = state;
+	*ret = names;
 	return 0;
 }
 
-/* ---- name-put-1k ------------------------------------------------------------------------------------------------ */
+/* ---- name-get and name-get-all ---------------------------------------------------------------------------------- */
 
-static int put_run(void *userdata, uint64_t n)
+static int get_setup(void **ret, uint64_t argument)
 {
-	struct name_state *state = userdata;
-	int r = 0;
-
-	for (uint64_t i = 0; r >= 0 && i < n; i++)
-		r = name_put(state, work_name(state->next++ % N_NAMES));
-	return r;
+	return names_begin(ret, PAIR_SIZE, argument, N_NAMES_USED);
 }
 
-/* ---- name-get-1k ------------------------------------------------------------------------------------------------ */
-
-static int get_run(void *userdata, uint64_t n)
+static int get_all_setup(void **ret, uint64_t argument)
 {
-	struct name_state *state = userdata;
+	return names_begin(ret, PAIR_SIZE, argument, argument);
+}
+
+static int get_loop(void *state, uint64_t n)
+{
+	const struct names_state *names = state;
+	pyheap_ref ref;
+	size_t next = 0;
+	int r;
+
+	for (uint64_t i = 0; i < n; i++) {
+		r = pyheap_name_get(names->heap, names->used[next], &ref);
+		if (r < 0)
+			return r;
+		r = pyheap_decref(names->heap, ref);
+		if (r < 0)
+			return r;
+		if (++next == names->n_used)
+			next = 0;
+	}
+	return 0;
+}
+
+/* ---- name-size -------------------------------------------------------------------------------------------------- */
+
+static int size_setup(void **ret, uint64_t argument)
+{
+	return names_begin(ret, argument, N_NAMES_SIZED, N_NAMES_SIZED);
+}
+
+static int size_loop(void *state, uint64_t n)
+{
+	const struct names_state *names = state;
 	const uint8_t *data;
 	pyheap_ref ref;
 	int r;
 
 	for (uint64_t i = 0; i < n; i++) {
-		r = pyheap_name_get(state->heap, work_name(state->next++ % N_NAMES), &ref);
+		size_t next = i % N_NAMES_SIZED;
+
+		r = pyheap_name_get(names->heap, names->used[next], &ref);
 		if (r < 0)
 			return r;
-		data = pyheap_data(state->heap, ref);
+		data = pyheap_data(names->heap, ref);
 		if (!data)
 			return -errno;
-		if (*data != state->bytes[0])
+		if (data[0] != mark(next) || data[names->size - 1] != mark(next))
 			return -EBADMSG;
-		r = pyheap_decref(state->heap, ref);
+		r = pyheap_decref(names->heap, ref);
 		if (r < 0)
 			return r;
 	}
@@ -136,18 +160,9 @@ static int get_run(void *userdata, uint64_t n)
 /* ----------------------------------------------------------------------------------------------------------------- */
 
 static const struct work works[] = {
-	{.key = WORK_NAME_PUT,
-		.title = "put 1 KiB by name, over an old one",
-		.ours = {.how = "pyheap_put, pyheap_name_set, pyheap_decref",
-			.setup = names_setup,
-			.run = put_run,
-			.teardown = names_teardown}},
-	{.key = WORK_NAME_GET,
-		.title = "get 1 KiB by name, one of 1000",
-		.ours = {.how = "pyheap_name_get, pyheap_data, pyheap_decref",
-			.setup = names_setup,
-			.run = get_run,
-			.teardown = names_teardown}},
+	{.key = WORK_NAME_GET, .setup = get_setup, .loop = get_loop, .teardown = names_teardown},
+	{.key = WORK_NAME_GET_ALL, .setup = get_all_setup, .loop = get_loop, .teardown = names_teardown},
+	{.key = WORK_NAME_SIZE, .setup = size_setup, .loop = size_loop, .teardown = names_teardown},
 };
 
 const struct family family_names = {.works = works, .n_works = sizeof(works) / sizeof(*works)};

@@ -8,7 +8,7 @@
  * The partner goes with its parent (PR_SET_PDEATHSIG), so nothing is left when the benchmark is killed.
  */
 #include "partner.h"
-#include "harness.h"
+#include "contender.h"
 
 #include <errno.h>
 #include <poll.h>

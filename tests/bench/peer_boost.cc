@@ -2,18 +2,16 @@
 /*
  * Peer: Boost.Interprocess
  *
- * Each contender has a managed_shared_memory of its own (its usual allocator and index, under its process-shared
- * mutex), made here and inherited by the partner; its name is removed at once, so that nothing stays behind. Refs are
- * the segment's handles. What is compared:
+ * A managed_shared_memory (its usual allocator and index, under its process-shared mutex) is made here and inherited by
+ * the second process; its name is removed at once, so that nothing stays behind. Refs are the segment's handles.
  *
- *   pair-48         allocate and deallocate; no count, no type
+ *   pair, bulk-48, bulk-mixed, two-at-once   allocate and deallocate; no count, no type
  *   hold-drop       a copy of another process's boost::interprocess::shared_ptr: an atomic count, which stays too high
  *                   for ever when a process that has a copy is killed
  *   push-pop        message_queue of handles: any number of senders and receivers, under a mutex
  *   there-and-back  two of them
  *   hand-over       boost::lockfree::spsc_queue of handles: one sender, one receiver, no lock: its fastest way
- *   name-put-1k     destroy and construct of a named object
- *   name-get-1k     find; nothing keeps the object while it is looked at
+ *   name-get        find; nothing keeps the object while it is looked at
  *
  * Nothing of C++ leaves this file: what is thrown becomes -EIO.
  */
@@ -26,10 +24,11 @@
 #include <boost/lockfree/spsc_queue.hpp>
 #include <boost/version.hpp>
 #include <cerrno>
-#include <cstring>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <unistd.h>
+#include <vector>
 
 namespace ipc = boost::interprocess;
 
@@ -40,7 +39,8 @@ using segment = ipc::managed_shared_memory;
 using handle = segment::handle_t;
 using ring = boost::lockfree::spsc_queue<handle, boost::lockfree::capacity<QUEUE_SIZE>>;
 
-constexpr size_t SEGMENT_SIZE = size_t(16) << 20;
+/* Enough for a million of the mixed ones; memory is taken only as it is used. */
+constexpr size_t SEGMENT_SIZE = size_t(1) << 30;
 
 template <typename F> int guarded(F function) noexcept
 {
@@ -67,41 +67,201 @@ std::unique_ptr<segment> segment_new(void)
 	return made;
 }
 
-/* ---- pair-48 ---------------------------------------------------------------------------------------------------- */
+/* ---- pair and two-at-once --------------------------------------------------------------------------------------- */
 
 struct pair_state {
-	std::unique_ptr<segment> memory = segment_new();
-	size_t n_free = memory->get_free_memory();
+	segment &memory;
+	size_t size;
+	void *other; /* of that size, all the while */
+
+	pair_state(segment &in, size_t bytes) : memory(in), size(bytes), other(in.allocate(bytes))
+	{
+	}
+	~pair_state()
+	{
+		memory.deallocate(other);
+	}
+	pair_state(const pair_state &) = delete;
 };
 
-int pair_setup(void **ret)
-{
-	return guarded([&] {
-		*ret = new pair_state;
-		return 0;
-	});
-}
+struct pair_alone_state {
+	std::unique_ptr<segment> memory = segment_new();
+	size_t n_free = memory->get_free_memory();
+	pair_state pair;
 
-int pair_run(void *state, uint64_t n)
-{
-	segment &memory = *static_cast<pair_state *>(state)->memory;
+	explicit pair_alone_state(size_t bytes) : pair(*memory, bytes)
+	{
+	}
+};
 
+int pairs(const pair_state &pair, uint64_t n)
+{
 	return guarded([&] {
 		for (uint64_t i = 0; i < n; i++) {
-			void *object = memory.allocate(PAIR_SIZE);
+			void *object = pair.memory.allocate(pair.size);
 
 			keep(object);
-			memory.deallocate(object);
+			pair.memory.deallocate(object);
 		}
 		return 0;
 	});
 }
 
+int pair_setup(void **ret, uint64_t argument)
+{
+	return guarded([&] {
+		*ret = new pair_alone_state(argument);
+		return 0;
+	});
+}
+
+int pair_loop(void *state, uint64_t n)
+{
+	return pairs(static_cast<pair_alone_state *>(state)->pair, n);
+}
+
 int pair_teardown(void *state)
 {
-	std::unique_ptr<pair_state> pair(static_cast<pair_state *>(state));
+	delete static_cast<pair_alone_state *>(state);
+	return 0;
+}
 
-	return guarded([&] { return pair->memory->get_free_memory() == pair->n_free ? 0 : -EBADMSG; });
+int two_begin(void *userdata, void **ret)
+{
+	return guarded([&] {
+		*ret = new pair_state(*static_cast<segment *>(userdata), PAIR_SIZE);
+		return 0;
+	});
+}
+
+int two_loop(void *state, uint64_t n)
+{
+	return pairs(*static_cast<pair_state *>(state), n);
+}
+
+int two_end(void *state)
+{
+	delete static_cast<pair_state *>(state);
+	return 0;
+}
+
+struct both_state {
+	std::unique_ptr<segment> memory = segment_new();
+	struct two *two = nullptr;
+};
+
+int two_at_once_setup(void **ret, uint64_t)
+{
+	static const struct two_way way = {two_begin, two_loop, two_end};
+
+	return guarded([&] {
+		std::unique_ptr<both_state> both(new both_state);
+		int r = two_setup(&both->two, &way, both->memory.get());
+
+		if (r >= 0)
+			*ret = both.release();
+		return r;
+	});
+}
+
+int two_at_once_measure(void *state, uint64_t n, double ret[FIGURES_MAX])
+{
+	return two_measure(static_cast<both_state *>(state)->two, n, ret);
+}
+
+int two_at_once_teardown(void *state)
+{
+	std::unique_ptr<both_state> both(static_cast<both_state *>(state));
+
+	return two_teardown(both->two);
+}
+
+/* ---- bulk-48 and bulk-mixed ------------------------------------------------------------------------------------- */
+
+struct bulk_state {
+	std::unique_ptr<segment> memory = segment_new();
+	size_t n_free = memory->get_free_memory(), n_free_at_peak = 0;
+	std::vector<void *> objects;
+	std::unique_ptr<uint32_t, decltype(&free)> sizes{nullptr, free}, order{nullptr, free};
+
+	explicit bulk_state(size_t n) : objects(n)
+	{
+	}
+
+	/* What making and dropping one took, nanoseconds. */
+	int round(double &ret_new, double &ret_drop)
+	{
+		return guarded([&] {
+			size_t n = objects.size();
+			uint64_t begin = clock_now();
+
+			for (size_t i = 0; i < n; i++) {
+				objects[i] = memory->allocate(sizes ? sizes.get()[i] : PAIR_SIZE);
+				*static_cast<volatile char *>(objects[i]) = 1;
+			}
+			ret_new = double(clock_now() - begin) / double(n);
+			n_free_at_peak = memory->get_free_memory();
+			begin = clock_now();
+			for (size_t i = 0; i < n; i++)
+				memory->deallocate(objects[order ? order.get()[i] : i]);
+			ret_drop = double(clock_now() - begin) / double(n);
+			return memory->get_free_memory() == n_free ? 0 : -EBADMSG;
+		});
+	}
+};
+
+int bulk_begin(void **ret, size_t n, bool mixed)
+{
+	return guarded([&] {
+		std::unique_ptr<bulk_state> bulk(new bulk_state(n));
+		double figures[2];
+
+		if (mixed) {
+			bulk->sizes.reset(work_sizes(n));
+			bulk->order.reset(work_order(n));
+			if (!bulk->sizes || !bulk->order)
+				return -ENOMEM;
+		}
+		int r = bulk->round(figures[0], figures[1]);
+
+		if (r >= 0)
+			*ret = bulk.release();
+		return r;
+	});
+}
+
+int bulk_48_setup(void **ret, uint64_t argument)
+{
+	return bulk_begin(ret, argument, false);
+}
+
+int bulk_mixed_setup(void **ret, uint64_t argument)
+{
+	return bulk_begin(ret, argument, true);
+}
+
+int bulk_48_measure(void *state, uint64_t, double ret[FIGURES_MAX])
+{
+	bulk_state *bulk = static_cast<bulk_state *>(state);
+	int r = bulk->round(ret[0], ret[1]);
+
+	ret[2] = double(bulk->n_free - bulk->n_free_at_peak) / double(bulk->objects.size());
+	return r < 0 ? r : 3;
+}
+
+int bulk_mixed_measure(void *state, uint64_t, double ret[FIGURES_MAX])
+{
+	double drop = 0;
+	int r = static_cast<bulk_state *>(state)->round(ret[1], drop);
+
+	ret[0] = ret[1] + drop;
+	return r < 0 ? r : 2;
+}
+
+int bulk_teardown(void *state)
+{
+	delete static_cast<bulk_state *>(state);
+	return 0;
 }
 
 /* ---- hold-drop -------------------------------------------------------------------------------------------------- */
@@ -149,7 +309,7 @@ int hold_teardown(void *state)
 	return r < 0 ? r : stopped;
 }
 
-int hold_setup(void **ret)
+int hold_setup(void **ret, uint64_t)
 {
 	return guarded([&] {
 		std::unique_ptr<hold_state> hold(new hold_state);
@@ -168,7 +328,7 @@ int hold_setup(void **ret)
 	});
 }
 
-int hold_run(void *state, uint64_t n)
+int hold_loop(void *state, uint64_t n)
 {
 	hold_state *hold = static_cast<hold_state *>(state);
 
@@ -269,12 +429,12 @@ int queue_teardown(void *state)
 	return r < 0 || queue->memory->get_free_memory() == queue->n_free ? r : -EBADMSG;
 }
 
-int push_pop_setup(void **ret)
+int push_pop_setup(void **ret, uint64_t)
 {
 	return queue_setup(ret, nullptr);
 }
 
-int push_pop_run(void *state, uint64_t n)
+int push_pop_loop(void *state, uint64_t n)
 {
 	queue_state *queue = static_cast<queue_state *>(state);
 
@@ -308,12 +468,12 @@ int round_trip_serve(void *userdata, int fd)
 	});
 }
 
-int round_trip_setup(void **ret)
+int round_trip_setup(void **ret, uint64_t)
 {
 	return queue_setup(ret, round_trip_serve);
 }
 
-int round_trip_run(void *state, uint64_t n)
+int round_trip_loop(void *state, uint64_t n)
 {
 	queue_state *queue = static_cast<queue_state *>(state);
 
@@ -348,12 +508,12 @@ int hand_over_serve(void *userdata, int fd)
 	});
 }
 
-int hand_over_setup(void **ret)
+int hand_over_setup(void **ret, uint64_t)
 {
 	return queue_setup(ret, hand_over_serve);
 }
 
-int hand_over_run(void *state, uint64_t n)
+int hand_over_loop(void *state, uint64_t n)
 {
 	queue_state *queue = static_cast<queue_state *>(state);
 
@@ -372,109 +532,82 @@ int hand_over_run(void *state, uint64_t n)
 
 /* ---- names ------------------------------------------------------------------------------------------------------ */
 
-struct named {
-	uint8_t bytes[NAMED_SIZE];
-
-	explicit named(const uint8_t *from)
-	{
-		memcpy(bytes, from, sizeof(bytes));
-	}
-};
-
 struct name_state {
 	std::unique_ptr<segment> memory = segment_new();
-	uint8_t bytes[NAMED_SIZE];
-	uint64_t next = 0;
+	std::vector<std::string> used;
 
-	name_state()
+	explicit name_state(size_t n_names)
 	{
-		for (size_t i = 0; i < sizeof(bytes); i++)
-			bytes[i] = uint8_t(i * 7 + 1);
-		for (size_t i = 0; i < N_NAMES; i++)
-			memory->construct<named>(work_name(i))(bytes);
+		char name[WORK_NAME_BYTES];
+
+		for (size_t i = 0; i < n_names; i++) {
+			work_name(name, i);
+			memory->construct<small>(name)();
+		}
+		for (size_t i = 0; i < N_NAMES_USED; i++) {
+			work_name(name, i * (n_names / N_NAMES_USED));
+			used.push_back(name);
+		}
 	}
 };
 
-int names_setup(void **ret)
+int name_get_setup(void **ret, uint64_t argument)
 {
 	return guarded([&] {
-		*ret = new name_state;
+		*ret = new name_state(argument);
 		return 0;
 	});
 }
 
-int put_run(void *userdata, uint64_t n)
+int name_get_loop(void *state, uint64_t n)
 {
-	name_state *state = static_cast<name_state *>(userdata);
+	const name_state *names = static_cast<name_state *>(state);
 
 	return guarded([&] {
+		size_t next = 0;
+
 		for (uint64_t i = 0; i < n; i++) {
-			const char *name = work_name(state->next++ % N_NAMES);
-
-			if (!state->memory->destroy<named>(name))
-				return -ENOENT;
-			state->memory->construct<named>(name)(state->bytes);
-		}
-		return 0;
-	});
-}
-
-int get_run(void *userdata, uint64_t n)
-{
-	name_state *state = static_cast<name_state *>(userdata);
-
-	return guarded([&] {
-		for (uint64_t i = 0; i < n; i++) {
-			const named *found = state->memory->find<named>(work_name(state->next++ % N_NAMES)).first;
+			const small *found = names->memory->find<small>(names->used[next].c_str()).first;
 
 			if (!found)
 				return -ENOENT;
-			if (found->bytes[0] != state->bytes[0])
-				return -EBADMSG;
+			keep(found);
+			if (++next == names->used.size())
+				next = 0;
 		}
 		return 0;
 	});
 }
 
-int names_teardown(void *userdata)
+int name_get_teardown(void *state)
 {
-	std::unique_ptr<name_state> state(static_cast<name_state *>(userdata));
-
-	return guarded([&] {
-		for (size_t i = 0; i < N_NAMES; i++) {
-			const named *found = state->memory->find<named>(work_name(i)).first;
-
-			if (!found || memcmp(found->bytes, state->bytes, NAMED_SIZE))
-				return -EBADMSG;
-		}
-		return 0;
-	});
+	delete static_cast<name_state *>(state);
+	return 0;
 }
 
 /* ----------------------------------------------------------------------------------------------------------------- */
 
-const char *boost_version(void)
-{
-	static std::string version = std::to_string(BOOST_VERSION / 100000) + "." +
-				     std::to_string(BOOST_VERSION / 100 % 1000) + "." +
-				     std::to_string(BOOST_VERSION % 100);
-
-	return version.c_str();
-}
-
-const struct peer_entry entries[] = {
-	{WORK_PAIR_48, {"allocate, deallocate; no counts", pair_setup, pair_run, pair_teardown}},
-	{WORK_HOLD_DROP, {"shared_ptr copied, destroyed", hold_setup, hold_run, hold_teardown}},
-	{WORK_PUSH_POP, {"message_queue of 8-byte handles", push_pop_setup, push_pop_run, queue_teardown}},
-	{WORK_THERE_AND_BACK,
-		{"two message_queues, both sides polling", round_trip_setup, round_trip_run, queue_teardown}},
-	{WORK_HAND_OVER,
-		{"allocate | deallocate; spsc_queue, polling", hand_over_setup, hand_over_run, queue_teardown}},
-	{WORK_NAME_PUT, {"destroy, construct", names_setup, put_run, names_teardown}},
-	{WORK_NAME_GET, {"find; holds nothing", names_setup, get_run, names_teardown}},
+/* key, setup, loop, measure, teardown */
+const struct work works[] = {
+	{WORK_PAIR, pair_setup, pair_loop, nullptr, pair_teardown},
+	{WORK_TWO_AT_ONCE, two_at_once_setup, nullptr, two_at_once_measure, two_at_once_teardown},
+	{WORK_BULK_48, bulk_48_setup, nullptr, bulk_48_measure, bulk_teardown},
+	{WORK_BULK_MIXED, bulk_mixed_setup, nullptr, bulk_mixed_measure, bulk_teardown},
+	{WORK_HOLD_DROP, hold_setup, hold_loop, nullptr, hold_teardown},
+	{WORK_PUSH_POP, push_pop_setup, push_pop_loop, nullptr, queue_teardown},
+	{WORK_THERE_AND_BACK, round_trip_setup, round_trip_loop, nullptr, queue_teardown},
+	{WORK_HAND_OVER, hand_over_setup, hand_over_loop, nullptr, queue_teardown},
+	{WORK_NAME_GET, name_get_setup, name_get_loop, nullptr, name_get_teardown},
 };
 
 } // namespace
 
-extern "C" const struct peer peer_boost = {
-	"Boost.Interprocess", nullptr, boost_version, entries, sizeof(entries) / sizeof(*entries)};
+int main(int argc, char **argv)
+{
+	static const struct family family = {works, sizeof(works) / sizeof(*works)};
+	static const struct family *const families[] = {&family};
+	std::string version = std::to_string(BOOST_VERSION / 100000) + "." +
+			      std::to_string(BOOST_VERSION / 100 % 1000) + "." + std::to_string(BOOST_VERSION % 100);
+
+	return contender_main(argc, argv, version.c_str(), families, 1);
+}

@@ -10,9 +10,8 @@
  * hand-over: one process makes objects of 48 bytes and hands them over, the other one gives them up. Both poll, the one
  * where the queue is full, the other where it is empty. An object's whole way is one operation.
  */
+#include "ours.h"
 #include "partner.h"
-#include "works.h"
-#include <pyheap.h>
 
 #include <errno.h>
 #include <stdlib.h>
@@ -25,30 +24,6 @@ struct queue_state {
 };
 
 /* ---- both sides ------------------------------------------------------------------------------------------------- */
-
-static int push_polling(pyheap *heap, pyheap_ref queue, pyheap_ref ref)
-{
-	struct spin spin = {0};
-	int r;
-
-	while ((r = pyheap_queue_push(heap, queue, ref, 0)) == -EAGAIN) {
-		if (spin_again(&spin) < 0)
-			return -ETIMEDOUT;
-	}
-	return r;
-}
-
-static int pop_polling(pyheap *heap, pyheap_ref queue, pyheap_ref *ret)
-{
-	struct spin spin = {0};
-	int r;
-
-	while ((r = pyheap_queue_pop(heap, queue, ret, 0)) == -EAGAIN) {
-		if (spin_again(&spin) < 0)
-			return -ETIMEDOUT;
-	}
-	return r;
-}
 
 static int queue_teardown(void *state)
 {
@@ -63,7 +38,7 @@ static int queue_teardown(void *state)
 }
 
 /* A session with two queues and an object; serve: NULL or the partner's part, which is told the queues. */
-static int queue_setup(void **ret, int (*serve)(void *userdata, int fd))
+static int queue_begin(void **ret, int (*serve)(void *userdata, int fd))
 {
 	struct queue_state *queue = calloc(1, sizeof(*queue));
 	int r = 0;
@@ -117,12 +92,13 @@ static int queue_serve(int fd, int (*part)(pyheap *heap, pyheap_ref there, pyhea
 
 /* ---- push-pop --------------------------------------------------------------------------------------------------- */
 
-static int push_pop_setup(void **ret)
+static int push_pop_setup(void **ret, uint64_t argument)
 {
-	return queue_setup(ret, NULL);
+	(void)argument;
+	return queue_begin(ret, NULL);
 }
 
-static int push_pop_run(void *state, uint64_t n)
+static int push_pop_loop(void *state, uint64_t n)
 {
 	struct queue_state *queue = state;
 	pyheap_ref got;
@@ -146,9 +122,9 @@ static int push_pop_run(void *state, uint64_t n)
 static int round_trip_part(pyheap *heap, pyheap_ref there, pyheap_ref back)
 {
 	pyheap_ref ref;
-	int r = pop_polling(heap, there, &ref);
+	int r = ours_pop(heap, there, &ref);
 
-	return r < 0 ? r : push_polling(heap, back, ref);
+	return r < 0 ? r : ours_push(heap, back, ref);
 }
 
 static int round_trip_serve(void *userdata, int fd)
@@ -157,12 +133,13 @@ static int round_trip_serve(void *userdata, int fd)
 	return queue_serve(fd, round_trip_part);
 }
 
-static int round_trip_setup(void **ret)
+static int round_trip_setup(void **ret, uint64_t argument)
 {
-	return queue_setup(ret, round_trip_serve);
+	(void)argument;
+	return queue_begin(ret, round_trip_serve);
 }
 
-static int round_trip_run(void *state, uint64_t n)
+static int round_trip_loop(void *state, uint64_t n)
 {
 	struct queue_state *queue = state;
 	pyheap_ref got;
@@ -170,9 +147,9 @@ static int round_trip_run(void *state, uint64_t n)
 	int r = partner_say(queue->partner.fd, n);
 
 	for (uint64_t i = 0; r >= 0 && i < n; i++) {
-		r = push_polling(queue->heap, queue->there, queue->object);
+		r = ours_push(queue->heap, queue->there, queue->object);
 		if (r >= 0)
-			r = pop_polling(queue->heap, queue->back, &got);
+			r = ours_pop(queue->heap, queue->back, &got);
 		if (r >= 0 && got != queue->object)
 			r = -EBADMSG;
 	}
@@ -184,7 +161,7 @@ static int round_trip_run(void *state, uint64_t n)
 static int hand_over_part(pyheap *heap, pyheap_ref there, pyheap_ref back)
 {
 	pyheap_ref ref;
-	int r = pop_polling(heap, there, &ref);
+	int r = ours_pop(heap, there, &ref);
 
 	(void)back;
 	return r < 0 ? r : pyheap_decref(heap, ref);
@@ -196,12 +173,13 @@ static int hand_over_serve(void *userdata, int fd)
 	return queue_serve(fd, hand_over_part);
 }
 
-static int hand_over_setup(void **ret)
+static int hand_over_setup(void **ret, uint64_t argument)
 {
-	return queue_setup(ret, hand_over_serve);
+	(void)argument;
+	return queue_begin(ret, hand_over_serve);
 }
 
-static int hand_over_run(void *state, uint64_t n)
+static int hand_over_loop(void *state, uint64_t n)
 {
 	struct queue_state *queue = state;
 	pyheap_ref ref;
@@ -211,7 +189,7 @@ static int hand_over_run(void *state, uint64_t n)
 	for (uint64_t i = 0; r >= 0 && i < n; i++) {
 		r = pyheap_new(queue->heap, PYHEAP_BYTES, PAIR_SIZE, &ref);
 		if (r >= 0)
-			r = push_polling(queue->heap, queue->there, ref);
+			r = ours_push(queue->heap, queue->there, ref);
 	}
 	/* The last ones are still on their way: they count. */
 	return r < 0 ? r : partner_hear(queue->partner.fd, &n_done);
@@ -220,24 +198,9 @@ static int hand_over_run(void *state, uint64_t n)
 /* ----------------------------------------------------------------------------------------------------------------- */
 
 static const struct work works[] = {
-	{.key = WORK_PUSH_POP,
-		.title = "push + pop, one process",
-		.ours = {.how = "pyheap_queue_push, pyheap_queue_pop",
-			.setup = push_pop_setup,
-			.run = push_pop_run,
-			.teardown = queue_teardown}},
-	{.key = WORK_THERE_AND_BACK,
-		.title = "push + pop, there and back, two processes",
-		.ours = {.how = "two queues, both sides polling",
-			.setup = round_trip_setup,
-			.run = round_trip_run,
-			.teardown = queue_teardown}},
-	{.key = WORK_HAND_OVER,
-		.title = "48 B made here, handed over, dropped there",
-		.ours = {.how = "new, push | pop, decref; polling",
-			.setup = hand_over_setup,
-			.run = hand_over_run,
-			.teardown = queue_teardown}},
+	{.key = WORK_PUSH_POP, .setup = push_pop_setup, .loop = push_pop_loop, .teardown = queue_teardown},
+	{.key = WORK_THERE_AND_BACK, .setup = round_trip_setup, .loop = round_trip_loop, .teardown = queue_teardown},
+	{.key = WORK_HAND_OVER, .setup = hand_over_setup, .loop = hand_over_loop, .teardown = queue_teardown},
 };
 
 const struct family family_queues = {.works = works, .n_works = sizeof(works) / sizeof(*works)};

@@ -2,42 +2,63 @@
 #pragma once
 
 /*
- * The table of the benchmark: which works there are, and who takes part
+ * What the contenders of one work have in common, so that all of them do the same: see works.c.
  *
- * A work is described where pyheap's way of doing it is, in its family's file; a peer names it by its key. Both sides
- * use the same sizes and numbers, and wait for each other in the same way: between two processes by polling.
+ * works.py has the table of the works: what each is, who takes part, and what is aimed at.
  */
 
-#include "harness.h"
+#include "contender.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-#define WORK_PAIR_48        "pair-48"
-#define WORK_PAIR_48_ALONE  "pair-48-alone"
+#define WORK_PAIR           "pair"       /* argument: bytes */
+#define WORK_BULK_48        "bulk-48"    /* argument: objects */
+#define WORK_BULK_MIXED     "bulk-mixed" /* argument: objects */
 #define WORK_HOLD_DROP      "hold-drop"
+#define WORK_HELD           "held"
+#define WORK_DATA           "data"
+#define WORK_TWO_AT_ONCE    "two-at-once"
 #define WORK_PUSH_POP       "push-pop"
 #define WORK_THERE_AND_BACK "there-and-back"
 #define WORK_HAND_OVER      "hand-over"
-#define WORK_NAME_PUT       "name-put-1k"
-#define WORK_NAME_GET       "name-get-1k"
+#define WORK_NAME_GET       "name-get"       /* argument: names; a few of them in turn */
+#define WORK_NAME_GET_ALL   "name-get-all"   /* argument: names; all of them in turn */
+#define WORK_NAME_SIZE      "name-size"      /* argument: bytes */
+#define WORK_AMONG_OBJECTS  "among-objects"  /* argument: objects that live meanwhile */
+#define WORK_AMONG_SESSIONS "among-sessions" /* argument: other sessions */
+#define WORK_TOUCH          "touch"          /* argument: MiB */
+#define WORK_KILLED         "killed"         /* argument: holds */
+#define WORK_SLEEPER        "sleeper"        /* argument: MiB */
 
-#define PAIR_SIZE  48U   /* bytes of a small object */
-#define N_SHARED   64U   /* objects that the other process made, used in turn */
-#define QUEUE_SIZE 1024U /* places of a queue */
-#define NAMED_SIZE 1024U /* bytes of a named object */
-#define N_NAMES    1000U /* names that there are, used in turn */
+#define PAIR_SIZE     48U   /* bytes of a small object */
+#define MIXED_MAX     512U  /* bytes of the largest of the mixed ones */
+#define N_SHARED      64U   /* objects used in turn where a work uses some again and again */
+#define QUEUE_SIZE    1024U /* places of a queue */
+#define N_NAMES_USED  10U   /* names used in turn */
+#define N_NAMES_SIZED 16U   /* objects of one size, used in turn */
+#define PAGE_SIZE_4K  4096U
 
-/* The i-th name, i below N_NAMES. Static. */
-const char *work_name(size_t i);
+/* n sizes from 1 to MIXED_MAX, and the numbers from 0 to n - 1 in random order; the same ones every time. Owned. */
+uint32_t *work_sizes(size_t n);
+uint32_t *work_order(size_t n);
 
-extern const struct family family_objects; /* objects.c: making, holding, dropping */
-extern const struct family family_queues;  /* queues.c: handing over */
-extern const struct family family_names;   /* names.c: publishing and finding */
+/* The i-th name, into ret. */
+#define WORK_NAME_BYTES 24
+void work_name(char ret[WORK_NAME_BYTES], size_t i);
 
-extern const struct peer peer_malloc; /* peer_malloc.c */
-extern const struct peer peer_boost;  /* peer_boost.cc, where there is Boost */
+/* Two processes at the same loop, each with what `begin` made there (may be NULL); the second on the second CPU. */
+struct two_way {
+	int (*begin)(void *userdata, void **ret);
+	int (*loop)(void *state, uint64_t n);
+	int (*end)(void *state);
+};
+struct two;
+int two_setup(struct two **ret, const struct two_way *way, void *userdata);
+/* One figure: how many times the work of one the two get done together. */
+int two_measure(void *two, uint64_t n, double ret[FIGURES_MAX]);
+int two_teardown(void *two);
 
 #ifdef __cplusplus
 }

@@ -12,6 +12,9 @@ struct work {
 	void (*act)(struct actor *);    /* client: what makes the daemon work; NULL: its death does */
 	void (*verify)(struct actor *); /* client: after the daemon was killed and is back */
 	bool adopts;                    /* a fresh daemon's work */
+	bool is_of_client; /* the entry's second argument says whose session it is about: the client's is meant */
+	bool is_one_call;  /* the work is done when the entry returns, not only when the daemon sleeps again */
+	bool goes_on;      /* the client can verify while there is no daemon, too */
 };
 
 extern const struct work daemon_works[]; /* ended by one without a name */

@@ -4,12 +4,13 @@
  *
  * At every moment exactly one of sender, queue and receiver has the object. So after the sender was killed at its k-th
  * instruction of push, and the receiver at its l-th of pop, either the queue has the object, whole and counted once, or
- * nobody has, and it is gone. Three ways:
+ * nobody has, and it is gone. Four ways:
  *
  *   in turn     the sender is killed, then the receiver is stepped: it also takes back what the sender had under way,
  *               and is killed in that
  *   at once     the sender stands still while the receiver is stepped, then both are killed, one or the other first
  *   waiting     the receiver sleeps in pop first; the sender is killed, then the receiver is stepped on
+ *   and drops   as at once, and the receiver drops what it got, which goes back to the pool of the sender's
  *
  * What a sender has finished is finished for good: with l = 0 the queue must have it, and with l rising there is one
  * place from which on it does not.
@@ -31,8 +32,8 @@
 #define PATTERN      80U
 #define N_FAULTS_MAX 10U
 
-enum way { IN_TURN, AT_ONCE, WAITING, N_WAYS };
-static const char *const way_names[N_WAYS] = {"in turn", "at once", "waiting"};
+enum way { IN_TURN, AT_ONCE, WAITING, AND_DROPS, N_WAYS };
+static const char *const way_names[N_WAYS] = {"in turn", "at once", "waiting", "and drops"};
 
 struct handover {
 	struct rig rig;
@@ -73,6 +74,13 @@ static int pop_wait_call(struct actor *a)
 	return pyheap_queue_pop(a->heap, a->stage->refs[0], &a->mine[0], -1);
 }
 
+static int pop_and_drop_call(struct actor *a)
+{
+	int r = pop_call(a);
+
+	return r < 0 ? r : pyheap_decref(a->heap, a->mine[0]);
+}
+
 /* How many there were is told by refs[1]. */
 static void verify(struct actor *a)
 {
@@ -96,6 +104,7 @@ static void verify(struct actor *a)
 static const struct scenario sends = {"push", prepare, push_setup, push_call, .verify = verify};
 static const struct scenario receives = {"pop", NULL, NULL, pop_call, .verify = verify};
 static const struct scenario waits = {"pop, waiting", NULL, NULL, pop_wait_call, .verify = verify};
+static const struct scenario drops = {"pop, dropping", NULL, NULL, pop_and_drop_call, .verify = verify};
 
 /* ---- killing ---------------------------------------------------------------------------------------------------- */
 
@@ -163,7 +172,9 @@ static enum tracee_event receiver_start(struct handover *h)
 {
 	enum tracee_event event = TRACEE_STOPPED;
 
-	if (rig_start_victim_of(&h->rig, &h->receiver, h->way == WAITING ? &waits : &receives) < 0)
+	const struct scenario *ways[N_WAYS] = {&receives, &receives, &waits, &drops};
+
+	if (rig_start_victim_of(&h->rig, &h->receiver, ways[h->way]) < 0)
 		return TRACEE_GONE;
 	while (h->way == WAITING && event == TRACEE_STOPPED)
 		event = tracee_step(&h->receiver);
@@ -173,7 +184,7 @@ static enum tracee_event receiver_start(struct handover *h)
 /* One pair; *ret says whether the receiver's call ended within l instructions. Negative: it cannot be tried. */
 static int kill_pair(struct handover *h, uint64_t k, uint64_t l, bool *ret)
 {
-	bool receiver_first = (k ^ l ^ h->seed) & 1;
+	bool receiver_first = (k ^ l ^ h->seed) & 1, is_at_once = h->way == AT_ONCE || h->way == AND_DROPS;
 	enum tracee_event event = TRACEE_STOPPED;
 
 	*ret = false;
@@ -185,10 +196,10 @@ static int kill_pair(struct handover *h, uint64_t k, uint64_t l, bool *ret)
 	}
 	if (rig_start_victim(&h->rig, &h->sender) < 0 || send_to(h, k) == TRACEE_GONE)
 		return -EIO;
-	if (h->way == AT_ONCE && world_has_lock(&h->rig.world, h->sender.pid)) {
+	if (is_at_once && world_has_lock(&h->rig.world, h->sender.pid)) {
 		tracee_kill(&h->sender); /* the receiver would wait for it */
 		h->n_kills++;
-	} else if (h->way != AT_ONCE) {
+	} else if (!is_at_once) {
 		tracee_kill(&h->sender);
 		h->n_kills++;
 	}

@@ -74,6 +74,11 @@ bool rig_memory_is_back(const struct world *world)
 	       world_excess_bytes(world) == 0;
 }
 
+bool rig_nothing_is_kept(const struct world *world)
+{
+	return world_count_kept(world) == 0;
+}
+
 /* Victims that need fresh arenas come faster than the daemon looks for empty ones: not so fast that the heap fills. */
 static bool is_roomy(const struct world *world)
 {
@@ -122,21 +127,20 @@ int rig_again(struct rig *rig)
 
 /* ---- victims ---------------------------------------------------------------------------------------------------- */
 
-static const struct scenario *victim_scenario; /* the child's, from rig_start_victim_of() to victim_run() */
-
 static void victim_run(void *userdata)
 {
 	struct stage *stage = userdata;
+	const struct scenario *scenario = stage->victims; /* the next one has its own */
 	struct actor actor = {.stage = stage, .is_victim = true};
 
-	if (!victim_scenario->opens)
+	if (!scenario->opens)
 		MUST(&actor, pyheap_open(&actor.heap, stage->socket));
 	if (stage->is_foreign && actor.heap)
 		actor.heap->session.is_home = false;
-	if (victim_scenario->setup)
-		victim_scenario->setup(&actor);
+	if (scenario->setup)
+		scenario->setup(&actor);
 	tracee_mark_begin();
-	stage->result = victim_scenario->call(&actor);
+	stage->result = scenario->call(&actor);
 	tracee_mark_end();
 }
 
@@ -144,9 +148,11 @@ int rig_start_victim_of(struct rig *rig, struct tracee *victim, const struct sce
 {
 	if (!rig_await(rig, scenario->wants_arenas ? rig_memory_is_back : is_roomy, "empty arenas are not returned"))
 		return -EIO;
-	victim_scenario = scenario;
+	rig->world.stage->victims = scenario;
+	if (scenario->ready && !rig_ask(rig, COMMAND_READY, "make ready for the victim"))
+		return -EIO;
 	if (tracee_fork(victim, victim_run, rig->world.stage) == 0)
-		return 0;
+		return !scenario->beside || rig_ask(rig, COMMAND_BESIDE, "act beside the victim") ? 0 : -EIO;
 	fprintf(stderr, "%s: the victim does not get to its call (status 0x%x)\n%s", scenario->name, victim->status,
 		rig->world.stage->faults);
 	tracee_kill(victim);
@@ -181,7 +187,8 @@ void rig_examine_memory(struct rig *rig)
 {
 	char text[100];
 
-	if (!rig_await(rig, rig_memory_is_back, "the memory of what is gone does not go back"))
+	if ((!rig->is_brief && !rig_await(rig, rig_nothing_is_kept, "what sessions keep free does not go back")) ||
+		!rig_await(rig, rig_memory_is_back, "the memory of what is gone does not go back"))
 		return;
 	if (world_count_used_arenas(&rig->world) == rig->n_arenas)
 		return;

@@ -13,6 +13,7 @@ struct rig {
 	const char *const *daemon_args; /* NULL: the usual ones */
 	uint32_t patience_ms;           /* 0: the usual */
 	bool is_foreign;                /* victims lock as processes of another pid namespace do */
+	bool is_brief;                  /* at the end, do not wait for the daemon to take back what sessions keep */
 	uint64_t n_arenas;              /* that are in use when no victim is */
 };
 
@@ -36,6 +37,7 @@ bool rig_ask(struct rig *rig, enum command command, const char *what);
 bool rig_await(struct rig *rig, bool (*is_so)(const struct world *), const char *otherwise);
 bool rig_dead_are_cleared_up(const struct world *world);
 bool rig_memory_is_back(const struct world *world);
+bool rig_nothing_is_kept(const struct world *world); /* once sessions have done nothing for a while */
 
 /*
  * After the death: check the heap at once, let the survivor go on with what is shared (`first`: before the daemon has

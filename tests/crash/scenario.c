@@ -13,6 +13,7 @@
 
 #include "client/session.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,8 +27,8 @@ static struct {
 
 const struct scenario *scenario_at(size_t n)
 {
-	static const struct scenario *const families[] = {
-		scenarios_object, scenarios_free, scenarios_slot, scenarios_queue, scenarios_session};
+	static const struct scenario *const families[] = {scenarios_object, scenarios_own, scenarios_return,
+		scenarios_stranger, scenarios_free, scenarios_slot, scenarios_queue, scenarios_session};
 
 	for (size_t i = 0; i < sizeof(families) / sizeof(*families); i++)
 		for (const struct scenario *s = families[i]; s->name; s++)
@@ -99,6 +100,19 @@ void pattern_check(struct actor *actor, pyheap_ref ref, size_t size, uint32_t se
 			seed, i);
 		return;
 	}
+}
+
+int queue_empty(struct actor *actor, pyheap_ref queue)
+{
+	pyheap_ref ref = 0;
+	int r, n = 0;
+
+	while ((r = pyheap_queue_pop(actor->heap, queue, &ref, 0)) == 0) {
+		MUST(actor, pyheap_decref(actor->heap, ref));
+		n++;
+	}
+	EXPECT(actor, r == -EAGAIN);
+	return n;
 }
 
 void take_free_pools(struct actor *actor)

@@ -8,9 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define STAGE_REFS 64
-#define STAGE_TEXT 4096
-#define ACTOR_MINE 80
+#define STAGE_REFS  64
+#define STAGE_GIVEN 16
+#define STAGE_TEXT  4096
+#define ACTOR_MINE  80
 
 struct scenario;
 
@@ -18,8 +19,10 @@ struct scenario;
 struct stage {
 	char socket[104];
 	const struct scenario *scenario; /* the same address everywhere: all are forked from one process */
+	const struct scenario *victims;  /* of the victim that is just started */
 	pyheap_ref refs[STAGE_REFS];     /* of the scenario's shared objects */
 	pyheap_ref passed;               /* what the victim made, so that the survivor can look for it */
+	pyheap_ref given[STAGE_GIVEN];   /* what one of them has made for the other one to use */
 	uint64_t k;                      /* the instruction at which the victim is killed */
 	int32_t victim_pid;
 	uint32_t is_finished; /* the victim's call has returned */
@@ -28,8 +31,9 @@ struct stage {
 	uint32_t is_foreign;  /* victims lock as processes of another pid namespace do */
 	uint32_t n_sessions;  /* that there are when no victim is */
 	pyheap_stats baseline;
-	uint32_t patience_ms; /* how long figures may take to be what they were: a watch-dog */
-	uint64_t wait_ns;     /* longest that the survivor's first call after a death took */
+	uint32_t n_pools[PYHEAP_CLASSES]; /* the same: pools that objects lie in */
+	uint32_t patience_ms;             /* how long figures may take to be what they were: a watch-dog */
+	uint64_t wait_ns;                 /* longest that the survivor's first call after a death took */
 	uint32_t n_faults;
 	char faults[STAGE_TEXT];
 };
@@ -52,10 +56,13 @@ struct scenario {
 	void (*verify)(struct actor *);  /* survivor: after each death; puts the shared objects back to how they were */
 	bool opens;                      /* the victim opens its session in `call`, not before */
 	bool wants_arenas; /* the call has to ask for arenas: it begins when no more than the spare is there */
+	void (*ready)(struct actor *);  /* survivor: before each victim begins */
+	void (*beside)(struct actor *); /* survivor: when a victim stands before its call */
 };
 
 extern const struct scenario scenarios_object[], scenarios_free[], scenarios_slot[], scenarios_queue[],
-	scenarios_session[]; /* each ended by one without a name */
+	scenarios_session[], scenarios_own[], scenarios_return[],
+	scenarios_stranger[]; /* each ended by one without a name */
 
 /* The n-th of all; NULL: there are no more. */
 const struct scenario *scenario_at(size_t n);
@@ -80,6 +87,9 @@ __attribute__((format(printf, 2, 3))) void fault(struct actor *actor, const char
 /* A PYHEAP_BYTES object with contents that say whose they are, and whether they still are. */
 pyheap_ref pattern_new(struct actor *actor, size_t size, uint32_t seed);
 void pattern_check(struct actor *actor, pyheap_ref ref, size_t size, uint32_t seed);
+
+/* Take all out of a queue, and drop it: how many there were. */
+int queue_empty(struct actor *actor, pyheap_ref queue);
 
 /* Take every free pool, so that whoever wants one needs another arena. */
 void take_free_pools(struct actor *actor);

@@ -26,7 +26,10 @@ static const char help[] = "Usage: step [OPTION]...\n"
 			   "  --seed N        which ones, where not all are tried (default: 1)\n"
 			   "  --stop          stop the client by SIGSTOP first, and see that others go on beside it\n"
 			   "  --plant DEFECT  skip-log: leave out an entry of the undo log; early-commit: empty it\n"
-			   "                  before the last stores. Faults are then what is expected\n"
+			   "                  before the last stores; early-word: a new object's header is there\n"
+			   "                  before its slots are clear; lost-free: a freed block is on no list;\n"
+			   "                  open-gate: a session that is in a call says that it is not.\n"
+			   "                  Faults are then what is expected\n"
 			   "  --show          print each fault\n"
 			   "  --cpu N         run there; -1: anywhere (default: 0)\n"
 			   "\n"
@@ -70,13 +73,19 @@ static int add_call(struct command_line *line, const char *name)
 
 static int set_plant(struct plan *plan, const char *name)
 {
-	if (strcmp(name, "skip-log") == 0)
-		plan->plant = PLANT_SKIP_LOG;
-	else if (strcmp(name, "early-commit") == 0)
-		plan->plant = PLANT_EARLY_COMMIT;
-	else
-		return -1;
-	return 0;
+	static const char *const names[] = {[PLANT_SKIP_LOG] = "skip-log",
+		[PLANT_EARLY_COMMIT] = "early-commit",
+		[PLANT_EARLY_WORD] = "early-word",
+		[PLANT_LOST_FREE] = "lost-free",
+		[PLANT_OPEN_GATE] = "open-gate"};
+
+	for (size_t i = PLANT_SKIP_LOG; i < sizeof(names) / sizeof(*names); i++) {
+		if (strcmp(name, names[i]) != 0)
+			continue;
+		plan->plant = (enum plant)i;
+		return 0;
+	}
+	return -1;
 }
 
 static const struct option options[] = {
@@ -170,20 +179,26 @@ static void add(struct outcome *sum, const struct outcome *o)
 		sum->wait_ns = o->wait_ns;
 }
 
-/* The defect is planted at one entry of the log after the other. Is it ever found? */
+/* The defect is planted at one entry of the log after the other, or once where there is no log. Is it ever found? */
 static bool run_planted(const struct scenario *scenario, struct plan plan)
 {
 	struct outcome sum = {0}, outcome;
 	uint64_t then = clock_ns();
+	uint32_t n_plants = plant_is_own(plan.plant) ? 1 : N_PLANTS;
 
-	for (plan.plant_entry = 1; plan.plant_entry <= N_PLANTS; plan.plant_entry++) {
+	for (plan.plant_entry = 1; plan.plant_entry <= n_plants; plan.plant_entry++) {
 		if (stepper_run(scenario, &plan, &outcome) < 0)
 			return false;
 		add(&sum, &outcome);
 	}
 	sum.n_instructions = outcome.n_instructions;
 	print_row(scenario->name, &sum, (double)(clock_ns() - then) / 1e9);
-	printf("  planted at %u entries of the log in turn, found at %" PRIu64 " of them\n", N_PLANTS, sum.n_faults);
+	if (plant_is_own(plan.plant))
+		puts(sum.n_faults ? "  planted in its own pools, and found"
+				  : "  planted in its own pools, and not found");
+	else
+		printf("  planted at %u entries of the log in turn, found at %" PRIu64 " of them\n", n_plants,
+			sum.n_faults);
 	return sum.n_faults > 0;
 }
 

@@ -10,7 +10,9 @@
  * A call that sleeps until somebody acts is killed in its sleep, too. To get beyond, the survivor acts.
  *
  * Planted defects show that the harness can see one. The victim's code is as it is; what the defect would have left
- * out or done too early is done to the shared log from outside, between two of its instructions.
+ * out or done too early is done to the shared memory from outside, between two of its instructions: to the log, or,
+ * where a session works on what is its own without a log, to its pools. A defect of these that a death would heal,
+ * as the dead's lists are made anew from the headers, is looked for while the victim stands still.
  */
 #include "stepper.h"
 
@@ -39,6 +41,11 @@ struct stepper {
 	uint32_t n_waits;
 	uint32_t n_entries; /* of the log, when it was last looked at */
 	bool is_planted;
+	struct session_entry *entry; /* the victim's; below: what planting in its own pools needs */
+	struct pool_entry *pool;     /* that its call is about, as it was when the call began */
+	struct object_header *header;
+	struct pool_entry pool_before;
+	uint8_t payload_before[BLOCK_SIZE_MAX];
 };
 
 static struct stepper stepper;
@@ -56,7 +63,11 @@ static bool victim_start(struct stepper *s)
 	s->n_waits = 0;
 	s->n_entries = 0;
 	s->is_planted = false;
-	return rig_start_victim(&s->rig, &s->victim) == 0;
+	s->pool = NULL;
+	if (rig_start_victim(&s->rig, &s->victim) < 0)
+		return false;
+	s->entry = world_session_of(&s->rig.world, s->victim.pid);
+	return true;
 }
 
 /* Where the victim sleeps until somebody acts. */
@@ -84,6 +95,86 @@ static void plant(struct stepper *s)
 	s->n_entries = n;
 }
 
+static uint8_t *payload_of(const struct stepper *s)
+{
+	const struct object_header *headers =
+		(const void *)(s->rig.world.base +
+			       ((uintptr_t)((uint8_t *)s->header - s->rig.world.base) & ~(uintptr_t)(POOL_SIZE - 1)));
+
+	return (uint8_t *)(uintptr_t)headers + block_offset(s->pool->size_class, (uint32_t)(s->header - headers));
+}
+
+/* What the victim is about to take: the first block of its only class with room. */
+static void find_next_block(struct stepper *s)
+{
+	const struct world *world = &s->rig.world;
+	struct pool_entry *pools = (void *)((uint8_t *)world->control + world->control->pools_off);
+	uint32_t size_class = 0, index;
+
+	while (size_class < N_CLASSES && !s->entry->usedpools1[size_class])
+		size_class++;
+	if (size_class == N_CLASSES)
+		return;
+	index = s->entry->usedpools1[size_class] - 1;
+	s->pool = &pools[index];
+	s->header = (struct object_header *)(void *)(world->base + ((uint64_t)index << POOL_SHIFT)) +
+		    (s->pool->freeblock1 ? s->pool->freeblock1 - 1U : s->pool->n_carved);
+	memcpy(s->payload_before, payload_of(s), class_block_size(size_class));
+}
+
+/* What it is about to free is the object that it passed on by number. */
+static void find_passed_block(struct stepper *s)
+{
+	const struct world *world = &s->rig.world;
+	struct pool_entry *pools = (void *)((uint8_t *)world->control + world->control->pools_off);
+
+	s->header = world_header_of(world, world->stage->passed);
+	s->pool = s->header ? &pools[ref_position(world->stage->passed) >> (POOL_SHIFT - 3)] : NULL;
+}
+
+/* The header has been stored: what should have been stored before it is as if it were not. */
+static void plant_early_word(struct stepper *s)
+{
+	if (header_state(s->header->word) != STATE_LIVE)
+		return;
+	s->pool->generation = s->pool_before.generation;
+	memcpy(payload_of(s), s->payload_before, class_block_size(s->pool->size_class));
+	s->is_planted = true;
+}
+
+static void plant_lost_free(struct stepper *s)
+{
+	if (header_state(s->header->word) != STATE_FREE || s->pool->freeblock1 == s->pool_before.freeblock1)
+		return;
+	s->pool->freeblock1 = s->pool_before.freeblock1;
+	s->is_planted = true;
+}
+
+/* In a call that needs no lock. */
+static void plant_own(struct stepper *s)
+{
+	enum plant plant = s->plan->plant;
+
+	if (!s->entry || s->is_planted || !(s->entry->n_calls & 1))
+		return;
+	if (plant == PLANT_OPEN_GATE) {
+		s->entry->n_calls++;
+		return;
+	}
+	if (!s->pool) {
+		if (plant == PLANT_EARLY_WORD)
+			find_next_block(s);
+		else
+			find_passed_block(s);
+		if (s->pool)
+			s->pool_before = *s->pool;
+	}
+	if (s->pool && plant == PLANT_EARLY_WORD)
+		plant_early_word(s);
+	else if (s->pool)
+		plant_lost_free(s);
+}
+
 static enum tracee_event go_planting(struct stepper *s, size_t k)
 {
 	enum tracee_event event = TRACEE_STOPPED;
@@ -92,7 +183,10 @@ static enum tracee_event go_planting(struct stepper *s, size_t k)
 		event = tracee_step(&s->victim);
 		while (event == TRACEE_BLOCKED && victim_blocks(s))
 			event = tracee_wait(&s->victim);
-		plant(s);
+		if (plant_is_own(s->plan->plant))
+			plant_own(s);
+		else
+			plant(s);
 	}
 	return event;
 }
@@ -120,10 +214,11 @@ static void look_beside(struct stepper *s)
 	bool has_lock = world_has_lock(&s->rig.world, s->victim.pid);
 
 	s->outcome->n_with_lock += has_lock;
-	if (!s->plan->stops)
+	if (!s->plan->stops && !plant_is_own(s->plan->plant))
 		return;
 	s->rig.world.stage->victim_pid = s->victim.pid;
-	tracee_sigstop(&s->victim);
+	if (s->plan->stops)
+		tracee_sigstop(&s->victim);
 	if (has_lock)
 		rig_ask(&s->rig, COMMAND_NAME_OWNER, "tell who has the lock");
 	else
@@ -255,6 +350,7 @@ int stepper_run(const struct scenario *scenario, const struct plan *plan, struct
 	*ret = (struct outcome){0};
 	s->rig.scenario = scenario;
 	s->rig.is_foreign = plan->foreign;
+	s->rig.is_brief = plan->foreign || plan->stops; /* looked at without these */
 	s->rig.patience_ms = plan->plant ? 500 : 0;
 	s->plan = plan;
 	s->outcome = ret;

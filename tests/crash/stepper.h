@@ -10,6 +10,9 @@ enum plant {
 	PLANT_NONE,
 	PLANT_SKIP_LOG,     /* an entry of the undo log is left out */
 	PLANT_EARLY_COMMIT, /* the log is emptied before the last stores of a change */
+	PLANT_EARLY_WORD, /* a new object's header is there before its generation is counted and its slots are clear */
+	PLANT_LOST_FREE,  /* a block that is freed does not come on its pool's free list */
+	PLANT_OPEN_GATE,  /* a session that is in a call says that it is not */
 };
 
 struct plan {
@@ -20,7 +23,8 @@ struct plan {
 	bool stops;        /* SIGSTOP first, look whether the others go on, then SIGKILL */
 	bool foreign;      /* victims lock as processes of another pid namespace do */
 	enum plant plant;
-	uint32_t plant_entry; /* of the log of the call's first change in which there are so many: counted from 1 */
+	uint32_t plant_entry; /* with the first two: of the log of the call's first change in which there are so many,
+				 counted from 1 */
 	bool show;            /* each fault, not only the first few */
 };
 
@@ -33,6 +37,12 @@ struct outcome {
 	uint64_t wait_ns;     /* the survivor's longest */
 	uint64_t n_blocked;   /* places at which it sleeps until somebody acts */
 };
+
+/* Is it one of those in calls that need no lock, and so no log? */
+static inline bool plant_is_own(enum plant plant)
+{
+	return plant >= PLANT_EARLY_WORD;
+}
 
 /* All of it: starts a world of its own for the scenario. 0, or negative where the scenario itself cannot be run. */
 int stepper_run(const struct scenario *scenario, const struct plan *plan, struct outcome *ret);

@@ -4,10 +4,25 @@
  */
 #include "world.h"
 
+#include "client/session.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+static void on_fault(void *userdata, const char *text)
+{
+	fault(userdata, "check: %s", text);
+}
+
+static void check(struct actor *actor)
+{
+	int64_t n = pyheap_check(actor->heap, on_fault, actor);
+
+	if (n < 0)
+		fault(actor, "check cannot be made: %s", pyheap_strerror((int)n));
+}
 
 static void verify(struct actor *actor)
 {
@@ -26,6 +41,7 @@ static void go_on(struct actor *actor)
 		pattern_check(actor, ref, size, 4);
 		MUST(actor, pyheap_decref(actor->heap, ref));
 	}
+	check(actor);
 }
 
 static void name_owner(struct actor *actor)
@@ -43,8 +59,27 @@ static void name_owner(struct actor *actor)
 
 /* ---- figures ---------------------------------------------------------------------------------------------------- */
 
+/* Of each class, the pools that objects lie in: how many free ones a session keeps is its own affair. */
+static void count_pools(struct actor *actor, uint32_t *ret)
+{
+	const struct heap *heap = actor->heap->session.heap;
+
+	memset(ret, 0, PYHEAP_CLASSES * sizeof(*ret));
+	for (uint32_t a = 0; a < heap->control->n_arenas_seen; a++) {
+		const struct pool_entry *pools = &heap->pools[a * heap->pools_per_arena];
+
+		if (heap->arenas[a].state != ARENA_POOLS || heap->arenas[a].space != SPACE_OBJECTS)
+			continue;
+		for (uint32_t i = 0; i < heap->pools_per_arena; i++)
+			if (pools[i].kind == POOL_BLOCKS && pools[i].size_class < PYHEAP_CLASSES &&
+				pools[i].n_used > (pools[i].owner1 ? pools[i].n_returned : 0))
+				ret[pools[i].size_class]++;
+	}
+}
+
 /* The first figure that is not what it was, or NULL. Arenas come and go by the clock and are compared elsewhere. */
-static const char *difference(const pyheap_stats *was, const pyheap_stats *is)
+static const char *difference(
+	const pyheap_stats *was, const uint32_t *pools_were, const pyheap_stats *is, const uint32_t *pools_are)
 {
 	static char text[100];
 #define COMPARE(member)                                                                                                \
@@ -57,13 +92,11 @@ static const char *difference(const pyheap_stats *was, const pyheap_stats *is)
 	} while (0)
 
 	for (size_t i = 0; i < PYHEAP_CLASSES; i++) {
-		if (was->classes[i].n_used == is->classes[i].n_used &&
-			was->classes[i].n_pools == is->classes[i].n_pools)
+		if (was->classes[i].n_used == is->classes[i].n_used && pools_were[i] == pools_are[i])
 			continue;
-		snprintf(text, sizeof(text), "class %u: objects were %llu, are %llu; pools were %llu, are %llu",
+		snprintf(text, sizeof(text), "class %u: objects were %llu, are %llu; pools were %u, are %u",
 			is->classes[i].size, (unsigned long long)was->classes[i].n_used,
-			(unsigned long long)is->classes[i].n_used, (unsigned long long)was->classes[i].n_pools,
-			(unsigned long long)is->classes[i].n_pools);
+			(unsigned long long)is->classes[i].n_used, pools_were[i], pools_are[i]);
 		return text;
 	}
 	COMPARE(n_medium_objects);
@@ -92,18 +125,21 @@ static uint64_t n_holds_baseline;
 static void baseline(struct actor *actor)
 {
 	MUST(actor, pyheap_stats(actor->heap, &actor->stage->baseline));
+	count_pools(actor, actor->stage->n_pools);
 	n_holds_baseline = own_holds(actor);
 }
 
 static void compare(struct actor *actor)
 {
 	uint64_t give_up = clock_ns() + actor->stage->patience_ms * UINT64_C(1000000);
+	uint32_t n_pools[PYHEAP_CLASSES];
 	const char *text;
 	pyheap_stats stats;
 
 	for (;;) {
 		MUST(actor, pyheap_stats(actor->heap, &stats));
-		text = difference(&actor->stage->baseline, &stats);
+		count_pools(actor, n_pools);
+		text = difference(&actor->stage->baseline, actor->stage->n_pools, &stats, n_pools);
 		if (!text || clock_ns() > give_up)
 			break;
 		sleep_ms(1);
@@ -113,19 +149,6 @@ static void compare(struct actor *actor)
 	if (own_holds(actor) != n_holds_baseline)
 		fault(actor, "it holds %llu objects, not %llu", (unsigned long long)own_holds(actor),
 			(unsigned long long)n_holds_baseline);
-}
-
-static void on_fault(void *userdata, const char *text)
-{
-	fault(userdata, "check: %s", text);
-}
-
-static void check(struct actor *actor)
-{
-	int64_t n = pyheap_check(actor->heap, on_fault, actor);
-
-	if (n < 0)
-		fault(actor, "check cannot be made: %s", pyheap_strerror((int)n));
 }
 
 /* The first who wants the lock after its owner died takes the change back: then all is whole, what the dead holds too.
@@ -159,6 +182,12 @@ static void obey(struct actor *actor, enum command command)
 	switch (command) {
 	case COMMAND_PREPARE:
 		prepare(actor);
+		break;
+	case COMMAND_READY:
+		actor->stage->victims->ready(actor);
+		break;
+	case COMMAND_BESIDE:
+		actor->stage->victims->beside(actor);
 		break;
 	case COMMAND_BASELINE:
 		baseline(actor);

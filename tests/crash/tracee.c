@@ -101,6 +101,13 @@ uint64_t tracee_ip(const struct tracee *tracee)
 	return (uint64_t)ptrace(PTRACE_PEEKUSER, tracee->pid, offsetof(struct user, regs.rip), 0);
 }
 
+uint64_t tracee_argument(const struct tracee *tracee, unsigned int i)
+{
+	size_t where = i == 0 ? offsetof(struct user, regs.rdi) : offsetof(struct user, regs.rsi);
+
+	return (uint64_t)ptrace(PTRACE_PEEKUSER, tracee->pid, where, 0);
+}
+
 static bool is_at_end(uint64_t ip)
 {
 	uint64_t end = (uint64_t)(uintptr_t)tracee_mark_end;
@@ -249,11 +256,16 @@ enum tracee_event tracee_run_to(struct tracee *tracee, uint64_t address)
 	return set_break(tracee, address) ? let_go(tracee, PTRACE_CONT) : TRACEE_GONE;
 }
 
-enum tracee_event tracee_run_call(struct tracee *tracee)
+uint64_t tracee_return_address(const struct tracee *tracee)
 {
 	long stack = ptrace(PTRACE_PEEKUSER, tracee->pid, offsetof(struct user, regs.rsp), 0);
 
-	return tracee_run_to(tracee, (uint64_t)ptrace(PTRACE_PEEKDATA, tracee->pid, stack, 0));
+	return (uint64_t)ptrace(PTRACE_PEEKDATA, tracee->pid, stack, 0);
+}
+
+enum tracee_event tracee_run_call(struct tracee *tracee)
+{
+	return tracee_run_to(tracee, tracee_return_address(tracee));
 }
 
 void tracee_kill(struct tracee *tracee)

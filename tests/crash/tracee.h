@@ -51,11 +51,15 @@ enum tracee_event tracee_step(struct tracee *tracee);
 /* Until it is about to execute `address`, by a breakpoint; where it is so already, the next time. */
 enum tracee_event tracee_run_to(struct tracee *tracee, uint64_t address);
 
-/* Where it stands at a function's first instruction: let it run until that returns. */
+/* Where it stands at a function's first instruction: where that returns to; and let it run until then. */
+uint64_t tracee_return_address(const struct tracee *tracee);
 enum tracee_event tracee_run_call(struct tracee *tracee);
 
 /* After TRACEE_BLOCKED: wait for it once more. */
 enum tracee_event tracee_wait(struct tracee *tracee);
+
+/* Where it stands at a function's first instruction: its i-th argument, of the first two. */
+uint64_t tracee_argument(const struct tracee *tracee, unsigned int i);
 
 /* The address of the instruction that comes next. */
 uint64_t tracee_ip(const struct tracee *tracee);

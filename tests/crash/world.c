@@ -201,23 +201,23 @@ int world_ask(struct world *world, enum command command)
 
 /* ---- all of it -------------------------------------------------------------------------------------------------- */
 
-static int map_control(struct world *world)
+static int map_segment(const struct world *world, const char *which, size_t *ret_size, void *ret)
 {
 	char path[80];
 	struct stat st;
 	void *p;
 	int fd;
 
-	snprintf(path, sizeof(path), "/dev/shm/pyheap.%s.ctl", world->name);
+	snprintf(path, sizeof(path), "/dev/shm/pyheap.%s.%s", world->name, which);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
-	world->control_size = (size_t)st.st_size;
-	p = mmap(NULL, world->control_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	p = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
 	if (p == MAP_FAILED)
 		return -errno;
-	world->control = p;
+	*ret_size = (size_t)st.st_size;
+	*(void **)ret = p;
 	return 0;
 }
 
@@ -246,7 +246,9 @@ int world_start(struct world *world, const char *const *args)
 	snprintf(world->name, sizeof(world->name), "crash-%d-%u", (int)getpid(), n_worlds++);
 	r = world_start_daemon(world);
 	if (r == 0)
-		r = map_control(world);
+		r = map_segment(world, "ctl", &world->control_size, &world->control);
+	if (r == 0)
+		r = map_segment(world, "heap", &world->size, &world->base);
 	if (r == 0)
 		r = world_start_survivor(world);
 	if (r < 0)
@@ -274,7 +276,10 @@ void world_stop(struct world *world)
 	daemon_end(world);
 	if (world->control)
 		munmap(world->control, world->control_size);
+	if (world->base)
+		munmap(world->base, world->size);
 	world->control = NULL;
+	world->base = NULL;
 	if (!world->folder[0])
 		return;
 	snprintf(segment, sizeof(segment), "/pyheap.%s.ctl", world->name);
@@ -315,16 +320,99 @@ uint32_t world_count_moving_arenas(const struct world *world)
 	return n;
 }
 
+/* Does anything begin at this pool that is not free? *ret_n: how many pools it takes. */
+static bool is_pool_used(const struct pool_entry *pool, uint32_t *ret_n)
+{
+	*ret_n = 1;
+	if (pool->kind == POOL_BLOCKS)
+		return pool->n_used > (pool->owner1 ? pool->n_returned : 0);
+	if (pool->kind != POOL_RUN)
+		return false;
+	*ret_n = pool->run_n_pools ? pool->run_n_pools : 1;
+	return header_state(pool->header.word) != STATE_FREE;
+}
+
 uint64_t world_count_used_arenas(const struct world *world)
 {
 	const struct control *c = world->control;
 	const struct arena_entry *arenas = at(world, c->arenas_off);
-	uint64_t n = c->counters.n_arenas_current;
+	const struct pool_entry *pools = at(world, c->pools_off);
+	uint64_t n_used = 0;
 
-	for (uint32_t i = 0; i < c->n_arenas_seen; i++)
-		if (arenas[i].state == ARENA_RETURNABLE)
-			n -= arenas[i].n_arenas;
-	return n - c->spaces[SPACE_OBJECTS].n_free_arenas - c->spaces[SPACE_RECORDS].n_free_arenas;
+	for (uint32_t a = 0; a < c->n_arenas_seen; a++) {
+		bool is_used = false;
+		uint32_t n;
+
+		for (uint32_t i = 0; arenas[a].state == ARENA_POOLS && i < c->pools_per_arena && !is_used; i += n)
+			is_used = is_pool_used(&pools[a * c->pools_per_arena + i], &n);
+		n_used += arenas[a].state == ARENA_RUN ? arenas[a].n_arenas : is_used;
+	}
+	return n_used;
+}
+
+static uint32_t count_kept_pools(const struct world *world, uint32_t index1)
+{
+	const struct pool_entry *pools = at(world, world->control->pools_off);
+	uint32_t n_pools = world->control->n_arenas * world->control->pools_per_arena, n_kept = 0;
+
+	/* The list changes meanwhile: what is seen is then looked at again. */
+	for (uint32_t n = 0; index1 && index1 <= n_pools && n < n_pools; n++) {
+		const struct pool_entry *pool = &pools[index1 - 1];
+
+		n_kept += pool->n_used == pool->n_returned;
+		index1 = pool->next1;
+	}
+	return n_kept;
+}
+
+uint32_t world_count_kept(const struct world *world)
+{
+	const struct session_entry *sessions = at(world, world->control->sessions_off);
+	uint32_t n_kept = 0;
+
+	for (uint32_t i = 0; i < world->control->n_sessions; i++) {
+		if (__atomic_load_n(&sessions[i].state, __ATOMIC_ACQUIRE) == SESSION_FREE)
+			continue;
+		for (uint32_t c = 0; c < N_CLASSES; c++)
+			n_kept += count_kept_pools(world, sessions[i].usedpools1[c]);
+		for (uint32_t n = 0; n < SPARE_RUN_MAX; n++)
+			n_kept += sessions[i].spare_runs1[n] != 0;
+	}
+	return n_kept;
+}
+
+struct session_entry *world_session_at(const struct world *world, uint32_t index)
+{
+	struct session_entry *sessions = (void *)((uint8_t *)world->control + world->control->sessions_off);
+
+	return index < world->control->n_sessions ? &sessions[index] : NULL;
+}
+
+struct session_entry *world_session_of(const struct world *world, pid_t pid)
+{
+	for (uint32_t i = 0; i < world->control->n_sessions; i++) {
+		struct session_entry *entry = world_session_at(world, i);
+
+		if (entry->state == SESSION_ACTIVE && entry->pid == pid)
+			return entry;
+	}
+	return NULL;
+}
+
+struct object_header *world_header_of(const struct world *world, pyheap_ref ref)
+{
+	struct pool_entry *pools = (void *)((uint8_t *)world->control + world->control->pools_off);
+	uint64_t off = ref_position(ref) << 3;
+	struct pool_entry *pool;
+	uint32_t in_page = (uint32_t)(off & (POOL_SIZE - 1));
+
+	if (!ref || off >= world->size)
+		return NULL;
+	pool = &pools[off >> POOL_SHIFT];
+	if (pool->kind != POOL_BLOCKS || pool->size_class >= N_CLASSES)
+		return &pool->header;
+	return (struct object_header *)(void *)(world->base + (off - in_page)) +
+	       (in_page - block_offset(pool->size_class, 0)) / class_block_size(pool->size_class);
 }
 
 int64_t world_excess_bytes(const struct world *world)

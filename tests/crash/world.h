@@ -11,12 +11,14 @@
 /* What the survivor is asked to do. */
 enum command {
 	COMMAND_PREPARE = 'P',    /* open a session, make what is shared */
+	COMMAND_READY = 'R',      /* what the scenario wants done before its victim begins, */
+	COMMAND_BESIDE = 'S',     /* and while it stands before its call */
 	COMMAND_BASELINE = 'B',   /* remember the heap's figures */
 	COMMAND_VERIFY = 'V',     /* go on with what is shared after a death, look at it, put it back */
 	COMMAND_LOOK = 'L',       /* take the lock, so that the dead one's change is taken back, and pyheap_check() */
 	COMMAND_CHECK = 'C',      /* compare the figures with the baseline, then pyheap_check() */
 	COMMAND_PARTNER = 'W',    /* let the waiting call go on */
-	COMMAND_GO_ON = 'G',      /* work on what the victim has nothing to do with */
+	COMMAND_GO_ON = 'G',      /* work on what the victim has nothing to do with, and pyheap_check() */
 	COMMAND_NAME_OWNER = 'N', /* tell who has the lock, while it cannot be taken: the victim has */
 	COMMAND_QUIT = 'Q',
 };
@@ -32,6 +34,8 @@ struct world {
 	const char *const *daemon_args;
 	struct control *control; /* looked at from outside, as a tool may */
 	size_t control_size;
+	uint8_t *base; /* of the heap segment, the same */
+	size_t size;
 };
 
 /* The processes that survivor_run() works in. */
@@ -63,8 +67,18 @@ uint32_t world_count_sessions(const struct world *world);
 /* Arenas of which nobody has the memory in use, though it is there: on their way to somebody, or back. */
 uint32_t world_count_moving_arenas(const struct world *world);
 
-/* The heap's arenas that something lies in. */
+/* The heap's arenas that something lies in: not those of which all is free, or kept by a session for its next objects.
+ */
 uint64_t world_count_used_arenas(const struct world *world);
+
+/* Pools and runs that are free and that a session keeps. */
+uint32_t world_count_kept(const struct world *world);
+
+/* The session of a living process, NULL: it has none; the session of that index, NULL: there cannot be one; and the
+ * header of what a ref names, or named. */
+struct session_entry *world_session_of(const struct world *world, pid_t pid);
+struct session_entry *world_session_at(const struct world *world, uint32_t index);
+struct object_header *world_header_of(const struct world *world, pyheap_ref ref);
 
 /* Bytes of the heap segment that take memory, beyond those of its current arenas. */
 int64_t world_excess_bytes(const struct world *world);

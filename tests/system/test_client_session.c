@@ -441,7 +441,7 @@ START_TEST(test_daemon_killed)
 	ck_err(fill(other, &first), ECONNRESET);
 	ck_assert_uint_ne(first, 0);
 	ck_ok(pyheap_decref(other, first));
-	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 512, &got));
+	ck_ok(pyheap_new(other, PYHEAP_BYTES, 512, &got));
 	ck_assert_int_eq(pyheap_check(heap, NULL, NULL), 0);
 	ck_assert_int_ge(pyheap_fd(heap), 0);
 	pyheap_close(heap);

@@ -388,7 +388,7 @@ class Figures(CtlTest):
     def both(self):
         """Text and JSON of the same figures: the daemon may give arenas back between two looks, then look again."""
         def steady(text):
-            return re.sub("# lock acquisitions.*", "", text)
+            return re.sub("# (lock acquisitions|lock waits|lock holds|ns ).*", "", text)
 
         text = self.ok("stats").decode()
         for _ in range(WATCHDOG * 100):
@@ -427,10 +427,18 @@ class Figures(CtlTest):
             "# sessions at most": "max_sessions",
             "# bytes that the heap may grow to": "heap_size",
             "# lock recoveries": "n_lock_recoveries",
+            "# pools claimed by sessions": "n_pools_claimed",
+            "# blocks returned by others": "n_blocks_returned",
         }
         for label, key in pairs.items():
             self.assertEqual(labels.pop(label), figures.pop(key) if key != "bytes_total" else figures[key], label)
         self.assertLess(labels.pop("# lock acquisitions"), figures.pop("n_lock_acquisitions"))
+        for label, key in (("# lock waits", "n_lock_waits"), ("# ns waited for the lock", "lock_wait_ns"),
+                           ("# ns of the longest wait", "lock_wait_max_ns"),
+                           ("# lock holds timed, one in 64", "n_locks_timed"),
+                           ("# ns the lock was held in those", "lock_held_ns"),
+                           ("# ns of the longest of those", "lock_held_max_ns")):
+            self.assertLessEqual(labels.pop(label), figures.pop(key), label)
         self.assertEqual(labels, {})
         rows = re.findall(r"^ *(\d+) +(\d+) +([\d,]+) +([\d,]+) +([\d,]+)$", text, re.MULTILINE)
         rows = [tuple(int(cell.replace(",", "")) for cell in row) for row in rows]

@@ -325,7 +325,7 @@ class Adopting(unittest.TestCase):
         self.kill()
         self.write(CONTROL_VERSION, struct.pack("<I", 99))
         self.expect_refused("another version")
-        self.write(CONTROL_VERSION, struct.pack("<I", 1))
+        self.write(CONTROL_VERSION, struct.pack("<I", 2))
         self.write(CONTROL_HASH, bytes(8))
         self.expect_refused("another version")
         self.assertEqual(self.daemon.run("--remove")[0], 0)

@@ -2,10 +2,11 @@
 /*
  * The heap is mended while its clients work
  *
- * Four clients make, hand over, name and drop objects, and look at their contents all the time. Somebody else maps the
- * shared memory from outside and damages what is derived: as a whole kind at once, and under the lock, so that the
- * clients find it mended; or so that they work on it until `pyheapctl check --repair` comes, and are told -EUCLEAN
- * meanwhile. Nothing that is held, named or queued is lost either way.
+ * Four clients make, hand over, name and drop objects, and look at their contents all the time, most of it without the
+ * lock, in pools of their own. Somebody else maps the shared memory from outside and damages what is derived: as a
+ * whole kind at once, under the lock and while the clients are stopped between two calls, so that they find it mended;
+ * or so that they work on it until `pyheapctl check --repair` comes, and are told -EUCLEAN meanwhile. Nothing that is
+ * held, named or queued is lost either way.
  *
  * Each single damage, and a repairer that is killed: tests/unit/test_repair*.c.
  */
@@ -258,6 +259,46 @@ static void each_pool(uint8_t kind, void (*damage)(struct pool_entry *pool, uint
 				damage(&pools[i], i);
 }
 
+/* Is a client in the middle of a call that needs no lock? Exact while all are stopped. */
+static bool somebody_is_inside(void)
+{
+	const struct session_entry *sessions = in_control(control->sessions_off);
+
+	for (uint32_t i = 0; i < control->n_sessions; i++)
+		if (sessions[i].state == SESSION_ACTIVE && __atomic_load_n(&sessions[i].n_calls, __ATOMIC_ACQUIRE) & 1)
+			return true;
+	return false;
+}
+
+/* Stop all clients between two calls, with the lock taken. */
+static void stop_clients(void)
+{
+	for (;;) {
+		int status;
+
+		ck_ok(pyheap_lock(heap));
+		for (int i = 0; i < N_WORKERS; i++) {
+			ck_ok(kill(pids[i], SIGSTOP));
+			ck_assert_int_eq(waitpid(pids[i], &status, WUNTRACED), pids[i]);
+			ck_assert(WIFSTOPPED(status));
+		}
+		if (!somebody_is_inside())
+			return;
+		/* one may be inside waiting for this very lock */
+		ck_ok(pyheap_unlock(heap));
+		for (int i = 0; i < N_WORKERS; i++)
+			ck_ok(kill(pids[i], SIGCONT));
+		usleep((useconds_t)(rand() % 1000));
+	}
+}
+
+static void let_clients_go(void)
+{
+	for (int i = 0; i < N_WORKERS; i++)
+		ck_ok(kill(pids[i], SIGCONT));
+	ck_ok(pyheap_unlock(heap));
+}
+
 /* ---- whole kinds of what is derived are wiped out ---------------------------------------------------------------- */
 
 static void wild_free_list(struct pool_entry *pool, uint32_t index)
@@ -276,19 +317,76 @@ static void wild_links(struct pool_entry *pool, uint32_t index)
 	pool->next1 = (uint32_t)rand();
 	pool->prev1 = (uint32_t)rand();
 }
+static void wild_owned_links(struct pool_entry *pool, uint32_t index)
+{
+	(void)index;
+	pool->owned_next1 = (uint32_t)rand();
+	pool->owned_prev1 = (uint32_t)rand();
+}
+static void wild_returned(struct pool_entry *pool, uint32_t index)
+{
+	(void)index;
+	pool->returned_next1 = (uint32_t)rand();
+	pool->returned_prev1 = (uint32_t)rand();
+	pool->n_returned = (uint32_t)rand();
+}
+static uint32_t state_of(const struct object_header *header)
+{
+	return (uint32_t)(header->word >> 7 & 7);
+}
 static void wild_counts(struct pool_entry *pool, uint32_t index)
 {
 	struct object_header *headers = (struct object_header *)(void *)(base + (uint64_t)index * POOL_SIZE);
 
 	for (uint32_t i = 0; i < pool->n_carved; i++)
-		if ((headers[i].word >> 34 & 3) == STATE_LIVE)
-			headers[i].word ^= (uint64_t)rand() % 1000;
+		if (state_of(&headers[i]) == STATE_LIVE)
+			headers[i].rights ^= (uint64_t)rand() % 1000;
 }
-static void wild_count_of_run(struct pool_entry *pool, uint32_t index)
+static void wild_free_headers(struct pool_entry *pool, uint32_t index)
+{
+	struct object_header *headers = (struct object_header *)(void *)(base + (uint64_t)index * POOL_SIZE);
+
+	for (uint32_t i = 0; i < pool->n_carved; i++) {
+		if (state_of(&headers[i]) != STATE_FREE)
+			continue;
+		headers[i].word ^= ((uint64_t)rand() & 0x3ffffff) << 10; /* the link */
+		headers[i].rights = (uint64_t)rand();
+	}
+}
+static void wild_run(struct pool_entry *pool, uint32_t index)
 {
 	(void)index;
-	if ((pool->header.word >> 34 & 3) == STATE_LIVE)
-		pool->header.word ^= 5;
+	pool->header.rights ^= 5; /* also of a free one */
+}
+
+static struct session_entry *sessions(void)
+{
+	return in_control(control->sessions_off);
+}
+static void each_session(void (*damage)(struct session_entry *entry))
+{
+	for (uint32_t i = 0; i < control->n_sessions; i++)
+		if (sessions()[i].state == SESSION_ACTIVE)
+			damage(&sessions()[i]);
+}
+static void wild_used_heads(struct session_entry *entry)
+{
+	for (uint32_t i = 0; i < N_CLASSES; i++)
+		entry->usedpools1[i] = i % 3 ? (uint32_t)rand() : 0;
+}
+static void wild_spare_runs(struct session_entry *entry)
+{
+	for (uint32_t i = 0; i < SPARE_RUN_MAX; i++)
+		entry->spare_runs1[i] = i % 3 ? 1 + (uint32_t)rand() % 1000 : 0;
+}
+static void wild_heads(struct session_entry *entry)
+{
+	entry->owned_pools1 = (uint32_t)rand();
+	entry->returned_pools1 = (uint32_t)rand();
+}
+static void wild_n_own_holds(struct session_entry *entry)
+{
+	entry->n_own_holds += 1 + (uint64_t)rand();
 }
 
 static void free_lists(void)
@@ -302,6 +400,35 @@ static void pool_numbers(void)
 static void used_lists(void)
 {
 	each_pool(POOL_BLOCKS, wild_links);
+}
+static void own_used_heads(void)
+{
+	each_session(wild_used_heads);
+}
+static void owned_links(void)
+{
+	each_pool(POOL_BLOCKS, wild_owned_links);
+	each_pool(POOL_RUN, wild_owned_links);
+}
+static void owned_heads(void)
+{
+	each_session(wild_heads);
+}
+static void returned(void)
+{
+	each_pool(POOL_BLOCKS, wild_returned);
+}
+static void spare_runs(void)
+{
+	each_session(wild_spare_runs);
+}
+static void own_holds(void)
+{
+	each_session(wild_n_own_holds);
+}
+static void free_headers(void)
+{
+	each_pool(POOL_BLOCKS, wild_free_headers);
 }
 static void used_heads(void)
 {
@@ -358,15 +485,22 @@ static void wild_names(void)
 static void counts(void)
 {
 	each_pool(POOL_BLOCKS, wild_counts);
-	each_pool(POOL_RUN, wild_count_of_run);
+	each_pool(POOL_RUN, wild_run);
 }
 static void everything(void)
 {
-	counts(); /* first: it goes by n_carved */
+	counts(); /* first: they go by n_carved */
+	free_headers();
 	free_lists();
 	pool_numbers();
 	used_lists();
 	used_heads();
+	own_used_heads();
+	owned_links();
+	owned_heads();
+	returned();
+	spare_runs();
+	own_holds();
 	bitmaps();
 	free_pool_numbers();
 	arena_links();
@@ -384,7 +518,14 @@ static const struct {
 	{free_lists, "freeblock list"},
 	{pool_numbers, "blocks are in use"},
 	{used_lists, "usedpools"},
-	{used_heads, "usedpools"},
+	{used_heads, "of space 1 is broken"},
+	{own_used_heads, "usedpools"},
+	{owned_links, "owned_pools is broken"},
+	{owned_heads, "owned_pools"},
+	{returned, "blocks were returned"},
+	{spare_runs, "keeps a run of"},
+	{own_holds, "objects of its own"},
+	{free_headers, "somebody has a right to it"},
 	{bitmaps, "freepools"},
 	{free_pool_numbers, "nfreepools"},
 	{arena_links, "usable_arenas"},
@@ -418,7 +559,7 @@ START_TEST(mended_under_the_lock)
 		struct report checked = {.wanted = damages[_i].fault}, repaired = checked;
 		int64_t n;
 
-		ck_ok(pyheap_lock(heap));
+		stop_clients();
 		damages[_i].damage();
 		n = pyheap_check(heap, note_fault, &checked);
 		ck_assert_int_gt(n, 0);
@@ -426,7 +567,7 @@ START_TEST(mended_under_the_lock)
 		ck_assert_int_eq(pyheap_repair(heap, note_fault, &repaired), n);
 		ck_assert(repaired.found);
 		ck_assert_int_eq(pyheap_check(heap, NULL, NULL), 0);
-		ck_ok(pyheap_unlock(heap));
+		let_clients_go();
 		let_work(300);
 	}
 }
@@ -465,17 +606,22 @@ static int run_ctl(const char *arguments, char *ret, size_t size)
 	return WEXITSTATUS(status);
 }
 
+static void no_used_heads(struct session_entry *entry)
+{
+	memset(entry->usedpools1, 0, sizeof(entry->usedpools1));
+}
+
 /* What the clients can go on with for a while, or are refused, but what leads nobody to take what is another's. */
 static void damage_a_bit(int round)
 {
-	ck_ok(pyheap_lock(heap));
+	stop_clients();
 	control->counters.n_names += 7;
 	if (round % 3 == 0)
-		memset(control->spaces[SPACE_OBJECTS].usedpools1, 0, sizeof(control->spaces[0].usedpools1));
+		each_session(no_used_heads);
 	if (round % 3 == 1)
 		each_pool(POOL_BLOCKS, wild_free_list);
 	control->returnable_arenas1 = 0;
-	ck_ok(pyheap_unlock(heap));
+	let_clients_go();
 }
 
 START_TEST(mended_by_pyheapctl)

@@ -30,6 +30,8 @@ int fixture_admit(struct heap *heap, struct session *ret)
 	if (r < 0)
 		return r;
 	session_init(ret, heap, index);
+	ret->entry->is_fenced =
+		heap->is_fenced; /* as session_take() does it; there is no offer here that waits for it */
 	return 0;
 }
 
@@ -91,11 +93,19 @@ int fixture_grant(struct session *session)
 	return arena_accept(session, head);
 }
 
+void fixture_collect(void)
+{
+	for (uint32_t i = 0; i < fx.heap->n_sessions; i++)
+		while (fx.heap->sessions[i].state == SESSION_ACTIVE && own_collect(&fx.daemon, i) == 1)
+			;
+}
+
 uint32_t fixture_trim(uint32_t n_spare)
 {
 	uint32_t head, n_done, n = 0;
 	int r;
 
+	fixture_collect();
 	while ((r = arena_pick_returning(&fx.daemon, n_spare, &head)) == 1) {
 		n_done = 0;
 		while ((r = arena_unmap_step(fx.heap, head, 3, &n_done)) == 0)
@@ -116,6 +126,16 @@ static void print_fault(void *userdata, const char *fault)
 void fixture_check(void)
 {
 	ck_assert_int_eq(heap_check(&fx.sessions[0], print_fault, NULL), 0);
+}
+
+pyheap_stats fixture_stats(void)
+{
+	pyheap_stats stats;
+	uint32_t cursor = 0;
+
+	while (heap_stats_step(fx.heap, &cursor, &stats))
+		;
+	return stats;
 }
 
 uint64_t fixture_heap_bytes(void)
@@ -191,4 +211,38 @@ uint64_t fixture_list(struct session *session, size_t n)
 void fixture_drop(struct session *session, uint64_t ref)
 {
 	MUST(session, object_decref(session, ref));
+}
+
+void fixture_give_up(struct session *session, uint64_t ref)
+{
+	struct hold *hold = hold_find(session, ref);
+	struct object object;
+	int r = 0;
+
+	ck_assert_int_eq(change_begin(session), 0);
+	ck_assert_int_eq(object_find(fx.heap, ref, &object), 0);
+	if (hold) {
+		ck_assert(hold_remove(session, hold));
+		r = object_drop(session, &object);
+	} else {
+		ck_assert_uint_eq(object.pool->owner1, session->owner1);
+		ck_assert_uint_eq(header_own(object.word), 1);
+		ck_assert_uint_eq(rights_count(object.header->rights), 0);
+		heap_set(fx.heap, &object.header->word, object.word - 1);
+		heap_add(fx.heap, &session->entry->n_own_holds, -1);
+		r = object_end(session, &object);
+	}
+	ck_assert_int_eq(change_end(session, r), 0);
+	ck_assert_uint_eq(ref_state(ref), STATE_DYING);
+}
+
+uint64_t fixture_blocks_used(void)
+{
+	pyheap_stats stats;
+	uint64_t n = 0;
+
+	stats = fixture_stats();
+	for (uint32_t i = 0; i < N_CLASSES; i++)
+		n += stats.classes[i].n_used;
+	return n;
 }

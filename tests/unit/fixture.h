@@ -45,11 +45,17 @@ int fixture_admit(struct heap *heap, struct session *ret);
 /* What the daemon does for a session that wants arenas: reserve, map, grant; and the session accepts. */
 int fixture_grant(struct session *session);
 
-/* Return every arena that can go; n_spare free ones stay. The number of runs that went. */
+/* Take back what the sessions keep free, as the daemon does with those that are idle. */
+void fixture_collect(void);
+
+/* The same, and return every arena that can go; n_spare free ones stay. The number of runs that went. */
 uint32_t fixture_trim(uint32_t n_spare);
 
 /* heap_check(), which must find no fault. */
 void fixture_check(void);
+
+/* The heap's figures. */
+pyheap_stats fixture_stats(void);
 
 /* Bytes that the heap file occupies. */
 uint64_t fixture_heap_bytes(void);
@@ -70,6 +76,12 @@ uint64_t fixture_new(struct session *session, uint32_t type, size_t size);
 uint64_t fixture_bytes(struct session *session, size_t size);
 uint64_t fixture_list(struct session *session, size_t n);
 void fixture_drop(struct session *session, uint64_t ref);
+
+/* The last hold of a list is given up and nothing is taken down yet: as it is between the two changes of a drop. */
+void fixture_give_up(struct session *session, uint64_t ref);
+
+/* How many blocks of the whole heap are objects. */
+uint64_t fixture_blocks_used(void);
 
 /*
  * The call, again and again as long as it wants arenas and they can be had: a bounded number of times, since in a heap
@@ -139,4 +151,13 @@ static inline struct object_header *ref_header(uint64_t ref)
 static inline uint32_t ref_state(uint64_t ref)
 {
 	return header_state(ref_header(ref)->word);
+}
+/* How often the session that owns its pool holds it by the header, and how many rights all others have. */
+static inline uint64_t ref_own(uint64_t ref)
+{
+	return header_own(ref_header(ref)->word);
+}
+static inline uint64_t ref_rights(uint64_t ref)
+{
+	return rights_count(ref_header(ref)->rights);
 }

@@ -9,8 +9,12 @@
 #include <stdio.h>
 
 #define S0 (&fx.sessions[0])
+#define S1 (&fx.sessions[1])
 
 static uint64_t block, other, list, queue, named, run, large, gone;
+static uint64_t borrowed; /* of session 1, held by session 0 */
+static uint64_t returned; /* session 0 was not the last to hold it */
+static uint64_t orphan;   /* its pool's owner is gone */
 
 static struct control *control(void)
 {
@@ -24,7 +28,34 @@ static struct space *space(void)
 
 static struct hold *hold_of(uint64_t ref)
 {
-	return hold_find(S0, ref);
+	struct hold *hold = hold_find(S0, ref);
+
+	ck_assert_ptr_nonnull(hold);
+	return hold;
+}
+
+/* One session makes it, another holds it. */
+static uint64_t lend(struct session *from, struct session *to, size_t size)
+{
+	uint64_t ref = fixture_bytes(from, size);
+
+	MUST(to, object_incref(to, ref));
+	fixture_drop(from, ref);
+	return ref;
+}
+
+static void populate_unowned(void)
+{
+	struct session s;
+
+	ck_assert_int_eq(fixture_admit(fx.heap, &s), 0);
+	orphan = fixture_bytes(&s, 200);
+	fixture_drop(&s, fixture_bytes(&s, 208));
+	MUST(S1, object_incref(S1, orphan));
+	session_mark_dead(fx.heap, s.index);
+	while (session_reclaim_step(&s) == 1)
+		;
+	ck_assert_uint_eq(ref_pool(orphan)->owner1, 0);
 }
 
 static void populate(void)
@@ -48,10 +79,27 @@ static void populate(void)
 	run = fixture_bytes(S0, 5 * POOL_SIZE);
 	large = fixture_bytes(S0, 2 * ARENA_SIZE_DEFAULT);
 	fixture_drop(S0, fixture_bytes(S0, 3 * ARENA_SIZE_DEFAULT)); /* returnable */
+	fixture_drop(S0, fixture_bytes(S0, 2 * POOL_SIZE));          /* a run that it keeps */
+	fixture_drop(S0, fixture_bytes(S0, 300));                    /* a pool that it keeps */
+	for (int i = 0; i < 3; i++)
+		borrowed = lend(S1, S0, 60);
+	populate_unowned();
+	returned = lend(S0, S1, 150); /* last: its next call of its own would gather it */
+	fixture_drop(S1, returned);
+	ck_assert_uint_eq(ref_state(returned), STATE_RETURNED);
 }
 
 /* ---- damages ----------------------------------------------------------------------------------------------------- */
 
+static uint32_t index1(uint64_t ref)
+{
+	return ref_pool_index(ref) + 1;
+}
+static struct object_header *free_header(uint64_t ref)
+{
+	ck_assert_uint_ne(ref_pool(ref)->freeblock1, 0);
+	return ref_header(ref) - ref_block(ref) + ref_pool(ref)->freeblock1 - 1;
+}
 static void freelist_cut(void)
 {
 	ref_pool(block)->freeblock1 = 0;
@@ -66,9 +114,9 @@ static void freelist_wild(void)
 }
 static void freelist_circle(void)
 {
-	struct object_header *header = ref_header(block) - ref_block(block) + ref_pool(block)->freeblock1 - 1;
+	struct object_header *header = free_header(block);
 
-	header->info = (uint64_t)ref_pool(block)->freeblock1 << 26;
+	header->word = header_free(header->word, ref_pool(block)->freeblock1);
 }
 static void pool_n_used(void)
 {
@@ -94,25 +142,190 @@ static void pool_kind_free(void)
 {
 	ref_pool(block)->kind = POOL_FREE;
 }
-static void usedpools_empty(void)
+static void free_with_rights(void)
 {
-	space()->usedpools1[ref_pool(block)->size_class] = 0;
+	free_header(block)->rights = RIGHTS_SHARED | 1;
 }
-static void usedpools_wrong_class(void)
+static void state_unknown(void)
 {
-	space()->usedpools1[3] = ref_pool_index(block) + 1;
+	ref_header(other)->word = header_with_state(ref_header(other)->word, 6);
 }
-static void usedpools_wild(void)
+static void unowned_empty(void)
+{
+	space()->usedpools1[ref_pool(orphan)->size_class] = 0;
+}
+static void unowned_wrong_class(void)
+{
+	space()->usedpools1[3] = index1(orphan);
+}
+static void unowned_wild(void)
 {
 	space()->usedpools1[3] = UINT32_MAX;
 }
+static void unowned_of_session(void)
+{
+	space()->usedpools1[ref_pool(block)->size_class] = index1(block);
+}
+static void unowned_circle(void)
+{
+	ref_pool(orphan)->next1 = index1(orphan);
+}
+static void unowned_prev(void)
+{
+	ref_pool(orphan)->prev1 = 9;
+}
+static void usedpools_empty(void)
+{
+	S0->entry->usedpools1[ref_pool(block)->size_class] = 0;
+}
+static void usedpools_wrong_class(void)
+{
+	S0->entry->usedpools1[3] = index1(block);
+}
+static void usedpools_wild(void)
+{
+	S0->entry->usedpools1[3] = UINT32_MAX;
+}
+static void usedpools_of_other(void)
+{
+	S0->entry->usedpools1[ref_pool(borrowed)->size_class] = index1(borrowed);
+}
+static void usedpools_of_run(void)
+{
+	S0->entry->usedpools1[3] = index1(run);
+}
 static void usedpools_circle(void)
 {
-	ref_pool(block)->next1 = ref_pool_index(block) + 1;
+	ref_pool(block)->next1 = index1(block);
 }
 static void usedpools_prev(void)
 {
 	ref_pool(block)->prev1 = 9;
+}
+static void owned_empty(void)
+{
+	S0->entry->owned_pools1 = 0;
+}
+static void owned_wild(void)
+{
+	S0->entry->owned_pools1 = UINT32_MAX;
+}
+static void owned_of_other(void)
+{
+	S1->entry->owned_pools1 = index1(block);
+}
+static void owned_of_nobody(void)
+{
+	ref_pool(block)->owned_next1 = index1(orphan);
+}
+static void owned_circle(void)
+{
+	ref_pool(block)->owned_next1 = index1(block);
+}
+static void owned_prev(void)
+{
+	ref_pool(large)->owned_prev1 = UINT32_MAX;
+}
+static void owner_forgotten(void)
+{
+	ref_pool(block)->owner1 = 0;
+}
+static void owner_of_run_forgotten(void)
+{
+	ref_pool(large)->owner1 = 0;
+}
+static void owner_wild(void)
+{
+	ref_pool(block)->owner1 = UINT16_MAX;
+}
+static void owner_no_session(void)
+{
+	ref_pool(run)->owner1 = 2 * FIXTURE_SESSIONS;
+}
+static void owner_another(void)
+{
+	ref_pool(block)->owner1 = 2;
+}
+static uint64_t name_position(void)
+{
+	for (uint32_t b = 0;; b++)
+		if (fx.heap->name_buckets[b])
+			return fx.heap->name_buckets[b];
+}
+static void owner_of_records(void)
+{
+	fx.heap->pools[name_position() >> (POOL_SHIFT - 3)].owner1 = 1;
+}
+static void returned_empty(void)
+{
+	S0->entry->returned_pools1 = 0;
+}
+static void returned_wild(void)
+{
+	S0->entry->returned_pools1 = 4000000000;
+}
+static void returned_of_run(void)
+{
+	ref_pool(run)->run_size = 0;
+	S0->entry->returned_pools1 = index1(run);
+}
+static void returned_of_other(void)
+{
+	S1->entry->returned_pools1 = index1(returned);
+}
+static void returned_circle(void)
+{
+	ref_pool(returned)->returned_next1 = index1(returned);
+}
+static void returned_prev(void)
+{
+	ref_pool(returned)->returned_prev1 = 1;
+}
+static void returned_without(void)
+{
+	ref_pool(returned)->returned_next1 = index1(block);
+	ref_pool(block)->returned_prev1 = index1(returned);
+}
+static void n_returned(void)
+{
+	ref_pool(returned)->n_returned = 0;
+}
+static void returned_unowned(void)
+{
+	ref_header(orphan)->word = header_with_state(ref_header(orphan)->word, STATE_RETURNED);
+}
+static void returned_unmarked(void)
+{
+	ref_header(returned)->rights = 0;
+}
+static void spare_lost(void)
+{
+	ck_assert_uint_ne(S0->entry->spare_runs1[1], 0);
+	S0->entry->spare_runs1[1] = 0;
+}
+static void spare_wild(void)
+{
+	S0->entry->spare_runs1[7] = UINT32_MAX;
+}
+static void spare_of_live(void)
+{
+	S0->entry->spare_runs1[4] = index1(run);
+}
+static void spare_of_other(void)
+{
+	S1->entry->spare_runs1[1] = S0->entry->spare_runs1[1];
+}
+static void spare_too_short(void)
+{
+	S0->entry->spare_runs1[8] = S0->entry->spare_runs1[1];
+}
+static void spare_with_rights(void)
+{
+	fx.heap->pools[S0->entry->spare_runs1[1] - 1].header.rights = 1;
+}
+static void n_own_holds(void)
+{
+	S0->entry->n_own_holds--;
 }
 static void bitmap_says_free(void)
 {
@@ -128,7 +341,7 @@ static void arena_n_free_pools(void)
 {
 	ref_arena(block)->n_free_pools--;
 }
-static void arena_state(void)
+static void unknown_arena_state(void)
 {
 	ref_arena(block)->state = 55;
 }
@@ -176,14 +389,6 @@ static void n_free_arenas(void)
 {
 	space()->n_free_arenas++;
 }
-static void class_n_used(void)
-{
-	control()->counters.classes[12].n_used++;
-}
-static void class_n_pools(void)
-{
-	control()->counters.classes[12].n_pools++;
-}
 static void counter_arenas(void)
 {
 	control()->counters.n_arenas_current++;
@@ -196,62 +401,55 @@ static void counter_reclaimed(void)
 {
 	control()->counters.n_arenas_reclaimed++;
 }
-static void counter_free_pools(void)
-{
-	control()->counters.n_free_pools++;
-}
-static void counter_medium_pools(void)
-{
-	control()->counters.n_medium_pools--;
-}
-static void counter_medium_objects(void)
-{
-	control()->counters.n_medium_objects--;
-}
-static void counter_large_arenas(void)
-{
-	control()->counters.n_large_arenas--;
-}
-static void counter_large_objects(void)
-{
-	control()->counters.n_large_objects--;
-}
-static void counter_record_pools(void)
-{
-	control()->counters.n_record_pools++;
-}
-static void counter_record_arenas(void)
-{
-	control()->counters.n_record_arenas++;
-}
 static void counter_names(void)
 {
 	control()->counters.n_names++;
 }
 static void count_too_high(void)
 {
-	ref_header(block)->word++;
+	ref_header(block)->rights++;
 }
 static void count_too_low(void)
 {
-	ref_header(block)->word--;
+	ref_header(block)->rights--;
+}
+static void count_wild(void)
+{
+	ref_header(run)->rights = UINT64_MAX;
+}
+static void not_shared(void)
+{
+	ref_header(block)->rights &= RIGHTS_MAX;
+}
+static void held_by_nobody(void)
+{
+	ref_header(orphan)->word++;
 }
 static void object_leaked(void)
 {
-	*hold_of(run) = (struct hold){0};
+	ref_header(run)->word &= ~OWN_HOLDS_MAX;
+	S0->entry->n_own_holds--;
+}
+static void shared_object_leaked(void)
+{
+	*hold_of(borrowed) = (struct hold){0};
 	S0->entry->n_holds--;
 }
-static void header_freed(void)
+static void header_freed(void) /* of what others have a right to */
 {
-	ref_header(other)->word &= ~(UINT64_C(3) << 34);
+	ref_header(block)->word = header_with_state(ref_header(block)->word, STATE_FREE);
 }
 static void run_header_freed(void)
 {
-	ref_header(run)->word &= ~(UINT64_C(3) << 34);
+	ref_header(run)->word = header_with_state(ref_header(run)->word, STATE_FREE);
 }
 static void run_too_long(void)
 {
 	ref_pool(run)->run_n_pools = 1000;
+}
+static void block_size_too_large(void)
+{
+	ref_header(other)->word |= UINT64_C(0x3ff) << 10;
 }
 static void run_size_too_large(void)
 {
@@ -259,20 +457,20 @@ static void run_size_too_large(void)
 }
 static void type_unknown(void)
 {
-	ref_header(other)->info |= 0x3000;
+	ref_header(other)->word |= UINT64_C(0x3000) << 20;
 }
 static void hold_of_dead(void)
 {
-	hold_of(other)->ref = gone;
+	hold_of(borrowed)->ref = gone;
 }
 static void hold_of_zero(void)
 {
-	hold_of(other)->count = 0;
+	hold_of(borrowed)->count = 0;
 }
 static void hold_misplaced(void)
 {
-	struct hold *holds = S0->entry->holds_inline, moved = *hold_of(other);
-	uint32_t i = (uint32_t)(hold_of(other) - holds);
+	struct hold *holds = S0->entry->holds_inline, moved = *hold_of(borrowed);
+	uint32_t i = (uint32_t)(hold_of(borrowed) - holds);
 
 	holds[i] = (struct hold){0};
 	/* behind a gap, where no search for it comes */
@@ -306,19 +504,52 @@ static void making_of_live(void)
 {
 	S0->entry->making1 = ref_position(other) + 1;
 }
+static void dying_of_returned(void)
+{
+	S0->entry->dying1 = ref_position(returned) + 1;
+}
 static void dying_on_no_list(void)
 {
-	struct hold *hold = hold_of(run);
-
-	ref_header(run)->word = (ref_header(run)->word & ~(UINT64_C(3) << 34) & ~UINT64_C(1)) | (uint64_t)STATE_DYING
-													<< 34;
-	hold->ref = block;
+	ref_header(run)->word = header_with_state(ref_header(run)->word, STATE_DYING);
+}
+static void dying_two(void)
+{
+	fixture_give_up(S0, list);
+	S0->entry->n_own_holds--;
+	ref_header(run)->word = header_with_state(ref_header(run)->word, STATE_DYING);
+	ref_header(run)->rights = ref_position(list) + 1;
+	S0->entry->dying1 = ref_position(run) + 1;
+}
+static void dying_circle(void)
+{
+	dying_two();
+	ref_header(list)->rights = ref_position(run) + 1;
+}
+static void dying_link_wild(void)
+{
+	dying_two();
+	ref_header(run)->rights = UINT64_MAX;
+}
+static void dying_link_cut(void)
+{
+	dying_two();
+	ref_header(run)->rights = 0;
+}
+static void dying_held(void)
+{
+	dying_two();
+	ref_header(run)->word++;
+}
+static void making_with_rights(void)
+{
+	ref_header(run)->word = header_with_state(ref_header(run)->word, STATE_MAKING);
+	ref_header(run)->rights = 1;
+	S0->entry->n_own_holds--;
+	S0->entry->making1 = ref_position(run) + 1;
 }
 static struct name_entry *name_entry(void)
 {
-	for (uint32_t b = 0;; b++)
-		if (fx.heap->name_buckets[b])
-			return (struct name_entry *)(void *)(fx.heap->base + fx.heap->name_buckets[b] * 8);
+	return (struct name_entry *)(void *)(fx.heap->base + name_position() * 8);
 }
 static void name_of_dead(void)
 {
@@ -378,15 +609,54 @@ static const struct {
 	{pool_class, "class 200"},
 	{pool_kind_unknown, "unknown kind 77"},
 	{pool_kind_free, "freepools"},
-	{usedpools_empty, "usedpools"},
-	{usedpools_wrong_class, "usedpools[3]"},
-	{usedpools_wild, "usedpools[3]"},
-	{usedpools_circle, "usedpools"},
-	{usedpools_prev, "usedpools"},
+	{free_with_rights, "is free and somebody has a right"},
+	{state_unknown, "unknown state 6"},
+	{unowned_empty, "has some room and is not on usedpools[24]"},
+	{unowned_wrong_class, "usedpools[3] of space 0"},
+	{unowned_wild, "usedpools[3] of space 0"},
+	{unowned_of_session, "usedpools[12] of space 0"},
+	{unowned_circle, "usedpools[24] of space 0"},
+	{unowned_prev, "usedpools[24] of space 0"},
+	{usedpools_empty, "has some room and is not on usedpools[12]"},
+	{usedpools_wrong_class, "session 0: its list usedpools[3]"},
+	{usedpools_wild, "session 0: its list usedpools[3]"},
+	{usedpools_of_other, "session 0: its list usedpools[7]"},
+	{usedpools_of_run, "session 0: its list usedpools[3]"},
+	{usedpools_circle, "session 0: its list usedpools[12]"},
+	{usedpools_prev, "session 0: its list usedpools[12]"},
+	{owned_empty, "not on the list owned_pools of its owner, session 0"},
+	{owned_wild, "session 0: its list owned_pools"},
+	{owned_of_other, "session 1: its list owned_pools"},
+	{owned_of_nobody, "session 0: its list owned_pools"},
+	{owned_circle, "session 0: its list owned_pools"},
+	{owned_prev, "session 0: its list owned_pools"},
+	{owner_forgotten, "is held by the owner of its pool, which has none"},
+	{owner_of_run_forgotten, "is held by the owner of its pool, which has none"},
+	{owner_wild, "is owned by session 65534, which cannot be"},
+	{owner_no_session, "is owned by session 7, which cannot be"},
+	{owner_another, "not on the list owned_pools of its owner, session 1"},
+	{owner_of_records, "is owned by session 0, which cannot be"},
+	{returned_empty, "not on returned_pools"},
+	{returned_wild, "session 0: its list returned_pools"},
+	{returned_of_run, "session 0: its list returned_pools"},
+	{returned_of_other, "session 1: its list returned_pools"},
+	{returned_circle, "session 0: its list returned_pools"},
+	{returned_prev, "session 0: its list returned_pools"},
+	{returned_without, "has 0 returned blocks and is on returned_pools"},
+	{n_returned, "says that 0 blocks were returned, 1 were"},
+	{returned_unowned, "waits to be gathered and the pool has no owner"},
+	{returned_unmarked, "waits to be gathered and its second word"},
+	{spare_lost, "header says that it is free"},
+	{spare_wild, "session 0: keeps a run of 8 pools"},
+	{spare_of_live, "session 0: keeps a run of 5 pools"},
+	{spare_of_other, "session 1: keeps a run of 2 pools"},
+	{spare_too_short, "session 0: keeps a run of 9 pools"},
+	{spare_with_rights, "starts a free run and somebody has a right"},
+	{n_own_holds, "objects of its own"},
 	{bitmap_says_free, "freepools"},
 	{bitmap_says_taken, "freepools"},
 	{arena_n_free_pools, "nfreepools"},
-	{arena_state, "state 55"},
+	{unknown_arena_state, "state 55"},
 	{arena_run_length, "60 arenas"},
 	{arena_run_without_object, "without an object"},
 	{arena_body, "middle of a run"},
@@ -398,26 +668,22 @@ static const struct {
 	{returnable_empty, "returnable_arenas"},
 	{returnable_wild, "returnable_arenas"},
 	{n_free_arenas, "n_free_arenas"},
-	{class_n_used, "classes[12].n_used"},
-	{class_n_pools, "classes[12].n_pools"},
 	{counter_arenas, "n_arenas_current"},
 	{counter_highwater, "n_arenas_highwater"},
 	{counter_reclaimed, "n_arenas_reclaimed"},
-	{counter_free_pools, "n_free_pools"},
-	{counter_medium_pools, "n_medium_pools"},
-	{counter_medium_objects, "n_medium_objects"},
-	{counter_large_arenas, "n_large_arenas"},
-	{counter_large_objects, "n_large_objects"},
-	{counter_record_pools, "n_record_pools"},
-	{counter_record_arenas, "n_record_arenas"},
 	{counter_names, "n_names"},
 	{count_too_high, "count is"},
 	{count_too_low, "count is"},
+	{count_wild, "count is"},
+	{not_shared, "its owner is not told"},
+	{held_by_nobody, "is held by the owner of its pool, which has none"},
 	{object_leaked, "leaked"},
+	{shared_object_leaked, "leaked"},
 	{header_freed, "not alive"},
 	{run_header_freed, "free"},
 	{run_too_long, "1000 pools"},
-	{run_size_too_large, "not alive"},
+	{block_size_too_large, "bytes of its object"},
+	{run_size_too_large, "bytes of its object"},
 	{type_unknown, "unknown type"},
 	{hold_of_dead, "hold of session"},
 	{hold_of_zero, "0 times"},
@@ -428,7 +694,13 @@ static const struct {
 	{dying_of_live, "dying list"},
 	{dying_wild, "dying list"},
 	{making_of_live, "making"},
+	{dying_of_returned, "dying list"},
 	{dying_on_no_list, "dying for 0"},
+	{dying_circle, "dying list"},
+	{dying_link_wild, "dying list"},
+	{dying_link_cut, "dying for 0"},
+	{dying_held, "is dying and its pool's owner holds it"},
+	{making_with_rights, "is being made and somebody has a right"},
 	{name_of_dead, "name"},
 	{name_bucket_wild, "name bucket 5"},
 	{name_in_wrong_bucket, "does not belong"},
@@ -478,11 +750,12 @@ END_TEST
 START_TEST(damage_is_survived)
 {
 	struct session *s = &fx.sessions[0];
-	uint64_t ref, refs[] = {block, other, list, queue, named, run, large};
+	uint64_t ref, refs[10];
 	struct object object;
 
 	populate();
-	memcpy(refs, (uint64_t[]){block, other, list, queue, named, run, large}, sizeof(refs));
+	memcpy(refs, (uint64_t[]){block, other, list, queue, named, run, large, borrowed, returned, orphan},
+		sizeof(refs));
 	damages[_i].damage();
 	for (size_t i = 0; i < sizeof(refs) / sizeof(refs[0]); i++) {
 		(void)object_look(s, refs[i], &object);
@@ -505,6 +778,24 @@ START_TEST(damage_is_survived)
 	for (int i = 0; i < 100; i++)
 		(void)session_reclaim_step(s);
 	ck_assert_int_ge(heap_check(&fx.sessions[3], NULL, NULL), 0);
+}
+END_TEST
+
+/* Wherever a damaged free list leads, no object is made where one is. */
+START_TEST(live_block_is_not_given_out)
+{
+	uint64_t live = fixture_bytes(S0, 100), word = ref_header(live)->word, ref;
+	struct pool_entry *pool = ref_pool(live);
+	uint16_t n_carved = pool->n_carved;
+
+	pool->freeblock1 = (uint16_t)(ref_block(live) + 1);
+	ck_assert_int_eq(object_new(S0, TYPE_BYTES, 100, &ref), -EUCLEAN);
+	pool->freeblock1 = 0;
+	pool->n_carved = (uint16_t)ref_block(live);
+	ck_assert_int_eq(object_new(S0, TYPE_BYTES, 100, &ref), -EUCLEAN);
+	pool->n_carved = n_carved;
+	ck_assert_uint_eq(ref_header(live)->word, word);
+	fixture_drop(S0, live);
 }
 END_TEST
 
@@ -533,6 +824,7 @@ static Suite *suite(void)
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
 	tcase_set_timeout(t, 60); /* a watch-dog: on a damaged heap, too, every call ends */
 	tcase_add_test(t, nothing_to_report);
+	tcase_add_test(t, live_block_is_not_given_out);
 	tcase_add_loop_test(t, damage_is_reported, 0, n);
 	tcase_add_loop_test(t, damage_is_survived, 0, n);
 	suite_add_tcase(s, t);

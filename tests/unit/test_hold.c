@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Hold tables: one session's many holds, growing, shrinking, rehashing
+ *
+ * A session holds what it made itself by the header, so all that is held by a table here was made by another one.
  */
 #include "tests/unit/fixture.h"
 
 #define S0 (&fx.sessions[0])
 #define S1 (&fx.sessions[1])
+#define S2 (&fx.sessions[2])
 
 static uint32_t table_length(const struct session *session)
 {
@@ -22,10 +25,21 @@ static void make(struct session *session, uint64_t *refs, uint32_t n)
 		ck_assert_int_eq(CALL(session, object_new(session, TYPE_BYTES, 8, &refs[i])), 0);
 }
 
+/* Made by S1, who keeps no hold, and held by S0. */
+static void make_and_take(uint64_t *refs, uint32_t n)
+{
+	make(S1, refs, n);
+	for (uint32_t i = 0; i < n; i++) {
+		ck_assert_int_eq(CALL(S0, object_incref(S0, refs[i])), 0);
+		ck_assert_int_eq(object_decref(S1, refs[i]), 0);
+	}
+}
+
 START_TEST(found_and_counted)
 {
-	uint64_t ref = fixture_bytes(S0, 10);
+	uint64_t ref;
 
+	make_and_take(&ref, 1);
 	ck_assert_ptr_null(hold_find(S1, ref));
 	ck_assert_ptr_null(hold_find(S0, 0));
 	ck_assert_ptr_null(hold_find(S0, 1));
@@ -37,9 +51,10 @@ START_TEST(found_and_counted)
 		MUST(S0, object_incref(S0, ref));
 	}
 	/* The object itself counts the session once. */
-	ck_assert_uint_eq(header_count(ref_header(ref)->word), 1);
-	MUST(S1, object_incref(S1, ref));
-	ck_assert_uint_eq(header_count(ref_header(ref)->word), 2);
+	ck_assert_uint_eq(ref_rights(ref), 1);
+	MUST(S2, object_incref(S2, ref));
+	ck_assert_uint_eq(ref_rights(ref), 2);
+	ck_assert_uint_eq(ref_own(ref), 0);
 	for (uint32_t i = 10; i > 0; i--) {
 		ck_assert_uint_eq(hold_find(S0, ref)->count, i);
 		fixture_drop(S0, ref);
@@ -55,7 +70,8 @@ START_TEST(grows_out_of_its_entry)
 	uint64_t refs[2 * HOLDS_INLINE];
 
 	for (uint32_t i = 0; i < 2 * HOLDS_INLINE; i++) {
-		refs[i] = fixture_bytes(S0, 8);
+		make_and_take(&refs[i], 1);
+		fixture_check();
 		ck_assert_uint_eq(S0->entry->n_holds, i + 1);
 		ck_assert_uint_gt(table_length(S0), i + 1);
 		for (uint32_t k = 0; k <= i; k++)
@@ -77,7 +93,7 @@ START_TEST(a_hundred_thousand)
 	uint64_t *refs = calloc(n, sizeof(*refs));
 
 	ck_assert_ptr_nonnull(refs);
-	make(S0, refs, n);
+	make_and_take(refs, n);
 	fixture_check();
 	ck_assert_uint_eq(S0->entry->n_holds, n);
 	for (uint32_t i = 0; i < n; i++) {
@@ -106,9 +122,9 @@ START_TEST(churn_stays_small)
 {
 	uint64_t kept[20], ref;
 
-	make(S0, kept, 20);
+	make_and_take(kept, 20);
 	for (uint64_t i = 0; i < fixture_ops(50000); i++) {
-		ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, 8, &ref)), 0);
+		make_and_take(&ref, 1);
 		ck_assert_int_eq(object_decref(S0, ref), 0);
 		ck_assert_uint_le(table_length(S0), 256);
 		if (i % 100 == 0)
@@ -153,37 +169,45 @@ START_TEST(random_holds)
 }
 END_TEST
 
-/* A table that cannot grow: -ENOMEM, and what is held stays held. */
+/* A table that cannot grow: -ENOMEM, and what is held stays held. What the session makes itself needs no table. */
 START_TEST(no_room_to_grow)
 {
-	uint64_t refs[HOLDS_INLINE], large = 0, more = 5, theirs;
+	uint64_t refs[HOLDS_INLINE], large = 0, theirs, got = 5, list, own;
 	uint32_t n = 0;
 	int r = 0;
 
 	theirs = fixture_bytes(S1, 8);
+	list = fixture_list(S1, 1);
+	MUST(S1, list_set(S1, list, 0, theirs));
+	make(S1, refs, HOLDS_INLINE);
 	ck_assert_int_eq(CALL(S1, object_new(S1, TYPE_BYTES, FIXTURE_HEAP_SIZE - ARENA_SIZE_DEFAULT, &large)), 0);
 	for (; n < HOLDS_INLINE && r >= 0; n += r >= 0)
-		r = CALL(S0, object_new(S0, TYPE_BYTES, 8, &refs[n]));
+		r = CALL(S0, object_incref(S0, refs[n]));
 	ck_assert_int_eq(r, -ENOMEM);
 	ck_assert_uint_ge(n, HOLDS_INLINE / 2);
 	EXPECT(S0, -ENOMEM, object_incref(S0, theirs));
-	EXPECT(S0, -ENOMEM, object_new(S0, TYPE_BYTES, 8, &more));
-	ck_assert_uint_eq(more, 5);
+	EXPECT(S0, -ENOMEM, list_get(S0, list, 0, &got));
+	ck_assert_uint_eq(got, 5);
 	for (uint32_t i = 0; i < n; i++)
 		ck_assert_uint_eq(hold_find(S0, refs[i])->count, 1);
+	own = fixture_bytes(S0, 8);
+	MUST(S0, object_incref(S0, own));
 	/* Dropping needs none, and then there is room again. */
 	for (uint32_t i = 0; i < n / 2; i++)
 		fixture_drop(S0, refs[i]);
 	MUST(S0, object_incref(S0, theirs));
+	MUST(S0, list_get(S0, list, 0, &got));
+	ck_assert_uint_eq(got, theirs);
 }
 END_TEST
 
 /* Damage in the table's place is noticed, not followed. */
 START_TEST(damaged_place)
 {
-	uint64_t ref = fixture_bytes(S0, 8);
+	uint64_t ref;
 	uint32_t n;
 
+	make_and_take(&ref, 1);
 	S0->entry->holds_shift = 63;
 	S0->entry->holds_position1 = 1;
 	ck_assert_ptr_null(hold_table(fx.heap, S0->entry, &n));

@@ -234,10 +234,14 @@ END_TEST
 /* Many names in one bucket's chain. */
 START_TEST(long_chains)
 {
-	uint64_t a = fixture_bytes(S0, 1), cursor = 0, ref, n = 0;
+	uint64_t a, cursor = 0, ref, n = 0;
 	char name[256];
 
+	fixture_close();
+	fixture_open_geometry(&(struct heap_geometry){
+		.heap_size = 1 << 20, .arena_size = ARENA_SIZE_MIN, .n_sessions = FIXTURE_SESSIONS});
 	ck_assert_uint_eq(fx.heap->n_name_buckets, 256);
+	a = fixture_bytes(S0, 1);
 	for (unsigned int i = 0; i < 3000; i++) {
 		snprintf(name, sizeof(name), "%u", i * 7919);
 		ck_assert_int_eq(CALL(S0, name_set(S0, name, a)), 0);

@@ -178,12 +178,30 @@ START_TEST(held_too_often)
 {
 	uint64_t ref = fixture_bytes(S0, 10);
 
+	MUST(S1, object_incref(S1, ref));
+	hold_find(S1, ref)->count = UINT32_MAX - 1;
+	MUST(S1, object_incref(S1, ref));
+	EXPECT(S1, -EOVERFLOW, object_incref(S1, ref));
+	ck_assert_int_eq(object_refcount(S0, ref), (int64_t)UINT32_MAX + 1);
+	MUST(S0, object_incref(S0, ref));
+	ck_assert_int_eq(object_refcount(S0, ref), (int64_t)UINT32_MAX + 2);
+}
+END_TEST
+
+/* Its owner counts in the header as far as that goes, then in its table. */
+START_TEST(held_too_often_by_its_owner)
+{
+	uint64_t ref = fixture_bytes(S0, 10);
+	const int64_t n = OWN_HOLDS_MAX;
+
+	for (int64_t i = 1; i < n + 1; i++)
+		MUST(S0, object_incref(S0, ref));
 	hold_find(S0, ref)->count = UINT32_MAX - 1;
 	MUST(S0, object_incref(S0, ref));
 	EXPECT(S0, -EOVERFLOW, object_incref(S0, ref));
-	ck_assert_int_eq(object_refcount(S0, ref), UINT32_MAX);
+	ck_assert_int_eq(object_refcount(S0, ref), n + UINT32_MAX);
 	MUST(S1, object_incref(S1, ref));
-	ck_assert_int_eq(object_refcount(S0, ref), (int64_t)UINT32_MAX + 1);
+	ck_assert_int_eq(object_refcount(S0, ref), n + UINT32_MAX + 1);
 }
 END_TEST
 
@@ -214,20 +232,35 @@ START_TEST(chain_freed)
 }
 END_TEST
 
-/* The same object by object: each step leaves a heap that is whole, and writes down little. */
+/* Its owner lets go of it, and then holds it again: as anybody else, by its table. */
+static void hold_by_table(struct session *session, uint64_t ref)
+{
+	uint64_t list = fixture_list(S0, 1), got;
+
+	MUST(S0, list_set(S0, list, 0, ref));
+	fixture_drop(S0, ref);
+	MUST(session, list_get(session, list, 0, &got));
+	fixture_drop(S0, list);
+	ck_assert_uint_eq(hold_find(session, ref)->count, 1);
+}
+
+/* The same object by object: each step leaves a heap that is whole, and writes down little. By the owner, by another.
+ */
 START_TEST(chain_freed_in_bounded_steps)
 {
+	struct session *last = _i ? S1 : S0;
 	uint64_t depth = 3000, n_steps = 0, chain = chain_new(depth);
 	struct object object;
 	int r;
 
-	ck_assert_int_eq(change_begin(S0), 0);
+	hold_by_table(last, chain);
+	ck_assert_int_eq(change_begin(last), 0);
 	ck_assert_int_eq(object_find(fx.heap, chain, &object), 0);
-	ck_assert(hold_remove(S0, hold_find(S0, chain)));
-	ck_assert_int_eq(change_end(S0, object_drop(S0, &object)), 0);
+	ck_assert(hold_remove(last, hold_find(last, chain)));
+	ck_assert_int_eq(change_end(last, object_drop(last, &object)), 0);
 	expect_gone(chain);
 	do {
-		r = dying_step(S0, true);
+		r = dying_step(last, true);
 		ck_assert_int_ge(r, 0);
 		if (n_steps++ % 64 == 0)
 			fixture_check();
@@ -437,7 +470,7 @@ static void refused_by_all(const struct bad *bad)
 
 START_TEST(bad_refs)
 {
-	uint64_t freed, reused, block, run, large, list, table;
+	uint64_t freed, reused, returned, kept, block, run, large, list, table;
 	uint64_t end = FIXTURE_HEAP_SIZE / 8;
 
 	good_ones_new();
@@ -446,13 +479,24 @@ START_TEST(bad_refs)
 	reused = fixture_bytes(S0, 300);
 	fixture_drop(S0, reused);
 	ck_assert_uint_eq(ref_position(fixture_bytes(S0, 300)), ref_position(reused));
+	returned = fixture_bytes(S1, 60);
+	MUST(S0, object_incref(S0, returned));
+	fixture_drop(S1, returned);
+	fixture_drop(S0, returned);
+	ck_assert_uint_eq(ref_state(returned), STATE_RETURNED);
+	kept = fixture_bytes(S0, 5 * POOL_SIZE);
+	fixture_drop(S0, kept);
+	ck_assert_uint_eq(ref_pool(kept)->kind, POOL_RUN);
 	block = fixture_bytes(S0, 100);
 	run = fixture_bytes(S0, 3 * POOL_SIZE);
 	large = fixture_bytes(S0, 2 * ARENA_SIZE_DEFAULT);
 	list = fixture_list(S0, 1);
 	MUST(S0, name_set(S0, "record", block));
-	for (int i = 0; i < 100; i++) /* a hold table of its own */
-		fixture_bytes(S0, 8);
+	for (int i = 0; i < 100; i++) { /* a hold table outside its entry */
+		uint64_t theirs = fixture_bytes(S1, 8);
+
+		MUST(S0, object_incref(S0, theirs));
+	}
 	ck_assert_uint_ne(S0->entry->holds_position1, 0);
 	table = S0->entry->holds_position1 - 1;
 
@@ -463,6 +507,9 @@ START_TEST(bad_refs)
 		{~UINT64_C(0), -EINVAL},
 		{freed, -ESTALE},
 		{reused, -ESTALE},
+		{returned, -ESTALE},
+		{kept, -ESTALE}, /* a free run that its session keeps */
+		{ref_make(ref_position(kept), ref_generation(kept) + 1), -ESTALE},
 		{ref_make(ref_position(block), ref_generation(block) + 1), -ESTALE},
 		{ref_make(ref_position(block), GENERATION_MAX), -ESTALE},
 		{block + 1, 0}, /* within it, and so not where a block starts */
@@ -518,7 +565,7 @@ START_TEST(random_refs)
 		r = object_look(S1, ref, &object);
 		n_alive += !r;
 		if (!r) /* then it is one, with all that belongs to one */
-			ck_assert(hold_find(S0, ref) && object.size <= 3000);
+			ck_assert(object_is_held(S0, ref) && object.size <= 3000);
 		else if (i % 64 < 2)
 			refused_by_all(&(struct bad){ref, r});
 		else
@@ -680,7 +727,8 @@ static Suite *suite(void)
 	tcase_add_test(t, counts_over_sessions);
 	tcase_add_test(t, decref_more_often_than_held);
 	tcase_add_test(t, held_too_often);
-	tcase_add_test(t, chain_freed_in_bounded_steps);
+	tcase_add_test(t, held_too_often_by_its_owner);
+	tcase_add_loop_test(t, chain_freed_in_bounded_steps, 0, 2);
 	tcase_add_test(t, wide_list_freed);
 	tcase_add_test(t, shared_child);
 	tcase_add_test(t, cycle_stays);

@@ -18,9 +18,10 @@ static struct session *session0(void)
 	return &fx.sessions[0];
 }
 
+/* The first pool with room that the session has of its own. */
 static uint32_t used_pool1(uint32_t size_class)
 {
-	return fx.heap->control->spaces[SPACE_OBJECTS].usedpools1[size_class];
+	return session0()->entry->usedpools1[size_class];
 }
 
 static bool pool_is_free(uint32_t pool)
@@ -244,6 +245,8 @@ START_TEST(pool_empty_takes_another_class)
 	pool = ref_pool_index(ref);
 	generation = ref_generation(ref);
 	fixture_drop(session0(), ref);
+	ck_assert_uint_eq(ref_pool(ref)->kind, POOL_BLOCKS); /* the session keeps it, until it is taken back */
+	fixture_collect();
 	for (size_t size = 16; size <= 512; size += 31) {
 		other = fixture_bytes(session0(), size);
 		ck_assert_uint_eq(ref_pool_index(other), pool);
@@ -254,13 +257,17 @@ START_TEST(pool_empty_takes_another_class)
 		generation = ref_generation(other);
 		ck_assert_int_eq(object_incref(session0(), ref), -ESTALE);
 		fixture_drop(session0(), other);
+		fixture_collect();
+		ck_assert_uint_eq(ref_pool(other)->kind, POOL_FREE);
 	}
 }
 END_TEST
 
-/* Pools that took a class before and take it again find what they left, in the same order. */
+/* Pools that took a class before and take it again find what they left, in the same order; so do those that were kept.
+ */
 START_TEST(pool_same_class_again)
 {
+	bool is_kept = _i;
 	uint64_t refs[8];
 
 	for (int round = 0; round < 3; round++) {
@@ -269,25 +276,42 @@ START_TEST(pool_same_class_again)
 		for (uint32_t i = 0; i < 5; i++)
 			for (uint32_t k = 0; k < i; k++)
 				ck_assert_uint_ne(ref_position(refs[i]), ref_position(refs[k]));
+		for (uint32_t i = 0; i < 5; i++) /* the block that was freed last is in front */
+			ck_assert_uint_eq(ref_block(refs[i]), round % 2 ? 4 - i : i);
+		ck_assert_uint_eq(ref_pool(refs[0])->n_carved, 5);
 		for (uint32_t i = 0; i < 5; i++)
 			fixture_drop(session0(), refs[i]);
-		ck_assert_uint_eq(used_pool1(class_of_size(100)), ALONE);
+		if (!is_kept)
+			fixture_collect();
+		ck_assert_uint_eq(used_pool1(class_of_size(100)), is_kept ? ref_pool_index(refs[0]) + 1 : ALONE);
+		ck_assert_uint_eq(ref_pool(refs[0])->kind, is_kept ? POOL_BLOCKS : POOL_FREE);
 	}
 }
 END_TEST
 
+static void expect_class(uint32_t size_class, uint64_t n_pools, uint64_t n_used)
+{
+	pyheap_stats stats = fixture_stats();
+
+	ck_assert_uint_eq(stats.classes[size_class].n_pools, n_pools);
+	ck_assert_uint_eq(stats.classes[size_class].n_used, n_used);
+	ck_assert_uint_eq(stats.classes[size_class].n_available, n_pools * class_pool_blocks(size_class) - n_used);
+}
+
 START_TEST(pool_class_counters)
 {
-	const struct counters *c = &fx.heap->control->counters;
+	uint32_t n = class_pool_blocks(12);
 	uint64_t refs[256];
 
 	fill_pools(refs, 2, 100);
-	ck_assert_uint_eq(c->classes[12].n_pools, 2);
-	ck_assert_uint_eq(c->classes[12].n_used, 2 * class_pool_blocks(12));
-	for (uint32_t i = 0; i < 2 * class_pool_blocks(12); i++)
+	expect_class(12, 2, 2 * n);
+	for (uint32_t i = 0; i < 2 * n; i++) {
 		fixture_drop(session0(), refs[i]);
-	ck_assert_uint_eq(c->classes[12].n_pools, 0);
-	ck_assert_uint_eq(c->classes[12].n_used, 0);
+		/* the first pool that becomes free is the only one with room, and stays; the second goes */
+		expect_class(12, i + 1 < 2 * n ? 2 : 1, 2 * n - i - 1);
+	}
+	fixture_collect();
+	expect_class(12, 0, 0);
 }
 END_TEST
 
@@ -416,6 +440,8 @@ END_TEST
 
 START_TEST(run_sizes)
 {
+	pyheap_stats stats;
+
 	for (uint32_t n = 1; n < fx.heap->pools_per_arena; n++) {
 		uint64_t ref = fixture_bytes(session0(), n * POOL_SIZE - 4095),
 			 full = fixture_bytes(session0(), n * POOL_SIZE);
@@ -430,8 +456,13 @@ START_TEST(run_sizes)
 		fixture_drop(session0(), full);
 		fixture_drop(session0(), ref);
 	}
-	ck_assert_uint_eq(fx.heap->control->counters.n_medium_objects, 0);
-	ck_assert_uint_eq(fx.heap->control->counters.n_medium_pools, 0);
+	stats = fixture_stats();
+	ck_assert_uint_eq(stats.n_medium_objects, 0);
+	ck_assert_uint_eq(stats.bytes_medium_objects, 0);
+	fixture_collect();
+	ck_assert_uint_eq(fixture_stats().bytes_unused_pools, fixture_stats().bytes_total);
+	for (uint32_t i = 0; i < fx.heap->control->n_arenas_seen * fx.heap->pools_per_arena; i++)
+		ck_assert(fx.heap->pools[i].kind == POOL_FREE && pool_is_free(i));
 }
 END_TEST
 
@@ -452,7 +483,7 @@ static Suite *suite(void)
 	tcase_add_test(t, pool_full_goes_to_the_front);
 	tcase_add_loop_test(t, pool_empty_leaves_its_list, 0, 3);
 	tcase_add_test(t, pool_empty_takes_another_class);
-	tcase_add_test(t, pool_same_class_again);
+	tcase_add_loop_test(t, pool_same_class_again, 0, 2);
 	tcase_add_test(t, pool_class_counters);
 	tcase_add_test(t, block_carved_in_order);
 	tcase_add_test(t, block_last_freed_first);

@@ -38,7 +38,7 @@ START_TEST(first_in_first_out)
 		for (int i = 0; i < round % 5 + 1; i++) {
 			refs[i] = fixture_bytes(S0, 1 + (size_t)i);
 			MUST(S0, queue_push(S0, queue, refs[i], 0));
-			ck_assert_ptr_null(hold_find(S0, refs[i]));
+			ck_assert(!object_is_held(S0, refs[i]));
 			ck_assert_int_eq(object_refcount(S1, refs[i]), 1);
 		}
 		for (int i = 0; i < round % 5 + 1; i++) {
@@ -65,7 +65,8 @@ START_TEST(full_and_empty)
 	EXPECT(S0, -EAGAIN, queue_push(S0, queue, ref, 0));
 	EXPECT(S0, -ETIMEDOUT, queue_push(S0, queue, ref, 10));
 	/* Where it fails the caller keeps its hold, and the queue has what it had. */
-	ck_assert_uint_eq(hold_find(S0, ref)->count, 1);
+	ck_assert_uint_eq(ref_own(ref), 1);
+	ck_assert_ptr_null(hold_find(S0, ref));
 	ck_assert_int_eq(object_refcount(S0, ref), 3);
 	ck_assert_int_eq(object_refcount(S0, queue), 1);
 	ck_assert_uint_eq(got, 7);
@@ -105,7 +106,8 @@ START_TEST(held_besides)
 
 	MUST(S0, object_incref(S0, ref));
 	MUST(S0, queue_push(S0, queue, ref, 0));
-	ck_assert_uint_eq(hold_find(S0, ref)->count, 1);
+	ck_assert_uint_eq(ref_own(ref), 1);
+	ck_assert_ptr_null(hold_find(S0, ref));
 	ck_assert_int_eq(object_refcount(S0, ref), 2);
 	MUST(S1, object_incref(S1, ref));
 	MUST(S1, queue_pop(S1, queue, &got, 0));
@@ -115,6 +117,45 @@ START_TEST(held_besides)
 	fixture_drop(S1, ref);
 	fixture_drop(S1, ref);
 	ck_assert_int_eq((int)object_refcount(S0, ref), -ESTALE);
+}
+END_TEST
+
+/* The right that is passed on is one of the table, where there is one, else the last or one of several of the header.
+ */
+START_TEST(held_by_header_or_by_table)
+{
+	uint64_t queue = new_queue(3), ref = fixture_bytes(S0, 1), got;
+
+	MUST(S1, object_incref(S1, ref));
+	MUST(S1, queue_push(S1, queue, ref, 0));
+	ck_assert(!object_is_held(S1, ref));
+	ck_assert_int_eq(object_refcount(S0, ref), 2);
+	MUST(S0, queue_pop(S0, queue, &got, 0)); /* the owner holds it in both ways now */
+	ck_assert_uint_eq(ref_own(ref), 1);
+	ck_assert_uint_eq(hold_find(S0, ref)->count, 1);
+	ck_assert_uint_eq(S0->entry->n_own_holds, 2); /* with the queue */
+	MUST(S0, queue_push(S0, queue, ref, 0));
+	ck_assert_uint_eq(ref_own(ref), 1);
+	ck_assert_ptr_null(hold_find(S0, ref));
+	MUST(S0, object_incref(S0, ref));
+	MUST(S0, queue_push(S0, queue, ref, 0));
+	ck_assert_uint_eq(ref_own(ref), 1);
+	ck_assert_uint_eq(S0->entry->n_own_holds, 2);
+	MUST(S0, queue_push(S0, queue, ref, 0));
+	ck_assert_uint_eq(ref_own(ref), 0);
+	ck_assert_uint_eq(S0->entry->n_own_holds, 1);
+	EXPECT(S0, -EPERM, queue_push(S0, queue, ref, 0));
+	ck_assert_uint_eq(ref_rights(ref), 3);
+	for (uint64_t i = 1; i <= 3; i++) {
+		MUST(S1, queue_pop(S1, queue, &got, 0));
+		ck_assert_uint_eq(hold_find(S1, ref)->count, i);
+		ck_assert_int_eq(object_refcount(S0, ref), 3);
+		ck_assert_uint_eq(ref_rights(ref), 3 - i + 1); /* places that are left, and the table */
+	}
+	for (int i = 0; i < 3; i++)
+		fixture_drop(S1, ref);
+	ck_assert_int_eq((int)object_refcount(S0, ref), -ESTALE);
+	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
 }
 END_TEST
 
@@ -400,7 +441,7 @@ START_TEST(many_to_many)
 	for (int i = 0; i < 2; i++)
 		ck_assert_uint_eq(((const uint64_t *)(const void *)ref_data(shared_sums))[i], n * (n + 1) / 2);
 	ck_assert_uint_eq(queue_of(shared_queue)->count, 0);
-	ck_assert_uint_eq(fx.heap->control->counters.classes[0].n_used, 1);
+	ck_assert_uint_eq(fixture_stats().classes[0].n_used, 1);
 	fixture_drop(S0, warm);
 }
 END_TEST
@@ -417,6 +458,7 @@ static Suite *suite(void)
 	tcase_add_test(t, of_one_place);
 	tcase_add_test(t, who_holds_nothing_cannot_push);
 	tcase_add_test(t, held_besides);
+	tcase_add_test(t, held_by_header_or_by_table);
 	tcase_add_test(t, freed_with_what_is_in_it);
 	tcase_add_test(t, queue_of_queues);
 	tcase_add_test(t, sizes_of_queues);

@@ -3,9 +3,10 @@
  * A random test against a plain model
  *
  * Several sessions make, hold, drop, link, name and hand over objects at random; beside the heap a model in ordinary
- * arrays says what must come of it: each call's result, each object's count, each payload's bytes. Every now and then
- * the whole heap is checked, a session dies and is cleared up, arenas are returned. At the end everything is dropped,
- * and then nothing must be left.
+ * arrays says what must come of it: each call's result, each object's count, each payload's bytes, who holds what.
+ * Blocks are returned to the sessions that made them, and gathered by those or collected by the daemon. Every now and
+ * then the whole heap is checked, a session dies (also inside a call, or closing) and is cleared up, arenas are
+ * returned. At the end everything is dropped, and then nothing must be left.
  *
  * $PYHEAP_TEST_SEED repeats a run, $PYHEAP_TEST_OPS makes it shorter. An object may only be put into a younger one,
  * unless it has no slots: so no cycles come about, which counting would not find.
@@ -103,6 +104,18 @@ static struct model_object *pick(uint32_t type)
 		struct model_object *o = &objects[any_object()];
 
 		if (o->ref && (!type || o->type == type))
+			return o;
+	}
+	return NULL;
+}
+
+/* One that the session holds. */
+static struct model_object *pick_held(const struct session *s)
+{
+	for (int i = 0; i < 200; i++) {
+		struct model_object *o = &objects[any_object()];
+
+		if (o->ref && o->n_holds[s->index])
 			return o;
 	}
 	return NULL;
@@ -223,9 +236,27 @@ static void op_incref(struct session *s)
 	o->n_holds[s->index]++;
 }
 
+/* More often than the header has room for. */
+static void op_hold_often(struct session *s)
+{
+	struct model_object *o = pick_held(s);
+	uint32_t n = 1 + fixture_below(300), n_dropped;
+
+	if (!o)
+		return;
+	for (uint32_t i = 0; i < n; i++)
+		expect(0, CALL(s, object_incref(s, o->ref)), "incref");
+	o->n_holds[s->index] += n;
+	expect(model_count(o), object_refcount(s, o->ref), "refcount");
+	n_dropped = fixture_below(4) ? n : fixture_below(n);
+	for (uint32_t i = 0; i < n_dropped; i++)
+		expect(0, object_decref(s, o->ref), "decref");
+	o->n_holds[s->index] -= n_dropped;
+}
+
 static void op_decref(struct session *s)
 {
-	struct model_object *o = pick(0);
+	struct model_object *o = fixture_below(2) ? pick_held(s) : pick(0);
 	uint32_t n;
 
 	if (!o)
@@ -237,6 +268,42 @@ static void op_decref(struct session *s)
 		return;
 	o->n_holds[s->index]--;
 	model_settle(index1_of(o) - 1);
+}
+
+/* For a moment, as most objects are there: nobody else comes to know them. */
+static void op_new_and_drop(struct session *s)
+{
+	uint64_t refs[40];
+	uint32_t n = 1 + fixture_below(40);
+	size_t size = random_size() % (12 * POOL_SIZE);
+	int r = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		r = CALL(s, object_new(s, TYPE_BYTES, size, &refs[i]));
+		if (r == -ENOMEM)
+			n = i;
+		else
+			expect(0, r, "new");
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		expect(0, object_decref(s, refs[i]), "decref");
+		expect(-ESTALE, object_decref(s, refs[i]), "decref of what is gone");
+	}
+}
+
+/* What others returned to it is gathered, by itself when it is asked to, or taken back by the daemon. */
+static void op_gather(struct session *s)
+{
+	if (fixture_below(2)) {
+		gate_ask(fx.heap, s->index, ATTENTION_GATHER);
+		op_new_and_drop(s);
+	} else if (fixture_below(2)) {
+		expect(0, session_attend(s), "attend");
+	} else {
+		int r = own_collect(&fx.daemon, s->index);
+
+		ck_assert(s->has_lock ? r == -EBUSY : r == 0 || r == 1);
+	}
 }
 
 static void op_dead_ref(struct session *s)
@@ -375,12 +442,41 @@ static void op_look(struct session *s)
 		ck_assert_uint_eq(object.size, o->size);
 }
 
-/* The session's process is gone: what it held is dropped, and another one takes its place in the table. */
+/* In the middle of giving up what others may know, too: it holds it no more, and that is not settled yet. */
+static void let_go_of_one(struct session *s)
+{
+	for (uint32_t i = 0; i < N_OBJECTS; i++) {
+		struct object_header *header = objects[i].ref ? ref_header(objects[i].ref) : NULL;
+
+		if (!header || ref_pool(objects[i].ref)->owner1 != s->owner1 || header_own(header->word) != 1)
+			continue;
+		header->word--;
+		s->entry->n_own_holds--;
+		return;
+	}
+}
+
+/*
+ * The session's process is gone, at rest or in the middle of a call or of closing: what it held is dropped, and another
+ * one takes its place in the table.
+ */
 static void die(struct session *s)
 {
-	uint32_t index = s->index;
-	int r;
+	uint32_t index = s->index, n_steps = fixture_below(20);
+	int r = 0;
 
+	switch (fixture_below(3)) {
+	case 0:
+		gate_stay(s);
+		let_go_of_one(s);
+		break;
+	case 1:
+		while (n_steps-- > 0)
+			ck_assert_int_ge(session_drop_step(s, false), 0);
+		break;
+	default:
+		break;
+	}
 	session_mark_dead(fx.heap, index);
 	while ((r = session_reclaim_step(s)) == 1)
 		;
@@ -397,7 +493,7 @@ static void die(struct session *s)
 
 static void one_operation(struct session *s)
 {
-	switch (fixture_below(16)) {
+	switch (fixture_below(19)) {
 	case 0 ... 3:
 		if (n_live < N_OBJECTS * 2 / 3)
 			op_new(s);
@@ -426,6 +522,16 @@ static void one_operation(struct session *s)
 	case 14:
 		op_name(s);
 		break;
+	case 15:
+		op_new_and_drop(s);
+		break;
+	case 16:
+		op_gather(s);
+		break;
+	case 17:
+		if (fixture_below(10) == 0)
+			op_hold_often(s);
+		break;
 	default:
 		op_look(s);
 	}
@@ -433,13 +539,21 @@ static void one_operation(struct session *s)
 
 static void compare_all(void)
 {
+	pyheap_stats stats;
+
 	fixture_check();
 	for (uint32_t i = 0; i < N_OBJECTS; i++) {
-		if (!objects[i].ref)
+		const struct model_object *o = &objects[i];
+
+		if (!o->ref)
 			continue;
-		compare_contents(&objects[i]);
-		expect(model_count(&objects[i]), object_refcount(&fx.sessions[0], objects[i].ref), "refcount");
+		compare_contents(o);
+		expect(model_count(o), object_refcount(&fx.sessions[0], o->ref), "refcount");
+		for (uint32_t s = 0; s < FIXTURE_SESSIONS; s++)
+			expect(o->n_holds[s] > 0, object_is_held(&fx.sessions[s], o->ref), "held");
 	}
+	stats = fixture_stats();
+	ck_assert_uint_eq(fixture_blocks_used() + stats.n_medium_objects + stats.n_large_objects, n_live);
 }
 
 static void drop_everything(void)

@@ -5,7 +5,7 @@
 
 #include "tests/unit/fixture.h"
 
-#define N_KEPT   400U
+#define N_KEPT   500U
 #define CHAIN    3U /* names in one bucket */
 #define N_LISTS  3U /* on the dying list */
 #define REPAIRER (&fx.sessions[3])
@@ -20,9 +20,12 @@ struct kept {
 extern struct kept kept[N_KEPT];
 extern uint32_t n_kept, n_names;
 
-/* What is damaged: session 0 has victim, other, list (with child in slot 1), queue (three of kept) and run; gone is
- * none any more. */
-extern uint64_t victim, other, list, child, queue, run, gone;
+/*
+ * What is damaged. Session 0 made and holds victim, other, list (with child in slot 1), queue (three of kept) and run,
+ * and holds `borrowed`, which session 1 made; gone is none any more. Of its class 24 it has three pools with blocks
+ * that others returned, `returned` one of them. Nobody owns the pools of class 17, in which session 1 holds `orphan`.
+ */
+extern uint64_t victim, other, list, child, queue, run, gone, borrowed[3], returned, orphan;
 extern uint64_t half_dead[N_LISTS]; /* session 1's dying list, the last one first */
 extern uint64_t unmade;             /* session 2 is making it */
 extern uint32_t bucket;             /* with a chain of names */
@@ -31,6 +34,10 @@ static inline struct control *control(void)
 {
 	return fx.heap->control;
 }
+
+#define CLASS          12U /* of the victim */
+#define CLASS_RETURNED 24U
+#define CLASS_UNOWNED  17U
 
 /* Without a check of the whole heap after each. */
 uint64_t make(struct session *session, uint32_t type, uint64_t size);

@@ -20,45 +20,69 @@
 struct field {
 	void *p;
 	uint32_t size;
-	uint32_t n_bits; /* that may be damaged, from the lowest on */
+	uint32_t first_bit, n_bits; /* that may be damaged */
 };
 
 static struct field fields[200000];
 static uint32_t n_fields;
 
-static void add_bits(void *p, uint32_t size, uint32_t n_bits)
+static void add_bits(void *p, uint32_t size, uint32_t first_bit, uint32_t n_bits)
 {
 	ck_assert_uint_lt(n_fields, sizeof(fields) / sizeof(fields[0]));
-	fields[n_fields++] = (struct field){p, size, n_bits};
+	fields[n_fields++] = (struct field){p, size, first_bit, n_bits};
 }
 
 static void add_array(void *p, size_t length, uint32_t size)
 {
 	for (size_t i = 0; i + size <= length; i += size)
-		add_bits((uint8_t *)p + i, size, 8 * size);
+		add_bits((uint8_t *)p + i, size, 0, 8 * size);
 }
 
-#define ADD(lvalue) add_bits(&(lvalue), sizeof(lvalue), 8 * sizeof(lvalue))
+#define ADD(lvalue) add_bits(&(lvalue), sizeof(lvalue), 0, 8 * sizeof(lvalue))
+
+/*
+ * The second word of each, whatever it stands for, and what leads on of a free one. Of the first word the rest is the
+ * truth, also how often its owner holds it.
+ */
+static void add_header(struct object_header *header)
+{
+	ADD(header->rights);
+	if (header->word && header_state(header->word) == STATE_FREE)
+		add_bits(&header->word, 8, 10, 26);
+}
 
 static void add_pool(struct pool_entry *pool)
 {
-	struct object_header *headers = (void *)(fx.heap->base + ((uint64_t)(pool - fx.heap->pools) << POOL_SHIFT));
+	struct object_header *headers = pool_headers(fx.heap, pool);
 
 	ADD(pool->n_used);
 	ADD(pool->n_carved);
 	ADD(pool->freeblock1);
 	ADD(pool->next1);
 	ADD(pool->prev1);
+	ADD(pool->owned_next1);
+	ADD(pool->owned_prev1);
 	if (pool->kind == POOL_RUN)
-		add_bits(&pool->header.word, 8, 34);
+		add_header(&pool->header);
 	if (pool->kind != POOL_BLOCKS)
 		return;
-	for (uint32_t i = 0; i < pool->n_carved; i++) {
-		if (header_state(headers[i].word) == STATE_FREE)
-			ADD(headers[i].info);
-		else
-			add_bits(&headers[i].word, 8, 34); /* the count */
-	}
+	ADD(pool->returned_next1);
+	ADD(pool->returned_prev1);
+	ADD(pool->n_returned);
+	for (uint32_t i = 0; i < class_pool_blocks(pool->size_class); i++)
+		add_header(&headers[i]);
+}
+
+static void add_session(struct session_entry *entry)
+{
+	ADD(entry->n_holds);
+	ADD(entry->dying1);
+	ADD(entry->making1);
+	ADD(entry->owned_pools1);
+	ADD(entry->returned_pools1);
+	ADD(entry->n_own_holds);
+	add_array(entry->usedpools1, sizeof(entry->usedpools1), 4);
+	add_array(entry->spare_runs1, sizeof(entry->spare_runs1), 4);
 }
 
 static void add_arena(uint32_t a)
@@ -69,6 +93,8 @@ static void add_arena(uint32_t a)
 	ADD(arena->next1);
 	ADD(arena->prev1);
 	add_array(&fx.heap->freepools[a * fx.heap->pool_words], fx.heap->pool_words * 8, 8);
+	if (arena->state == ARENA_RUN)
+		add_pool(&fx.heap->pools[a * fx.heap->pools_per_arena]);
 	if (arena->state != ARENA_POOLS)
 		return;
 	for (uint32_t i = 0; i < fx.heap->pools_per_arena; i++)
@@ -85,7 +111,7 @@ static void add_truth(uint32_t a)
 	if (!arena_is_there(fx.heap, a))
 		return;
 	for (uint32_t i = 0; i < 500; i++)
-		add_bits(fx.heap->base + (uint64_t)first * POOL_SIZE + 8 * fixture_below(fx.heap->arena_size / 8), 8,
+		add_bits(fx.heap->base + (uint64_t)first * POOL_SIZE + 8 * fixture_below(fx.heap->arena_size / 8), 8, 0,
 			64);
 }
 
@@ -98,13 +124,10 @@ static void find_fields(void)
 	ADD(control()->returnable_arenas1);
 	for (uint32_t a = 0; a < control()->n_arenas_seen; a++)
 		add_arena(a);
-	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++) {
-		ADD(fx.sessions[i].entry->n_holds);
-		ADD(fx.sessions[i].entry->dying1);
-		ADD(fx.sessions[i].entry->making1);
-	}
+	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
+		add_session(fx.sessions[i].entry);
 	for (uint32_t i = 0; i < CHAIN; i++)
-		add_bits(name_link(i), 8, 64);
+		add_bits(name_link(i), 8, 0, 64);
 	for (uint32_t i = 0; i < 200; i++)
 		ADD(fx.heap->name_buckets[fixture_below(fx.heap->n_name_buckets)]);
 }
@@ -120,7 +143,7 @@ static uint64_t read_field(const struct field *field)
 static void damage_field(const struct field *field)
 {
 	uint64_t mask = field->n_bits == 64 ? UINT64_MAX : (UINT64_C(1) << field->n_bits) - 1;
-	uint64_t before = read_field(field), value = 0;
+	uint64_t whole = read_field(field), before = whole >> field->first_bit & mask, value = 0;
 
 	switch (fixture_below(8)) {
 	case 0:
@@ -147,7 +170,7 @@ static void damage_field(const struct field *field)
 		value = read_field(&fields[fixture_below(n_fields)]);
 		break;
 	}
-	value = (before & ~mask) | (value & mask);
+	value = (whole & ~(mask << field->first_bit)) | (value & mask) << field->first_bit;
 	memcpy(field->p, &value, field->size);
 }
 
@@ -204,7 +227,7 @@ START_TEST(any_damage_is_survived)
 		for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
 			add_array(fx.sessions[i].entry, sizeof(struct session_entry), 4);
 		for (uint32_t i = 0; i < 200; i++)
-			add_bits((uint8_t *)&control()->counters + fixture_below(n_bytes / 8) * 8, 8, 64);
+			add_bits((uint8_t *)&control()->counters + fixture_below(n_bytes / 8) * 8, 8, 0, 64);
 		for (uint32_t a = 0; a < control()->n_arenas_seen; a++)
 			add_truth(a);
 		while (n-- > 0)

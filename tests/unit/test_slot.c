@@ -91,7 +91,7 @@ START_TEST(replaced_tree_is_freed)
 	leaf = fixture_bytes(S0, 9);
 	MUST(S0, list_set(S0, root, 0, leaf));
 	EXPECT(S0, -ESTALE, list_get(S0, tree, 0, &got));
-	ck_assert_uint_eq(fx.heap->control->counters.classes[class_of_size(100)].n_used, 0);
+	ck_assert_uint_eq(fixture_stats().classes[class_of_size(100)].n_used, 0);
 }
 END_TEST
 

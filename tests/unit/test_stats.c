@@ -4,28 +4,23 @@
  */
 #include "tests/unit/fixture.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #define S0 (&fx.sessions[0])
-
-static pyheap_stats stats(void)
-{
-	pyheap_stats s;
-
-	ck_assert_int_eq(heap_stats(S0, false, &s), 0);
-	return s;
-}
+#define S1 (&fx.sessions[1])
 
 /* The eight add up to the total, and that is what the arenas take. */
 static void check_sum(void)
 {
-	pyheap_stats s = stats();
+	pyheap_stats s = fixture_stats();
 
 	ck_assert_uint_eq(s.bytes_allocated_blocks + s.bytes_available_blocks + s.bytes_unused_pools +
 				  s.bytes_pool_headers + s.bytes_quantization + s.bytes_medium_objects +
 				  s.bytes_large_objects + s.bytes_records,
 		s.bytes_total);
+	ck_assert_uint_eq(s.n_arenas_current, fx.heap->control->counters.n_arenas_current);
 	ck_assert_uint_eq(s.bytes_total, s.n_arenas_current * s.arena_size);
 	ck_assert_uint_eq(s.bytes_total, fixture_heap_bytes());
 	ck_assert_uint_eq(s.n_arenas_allocated - s.n_arenas_reclaimed, s.n_arenas_current);
@@ -34,7 +29,7 @@ static void check_sum(void)
 
 START_TEST(empty_heap)
 {
-	pyheap_stats s = stats();
+	pyheap_stats s = fixture_stats();
 
 	check_sum();
 	ck_assert_uint_eq(s.heap_size, FIXTURE_HEAP_SIZE);
@@ -59,7 +54,7 @@ START_TEST(each_figure)
 
 	for (int i = 0; i < 10; i++)
 		ref = fixture_bytes(S0, 100);
-	s = stats();
+	s = fixture_stats();
 	ck_assert_uint_eq(s.classes[12].n_pools, 1);
 	ck_assert_uint_eq(s.classes[12].n_used, 10);
 	ck_assert_uint_eq(s.classes[12].n_available, s.classes[12].pool_blocks - 10);
@@ -69,7 +64,7 @@ START_TEST(each_figure)
 	fixture_bytes(S0, 3 * POOL_SIZE - 5);
 	large = fixture_bytes(S0, 2 * ARENA_SIZE_DEFAULT - 5);
 	MUST(S0, name_set(S0, "n", ref));
-	s = stats();
+	s = fixture_stats();
 	ck_assert_uint_eq(s.n_medium_objects, 1);
 	ck_assert_uint_eq(s.bytes_medium_objects, 3 * POOL_SIZE);
 	ck_assert_uint_eq(s.n_large_objects, 1);
@@ -79,11 +74,11 @@ START_TEST(each_figure)
 	ck_assert_uint_eq(s.n_arenas_current, 4);
 	check_sum();
 	fixture_drop(S0, large);
-	s = stats();
+	s = fixture_stats();
 	ck_assert_uint_eq(s.bytes_large_objects, 0);
 	check_sum();
 	fixture_trim(0);
-	s = stats();
+	s = fixture_stats();
 	ck_assert_uint_eq(s.n_arenas_current, 2);
 	ck_assert_uint_eq(s.n_arenas_reclaimed, 2);
 	ck_assert_uint_eq(s.n_arenas_highwater, 4);
@@ -113,21 +108,159 @@ START_TEST(sum_is_exact_at_random)
 		}
 		if (op % 500 == 0)
 			fixture_trim(1);
+		if (!fixture_below(20))
+			fixture_collect();
 		check_sum();
 	}
 	fixture_check();
 }
 END_TEST
 
-START_TEST(busy)
+/* What a session keeps free is free, whoever freed it; and so it is before it was gathered. */
+START_TEST(kept_and_returned)
 {
+	struct session *s1 = &fx.sessions[1];
+	uint64_t refs[3], run = fixture_bytes(S0, 5 * POOL_SIZE);
+	uint32_t n = class_pool_blocks(class_of_size(100));
 	pyheap_stats s;
 
+	fixture_drop(S0, run);
+	ck_assert_uint_eq(ref_pool(run)->kind, POOL_RUN);
+	for (int i = 0; i < 3; i++) {
+		refs[i] = fixture_bytes(S0, 100);
+		MUST(s1, object_incref(s1, refs[i]));
+		fixture_drop(S0, refs[i]);
+	}
+	s = fixture_stats();
+	ck_assert_uint_eq(s.n_medium_objects, 0);
+	ck_assert_uint_eq(s.bytes_medium_objects, 0);
+	ck_assert_uint_eq(s.bytes_unused_pools, 63 * POOL_SIZE);
+	for (uint64_t i = 0; i < 3; i++) {
+		ck_assert_uint_eq(fixture_stats().classes[12].n_used, 3 - i);
+		ck_assert_uint_eq(fixture_stats().bytes_allocated_blocks, (3 - i) * 104);
+		fixture_drop(s1, refs[i]);
+		ck_assert_uint_eq(ref_state(refs[i]), STATE_RETURNED);
+		check_sum();
+	}
+	s = fixture_stats();
+	ck_assert_uint_eq(s.classes[12].n_pools, 1);
+	ck_assert_uint_eq(s.classes[12].n_used, 0);
+	ck_assert_uint_eq(s.classes[12].n_available, n);
+	fixture_collect();
+	s = fixture_stats();
+	ck_assert_uint_eq(s.classes[12].n_pools, 0);
+	ck_assert_uint_eq(s.bytes_unused_pools, s.bytes_total);
+	check_sum();
+}
+END_TEST
+
+/* Nobody waits for the figures, and they wait for nobody. */
+START_TEST(needs_no_lock)
+{
+	uint64_t n;
+
+	fixture_bytes(S0, 100);
 	ck_assert_int_eq(session_lock(S0), 0);
-	ck_assert_int_eq(heap_stats(&fx.daemon, true, &s), -EBUSY);
-	ck_assert_int_eq(heap_stats(S0, true, &s), 0);
+	n = fx.heap->control->lock.n_acquisitions;
+	check_sum();
+	ck_assert_uint_eq(fixture_stats().n_lock_acquisitions, n);
+	ck_assert_uint_eq(fixture_stats().classes[12].n_used, 1);
 	ck_assert_int_eq(session_unlock(S0), 0);
-	ck_assert_int_eq(heap_stats(&fx.daemon, true, &s), 0);
+}
+END_TEST
+
+static bool has_lock; /* S1's thread */
+
+static void *hold_lock(void *userdata)
+{
+	(void)userdata;
+	ck_assert_int_eq(session_lock(S1), 0);
+	__atomic_store_n(&has_lock, true, __ATOMIC_RELEASE);
+	usleep(20000);
+	ck_assert_int_eq(session_unlock(S1), 0);
+	return NULL;
+}
+
+/* Who waits for the lock, and how long one in 64 has it. */
+START_TEST(times_of_the_lock)
+{
+	pyheap_stats was = fixture_stats(), is;
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, hold_lock, NULL), 0);
+	while (!__atomic_load_n(&has_lock, __ATOMIC_ACQUIRE))
+		usleep(100);
+	ck_assert_int_eq(session_lock(S0), 0);
+	ck_assert_int_eq(session_unlock(S0), 0);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	is = fixture_stats();
+	ck_assert_uint_eq(is.n_lock_waits, was.n_lock_waits + 1);
+	ck_assert_uint_gt(is.lock_wait_ns, was.lock_wait_ns);
+	ck_assert_uint_ge(is.lock_wait_max_ns, is.lock_wait_ns - was.lock_wait_ns);
+
+	was = is;
+	for (int i = 0; i < 128; i++) {
+		ck_assert_int_eq(session_lock(S0), 0);
+		ck_assert_int_eq(session_unlock(S0), 0);
+	}
+	is = fixture_stats();
+	ck_assert_uint_eq(is.n_lock_waits, was.n_lock_waits);
+	ck_assert_uint_eq(is.n_locks_timed, was.n_locks_timed + 2);
+	ck_assert_uint_gt(is.lock_held_ns, was.lock_held_ns);
+	ck_assert_uint_gt(is.lock_held_max_ns, 0);
+}
+END_TEST
+
+/* What comes to sessions, and what others give back. */
+START_TEST(pools_claimed_and_blocks_returned)
+{
+	pyheap_stats was = fixture_stats(), is;
+	uint64_t refs[70], run;
+
+	for (int i = 0; i < 70; i++) { /* 64 in a pool */
+		refs[i] = fixture_bytes(S0, 48);
+		MUST(S1, object_incref(S1, refs[i]));
+		fixture_drop(S0, refs[i]);
+	}
+	run = fixture_bytes(S0, 3 * POOL_SIZE);
+	is = fixture_stats();
+	ck_assert_uint_eq(is.n_pools_claimed, was.n_pools_claimed + 3);
+	ck_assert_uint_eq(is.n_blocks_returned, was.n_blocks_returned);
+	for (int i = 0; i < 70; i++)
+		fixture_drop(S1, refs[i]);
+	fixture_drop(S0, run);
+	is = fixture_stats();
+	ck_assert_uint_eq(is.n_pools_claimed, was.n_pools_claimed + 3);
+	ck_assert_uint_eq(is.n_blocks_returned, was.n_blocks_returned + 70);
+}
+END_TEST
+
+/* A large heap is counted a part at a time; each part is whole, whatever happens between two. */
+START_TEST(counted_in_steps)
+{
+	pyheap_stats s;
+	uint32_t cursor = 0, n_steps = 1;
+	uint64_t refs[300], large;
+
+	fixture_close();
+	fixture_open_geometry(&(struct heap_geometry){
+		.heap_size = UINT64_C(32) << 20, .arena_size = ARENA_SIZE_MIN, .n_sessions = FIXTURE_SESSIONS});
+	for (uint32_t i = 0; i < 300; i++)
+		ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, ARENA_SIZE_MIN - POOL_SIZE, &refs[i])), 0);
+	large = fixture_bytes(S0, 100 * ARENA_SIZE_MIN);
+	ck_assert_uint_eq(fx.heap->control->counters.n_arenas_current, 400);
+	for (; heap_stats_step(fx.heap, &cursor, &s); n_steps++) {
+		ck_assert_uint_eq(cursor, n_steps * 64);
+		ck_assert_int_eq(object_decref(S0, refs[n_steps]), 0);
+	}
+	ck_assert_uint_ge(n_steps, 5);
+	ck_assert_uint_eq(s.n_arenas_current, 400);
+	ck_assert_uint_eq(s.n_large_objects, 1);
+	ck_assert_uint_eq(s.bytes_large_objects, 100 * ARENA_SIZE_MIN);
+	ck_assert_uint_eq(s.bytes_medium_objects + s.bytes_unused_pools, 300 * ARENA_SIZE_MIN);
+	ck_assert_uint_eq(s.n_medium_objects, 300); /* those that went were counted before */
+	check_sum();
+	fixture_drop(S0, large);
 }
 END_TEST
 
@@ -168,7 +301,11 @@ static Suite *suite(void)
 	tcase_add_test(t, empty_heap);
 	tcase_add_test(t, each_figure);
 	tcase_add_test(t, sum_is_exact_at_random);
-	tcase_add_test(t, busy);
+	tcase_add_test(t, kept_and_returned);
+	tcase_add_test(t, needs_no_lock);
+	tcase_add_test(t, times_of_the_lock);
+	tcase_add_test(t, pools_claimed_and_blocks_returned);
+	tcase_add_test(t, counted_in_steps);
 	tcase_add_test(t, sessions);
 	suite_add_tcase(s, t);
 	return s;

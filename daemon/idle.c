@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What sessions keep free
+ *
+ * A session keeps a pool of each class that it uses, and a run or two, for its next objects, and gathers what others
+ * returned when it needs it (heap/own.c). One that does nothing any more would keep that memory for ever. So each tick
+ * looks at how many calls a session has made: where it has made none since the tick before, what it keeps free is taken
+ * back, once, and again only when it has done something or somebody has returned blocks to it. One that is busy with
+ * other things is asked to gather what was returned; it does so before its next call.
+ */
+#include "daemon/idle.h"
+
+#include "daemon/daemon.h"
+#include "daemon/log.h"
+#include "heap/own.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Relaxed, all loads here: what is missed now is seen at the next tick. */
+static uint32_t look(const uint32_t *p)
+{
+	return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
+
+static void idle_look(struct daemon *daemon, struct member *member)
+{
+	const struct session_entry *entry = &daemon->heap->sessions[member->index];
+	struct idleness *idleness = &member->idleness;
+	uint32_t n_calls = look(&entry->n_calls);
+	bool was_idle = n_calls == idleness->n_calls;
+
+	idleness->n_calls = n_calls;
+	if (!was_idle) {
+		if (look(&entry->returned_pools1))
+			gate_ask(daemon->heap, member->index, ATTENTION_GATHER);
+		return;
+	}
+	if (n_calls == idleness->n_calls_collected && look(&entry->n_returns) == idleness->n_returns_collected)
+		return;
+	idleness->is_wanted = true;
+	work_add(daemon, member);
+}
+
+void idle_tick(struct daemon *daemon)
+{
+	for (uint32_t i = 0; i < daemon->heap->n_sessions; i++)
+		if (daemon->members[i].state == MEMBER_LIVE)
+			idle_look(daemon, &daemon->members[i]);
+}
+
+int idle_step(struct daemon *daemon, struct member *member)
+{
+	const struct session_entry *entry = &daemon->heap->sessions[member->index];
+	struct idleness *idleness = &member->idleness;
+	uint32_t n_returns = look(&entry->n_returns), n_calls = look(&entry->n_calls);
+	int r;
+
+	if (!idleness->is_wanted)
+		return 0;
+	r = own_collect(&daemon->self, member->index);
+	if (r > 0 || r == -EBUSY)
+		return r;
+	if (r < 0)
+		log_error("session %u: what it keeps free cannot be taken back: %s; look at pyheapctl check",
+			member->index, strerror(-r));
+	idleness->is_wanted = false;
+	idleness->n_calls_collected = n_calls;
+	idleness->n_returns_collected = n_returns;
+	returns_again(daemon);
+	return 0;
+}

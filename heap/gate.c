@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The gate: calls that need no lock, and who may keep a session out of them
+ *
+ * What belongs to one session (its pools, the holds of its own objects) it changes by plain stores, without the lock.
+ * Sometimes somebody else must be sure that it does not do so just now: who checks the whole heap, the daemon that
+ * takes free pools back from a session that sleeps. So each such call begins by making n_calls odd and then looking at
+ * two words, `attention` of the session and of the whole heap; it ends by making n_calls even. Whoever wants a session
+ * out takes the lock, sets a word of attention and looks whether n_calls is even: then the session is out, and finds
+ * the word before it comes in again. It then waits for the lock (session_attend()), as everybody does.
+ *
+ * Of "I store n_calls, then load attention" and "he stores attention, then loads n_calls" at least one must see the
+ * other's store; on any processor that needs a full barrier on both sides. The session's side runs millions of times a
+ * second, the other hardly ever, so the barrier is paid for by the other side alone: membarrier(2) has every processor
+ * that runs a registered process execute one. The session's is then no more than an order to the compiler. Where a
+ * process cannot be registered its sessions are fenced: they execute the barrier themselves.
+ *
+ * Nobody waits here for a session that was stopped or killed in the middle of a call: gate_close() says that it is in,
+ * and what is its own is left alone, to the end, though it may go on and come out before (gate_was_inside()). n_calls
+ * stays odd when a session dies inside; its entry is then not looked at before it was reclaimed. A closer that dies
+ * leaves attention set: the next call takes the lock, and clears it.
+ */
+
+#include "heap/gate.h"
+
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WAIT_TURNS 200U /* a call takes less than a microsecond; a turn lets its thread have the processor */
+#define WAIT_NSEC  50000
+
+static bool all_fenced(const struct heap *heap)
+{
+	for (uint32_t i = 0; i < heap->n_sessions; i++)
+		if (__atomic_load_n(&heap->sessions[i].state, __ATOMIC_ACQUIRE) != SESSION_FREE &&
+			!__atomic_load_n(&heap->sessions[i].is_fenced, __ATOMIC_RELAXED))
+			return false;
+	return true;
+}
+
+int gate_barrier(struct heap *heap)
+{
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0)
+		return 0;
+	return all_fenced(heap) ? 0 : -EOPNOTSUPP;
+}
+
+bool gate_is_inside(const struct heap *heap, uint32_t index)
+{
+	const struct session_entry *entry = &heap->sessions[index];
+
+	/* acquire: with the release in gate_leave() */
+	return session_state(entry) != SESSION_ACTIVE || __atomic_load_n(&entry->n_calls, __ATOMIC_ACQUIRE) & 1;
+}
+
+static bool somebody_is_inside(const struct heap *heap)
+{
+	for (uint32_t i = 0; i < heap->n_sessions; i++)
+		if (session_state(&heap->sessions[i]) == SESSION_ACTIVE && gate_is_inside(heap, i))
+			return true;
+	return false;
+}
+
+/* Looked at once: who comes out later must not be taken for one that was out all the time. */
+static void note_inside(struct heap *heap)
+{
+	memset(heap->inside, 0, sizeof(heap->inside));
+	for (uint32_t i = 0; i < heap->n_sessions; i++)
+		if (gate_is_inside(heap, i))
+			heap->inside[i / 64] |= UINT64_C(1) << (i & 63);
+}
+
+int gate_close_all(struct heap *heap)
+{
+	int r;
+
+	__atomic_store_n(&heap->control->attention, ATTENTION_CLOSED, __ATOMIC_RELAXED);
+	r = gate_barrier(heap);
+	if (r < 0) {
+		memset(heap->inside, 0xff, sizeof(heap->inside));
+		gate_open_all(heap);
+		return r;
+	}
+	for (uint32_t i = 0; i < WAIT_TURNS && somebody_is_inside(heap); i++)
+		nanosleep(&(struct timespec){.tv_nsec = WAIT_NSEC}, NULL);
+	note_inside(heap);
+	return 0;
+}
+
+void gate_open_all(struct heap *heap)
+{
+	/* release: what was changed while it was closed */
+	__atomic_store_n(&heap->control->attention, 0, __ATOMIC_RELEASE);
+}
+
+void gate_stay(struct session *session)
+{
+	__atomic_store_n(&session->entry->n_calls, session->n_calls + 1, __ATOMIC_RELAXED);
+}
+
+void gate_ask(struct heap *heap, uint32_t index, enum attention what)
+{
+	/* relaxed: who must know that the session sees it calls gate_barrier() */
+	__atomic_fetch_or(&heap->sessions[index].attention, (uint32_t)what, __ATOMIC_RELAXED);
+}
+
+bool gate_close(struct heap *heap, uint32_t index)
+{
+	gate_ask(heap, index, ATTENTION_CLOSED);
+	if (gate_barrier(heap) == 0 && !gate_is_inside(heap, index))
+		return true;
+	gate_open(heap, index);
+	return false;
+}
+
+void gate_open(struct heap *heap, uint32_t index)
+{
+	/* release: what was changed while it was closed */
+	__atomic_fetch_and(&heap->sessions[index].attention, ~(uint32_t)ATTENTION_CLOSED, __ATOMIC_RELEASE);
+}

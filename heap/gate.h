@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Calls that need no lock, and how others keep a session out of them. See gate.c. */
+
+#include "heap/lock.h"
+
+/*
+ * Between the two a session may change what is its own. False: somebody wants something of it: it is not in, and goes
+ * by session_attend() first. No other thread uses the session.
+ */
+static inline bool gate_enter(struct session *session);
+static inline void gate_leave(struct session *session);
+
+/*
+ * Order what this session has stored before what it loads next, as seen by whoever calls gate_barrier() in between. For
+ * the processor nothing is done, unless the session is fenced: those who come from outside pay.
+ */
+static inline void gate_light_barrier(const struct session *session);
+
+/* The other half: after it, each session's stores before one of its light barriers are seen here, or its loads after it
+ * see what was stored here. -EOPNOTSUPP this process may not use membarrier(2) and some session relies on it. */
+int gate_barrier(struct heap *heap);
+
+/*
+ * With the lock held: keep all sessions out until gate_open_all(). Waits a bounded time for those who are in; who is in
+ * after it may come out at any time, and is said to be in by gate_was_inside() until the next gate_close_all(). Where
+ * there is no barrier (see above) it keeps out nobody, and all are said to be in.
+ */
+int gate_close_all(struct heap *heap);
+void gate_open_all(struct heap *heap);
+
+/* With the lock held: keep that session out until gate_open(). False: it is in right now, or there is no barrier. */
+bool gate_close(struct heap *heap, uint32_t index);
+void gate_open(struct heap *heap, uint32_t index);
+
+/* The session gives up what is its own: it is inside for the rest of its life. */
+void gate_stay(struct session *session);
+
+/* Let the session see to something before its next call. */
+void gate_ask(struct heap *heap, uint32_t index, enum attention what);
+
+/* Is that session in the middle of a call, stopped there or dead or closing? */
+bool gate_is_inside(const struct heap *heap, uint32_t index);
+
+/* Between gate_close_all() and gate_open_all(): is it in all the same, so that what is its own is to be left alone? */
+static inline bool gate_was_inside(const struct heap *heap, uint32_t index)
+{
+	return heap->inside[index / 64] >> (index & 63) & 1;
+}
+
+/* ---- inline, for every call passes here -------------------------------------------------------------------------- */
+
+static inline void gate_light_barrier(const struct session *session)
+{
+	if (__builtin_expect(session->is_fenced, 0))
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	else
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static inline bool gate_enter(struct session *session)
+{
+	struct session_entry *entry = session->entry;
+
+	__atomic_store_n(&entry->n_calls, session->n_calls + 1, __ATOMIC_RELAXED); /* odd */
+	gate_light_barrier(session);
+	/* acquire: with the release in gate_open(), of what was changed while it was closed */
+	if (__builtin_expect(!(__atomic_load_n(&session->control->attention, __ATOMIC_ACQUIRE) |
+				     __atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE)),
+		    1))
+		return true;
+	gate_leave(session);
+	return false;
+}
+
+static inline void gate_leave(struct session *session)
+{
+	session->n_calls += 2;
+	/* release: all that the call did */
+	__atomic_store_n(&session->entry->n_calls, session->n_calls, __ATOMIC_RELEASE);
+}

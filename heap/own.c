@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A session's own pools
+ *
+ * A session makes objects in pools that it owns, and as long as nobody else has come to know such an object it is the
+ * session's private affair: made and freed by plain stores to memory that nobody else changes, without the lock, a
+ * system call or an atomic read-modify-write. How often the session holds it stands in the header word, so that such an
+ * object costs no entry in a hold table.
+ *
+ * The header's second word counts everybody else's rights and is changed under the lock only. Once one was given
+ * (RIGHTS_SHARED), the last right of all is given up under the lock. The owner looks at that word after it has stored
+ * that it holds the object no more, and frees the block only if it is 0. A stranger who takes a hold on the strength of
+ * a number that he got from somewhere stores to it, then makes all processors see that (gate_barrier()), then looks at
+ * the word: either he finds that the owner let go, or the owner finds him (or, should he have come and gone meanwhile
+ * and freed it, at least ATTENTION_STRANGER). Who is given a right by the owner (a slot, a
+ * name, a queue) needs no barrier: the owner has stored it itself.
+ *
+ * usedpools are the session's pools with room, its own list of each class; a block that is freed in a full pool brings
+ * that to the front. One free pool of a class stays, any further goes back to its arena. A run of at most SPARE_RUN_MAX
+ * pools is kept when it becomes free, one of each length. What others returned is gathered when a class has no block
+ * left, when the daemon asks for it (attention), or by the daemon when the session does nothing (own_collect()).
+ *
+ * Died in the middle: pools and runs are found by the list of owned ones, which is changed under the lock; what is in
+ * them is said by their headers. The rest, lists and numbers, is made anew from them when the session is reclaimed. A
+ * header is complete when its word says LIVE, and the pool's generation is counted before.
+ */
+
+#include "heap/own.h"
+
+#include <errno.h>
+
+#define POOLS_GATHERED  8U    /* in one change */
+#define POOLS_COLLECTED 32U   /* given back in one change */
+#define POOLS_LOOKED_AT 1024U /* of one class, in one change */
+#define STRANGERS_MAX   100U
+
+/* ---- making ------------------------------------------------------------------------------------------------------ */
+
+/* In, or a negative errno. */
+static int enter(struct session *session)
+{
+	int r;
+
+	while (!gate_enter(session)) {
+		r = session_attend(session);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int own_finish_new(struct session *session, uint32_t size_class)
+{
+	uint32_t *used1 = &session->entry->usedpools1[size_class];
+
+	usedpools_remove(session->heap, false, used1, pool_at(session->heap, *used1 - 1));
+	gate_leave(session);
+	return 0;
+}
+
+static int take_run(struct session *session, uint64_t n_pools, uint32_t type, const struct type_info *slots,
+	size_t size, uint64_t *ret)
+{
+	struct heap *heap = session->heap;
+	uint32_t *spare1;
+	struct pool_entry *pool;
+	uint32_t index;
+
+	if (n_pools > SPARE_RUN_MAX || n_pools >= heap->pools_per_arena)
+		return OWN_NOT;
+	spare1 = &session->entry->spare_runs1[n_pools - 1];
+	if (!*spare1)
+		return OWN_NOT;
+	index = *spare1 - 1;
+	pool = pool_at(heap, index);
+	if (!pool || pool->identity != pool_identity(POOL_RUN, CLASS_NONE, session->owner1) ||
+		pool->run_n_pools != n_pools || header_state(pool->header.word) != STATE_FREE)
+		return -EUCLEAN;
+	if (__atomic_load_n(&pool->header.rights, __ATOMIC_RELAXED))
+		return -EAGAIN;
+	pool_set(heap, false, spare1, 0);
+	pool_set(heap, false, &pool->run_size, size);
+	if (slots)
+		type_clear_slots(slots, heap->base + ((uint64_t)index << POOL_SHIFT), size);
+	*ret = ref_make((uint64_t)index << (POOL_SHIFT - 3), own_begin(session, pool, &pool->header, type, 0));
+	return 0;
+}
+
+/* Whoever has the lock has it no more. */
+static int wait_for_lock(struct session *session)
+{
+	int r = change_begin(session);
+
+	return r < 0 ? r : change_end(session, 0);
+}
+
+int own_new(struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret)
+{
+	uint64_t n_pools = 0;
+	uint32_t size_class = memory_class(size, info->alignment, &n_pools);
+	const struct type_info *slots = info->is_array || info->n_slots ? info : NULL;
+	int r;
+
+	for (uint32_t i = 0; i < STRANGERS_MAX; i++) {
+		r = enter(session);
+		if (r < 0)
+			return r;
+		if (size_class == CLASS_NONE)
+			r = take_run(session, n_pools, type, slots, size, ret);
+		else
+			r = own_take_block(session, size_class, type, slots, size, ret);
+		if (r == OWN_FULL)
+			return own_finish_new(session, size_class);
+		gate_leave(session);
+		if (r != -EAGAIN)
+			return r;
+		r = wait_for_lock(session);
+		if (r < 0)
+			return r;
+	}
+	return -EUCLEAN;
+}
+
+/* ---- freeing ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * Others know the object, or knew it. If they had let go of it before this session did, it goes now; if after, whoever
+ * was the last has freed it already.
+ */
+int own_settle(struct session *session, uint64_t ref)
+{
+	struct own_object object;
+	int r;
+
+	r = change_begin(session);
+	if (r < 0) {
+		gate_leave(session);
+		return r;
+	}
+	if (own_find(session, ref, &object) && !header_own(object.word) && !rights_count(object.header->rights))
+		r = memory_give(session, ref_position(ref));
+	r = change_end(session, r);
+	gate_leave(session);
+	return r;
+}
+
+/* A pool has become free and is not the only one with room of its class. Where it cannot go it stays. */
+static void give_pool(struct session *session, struct pool_entry *pool)
+{
+	struct heap *heap = session->heap;
+	int r = 0;
+
+	if (change_begin(session) < 0)
+		return;
+	if (pool->owner1 == session->owner1 && pool->kind == POOL_BLOCKS && !pool->n_used &&
+		(pool->next1 || pool->prev1)) {
+		usedpools_remove(heap, true, &session->entry->usedpools1[pool->size_class], pool);
+		r = pool_disown(session, pool);
+	}
+	(void)change_end(session, r);
+}
+
+void own_finish_free(struct session *session, struct pool_entry *pool)
+{
+	struct heap *heap = session->heap;
+	const struct object_header *last = &pool_headers(heap, pool)[pool->freeblock1 - 1];
+	bool goes;
+
+	/* The only block on its free list: it was full, and on no list. */
+	if (!header_link(last->word) && pool->n_carved == class_shapes[pool->size_class].n_blocks)
+		usedpools_push(heap, false, &session->entry->usedpools1[pool->size_class], pool);
+	goes = !pool->n_used && (pool->next1 || pool->prev1);
+	gate_leave(session);
+	if (goes)
+		give_pool(session, pool);
+}
+
+static uint32_t *spare_place(struct session *session, const struct pool_entry *pool)
+{
+	uint32_t n_pools = pool->run_n_pools;
+
+	return n_pools && n_pools <= SPARE_RUN_MAX && n_pools < session->heap->pools_per_arena
+		       ? &session->entry->spare_runs1[n_pools - 1]
+		       : NULL;
+}
+
+static void free_run(struct session *session, const struct own_object *object)
+{
+	__atomic_store_n(&object->header->word, header_free(object->word, 0), __ATOMIC_RELAXED);
+	pool_set(session->heap, false, spare_place(session, object->pool), pool_index(session->heap, object->pool) + 1);
+}
+
+/* Can the object be freed by this session alone? It is held once. */
+static bool is_private(struct session *session, const struct own_object *object)
+{
+	uint32_t type = header_type(object->word);
+	struct type_info info;
+	uint32_t *spare1;
+
+	if (__atomic_load_n(&object->header->rights, __ATOMIC_RELAXED))
+		return false;
+	if (type != TYPE_BYTES && (type_find(session->heap, type, &info) < 0 || info.is_array || info.n_slots))
+		return false;
+	if (object->pool->kind == POOL_BLOCKS)
+		return true;
+	spare1 = spare_place(session, object->pool);
+	/* relaxed: who keeps this session out takes it away, nobody but it puts one there */
+	return spare1 && !__atomic_load_n(spare1, __ATOMIC_RELAXED);
+}
+
+/* It is held once, by the word. */
+static bool drop_last(struct session *session, uint64_t ref, const struct own_object *object, int *ret)
+{
+	if (!is_private(session, object))
+		return false;
+	if (!gate_enter(session)) {
+		*ret = session_attend(session);
+		return *ret < 0; /* whatever it waited for, the object may be another now */
+	}
+	if (own_let_go(session, object))
+		*ret = own_settle(session, ref);
+	else if (object->pool->kind == POOL_BLOCKS && own_free_block(object))
+		own_finish_free(session, object->pool);
+	else {
+		if (object->pool->kind == POOL_RUN)
+			free_run(session, object);
+		gate_leave(session);
+	}
+	return true;
+}
+
+bool own_drop_any(struct session *session, uint64_t ref, int *ret)
+{
+	struct own_object object;
+
+	*ret = 0;
+	if (!own_find(session, ref, &object) || !header_own(object.word))
+		return false;
+	if (header_own(object.word) == 1)
+		return drop_last(session, ref, &object, ret);
+	__atomic_store_n(&object.header->word, object.word - 1, __ATOMIC_RELAXED); /* as in own_hold() */
+	return true;
+}
+
+/* ---- within a change --------------------------------------------------------------------------------------------- */
+
+/* Gather what others returned, from so many pools at most. */
+static int gather(struct session *session, uint32_t n_max)
+{
+	struct heap *heap = session->heap;
+	struct session_entry *entry = session->entry;
+	int r = 0;
+
+	for (uint32_t n = 0; n < n_max && entry->returned_pools1 && !r; n++) {
+		struct pool_entry *pool = pool_at(heap, entry->returned_pools1 - 1);
+		uint32_t *used1;
+		bool was_full, is_free;
+
+		if (!pool || pool->kind != POOL_BLOCKS || pool->owner1 != session->owner1 ||
+			pool->size_class >= N_CLASSES)
+			return -EUCLEAN;
+		used1 = &entry->usedpools1[pool->size_class];
+		was_full = !pool_has_room(pool);
+		is_free = pool_gather(heap, pool);
+		if (was_full)
+			usedpools_push(heap, true, used1, pool);
+		if (!is_free || !(pool->next1 || pool->prev1))
+			continue;
+		usedpools_remove(heap, true, used1, pool);
+		r = pool_disown(session, pool);
+	}
+	return r;
+}
+
+static int refill_run(struct session *session, uint32_t n_pools)
+{
+	uint32_t *spare1 = &session->entry->spare_runs1[n_pools - 1];
+	uint32_t index;
+	int r;
+
+	if (*spare1)
+		return 0;
+	r = run_own(session, n_pools, &index);
+	if (!r)
+		heap_set(session->heap, spare1, index + 1);
+	return r;
+}
+
+static int refill_blocks(struct session *session, uint32_t size_class)
+{
+	int r;
+
+	r = gather(session, POOLS_GATHERED);
+	if (r < 0)
+		return r;
+	change_commit(session->heap); /* a pool that is given back must not be taken in the same change */
+	return session->entry->usedpools1[size_class] ? 0 : pool_own(session, size_class);
+}
+
+int own_refill(struct session *session, size_t size, size_t alignment)
+{
+	uint64_t n_pools = 0;
+	uint32_t size_class = memory_class(size, alignment, &n_pools);
+	int r;
+
+	if (size_class == CLASS_NONE && (n_pools > SPARE_RUN_MAX || n_pools >= session->heap->pools_per_arena))
+		return OWN_NOT;
+	for (;;) {
+		r = change_begin(session);
+		if (r < 0)
+			return r;
+		r = size_class == CLASS_NONE ? refill_run(session, (uint32_t)n_pools)
+					     : refill_blocks(session, size_class);
+		r = change_end(session, r);
+		/* What was returned comes before memory that the daemon would have to map, and may not have. */
+		if (r != HEAP_WANTS_ARENAS || !__atomic_load_n(&session->entry->returned_pools1, __ATOMIC_RELAXED))
+			return r;
+		r = session_attend(session);
+		if (r < 0)
+			return r;
+	}
+}
+
+int session_attend(struct session *session)
+{
+	struct heap *heap = session->heap;
+	int r;
+
+	r = change_begin(session);
+	if (r < 0)
+		return r;
+	/* Who has the lock is kept out by nobody: what is set was left there, or asks for just this. */
+	gate_open_all(heap);
+	__atomic_store_n(&session->entry->attention, 0, __ATOMIC_RELEASE);
+	return change_end(session, gather(session, POOLS_GATHERED));
+}
+
+/* ---- the daemon -------------------------------------------------------------------------------------------------- */
+
+/* Pools of which every block that is not free was returned: how many went, at most n_max. */
+static int collect_returned(struct session *daemon, uint32_t index, uint32_t n_max)
+{
+	struct heap *heap = daemon->heap;
+	struct session_entry *entry = &heap->sessions[index];
+	uint32_t index1 = entry->returned_pools1, n = 0;
+	int r;
+
+	for (uint32_t i = 0; index1 && i < POOLS_LOOKED_AT && n < n_max; i++) {
+		struct pool_entry *pool = pool_at(heap, index1 - 1);
+
+		if (!pool || pool->kind != POOL_BLOCKS || pool->owner1 != index + 1 || pool->size_class >= N_CLASSES)
+			return -EUCLEAN;
+		index1 = pool->returned_next1;
+		if (pool->n_used != pool->n_returned)
+			continue;
+		if (pool_has_room(pool))
+			usedpools_remove(heap, true, &entry->usedpools1[pool->size_class], pool);
+		heap_set(heap, &pool->size_class, CLASS_NONE); /* its headers are not those of a free list */
+		heap_set(heap, &pool->n_used, 0);
+		r = pool_disown(daemon, pool);
+		if (r < 0)
+			return r;
+		n++;
+	}
+	return (int)n;
+}
+
+/* Free pools of one class: how many went, at most n_max. */
+static int collect_pools(struct session *daemon, uint32_t index, uint32_t size_class, uint32_t n_max)
+{
+	struct heap *heap = daemon->heap;
+	uint32_t *used1 = &heap->sessions[index].usedpools1[size_class];
+	uint32_t index1 = *used1, n = 0;
+	int r;
+
+	for (uint32_t i = 0; index1 && i < POOLS_LOOKED_AT && n < n_max; i++) {
+		struct pool_entry *pool = pool_at(heap, index1 - 1);
+
+		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, size_class, index + 1))
+			return -EUCLEAN;
+		index1 = pool->next1;
+		if (pool->n_used)
+			continue;
+		usedpools_remove(heap, true, used1, pool);
+		r = pool_disown(daemon, pool);
+		if (r < 0)
+			return r;
+		n++;
+	}
+	return (int)n;
+}
+
+static int collect_runs(struct session *daemon, uint32_t index)
+{
+	struct heap *heap = daemon->heap;
+	struct session_entry *entry = &heap->sessions[index];
+
+	for (uint32_t i = 0; i < SPARE_RUN_MAX; i++) {
+		struct pool_entry *pool = entry->spare_runs1[i] ? pool_at(heap, entry->spare_runs1[i] - 1) : NULL;
+		int r;
+
+		if (!pool || pool->identity != pool_identity(POOL_RUN, CLASS_NONE, index + 1) ||
+			header_state(pool->header.word) != STATE_FREE)
+			continue;
+		heap_set(heap, &entry->spare_runs1[i], 0);
+		r = run_disown(daemon, pool);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int collect_in_change(struct session *daemon, uint32_t index)
+{
+	int r, n;
+
+	r = collect_runs(daemon, index);
+	if (r < 0)
+		return r;
+	n = collect_returned(daemon, index, POOLS_COLLECTED);
+	for (uint32_t i = 0; n >= 0 && n < (int)POOLS_COLLECTED && i < N_CLASSES; i++) {
+		r = collect_pools(daemon, index, i, POOLS_COLLECTED - (uint32_t)n);
+		n = r < 0 ? r : n + r;
+	}
+	return n < 0 ? n : n == (int)POOLS_COLLECTED;
+}
+
+int own_collect(struct session *daemon, uint32_t index)
+{
+	struct heap *heap = daemon->heap;
+	int r, more;
+
+	r = change_try_begin(daemon);
+	if (r < 0)
+		return r;
+	if (!gate_close(heap, index))
+		return change_end(daemon, 0);
+	more = collect_in_change(daemon, index);
+	r = more < 0 ? more : 0;
+	if (!r)
+		change_commit(heap); /* before the session comes in again */
+	else
+		log_roll_back(heap);
+	gate_open(heap, index);
+	r = change_end(daemon, r);
+	return r < 0 ? r : more;
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Works among many
+ *
+ * among-objects: make an object of 48 bytes and drop it, while the session holds very many such objects.
+ *
+ * among-sessions: the same while other sessions are open, each with an object of that size. They are one other
+ * process's, which sleeps.
+ */
+#include "ours.h"
+#include "partner.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+struct crowd_state {
+	pyheap *heap;
+	struct partner partner;
+	size_t n_others; /* sessions */
+};
+
+static int crowd_loop(void *state, uint64_t n)
+{
+	const struct crowd_state *crowd = state;
+
+	return ours_pairs(crowd->heap, n);
+}
+
+static int crowd_teardown(void *state)
+{
+	struct crowd_state *crowd = state;
+	int r;
+
+	pyheap_close(crowd->heap);
+	r = partner_stop(&crowd->partner);
+	free(crowd);
+	return r;
+}
+
+static int objects_setup(void **ret, uint64_t argument)
+{
+	struct crowd_state *crowd = calloc(1, sizeof(*crowd));
+	pyheap_ref ref;
+	int r;
+
+	if (!crowd)
+		return -ENOMEM;
+	r = ours_open(&crowd->heap, 0);
+	for (uint64_t i = 0; r >= 0 && i < argument; i++)
+		r = pyheap_new(crowd->heap, PYHEAP_BYTES, PAIR_SIZE, &ref);
+	if (r < 0) {
+		crowd_teardown(crowd);
+		return r;
+	}
+	*ret = crowd;
+	return 0;
+}
+
+/* The partner: open the sessions, say so, close them in the end. */
+static int sessions_serve(void *userdata, int fd)
+{
+	const struct crowd_state *crowd = userdata;
+	pyheap **heaps = calloc(crowd->n_others + 1, sizeof(*heaps));
+	struct rlimit files;
+	uint64_t word;
+	int r = heaps ? 0 : -ENOMEM;
+
+	/* A descriptor or two each. */
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	for (size_t i = 0; r >= 0 && i < crowd->n_others; i++)
+		r = ours_open(&heaps[i], PAIR_SIZE);
+	if (r >= 0)
+		r = partner_say(fd, 0);
+	if (r >= 0)
+		r = partner_wait(fd, &word);
+	for (size_t i = 0; heaps && i < crowd->n_others; i++)
+		pyheap_close(heaps[i]);
+	free(heaps);
+	return r == -ECONNRESET ? 0 : r;
+}
+
+static int sessions_setup(void **ret, uint64_t argument)
+{
+	struct crowd_state *crowd = calloc(1, sizeof(*crowd));
+	uint64_t word;
+	int r;
+
+	if (!crowd)
+		return -ENOMEM;
+	crowd->n_others = argument;
+	r = partner_start(&crowd->partner, sessions_serve, crowd);
+	if (r >= 0)
+		r = partner_hear(crowd->partner.fd, &word);
+	if (r >= 0)
+		r = ours_open(&crowd->heap, PAIR_SIZE);
+	if (r < 0) {
+		crowd_teardown(crowd);
+		return r;
+	}
+	*ret = crowd;
+	return 0;
+}
+
+/* ----------------------------------------------------------------------------------------------------------------- */
+
+static const struct work works[] = {
+	{.key = WORK_AMONG_OBJECTS, .setup = objects_setup, .loop = crowd_loop, .teardown = crowd_teardown},
+	{.key = WORK_AMONG_SESSIONS, .setup = sessions_setup, .loop = crowd_loop, .teardown = crowd_teardown},
+};
+
+const struct family family_crowd = {.works = works, .n_works = sizeof(works) / sizeof(*works)};

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Two sessions at the same thing
+ *
+ * One works in its own pool without the lock; the other one comes to an object there, or gives a block back, or takes
+ * back as the daemon does what the first keeps free. Each is stopped or killed anywhere. What the other one got it
+ * looks at, in its call: an object that it holds is whole.
+ */
+#include "encounters.h"
+
+#include "client/session.h"
+#include "heap/own.h"
+#include "heap/rebuild.h"
+
+#include <errno.h>
+
+enum { QUEUE, LIST };  /* in stage->refs */
+enum { SESSION = 15 }; /* in stage->given: the owner's index, plus one; before it refs */
+
+#define POOL  4096U
+#define SMALL 16U
+#define BLOCK 512U
+#define FULL  7U /* so many blocks of that size has a pool */
+
+/* ---- the survivor ------------------------------------------------------------------------------------------------ */
+
+static void prepare(struct actor *a)
+{
+	MUST(a, pyheap_queue_new(a->heap, 16, &a->stage->refs[QUEUE]));
+	MUST(a, pyheap_list_new(a->heap, 3, &a->stage->refs[LIST]));
+}
+
+static void remake(struct actor *a, size_t size)
+{
+	pyheap_ref ref = pattern_new(a, size, 62);
+
+	pattern_check(a, ref, size, 62);
+	MUST(a, pyheap_decref(a->heap, ref));
+}
+
+static void verify(struct actor *a)
+{
+	pyheap_ref ref = 0;
+
+	queue_empty(a, a->stage->refs[QUEUE]);
+	MUST(a, pyheap_list_get(a->heap, a->stage->refs[LIST], 0, &ref));
+	if (ref) {
+		pattern_check(a, ref, SMALL, 61);
+		MUST(a, pyheap_decref(a->heap, ref));
+	}
+	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, 0));
+	remake(a, SMALL);
+	remake(a, BLOCK);
+}
+
+static void return_given(struct actor *a)
+{
+	EXPECT(a, queue_empty(a, a->stage->refs[QUEUE]) > 0);
+}
+
+/* ---- the owner --------------------------------------------------------------------------------------------------- */
+
+static void make(struct actor *a, size_t n, size_t size)
+{
+	for (size_t i = 0; i < n; i++)
+		a->mine[i] = pattern_new(a, size, 61);
+	a->stage->given[0] = a->mine[0];
+	a->stage->given[SESSION] = a->heap->session.index + 1;
+	a->stage->refs[FARED] = FARED_UNKNOWN;
+}
+
+static void give(struct actor *a, size_t from, size_t to)
+{
+	for (size_t i = from; i < to; i++)
+		MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], a->mine[i], 0));
+}
+
+static void small_setup(struct actor *a)
+{
+	make(a, 2, SMALL);
+}
+
+static void run_setup(struct actor *a)
+{
+	make(a, 1, 3 * POOL);
+}
+
+/* All others of its pool are given, and returned by the survivor. */
+static void last_setup(struct actor *a)
+{
+	make(a, FULL, BLOCK);
+	give(a, 1, FULL);
+}
+
+static void full_setup(struct actor *a)
+{
+	make(a, FULL, BLOCK);
+	give(a, 0, FULL);
+}
+
+/* Nothing but a free pool and a spare run. */
+static void kept_setup(struct actor *a)
+{
+	make(a, 1, 3 * POOL);
+	MUST(a, pyheap_decref(a->heap, a->mine[0]));
+	make(a, 1, BLOCK);
+	MUST(a, pyheap_decref(a->heap, a->mine[0]));
+}
+
+static int drop_call(struct actor *a)
+{
+	return pyheap_decref(a->heap, a->mine[0]);
+}
+
+static int work_call(struct actor *a)
+{
+	pyheap_ref ref = 0;
+	int r = pyheap_new(a->heap, PYHEAP_BYTES, BLOCK, &ref);
+
+	return r < 0 ? r : pyheap_decref(a->heap, ref);
+}
+
+static int work_on_run_call(struct actor *a)
+{
+	pyheap_ref ref = 0;
+	int r = pyheap_new(a->heap, PYHEAP_BYTES, 3 * POOL, &ref);
+
+	return r < 0 ? r : pyheap_decref(a->heap, ref);
+}
+
+static int close_call(struct actor *a)
+{
+	a->heap = pyheap_close(a->heap);
+	return 0;
+}
+
+/* ---- the other one ----------------------------------------------------------------------------------------------- */
+
+/* Too late is as good as in time, if it is one of them. */
+static int fare(struct actor *a, int r)
+{
+	if (r == 0 || r == -ESTALE)
+		a->stage->refs[FARED] = r ? FARED_LATE : FARED_IN_TIME;
+	return r == -ESTALE ? 0 : r;
+}
+
+static int hold_call(struct actor *a)
+{
+	int r = pyheap_incref(a->heap, a->stage->given[0]);
+
+	if (r == 0)
+		pattern_check(a, a->stage->given[0], SMALL, 61);
+	return fare(a, r);
+}
+
+static int hold_run_call(struct actor *a)
+{
+	int r = pyheap_incref(a->heap, a->stage->given[0]);
+
+	if (r == 0)
+		EXPECT(a, pyheap_size(a->heap, a->stage->given[0]) == 3 * POOL);
+	return fare(a, r);
+}
+
+static int come_and_go_call(struct actor *a)
+{
+	int r = pyheap_incref(a->heap, a->stage->given[0]);
+
+	if (r == 0)
+		MUST(a, pyheap_decref(a->heap, a->stage->given[0]));
+	return fare(a, r);
+}
+
+static int slot_call(struct actor *a)
+{
+	return fare(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, a->stage->given[0]));
+}
+
+static void held_setup(struct actor *a)
+{
+	a->mine[0] = a->stage->given[0];
+	MUST(a, pyheap_incref(a->heap, a->mine[0]));
+}
+
+/* All that the queue has, but for the first of it, is dropped before. */
+static void taken_setup(struct actor *a)
+{
+	pyheap_ref ref = 0;
+
+	MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &a->mine[0], 0));
+	while (pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &ref, 0) == 0)
+		MUST(a, pyheap_decref(a->heap, ref));
+}
+
+/* What the daemon does with a session that has been idle. */
+static int collect_call(struct actor *a)
+{
+	uint32_t index = (uint32_t)a->stage->given[SESSION] - 1;
+	struct session daemon;
+	int r;
+
+	session_init(&daemon, a->heap->session.heap, SESSION_DAEMON);
+	do
+		r = own_collect(&daemon, index);
+	while (r > 0);
+	return r == -EBUSY ? 0 : r;
+}
+
+static int keep_out_while(struct actor *a, void (*work)(struct heap *))
+{
+	struct session *session = &a->heap->session;
+	int r;
+
+	r = change_begin(session);
+	if (r < 0)
+		return r;
+	r = gate_close_all(session->heap);
+	if (r == 0 && work)
+		work(session->heap);
+	gate_open_all(session->heap);
+	return change_end(session, r);
+}
+
+/* As pyheap_check(), but for the walk, which changes nothing and takes long. */
+static int keep_out_call(struct actor *a)
+{
+	return keep_out_while(a, NULL);
+}
+
+/* What pyheap_repair() does where something is wrong. */
+static int rebuild_call(struct actor *a)
+{
+	return keep_out_while(a, heap_rebuild);
+}
+
+static void on_fault(void *userdata, const char *text)
+{
+	fault(userdata, "check: %s", text);
+}
+
+static int check_call(struct actor *a)
+{
+	return (int)pyheap_check(a->heap, on_fault, a);
+}
+
+#define OWNER(setup_, call_)                                                                                           \
+	.owner = {.name = "owner", .prepare = prepare, .setup = (setup_), .call = (call_), .verify = verify}
+#define OWNER_BESIDE(setup_, call_, beside_)                                                                           \
+	.owner = {.name = "owner",                                                                                     \
+		.prepare = prepare,                                                                                    \
+		.setup = (setup_),                                                                                     \
+		.call = (call_),                                                                                       \
+		.verify = verify,                                                                                      \
+		.beside = (beside_)}
+#define OTHER(setup_, call_) .other = {.name = "other", .setup = (setup_), .call = (call_)}
+
+const struct encounter encounters[] = {
+	{"drop, hold", OWNER(small_setup, drop_call), OTHER(NULL, hold_call)},
+	{"drop run, hold", OWNER(run_setup, drop_call), OTHER(NULL, hold_run_call)},
+	{"drop, come and go", OWNER(small_setup, drop_call), OTHER(NULL, come_and_go_call)},
+	{"drop last, come and go", OWNER_BESIDE(last_setup, drop_call, return_given), OTHER(NULL, come_and_go_call)},
+	{"drop, put into slot", OWNER(small_setup, drop_call), OTHER(NULL, slot_call)},
+	{"drop, drop", OWNER(small_setup, drop_call), OTHER(held_setup, drop_call)},
+	{"work, return", OWNER(full_setup, work_call), OTHER(taken_setup, drop_call)},
+	{"work, collect", OWNER(kept_setup, work_call), OTHER(NULL, collect_call)},
+	{"work on run, collect", OWNER(kept_setup, work_on_run_call), OTHER(NULL, collect_call)},
+	{"work, keep out", OWNER(small_setup, work_call), OTHER(NULL, keep_out_call)},
+	{"work, check", OWNER(small_setup, work_call), OTHER(NULL, check_call), .from = gate_close_all},
+	{"drop, rebuild", OWNER(small_setup, drop_call), OTHER(NULL, rebuild_call), .from = gate_close_all},
+	{"work, rebuild", OWNER(kept_setup, work_call), OTHER(NULL, rebuild_call), .from = gate_close_all},
+	{"close, return", OWNER(full_setup, close_call), OTHER(taken_setup, drop_call)},
+	{"close, hold", OWNER(small_setup, close_call), OTHER(NULL, hold_call)},
+	{.name = NULL},
+};

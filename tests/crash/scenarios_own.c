@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Scenarios: a session at work in its own pools, without the lock, and with what others did to them
+ *
+ * What the survivor does to a victim's pools it does when the victim stands before its call: it takes from a queue what
+ * the victim has put there, and drops it, so that blocks of the victim's are returned and wait to be gathered.
+ */
+#include "scenario.h"
+
+#include "client/session.h"
+#include "heap/gate.h"
+
+#include <string.h>
+
+enum { KNOWN, QUEUE, LIST }; /* in stage->refs */
+
+#define POOL      4096U
+#define BLOCK     512U
+#define FULL      7U  /* so many blocks of that size has a pool */
+#define HOLDS_OWN 127 /* so many holds a header can count */
+
+static void prepare(struct actor *a)
+{
+	a->stage->refs[KNOWN] = pattern_new(a, 48, 40);
+	MUST(a, pyheap_queue_new(a->heap, 16, &a->stage->refs[QUEUE]));
+	MUST(a, pyheap_list_new(a->heap, 3, &a->stage->refs[LIST]));
+}
+
+static void remake(struct actor *a, size_t size)
+{
+	pyheap_ref ref = pattern_new(a, size, 42);
+
+	pattern_check(a, ref, size, 42);
+	MUST(a, pyheap_decref(a->heap, ref));
+}
+
+/* Whoever was killed at whatever: there is room, and what others know is whole. */
+static void verify(struct actor *a)
+{
+	queue_empty(a, a->stage->refs[QUEUE]);
+	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, 0));
+	pattern_check(a, a->stage->refs[KNOWN], 48, 40);
+	MUST(a, pyheap_incref(a->heap, a->stage->refs[KNOWN]));
+	MUST(a, pyheap_decref(a->heap, a->stage->refs[KNOWN]));
+	remake(a, 48);
+	remake(a, BLOCK);
+	remake(a, 3 * POOL);
+}
+
+static void make(struct actor *a, size_t n, size_t size)
+{
+	for (size_t i = 0; i < n; i++)
+		a->mine[i] = pattern_new(a, size, 41);
+}
+
+static void give(struct actor *a, size_t i)
+{
+	MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], a->mine[i], 0));
+}
+
+/* The survivor, beside a victim: what it was given it drops. */
+static void return_given(struct actor *a)
+{
+	EXPECT(a, queue_empty(a, a->stage->refs[QUEUE]) > 0);
+}
+
+static int drop_call(struct actor *a)
+{
+	return pyheap_decref(a->heap, a->mine[0]);
+}
+
+static int hold_call(struct actor *a)
+{
+	return pyheap_incref(a->heap, a->mine[0]);
+}
+
+static int new_call(struct actor *a)
+{
+	return pyheap_new(a->heap, PYHEAP_BYTES, 48, &a->mine[0]);
+}
+
+static int new_block_call(struct actor *a)
+{
+	return pyheap_new(a->heap, PYHEAP_BYTES, BLOCK, &a->mine[0]);
+}
+
+/* ---- blocks ------------------------------------------------------------------------------------------------------ */
+
+/* Its pool has room, and something lies in it. */
+static void block_setup(struct actor *a)
+{
+	make(a, 2, 48);
+	a->stage->passed = a->mine[0];
+}
+
+static void last_block_setup(struct actor *a)
+{
+	make(a, FULL - 1, BLOCK);
+}
+
+static int new_list_call(struct actor *a)
+{
+	return pyheap_list_new(a->heap, BLOCK / 8, &a->mine[0]);
+}
+
+/* The next list of this size goes where one was whose slots all named KNOWN, and are as they were. */
+static void stale_list_setup(struct actor *a)
+{
+	for (size_t i = 0; i < FULL; i++)
+		MUST(a, pyheap_list_new(a->heap, BLOCK / 8, &a->mine[i]));
+	for (size_t i = 0; i < 2; i++) {
+		for (size_t slot = 0; slot < BLOCK / 8; slot++)
+			MUST(a, pyheap_list_set(a->heap, a->mine[i], slot, a->stage->refs[KNOWN]));
+	}
+	MUST(a, pyheap_decref(a->heap, a->mine[0]));
+	MUST(a, pyheap_decref(a->heap, a->mine[1]));
+	MUST(a, pyheap_list_new(a->heap, BLOCK / 8, &a->mine[1])); /* gathers both blocks */
+}
+
+static void stale_list_verify(struct actor *a)
+{
+	EXPECT(a, pyheap_refcount(a->heap, a->stage->refs[KNOWN]) == 1);
+	verify(a);
+}
+
+/* Two pools with room: the one that becomes free goes. */
+static void pool_goes_setup(struct actor *a)
+{
+	make(a, FULL + 1, BLOCK);
+	MUST(a, pyheap_decref(a->heap, a->mine[1]));
+	a->mine[0] = a->mine[FULL];
+}
+
+/* ---- runs -------------------------------------------------------------------------------------------------------- */
+
+static int new_run_call(struct actor *a)
+{
+	return pyheap_new(a->heap, PYHEAP_BYTES, 3 * POOL, &a->mine[0]);
+}
+
+static void spare_setup(struct actor *a)
+{
+	make(a, 1, 3 * POOL);
+	MUST(a, pyheap_decref(a->heap, a->mine[0]));
+}
+
+static void short_spare_setup(struct actor *a)
+{
+	make(a, 1, BLOCK + 8);
+	MUST(a, pyheap_decref(a->heap, a->mine[0]));
+}
+
+static int list_run_call(struct actor *a)
+{
+	return pyheap_list_new(a->heap, BLOCK / 8 + 1, &a->mine[0]);
+}
+
+/* Its place is taken by another. */
+static void second_run_setup(struct actor *a)
+{
+	make(a, 2, 3 * POOL);
+	MUST(a, pyheap_decref(a->heap, a->mine[1]));
+}
+
+/* ---- holds ------------------------------------------------------------------------------------------------------- */
+
+static void most_holds_setup(struct actor *a)
+{
+	make(a, 1, 48);
+	for (int i = 1; i < HOLDS_OWN; i++)
+		MUST(a, pyheap_incref(a->heap, a->mine[0]));
+}
+
+/* Held once by the header and once by the table. */
+static void both_holds_setup(struct actor *a)
+{
+	most_holds_setup(a);
+	MUST(a, pyheap_incref(a->heap, a->mine[0]));
+	for (int i = 1; i < HOLDS_OWN; i++)
+		MUST(a, pyheap_decref(a->heap, a->mine[0]));
+}
+
+/* A slot had it for a time. */
+static void known_setup(struct actor *a)
+{
+	make(a, 2, 48);
+	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, a->mine[0]));
+	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, 0));
+}
+
+/* A slot has it. */
+static void shared_setup(struct actor *a)
+{
+	make(a, 2, 48);
+	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, a->mine[0]));
+	a->stage->passed = a->mine[0];
+}
+
+static void shared_verify(struct actor *a)
+{
+	pyheap_ref ref = 0;
+
+	MUST(a, pyheap_list_get(a->heap, a->stage->refs[LIST], 0, &ref));
+	if (a->stage->passed) {
+		EXPECT(a, ref == a->stage->passed);
+		pattern_check(a, ref, 48, 41);
+		MUST(a, pyheap_decref(a->heap, ref));
+	}
+	a->stage->passed = 0;
+	verify(a);
+}
+
+/* ---- what others returned ---------------------------------------------------------------------------------------- */
+
+static void full_given_setup(struct actor *a)
+{
+	make(a, FULL, BLOCK);
+	for (size_t i = 1; i < 4; i++)
+		give(a, i);
+}
+
+/* All that its pool still has in use is what it drops. */
+static void all_but_one_given_setup(struct actor *a)
+{
+	make(a, FULL, BLOCK);
+	for (size_t i = 1; i < FULL; i++)
+		give(a, i);
+}
+
+/* Two pools of a class have room, and all of one was returned. Another class has none. */
+static void pool_given_setup(struct actor *a)
+{
+	make(a, FULL + 2, BLOCK);
+	MUST(a, pyheap_decref(a->heap, a->mine[0]));
+	give(a, FULL);
+	give(a, FULL + 1);
+}
+
+/* More pools than are gathered in one change. */
+static void many_given_setup(struct actor *a)
+{
+	make(a, 10 * FULL, BLOCK);
+	for (size_t i = 0; i < 10; i++)
+		give(a, i * FULL);
+}
+
+/* The survivor has them still when the victim dies; it drops them before the dead is cleared up, or at it, or after. */
+static void take_given(struct actor *a)
+{
+	for (size_t i = 0; i < 4; i++)
+		MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &a->mine[i], 0));
+}
+
+static void dies_setup(struct actor *a)
+{
+	make(a, FULL, BLOCK);
+	for (size_t i = 1; i < 4; i++)
+		give(a, i);
+	a->mine[FULL] = pattern_new(a, 3 * POOL, 41);
+	give(a, FULL);
+}
+
+static void dies_verify(struct actor *a)
+{
+	for (size_t i = 0; i < 4; i++) {
+		if (a->mine[i]) {
+			pattern_check(a, a->mine[i], i < 3 ? BLOCK : 3 * POOL, 41);
+			MUST(a, pyheap_decref(a->heap, a->mine[i]));
+		}
+		a->mine[i] = 0;
+	}
+	verify(a);
+}
+
+/* ---- what others ask for ----------------------------------------------------------------------------------------- */
+
+/* Somebody comes to an object of the victim's that nobody else knew, and goes. */
+static void come_and_go(struct actor *a)
+{
+	MUST(a, pyheap_incref(a->heap, a->stage->passed));
+	MUST(a, pyheap_decref(a->heap, a->stage->passed));
+}
+
+static void attend_setup(struct actor *a)
+{
+	make(a, 3, 48);
+	a->stage->passed = a->mine[2];
+}
+
+/* As the daemon asks a busy session. */
+static void ask_to_gather(struct actor *a)
+{
+	struct session *session = &a->heap->session;
+	const struct session_entry *sessions = session->heap->sessions;
+
+	return_given(a);
+	MUST(a, pyheap_lock(a->heap));
+	for (uint32_t i = 0; i < session->heap->n_sessions; i++)
+		if (sessions[i].state == SESSION_ACTIVE && sessions[i].returned_pools1 && i != session->index)
+			gate_ask(session->heap, i, ATTENTION_GATHER);
+	MUST(a, pyheap_unlock(a->heap));
+}
+
+/*
+ * Who checks the heap keeps everybody out of what is their own; killed at it, the next call lets them in again. Without
+ * the walk in between, which is too long to be stepped with the lock held.
+ */
+static int keep_out_call(struct actor *a)
+{
+	struct session *session = &a->heap->session;
+	int r;
+
+	r = change_begin(session);
+	if (r < 0)
+		return r;
+	r = gate_close_all(session->heap);
+	gate_open_all(session->heap);
+	return change_end(session, r);
+}
+
+/* ---- closing ----------------------------------------------------------------------------------------------------- */
+
+static void close_setup(struct actor *a)
+{
+	dies_setup(a);
+	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, a->mine[0]));
+	MUST(a, pyheap_incref(a->heap, a->stage->refs[KNOWN]));
+	spare_setup(a);
+	a->mine[0] = pattern_new(a, 200, 41);
+}
+
+static int close_call(struct actor *a)
+{
+	a->heap = pyheap_close(a->heap);
+	return a->heap ? -1 : 0;
+}
+
+/* Some of what it was given is returned before, the others after. */
+static void return_some(struct actor *a)
+{
+	take_given(a);
+	MUST(a, pyheap_decref(a->heap, a->mine[0]));
+	a->mine[0] = 0;
+}
+
+const struct scenario scenarios_own[] = {
+	{"own_new", prepare, block_setup, new_call, .verify = verify},
+	{"own_new_last", prepare, last_block_setup, new_block_call, .verify = verify},
+	{"own_new_list", prepare, stale_list_setup, new_list_call, .verify = stale_list_verify},
+	{"own_new_run", prepare, spare_setup, new_run_call, .verify = verify},
+	{"own_new_list_run", prepare, short_spare_setup, list_run_call, .verify = verify},
+	{"own_drop", prepare, block_setup, drop_call, .verify = verify},
+	{"own_drop_pool", prepare, pool_goes_setup, drop_call, .verify = verify},
+	{"own_drop_run", prepare, second_run_setup, drop_call, .verify = verify},
+	{"own_hold", prepare, block_setup, hold_call, .verify = verify},
+	{"own_hold_128", prepare, most_holds_setup, hold_call, .verify = verify},
+	{"own_drop_128", prepare, both_holds_setup, drop_call, .verify = verify},
+	{"own_drop_known", prepare, known_setup, drop_call, .verify = verify},
+	{"own_drop_shared", prepare, shared_setup, drop_call, .verify = shared_verify},
+	{"own_gather", prepare, full_given_setup, new_block_call, .verify = verify, .beside = return_given},
+	{"own_gather_pool", prepare, pool_given_setup, new_call, .verify = verify, .beside = return_given},
+	{"own_gather_many", prepare, many_given_setup, new_block_call, .verify = verify, .beside = return_given},
+	{"own_drop_among", prepare, all_but_one_given_setup, drop_call, .verify = verify, .beside = return_given},
+	{"own_dies", prepare, dies_setup, new_block_call, .verify = dies_verify, .beside = take_given},
+	{"own_attend_new", prepare, attend_setup, new_call, .verify = verify, .beside = come_and_go},
+	{"own_attend_drop", prepare, attend_setup, drop_call, .verify = verify, .beside = come_and_go},
+	{"own_attend_gather", prepare, full_given_setup, new_call, .verify = verify, .beside = ask_to_gather},
+	{"own_keep_out", prepare, block_setup, keep_out_call, .verify = verify},
+	{"own_close", prepare, close_setup, close_call, .verify = dies_verify, .beside = return_some},
+	{.name = NULL},
+};

@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The gate: who is inside, who is kept out, what a session is asked to see to, and where there is no barrier
+ *
+ * membarrier(2) fails here when a test wants it to: heap/ calls it by syscall(), of which this program has its own.
+ */
+#include "tests/unit/fixture.h"
+
+#include <dlfcn.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define S0 (&fx.sessions[0])
+#define S1 (&fx.sessions[1])
+#define S2 (&fx.sessions[2])
+
+static bool no_membarrier;
+
+long syscall(long number, ...)
+{
+	static long (*libc_syscall)(long, ...);
+	long a[6];
+	va_list args;
+
+	va_start(args, number);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(args, long);
+	va_end(args);
+	if (number == SYS_membarrier && no_membarrier) {
+		errno = EPERM;
+		return -1;
+	}
+	if (!libc_syscall)
+		*(void **)&libc_syscall = dlsym(RTLD_NEXT, "syscall");
+	return libc_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+static uint32_t attention(const struct session *session)
+{
+	return session->entry->attention;
+}
+
+/* Is it out now, and would it come in? */
+static bool comes_in(struct session *session)
+{
+	bool is_in = gate_enter(session);
+
+	ck_assert_int_eq(session->entry->n_calls & 1, is_in);
+	if (is_in)
+		gate_leave(session);
+	ck_assert_uint_eq(session->entry->n_calls & 1, 0);
+	return is_in;
+}
+
+static void lock(struct session *session)
+{
+	ck_assert_int_eq(session_lock(session), 0);
+}
+
+static void unlock(struct session *session)
+{
+	ck_assert_int_eq(session_unlock(session), 0);
+}
+
+/* ---- in and out -------------------------------------------------------------------------------------------------- */
+
+START_TEST(odd_while_inside)
+{
+	uint32_t n = S0->entry->n_calls;
+	uint64_t ref;
+
+	ck_assert_uint_eq(n & 1, 0);
+	ck_assert(!gate_is_inside(fx.heap, 0));
+	ck_assert(gate_enter(S0));
+	ck_assert_uint_eq(S0->entry->n_calls, n + 1);
+	ck_assert_uint_eq(S0->n_calls, n);
+	ck_assert(gate_is_inside(fx.heap, 0));
+	ck_assert(!gate_is_inside(fx.heap, 1));
+	gate_leave(S0);
+	ck_assert_uint_eq(S0->entry->n_calls, n + 2);
+	ck_assert(!gate_is_inside(fx.heap, 0));
+
+	/* a call is one more of them, and so n_calls says whether a session does anything */
+	ref = fixture_bytes(S0, 8);
+	ck_assert_int_eq(object_decref(S0, ref), 0);
+	n = S0->entry->n_calls;
+	ck_assert_int_eq(object_new(S0, TYPE_BYTES, 8, &ref), 0);
+	ck_assert_uint_eq(S0->entry->n_calls, n + 2);
+	ck_assert_int_eq(object_decref(S0, ref), 0);
+	ck_assert_uint_eq(S0->entry->n_calls, n + 4);
+	ck_assert_uint_eq(S0->entry->n_calls, S0->n_calls);
+}
+END_TEST
+
+START_TEST(parity_over_the_wrap)
+{
+	S0->n_calls = S0->entry->n_calls = UINT32_MAX - 1;
+	ck_assert(gate_enter(S0));
+	ck_assert(gate_is_inside(fx.heap, 0));
+	gate_leave(S0);
+	ck_assert_uint_eq(S0->entry->n_calls, 0);
+	ck_assert(comes_in(S0));
+}
+END_TEST
+
+/* A view of a session that died inside begins outside. */
+START_TEST(view_of_one_that_died_inside)
+{
+	struct session view;
+
+	fixture_bytes(S0, 8);
+	ck_assert(gate_enter(S0));
+	session_init(&view, fx.heap, 0);
+	ck_assert_uint_eq(view.n_calls & 1, 0);
+	session_mark_dead(fx.heap, 0);
+	while (session_reclaim_step(&view) == 1)
+		;
+	ck_assert_uint_eq(view.entry->state, SESSION_FREE);
+	ck_assert_int_eq(fixture_admit(fx.heap, &view), 0);
+	ck_assert_uint_eq(view.index, 0);
+	ck_assert(comes_in(&view));
+	fixture_check();
+}
+END_TEST
+
+START_TEST(who_counts_as_inside)
+{
+	ck_assert(gate_is_inside(fx.heap, FIXTURE_SESSIONS)); /* FREE: nobody looks at what is its own */
+	ck_assert(!gate_is_inside(fx.heap, 2));
+	session_mark_dead(fx.heap, 2);
+	ck_assert(gate_is_inside(fx.heap, 2));
+}
+END_TEST
+
+/* ---- one is kept out --------------------------------------------------------------------------------------------- */
+
+START_TEST(closed_and_opened)
+{
+	lock(S1);
+	ck_assert(gate_close(fx.heap, 0));
+	ck_assert_uint_eq(attention(S0), ATTENTION_CLOSED);
+	ck_assert(!comes_in(S0));
+	ck_assert(comes_in(S1));
+	ck_assert(comes_in(S2));
+	gate_open(fx.heap, 0);
+	ck_assert_uint_eq(attention(S0), 0);
+	ck_assert(comes_in(S0));
+	unlock(S1);
+}
+END_TEST
+
+START_TEST(not_closed_while_inside)
+{
+	lock(S1);
+	ck_assert(gate_enter(S0));
+	ck_assert(!gate_close(fx.heap, 0));
+	ck_assert_uint_eq(attention(S0), 0); /* nor is it kept out of its next call */
+	gate_leave(S0);
+	ck_assert(comes_in(S0));
+	ck_assert(gate_close(fx.heap, 0));
+	gate_open(fx.heap, 0);
+	unlock(S1);
+}
+END_TEST
+
+/* Opening leaves alone what others asked for. */
+START_TEST(other_bits_stay)
+{
+	gate_ask(fx.heap, 0, ATTENTION_STRANGER);
+	lock(S1);
+	ck_assert(gate_close(fx.heap, 0));
+	gate_ask(fx.heap, 0, ATTENTION_GATHER);
+	ck_assert_uint_eq(attention(S0), ATTENTION_CLOSED | ATTENTION_STRANGER | ATTENTION_GATHER);
+	gate_open(fx.heap, 0);
+	ck_assert_uint_eq(attention(S0), ATTENTION_STRANGER | ATTENTION_GATHER);
+	unlock(S1);
+	ck_assert(!comes_in(S0));
+	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_uint_eq(attention(S0), 0);
+	ck_assert(comes_in(S0));
+}
+END_TEST
+
+static const uint32_t bits[] = {ATTENTION_CLOSED, ATTENTION_STRANGER, ATTENTION_GATHER};
+
+/* Each bit has a call look after it first, and it is gone then: also one that a closer left when it died. */
+START_TEST(seen_to_by_the_next_call)
+{
+	uint64_t ref = fixture_bytes(S0, 8), n;
+
+	gate_ask(fx.heap, 0, bits[_i]);
+	ck_assert_uint_eq(attention(S0), bits[_i]);
+	ck_assert(comes_in(S1));
+	n = fx.heap->control->lock.n_acquisitions;
+	ck_assert_int_eq(object_incref(S0, ref), 0); /* how often is no matter of others */
+	ck_assert_uint_eq(fx.heap->control->lock.n_acquisitions, n);
+	ck_assert_uint_eq(attention(S0), bits[_i]);
+	fixture_drop(S0, ref);
+	ck_assert_uint_eq(attention(S0), bits[_i]);
+	fixture_drop(S0, ref);
+	ck_assert_uint_eq(attention(S0), 0);
+	gate_ask(fx.heap, 0, bits[_i]);
+	fixture_bytes(S0, 8);
+	ck_assert_uint_eq(attention(S0), 0);
+	ck_assert_uint_eq(S0->entry->n_calls & 1, 0);
+}
+END_TEST
+
+/* It gives up what is its own: it is inside for the rest of its life. */
+START_TEST(stays)
+{
+	uint32_t n;
+
+	fixture_bytes(S0, 8);
+	gate_stay(S0);
+	n = S0->entry->n_calls;
+	ck_assert_uint_eq(n & 1, 1);
+	gate_stay(S0);
+	ck_assert_uint_eq(S0->entry->n_calls, n);
+	lock(S1);
+	ck_assert(!gate_close(fx.heap, 0));
+	unlock(S1);
+	fixture_check(); /* which looks at what is its own no more, and does not wait for ever */
+	while (session_drop_step(S0, false) == 1)
+		ck_assert_uint_eq(S0->entry->n_calls, n);
+	ck_assert(gate_is_inside(fx.heap, 0));
+}
+END_TEST
+
+/* ---- all are kept out -------------------------------------------------------------------------------------------- */
+
+START_TEST(all_closed_and_opened)
+{
+	lock(S1);
+	ck_assert_int_eq(gate_close_all(fx.heap), 0);
+	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++) {
+		ck_assert(!comes_in(&fx.sessions[i]));
+		ck_assert_uint_eq(attention(&fx.sessions[i]), 0);
+	}
+	gate_open_all(fx.heap);
+	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
+		ck_assert(comes_in(&fx.sessions[i]));
+	unlock(S1);
+}
+END_TEST
+
+/* Closed by one that died: whoever has the lock finds it open. */
+START_TEST(all_closed_and_forgotten)
+{
+	uint64_t ref = fixture_bytes(S0, 8), n;
+
+	lock(S1);
+	ck_assert_int_eq(gate_close_all(fx.heap), 0);
+	unlock(S1);
+	n = fx.heap->control->lock.n_acquisitions;
+	ck_assert_int_eq(object_decref(S0, ref), 0);
+	ck_assert_uint_gt(fx.heap->control->lock.n_acquisitions, n);
+	ck_assert_uint_eq(fx.heap->control->attention, 0);
+	ck_assert(comes_in(S0));
+	ck_assert(comes_in(S2));
+}
+END_TEST
+
+/* One that is stopped inside is not waited for, for ever. */
+START_TEST(all_closed_around_one_inside)
+{
+	ck_assert(gate_enter(S0));
+	lock(S1);
+	ck_assert_int_eq(gate_close_all(fx.heap), 0);
+	ck_assert(gate_is_inside(fx.heap, 0));
+	gate_open_all(fx.heap);
+	unlock(S1);
+	gate_leave(S0);
+	fixture_check();
+}
+END_TEST
+
+/* ---- two processes ----------------------------------------------------------------------------------------------- */
+
+static bool lock_is_awaited(void)
+{
+	return (uint32_t)__atomic_load_n(&fx.heap->control->lock.mutex.__data.__lock, __ATOMIC_ACQUIRE) & FUTEX_WAITERS;
+}
+
+static void finish(pid_t pid)
+{
+	int status;
+
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status));
+	ck_assert_int_eq(WEXITSTATUS(status), 0);
+}
+
+/* What needs no lock waits for it while the gate is closed, for one or for all, and goes on when it is opened. */
+START_TEST(waits_at_the_gate)
+{
+	bool is_all = _i & 1, is_drop = _i & 2;
+	uint64_t ref = fixture_bytes(S0, 8), keep = fixture_bytes(S0, 8);
+	pid_t pid;
+
+	lock(S1);
+	if (is_all)
+		ck_assert_int_eq(gate_close_all(fx.heap), 0);
+	else
+		ck_assert(gate_close(fx.heap, 0));
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (!pid)
+		_exit(is_drop ? object_decref(S0, ref) != 0 : object_new(S0, TYPE_BYTES, 8, &ref) != 0);
+	while (!lock_is_awaited()) {
+		ck_assert_int_eq(waitpid(pid, NULL, WNOHANG), 0); /* it does not go on */
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+	ck_assert(!gate_is_inside(fx.heap, 0));
+	ck_assert_uint_eq(S0->entry->n_own_holds, 2);
+	ck_assert_uint_eq(ref_pool(ref)->n_used, 2);
+	if (is_all)
+		gate_open_all(fx.heap);
+	else
+		gate_open(fx.heap, 0);
+	unlock(S1);
+	finish(pid);
+	ck_assert_uint_eq(S0->entry->n_own_holds, is_drop ? 1 : 3);
+	S0->n_calls = S0->entry->n_calls;
+	fixture_drop(S0, keep);
+}
+END_TEST
+
+static int make_and_drop(void)
+{
+	for (uint64_t i = 0, n = fixture_ops(300000); i < n; i++) {
+		uint64_t ref;
+
+		if (object_new(S0, TYPE_BYTES, 40, &ref) || object_decref(S0, ref))
+			return 1;
+	}
+	return 0;
+}
+
+/* While one makes and drops as fast as it can, others look at the whole heap, and take from it what it keeps. */
+START_TEST(closed_again_and_again)
+{
+	siginfo_t info = {0};
+	uint64_t n_rounds = 0;
+	pid_t pid;
+	int r;
+
+	fixture_drop(S0, fixture_bytes(S0, 40));
+	fixture_bytes(S2, 8);
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (!pid)
+		_exit(make_and_drop());
+	for (; !info.si_pid; n_rounds++) {
+		ck_assert_int_eq(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT), 0);
+		ck_assert_int_eq(heap_check(S1, NULL, NULL), 0);
+		r = own_collect(&fx.daemon, 0);
+		ck_assert(r >= 0 || r == -EBUSY);
+	}
+	finish(pid);
+	ck_assert_uint_gt(n_rounds, 1);
+	S0->n_calls = S0->entry->n_calls;
+	fixture_check();
+	fixture_collect();
+	ck_assert_uint_eq(S0->entry->owned_pools1, 0);
+}
+END_TEST
+
+/* ---- no barrier -------------------------------------------------------------------------------------------------- */
+
+static void fence(uint32_t n_sessions)
+{
+	for (uint32_t i = 0; i < fx.heap->n_sessions; i++)
+		fx.heap->sessions[i].is_fenced = i < n_sessions;
+}
+
+/* Without membarrier() it is enough that every session executes its own, those that are dead and not cleared up, too.
+ */
+START_TEST(barrier_of_the_fenced)
+{
+	fence(0);
+	ck_assert_int_eq(gate_barrier(fx.heap), 0);
+	no_membarrier = true;
+	ck_assert_int_eq(gate_barrier(fx.heap), -EOPNOTSUPP);
+	fence(FIXTURE_SESSIONS - 1);
+	ck_assert_int_eq(gate_barrier(fx.heap), -EOPNOTSUPP);
+	session_mark_dead(fx.heap, FIXTURE_SESSIONS - 1);
+	ck_assert_int_eq(gate_barrier(fx.heap), -EOPNOTSUPP);
+	fence(FIXTURE_SESSIONS);
+	ck_assert_int_eq(gate_barrier(fx.heap), 0);
+	no_membarrier = false;
+	fence(0);
+	ck_assert_int_eq(gate_barrier(fx.heap), 0);
+}
+END_TEST
+
+/* Who cannot have a barrier keeps nobody out, and says so. */
+START_TEST(nobody_is_kept_out_without)
+{
+	uint64_t ref = fixture_bytes(S0, 8), keep = fixture_bytes(S0, 8);
+	uint64_t list = fixture_list(S1, 1);
+
+	fence(0);
+	no_membarrier = true;
+	lock(S1);
+	ck_assert(!gate_close(fx.heap, 0));
+	ck_assert_uint_eq(attention(S0), 0);
+	ck_assert_int_eq(gate_close_all(fx.heap), -EOPNOTSUPP);
+	ck_assert_uint_eq(fx.heap->control->attention, 0);
+	unlock(S1);
+	ck_assert(comes_in(S0));
+	ck_assert_int_eq(own_collect(&fx.daemon, 0), 0);
+	ck_assert_int_lt(heap_check(S1, NULL, NULL), 0);
+	/* Nor can a stranger be sure of an object that he was not given. */
+	ck_assert_int_eq(object_incref(S1, ref), -EOPNOTSUPP);
+	ck_assert_int_eq(list_set(S1, list, 0, ref), -EOPNOTSUPP);
+	ck_assert_int_eq(CALL(S1, name_set(S1, "n", ref)), -EOPNOTSUPP);
+	ck_assert_uint_eq(ref_header(ref)->rights, 0);
+	ck_assert_ptr_null(hold_find(S1, ref));
+	/* What its owner gives away needs none. */
+	ck_assert_int_eq(CALL(S0, name_set(S0, "n", ref)), 0);
+	ck_assert_int_eq(object_incref(S1, ref), 0);
+	no_membarrier = false;
+	fixture_check();
+	fixture_drop(S1, ref);
+	fixture_drop(S0, ref);
+	MUST(S0, name_del(S0, "n"));
+	fixture_drop(S0, keep);
+	fixture_drop(S1, list);
+}
+END_TEST
+
+/* A process that cannot be registered has its sessions fenced, and then all goes as it does elsewhere. */
+START_TEST(all_goes_on_fenced)
+{
+	static const uint64_t token[2] = {1, 2};
+	uint64_t ref, keep;
+
+	fixture_close();
+	no_membarrier = true;
+	fixture_open();
+	ck_assert(fx.heap->is_fenced);
+	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++) {
+		fx.sessions[i].entry->is_fenced = 0;
+		ck_assert(session_take(&fx.sessions[i], token));
+		ck_assert_uint_eq(fx.sessions[i].entry->is_fenced, 1);
+	}
+	ck_assert_int_eq(gate_barrier(fx.heap), 0);
+	keep = fixture_bytes(S0, 40);
+	ref = fixture_bytes(S0, 40);
+	MUST(S1, object_incref(S1, ref));
+	fixture_drop(S0, ref);
+	fixture_drop(S1, ref);
+	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
+	lock(S1);
+	ck_assert(gate_close(fx.heap, 0));
+	ck_assert(!comes_in(S0));
+	gate_open(fx.heap, 0);
+	unlock(S1);
+	fixture_drop(S0, keep);
+	fixture_trim(0);
+	ck_assert_uint_eq(fixture_heap_bytes(), 0);
+}
+END_TEST
+
+/* Where the process is registered, the session says so when it is taken. */
+START_TEST(not_fenced_where_registered)
+{
+	static const uint64_t token[2] = {1, 2};
+
+	if (fx.heap->is_fenced)
+		return;
+	S0->entry->is_fenced = 1;
+	ck_assert(session_take(S0, token));
+	ck_assert_uint_eq(S0->entry->is_fenced, 0);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("gate");
+	TCase *t = tcase_create("gate");
+
+	tcase_add_checked_fixture(t, fixture_open, fixture_close);
+	tcase_set_timeout(t, 300);
+	tcase_add_test(t, odd_while_inside);
+	tcase_add_test(t, parity_over_the_wrap);
+	tcase_add_test(t, view_of_one_that_died_inside);
+	tcase_add_test(t, who_counts_as_inside);
+	tcase_add_test(t, closed_and_opened);
+	tcase_add_test(t, not_closed_while_inside);
+	tcase_add_test(t, other_bits_stay);
+	tcase_add_loop_test(t, seen_to_by_the_next_call, 0, 3);
+	tcase_add_test(t, stays);
+	tcase_add_test(t, all_closed_and_opened);
+	tcase_add_test(t, all_closed_and_forgotten);
+	tcase_add_test(t, all_closed_around_one_inside);
+	tcase_add_loop_test(t, waits_at_the_gate, 0, 4);
+	tcase_add_test(t, closed_again_and_again);
+	tcase_add_test(t, barrier_of_the_fenced);
+	tcase_add_test(t, nobody_is_kept_out_without);
+	tcase_add_test(t, all_goes_on_fenced);
+	tcase_add_test(t, not_fenced_where_registered);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+int main(void)
+{
+	return fixture_main(suite());
+}

@@ -1,0 +1,575 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A session's own pools and runs: made in, held and freed without the lock, kept and taken back
+ *
+ * What others return to them is in test_returned.c, who comes to an object that its owner lets go of in
+ * test_stranger.c.
+ */
+#include "tests/unit/fixture.h"
+
+#define S0 (&fx.sessions[0])
+#define S1 (&fx.sessions[1])
+
+static uint64_t n_locks(void)
+{
+	return fx.heap->control->lock.n_acquisitions;
+}
+
+static uint32_t n_owned(const struct session *session)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i1 = session->entry->owned_pools1; i1; i1 = fx.heap->pools[i1 - 1].owned_next1) {
+		ck_assert_uint_eq(fx.heap->pools[i1 - 1].owner1, session->owner1);
+		n++;
+	}
+	return n;
+}
+
+/* Nothing is left. */
+static void expect_empty(void)
+{
+	fixture_check();
+	fixture_trim(0);
+	ck_assert_uint_eq(fixture_heap_bytes(), 0);
+}
+
+/* Make and drop one, without a check between that would take the lock. */
+static void warm_up(size_t size)
+{
+	uint64_t ref;
+
+	ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, size, &ref)), 0);
+	ck_assert_int_eq(object_decref(S0, ref), 0);
+}
+
+/* ---- no lock ----------------------------------------------------------------------------------------------------- */
+
+static const size_t sizes[] = {1, 8, 100, 512, 513, POOL_SIZE, POOL_SIZE + 1, SPARE_RUN_MAX *POOL_SIZE};
+#define N_SIZES (int)(sizeof(sizes) / sizeof(sizes[0]))
+
+/* Another session has the lock all the while: who waited for it would wait for ever. */
+START_TEST(needs_no_lock)
+{
+	size_t size = sizes[_i];
+	struct object object;
+	uint64_t n, ref;
+
+	warm_up(size);
+	ck_assert_int_eq(session_lock(S1), 0);
+	n = n_locks();
+	for (int round = 0; round < 5; round++) {
+		ck_assert_int_eq(object_new(S0, TYPE_BYTES, size, &ref), 0);
+		ck_assert_int_eq(object_look(S0, ref, &object), 0);
+		ck_assert_uint_eq(object.size, size);
+		memset(object.data, round, size);
+		for (int i = 0; i < 100; i++)
+			ck_assert_int_eq(object_incref(S0, ref), 0);
+		for (int i = 0; i < 101; i++)
+			ck_assert_int_eq(object_decref(S0, ref), 0);
+		ck_assert_uint_eq(ref_state(ref), STATE_FREE);
+	}
+	ck_assert_uint_eq(n_locks(), n);
+	ck_assert_int_eq(session_unlock(S1), 0);
+	expect_empty();
+}
+END_TEST
+
+/* What has slots is made and held so, too; taking it down is a change. */
+START_TEST(list_needs_it_to_be_taken_down)
+{
+	uint64_t list = fixture_list(S0, 8), n;
+
+	fixture_drop(S0, list);
+	ck_assert_int_eq(session_lock(S1), 0);
+	n = n_locks();
+	ck_assert_int_eq(object_new(S0, TYPE_LIST, 64, &list), 0);
+	ck_assert_int_eq(object_incref(S0, list), 0);
+	ck_assert_int_eq(object_decref(S0, list), 0);
+	ck_assert_uint_eq(n_locks(), n);
+	ck_assert_int_eq(session_unlock(S1), 0);
+	fixture_drop(S0, list);
+	ck_assert_uint_eq(ref_state(list), STATE_RETURNED);
+	expect_empty();
+}
+END_TEST
+
+START_TEST(lock_once_a_pool)
+{
+	uint32_t n_blocks = class_pool_blocks(63);
+	uint64_t refs[64], n;
+
+	fixture_bytes(S1, 8); /* there is an arena */
+	n = n_locks();
+	for (uint32_t i = 0; i < 4 * n_blocks; i++) {
+		ck_assert_int_eq(object_new(S0, TYPE_BYTES, 512, &refs[i]), 0);
+		ck_assert_uint_eq(n_locks(), n + i / n_blocks + 1);
+	}
+	/* and once for each that goes: the first one that becomes free stays */
+	for (uint32_t i = 0; i < 4 * n_blocks; i++) {
+		ck_assert_int_eq(object_decref(S0, refs[i]), 0);
+		ck_assert_uint_eq(n_locks(), n + 4 + (i + 1 < 2 * n_blocks ? 0 : (i + 1) / n_blocks - 1));
+	}
+	fixture_check();
+}
+END_TEST
+
+START_TEST(each_session_its_own)
+{
+	uint32_t size_class = class_of_size(40);
+	uint64_t mine[10], theirs[10], again;
+
+	for (uint32_t i = 0; i < 10; i++) {
+		mine[i] = fixture_bytes(S0, 40);
+		theirs[i] = fixture_bytes(S1, 40);
+		ck_assert_uint_eq(ref_block(mine[i]), i);
+		ck_assert_uint_eq(ref_block(theirs[i]), i);
+	}
+	ck_assert_uint_eq(ref_pool(mine[0])->owner1, S0->owner1);
+	ck_assert_uint_eq(ref_pool(theirs[0])->owner1, S1->owner1);
+	ck_assert_uint_eq(S0->entry->usedpools1[size_class], ref_pool_index(mine[0]) + 1);
+	ck_assert_uint_eq(S1->entry->usedpools1[size_class], ref_pool_index(theirs[0]) + 1);
+	ck_assert_uint_eq(fx.heap->control->spaces[SPACE_OBJECTS].usedpools1[size_class], 0);
+	ck_assert_uint_eq(n_owned(S0), 1);
+	ck_assert_uint_eq(n_owned(S1), 1);
+	fixture_drop(S0, mine[4]);
+	ck_assert_uint_eq(ref_block(fixture_bytes(S1, 40)), 10);
+	again = fixture_bytes(S0, 40);
+	ck_assert_uint_eq(ref_position(again), ref_position(mine[4]));
+	ck_assert_uint_eq(ref_generation(again), ref_generation(mine[9]) + 1);
+}
+END_TEST
+
+/* ---- what is kept ------------------------------------------------------------------------------------------------ */
+
+/* A full pool is on no list, comes back to the front with its first free block, and the last freed is the first used.
+ */
+START_TEST(full_pool_comes_back)
+{
+	uint32_t n = class_pool_blocks(63), full1, other1;
+	uint32_t *used1 = &S0->entry->usedpools1[63];
+	uint64_t refs[16], other;
+
+	for (uint32_t i = 0; i < n; i++)
+		refs[i] = fixture_bytes(S0, 512);
+	full1 = ref_pool_index(refs[0]) + 1;
+	ck_assert_uint_eq(*used1, 0);
+	ck_assert_uint_eq(n_owned(S0), 1); /* it is owned all the same */
+	other = fixture_bytes(S0, 512);
+	other1 = ref_pool_index(other) + 1;
+	ck_assert_uint_eq(*used1, other1);
+	fixture_drop(S0, refs[2]);
+	ck_assert_uint_eq(*used1, full1);
+	ck_assert_uint_eq(ref_pool(refs[0])->next1, other1);
+	ck_assert_uint_eq(ref_pool(other)->prev1, full1);
+	fixture_drop(S0, refs[5]);
+	fixture_drop(S0, refs[1]);
+	ck_assert_uint_eq(ref_block(fixture_bytes(S0, 512)), 1);
+	ck_assert_uint_eq(ref_block(fixture_bytes(S0, 512)), 5);
+	ck_assert_uint_eq(ref_block(fixture_bytes(S0, 512)), 2);
+	ck_assert_uint_eq(*used1, other1);
+	ck_assert_uint_eq(ref_pool(other)->prev1, 0);
+}
+END_TEST
+
+START_TEST(one_free_pool_stays)
+{
+	uint32_t n = class_pool_blocks(63);
+	uint64_t refs[64];
+
+	for (uint32_t i = 0; i < 3 * n; i++)
+		refs[i] = fixture_bytes(S0, 512);
+	ck_assert_uint_eq(n_owned(S0), 3);
+	for (uint32_t i = 0; i < 3 * n; i++)
+		fixture_drop(S0, refs[i]);
+	ck_assert_uint_eq(n_owned(S0), 1);
+	ck_assert_uint_eq(S0->entry->usedpools1[63], ref_pool_index(refs[0]) + 1);
+	ck_assert_uint_eq(ref_pool(refs[0])->kind, POOL_BLOCKS);
+	ck_assert_uint_eq(ref_pool(refs[0])->n_used, 0);
+	for (uint32_t i = n; i < 3 * n; i += n) {
+		ck_assert_uint_eq(ref_pool(refs[i])->kind, POOL_FREE);
+		ck_assert_uint_eq(ref_pool(refs[i])->owner1, 0);
+	}
+	/* where another one has room, a free one goes at once */
+	refs[0] = fixture_bytes(S0, 512);
+	ck_assert_uint_eq(ref_block(refs[0]), n - 1); /* the last freed */
+	for (uint32_t i = 1; i <= n; i++)
+		refs[i] = fixture_bytes(S0, 512);
+	fixture_drop(S0, refs[0]);
+	fixture_drop(S0, refs[n]);
+	ck_assert_uint_eq(ref_pool(refs[n])->kind, POOL_FREE);
+	ck_assert_uint_eq(S0->entry->usedpools1[63], ref_pool_index(refs[0]) + 1);
+}
+END_TEST
+
+START_TEST(one_run_of_each_length_stays)
+{
+	uint64_t refs[SPARE_RUN_MAX + 2], second[SPARE_RUN_MAX + 2], again;
+
+	for (uint32_t n = 1; n <= SPARE_RUN_MAX + 1; n++) {
+		refs[n] = fixture_bytes(S0, n * POOL_SIZE - 3);
+		second[n] = fixture_bytes(S0, n * POOL_SIZE);
+		ck_assert_uint_eq(ref_pool(refs[n])->owner1, S0->owner1);
+	}
+	ck_assert_uint_eq(n_owned(S0), 2 * (SPARE_RUN_MAX + 1));
+	for (uint32_t n = 1; n <= SPARE_RUN_MAX + 1; n++) {
+		fixture_drop(S0, refs[n]);
+		fixture_drop(S0, second[n]);
+		ck_assert_uint_eq(ref_pool(second[n])->kind, POOL_FREE);
+		ck_assert_uint_eq(ref_pool(refs[n])->kind, n <= SPARE_RUN_MAX ? POOL_RUN : POOL_FREE);
+		if (n <= SPARE_RUN_MAX)
+			ck_assert_uint_eq(S0->entry->spare_runs1[n - 1], ref_pool_index(refs[n]) + 1);
+	}
+	ck_assert_uint_eq(n_owned(S0), SPARE_RUN_MAX);
+	for (uint32_t n = 1; n <= SPARE_RUN_MAX; n++) {
+		again = fixture_bytes(S0, n * POOL_SIZE - 100);
+		ck_assert_uint_eq(ref_position(again), ref_position(refs[n]));
+		ck_assert_uint_eq(ref_generation(again), ref_generation(refs[n]) + 1);
+		ck_assert_uint_eq(ref_pool(again)->run_size, n * POOL_SIZE - 100);
+		ck_assert_uint_eq(S0->entry->spare_runs1[n - 1], 0);
+		ck_assert_int_eq(object_incref(S0, refs[n]), -ESTALE);
+		fixture_drop(S0, again);
+	}
+	expect_empty();
+	ck_assert_uint_eq(n_owned(S0), 0);
+}
+END_TEST
+
+/* In an arena of 16 pools a run of 16 is an arena's, and none to keep. */
+START_TEST(run_of_a_whole_arena)
+{
+	uint64_t ref;
+
+	fixture_close();
+	fixture_open_geometry(&(struct heap_geometry){
+		.heap_size = UINT64_C(1) << 20, .arena_size = ARENA_SIZE_MIN, .n_sessions = FIXTURE_SESSIONS});
+	ck_assert_uint_eq(fx.heap->pools_per_arena, SPARE_RUN_MAX);
+	ref = fixture_bytes(S0, ARENA_SIZE_MIN);
+	ck_assert_uint_eq(ref_arena(ref)->state, ARENA_RUN);
+	fixture_drop(S0, ref);
+	ck_assert_uint_eq(ref_arena(ref)->state, ARENA_RETURNABLE);
+	ref = fixture_bytes(S0, ARENA_SIZE_MIN - POOL_SIZE);
+	fixture_drop(S0, ref);
+	ck_assert_uint_eq(S0->entry->spare_runs1[SPARE_RUN_MAX - 2], ref_pool_index(ref) + 1);
+	expect_empty();
+}
+END_TEST
+
+/* ---- what is taken back ------------------------------------------------------------------------------------------ */
+
+START_TEST(collected)
+{
+	uint64_t keep = fixture_bytes(S0, 100);
+
+	for (uint32_t c = 0; c < N_CLASSES; c++)
+		warm_up(class_block_size(c));
+	for (uint32_t n = 1; n <= SPARE_RUN_MAX; n++)
+		warm_up(n * POOL_SIZE);
+	ck_assert_uint_eq(n_owned(S0), N_CLASSES + SPARE_RUN_MAX);
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
+	fixture_check();
+	ck_assert_uint_gt(n_owned(S0), 1); /* not all in one change */
+	while (own_collect(&fx.daemon, S0->index) == 1)
+		fixture_check();
+	ck_assert_uint_eq(n_owned(S0), 1);
+	for (uint32_t c = 0; c < N_CLASSES; c++)
+		ck_assert_uint_eq(S0->entry->usedpools1[c], c == class_of_size(100) ? ref_pool_index(keep) + 1 : 0);
+	for (uint32_t i = 0; i < SPARE_RUN_MAX; i++)
+		ck_assert_uint_eq(S0->entry->spare_runs1[i], 0);
+	ck_assert_uint_eq(S0->entry->attention, 0);
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+	fixture_drop(S0, keep);
+	expect_empty();
+}
+END_TEST
+
+START_TEST(not_collected)
+{
+	warm_up(100);
+	ck_assert_int_eq(session_lock(S1), 0);
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), -EBUSY);
+	ck_assert_int_eq(session_unlock(S1), 0);
+	ck_assert(gate_enter(S0)); /* stopped in the middle of a call */
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+	ck_assert_uint_eq(n_owned(S0), 1);
+	ck_assert_uint_eq(S0->entry->attention, 0);
+	gate_leave(S0);
+	ck_assert_int_eq(own_collect(&fx.daemon, S1->index), 0); /* of another one */
+	ck_assert_uint_eq(n_owned(S0), 1);
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+	ck_assert_uint_eq(n_owned(S0), 0);
+	expect_empty();
+}
+END_TEST
+
+/* ---- holds ------------------------------------------------------------------------------------------------------- */
+
+START_TEST(more_holds_than_the_header_counts)
+{
+	const uint64_t n = OWN_HOLDS_MAX, n_more = 5;
+	uint64_t ref = fixture_bytes(S0, sizes[_i]);
+
+	for (uint64_t i = 1; i < n + n_more; i++) {
+		ck_assert_uint_eq(ref_own(ref), i);
+		ck_assert_ptr_null(hold_find(S0, ref));
+		if (i == n)
+			break;
+		MUST(S0, object_incref(S0, ref));
+	}
+	for (uint64_t i = 1; i <= n_more; i++) {
+		MUST(S0, object_incref(S0, ref));
+		ck_assert_uint_eq(ref_own(ref), n);
+		ck_assert_uint_eq(ref_rights(ref), 1);
+		ck_assert_uint_eq(hold_find(S0, ref)->count, i);
+		ck_assert_int_eq(object_refcount(S1, ref), (int64_t)(n + i));
+	}
+	ck_assert_uint_eq(S0->entry->n_own_holds, 1);
+	ck_assert_uint_eq(S0->entry->n_holds, 1);
+	/* Back: those of the header up to the last, those of the table, that last one. */
+	for (uint64_t left = n + n_more; left > 0; left--) {
+		ck_assert_int_eq(object_refcount(S1, ref), (int64_t)left);
+		ck_assert_uint_eq(ref_own(ref), left > n_more ? left - n_more : 1);
+		ck_assert(object_is_held(S0, ref));
+		fixture_drop(S0, ref);
+	}
+	ck_assert_int_eq(object_decref(S0, ref), -ESTALE);
+	ck_assert_uint_eq(S0->entry->n_own_holds, 0);
+	ck_assert_uint_eq(S0->entry->n_holds, 0);
+	expect_empty();
+}
+END_TEST
+
+/* It let go of its object, which a list holds, and takes it from there: it holds it as anybody else does. */
+START_TEST(holds_again_by_its_table)
+{
+	uint64_t ref = fixture_bytes(S0, 8), list = fixture_list(S0, 1), got;
+
+	MUST(S0, list_set(S0, list, 0, ref));
+	fixture_drop(S0, ref);
+	ck_assert(!object_is_held(S0, ref));
+	EXPECT(S0, -EPERM, object_decref(S0, ref));
+	ck_assert_uint_eq(S0->entry->n_own_holds, 1);
+	MUST(S0, list_get(S0, list, 0, &got));
+	ck_assert_uint_eq(got, ref);
+	ck_assert_uint_eq(ref_own(ref), 0);
+	ck_assert_uint_eq(hold_find(S0, ref)->count, 1);
+	MUST(S0, object_incref(S0, ref));
+	ck_assert_uint_eq(hold_find(S0, ref)->count, 2);
+	fixture_drop(S0, list);
+	ck_assert_int_eq(object_refcount(S1, ref), 2);
+	fixture_drop(S0, ref);
+	fixture_drop(S0, ref);
+	EXPECT(S0, -ESTALE, object_decref(S0, ref));
+	expect_empty();
+}
+END_TEST
+
+/* Objects that it holds by their headers, of whatever size and type. */
+START_TEST(own_holds_are_counted)
+{
+	static const size_t lengths[] = {1, 64, 500, 8 * 1024, 16 * 1024, 100000};
+	uint64_t bytes[6], lists[6], n = 0;
+
+	for (int i = 0; i < 6; i++) {
+		bytes[i] = fixture_bytes(S0, 8 * lengths[i]);
+		ck_assert_uint_eq(S0->entry->n_own_holds, ++n);
+		lists[i] = fixture_list(S0, lengths[i]);
+		ck_assert_uint_eq(S0->entry->n_own_holds, ++n);
+		ck_assert_uint_eq(ref_own(bytes[i]), 1);
+		ck_assert_uint_eq(ref_own(lists[i]), 1);
+		MUST(S0, object_incref(S0, bytes[i]));
+		MUST(S1, object_incref(S1, bytes[i]));
+		ck_assert_uint_eq(S0->entry->n_own_holds, n);
+	}
+	for (int i = 0; i < 6; i++) {
+		fixture_drop(S0, bytes[i]);
+		ck_assert_uint_eq(S0->entry->n_own_holds, n);
+		fixture_drop(S0, bytes[i]);
+		ck_assert_uint_eq(S0->entry->n_own_holds, --n);
+		fixture_drop(S0, lists[i]);
+		ck_assert_uint_eq(S0->entry->n_own_holds, --n);
+		fixture_drop(S1, bytes[i]);
+	}
+	ck_assert_uint_eq(S0->entry->n_holds, 0);
+	expect_empty();
+}
+END_TEST
+
+/* Any number: what is found among the session's own is what the ref of one of them says, and nothing else. */
+START_TEST(any_number)
+{
+	uint64_t refs[60], theirs[20], n = fixture_ops(1000000), n_found = 0;
+	struct own_object own;
+	int r;
+
+	fixture_seed();
+	for (uint32_t i = 0; i < 60; i++)
+		refs[i] = fixture_bytes(S0, 1 + fixture_below(3 * POOL_SIZE));
+	for (uint32_t i = 0; i < 20; i++)
+		theirs[i] = fixture_bytes(S1, 1 + fixture_below(3000));
+	for (uint32_t i = 0; i < 60; i += 2)
+		fixture_drop(S0, refs[i]);
+	for (uint32_t i = 0; i < 60; i++) {
+		ck_assert_int_eq(own_find(S0, refs[i], &own), i % 2);
+		ck_assert(!own_find(S1, refs[i], &own));
+		ck_assert_int_eq(own_hold(S1, refs[i]), OWN_NOT);
+		ck_assert(!own_drop(S1, refs[i], &r) && !own_drop_any(S1, refs[i], &r));
+	}
+	for (uint32_t i = 0; i < 20; i++)
+		ck_assert(!own_find(S0, theirs[i], &own));
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t ref = fixture_random();
+		bool is_known = false;
+
+		if (i % 2)
+			ref = ref_make(fixture_below(3 * ARENA_SIZE_DEFAULT / 8), 1 + fixture_below(4));
+		if (!own_find(S0, ref, &own))
+			continue;
+		for (uint32_t k = 1; k < 60; k += 2)
+			is_known = is_known || refs[k] == ref;
+		ck_assert(is_known);
+		n_found++;
+	}
+	ck_assert_uint_lt(n_found, n);
+	/* and one of a class that is none, past the end */
+	ck_assert(!own_find(S0, UINT64_MAX, &own));
+	ck_assert(!own_find(S0, ref_make(FIXTURE_HEAP_SIZE / 8, 1), &own));
+	fixture_check();
+}
+END_TEST
+
+/* ---- memory that is used again ----------------------------------------------------------------------------------- */
+
+/* Freed by its owner, freed by another and gathered; a block, a kept run. */
+START_TEST(slots_are_empty_in_reused_memory)
+{
+	size_t length = _i & 1 ? 1000 : 8;
+	bool by_another = _i & 2;
+	uint64_t dirty = fixture_bytes(S0, 8 * length), list;
+
+	memset(ref_data(dirty), 0xff, 8 * length);
+	if (by_another)
+		MUST(S1, object_incref(S1, dirty));
+	fixture_drop(S0, dirty);
+	if (by_another)
+		fixture_drop(S1, dirty);
+	gate_ask(fx.heap, S0->index, ATTENTION_GATHER);
+	list = fixture_list(S0, length);
+	ck_assert_uint_eq(ref_position(list), ref_position(dirty));
+	for (size_t i = 0; i < 8 * length; i++)
+		ck_assert_uint_eq(ref_data(list)[i], 0);
+	fixture_drop(S0, list);
+	expect_empty();
+}
+END_TEST
+
+/* Of a struct the slots alone: its other bytes are the user's to fill. */
+START_TEST(slots_of_a_struct_are_empty_in_reused_memory)
+{
+	static const size_t slots[] = {8, 24};
+	uint64_t dirty = fixture_bytes(S0, 40), object;
+	uint32_t type;
+
+	MUST(S0, type_register(S0, &(struct type_spec){"pair", 40, 0, 2, slots}, &type));
+	memset(ref_data(dirty), 0xff, 40);
+	fixture_drop(S0, dirty);
+	object = fixture_new(S0, type, 0);
+	ck_assert_uint_eq(ref_position(object), ref_position(dirty));
+	for (size_t i = 0; i < 40; i++)
+		ck_assert_uint_eq(ref_data(object)[i], i / 8 == 1 || i / 8 == 3 ? 0 : 0xff);
+	fixture_drop(S0, object);
+	expect_empty();
+}
+END_TEST
+
+/* Generations of a pool and of a kept run go from the last to 1, never over 0, and old refs stay stale. */
+START_TEST(generations_wrap)
+{
+	static const uint32_t want[] = {GENERATION_MAX - 1, GENERATION_MAX, 1, 2};
+	uint64_t refs[4];
+
+	refs[0] = fixture_bytes(S0, sizes[_i]);
+	ref_pool(refs[0])->generation = GENERATION_MAX - 2;
+	fixture_drop(S0, refs[0]);
+	for (int i = 0; i < 4; i++) {
+		refs[i] = fixture_bytes(S0, sizes[_i]);
+		ck_assert_uint_eq(ref_position(refs[i]), ref_position(refs[0]));
+		ck_assert_uint_eq(ref_generation(refs[i]), want[i]);
+		ck_assert_uint_eq(ref_pool(refs[i])->generation, want[i]);
+		for (int k = 0; k < i; k++) {
+			ck_assert_int_eq(object_incref(S0, refs[k]), -ESTALE);
+			ck_assert_int_eq(object_incref(S1, refs[k]), -ESTALE);
+			ck_assert_int_eq(object_decref(S0, refs[k]), -ESTALE);
+		}
+		fixture_drop(S0, refs[i]);
+	}
+	expect_empty();
+}
+END_TEST
+
+/* ---- damage ------------------------------------------------------------------------------------------------------ */
+
+/* Lists that lead where they must not are noticed, not followed; mended, it goes on. */
+START_TEST(damaged_lists)
+{
+	uint64_t ref = fixture_bytes(S0, 100), other = fixture_bytes(S0, 8), theirs = fixture_bytes(S1, 100), got = 7;
+	uint32_t *used1 = &S0->entry->usedpools1[class_of_size(100)], *spare1 = &S0->entry->spare_runs1[2];
+	uint32_t good = *used1;
+	const uint32_t bad[] = {UINT32_MAX, ref_pool_index(other) + 1, ref_pool_index(theirs) + 1,
+		ref_pool_index(theirs) + 9, fx.heap->pools_per_arena + 1};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		*used1 = bad[i];
+		ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, 100, &got)), -EUCLEAN);
+		*used1 = good;
+		*spare1 = bad[i];
+		ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, 3 * POOL_SIZE, &got)), -EUCLEAN);
+		*spare1 = 0;
+		S0->entry->returned_pools1 = i == 1 ? UINT32_MAX - 1 : bad[i];
+		gate_ask(fx.heap, S0->index, ATTENTION_GATHER);
+		ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, 100, &got)), -EUCLEAN);
+		S0->entry->returned_pools1 = 0;
+		fixture_check();
+	}
+	ref_pool(ref)->freeblock1 = (uint16_t)(class_pool_blocks(class_of_size(100)) + 1);
+	ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, 100, &got)), -EUCLEAN);
+	ref_pool(ref)->freeblock1 = 0;
+	ck_assert_uint_eq(got, 7);
+	fixture_bytes(S0, 100);
+	fixture_bytes(S0, 3 * POOL_SIZE);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("own");
+	TCase *t = tcase_create("own");
+
+	tcase_add_checked_fixture(t, fixture_open, fixture_close);
+	tcase_set_timeout(t, 300);
+	tcase_add_loop_test(t, needs_no_lock, 0, N_SIZES);
+	tcase_add_test(t, list_needs_it_to_be_taken_down);
+	tcase_add_test(t, lock_once_a_pool);
+	tcase_add_test(t, each_session_its_own);
+	tcase_add_test(t, full_pool_comes_back);
+	tcase_add_test(t, one_free_pool_stays);
+	tcase_add_test(t, one_run_of_each_length_stays);
+	tcase_add_test(t, run_of_a_whole_arena);
+	tcase_add_test(t, collected);
+	tcase_add_test(t, not_collected);
+	tcase_add_loop_test(t, more_holds_than_the_header_counts, 0, N_SIZES);
+	tcase_add_test(t, holds_again_by_its_table);
+	tcase_add_test(t, own_holds_are_counted);
+	tcase_add_test(t, any_number);
+	tcase_add_loop_test(t, slots_are_empty_in_reused_memory, 0, 4);
+	tcase_add_test(t, slots_of_a_struct_are_empty_in_reused_memory);
+	tcase_add_loop_test(t, generations_wrap, 0, N_SIZES);
+	tcase_add_test(t, damaged_lists);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+int main(void)
+{
+	return fixture_main(suite());
+}

@@ -1,0 +1,664 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Blocks that others free in a session's pools: returned, gathered, and what becomes of them when the owner dies
+ */
+#include "tests/unit/fixture.h"
+
+#define S0 (&fx.sessions[0]) /* the owner */
+#define S1 (&fx.sessions[1])
+#define S2 (&fx.sessions[2])
+
+static const struct session_entry *owner(void)
+{
+	return S0->entry;
+}
+
+/* The list of pools that have returned blocks. */
+static uint32_t n_returned_pools(void)
+{
+	uint32_t n = 0, prev1 = 0;
+
+	for (uint32_t i1 = owner()->returned_pools1; i1; i1 = fx.heap->pools[i1 - 1].returned_next1) {
+		ck_assert_uint_gt(fx.heap->pools[i1 - 1].n_returned, 0);
+		ck_assert_uint_eq(fx.heap->pools[i1 - 1].returned_prev1, prev1);
+		prev1 = i1;
+		n++;
+	}
+	return n;
+}
+
+/* By a name, which the owner gives it: who comes on the strength of a number asks for the owner's attention. */
+static void share(uint64_t ref)
+{
+	uint64_t got;
+
+	MUST(S0, name_set(S0, "shared", ref));
+	MUST(S1, name_get(S1, "shared", &got));
+	MUST(S0, name_del(S0, "shared"));
+	ck_assert_uint_eq(got, ref);
+	ck_assert_uint_eq(owner()->attention, 0);
+}
+
+/* Made by the owner, who has let go of it; held by S1 alone. */
+static uint64_t passed_to_s1(size_t size)
+{
+	uint64_t ref = fixture_bytes(S0, size);
+
+	share(ref);
+	fixture_drop(S0, ref);
+	return ref;
+}
+
+static uint64_t returned(size_t size)
+{
+	uint64_t ref = passed_to_s1(size);
+
+	fixture_drop(S1, ref);
+	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
+	return ref;
+}
+
+static void expect_empty(void)
+{
+	fixture_check();
+	fixture_trim(0);
+	ck_assert_uint_eq(fixture_heap_bytes(), 0);
+}
+
+static void die(struct session *session)
+{
+	int r;
+
+	session_mark_dead(fx.heap, session->index);
+	fixture_check();
+	while ((r = session_reclaim_step(session)) == 1)
+		fixture_check();
+	ck_assert_int_eq(r, 0);
+	ck_assert_uint_eq(session->entry->state, SESSION_FREE);
+	fixture_check();
+}
+
+/* ---- returning --------------------------------------------------------------------------------------------------- */
+
+/* Who lets go first, the owner or the other, makes no difference for the block. */
+START_TEST(returned_by_whoever_is_last)
+{
+	bool owner_first = _i;
+	uint64_t keep = fixture_bytes(S0, 40), ref = fixture_bytes(S0, 40);
+	struct pool_entry *pool = ref_pool(ref);
+	uint32_t n_returns;
+
+	share(ref);
+	ck_assert_uint_eq(ref_header(ref)->rights, RIGHTS_SHARED | 1);
+	n_returns = owner()->n_returns;
+	fixture_drop(owner_first ? S0 : S1, ref);
+	ck_assert_uint_eq(ref_state(ref), STATE_LIVE);
+	ck_assert_uint_eq(ref_header(ref)->rights, owner_first ? RIGHTS_SHARED | 1 : RIGHTS_SHARED);
+	ck_assert_int_eq(object_refcount(S2, ref), 1);
+	ck_assert_uint_eq(owner()->n_returns, n_returns);
+	ck_assert_uint_eq(owner()->n_own_holds, owner_first ? 1 : 2);
+	ck_assert_int_eq(object_decref(owner_first ? S0 : S1, ref), -EPERM);
+	fixture_drop(owner_first ? S1 : S0, ref);
+	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
+	ck_assert_uint_eq(ref_header(ref)->rights, RIGHTS_SHARED);
+	ck_assert_uint_eq(ref_header(ref)->word >> REF_POSITION_BITS, ref_generation(ref));
+	ck_assert_uint_eq(pool->n_returned, 1);
+	ck_assert_uint_eq(pool->n_used, 2);
+	ck_assert_uint_eq(pool->freeblock1, 0);
+	ck_assert_uint_eq(owner()->returned_pools1, ref_pool_index(ref) + 1);
+	ck_assert_uint_ne(owner()->n_returns, n_returns);
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(object_incref(&fx.sessions[i], ref), -ESTALE);
+		ck_assert_int_eq(object_decref(&fx.sessions[i], ref), -ESTALE);
+	}
+	fixture_drop(S0, keep);
+	expect_empty();
+}
+END_TEST
+
+/* A run has no owner's list that it would spoil: it goes back at once. */
+START_TEST(run_goes_at_once)
+{
+	uint64_t ref = passed_to_s1(3 * POOL_SIZE);
+
+	fixture_drop(S1, ref);
+	ck_assert_uint_eq(ref_pool(ref)->kind, POOL_FREE);
+	ck_assert_uint_eq(owner()->owned_pools1, 0);
+	ck_assert_uint_eq(owner()->returned_pools1, 0);
+	expect_empty();
+}
+END_TEST
+
+START_TEST(list_of_pools)
+{
+	static const size_t sizes[] = {8, 16, 24, 200, 512};
+	uint64_t keep[5], refs[5][3];
+
+	for (int i = 0; i < 5; i++) {
+		keep[i] = fixture_bytes(S0, sizes[i]);
+		for (int k = 0; k < 3; k++)
+			refs[i][k] = passed_to_s1(sizes[i]);
+	}
+	for (uint32_t k = 0; k < 3; k++) {
+		for (uint32_t i = 0; i < 5; i++) {
+			fixture_drop(S1, refs[i][k]);
+			ck_assert_uint_eq(ref_pool(refs[i][0])->n_returned, k + 1);
+			ck_assert_uint_eq(n_returned_pools(), k ? 5 : i + 1);
+		}
+	}
+	/* One leaves from the middle of the list: by a pool that goes away with all that was in it. */
+	fixture_drop(S0, keep[2]);
+	fixture_collect();
+	ck_assert_uint_eq(n_returned_pools(), 4);
+	ck_assert_uint_eq(ref_pool(refs[2][0])->kind, POOL_FREE);
+	gate_ask(fx.heap, S0->index, ATTENTION_GATHER);
+	fixture_drop(S0, fixture_bytes(S0, 8));
+	ck_assert_uint_eq(n_returned_pools(), 0);
+	for (int i = 0; i < 5; i++)
+		ck_assert_uint_eq(ref_pool(refs[i][0])->n_returned, 0);
+	for (int i = 0; i < 5; i++)
+		if (i != 2)
+			fixture_drop(S0, keep[i]);
+	expect_empty();
+}
+END_TEST
+
+/* All blocks of a full pool were returned: it is its owner's no more, though that does nothing. */
+START_TEST(full_pool_is_taken)
+{
+	uint32_t size_class = (uint32_t)_i, n = class_pool_blocks(size_class);
+	uint64_t refs[POOL_SIZE / 24], n_calls, again;
+	struct pool_entry *pool;
+
+	for (uint32_t i = 0; i < n; i++)
+		refs[i] = fixture_bytes(S0, class_block_size(size_class));
+	for (uint32_t i = 0; i < n; i++) {
+		share(refs[i]);
+		fixture_drop(S0, refs[i]);
+	}
+	pool = ref_pool(refs[0]);
+	ck_assert_uint_eq(owner()->usedpools1[size_class], 0);
+	n_calls = owner()->n_calls;
+	for (uint32_t i = 0; i < n; i++) {
+		ck_assert_uint_eq(pool->owner1, S0->owner1);
+		ck_assert_uint_eq(pool->n_returned, i);
+		fixture_drop(S1, refs[i]);
+	}
+	ck_assert_uint_eq(owner()->n_calls, n_calls);
+	ck_assert_uint_eq(pool->identity, pool_identity(POOL_FREE, CLASS_NONE, 0));
+	ck_assert_uint_eq(owner()->owned_pools1, 0);
+	ck_assert_uint_eq(owner()->returned_pools1, 0);
+	/* It is as good as new: nothing of what its headers said is believed. */
+	again = fixture_bytes(S2, class_block_size(size_class));
+	ck_assert_uint_eq(ref_position(again), ref_position(refs[0]));
+	ck_assert_uint_gt(ref_generation(again), ref_generation(refs[n - 1]));
+	ck_assert_uint_eq(ref_pool(again)->n_carved, 1);
+	fixture_drop(S2, again);
+	expect_empty();
+}
+END_TEST
+
+/* One that the owner has free blocks in is left to it. */
+/* An owner in the middle of a call may look at one of its headers yet: the pool goes once it is out. */
+START_TEST(full_pool_waits_for_its_owner)
+{
+	uint32_t n = class_pool_blocks(5);
+	uint64_t refs[POOL_SIZE / 64];
+	struct pool_entry *pool;
+
+	for (uint32_t i = 0; i < n; i++)
+		refs[i] = fixture_bytes(S0, 48);
+	for (uint32_t i = 0; i < n; i++) {
+		share(refs[i]);
+		fixture_drop(S0, refs[i]);
+	}
+	pool = ref_pool(refs[0]);
+	ck_assert(gate_enter(S0));
+	for (uint32_t i = 0; i < n; i++)
+		fixture_drop(S1, refs[i]);
+	ck_assert_uint_eq(pool->owner1, S0->owner1);
+	ck_assert_uint_eq(pool->n_returned, n);
+	ck_assert_uint_eq(ref_header(refs[n - 1])->rights, RIGHTS_SHARED);
+	fixture_collect();
+	ck_assert_uint_eq(pool->owner1, S0->owner1);
+	gate_leave(S0);
+	fixture_check();
+	fixture_collect();
+	ck_assert_uint_eq(pool->identity, pool_identity(POOL_FREE, CLASS_NONE, 0));
+	ck_assert_uint_eq(owner()->returned_pools1, 0);
+}
+END_TEST
+
+START_TEST(pool_with_room_is_left)
+{
+	uint32_t n = class_pool_blocks(63);
+	uint64_t refs[16];
+	struct pool_entry *pool;
+
+	for (uint32_t i = 0; i < n; i++)
+		refs[i] = i ? passed_to_s1(512) : fixture_bytes(S0, 512);
+	fixture_drop(S0, refs[0]);
+	for (uint32_t i = 1; i < n; i++)
+		fixture_drop(S1, refs[i]);
+	pool = ref_pool(refs[0]);
+	ck_assert_uint_eq(pool->owner1, S0->owner1);
+	ck_assert_uint_eq(pool->n_returned, n - 1);
+	ck_assert_uint_eq(pool->n_used, n - 1);
+	ck_assert_uint_eq(ref_position(fixture_bytes(S0, 512)), ref_position(refs[0]));
+	fixture_check();
+}
+END_TEST
+
+/* ---- gathering --------------------------------------------------------------------------------------------------- */
+
+/* The owner needs a block and has none. */
+START_TEST(gathered_when_needed)
+{
+	uint32_t n = class_pool_blocks(63);
+	uint64_t refs[16], again;
+
+	for (uint32_t i = 0; i < n; i++)
+		refs[i] = i % 2 ? passed_to_s1(512) : fixture_bytes(S0, 512);
+	for (uint32_t i = 1; i < n; i += 2)
+		fixture_drop(S1, refs[i]);
+	ck_assert_uint_eq(owner()->usedpools1[63], 0);
+	for (uint32_t i = 1; i < n; i += 2) {
+		again = fixture_bytes(S0, 512);
+		ck_assert_uint_eq(ref_pool_index(again), ref_pool_index(refs[0]));
+		ck_assert_uint_eq(ref_block(again) % 2, 1);
+		ck_assert_uint_eq(ref_pool(again)->n_returned, 0);
+		ck_assert_uint_eq(n_returned_pools(), 0);
+	}
+	ck_assert_uint_eq(owner()->usedpools1[63], 0);
+	/* and only then another pool */
+	ck_assert_uint_ne(ref_pool_index(fixture_bytes(S0, 512)), ref_pool_index(refs[0]));
+}
+END_TEST
+
+START_TEST(gathered_when_asked)
+{
+	uint64_t keep = fixture_bytes(S0, 40), ref = returned(40), other;
+
+	other = fixture_bytes(S0, 40); /* there is room, so nothing is gathered */
+	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
+	gate_ask(fx.heap, S0->index, ATTENTION_GATHER);
+	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
+	ck_assert_uint_eq(ref_position(fixture_bytes(S0, 40)), ref_position(ref)); /* its next call */
+	ck_assert_uint_eq(owner()->attention, 0);
+	ck_assert_uint_eq(owner()->returned_pools1, 0);
+	ck_assert_uint_eq(ref_pool(ref)->n_used, 3);
+	fixture_drop(S0, keep);
+	fixture_drop(S0, other);
+}
+END_TEST
+
+/* By whatever call comes next, be it that of a session that only drops. */
+START_TEST(gathered_when_asked_by_a_drop)
+{
+	uint64_t keep = fixture_bytes(S0, 40), ref = returned(40), other = fixture_bytes(S0, 200);
+
+	gate_ask(fx.heap, S0->index, ATTENTION_GATHER);
+	fixture_drop(S0, other);
+	ck_assert_uint_eq(owner()->attention, 0);
+	ck_assert_uint_eq(ref_state(ref), STATE_FREE);
+	ck_assert_uint_eq(ref_header(ref)->rights, 0);
+	ck_assert_uint_eq(ref_pool(ref)->freeblock1, ref_block(ref) + 1);
+	fixture_drop(S0, keep);
+	expect_empty();
+}
+END_TEST
+
+/* One change gathers from a few pools only, and the next goes on. */
+START_TEST(gathered_in_bounded_steps)
+{
+	uint64_t keep[30], refs[30];
+	uint32_t n_left = 30;
+
+	for (uint32_t c = 0; c < n_left; c++) {
+		keep[c] = fixture_bytes(S0, class_block_size(c));
+		refs[c] = passed_to_s1(class_block_size(c));
+	}
+	for (uint32_t c = 0; c < n_left; c++)
+		fixture_drop(S1, refs[c]);
+	while (n_left) {
+		uint32_t n = n_returned_pools();
+
+		ck_assert_uint_eq(n, n_left);
+		ck_assert_int_eq(session_attend(S0), 0);
+		fixture_check();
+		n = n_left - n_returned_pools();
+		ck_assert_uint_ge(n, 1);
+		ck_assert_uint_le(n, 8);
+		n_left -= n;
+	}
+	for (uint32_t c = 0; c < 30; c++)
+		fixture_drop(S0, keep[c]);
+	expect_empty();
+}
+END_TEST
+
+/* A pool that becomes free by it goes back, but for the only one of its class. */
+START_TEST(gathered_pool_goes)
+{
+	uint32_t n = class_pool_blocks(63);
+	uint64_t first[16], second[16], keep[2];
+
+	for (uint32_t i = 0; i < n; i++)
+		first[i] = i < n - 1 ? passed_to_s1(512) : (keep[0] = fixture_bytes(S0, 512));
+	for (uint32_t i = 0; i < n; i++)
+		second[i] = i < n - 1 ? passed_to_s1(512) : (keep[1] = fixture_bytes(S0, 512));
+	ck_assert_uint_ne(ref_pool_index(keep[0]), ref_pool_index(keep[1]));
+	for (uint32_t i = 0; i < n - 1; i++) {
+		fixture_drop(S1, first[i]);
+		fixture_drop(S1, second[i]);
+	}
+	fixture_drop(S0, keep[0]); /* each has one block that the owner knows to be free, and returned ones */
+	fixture_drop(S0, keep[1]);
+	ck_assert_uint_eq(ref_pool(keep[0])->n_used, n - 1);
+	ck_assert_int_eq(session_attend(S0), 0);
+	fixture_check();
+	ck_assert_uint_eq(n_returned_pools(), 0);
+	ck_assert_int_ne(ref_pool(keep[0])->kind == POOL_FREE, ref_pool(keep[1])->kind == POOL_FREE);
+	expect_empty();
+}
+END_TEST
+
+/*
+ * No memory is left, but for what was returned: all of it is gathered before the owner is told so, however far back on
+ * the list. A block, and a pool that becomes free by it.
+ */
+START_TEST(gathered_when_memory_is_short)
+{
+	enum { N_OTHERS = 20 };
+	uint32_t n = class_pool_blocks(63);
+	uint64_t refs[16], others[N_OTHERS], again;
+	int r;
+
+	fixture_close();
+	fixture_open_geometry(&(struct heap_geometry){
+		.heap_size = UINT64_C(1) << 20, .arena_size = ARENA_SIZE_MIN, .n_sessions = FIXTURE_SESSIONS});
+	for (uint32_t i = 0; i < n; i++)
+		refs[i] = passed_to_s1(512);
+	if (_i) { /* room that the owner knows of, in another pool and in this one: it goes when it is free */
+		fixture_bytes(S0, 512);
+		fixture_drop(S1, refs[0]);
+		ck_assert_int_eq(session_attend(S0), 0);
+	}
+	for (uint32_t i = 0; i < N_OTHERS; i++) {
+		fixture_bytes(S0, class_block_size(i));
+		others[i] = passed_to_s1(class_block_size(i));
+	}
+	while ((r = CALL(S2, object_new(S2, TYPE_BYTES, POOL_SIZE, &again))) == 0)
+		;
+	ck_assert_int_eq(r, -ENOMEM);
+	if (_i) {
+		for (uint32_t i = 1; i < n; i++)
+			fixture_drop(S1, refs[i]);
+	} else {
+		fixture_drop(S1, refs[3]);
+	}
+	for (uint32_t i = 0; i < N_OTHERS; i++)
+		fixture_drop(S1, others[i]);
+	ck_assert_uint_eq(n_returned_pools(), N_OTHERS + 1);
+	again = fixture_bytes(S0, _i ? POOL_SIZE : 512);
+	ck_assert_uint_eq(ref_pool_index(again), ref_pool_index(refs[3]));
+}
+END_TEST
+
+/* Of an owner that does nothing more: the daemon takes a pool in which all that is used was returned. */
+START_TEST(collected_with_what_was_returned)
+{
+	uint64_t keep = fixture_bytes(S0, 40), ref = passed_to_s1(40), alone = passed_to_s1(200), again;
+
+	fixture_drop(S1, ref);
+	fixture_drop(S1, alone);
+	ck_assert_uint_eq(n_returned_pools(), 2);
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+	fixture_check();
+	ck_assert_uint_eq(ref_pool(alone)->identity, pool_identity(POOL_FREE, CLASS_NONE, 0));
+	ck_assert_uint_eq(n_returned_pools(), 1);
+	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED); /* in a pool that is in use; its owner will gather it */
+	ck_assert_uint_eq(ref_pool(ref)->owner1, S0->owner1);
+	again = fixture_bytes(S1, 200);
+	ck_assert_uint_eq(ref_position(again), ref_position(alone));
+	fixture_drop(S1, again);
+	fixture_drop(S0, keep);
+	expect_empty();
+}
+END_TEST
+
+/* ---- the owner dies ---------------------------------------------------------------------------------------------- */
+
+enum { N_BLOCKS = 12 };
+
+/* Pools of two classes, with objects of all kinds: the owner's own, shared, passed on, returned, free. */
+struct estate {
+	uint64_t own[N_BLOCKS], shared[N_BLOCKS], passed[N_BLOCKS], list, child, run, large, spare;
+};
+
+static void estate_new(struct estate *e)
+{
+	uint64_t leaf;
+
+	for (uint32_t i = 0; i < N_BLOCKS; i++) {
+		size_t size = i % 2 ? 40 : 512;
+
+		e->own[i] = fixture_bytes(S0, size);
+		e->shared[i] = fixture_bytes(S0, size);
+		share(e->shared[i]);
+		e->passed[i] = passed_to_s1(size);
+		returned(size);
+		fixture_drop(S0, fixture_bytes(S0, size));
+	}
+	e->list = fixture_list(S0, 5);
+	e->child = fixture_list(S0, 1);
+	leaf = fixture_bytes(S0, 40);
+	MUST(S0, list_set(S0, e->list, 0, e->child));
+	MUST(S0, list_set(S0, e->child, 0, leaf));
+	fixture_drop(S0, leaf);
+	fixture_drop(S0, e->child);
+	e->run = passed_to_s1(2 * POOL_SIZE);
+	e->large = fixture_bytes(S0, 2 * ARENA_SIZE_DEFAULT);
+	e->spare = fixture_bytes(S0, 4 * POOL_SIZE);
+	fixture_drop(S0, e->spare);
+	MUST(S0, object_incref(S0, e->own[0]));
+	returned(40);
+	returned(512);
+	ck_assert_uint_eq(n_returned_pools(), 2);
+}
+
+static void expect_estate_is_s1s(const struct estate *e)
+{
+	for (uint32_t i = 0; i < N_BLOCKS; i++) {
+		ck_assert_int_eq((int)object_refcount(S1, e->own[i]), -ESTALE);
+		ck_assert_int_eq(object_refcount(S1, e->shared[i]), 1);
+		ck_assert_int_eq(object_refcount(S1, e->passed[i]), 1);
+		ck_assert_uint_eq(ref_pool(e->passed[i])->owner1, 0);
+		ck_assert_uint_eq(ref_pool(e->passed[i])->n_returned, 0);
+	}
+	ck_assert_int_eq((int)object_refcount(S1, e->list), -ESTALE);
+	ck_assert_int_eq((int)object_refcount(S1, e->child), -ESTALE);
+	ck_assert_int_eq((int)object_refcount(S1, e->large), -ESTALE);
+	ck_assert_int_eq(object_refcount(S1, e->run), 1);
+	ck_assert_uint_eq(ref_pool(e->run)->owner1, 0);
+	ck_assert_uint_eq(ref_pool(e->spare)->kind, POOL_FREE);
+}
+
+START_TEST(owner_dies)
+{
+	struct estate e;
+	uint64_t n_free_before;
+
+	estate_new(&e);
+	die(S0);
+	expect_estate_is_s1s(&e);
+	ck_assert_uint_eq(fixture_stats().classes[class_of_size(40)].n_used, N_BLOCKS);
+	/* Freed where nobody owns the pool any more: at once, and without a trace. */
+	for (uint32_t i = 0; i < N_BLOCKS; i++) {
+		n_free_before = ref_pool(e.shared[i])->n_used;
+		fixture_drop(S1, e.shared[i]);
+		ck_assert_uint_eq(ref_state(e.shared[i]), STATE_FREE);
+		ck_assert_uint_eq(ref_pool(e.shared[i])->n_used, n_free_before - 1);
+		fixture_drop(S1, e.passed[i]);
+	}
+	fixture_drop(S1, e.run);
+	expect_empty();
+}
+END_TEST
+
+/* Blocks are returned to it while it is dead and not cleared up yet, at every point of that. */
+START_TEST(returned_to_the_dead)
+{
+	struct estate e;
+	uint32_t i = 0;
+	int r;
+
+	estate_new(&e);
+	session_mark_dead(fx.heap, S0->index);
+	do {
+		if (i < N_BLOCKS) {
+			fixture_drop(S1, e.passed[i]);
+			fixture_drop(S1, e.shared[i]);
+		}
+		if (i == 2)
+			fixture_drop(S1, e.run);
+		i++;
+		r = session_reclaim_step(S0);
+		ck_assert_int_ge(r, 0);
+		fixture_check();
+	} while (r == 1);
+	for (; i < N_BLOCKS; i++) {
+		fixture_drop(S1, e.passed[i]);
+		fixture_drop(S1, e.shared[i]);
+	}
+	expect_empty();
+}
+END_TEST
+
+/* It dies holding the last right, its place in the table of sessions is given to another one, which has nothing of it.
+ */
+START_TEST(its_place_is_given_away)
+{
+	struct estate e;
+	struct session next;
+
+	estate_new(&e);
+	die(S0);
+	ck_assert_int_eq(fixture_admit(fx.heap, &next), 0);
+	ck_assert_uint_eq(next.index, S0->index);
+	ck_assert(session_is_empty(&next));
+	for (uint32_t i = 0; i < N_BLOCKS; i++) {
+		struct own_object own;
+
+		ck_assert(!own_find(&next, e.shared[i], &own));
+		ck_assert_int_eq(object_decref(&next, e.shared[i]), -EPERM);
+		fixture_drop(S1, e.shared[i]);
+		fixture_drop(S1, e.passed[i]);
+	}
+	fixture_drop(S1, e.run);
+	expect_empty();
+}
+END_TEST
+
+/* A pool that lost its owner is the next one's who needs its class, with what is in it. */
+START_TEST(left_pool_gets_another_owner)
+{
+	uint64_t ref = passed_to_s1(40), mine;
+
+	returned(40);
+	fixture_drop(S0, fixture_bytes(S0, 40));
+	die(S0);
+	ck_assert_uint_eq(
+		fx.heap->control->spaces[SPACE_OBJECTS].usedpools1[class_of_size(40)], ref_pool_index(ref) + 1);
+	mine = fixture_bytes(S2, 40);
+	ck_assert_uint_eq(ref_pool_index(mine), ref_pool_index(ref));
+	ck_assert_uint_eq(ref_pool(ref)->owner1, S2->owner1);
+	ck_assert_uint_eq(fx.heap->control->spaces[SPACE_OBJECTS].usedpools1[class_of_size(40)], 0);
+	MUST(S2, object_incref(S2, ref)); /* not made by it: by its table */
+	ck_assert_uint_eq(ref_own(ref), 0);
+	ck_assert_uint_eq(hold_find(S2, ref)->count, 1);
+	fixture_drop(S2, ref);
+	fixture_drop(S1, ref);
+	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
+	ck_assert_uint_eq(S2->entry->returned_pools1, ref_pool_index(ref) + 1);
+	fixture_drop(S2, mine);
+	expect_empty();
+}
+END_TEST
+
+/* The other one dies, who had what the owner made: it is returned then. */
+START_TEST(holder_dies)
+{
+	uint64_t keep = fixture_bytes(S0, 40), ref = passed_to_s1(40), both = fixture_bytes(S0, 40);
+
+	share(both);
+	MUST(S1, object_incref(S1, both));
+	die(S1);
+	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
+	ck_assert_int_eq(object_refcount(S0, both), 1);
+	fixture_drop(S0, both);
+	ck_assert_uint_eq(ref_pool(ref)->n_returned, 2);
+	fixture_drop(S0, keep);
+	expect_empty();
+}
+END_TEST
+
+/* It closes, which it does by itself in steps, while others return to it. */
+START_TEST(owner_closes)
+{
+	struct estate e;
+	uint32_t i = 0;
+	int r;
+
+	estate_new(&e);
+	while ((r = session_drop_step(S0, false)) == 1) {
+		if (i < N_BLOCKS)
+			fixture_drop(S1, e.passed[i++]);
+		ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0); /* keeps away */
+		fixture_check();
+	}
+	ck_assert_int_eq(r, 0);
+	ck_assert(session_is_empty(S0));
+	for (; i < N_BLOCKS; i++)
+		fixture_drop(S1, e.passed[i]);
+	for (i = 0; i < N_BLOCKS; i++)
+		fixture_drop(S1, e.shared[i]);
+	fixture_drop(S1, e.run);
+	expect_empty();
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("returned");
+	TCase *t = tcase_create("returned");
+
+	tcase_add_checked_fixture(t, fixture_open, fixture_close);
+	tcase_set_timeout(t, 300);
+	tcase_add_loop_test(t, returned_by_whoever_is_last, 0, 2);
+	tcase_add_test(t, run_goes_at_once);
+	tcase_add_test(t, list_of_pools);
+	tcase_add_loop_test(t, full_pool_is_taken, 0, N_CLASSES);
+	tcase_add_test(t, full_pool_waits_for_its_owner);
+	tcase_add_test(t, pool_with_room_is_left);
+	tcase_add_test(t, gathered_when_needed);
+	tcase_add_test(t, gathered_when_asked);
+	tcase_add_test(t, gathered_when_asked_by_a_drop);
+	tcase_add_test(t, gathered_in_bounded_steps);
+	tcase_add_test(t, gathered_pool_goes);
+	tcase_add_loop_test(t, gathered_when_memory_is_short, 0, 2);
+	tcase_add_test(t, collected_with_what_was_returned);
+	tcase_add_test(t, owner_dies);
+	tcase_add_test(t, returned_to_the_dead);
+	tcase_add_test(t, its_place_is_given_away);
+	tcase_add_test(t, left_pool_gets_another_owner);
+	tcase_add_test(t, holder_dies);
+	tcase_add_test(t, owner_closes);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+int main(void)
+{
+	return fixture_main(suite());
+}
