@@ -71,7 +71,7 @@ END
 cp "$tmp/program.c" "$tmp/program.cpp"
 export PKG_CONFIG_PATH="$(dirname "$pc")" PKG_CONFIG_SYSROOT_DIR="$root"
 version=$(pkg-config --modversion pyheap)
-if nm -D "$lib" | grep -q ' U __[at]san_'; then
+if nm -D "$lib" | grep ' U __[at]san_' >/dev/null; then
 	echo "a library with a sanitizer is for programs with the same one: none are built here"
 	exit 0
 fi

@@ -26,7 +26,7 @@ lines=$(grep -c '[a-z]' "$work/share.c") || fail "no C in README.md"
 [ "$lines" -le 30 ] || fail "the example has grown to $lines lines"
 
 # The library and the header as they are after an installation; sanitizers, where the build has them.
-sanitize=$(sed -n 's/.*-fsanitize=\([a-z,]*\).*/-fsanitize=\1/p' "$build/compile_commands.json" | head -n 1)
+sanitize=$(sed -n '/-fsanitize=/ { s/.*-fsanitize=\([a-z,]*\).*/-fsanitize=\1/p; q }' "$build/compile_commands.json")
 # shellcheck disable=SC2086
 ${CC:-cc} -Wall -Wextra -Werror $sanitize -I"$source/include" "$work/share.c" -L"$build/client" -lpyheap \
 	-Wl,-rpath,"$build/client" -o "$work/share"
