@@ -407,13 +407,15 @@ static int die_at(struct runner *r, uint64_t k)
 	return end(r, k, r->trace.ips[k]);
 }
 
-/* Kills at other places than were meant say little about those that were. The clock's doing is much of it under a
- * sanitizer; three quarters is too many. */
-static bool is_off_the_mark(const struct runner *r)
+/*
+ * Kills at other places than were meant say little about those that were. The clock may spoil the trace of one work,
+ * where another tick's doing is in it, but not that of most.
+ */
+static bool is_off_the_mark(uint64_t n_elsewhere, uint64_t n_kills)
 {
-	if (r->n_elsewhere * 4 <= r->n_kills * 3)
+	if (n_elsewhere * 2 <= n_kills)
 		return false;
-	fprintf(stderr, "%s: too many kills elsewhere than planned\n", r->work->name);
+	fprintf(stderr, "%" PRIu64 " of %" PRIu64 " kills were elsewhere than planned\n", n_elsewhere, n_kills);
 	return true;
 }
 
@@ -444,7 +446,7 @@ static int run_work(struct runner *r, const struct work *work, uint64_t n_points
 	fflush(stdout);
 	clear_up();
 	trace_free(&r->trace);
-	return result < 0 || !r->n_faults == r->plants || is_off_the_mark(r);
+	return result < 0 || !r->n_faults == r->plants;
 }
 
 static void on_signal(int signal_number)
@@ -473,7 +475,7 @@ int main(int argc, char **argv)
 		{"seed", required_argument, NULL, 's'}, {"cpu", required_argument, NULL, 'c'},
 		{"plant", no_argument, NULL, 'd'}, {"show", no_argument, NULL, 'v'}, {NULL, 0, NULL, 0}};
 	const char *name = NULL;
-	uint64_t n_points = 30;
+	uint64_t n_points = 30, n_kills = 0, n_elsewhere = 0;
 	int key, cpu = 0, n_failed = 0, n_works = 0;
 
 	runner.seed = 1;
@@ -509,8 +511,11 @@ int main(int argc, char **argv)
 		if (name && strcmp(name, w->name) != 0)
 			continue;
 		n_failed += run_work(&runner, w, n_points);
+		n_kills += runner.n_kills;
+		n_elsewhere += runner.n_elsewhere;
 		n_works++;
 	}
+	n_failed += !runner.plants && is_off_the_mark(n_elsewhere, n_kills);
 	if (n_points)
 		printf("A sample (seed %" PRIu64 "); every instruction: %s --whole\n", runner.seed, argv[0]);
 	return n_failed || !n_works ? EXIT_FAILURE : EXIT_SUCCESS;
