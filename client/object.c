@@ -15,6 +15,12 @@ static SESSION_RARE int new_slowly(pyheap *heap, pyheap_type type, size_t size, 
 {
 	int r;
 
+	/* As quick as the first way, where nothing was freed. */
+	if (type == PYHEAP_BYTES && own_new_bytes_any(&heap->session, size, ret, &r))
+		return r;
+	r = session_enter(heap);
+	if (r < 0)
+		return r;
 	do {
 		r = object_new(&heap->session, type, size, ret);
 	} while (session_again(heap, &r));
@@ -23,14 +29,12 @@ static SESSION_RARE int new_slowly(pyheap *heap, pyheap_type type, size_t size, 
 
 PYHEAP_PUBLIC int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
 {
-	int r = session_enter(heap);
+	int r;
 
-	if (r < 0)
-		return r;
-	if (!ret)
+	if (!heap || !ret)
 		return -EINVAL;
-	if (type == PYHEAP_BYTES && own_new_bytes(&heap->session, size, ret) == 0)
-		return 0;
+	if (type == PYHEAP_BYTES && own_new_bytes(&heap->session, size, ret, &r))
+		return r;
 	return new_slowly(heap, type, size, ret);
 }
 
@@ -77,17 +81,25 @@ static SESSION_RARE void *data_slowly(pyheap *heap, pyheap_ref ref)
 		errno = -r;
 		return NULL;
 	}
+	object_remember(&heap->session, ref, &object);
 	return object.data;
 }
 
 PYHEAP_PUBLIC void *pyheap_data(pyheap *heap, pyheap_ref ref)
 {
-	struct own_object own;
+	struct recent_object *recent;
 
-	if (session_enter(heap) == 0 && own_find(&heap->session, ref, &own) && header_own(own.word) &&
-		header_type(own.word) != PYHEAP_QUEUE)
-		return heap->session.base + (ref_position(ref) << 3);
-	return data_slowly(heap, ref);
+	if (!heap)
+		return data_slowly(heap, ref);
+	recent = recent_object(&heap->session, ref);
+	if (recent->ref != ref || session_ended(heap))
+		return data_slowly(heap, ref);
+	if (recent->data)
+		return recent->data;
+	if (!recent->pool)
+		return data_slowly(heap, ref);
+	recent->data = heap->session.base + (ref_position(ref) << 3); /* it was made just now */
+	return recent->data;
 }
 
 PYHEAP_PUBLIC ssize_t pyheap_size(pyheap *heap, pyheap_ref ref)
@@ -117,8 +129,10 @@ PYHEAP_PUBLIC int pyheap_typeof(pyheap *heap, pyheap_ref ref, pyheap_type *ret)
 
 static SESSION_RARE int incref_slowly(pyheap *heap, pyheap_ref ref)
 {
-	int r;
+	int r = session_enter(heap);
 
+	if (r < 0)
+		return r;
 	do {
 		r = object_incref(&heap->session, ref);
 	} while (session_again(heap, &r));
@@ -127,20 +141,21 @@ static SESSION_RARE int incref_slowly(pyheap *heap, pyheap_ref ref)
 
 PYHEAP_PUBLIC int pyheap_incref(pyheap *heap, pyheap_ref ref)
 {
+	return heap && own_hold(&heap->session, ref) == 0 ? 0 : incref_slowly(heap, ref);
+}
+
+static SESSION_RARE int decref_slowly(pyheap *heap, pyheap_ref ref)
+{
 	int r = session_enter(heap);
 
-	if (r < 0)
-		return r;
-	return own_hold(&heap->session, ref) == 0 ? 0 : incref_slowly(heap, ref);
+	return r < 0 ? r : object_decref(&heap->session, ref);
 }
 
 PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)
 {
-	int r = session_enter(heap);
+	int r;
 
-	if (r < 0)
-		return r;
-	return own_drop(&heap->session, ref, &r) ? r : object_decref(&heap->session, ref);
+	return heap && own_drop(&heap->session, ref, &r) ? r : decref_slowly(heap, ref);
 }
 
 PYHEAP_PUBLIC int64_t pyheap_refcount(pyheap *heap, pyheap_ref ref)

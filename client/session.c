@@ -9,6 +9,11 @@
  * Closing drops the holds in bounded changes, so that nobody waits for a session with a million of them. A process that
  * dies in the middle leaves the rest to the daemon, like one that dies without closing; that is also why nothing that
  * fails in closing matters. A forked child's copy only gives back what the process has: memory and descriptors.
+ *
+ * A session belongs to the process that opened it. What it keeps of the objects that it used lately (recent.h) lies in
+ * memory of its own that the kernel empties in every child (MADV_WIPEONFORK), whatever made the child: so a single load
+ * tells a session its owner, without a system call and without trusting that anybody ran a handler. A child that shares
+ * its parent's memory (vfork, CLONE_VM) is the same process here, as it is for every other variable.
  */
 #include "client/session.h"
 
@@ -16,6 +21,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define GRANTS_MAX 1000U /* in one call */
@@ -36,6 +42,32 @@ static int attach_error(int error)
 	}
 }
 
+static int recent_new(struct recent **ret)
+{
+	void *p;
+	int r;
+
+	p = mmap(NULL, sizeof(struct recent), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	if (madvise(p, sizeof(struct recent), MADV_WIPEONFORK) < 0) {
+		r = -errno;
+		munmap(p, sizeof(struct recent));
+		return r;
+	}
+	*ret = p;
+	return 0;
+}
+
+static void session_free(pyheap *heap)
+{
+	connection_deinit(&heap->connection);
+	registry_detach(heap->mapping);
+	if (heap->recent)
+		munmap(heap->recent, sizeof(*heap->recent));
+	free(heap);
+}
+
 static int session_attach(pyheap *heap, const struct admission *admission)
 {
 	uint64_t token[2];
@@ -49,7 +81,7 @@ static int session_attach(pyheap *heap, const struct admission *admission)
 	if (admission->session >= shared->n_sessions)
 		return -EUCLEAN;
 	session_init(&heap->session, shared, admission->session);
-	heap->process = process_number();
+	recent_begin(&heap->session, heap->recent);
 	memcpy(token, admission->token, sizeof(token));
 	return session_take(&heap->session, token) ? 0 : -ECONNRESET;
 }
@@ -66,18 +98,16 @@ PYHEAP_PUBLIC int pyheap_open(pyheap **ret, const char *socket)
 	if (!heap)
 		return -ENOMEM;
 	r = connection_open(&heap->connection, socket, &admission);
-	if (r < 0)
-		goto fail;
-	r = session_attach(heap, &admission);
-	if (r < 0)
-		goto fail;
+	if (r == 0)
+		r = recent_new(&heap->recent);
+	if (r == 0)
+		r = session_attach(heap, &admission);
+	if (r < 0) {
+		session_free(heap);
+		return r;
+	}
 	*ret = heap;
 	return 0;
-fail:
-	registry_detach(heap->mapping);
-	connection_deinit(&heap->connection);
-	free(heap);
-	return r;
 }
 
 /* ---- every call ------------------------------------------------------------------------------------------------- */
@@ -163,14 +193,12 @@ PYHEAP_PUBLIC pyheap *pyheap_close(pyheap *heap)
 {
 	if (!heap)
 		return NULL;
-	if (process_number() == heap->process) {
+	if (session_is_mine(heap)) {
 		session_drop_all(heap);
 		/* Should there be no daemon now, the next one knows by this. */
 		session_leave(&heap->session);
 		connection_goodbye(&heap->connection);
 	}
-	connection_deinit(&heap->connection);
-	registry_detach(heap->mapping);
-	free(heap);
+	session_free(heap);
 	return NULL;
 }

@@ -4,7 +4,7 @@
 /* A session as the application has it, and what every public call begins and ends with. See session.c. */
 
 #include "client/connection.h"
-#include "client/process.h"
+#include "heap/recent.h"
 #include "include/pyheap.h"
 
 #include <errno.h>
@@ -17,7 +17,7 @@
 
 struct pyheap {
 	struct session session; /* on whose behalf heap/ works */
-	uint64_t process;       /* process_number() of the process that opened it */
+	struct recent *recent;  /* session's, owned */
 	struct mapping *mapping;
 	struct connection connection;
 	uint32_t n_grants; /* that the call under way has asked for */
@@ -30,13 +30,20 @@ static inline bool session_ended(const pyheap *heap)
 	return __atomic_load_n(&heap->session.control->ended, __ATOMIC_RELAXED) != 0;
 }
 
-/* Each public call begins with it. -EINVAL no session, -ECHILD it is another process's, -EPIPE the heap was taken down.
+/* Is it of this process, not one that a forked child inherited? */
+static inline bool session_is_mine(const pyheap *heap)
+{
+	return heap->recent->is_mine != 0;
+}
+
+/* Each public call begins with it, or does nothing but what recent.h allows before it. -EINVAL no session, -ECHILD it
+ * is another process's, -EPIPE the heap was taken down.
  */
 static inline int session_enter(const pyheap *heap)
 {
 	if (!heap)
 		return -EINVAL;
-	if (process_number() != heap->process)
+	if (!session_is_mine(heap))
 		return -ECHILD;
 	return session_ended(heap) ? -EPIPE : 0;
 }

@@ -23,11 +23,16 @@ static uint32_t look(const uint32_t *p)
 	return __atomic_load_n(p, __ATOMIC_RELAXED);
 }
 
+static uint32_t look_at_calls(const struct session_entry *entry)
+{
+	return calls_number(__atomic_load_n(&entry->calls, __ATOMIC_RELAXED));
+}
+
 static void idle_look(struct daemon *daemon, struct member *member)
 {
 	const struct session_entry *entry = &daemon->heap->sessions[member->index];
 	struct idleness *idleness = &member->idleness;
-	uint32_t n_calls = look(&entry->n_calls);
+	uint32_t n_calls = look_at_calls(entry);
 	bool was_idle = n_calls == idleness->n_calls;
 
 	idleness->n_calls = n_calls;
@@ -53,7 +58,7 @@ int idle_step(struct daemon *daemon, struct member *member)
 {
 	const struct session_entry *entry = &daemon->heap->sessions[member->index];
 	struct idleness *idleness = &member->idleness;
-	uint32_t n_returns = look(&entry->n_returns), n_calls = look(&entry->n_calls);
+	uint32_t n_returns = look(&entry->n_returns), n_calls = look_at_calls(entry);
 	int r;
 
 	if (!idleness->is_wanted)

@@ -55,7 +55,7 @@ bool gate_is_inside(const struct heap *heap, uint32_t index)
 	const struct session_entry *entry = &heap->sessions[index];
 
 	/* acquire: with the release in gate_leave() */
-	return session_state(entry) != SESSION_ACTIVE || __atomic_load_n(&entry->n_calls, __ATOMIC_ACQUIRE) & 1;
+	return session_state(entry) != SESSION_ACTIVE || calls_number(__atomic_load_n(&entry->calls, __ATOMIC_ACQUIRE)) & 1;
 }
 
 static bool somebody_is_inside(const struct heap *heap)
@@ -100,7 +100,7 @@ void gate_open_all(struct heap *heap)
 
 void gate_stay(struct session *session)
 {
-	__atomic_store_n(&session->entry->n_calls, session->n_calls + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&session->entry->calls, session->entry->calls | CALLS_ONE, __ATOMIC_RELAXED);
 }
 
 void gate_ask(struct heap *heap, uint32_t index, enum attention what)

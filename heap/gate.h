@@ -10,7 +10,15 @@
  * by session_attend() first. No other thread uses the session.
  */
 static inline bool gate_enter(struct session *session);
-static inline void gate_leave(struct session *session);
+/* It holds so many of its own objects more, or fewer. */
+static inline void gate_leave(struct session *session, int n_holds);
+
+/*
+ * The same of a session that is not fenced, with all that they need in registers; it is not in, either, when the heap
+ * has ended. What *calls has become goes to gate_leave_quickly(), with CALLS_ONE added, and the holds.
+ */
+static inline bool gate_enter_quickly(const struct control *control, struct session_entry *entry, uint64_t *calls);
+static inline void gate_leave_quickly(struct session_entry *entry, uint64_t calls);
 
 /*
  * Order what this session has stored before what it loads next, as seen by whoever calls gate_barrier() in between. For
@@ -62,21 +70,44 @@ static inline void gate_light_barrier(const struct session *session)
 static inline bool gate_enter(struct session *session)
 {
 	struct session_entry *entry = session->entry;
+	uint64_t calls = calls_enter(__atomic_load_n(&entry->calls, __ATOMIC_RELAXED)); /* odd */
 
-	__atomic_store_n(&entry->n_calls, session->n_calls + 1, __ATOMIC_RELAXED); /* odd */
+	__atomic_store_n(&entry->calls, calls, __ATOMIC_RELAXED);
 	gate_light_barrier(session);
 	/* acquire: with the release in gate_open(), of what was changed while it was closed */
 	if (__builtin_expect(!(__atomic_load_n(&session->control->attention, __ATOMIC_ACQUIRE) |
 				     __atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE)),
 		    1))
 		return true;
-	gate_leave(session);
+	gate_leave(session, 0);
 	return false;
 }
 
-static inline void gate_leave(struct session *session)
+static inline void gate_leave(struct session *session, int n_holds)
 {
-	session->n_calls += 2;
+	struct session_entry *entry = session->entry;
+	uint64_t calls = __atomic_load_n(&entry->calls, __ATOMIC_RELAXED) | CALLS_ONE; /* whatever a stray write did */
+
 	/* release: all that the call did */
-	__atomic_store_n(&session->entry->n_calls, session->n_calls, __ATOMIC_RELEASE);
+	__atomic_store_n(
+		&entry->calls, calls + CALLS_ONE + (uint64_t)(int64_t)n_holds * CALLS_ONE_HOLD, __ATOMIC_RELEASE);
+}
+
+static inline bool gate_enter_quickly(const struct control *control, struct session_entry *entry, uint64_t *calls)
+{
+	*calls = calls_enter(__atomic_load_n(&entry->calls, __ATOMIC_RELAXED));
+	__atomic_store_n(&entry->calls, *calls, __ATOMIC_RELAXED);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	/* acquire: as in gate_enter() */
+	if (__builtin_expect(!(__atomic_load_n(&control->ended_or_attention, __ATOMIC_ACQUIRE) |
+				     __atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE)),
+		    1))
+		return true;
+	gate_leave_quickly(entry, *calls + CALLS_ONE); /* nothing was done */
+	return false;
+}
+
+static inline void gate_leave_quickly(struct session_entry *entry, uint64_t calls)
+{
+	__atomic_store_n(&entry->calls, calls, __ATOMIC_RELEASE); /* as in gate_leave() */
 }

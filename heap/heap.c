@@ -14,6 +14,8 @@
 
 #include "heap/heap.h"
 
+#include "heap/recent.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/membarrier.h>
@@ -74,7 +76,7 @@ uint64_t layout_hash(void)
 		offsetof(struct space, usable_arenas1),
 		offsetof(struct session_entry, holds_position1),
 		offsetof(struct session_entry, making1),
-		offsetof(struct session_entry, n_calls),
+		offsetof(struct session_entry, calls),
 		offsetof(struct session_entry, usedpools1),
 		offsetof(struct session_entry, holds_inline),
 		offsetof(struct queue, places),
@@ -469,6 +471,8 @@ void heap_see_arenas(struct heap *heap)
 
 void session_init(struct session *session, struct heap *heap, uint32_t index)
 {
+	static struct recent none; /* nothing is ever kept in it, see recent.h */
+
 	heap_see_arenas(heap);
 	*session = (struct session){
 		.heap = heap,
@@ -476,10 +480,11 @@ void session_init(struct session *session, struct heap *heap, uint32_t index)
 		.control = heap->control,
 		.pools = heap->pools,
 		.base = heap->base,
+		.recent = &none,
 		.is_fenced = heap->is_fenced,
 		.index = index,
-		.n_calls = index == SESSION_DAEMON ? 0 : heap->sessions[index].n_calls & ~1U,
 		.owner1 = index + 1,
+		.blocks_identity = POOL_BLOCKS | (index + 1) << 16,
 		/* Not of the heap: a child that was cloned into another namespace keeps its parent's mapping. */
 		.is_home = heap->control->pid_namespace && heap->control->pid_namespace == pid_namespace(),
 	};

@@ -48,6 +48,8 @@ struct heap {
 	struct pool_entry *pools;
 };
 
+struct recent;
+
 /* Process-local view of a session: on whose behalf the functions of this folder work. One thread at a time. */
 struct session {
 	struct heap *heap;
@@ -55,6 +57,7 @@ struct session {
 	struct control *control; /* as the two below: heap's, at hand for the most frequent calls */
 	struct pool_entry *pools;
 	uint8_t *base;
+	struct recent *recent; /* what it used lately; never NULL: see recent.h */
 	uint32_t index;
 	uint32_t n_wanted_arenas; /* set with HEAP_WANTS_ARENAS */
 	bool wants_run;           /* set with it: as one run for a large object, not as an arena of pools */
@@ -65,8 +68,8 @@ struct session {
 	bool has_lock;            /* between session_lock() and session_unlock() */
 	bool is_fenced;           /* heap's */
 	uint64_t lock_taken_ns;   /* since when it has the lock, where that is timed; else 0 */
-	uint32_t n_calls;         /* what the entry's is between two calls: even; see gate.c */
 	uint32_t owner1;          /* index + 1: what its own pools have as owner1 */
+	uint32_t blocks_identity; /* identity of its own pools of blocks, but for their class */
 };
 
 struct heap_geometry {

@@ -14,6 +14,7 @@
  */
 
 #include "heap/hold.h"
+#include "heap/recent.h"
 
 #include <errno.h>
 #include <string.h>
@@ -256,6 +257,7 @@ bool hold_remove(struct session *session, struct hold *hold)
 		heap_set(heap, &hold->count, hold->count - 1);
 		return false;
 	}
+	recent_forget(session, hold->ref);
 	table = hold_table(heap, entry, &n);
 	if (table)
 		close_gap(heap, table, n, (uint32_t)(hold - table));

@@ -34,7 +34,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   UINT64_C(0x0070616568797001) /* "\1pyheap\0" */
-#define LAYOUT_VERSION 2U
+#define LAYOUT_VERSION 3U
 
 #define ARENA_SIZE_DEFAULT (UINT32_C(256) << 10)
 #define ARENA_SIZE_MIN     (UINT32_C(64) << 10)
@@ -130,10 +130,10 @@ struct pool_entry {
 
 	union {
 		struct {
-			uint16_t n_used;     /* owner: blocks that are not free */
-			uint16_t n_carved;   /* owner: nextoffset, in blocks: those from here on were never touched */
-			uint16_t freeblock1; /* owner: the block freed last */
+			uint16_t n_used;   /* owner: blocks that are not free */
+			uint16_t n_carved; /* owner: nextoffset, in blocks: those from here on were never touched */
 			uint16_t reserved1;
+			uint16_t freeblock1; /* owner: the block freed last; the top bits of counts: one shift */
 		};
 		uint64_t counts; /* the three, which its owner reads and stores at once */
 	};
@@ -263,14 +263,20 @@ struct session_entry {
 
 	uint64_t reserved0[7];
 
-	uint32_t n_calls;         /* the session alone: odd while it is in a call that needs no lock; see gate.c */
+	union {
+		struct {
+			uint64_t n_calls : 24;     /* odd while it is in a call that needs no lock; see gate.c */
+			uint64_t n_own_holds : 40; /* objects in its own pools that it holds; for reports */
+		};
+		uint64_t calls; /* owner: both, stored at once */
+	};
 	uint32_t attention;       /* whoever has the lock, without the log: enum attention; see gate.c */
+	uint32_t is_fenced;       /* the session: its calls need no barrier of others; see gate.c */
 	uint32_t owned_pools1;    /* locked: all pools and runs that it owns */
 	uint32_t returned_pools1; /* locked: those of them that have blocks in STATE_RETURNED */
-	uint64_t n_own_holds;     /* owner: objects in its own pools that it holds; for reports */
-	uint32_t is_fenced;       /* the session: its calls need no barrier of others; see gate.c */
 	uint32_t n_returns;       /* whoever has the lock, not logged: moves when a block is returned to it */
-	uint64_t reserved2[4];
+	uint32_t reserved2;
+	uint64_t reserved3[4];
 
 	uint32_t usedpools1[N_CLASSES];         /* owner: its first pool with room of each class */
 	uint32_t spare_runs1[SPARE_RUN_MAX];    /* owner: a free run of 1, 2, ... pools that it keeps */
@@ -398,9 +404,14 @@ struct control {
 				   lock.c */
 	uint64_t reserved1[2];
 
-	uint32_t ended;         /* daemon: 1 once the heap was taken down on purpose */
+	union {
+		struct {
+			uint32_t ended;     /* daemon: 1 once the heap was taken down on purpose */
+			uint32_t attention; /* whoever has the lock: not 0: all calls go by the lock; see gate.c */
+		};
+		uint64_t ended_or_attention; /* both, looked at at once */
+	};
 	uint32_t n_arenas_seen; /* daemon: arenas from here on were never anything but HOLE */
-	uint32_t attention;     /* whoever has the lock: not 0: all calls go by the lock; see gate.c */
 	uint32_t reserved5;
 	uint64_t reserved2[7];
 
@@ -424,7 +435,7 @@ static_assert(SESSIONS_MAX < UINT16_MAX, "owner1");
 static_assert(sizeof(struct arena_entry) == 64, "one cache line");
 static_assert(sizeof(struct hold) == 16, "");
 static_assert(sizeof(struct session_entry) == 576 + HOLDS_INLINE * sizeof(struct hold), "");
-static_assert(offsetof(struct session_entry, n_calls) == 192, "what its calls write has cache lines of its own");
+static_assert(offsetof(struct session_entry, calls) == 192, "what its calls write has cache lines of its own");
 static_assert(offsetof(struct session_entry, usedpools1) == 256, "");
 static_assert(offsetof(struct session_entry, holds_position1) % 8 == 0, "");
 static_assert(offsetof(struct session_entry, attachment) == 100, "clients in other languages store to it");
@@ -433,6 +444,7 @@ static_assert(offsetof(struct name_entry, name) == 26, "");
 static_assert(sizeof(struct queue) == 40, "");
 static_assert(sizeof(struct log_entry) == 16, "");
 static_assert(offsetof(struct global_lock, entries) == 128, "");
+static_assert(offsetof(struct control, ended_or_attention) % 8 == 0, "one load");
 static_assert(offsetof(struct control, lock) % 64 == 0, "the lock has cache lines of its own");
 static_assert(sizeof(pthread_mutex_t) <= 64, "");
 static_assert(sizeof(struct space) % 8 == 0, "");
@@ -517,11 +529,6 @@ static inline bool header_is(uint64_t word, uint32_t generation, uint32_t state)
 	return (word & (~REF_POSITION_MASK | UINT64_C(7) << 7)) ==
 	       ((uint64_t)generation << REF_POSITION_BITS | (uint64_t)state << 7);
 }
-static inline bool header_is_block_held_once(uint64_t word, uint32_t generation, uint32_t type) /* LIVE, of any size */
-{
-	return (word & ~(UINT64_C(0x3ff) << 10)) == (header_live(generation, type, 0, STATE_LIVE) | 1);
-}
-
 /* Of a pool's three numbers in one word. */
 #define COUNTS_ONE_USED   UINT64_C(1)
 #define COUNTS_ONE_CARVED (UINT64_C(1) << 16)
@@ -535,11 +542,32 @@ static inline uint32_t counts_carved(uint64_t counts)
 }
 static inline uint32_t counts_freeblock1(uint64_t counts)
 {
-	return (uint32_t)(counts >> 32 & UINT16_MAX);
+	return (uint32_t)(counts >> 48);
+}
+static inline bool counts_have_no_room(uint64_t counts, uint64_t n_blocks) /* all carved, none free */
+{
+	return counts >> 16 == n_blocks;
 }
 static inline uint64_t counts_with_freeblock1(uint64_t counts, uint32_t freeblock1)
 {
-	return (counts & UINT32_MAX) | (uint64_t)freeblock1 << 32;
+	return counts << 16 >> 16 | (uint64_t)freeblock1 << 48;
+}
+
+/* Of a session's calls and own holds in one word. */
+#define CALLS_ONE      UINT64_C(1)
+#define CALLS_ONE_HOLD (UINT64_C(1) << 24)
+static inline uint32_t calls_number(uint64_t calls) /* odd: inside */
+{
+	return (uint32_t)(calls & (CALLS_ONE_HOLD - 1));
+}
+static inline uint64_t calls_own_holds(uint64_t calls)
+{
+	return calls >> 24;
+}
+/* In; the number's top bit is never set, so that it begins anew without a carry. */
+static inline uint64_t calls_enter(uint64_t calls)
+{
+	return (calls & ~(CALLS_ONE_HOLD >> 1)) | CALLS_ONE;
 }
 
 /* How many have a right to it by its second word. */

@@ -129,6 +129,19 @@ int object_look(struct session *session, uint64_t ref, struct object *ret)
 	return change_end(session, object_find(session->heap, ref, ret));
 }
 
+void object_remember(struct session *session, uint64_t ref, const struct object *object)
+{
+	struct own_object own;
+
+	if (own_find(session, ref, &own) && header_own(own.word))
+		own_remember(session, ref, &own);
+	else if (session->recent->is_mine && hold_find(session, ref))
+		*recent_object(session, ref) = (struct recent_object){
+			.ref = ref,
+			.data = object->type == TYPE_QUEUE ? NULL : object->data,
+		};
+}
+
 bool object_is_held(const struct session *session, uint64_t ref)
 {
 	struct own_object own;
@@ -217,8 +230,10 @@ static void own_hold_less(struct session *session, const struct object *what)
 	uint64_t word = what->header->word;
 
 	heap_set(heap, &what->header->word, word - 1);
-	if (header_own(word) == 1)
-		heap_add(heap, &session->entry->n_own_holds, -1);
+	if (header_own(word) != 1)
+		return;
+	heap_add(heap, &session->entry->calls, -(int64_t)CALLS_ONE_HOLD);
+	recent_forget(session, ref_make(what->position, header_generation(word)));
 }
 
 static bool is_held_by_word(const struct session *session, const struct object *what)
@@ -333,7 +348,7 @@ static int make_at_once(
 	if (r < 0)
 		return r;
 	heap_set(session->heap, &object.header->word, object.header->word + 1);
-	heap_add(session->heap, &session->entry->n_own_holds, 1);
+	heap_add(session->heap, &session->entry->calls, CALLS_ONE_HOLD);
 	*ret = ref;
 	return 0;
 }
@@ -355,7 +370,7 @@ static int make_finish(struct session *session, const struct object *object)
 
 	heap_set(heap, &object->header->word, header_with_state(object->header->word, STATE_LIVE) + 1);
 	heap_set(heap, &session->entry->making1, 0);
-	heap_add(heap, &session->entry->n_own_holds, 1);
+	heap_add(heap, &session->entry->calls, CALLS_ONE_HOLD);
 	return 0;
 }
 
@@ -441,8 +456,8 @@ int object_new(struct session *session, uint32_t type, size_t size, uint64_t *re
 	struct type_info info;
 	int r;
 
-	if (type == TYPE_BYTES && own_new_bytes(session, size, ret) == 0)
-		return 0;
+	if (type == TYPE_BYTES && own_new_bytes_any(session, size, ret, &r))
+		return r;
 	if (type == TYPE_QUEUE)
 		return -EINVAL;
 	r = type_find(session->heap, type, &info);
@@ -511,7 +526,9 @@ int object_incref(struct session *session, uint64_t ref)
 	struct object object;
 	int r;
 
-	r = own_hold(session, ref);
+	if (own_hold(session, ref) == 0)
+		return 0;
+	r = own_hold_any(session, ref);
 	if (r != OWN_NOT || hold_again(hold_find(session, ref)))
 		return r == OWN_NOT ? 0 : r;
 	r = hold_reserve(session);
@@ -548,7 +565,10 @@ int object_decref(struct session *session, uint64_t ref)
 	struct hold *hold;
 	int r;
 
-	if (own_drop(session, ref, &r) || own_drop_any(session, ref, &r))
+	if (own_drop(session, ref, &r))
+		return r;
+	r = own_drop_any(session, ref);
+	if (r != OWN_NOT)
 		return r;
 	hold = hold_find(session, ref); /* nobody else moves it */
 	if (hold_once_less(hold))

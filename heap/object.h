@@ -35,6 +35,9 @@ int object_match(struct heap *heap, uint64_t ref, struct object *ret);
 /* As object_find(), but takes the lock unless the session holds the object: then nothing can change under it. */
 int object_look(struct session *session, uint64_t ref, struct object *ret);
 
+/* What object_look() found, where the session holds it, is found sooner from now on: see recent.h. */
+void object_remember(struct session *session, uint64_t ref, const struct object *object);
+
 /* How many slots an object has, and where slot i lies. */
 static inline uint64_t object_n_slots(const struct object *object, const struct type_info *type)
 {

@@ -20,6 +20,9 @@
  * pools is kept when it becomes free, one of each length. What others returned is gathered when a class has no block
  * left, when the daemon asks for it (attention), or by the daemon when the session does nothing (own_collect()).
  *
+ * The most frequent calls are inline (own.h). They find an object and the pool of a class by what the session's process
+ * keeps of those it used lately (recent.h); the functions here find them anew.
+ *
  * Died in the middle: pools and runs are found by the list of owned ones, which is changed under the lock; what is in
  * them is said by their headers. The rest, lists and numbers, is made anew from them when the session is reclaimed. A
  * header is complete when its word says LIVE, and the pool's generation is counted before.
@@ -33,6 +36,8 @@
 #define POOLS_COLLECTED 32U   /* given back in one change */
 #define POOLS_LOOKED_AT 1024U /* of one class, in one change */
 #define STRANGERS_MAX   100U
+
+#define OWN_FULL 3 /* it is made, and was its pool's last block */
 
 /* ---- making ------------------------------------------------------------------------------------------------------ */
 
@@ -49,12 +54,10 @@ static int enter(struct session *session)
 	return 0;
 }
 
-int own_finish_new(struct session *session, uint32_t size_class)
+int own_finish_new(struct session *session, struct pool_entry *pool)
 {
-	uint32_t *used1 = &session->entry->usedpools1[size_class];
-
-	usedpools_remove(session->heap, false, used1, pool_at(session->heap, *used1 - 1));
-	gate_leave(session);
+	usedpools_remove(session->heap, false, &session->entry->usedpools1[pool->size_class & (N_CLASSES - 1)], pool);
+	gate_leave(session, 1);
 	return 0;
 }
 
@@ -64,7 +67,7 @@ static int take_run(struct session *session, uint64_t n_pools, uint32_t type, co
 	struct heap *heap = session->heap;
 	uint32_t *spare1;
 	struct pool_entry *pool;
-	uint32_t index;
+	uint32_t index, generation;
 
 	if (n_pools > SPARE_RUN_MAX || n_pools >= heap->pools_per_arena)
 		return OWN_NOT;
@@ -82,8 +85,71 @@ static int take_run(struct session *session, uint64_t n_pools, uint32_t type, co
 	pool_set(heap, false, &pool->run_size, size);
 	if (slots)
 		type_clear_slots(slots, heap->base + ((uint64_t)index << POOL_SHIFT), size);
-	*ret = ref_make((uint64_t)index << (POOL_SHIFT - 3), own_begin(session, pool, &pool->header, type, 0));
+	generation = own_next_generation(pool);
+	own_begin(&pool->header, generation, type, 0);
+	*ret = ref_make((uint64_t)index << (POOL_SHIFT - 3), generation);
 	return 0;
+}
+
+/* Describe the first pool of a class. 0; OWN_NOT there is none, -EUCLEAN. */
+static int describe_pool(const struct session *session, uint32_t size_class, struct recent_pool *ret)
+{
+	const struct class_shape *shape = &class_shapes[size_class];
+	uint32_t index1 = session->entry->usedpools1[size_class];
+	struct pool_entry *pool;
+
+	if (!index1)
+		return OWN_NOT;
+	/* relaxed: as in own_locate() */
+	if (index1 - 1 >= __atomic_load_n(&session->heap->n_pools_seen, __ATOMIC_RELAXED))
+		return -EUCLEAN;
+	pool = &session->pools[index1 - 1];
+	if (pool->identity != pool_identity(POOL_BLOCKS, size_class, session->owner1))
+		return -EUCLEAN;
+	*ret = (struct recent_pool){
+		.pool = pool,
+		.header0 = pool_headers(session->heap, pool) - 1,
+		.position0 = block_position(session->heap, pool, 0) - shape->size / 8,
+		.stride = shape->size / 8,
+		.identity = pool->identity,
+		.n_blocks = shape->n_blocks,
+	};
+	return 0;
+}
+
+static int take_block(struct session *session, uint32_t size_class, uint32_t type, const struct type_info *slots,
+	size_t size, uint64_t *ret, struct pool_entry **ret_pool)
+{
+	struct recent_pool pool;
+	struct own_block block;
+	uint32_t generation;
+	int r;
+
+	r = describe_pool(session, size_class, &pool);
+	if (r)
+		return r;
+	r = own_take_block(&pool, pool.pool, !pool.pool->freeblock1, &block);
+	if (r)
+		return r == OWN_NOT ? -EUCLEAN : r; /* it is among those with room */
+	if (session->recent->is_mine && !session->is_fenced)
+		session->recent->pools[size_class] = pool;
+	if (slots)
+		type_clear_slots(slots, session->base + (block.position << 3), size);
+	generation = own_next_generation(pool.pool);
+	own_begin(block.header, generation, type, size);
+	*ret = ref_make(block.position, generation);
+	*ret_pool = pool.pool;
+	return counts_have_no_room(block.counts, pool.n_blocks) ? OWN_FULL : 0;
+}
+
+bool own_new_bytes_any(struct session *session, size_t size, uint64_t *ret, int *result)
+{
+	const struct pool_entry *pool;
+
+	if (size - 1 >= BLOCK_SIZE_MAX)
+		return false;
+	pool = session->recent->pools[(size - 1) >> 3].pool;
+	return pool && own_new_in_pool(session, size, !pool->freeblock1, ret, result);
 }
 
 /* Whoever has the lock has it no more. */
@@ -99,6 +165,7 @@ int own_new(struct session *session, uint32_t type, const struct type_info *info
 	uint64_t n_pools = 0;
 	uint32_t size_class = memory_class(size, info->alignment, &n_pools);
 	const struct type_info *slots = info->is_array || info->n_slots ? info : NULL;
+	struct pool_entry *pool = NULL;
 	int r;
 
 	for (uint32_t i = 0; i < STRANGERS_MAX; i++) {
@@ -108,10 +175,10 @@ int own_new(struct session *session, uint32_t type, const struct type_info *info
 		if (size_class == CLASS_NONE)
 			r = take_run(session, n_pools, type, slots, size, ret);
 		else
-			r = own_take_block(session, size_class, type, slots, size, ret);
+			r = take_block(session, size_class, type, slots, size, ret, &pool);
 		if (r == OWN_FULL)
-			return own_finish_new(session, size_class);
-		gate_leave(session);
+			return own_finish_new(session, pool);
+		gate_leave(session, r == 0);
 		if (r != -EAGAIN)
 			return r;
 		r = wait_for_lock(session);
@@ -134,13 +201,13 @@ int own_settle(struct session *session, uint64_t ref)
 
 	r = change_begin(session);
 	if (r < 0) {
-		gate_leave(session);
+		gate_leave(session, -1);
 		return r;
 	}
 	if (own_find(session, ref, &object) && !header_own(object.word) && !rights_count(object.header->rights))
 		r = memory_give(session, ref_position(ref));
 	r = change_end(session, r);
-	gate_leave(session);
+	gate_leave(session, -1);
 	return r;
 }
 
@@ -160,19 +227,22 @@ static void give_pool(struct session *session, struct pool_entry *pool)
 	(void)change_end(session, r);
 }
 
-void own_finish_free(struct session *session, struct pool_entry *pool)
+int own_finish_free(struct session *session, struct pool_entry *pool)
 {
 	struct heap *heap = session->heap;
 	const struct object_header *last = &pool_headers(heap, pool)[pool->freeblock1 - 1];
 	bool goes;
 
 	/* The only block on its free list: it was full, and on no list. */
-	if (!header_link(last->word) && pool->n_carved == class_shapes[pool->size_class].n_blocks)
+	if (!header_link(last->word) && pool->n_carved == class_shapes[pool->size_class].n_blocks) {
 		usedpools_push(heap, false, &session->entry->usedpools1[pool->size_class], pool);
+		recent_forget_pool(session, pool->size_class); /* this one comes first */
+	}
 	goes = !pool->n_used && (pool->next1 || pool->prev1);
-	gate_leave(session);
+	gate_leave(session, -1);
 	if (goes)
 		give_pool(session, pool);
+	return 0;
 }
 
 static uint32_t *spare_place(struct session *session, const struct pool_entry *pool)
@@ -209,37 +279,71 @@ static bool is_private(struct session *session, const struct own_object *object)
 }
 
 /* It is held once, by the word. */
-static bool drop_last(struct session *session, uint64_t ref, const struct own_object *object, int *ret)
+static int drop_last(struct session *session, uint64_t ref, const struct own_object *object)
 {
+	int r;
+
 	if (!is_private(session, object))
-		return false;
+		return OWN_NOT;
 	if (!gate_enter(session)) {
-		*ret = session_attend(session);
-		return *ret < 0; /* whatever it waited for, the object may be another now */
+		r = session_attend(session);
+		return r < 0 ? r : OWN_NOT; /* whatever it waited for, the object may be another now */
 	}
-	if (own_let_go(session, object))
-		*ret = own_settle(session, ref);
-	else if (object->pool->kind == POOL_BLOCKS && own_free_block(object))
-		own_finish_free(session, object->pool);
-	else {
-		if (object->pool->kind == POOL_RUN)
-			free_run(session, object);
-		gate_leave(session);
-	}
-	return true;
+	if (own_let_go(session->entry, object, session->is_fenced))
+		return own_settle(session, ref);
+	if (object->pool->kind == POOL_RUN)
+		free_run(session, object);
+	else if (own_free_block(object, object->block + 1, object->n_blocks))
+		return own_finish_free(session, object->pool);
+	gate_leave(session, -1);
+	return 0;
 }
 
-bool own_drop_any(struct session *session, uint64_t ref, int *ret)
+void own_remember(struct session *session, uint64_t ref, const struct own_object *object)
+{
+	uint32_t type = header_type(object->word);
+	bool is_plain = object->pool->kind == POOL_BLOCKS && type == TYPE_BYTES && !session->is_fenced;
+
+	if (!session->recent->is_mine)
+		return;
+	*recent_object(session, ref) = (struct recent_object){
+		.ref = ref,
+		.header = object->header,
+		.pool = is_plain ? object->pool : NULL,
+		.word = is_plain ? object->word - header_own(object->word) + 1 : 0,
+		.data = type == TYPE_QUEUE ? NULL : session->base + (ref_position(ref) << 3),
+		.block1 = object->block + 1,
+		.n_blocks = object->n_blocks,
+	};
+}
+
+int own_hold_any(struct session *session, uint64_t ref)
+{
+	struct own_object object;
+	uint64_t n;
+
+	if (!own_find(session, ref, &object))
+		return OWN_NOT;
+	n = header_own(object.word);
+	if (!n || n == OWN_HOLDS_MAX)
+		return OWN_NOT;
+	__atomic_store_n(&object.header->word, object.word + 1, __ATOMIC_RELAXED); /* as in own_hold() */
+	own_remember(session, ref, &object);
+	return 0;
+}
+
+int own_drop_any(struct session *session, uint64_t ref)
 {
 	struct own_object object;
 
-	*ret = 0;
 	if (!own_find(session, ref, &object) || !header_own(object.word))
-		return false;
-	if (header_own(object.word) == 1)
-		return drop_last(session, ref, &object, ret);
+		return OWN_NOT;
+	if (header_own(object.word) == 1) {
+		recent_forget(session, ref);
+		return drop_last(session, ref, &object);
+	}
 	__atomic_store_n(&object.header->word, object.word - 1, __ATOMIC_RELAXED); /* as in own_hold() */
-	return true;
+	return 0;
 }
 
 /* ---- within a change --------------------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 
 #include "heap/gate.h"
 #include "heap/pool.h"
+#include "heap/recent.h"
 #include "heap/type.h"
 
 #include <errno.h>
@@ -18,7 +19,8 @@ struct own_object {
 	struct object_header *header;
 	uint64_t word;     /* as it was when it was found */
 	uint32_t identity; /* the same, of its pool */
-	uint32_t block;
+	uint32_t block;    /* its number in it, from 0; and how many it has */
+	uint32_t n_blocks;
 };
 
 /*
@@ -31,22 +33,30 @@ static inline bool own_find(const struct session *session, uint64_t ref, struct 
 
 /* Make an object, held once. OWN_NOT: own_refill(), or it is none for pools of its own (a run that is too long). */
 int own_new(struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret);
-/* The same of bytes, the most frequent of all. OWN_NOT: own_new() may do it, or say why not. */
-static inline int own_new_bytes(struct session *session, size_t size, uint64_t *ret);
+/*
+ * The same of bytes, the most frequent of all, in the pool where the last of that class was made. True: *result is what
+ * comes of it. False: own_new() may do it, or say why not. The first knows blocks that were freed before only.
+ */
+static inline bool own_new_bytes(struct session *session, size_t size, uint64_t *ret, int *result);
+bool own_new_bytes_any(struct session *session, size_t size, uint64_t *ret, int *result);
 
 /* A change: see to it that own_new() of that size finds room. HEAP_WANTS_ARENAS; OWN_NOT it is none for such pools. */
 int own_refill(struct session *session, size_t size, size_t alignment);
 
-/* Hold once more what it holds already. */
+/* Hold once more what it holds already. The first is quick and knows what was used lately. */
 static inline int own_hold(struct session *session, uint64_t ref);
+int own_hold_any(struct session *session, uint64_t ref);
 
 /*
- * Hold once less; the last time frees it, where nobody else ever knew it and it has no slots. True: *ret is what comes
- * of it. False: it is none for the first, which is quick and knows what is most frequent, bytes in a block; for the
- * second: it is dropped under the lock.
+ * Hold once less; the last time frees it, where nobody else ever knew it and it has no slots. False, or OWN_NOT: it is
+ * none for the first, which is quick and knows bytes in a block that was used lately, and says in *result what comes of
+ * it; for the second: it is dropped under the lock.
  */
-static inline bool own_drop(struct session *session, uint64_t ref, int *ret);
-bool own_drop_any(struct session *session, uint64_t ref, int *ret);
+static inline bool own_drop(struct session *session, uint64_t ref, int *result);
+int own_drop_any(struct session *session, uint64_t ref);
+
+/* Of an object that the session holds: it is found sooner from now on, see recent.h. */
+void own_remember(struct session *session, uint64_t ref, const struct own_object *object);
 
 /* Somebody wants something of the session: wait until he is done, and see to what he asks for. */
 int session_attend(struct session *session);
@@ -80,6 +90,7 @@ static inline bool own_locate(const struct session *session, uint64_t ref, struc
 		uint32_t x = in_page - shape->first; /* very large for what is before the first */
 
 		ret->block = (uint32_t)((uint64_t)x * shape->inverse >> 32);
+		ret->n_blocks = shape->n_blocks;
 		if (ret->block >= shape->n_blocks || ret->block * shape->size != x)
 			return false;
 		ret->header = (struct object_header *)(void *)(session->base + (off - in_page)) + ret->block;
@@ -87,6 +98,7 @@ static inline bool own_locate(const struct session *session, uint64_t ref, struc
 	}
 	ret->header = &ret->pool->header;
 	ret->block = 0;
+	ret->n_blocks = 0;
 	return (ret->identity & 0xff) == POOL_RUN && !in_page;
 }
 
@@ -101,157 +113,200 @@ static inline bool own_find(const struct session *session, uint64_t ref, struct 
 
 static inline int own_hold(struct session *session, uint64_t ref)
 {
-	struct own_object object;
-	uint64_t n;
+	const struct recent_object *recent = recent_object(session, ref);
+	uint64_t word, n;
 
-	if (!own_find(session, ref, &object))
+	if (OWN_UNLIKELY(recent->ref != ref || !recent->header))
 		return OWN_NOT;
-	n = header_own(object.word);
-	if (OWN_UNLIKELY(!n || n == OWN_HOLDS_MAX))
+	/* relaxed: as in own_find() */
+	word = __atomic_load_n(&recent->header->word, __ATOMIC_RELAXED);
+	n = header_own(word);
+	/* relaxed: nothing else is read on the strength of it */
+	if (OWN_UNLIKELY(header_generation(word ^ ref) || n - 1 >= OWN_HOLDS_MAX - 1 || /* 0 is very large */
+			 __atomic_load_n(&session->control->ended, __ATOMIC_RELAXED)))
 		return OWN_NOT;
 	/* relaxed: nobody's doing depends on how often, beyond once */
-	__atomic_store_n(&object.header->word, object.word + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&recent->header->word, word + 1, __ATOMIC_RELAXED);
 	return 0;
 }
 
-/* Within a call: complete the header of something that is free: the object is there, and held once. */
-static inline uint32_t own_begin(struct session *session, struct pool_entry *pool, struct object_header *header,
-	uint32_t type, uint64_t block_size)
+/* A block that was just taken. */
+struct own_block {
+	struct object_header *header;
+	uint64_t position;
+	uint64_t block1; /* its number, from 1 */
+	uint64_t counts; /* of its pool, as they are now */
+};
+
+/*
+ * Within a call: take a block of a pool that is as it is described: the one freed last, or, to `carve`, one that was
+ * never touched. 0; OWN_NOT it has none; -EAGAIN somebody is about to find out that what he looks for is not there any
+ * more: he has the lock. -EUCLEAN.
+ */
+static inline int own_take_block(
+	const struct recent_pool *recent, struct pool_entry *pool, bool carve, struct own_block *ret)
 {
-	struct session_entry *entry = session->entry;
+	uint64_t counts = __atomic_load_n(&pool->counts, __ATOMIC_RELAXED) + COUNTS_ONE_USED;
+	uint64_t block1 = counts_freeblock1(counts), word;
+
+	if (carve) {
+		counts += COUNTS_ONE_CARVED;
+		block1 = counts_carved(counts);
+	}
+	if (OWN_UNLIKELY(block1 - 1 >= recent->n_blocks)) /* 0 is very large */
+		return !block1 || carve ? OWN_NOT : -EUCLEAN;
+	ret->block1 = block1;
+	ret->header = recent->header0 + block1;
+	ret->position = recent->position0 + block1 * recent->stride;
+	if (OWN_UNLIKELY(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED)))
+		return -EAGAIN;
+	word = ret->header->word;
+	if (OWN_UNLIKELY(header_state(word) != STATE_FREE))
+		return -EUCLEAN;
+	if (!carve)
+		counts = counts_with_freeblock1(counts, header_link(word));
+	/* relaxed: it follows from the headers */
+	__atomic_store_n(&pool->counts, counts, __ATOMIC_RELAXED);
+	ret->counts = counts;
+	return 0;
+}
+
+/* Within a call: the next generation of a pool. */
+static inline uint32_t own_next_generation(struct pool_entry *pool)
+{
 	uint32_t generation = pool->generation + 1;
 
 	if (OWN_UNLIKELY(generation > GENERATION_MAX))
 		generation = 1;
+	/* relaxed: before the word that has it, which is stored with release */
 	__atomic_store_n(&pool->generation, generation, __ATOMIC_RELAXED);
-	/* commit: release, after the generation and the slots */
-	__atomic_store_n(&header->word, header_live(generation, type, block_size, STATE_LIVE) | 1, __ATOMIC_RELEASE);
-	/* relaxed, here and below: for reports, and for whoever keeps the session out or finds it dead */
-	__atomic_store_n(&entry->n_own_holds, entry->n_own_holds + 1, __ATOMIC_RELAXED);
 	return generation;
 }
 
-/*
- * Within a call: take a block and make it an object; `info` is NULL where it has no slots. OWN_FULL it is made, and was
- * its pool's last: own_finish_new(). OWN_NOT no pool has room. -EAGAIN somebody is about to find out that what he looks
- * for is not there any more: he has the lock. -EUCLEAN.
+/* Within a call: complete the header of something that is free: the object is there, and held once. Returns its word.
  */
-#define OWN_FULL 3
-static inline int own_take_block(struct session *session, uint32_t size_class, uint32_t type,
-	const struct type_info *info, size_t size, uint64_t *ret)
+static inline uint64_t own_begin(struct object_header *header, uint32_t generation, uint32_t type, uint64_t block_size)
 {
-	const struct class_shape *shape = &class_shapes[size_class];
-	uint32_t index = session->entry->usedpools1[size_class] - 1, block1, link;
-	struct object_header *header;
-	struct pool_entry *pool;
-	uint64_t counts, off, word;
+	uint64_t word = header_live(generation, type, block_size, STATE_LIVE) | 1;
 
-	/* relaxed: as in own_locate() */
-	if (OWN_UNLIKELY(index >= __atomic_load_n(&session->heap->n_pools_seen, __ATOMIC_RELAXED)))
-		return index == UINT32_MAX ? OWN_NOT : -EUCLEAN;
-	pool = &session->pools[index];
-	if (OWN_UNLIKELY(pool->identity != pool_identity(POOL_BLOCKS, size_class, session->owner1)))
-		return -EUCLEAN;
-	counts = __atomic_load_n(&pool->counts, __ATOMIC_RELAXED);
-	block1 = counts_freeblock1(counts);
-	if (!block1)
-		block1 = counts_carved(counts) + 1;
-	if (OWN_UNLIKELY(block1 > shape->n_blocks))
-		return -EUCLEAN;
-	off = (uint64_t)index << POOL_SHIFT;
-	header = (struct object_header *)(void *)(session->base + off) + (block1 - 1);
-	off += shape->first + (block1 - 1) * shape->size;
-	if (OWN_UNLIKELY(__atomic_load_n(&header->rights, __ATOMIC_RELAXED)))
-		return -EAGAIN;
-	word = header->word;
-	if (OWN_UNLIKELY(header_state(word) != STATE_FREE))
-		return -EUCLEAN;
-	if (counts_freeblock1(counts)) {
-		link = header_link(word) & UINT16_MAX;
-		counts = counts_with_freeblock1(counts, link) + COUNTS_ONE_USED;
-	} else {
-		link = 0;
-		counts += COUNTS_ONE_USED + COUNTS_ONE_CARVED;
-	}
-	if (info)
-		type_clear_slots(info, session->base + off, size);
-	*ret = ref_make(off >> 3, own_begin(session, pool, header, type, size));
-	__atomic_store_n(&pool->counts, counts, __ATOMIC_RELAXED);
-	return OWN_UNLIKELY(!link && counts_carved(counts) == shape->n_blocks) ? OWN_FULL : 0;
+	/* commit: release, after the generation and the slots */
+	__atomic_store_n(&header->word, word, __ATOMIC_RELEASE);
+	return word;
 }
 
-/* Ends the call: the first pool of a class is none with room any more. 0. */
-int own_finish_new(struct session *session, uint32_t size_class);
+/* Ends the call, and with it one more is held: a pool has no room any more. 0. */
+int own_finish_new(struct session *session, struct pool_entry *pool);
 
-static inline int own_new_bytes(struct session *session, size_t size, uint64_t *ret)
+static inline bool own_new_in_pool(struct session *session, size_t size, bool carve, uint64_t *ret, int *result)
 {
-	int r;
+	uint32_t generation;
+	struct session_entry *entry = session->entry;
+	const struct recent_pool *recent;
+	struct recent_object *object;
+	struct pool_entry *pool;
+	struct own_block block;
+	uint64_t calls;
 
-	if (size - 1 >= BLOCK_SIZE_MAX || !gate_enter(session)) /* 0 is very large */
-		return OWN_NOT;
-	r = own_take_block(session, (uint32_t)(size - 1) >> 3, TYPE_BYTES, NULL, size, ret);
-	if (OWN_UNLIKELY(r == OWN_FULL))
-		return own_finish_new(session, (uint32_t)(size - 1) >> 3);
-	gate_leave(session);
-	return r == 0 ? 0 : OWN_NOT;
+	recent = &session->recent->pools[(size - 1) >> 3];
+	pool = recent->pool;
+	if (OWN_UNLIKELY(!pool || !gate_enter_quickly(session->control, entry, &calls)))
+		return false;
+	/* relaxed: only this session and who keeps it out change it */
+	if (OWN_UNLIKELY(__atomic_load_n(&pool->identity, __ATOMIC_RELAXED) != recent->identity ||
+			 own_take_block(recent, pool, carve, &block))) {
+		gate_leave_quickly(entry, calls + CALLS_ONE);
+		return false;
+	}
+	generation = own_next_generation(pool);
+	*ret = ref_make(block.position, generation);
+	object = recent_object(session, block.position);
+	object->ref = ref_make(block.position, generation);
+	object->header = block.header;
+	object->pool = pool;
+	object->data = NULL;
+	object->block1 = block.block1;
+	object->n_blocks = recent->n_blocks;
+	object->word = own_begin(block.header, generation, TYPE_BYTES, size);
+	*result = 0;
+	if (OWN_UNLIKELY(counts_have_no_room(block.counts, recent->n_blocks)))
+		*result = own_finish_new(session, pool);
+	else
+		gate_leave_quickly(entry, calls + CALLS_ONE + CALLS_ONE_HOLD);
+	return true;
+}
+
+static inline bool own_new_bytes(struct session *session, size_t size, uint64_t *ret, int *result)
+{
+	if (OWN_UNLIKELY(size - 1 >= BLOCK_SIZE_MAX)) /* 0 is very large */
+		return false;
+	return own_new_in_pool(session, size, false, ret, result);
 }
 
 /* Within a call: it is held no more. True: others know it, or want something of the session; then own_settle(). */
-static inline bool own_let_go(struct session *session, const struct own_object *object)
+static inline bool own_let_go(const struct session_entry *entry, const struct own_object *object, bool is_fenced)
 {
-	struct session_entry *entry = session->entry;
-
-	__atomic_store_n(&entry->n_own_holds, entry->n_own_holds - 1, __ATOMIC_RELAXED);
 	/* release: whoever sees it sees that the session is inside */
 	__atomic_store_n(&object->header->word, object->word - 1, __ATOMIC_RELEASE);
-	gate_light_barrier(session); /* that store before these loads, for who calls gate_barrier() */
+	/* that store before these loads, for who calls gate_barrier(); see gate_light_barrier() */
+	if (is_fenced)
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	else
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	return __atomic_load_n(&object->header->rights, __ATOMIC_ACQUIRE) |
 	       __atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE);
 }
 
-/* Within a call: a block goes on its pool's free list. True: that is not all; own_finish_free(). */
-static inline bool own_free_block(const struct own_object *object)
+/*
+ * Within a call: block number block1 of n_blocks goes on its pool's free list. True: that is not all;
+ * own_finish_free().
+ */
+static inline bool own_free_block(const struct own_object *object, uint64_t block1, uint64_t n_blocks)
 {
-	const struct class_shape *shape = &class_shapes[object->identity >> 8 & (N_CLASSES - 1)];
 	struct pool_entry *pool = object->pool;
-	uint64_t counts = __atomic_load_n(&pool->counts, __ATOMIC_RELAXED);
-	uint32_t link = counts_freeblock1(counts);
-	bool was_full = !link && counts_carved(counts) == shape->n_blocks;
+	uint64_t before = __atomic_load_n(&pool->counts, __ATOMIC_RELAXED);
+	uint64_t counts = counts_with_freeblock1(before, (uint32_t)block1) - COUNTS_ONE_USED;
 
-	__atomic_store_n(&object->header->word, header_free(object->word, link), __ATOMIC_RELAXED);
-	counts = counts_with_freeblock1(counts, object->block + 1) - COUNTS_ONE_USED;
+	__atomic_store_n(&object->header->word, header_free(object->word, counts_freeblock1(before)), __ATOMIC_RELAXED);
 	__atomic_store_n(&pool->counts, counts, __ATOMIC_RELAXED);
-	return was_full || !counts_used(counts);
+	return !counts_used(counts) || counts_have_no_room(before, n_blocks);
 }
 
-/* Both end the call that they are called in. */
+/* Both end the call that they are called in, with one held less. */
 int own_settle(struct session *session, uint64_t ref);
-void own_finish_free(struct session *session, struct pool_entry *pool);
+int own_finish_free(struct session *session, struct pool_entry *pool); /* 0 */
 
-static inline bool own_drop(struct session *session, uint64_t ref, int *ret)
+static inline bool own_drop(struct session *session, uint64_t ref, int *result)
 {
+	struct recent_object *recent = recent_object(session, ref);
+	struct session_entry *entry = session->entry;
 	struct own_object object;
+	uint64_t calls;
 
-	if (!own_locate(session, ref, &object))
+	if (OWN_UNLIKELY(recent->ref != ref || !recent->header))
 		return false;
-	*ret = 0;
+	*result = 0;
 	/* relaxed: as in own_find() */
+	object.header = recent->header;
 	object.word = __atomic_load_n(&object.header->word, __ATOMIC_RELAXED);
-	if (!header_is_block_held_once(object.word, ref_generation(ref), TYPE_BYTES)) {
-		if (!header_is(object.word, ref_generation(ref), STATE_LIVE) || header_own(object.word) < 2)
+	if (object.word != recent->word) {
+		/* relaxed: as in own_hold() */
+		if (OWN_UNLIKELY(header_generation(object.word ^ ref) || header_own(object.word) < 2 ||
+				 __atomic_load_n(&session->control->ended, __ATOMIC_RELAXED)))
 			return false;
-		__atomic_store_n(&object.header->word, object.word - 1, __ATOMIC_RELAXED); /* as in own_hold() */
+		__atomic_store_n(&object.header->word, object.word - 1, __ATOMIC_RELAXED);
 		return true;
 	}
+	object.pool = recent->pool;
 	/* relaxed: what others have a right to is dropped under the lock; whether they have is asked again */
-	if (OWN_UNLIKELY((object.identity & 0xff) != POOL_BLOCKS ||
-			 __atomic_load_n(&object.header->rights, __ATOMIC_RELAXED) != 0 || !gate_enter(session)))
+	if (OWN_UNLIKELY(__atomic_load_n(&object.header->rights, __ATOMIC_RELAXED) != 0 ||
+			 !gate_enter_quickly(session->control, entry, &calls)))
 		return false;
-	if (OWN_UNLIKELY(own_let_go(session, &object)))
-		*ret = own_settle(session, ref);
-	else if (OWN_UNLIKELY(own_free_block(&object)))
-		own_finish_free(session, object.pool);
+	recent->ref = 0;
+	if (OWN_UNLIKELY(own_let_go(entry, &object, false)))
+		*result = own_settle(session, ref);
+	else if (OWN_UNLIKELY(own_free_block(&object, recent->block1, recent->n_blocks)))
+		*result = own_finish_free(session, object.pool);
 	else
-		gate_leave(session);
+		gate_leave_quickly(entry, calls + CALLS_ONE - CALLS_ONE_HOLD);
 	return true;
 }

@@ -220,7 +220,7 @@ static void forget_pools(struct session *session)
 		if (entry->spare_runs1[i])
 			heap_set(session->heap, &entry->spare_runs1[i], 0);
 	if (entry->n_own_holds)
-		heap_set(session->heap, &entry->n_own_holds, 0);
+		heap_set(session->heap, &entry->calls, (uint64_t)calls_number(entry->calls));
 }
 
 /* ---- its holds --------------------------------------------------------------------------------------------------- */

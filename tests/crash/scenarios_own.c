@@ -93,6 +93,22 @@ static void block_setup(struct actor *a)
 	a->stage->passed = a->mine[0];
 }
 
+/* The same, and one of it was freed: the next one takes the shortest way. */
+static void freed_block_setup(struct actor *a)
+{
+	make(a, 3, 48);
+	MUST(a, pyheap_decref(a->heap, a->mine[0]));
+	a->stage->passed = a->mine[0];
+}
+
+/* As in block_setup(), and nothing of it was used lately: see recent.h. */
+static void forgotten_setup(struct actor *a)
+{
+	block_setup(a);
+	recent_forget(&a->heap->session, a->mine[0]);
+	recent_forget_pool(&a->heap->session, class_of_size(48));
+}
+
 static void last_block_setup(struct actor *a)
 {
 	make(a, FULL - 1, BLOCK);
@@ -345,14 +361,18 @@ static void return_some(struct actor *a)
 
 const struct scenario scenarios_own[] = {
 	{"own_new", prepare, block_setup, new_call, .verify = verify},
+	{"own_new_freed", prepare, freed_block_setup, new_call, .verify = verify},
+	{"own_new_long", prepare, forgotten_setup, new_call, .verify = verify},
 	{"own_new_last", prepare, last_block_setup, new_block_call, .verify = verify},
 	{"own_new_list", prepare, stale_list_setup, new_list_call, .verify = stale_list_verify},
 	{"own_new_run", prepare, spare_setup, new_run_call, .verify = verify},
 	{"own_new_list_run", prepare, short_spare_setup, list_run_call, .verify = verify},
 	{"own_drop", prepare, block_setup, drop_call, .verify = verify},
+	{"own_drop_long", prepare, forgotten_setup, drop_call, .verify = verify},
 	{"own_drop_pool", prepare, pool_goes_setup, drop_call, .verify = verify},
 	{"own_drop_run", prepare, second_run_setup, drop_call, .verify = verify},
 	{"own_hold", prepare, block_setup, hold_call, .verify = verify},
+	{"own_hold_long", prepare, forgotten_setup, hold_call, .verify = verify},
 	{"own_hold_128", prepare, most_holds_setup, hold_call, .verify = verify},
 	{"own_drop_128", prepare, both_holds_setup, drop_call, .verify = verify},
 	{"own_drop_known", prepare, known_setup, drop_call, .verify = verify},

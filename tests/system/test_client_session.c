@@ -171,7 +171,11 @@ static void forked_child(void *userdata)
 	errno = 0;
 	ck_assert_ptr_null(pyheap_data(copy, inherited));
 	ck_assert_int_eq(errno, ECHILD);
+	ck_assert_ptr_null(pyheap_data(copy, 0));
+	ck_err(pyheap_incref(copy, inherited), ECHILD);
+	ck_err(pyheap_incref(copy, 0), ECHILD);
 	ck_err(pyheap_decref(copy, inherited), ECHILD);
+	ck_err(pyheap_decref(copy, 0), ECHILD);
 	ck_err(pyheap_list_new(copy, 1, &ref), ECHILD);
 	ck_err(pyheap_lock(copy), ECHILD);
 	ck_err(pyheap_unlock(copy), ECHILD);

@@ -265,7 +265,8 @@ static bool somebody_is_inside(void)
 	const struct session_entry *sessions = in_control(control->sessions_off);
 
 	for (uint32_t i = 0; i < control->n_sessions; i++)
-		if (sessions[i].state == SESSION_ACTIVE && __atomic_load_n(&sessions[i].n_calls, __ATOMIC_ACQUIRE) & 1)
+		if (sessions[i].state == SESSION_ACTIVE &&
+			calls_number(__atomic_load_n(&sessions[i].calls, __ATOMIC_ACQUIRE)) & 1)
 			return true;
 	return false;
 }
@@ -386,7 +387,7 @@ static void wild_heads(struct session_entry *entry)
 }
 static void wild_n_own_holds(struct session_entry *entry)
 {
-	entry->n_own_holds += 1 + (uint64_t)rand();
+	entry->calls += CALLS_ONE_HOLD * (1 + (uint64_t)rand());
 }
 
 static void free_lists(void)

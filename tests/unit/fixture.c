@@ -20,6 +20,7 @@
 struct fixture fx;
 
 static uint64_t random_state;
+static struct recent recents[SESSIONS_MAX]; /* of a session by its index, as the client gives it one */
 
 int fixture_admit(struct heap *heap, struct session *ret)
 {
@@ -30,6 +31,8 @@ int fixture_admit(struct heap *heap, struct session *ret)
 	if (r < 0)
 		return r;
 	session_init(ret, heap, index);
+	memset(&recents[index], 0, sizeof(recents[index]));
+	recent_begin(ret, &recents[index]);
 	ret->entry->is_fenced =
 		heap->is_fenced; /* as session_take() does it; there is no offer here that waits for it */
 	return 0;
@@ -229,7 +232,7 @@ void fixture_give_up(struct session *session, uint64_t ref)
 		ck_assert_uint_eq(header_own(object.word), 1);
 		ck_assert_uint_eq(rights_count(object.header->rights), 0);
 		heap_set(fx.heap, &object.header->word, object.word - 1);
-		heap_add(fx.heap, &session->entry->n_own_holds, -1);
+		heap_add(fx.heap, &session->entry->calls, -(int64_t)CALLS_ONE_HOLD);
 		r = object_end(session, &object);
 	}
 	ck_assert_int_eq(change_end(session, r), 0);

@@ -68,7 +68,8 @@ static bool control_may_differ(const struct picture *p, uint64_t i)
 	uint64_t in_session = (i - c->sessions_off) % sizeof(struct session_entry);
 
 	if (i >= c->sessions_off && i < c->types_off &&
-		(is_in(in_session, offsetof(struct session_entry, n_calls), 8) ||
+		(is_in(in_session, offsetof(struct session_entry, calls), 3) || /* n_calls of it */
+			is_in(in_session, offsetof(struct session_entry, attention), 4) ||
 			is_in(in_session, offsetof(struct session_entry, n_returns), 4)))
 		return true;
 	if (i >= offsetof(struct control, lock) && i < offsetof(struct control, lock) + sizeof(struct global_lock))

@@ -370,7 +370,7 @@ static void row_making_own(int variant)
 	enter_for(variant, 1);
 	STORE(&pool->generation, pool->generation + 1);
 	STORE(&header->word, header_live(pool->generation, TYPE_BYTES, SIZE, STATE_LIVE) | 1);
-	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds + 1);
+	STORE(&DEAD->entry->calls, DEAD->entry->calls + CALLS_ONE_HOLD);
 	STORE(&pool->freeblock1, link);
 	STORE(&pool->n_used, pool->n_used + 1);
 	STORE(head1, pool->next1);
@@ -394,7 +394,7 @@ static void row_carving_own(int variant)
 	enter_for(variant, 1);
 	STORE(&pool->generation, pool->generation + 1);
 	STORE(&header->word, header_live(pool->generation, TYPE_BYTES, 100, STATE_LIVE) | 1);
-	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds + 1);
+	STORE(&DEAD->entry->calls, DEAD->entry->calls + CALLS_ONE_HOLD);
 	STORE(&pool->n_carved, pool->n_carved + 1);
 	STORE(&pool->n_used, pool->n_used + 1);
 	if (header_state(header->word) != STATE_LIVE || variant % 2)
@@ -422,7 +422,7 @@ static void row_dropping_own(int variant)
 	next = pool_of_index1(*head1);
 	ck_assert(!pool_has_room(pool));
 	enter_for(variant, 2);
-	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds - 1);
+	STORE(&DEAD->entry->calls, DEAD->entry->calls - CALLS_ONE_HOLD);
 	STORE(&header->word, header->word - 1);
 	STORE(&header->word, header_free(header->word, pool->freeblock1));
 	STORE(&pool->freeblock1, ref_block(refs[1]) + 1);
@@ -452,7 +452,7 @@ static void row_dropping_own_run(int variant)
 	struct pool_entry *pool = ref_pool(ref);
 
 	enter_for(variant, 2);
-	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds - 1);
+	STORE(&DEAD->entry->calls, DEAD->entry->calls - CALLS_ONE_HOLD);
 	STORE(&pool->header.word, pool->header.word - 1);
 	STORE(&pool->header.word, header_free(pool->header.word, 0));
 	STORE(&DEAD->entry->spare_runs1[1], ref_pool_index(ref) + 1);
@@ -476,7 +476,7 @@ static void row_settling(int variant)
 		fixture_drop(S0, ref);
 	ck_assert_int_eq(session_attend(DEAD), 0);
 	enter_for(2, 2);
-	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds - 1);
+	STORE(&DEAD->entry->calls, DEAD->entry->calls - CALLS_ONE_HOLD);
 	STORE(&ref_header(ref)->word, ref_header(ref)->word - 1);
 	if (variant == 1 || variant == 5)
 		fixture_drop(S0, ref);

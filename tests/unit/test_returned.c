@@ -221,7 +221,7 @@ START_TEST(full_pool_waits_for_its_owner)
 	ck_assert_uint_eq(ref_header(refs[n - 1])->rights, RIGHTS_SHARED);
 	fixture_collect();
 	ck_assert_uint_eq(pool->owner1, S0->owner1);
-	gate_leave(S0);
+	gate_leave(S0, 0);
 	fixture_check();
 	fixture_collect();
 	ck_assert_uint_eq(pool->identity, pool_identity(POOL_FREE, CLASS_NONE, 0));

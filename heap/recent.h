@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What a session used lately, in its own process's memory
+ *
+ * Where the objects lie that the session made or looked at last, and the pool of each class that it makes objects in:
+ * so the most frequent calls find by one comparison what else is computed and checked anew each time. What is changed
+ * on the strength of it is still looked at first, in shared memory; only `data` is trusted as it is, for an object is
+ * forgotten here together with the session's last hold of it.
+ *
+ * The client keeps this in memory that the kernel empties in every forked child (MADV_WIPEONFORK): a child that uses
+ * its parent's session finds nothing here, goes the long way and is told off there. No call asks for it on the short
+ * one.
+ */
+
+#include "heap/heap.h"
+
+#include <assert.h>
+
+#define RECENT_OBJECTS_SHIFT 6U
+#define RECENT_OBJECTS       (1U << RECENT_OBJECTS_SHIFT)
+
+/* An object that the session holds. */
+struct recent_object {
+	uint64_t ref;                 /* 0: none */
+	struct object_header *header; /* of one in a pool of the session's own; else NULL */
+	uint64_t word;                /* with a pool: the header's word as it is where the session holds it once */
+	struct pool_entry *pool;      /* NULL: it is none of those that own_drop() knows: bytes in a block of its own */
+	uint8_t *data;                /* NULL: none yet, or nothing to be handed out (a queue's) */
+	uint64_t block1;              /* with a pool: its number in it, from 1 */
+	uint64_t n_blocks;            /* with a pool: how many that has */
+	uint64_t reserved;
+};
+
+/*
+ * A pool with room of each class, the first of usedpools when the session made an object of the class the long way. It
+ * is its own and of that class as long as `identity` is the same, and as long as a block is free in it, it is on
+ * usedpools.
+ */
+struct recent_pool {
+	struct pool_entry *pool;       /* NULL: none */
+	struct object_header *header0; /* where a block of the number 0 would have its header: they count from 1 */
+	uint64_t position0;            /* where it would have its payload */
+	uint64_t stride;               /* from one payload to the next */
+	uint64_t n_blocks;
+	uint32_t identity;
+	uint32_t reserved0;
+	uint64_t reserved1[2];
+};
+
+struct recent {
+	struct recent_object objects[RECENT_OBJECTS];
+	struct recent_pool pools[N_CLASSES];
+	uint64_t is_mine; /* 0 in a forked child, and in a session that keeps nothing */
+};
+
+static_assert(sizeof(struct recent_object) == 64, "found by a shift");
+static_assert(sizeof(struct recent_pool) == 64, "the same");
+
+/* From now on the session keeps it in `memory`, which is zeroed, and outlives it. */
+static inline void recent_begin(struct session *session, struct recent *memory)
+{
+	memory->is_mine = 1;
+	session->recent = memory;
+}
+
+/* Where ref would stand. */
+static inline struct recent_object *recent_object(const struct session *session, uint64_t ref)
+{
+	return &session->recent->objects[(uint32_t)ref * UINT32_C(0x9e3779b1) >> (32 - RECENT_OBJECTS_SHIFT)];
+}
+
+/* It holds ref no more. */
+static inline void recent_forget(const struct session *session, uint64_t ref)
+{
+	struct recent_object *object = recent_object(session, ref);
+
+	if (object->ref == ref)
+		object->ref = 0;
+}
+
+/* The next object of the class is to be made in another pool. */
+static inline void recent_forget_pool(const struct session *session, uint32_t size_class)
+{
+	if (session->recent->is_mine)
+		session->recent->pools[size_class].pool = NULL;
+}

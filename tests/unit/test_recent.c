@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What a session used lately (recent.h): it is found as it is, forgotten when it is to be, and never taken for another
+ */
+#include "tests/unit/fixture.h"
+
+#include "heap/hold.h"
+#include "heap/object.h"
+#include "heap/queue.h"
+
+#include <check.h>
+#include <errno.h>
+#include <string.h>
+
+#define S0 (&fx.sessions[0])
+#define S1 (&fx.sessions[1])
+
+static bool is_known(const struct session *session, uint64_t ref)
+{
+	return recent_object(session, ref)->ref == ref;
+}
+
+static void remember(struct session *session, uint64_t ref)
+{
+	struct object object;
+
+	ck_assert_int_eq(object_look(session, ref, &object), 0);
+	object_remember(session, ref, &object);
+}
+
+/* Made in the pool of the one before: known at once, with all that own_drop() goes by. */
+START_TEST(made)
+{
+	uint64_t first = fixture_bytes(S0, 48), ref = fixture_bytes(S0, 48);
+	const struct recent_object *recent = recent_object(S0, ref);
+
+	ck_assert(!is_known(S0, first));
+	ck_assert(is_known(S0, ref));
+	ck_assert_ptr_eq(recent->header, ref_header(ref));
+	ck_assert_ptr_eq(recent->pool, ref_pool(ref));
+	ck_assert_uint_eq(recent->word, ref_header(ref)->word);
+	ck_assert_uint_eq(recent->block1, ref_block(ref) + 1);
+	ck_assert_uint_eq(recent->n_blocks, class_pool_blocks(class_of_size(48)));
+	ck_assert(!is_known(S1, ref));
+
+	ck_assert_int_eq(object_decref(S0, ref), 0);
+	ck_assert(!is_known(S0, ref));
+	ck_assert_int_eq(object_decref(S0, ref), -ESTALE);
+	fixture_drop(S0, first);
+	fixture_check();
+}
+END_TEST
+
+/* What the short way makes and frees is what the long one does: each class, sizes in it, pools filled and emptied. */
+START_TEST(every_class)
+{
+	static uint64_t refs[3 * POOL_SIZE / 24];
+
+	for (uint32_t size = 1; size <= BLOCK_SIZE_MAX; size += size < 64 ? 1 : 29) {
+		uint32_t n_blocks = class_pool_blocks(class_of_size(size)), n = 2 * n_blocks + 1;
+
+		for (uint32_t round = 0; round < 3; round++) {
+			for (uint32_t i = 0; i < n; i++) {
+				refs[i] = fixture_bytes(S0, size);
+				ck_assert_uint_eq(header_size(ref_header(refs[i])->word), size);
+				ck_assert_uint_eq(header_type(ref_header(refs[i])->word), TYPE_BYTES);
+				ck_assert_uint_eq(header_own(ref_header(refs[i])->word), 1);
+				ck_assert_uint_eq(block_position(fx.heap, ref_pool(refs[i]), ref_block(refs[i])),
+					ref_position(refs[i]));
+			}
+			fixture_check();
+			for (uint32_t i = 0; i < n; i++) /* from the front, from the back, both */
+				fixture_drop(S0, refs[round == 0      ? i
+							 : round == 1 ? n - 1 - i
+							 : i % 2      ? n - 1 - i / 2
+								      : i / 2]);
+			fixture_check();
+		}
+	}
+	ck_assert_uint_eq(S0->entry->n_own_holds, 0);
+}
+END_TEST
+
+/* Two that meet in one place: the later is known, the earlier found the long way. */
+START_TEST(two_in_one_place)
+{
+	uint64_t refs[3 * RECENT_OBJECTS];
+	uint32_t n_known = 0;
+
+	for (uint32_t i = 0; i < 3 * RECENT_OBJECTS; i++)
+		refs[i] = fixture_bytes(S0, 24);
+	for (uint32_t i = 0; i < 3 * RECENT_OBJECTS; i++)
+		n_known += is_known(S0, refs[i]);
+	ck_assert_uint_gt(n_known, RECENT_OBJECTS / 4);
+	ck_assert_uint_le(n_known, RECENT_OBJECTS);
+	for (uint32_t i = 0; i < 3 * RECENT_OBJECTS; i++) {
+		ck_assert_int_eq(object_incref(S0, refs[i]), 0);
+		ck_assert(is_known(S0, refs[i]));
+		ck_assert_uint_eq(header_own(ref_header(refs[i])->word), 2);
+	}
+	for (uint32_t i = 0; i < 3 * RECENT_OBJECTS; i++) {
+		ck_assert_int_eq(object_decref(S0, refs[i]), 0);
+		fixture_drop(S0, refs[i]);
+	}
+	fixture_check();
+}
+END_TEST
+
+/* Each way in which a session's last hold may end. */
+static void by_decref(uint64_t ref)
+{
+	fixture_drop(S0, ref);
+}
+static void by_push(uint64_t ref)
+{
+	uint64_t queue;
+
+	ck_assert_int_eq(CALL(S0, queue_new(S0, 2, &queue)), 0);
+	ck_assert_int_eq(queue_push(S0, queue, ref, 0), 0);
+	fixture_drop(S0, queue);
+}
+static void by_decref_of_shared(uint64_t ref)
+{
+	ck_assert_int_eq(CALL(S1, object_incref(S1, ref)), 0);
+	ck_assert_int_eq(object_decref(S0, ref), 0);
+	ck_assert(!is_known(S0, ref));
+	fixture_drop(S1, ref);
+}
+static void by_decref_after_others(uint64_t ref)
+{
+	ck_assert_int_eq(CALL(S1, object_incref(S1, ref)), 0);
+	ck_assert_int_eq(object_decref(S1, ref), 0);
+	fixture_drop(S0, ref);
+}
+
+static const struct {
+	void (*end)(uint64_t ref);
+	bool is_foreign;
+} ends[] = {
+	{by_decref, false},
+	{by_push, false},
+	{by_decref_of_shared, false},
+	{by_decref_after_others, false},
+	{by_decref, true},
+	{by_push, true},
+};
+
+START_TEST(forgotten_with_the_last_hold)
+{
+	bool is_foreign = ends[_i].is_foreign;
+	uint64_t first = fixture_bytes(is_foreign ? S1 : S0, 48), ref = fixture_bytes(is_foreign ? S1 : S0, 48);
+
+	if (is_foreign) {
+		ck_assert_int_eq(CALL(S0, object_incref(S0, ref)), 0);
+		fixture_drop(S1, ref);
+	}
+	remember(S0, ref);
+	ck_assert(is_known(S0, ref));
+	ck_assert_int_eq(recent_object(S0, ref)->header == NULL, is_foreign);
+	ends[_i].end(ref);
+	ck_assert(!is_known(S0, ref));
+	ck_assert(!object_is_held(S0, ref));
+	fixture_drop(is_foreign ? S1 : S0, first);
+	fixture_check();
+}
+END_TEST
+
+/* Of a queue nothing is handed out; of a run nothing is freed the short way; of neither is it forgotten where it lies.
+ */
+START_TEST(of_other_kinds)
+{
+	uint64_t queue, run = fixture_bytes(S0, 3 * POOL_SIZE);
+
+	ck_assert_int_eq(CALL(S0, queue_new(S0, 2, &queue)), 0);
+	remember(S0, queue);
+	remember(S0, run);
+	ck_assert_ptr_null(recent_object(S0, queue)->data);
+	ck_assert_ptr_null(recent_object(S0, queue)->pool);
+	ck_assert_ptr_null(recent_object(S0, run)->pool);
+	ck_assert_ptr_eq(recent_object(S0, run)->data, fx.heap->base + (ref_position(run) << 3));
+	ck_assert_int_eq(object_incref(S0, run), 0);
+	ck_assert_uint_eq(header_own(ref_header(run)->word), 2);
+	ck_assert_int_eq(object_decref(S0, run), 0);
+	fixture_drop(S0, run);
+	fixture_drop(S0, queue);
+	fixture_check();
+}
+END_TEST
+
+/* The pool of a class went, and came again to another, or as another's: nothing is made in it. */
+START_TEST(pool_gone)
+{
+	uint64_t ref = fixture_bytes(S0, 48), theirs;
+	uint32_t pool = pool_index(fx.heap, ref_pool(ref));
+
+	ck_assert_ptr_eq(S0->recent->pools[class_of_size(48)].pool, ref_pool(ref));
+	fixture_drop(S0, ref);
+	fixture_collect();
+	ck_assert_uint_eq(S0->entry->owned_pools1, 0);
+	theirs = fixture_bytes(S1, _i ? 100 : 48);
+	ck_assert_uint_eq(pool_index(fx.heap, ref_pool(theirs)), pool);
+	ref = fixture_bytes(S0, 48);
+	ck_assert_uint_ne(pool_index(fx.heap, ref_pool(ref)), pool);
+	ck_assert_uint_eq(ref_pool(ref)->owner1, S0->owner1);
+	fixture_check();
+}
+END_TEST
+
+/* A block freed in a full pool brings that to the front, and the next one is made there. */
+START_TEST(full_pool_comes_first)
+{
+	uint32_t n = class_pool_blocks(class_of_size(48));
+	uint64_t refs[POOL_SIZE / 64 + 2], ref;
+
+	for (uint32_t i = 0; i < n + 1; i++)
+		refs[i] = fixture_bytes(S0, 48);
+	ck_assert_ptr_ne(ref_pool(refs[0]), ref_pool(refs[n]));
+	fixture_drop(S0, refs[5]);
+	ref = fixture_bytes(S0, 48);
+	ck_assert_uint_eq(ref_position(ref), ref_position(refs[5]));
+	ck_assert_uint_ne(ref, refs[5]);
+	ref = fixture_bytes(S0, 48);
+	ck_assert_ptr_eq(ref_pool(ref), ref_pool(refs[n]));
+	fixture_check();
+}
+END_TEST
+
+/* Over the last generation: the next is 1. */
+START_TEST(generation_begins_anew)
+{
+	uint64_t keep = fixture_bytes(S0, 48), ref;
+
+	ref_pool(keep)->generation = GENERATION_MAX - 1;
+	ref = fixture_bytes(S0, 48);
+	ck_assert_uint_eq(ref_generation(ref), GENERATION_MAX);
+	fixture_drop(S0, ref);
+	ref = fixture_bytes(S0, 48);
+	ck_assert_uint_eq(ref_generation(ref), 1);
+	fixture_drop(S0, ref);
+	fixture_drop(S0, keep);
+	fixture_check();
+}
+END_TEST
+
+/* What a stray write did to it is seen before anything is done with it. */
+START_TEST(damaged_header)
+{
+	uint64_t keep = fixture_bytes(S0, 48), ref = fixture_bytes(S0, 48), word = ref_header(ref)->word, counts;
+	const uint64_t bad[] = {0, ~UINT64_C(0), word ^ UINT64_C(1) << 40, header_with_state(word, STATE_FREE),
+		header_with_state(word, STATE_RETURNED) | 1};
+
+	counts = ref_pool(ref)->counts;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		ck_assert(is_known(S0, ref));
+		ref_header(ref)->word = bad[i];
+		ck_assert_int_lt(object_decref(S0, ref), 0);
+		ck_assert_uint_eq(ref_header(ref)->word, bad[i]);
+		ck_assert_uint_eq(ref_pool(ref)->counts, counts);
+		ref_header(ref)->word = word;
+		remember(S0, ref);
+	}
+	fixture_drop(S0, ref);
+	fixture_drop(S0, keep);
+	fixture_check();
+}
+END_TEST
+
+/* A session that keeps nothing does everything the long way. */
+START_TEST(nothing_kept)
+{
+	struct session bare;
+	uint64_t refs[100];
+
+	session_init(&bare, fx.heap, 0);
+	for (uint32_t i = 0; i < 100; i++) {
+		refs[i] = fixture_bytes(&bare, 48);
+		ck_assert(!is_known(&bare, refs[i]));
+		ck_assert_int_eq(object_incref(&bare, refs[i]), 0);
+		ck_assert_int_eq(object_decref(&bare, refs[i]), 0);
+	}
+	for (uint32_t i = 0; i < 100; i++)
+		fixture_drop(&bare, refs[i]);
+	for (uint32_t i = 0; i < RECENT_OBJECTS; i++)
+		ck_assert_uint_eq(bare.recent->objects[i].ref, 0);
+	for (uint32_t i = 0; i < N_CLASSES; i++)
+		ck_assert_ptr_null(bare.recent->pools[i].pool);
+	ck_assert_uint_eq(bare.recent->is_mine, 0);
+	fixture_check();
+}
+END_TEST
+
+/* As in a forked child: emptied, and any number asked for. */
+START_TEST(emptied)
+{
+	uint64_t keep = fixture_bytes(S0, 48), ref = fixture_bytes(S0, 48), got;
+	int r = 7;
+
+	memset(S0->recent, 0, sizeof(*S0->recent));
+	ck_assert_int_eq(own_hold(S0, ref), OWN_NOT);
+	ck_assert_int_eq(own_hold(S0, 0), OWN_NOT);
+	ck_assert(!own_drop(S0, ref, &r));
+	ck_assert(!own_drop(S0, 0, &r));
+	ck_assert(!own_new_bytes(S0, 48, &got, &r));
+	ck_assert(!own_new_bytes_any(S0, 48, &got, &r));
+	ck_assert_int_eq(r, 7);
+	ck_assert_uint_eq(S0->entry->n_own_holds, 2);
+	recent_begin(S0, S0->recent);
+	fixture_drop(S0, ref);
+	fixture_drop(S0, keep);
+	fixture_check();
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("recent");
+	TCase *t = tcase_create("recent");
+
+	tcase_add_checked_fixture(t, fixture_open, fixture_close);
+	tcase_add_test(t, made);
+	tcase_add_test(t, every_class);
+	tcase_add_test(t, two_in_one_place);
+	tcase_add_loop_test(t, forgotten_with_the_last_hold, 0, sizeof(ends) / sizeof(ends[0]));
+	tcase_add_test(t, of_other_kinds);
+	tcase_add_loop_test(t, pool_gone, 0, 2);
+	tcase_add_test(t, full_pool_comes_first);
+	tcase_add_test(t, generation_begins_anew);
+	tcase_add_test(t, damaged_header);
+	tcase_add_test(t, nothing_kept);
+	tcase_add_test(t, emptied);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+int main(void)
+{
+	return fixture_main(suite());
+}
