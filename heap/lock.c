@@ -42,6 +42,11 @@
 #define SPINS             300U /* looks, some 100 cycles each */
 #define LOCK_TIMED_ONE_IN 64U  /* looking at the clock costs as much as the lock */
 
+/* Most changes find the lock free, change it in peace and commit: what that way leaves out is kept apart from it. */
+#define LOCK_RARE        __attribute__((noinline))
+#define LOCK_LIKELY(x)   __builtin_expect(!!(x), 1)
+#define LOCK_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
 bool log_is_full(struct heap *heap)
 {
 	heap->control->lock.overflowed = 1;
@@ -160,9 +165,9 @@ static void note_time(uint64_t *n, uint64_t *sum, uint64_t *max, uint64_t ns)
 		__atomic_store_n(max, ns, __ATOMIC_RELAXED);
 }
 
-static void note_held(struct session *session)
+static LOCK_RARE void note_held(struct session *session)
 {
-	struct figures *f = &session->heap->control->figures;
+	struct figures *f = &session->control->figures;
 
 	note_time(&f->n_locks_timed, &f->lock_held_ns, &f->lock_held_max_ns, now_ns() - session->lock_taken_ns);
 	session->lock_taken_ns = 0;
@@ -175,42 +180,54 @@ static void note_waited(struct session *session, uint64_t since)
 	note_time(&f->n_lock_waits, &f->lock_wait_ns, &f->lock_wait_max_ns, now_ns() - since);
 }
 
-static int lock_taken(struct session *session, int r)
+/* What the mutex said when it was asked for was not plainly that this session has it. */
+static LOCK_RARE int lock_answered(struct session *session, int r)
 {
-	struct global_lock *lock = &session->heap->control->lock;
+	struct global_lock *lock = &session->control->lock;
 
 	if (r == EBUSY)
 		return -EBUSY;
-	/* relaxed: for reports, which may be a moment late. First of all, so that a dead owner is not blamed for the
-	 * living. */
-	if (r == 0 || r == EOWNERDEAD)
-		__atomic_store_n(&lock->owner1, session->index + 1, __ATOMIC_RELAXED);
-	if (r == EOWNERDEAD) {
-		log_roll_back(session->heap);
-		if (session->heap->control->rebuilding) {
-			gate_close_all(session->heap);
-			heap_rebuild(session->heap);
-			gate_open_all(session->heap);
-		}
-		lock->n_recoveries++;
-		r = session->is_home ? pthread_mutex_consistent(&lock->mutex) : 0;
-	}
-	if (r)
+	if (r != EOWNERDEAD)
 		return -EUCLEAN;
-	__atomic_store_n(&lock->n_acquisitions, lock->n_acquisitions + 1, __ATOMIC_RELAXED);
-	if (lock->n_acquisitions % LOCK_TIMED_ONE_IN == 0)
+	/* relaxed: as in lock_taken(). First of all, so that a dead owner is not blamed for the living. */
+	__atomic_store_n(&lock->owner1, session->owner1, __ATOMIC_RELAXED);
+	log_roll_back(session->heap);
+	if (session->control->rebuilding) {
+		gate_close_all(session->heap);
+		heap_rebuild(session->heap);
+		gate_open_all(session->heap);
+	}
+	lock->n_recoveries++;
+	return session->is_home && pthread_mutex_consistent(&lock->mutex) ? -EUCLEAN : 0;
+}
+
+static inline int lock_taken(struct session *session, int r)
+{
+	struct global_lock *lock = &session->control->lock;
+	uint64_t n;
+
+	if (LOCK_UNLIKELY(r)) {
+		r = lock_answered(session, r);
+		if (r < 0)
+			return r;
+	}
+	/* relaxed, both: for reports, which may be a moment late */
+	__atomic_store_n(&lock->owner1, session->owner1, __ATOMIC_RELAXED);
+	n = lock->n_acquisitions + 1;
+	__atomic_store_n(&lock->n_acquisitions, n, __ATOMIC_RELAXED);
+	if (LOCK_UNLIKELY(n % LOCK_TIMED_ONE_IN == 0))
 		session->lock_taken_ns = now_ns();
 	return 0;
 }
 
-static void lock_release(struct session *session)
+static inline void lock_release(struct session *session)
 {
-	struct global_lock *lock = &session->heap->control->lock;
+	struct global_lock *lock = &session->control->lock;
 
-	if (session->lock_taken_ns)
+	if (LOCK_UNLIKELY(session->lock_taken_ns))
 		note_held(session);
 	__atomic_store_n(&lock->owner1, 0, __ATOMIC_RELAXED);
-	if (session->is_home)
+	if (LOCK_LIKELY(session->is_home))
 		pthread_mutex_unlock(&lock->mutex);
 	else
 		foreign_unlock(futex_of(lock));
@@ -229,12 +246,12 @@ static bool is_taken(const struct global_lock *lock)
 	return __atomic_load_n(futex_of(lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK;
 }
 
-static int lock_take_at_once(struct session *session, bool try)
+static inline int lock_take_at_once(struct session *session, bool try)
 {
-	struct global_lock *lock = &session->heap->control->lock;
+	struct global_lock *lock = &session->control->lock;
 	int r;
 
-	if (!session->is_home)
+	if (LOCK_UNLIKELY(!session->is_home))
 		r = foreign_lock(futex_of(lock), foreign_tid(session->index), try);
 	else
 		r = try ? pthread_mutex_trylock(&lock->mutex) : pthread_mutex_lock(&lock->mutex);
@@ -245,14 +262,14 @@ static int lock_take_at_once(struct session *session, bool try)
  * Most changes are over sooner than a sleeper would be woken: so the lock is looked at for about as long as falling
  * asleep and being woken costs, which makes waiting at most twice as long as the better of the two would have been.
  */
-static int lock_wait(struct session *session)
+static LOCK_RARE int lock_wait(struct session *session)
 {
 	uint64_t began = now_ns();
 	int r = -EBUSY;
 
 	for (uint32_t i = 0; i < SPINS && r == -EBUSY; i++) {
 		pause_a_little();
-		if (!is_taken(&session->heap->control->lock))
+		if (!is_taken(&session->control->lock))
 			r = lock_take_at_once(session, true);
 	}
 	if (r == -EBUSY)
@@ -262,25 +279,20 @@ static int lock_wait(struct session *session)
 	return r;
 }
 
-static int lock_take(struct session *session, bool try)
-{
-	if (!try && is_taken(&session->heap->control->lock))
-		return lock_wait(session);
-	return lock_take_at_once(session, try);
-}
-
 int change_begin(struct session *session)
 {
-	if (session->has_lock)
+	if (LOCK_UNLIKELY(session->has_lock))
 		return 0;
-	return lock_take(session, false);
+	if (LOCK_UNLIKELY(is_taken(&session->control->lock)))
+		return lock_wait(session);
+	return lock_take_at_once(session, false);
 }
 
 int change_try_begin(struct session *session)
 {
 	if (session->has_lock)
 		return 0;
-	return lock_take(session, true);
+	return lock_take_at_once(session, true);
 }
 
 void change_commit(struct heap *heap)
@@ -291,15 +303,16 @@ void change_commit(struct heap *heap)
 
 int change_end(struct session *session, int result)
 {
-	struct global_lock *lock = &session->heap->control->lock;
+	struct global_lock *lock = &session->control->lock;
 
-	if (lock->overflowed)
+	if (LOCK_UNLIKELY(lock->overflowed))
 		result = -EUCLEAN;
-	if (result < 0 || result == HEAP_WANTS_ARENAS)
+	if (LOCK_UNLIKELY(result < 0 || result == HEAP_WANTS_ARENAS))
 		log_roll_back(session->heap);
 	else
-		change_commit(session->heap);
-	if (!session->has_lock)
+		/* commit: release, as change_commit() */
+		__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
+	if (LOCK_LIKELY(!session->has_lock))
 		lock_release(session);
 	return result;
 }
