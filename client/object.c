@@ -120,7 +120,7 @@ static SESSION_RARE int incref_slowly(pyheap *heap, pyheap_ref ref)
 	int r;
 
 	do {
-		r = object_incref(&heap->session, ref);
+		r = object_incref_other(&heap->session, ref);
 	} while (session_again(heap, &r));
 	return r;
 }
@@ -140,7 +140,7 @@ PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)
 
 	if (r < 0)
 		return r;
-	return own_drop(&heap->session, ref, &r) ? r : object_decref(&heap->session, ref);
+	return own_drop(&heap->session, ref, &r) ? r : object_decref_other(&heap->session, ref);
 }
 
 PYHEAP_PUBLIC int64_t pyheap_refcount(pyheap *heap, pyheap_ref ref)

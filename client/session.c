@@ -82,12 +82,8 @@ fail:
 
 /* ---- every call ------------------------------------------------------------------------------------------------- */
 
-bool session_again(pyheap *heap, int *r)
+bool session_grow(pyheap *heap, int *r)
 {
-	if (*r != HEAP_WANTS_ARENAS) {
-		heap->n_grants = 0;
-		return false;
-	}
 	/* Others may take what was granted to this one; but where nothing ever helps, the heap cannot find it. */
 	if (heap->n_grants++ == GRANTS_MAX) {
 		heap->n_grants = 0;
