@@ -50,6 +50,8 @@ static int session_attach(pyheap *heap, const struct admission *admission)
 		return -EUCLEAN;
 	session_init(&heap->session, shared, admission->session);
 	heap->process = process_number();
+	if (heap->session.is_home) /* else its thread ids are not those that the kernel looks for */
+		heap->session.process = heap->process;
 	memcpy(token, admission->token, sizeof(token));
 	return session_take(&heap->session, token) ? 0 : -ECONNRESET;
 }

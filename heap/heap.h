@@ -67,6 +67,8 @@ struct session {
 	uint64_t lock_taken_ns;   /* since when it has the lock, where that is timed; else 0 */
 	uint32_t n_calls;         /* what the entry's is between two calls: even; see gate.c */
 	uint32_t owner1;          /* index + 1: what its own pools have as owner1 */
+	uint64_t process;         /* not 0: its calls take the lock quickly; no other process's is the same: see lock.c */
+	bool is_quick;            /* it has the lock, and took it quickly */
 };
 
 struct heap_geometry {
