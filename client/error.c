@@ -48,7 +48,8 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 	case ENOSPC:
 		return "there is no room for more types";
 	case EOPNOTSUPP:
-		return "this kernel lets the process not use membarrier(2), which finding an object by its bare number needs";
+		return "this kernel lets the process not use membarrier(2), which finding an object by its bare number "
+		       "needs";
 	case EOVERFLOW:
 		return "the object is held more often than can be counted";
 	case EPERM:

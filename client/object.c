@@ -134,7 +134,7 @@ static SESSION_RARE int incref_slowly(pyheap *heap, pyheap_ref ref)
 	if (r < 0)
 		return r;
 	do {
-		r = object_incref(&heap->session, ref);
+		r = object_incref_other(&heap->session, ref);
 	} while (session_again(heap, &r));
 	return r;
 }
@@ -148,7 +148,7 @@ static SESSION_RARE int decref_slowly(pyheap *heap, pyheap_ref ref)
 {
 	int r = session_enter(heap);
 
-	return r < 0 ? r : object_decref(&heap->session, ref);
+	return r < 0 ? r : object_decref_other(&heap->session, ref);
 }
 
 PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)

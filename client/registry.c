@@ -6,12 +6,14 @@
  * threads, and a race detector sees two threads' stores to one object at one address. Mappings are found by the id that
  * the heap was made with; a daemon that was restarted serves the same id, a heap made anew has another.
  *
- * The mutex is of this process alone and guards the list and the counts. It is held over the mapping of a heap,
- * so that two threads that open their first sessions at once make one mapping. fork() takes it too:
+ * The mutex is of this process alone and guards the list, the counts and process_identify(). It is held over the
+ * mapping of a heap, so that two threads that open their first sessions at once make one mapping. fork() takes it too:
  * the child then finds the list whole and the mutex free, and keeps the mappings, each counted once per session it
  * inherited.
  */
 #include "client/registry.h"
+
+#include "client/process.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -76,6 +78,9 @@ static int mapping_get(struct mapping **ret, const uint8_t heap_id[HEAP_ID_SIZE]
 	struct mapping *mapping;
 	int r;
 
+	r = process_identify();
+	if (r < 0)
+		goto fail;
 	mapping = mapping_find(heap_id);
 	if (mapping) {
 		close(control_fd);

@@ -16,7 +16,7 @@ struct mapping {
 
 /*
  * Use the heap `heap_id`: the mapping that is there, or one made of the two descriptors, which are taken over in any
- * case. Errors as heap_attach(). Ended by registry_detach().
+ * case. Errors as heap_attach(), and those of process_identify(), which it calls. Ended by registry_detach().
  */
 int registry_attach(struct mapping **ret, const uint8_t heap_id[HEAP_ID_SIZE], int control_fd, int heap_fd);
 

@@ -17,6 +17,7 @@
  */
 #include "client/session.h"
 
+#include "client/process.h"
 #include "heap/recover.h"
 
 #include <stdlib.h>
@@ -63,8 +64,7 @@ static void session_free(pyheap *heap)
 {
 	connection_deinit(&heap->connection);
 	registry_detach(heap->mapping);
-	if (heap->recent)
-		munmap(heap->recent, sizeof(*heap->recent));
+	munmap(heap->recent, sizeof(*heap->recent));
 	free(heap);
 }
 
@@ -82,6 +82,8 @@ static int session_attach(pyheap *heap, const struct admission *admission)
 		return -EUCLEAN;
 	session_init(&heap->session, shared, admission->session);
 	recent_begin(&heap->session, heap->recent);
+	if (heap->session.is_home) /* else its thread ids are not those that the kernel looks for */
+		heap->session.process = process_number();
 	memcpy(token, admission->token, sizeof(token));
 	return session_take(&heap->session, token) ? 0 : -ECONNRESET;
 }
@@ -97,9 +99,12 @@ PYHEAP_PUBLIC int pyheap_open(pyheap **ret, const char *socket)
 	heap = calloc(1, sizeof(*heap));
 	if (!heap)
 		return -ENOMEM;
+	r = recent_new(&heap->recent);
+	if (r < 0) {
+		free(heap);
+		return r;
+	}
 	r = connection_open(&heap->connection, socket, &admission);
-	if (r == 0)
-		r = recent_new(&heap->recent);
 	if (r == 0)
 		r = session_attach(heap, &admission);
 	if (r < 0) {
@@ -112,12 +117,8 @@ PYHEAP_PUBLIC int pyheap_open(pyheap **ret, const char *socket)
 
 /* ---- every call ------------------------------------------------------------------------------------------------- */
 
-bool session_again(pyheap *heap, int *r)
+bool session_grow(pyheap *heap, int *r)
 {
-	if (*r != HEAP_WANTS_ARENAS) {
-		heap->n_grants = 0;
-		return false;
-	}
 	/* Others may take what was granted to this one; but where nothing ever helps, the heap cannot find it. */
 	if (heap->n_grants++ == GRANTS_MAX) {
 		heap->n_grants = 0;

@@ -52,4 +52,15 @@ static inline int session_enter(const pyheap *heap)
  * What a function of heap/ answered is in *r: should it be called again? True when it wanted arenas and the daemon
  * granted some; otherwise *r is what the public call returns.
  */
-bool session_again(pyheap *heap, int *r);
+static inline bool session_again(pyheap *heap, int *r);
+
+/* What it does where arenas are wanted. */
+SESSION_RARE bool session_grow(pyheap *heap, int *r);
+
+static inline bool session_again(pyheap *heap, int *r)
+{
+	if (__builtin_expect(*r == HEAP_WANTS_ARENAS, 0))
+		return session_grow(heap, r);
+	heap->n_grants = 0;
+	return false;
+}

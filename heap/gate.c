@@ -55,7 +55,8 @@ bool gate_is_inside(const struct heap *heap, uint32_t index)
 	const struct session_entry *entry = &heap->sessions[index];
 
 	/* acquire: with the release in gate_leave() */
-	return session_state(entry) != SESSION_ACTIVE || calls_number(__atomic_load_n(&entry->calls, __ATOMIC_ACQUIRE)) & 1;
+	return session_state(entry) != SESSION_ACTIVE ||
+	       calls_number(__atomic_load_n(&entry->calls, __ATOMIC_ACQUIRE)) & 1;
 }
 
 static bool somebody_is_inside(const struct heap *heap)

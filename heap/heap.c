@@ -461,12 +461,14 @@ int heap_adopt(struct heap **ret, int control_fd, int heap_fd)
 void heap_see_arenas(struct heap *heap)
 {
 	uint32_t n = __atomic_load_n(&heap->control->n_arenas_seen, __ATOMIC_ACQUIRE); /* with the daemon's release */
+	uint32_t seen = __atomic_load_n(&heap->n_pools_seen, __ATOMIC_RELAXED);
 
 	n = (n < heap->n_arenas ? n : heap->n_arenas) * heap->pools_per_arena;
-	/* relaxed: other threads of this process read it, each for pools that its own session took; they keep the line
-	 */
-	if (n != __atomic_load_n(&heap->n_pools_seen, __ATOMIC_RELAXED))
-		__atomic_store_n(&heap->n_pools_seen, n, __ATOMIC_RELAXED);
+	/* relaxed: other threads of this process read it, each for pools of which its own session knows; it only grows,
+	 * and mostly it has not, so that they keep the line */
+	while (seen < n &&
+		!__atomic_compare_exchange_n(&heap->n_pools_seen, &seen, n, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
 }
 
 void session_init(struct session *session, struct heap *heap, uint32_t index)

@@ -31,7 +31,7 @@ struct heap {
 	uint32_t n_name_buckets;
 	uint32_t name_shift;   /* a name's bucket is its hash shifted right by this */
 	uint32_t n_pools_seen; /* pools of arenas that had memory once, as last looked at: a session's own are among
-				  them */
+				  them, and only grows */
 	uint32_t first_hole;   /* daemon: arenas before it are no HOLE */
 	int control_fd;        /* owned by the daemon; -1 in a client, which needs the mappings only */
 	int heap_fd;           /* the same */
@@ -70,6 +70,8 @@ struct session {
 	uint64_t lock_taken_ns;   /* since when it has the lock, where that is timed; else 0 */
 	uint32_t owner1;          /* index + 1: what its own pools have as owner1 */
 	uint32_t blocks_identity; /* identity of its own pools of blocks, but for their class */
+	uint64_t process; /* not 0: its calls take the lock quickly; no other process's is the same: see lock.c */
+	bool is_quick;    /* it has the lock, and took it quickly */
 };
 
 struct heap_geometry {
@@ -112,7 +114,7 @@ int heap_attach(struct heap **ret, int control_fd, int heap_fd);
 /* Unmap and close; takes and returns NULL. Shared state is left alone. */
 struct heap *heap_free(struct heap *heap);
 
-/* With the lock held, or where nobody else uses `heap` yet: take note of what arenas there are by now. */
+/* Take note of what arenas there are by now. */
 void heap_see_arenas(struct heap *heap);
 
 /* Make a view of session `index`: below heap->n_sessions, or SESSION_DAEMON, which has no entry. */

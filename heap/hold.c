@@ -14,7 +14,6 @@
  */
 
 #include "heap/hold.h"
-#include "heap/recent.h"
 
 #include <errno.h>
 #include <string.h>
@@ -51,33 +50,33 @@ struct hold *hold_table(const struct heap *heap, const struct session_entry *ent
 	return table;
 }
 
-/* Fibonacci hashing: the top bits of the product depend on all of the ref. n is a power of two, more than 1. */
-static uint32_t hold_slot(uint64_t ref, uint32_t n)
-{
-	uint32_t shift = 33U + (uint32_t)__builtin_clz(n); /* 64 less log2(n) */
-
-	return (uint32_t)((ref * UINT64_C(0x9e3779b97f4a7c15)) >> shift);
-}
-
-struct hold *hold_lookup(const struct heap *heap, const struct session_entry *entry, uint64_t ref)
+/* Where ref stands in that table, or, without a ref, where it would; NULL: the table is damaged, or full. */
+static struct hold *place_in(const struct heap *heap, const struct session_entry *entry, uint64_t ref)
 {
 	uint32_t n, i, n_seen;
 	struct hold *table = hold_table(heap, entry, &n);
 
-	if (!table || ref == HOLD_EMPTY)
+	if (!table)
 		return NULL;
 	i = hold_slot(ref, n);
-	for (n_seen = 0; n_seen < n && table[i].ref != HOLD_EMPTY; n_seen++) {
-		if (table[i].ref == ref)
+	for (n_seen = 0; n_seen < n; n_seen++) {
+		if (table[i].ref == ref || table[i].ref == HOLD_EMPTY)
 			return &table[i];
 		i = (i + 1) & (n - 1);
 	}
 	return NULL;
 }
 
-struct hold *hold_find(const struct session *session, uint64_t ref)
+struct hold *hold_lookup(const struct heap *heap, const struct session_entry *entry, uint64_t ref)
 {
-	return hold_lookup(session->heap, session->entry, ref);
+	struct hold *place = place_in(heap, entry, ref);
+
+	return hold_is_there(place) ? place : NULL;
+}
+
+struct hold *hold_place_in(const struct session *session, uint64_t ref)
+{
+	return place_in(session->heap, session->entry, ref);
 }
 
 /* ---- another table ----------------------------------------------------------------------------------------------- */
@@ -165,7 +164,7 @@ static uint32_t shift_for(uint64_t n_holds)
 	return shift;
 }
 
-int hold_reserve(struct session *session)
+int hold_reserve_more(struct session *session)
 {
 	const struct session_entry *entry = session->entry;
 	uint64_t n = entry->holds_position1 ? UINT64_C(1) << (entry->holds_shift & 63) : HOLDS_INLINE;
@@ -177,7 +176,7 @@ int hold_reserve(struct session *session)
 	return shift < 32 ? change_table(session, shift) : -ENOMEM;
 }
 
-void hold_shrink(struct session *session)
+void hold_shrink_run(struct session *session)
 {
 	const struct session_entry *entry = session->entry;
 	uint32_t shift;
@@ -193,36 +192,9 @@ void hold_shrink(struct session *session)
 
 /* ---- holds ------------------------------------------------------------------------------------------------------- */
 
-int hold_insert(struct session *session, uint64_t ref)
-{
-	struct heap *heap = session->heap;
-	struct session_entry *entry = session->entry;
-	uint32_t n, i, n_seen = 0;
-	struct hold *table = hold_table(heap, entry, &n);
-
-	if (!table)
-		return -EUCLEAN;
-	for (i = hold_slot(ref, n); table[i].ref != HOLD_EMPTY; i = (i + 1) & (n - 1))
-		if (++n_seen == n)
-			return -EUCLEAN;
-	if (table[i].count != 1) /* most often the last hold there had it as well */
-		heap_set(heap, &table[i].count, 1);
-	heap_set(heap, &table[i].ref, ref);
-	heap_set(heap, &entry->n_holds, entry->n_holds + 1);
-	return 0;
-}
-
 int hold_add(struct session *session, uint64_t ref, bool *ret_first)
 {
-	struct hold *hold = hold_find(session, ref);
-
-	*ret_first = !hold;
-	if (!hold)
-		return hold_insert(session, ref);
-	if (hold->count == UINT32_MAX)
-		return -EOVERFLOW;
-	heap_set(session->heap, &hold->count, hold->count + 1);
-	return 0;
+	return hold_put(session, hold_place(session, ref), ref, ret_first);
 }
 
 /* Fill the gap at i with what stands behind it and would be found there, and so on: no marks are left behind. */
@@ -246,23 +218,13 @@ static void close_gap(struct heap *heap, struct hold *table, uint32_t n, uint32_
 	heap_set(heap, &table[i].ref, HOLD_EMPTY);
 }
 
-bool hold_remove(struct session *session, struct hold *hold)
+void hold_take_out(struct session *session, struct hold *hold)
 {
-	struct heap *heap = session->heap;
-	struct session_entry *entry = session->entry;
-	struct hold *table;
 	uint32_t n;
+	struct hold *table = hold_table(session->heap, session->entry, &n);
 
-	if (hold->count > 1) {
-		heap_set(heap, &hold->count, hold->count - 1);
-		return false;
-	}
-	recent_forget(session, hold->ref);
-	table = hold_table(heap, entry, &n);
 	if (table)
-		close_gap(heap, table, n, (uint32_t)(hold - table));
-	heap_set(heap, &entry->n_holds, entry->n_holds - 1);
-	return true;
+		close_gap(session->heap, table, n, (uint32_t)(hold - table));
 }
 
 static int free_tables(struct session *session)

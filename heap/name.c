@@ -17,33 +17,89 @@
 #define CHAIN_MAX        (UINT32_C(1) << 20) /* a longer chain is a damaged one */
 #define BUCKETS_PER_STEP 1024U               /* looked at by name_next() before it lets others have the lock */
 
-/* 63 bits, so that one more than any hash is a cursor. Two keyed rounds of multiply and fold per 8 bytes. */
-static uint64_t name_hash(const struct heap *heap, const char *name, size_t length)
-{
-	uint64_t key[2], chunk, hash;
+/* A name as a call gives it. */
+struct name {
+	const char *bytes;
+	size_t length;
+	uint64_t hash;
+};
 
+/* n bytes from the i-th on, n being 1..8, as the low bytes of a word; without reading any others. */
+static inline uint64_t name_chunk(const char *bytes, size_t i, size_t n)
+{
+	uint64_t chunk = 0, high = 0;
+
+	if (n == 8)
+		memcpy(&chunk, bytes + i, 8);
+	else if (i) { /* the name's last ones: those before them are shifted out */
+		memcpy(&chunk, bytes + i + n - 8, 8);
+		chunk >>= (8 - n) * 8;
+	} else if (n >= 4) { /* two halves that overlap */
+		memcpy(&chunk, bytes, 4);
+		memcpy(&high, bytes + n - 4, 4);
+		chunk |= high << (n - 4) * 8;
+	} else
+		chunk = (uint64_t)(uint8_t)bytes[0] | (uint64_t)(uint8_t)bytes[n / 2] << n / 2 * 8 |
+			(uint64_t)(uint8_t)bytes[n - 1] << (n - 1) * 8;
+	return chunk;
+}
+
+/*
+ * Is it a name? Errors as utf8_check(). The hash has 63 bits, so that one more than any hash is a cursor; two keyed
+ * rounds of multiply and fold per 8 bytes.
+ */
+static int name_read(const struct heap *heap, const char *bytes, struct name *ret)
+{
+	uint64_t key[2], hash, seen = 0;
+	size_t length = strnlen(bytes, NAME_MAX_LENGTH + 1), n;
+
+	if (!length || length > NAME_MAX_LENGTH)
+		return utf8_check(bytes, NAME_MAX_LENGTH);
 	memcpy(key, heap->control->name_key, sizeof(key));
 	hash = key[0] ^ length;
-	for (size_t i = 0; i < length; i += 8) {
+	for (size_t i = 0; i < length; i += n) {
 		__extension__ unsigned __int128 product;
+		uint64_t chunk;
 
-		chunk = 0;
-		memcpy(&chunk, name + i, length - i < 8 ? length - i : 8);
+		n = length - i < 8 ? length - i : 8;
+		chunk = name_chunk(bytes, i, n);
+		seen |= chunk;
 		product = (unsigned __int128)(hash ^ chunk) * (key[1] | 1);
 		hash = (uint64_t)product ^ (uint64_t)(product >> 64) ^ key[0];
 	}
+	if (seen & UINT64_C(0x8080808080808080)) { /* not ASCII alone */
+		int r = utf8_check(bytes, NAME_MAX_LENGTH);
+
+		if (r < 0)
+			return r;
+	}
 	hash *= UINT64_C(0x9e3779b97f4a7c15);
-	return (hash ^ hash >> 29) >> 1;
+	*ret = (struct name){bytes, length, (hash ^ hash >> 29) >> 1};
+	return 0;
+}
+
+static inline bool name_is(const struct name_entry *entry, const struct name *name)
+{
+	if (entry->hash != name->hash || entry->length != name->length)
+		return false;
+	for (size_t i = 0, n; i < name->length; i += n) {
+		n = name->length - i < 8 ? name->length - i : 8;
+		if (name_chunk(entry->name, i, n) != name_chunk(name->bytes, i, n))
+			return false;
+	}
+	return true;
 }
 
 /* The entry at a position, or NULL where a stray write has spoilt the chain. */
-static struct name_entry *entry_at(struct heap *heap, uint64_t position)
+static inline struct name_entry *entry_at(struct heap *heap, uint64_t position)
 {
 	struct name_entry *entry;
 	struct object object;
 
-	if (object_locate(heap, position, &object) < 0 || object.type != TYPE_NAME ||
-		header_state(object.word) != STATE_LIVE || object.size < offsetof(struct name_entry, name))
+	if (object_locate_fast(heap, position, &object) < 0)
+		return NULL;
+	if (object.type != TYPE_NAME || header_state(object.word) != STATE_LIVE ||
+		object.size < offsetof(struct name_entry, name))
 		return NULL;
 	entry = (struct name_entry *)(void *)object.data;
 	if (entry->length > NAME_MAX_LENGTH || entry->length != object.size - offsetof(struct name_entry, name))
@@ -52,13 +108,12 @@ static struct name_entry *entry_at(struct heap *heap, uint64_t position)
 }
 
 /*
- * Walk a chain to the first entry that is not before (hash, name): *ret_link is what points to it, *ret the entry or
- * NULL at the end. 1 it is that name, 0 it is not; -EUCLEAN.
+ * Walk a chain to the first entry that is not before the name: *ret_link is what points to it, *ret the entry or NULL
+ * at the end. 1 it is that name, 0 it is not; -EUCLEAN.
  */
-static int find(
-	struct heap *heap, uint64_t hash, const char *name, size_t length, uint64_t **ret_link, struct name_entry **ret)
+static inline int find(struct heap *heap, const struct name *name, uint64_t **ret_link, struct name_entry **ret)
 {
-	uint64_t *link = &heap->name_buckets[hash >> heap->name_shift];
+	uint64_t *link = &heap->name_buckets[name->hash >> heap->name_shift];
 
 	for (uint32_t i = 0; *link; i++) {
 		struct name_entry *entry = entry_at(heap, *link);
@@ -67,9 +122,9 @@ static int find(
 			return -EUCLEAN;
 		*ret = entry;
 		*ret_link = link;
-		if (entry->hash == hash && entry->length == length && !memcmp(entry->name, name, length))
+		if (name_is(entry, name))
 			return 1;
-		if (entry->hash > hash)
+		if (entry->hash > name->hash)
 			return 0;
 		link = &entry->next;
 	}
@@ -78,34 +133,32 @@ static int find(
 	return 0;
 }
 
-static int add_entry(
-	struct session *session, uint64_t *link, uint64_t hash, const char *name, size_t length, uint64_t ref)
+static int add_entry(struct session *session, uint64_t *link, const struct name *name, uint64_t ref)
 {
 	struct heap *heap = session->heap;
 	struct name_entry *entry;
 	uint64_t entry_ref;
 	int r;
 
-	r = memory_take(session, SPACE_RECORDS, offsetof(struct name_entry, name) + length, 0, TYPE_NAME, STATE_LIVE, 1,
-		&entry_ref);
+	r = memory_take(session, SPACE_RECORDS, offsetof(struct name_entry, name) + name->length, 0, TYPE_NAME,
+		STATE_LIVE, 1, &entry_ref);
 	if (r)
 		return r;
 	/* Nobody reaches the entry before it is linked, so it needs no log. */
 	entry = (struct name_entry *)(void *)(heap->base + (ref_position(entry_ref) << 3));
 	entry->next = *link;
 	entry->ref = ref;
-	entry->hash = hash;
-	entry->length = (uint16_t)length;
-	memcpy(entry->name, name, length);
+	entry->hash = name->hash;
+	entry->length = (uint16_t)name->length;
+	memcpy(entry->name, name->bytes, name->length);
 	heap_set(heap, link, ref_position(entry_ref));
 	heap_add(heap, &heap->control->counters.n_names, 1);
 	return 0;
 }
 
-static int set_in_change(struct session *session, const char *name, size_t length, uint64_t ref)
+static int set_in_change(struct session *session, const struct name *name, uint64_t ref)
 {
 	struct heap *heap = session->heap;
-	uint64_t hash = name_hash(heap, name, length);
 	struct object new, old;
 	struct name_entry *entry;
 	uint64_t *link, old_ref;
@@ -116,67 +169,67 @@ static int set_in_change(struct session *session, const char *name, size_t lengt
 		r = object_retain(session, &new);
 	if (r < 0)
 		return r;
-	r = find(heap, hash, name, length, &link, &entry);
+	r = find(heap, name, &link, &entry);
 	if (r < 0)
 		return r;
 	if (!r)
-		return add_entry(session, link, hash, name, length, ref);
+		return add_entry(session, link, name, ref);
 	old_ref = entry->ref;
 	heap_set(heap, &entry->ref, ref);
 	return object_find(heap, old_ref, &old) < 0 ? 0 : object_drop(session, &old);
 }
 
-int name_set(struct session *session, const char *name, uint64_t ref)
+int name_set(struct session *session, const char *bytes, uint64_t ref)
 {
-	int length, r;
+	struct name name;
+	int r;
 
-	length = utf8_check(name, NAME_MAX_LENGTH);
-	if (length < 0)
-		return length;
+	r = name_read(session->heap, bytes, &name);
+	if (r < 0)
+		return r;
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	return take_down(session, change_end(session, set_in_change(session, name, (size_t)length, ref)));
+	return take_down(session, change_end(session, set_in_change(session, &name, ref)));
 }
 
-static int get_in_change(struct session *session, const char *name, size_t length, uint64_t *ret)
+static inline int get_in_change(struct session *session, const struct name *name, uint64_t *ret)
 {
 	struct object object;
 	struct name_entry *entry;
 	uint64_t *link;
 	int r;
 
-	r = find(session->heap, name_hash(session->heap, name, length), name, length, &link, &entry);
+	r = find(session->heap, name, &link, &entry);
 	if (r <= 0)
 		return r < 0 ? r : -ENOENT;
-	r = object_find(session->heap, entry->ref, &object);
-	if (!r)
-		r = object_hold(session, entry->ref, &object);
 	*ret = entry->ref;
-	return r;
+	r = object_find_fast(session->heap, *ret, &object);
+	return r ? r : object_hold(session, *ret, &object);
 }
 
-int name_get(struct session *session, const char *name, uint64_t *ret)
+int name_get(struct session *session, const char *bytes, uint64_t *ret)
 {
+	struct name name;
 	uint64_t ref = 0;
-	int length, r;
+	int r;
 
-	length = utf8_check(name, NAME_MAX_LENGTH);
-	if (length < 0)
-		return length;
+	r = name_read(session->heap, bytes, &name);
+	if (r < 0)
+		return r;
 	r = hold_reserve(session);
 	if (r)
 		return r;
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	r = change_end(session, get_in_change(session, name, (size_t)length, &ref));
+	r = change_end(session, get_in_change(session, &name, &ref));
 	if (!r)
 		*ret = ref;
 	return r;
 }
 
-static int del_in_change(struct session *session, const char *name, size_t length)
+static int del_in_change(struct session *session, const struct name *name)
 {
 	struct heap *heap = session->heap;
 	struct object object;
@@ -184,7 +237,7 @@ static int del_in_change(struct session *session, const char *name, size_t lengt
 	uint64_t *link, position, ref;
 	int r;
 
-	r = find(heap, name_hash(heap, name, length), name, length, &link, &entry);
+	r = find(heap, name, &link, &entry);
 	if (r <= 0)
 		return r < 0 ? r : -ENOENT;
 	ref = entry->ref;
@@ -197,17 +250,18 @@ static int del_in_change(struct session *session, const char *name, size_t lengt
 	return r;
 }
 
-int name_del(struct session *session, const char *name)
+int name_del(struct session *session, const char *bytes)
 {
-	int length, r;
+	struct name name;
+	int r;
 
-	length = utf8_check(name, NAME_MAX_LENGTH);
-	if (length < 0)
-		return length;
+	r = name_read(session->heap, bytes, &name);
+	if (r < 0)
+		return r;
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	return take_down(session, change_end(session, del_in_change(session, name, (size_t)length)));
+	return take_down(session, change_end(session, del_in_change(session, &name)));
 }
 
 /* The first name whose hash is *cursor or more, among so many buckets: 1 found, 0 not yet (*cursor moves), -ENOENT

@@ -24,7 +24,8 @@
 #include <errno.h>
 #include <string.h>
 
-#define DROP_STEP 64U /* slots dropped in one change */
+#define DROP_STEP   64U /* slots dropped in one change */
+#define OBJECT_RARE __attribute__((noinline))
 
 /* ---- refs -------------------------------------------------------------------------------------------------------- */
 
@@ -70,6 +71,7 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 
 	if (off >= heap->heap_size || !arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
 		return -ESTALE;
+	heap_see_arenas(heap); /* object_locate_block() was called in vain, perhaps for not knowing them */
 	state = arena_state(&heap->arenas[off >> heap->arena_shift]);
 	if (state != ARENA_POOLS && state != ARENA_RUN)
 		return -ESTALE;
@@ -109,8 +111,11 @@ int object_match(struct heap *heap, uint64_t ref, struct object *ret)
 
 int object_find(struct heap *heap, uint64_t ref, struct object *ret)
 {
-	int r = object_match(heap, ref, ret);
+	int r;
 
+	if (object_find_block(heap, ref, ret))
+		return 0;
+	r = object_match(heap, ref, ret);
 	if (r < 0 || header_own(ret->word))
 		return r;
 	/* relaxed: who is not sure that it stays alive has the lock; between two stores its owner may be letting go */
@@ -122,7 +127,7 @@ int object_look(struct session *session, uint64_t ref, struct object *ret)
 	int r;
 
 	if (object_is_held(session, ref))
-		return object_find(session->heap, ref, ret);
+		return object_find_fast(session->heap, ref, ret);
 	r = change_begin(session);
 	if (r < 0)
 		return r;
@@ -146,7 +151,7 @@ bool object_is_held(const struct session *session, uint64_t ref)
 {
 	struct own_object own;
 
-	return (own_find(session, ref, &own) && header_own(own.word)) || hold_find(session, ref);
+	return hold_find(session, ref) || (own_find(session, ref, &own) && header_own(own.word));
 }
 
 /* ---- counts ------------------------------------------------------------------------------------------------------ */
@@ -155,10 +160,10 @@ bool object_is_held(const struct session *session, uint64_t ref)
  * A right to what its owner may have told nobody of: it frees such an object without the lock, so it has to be made
  * sure that it sees this right, or that this change sees that it let go. See own.c.
  */
-static int retain_unshared(struct session *session, const struct object *what)
+static OBJECT_RARE int retain_unshared(struct session *session, struct object what)
 {
 	struct heap *heap = session->heap;
-	uint32_t owner1 = what->pool->owner1;
+	uint32_t owner1 = what.pool->owner1;
 	uint64_t word;
 	int r;
 
@@ -168,21 +173,26 @@ static int retain_unshared(struct session *session, const struct object *what)
 	r = gate_barrier(heap);
 	if (r < 0)
 		return r;
-	word = __atomic_load_n(&what->header->word, __ATOMIC_ACQUIRE);
-	if (header_generation(word) != header_generation(what->word) || header_state(word) != STATE_LIVE ||
+	word = __atomic_load_n(&what.header->word, __ATOMIC_ACQUIRE);
+	if (header_generation(word) != header_generation(what.word) || header_state(word) != STATE_LIVE ||
 		!header_own(word))
 		return -ESTALE;
 	return 0;
 }
 
-int object_retain(struct session *session, const struct object *what)
+OBJECT_IN_PLACE int retain(struct session *session, const struct object *what)
 {
 	uint64_t rights = what->header->rights;
 
 	if (rights_count(rights) == RIGHTS_MAX)
 		return -EOVERFLOW;
 	heap_set(session->heap, &what->header->rights, (rights + 1) | RIGHTS_SHARED);
-	return rights & RIGHTS_SHARED ? 0 : retain_unshared(session, what);
+	return rights & RIGHTS_SHARED ? 0 : retain_unshared(session, *what);
+}
+
+int object_retain(struct session *session, const struct object *what)
+{
+	return retain(session, what);
 }
 
 static void dying_push(struct session *session, const struct object *what)
@@ -204,18 +214,24 @@ int object_end(struct session *session, const struct object *what)
 	return 0;
 }
 
+/* By value, as a caller that keeps *what in registers can go on doing so. */
+static OBJECT_RARE int end_copy(struct session *session, struct object what)
+{
+	return object_end(session, &what);
+}
+
 /* After a count has fallen. The owner may be letting go at this moment: then it sees that the other count is 0. */
-static int end_if_last(struct session *session, const struct object *what)
+OBJECT_IN_PLACE int end_if_last(struct session *session, const struct object *what)
 {
 	/* acquire: with the release in own_let_go(), see block_return() */
 	uint64_t word = __atomic_load_n(&what->header->word, __ATOMIC_ACQUIRE);
 
 	if (header_own(word) || rights_count(what->header->rights))
 		return 0;
-	return object_end(session, what);
+	return end_copy(session, *what);
 }
 
-int object_drop(struct session *session, const struct object *what)
+OBJECT_IN_PLACE int drop_right(struct session *session, const struct object *what)
 {
 	if (!rights_count(what->header->rights))
 		return -EUCLEAN;
@@ -223,17 +239,22 @@ int object_drop(struct session *session, const struct object *what)
 	return end_if_last(session, what);
 }
 
+int object_drop(struct session *session, const struct object *what)
+{
+	return drop_right(session, what);
+}
+
 /* Of the session's own object that it holds by the header's word. */
-static void own_hold_less(struct session *session, const struct object *what)
+static void own_hold_less(struct session *session, uint64_t ref, struct object_header *header)
 {
 	struct heap *heap = session->heap;
-	uint64_t word = what->header->word;
+	uint64_t word = header->word;
 
-	heap_set(heap, &what->header->word, word - 1);
+	heap_set(heap, &header->word, word - 1);
 	if (header_own(word) != 1)
 		return;
 	heap_add(heap, &session->entry->calls, -(int64_t)CALLS_ONE_HOLD);
-	recent_forget(session, ref_make(what->position, header_generation(word)));
+	recent_forget(session, ref);
 }
 
 static bool is_held_by_word(const struct session *session, const struct object *what)
@@ -241,7 +262,8 @@ static bool is_held_by_word(const struct session *session, const struct object *
 	return what->pool->owner1 == session->owner1 && header_own(what->header->word);
 }
 
-int object_hold(struct session *session, uint64_t ref, const struct object *what)
+/* `place` is what hold_place() said. */
+OBJECT_IN_PLACE int hold_at(struct session *session, struct hold *place, uint64_t ref, const struct object *what)
 {
 	bool first;
 	int r;
@@ -250,8 +272,13 @@ int object_hold(struct session *session, uint64_t ref, const struct object *what
 		heap_set(session->heap, &what->header->word, what->header->word + 1);
 		return 0;
 	}
-	r = hold_add(session, ref, &first);
-	return !r && first ? object_retain(session, what) : r;
+	r = hold_put(session, place, ref, &first);
+	return !r && first ? retain(session, what) : r;
+}
+
+int object_hold(struct session *session, uint64_t ref, const struct object *what)
+{
+	return hold_at(session, hold_place(session, ref), ref, what);
 }
 
 int object_pass_on(struct session *session, uint64_t ref, const struct object *what)
@@ -265,7 +292,7 @@ int object_pass_on(struct session *session, uint64_t ref, const struct object *w
 		return -EPERM;
 	r = object_retain(session, what);
 	if (!r && !hold)
-		own_hold_less(session, what);
+		own_hold_less(session, ref, what->header);
 	return r;
 }
 
@@ -324,11 +351,10 @@ int dying_step(struct session *session, bool try)
 	return r < 0 ? r : 1;
 }
 
-int take_down(struct session *session, int result)
+void take_down_all(struct session *session)
 {
 	while (session->entry->dying1 && dying_step(session, false) > 0)
 		;
-	return result;
 }
 
 /* ---- making: what is too long for own.c -------------------------------------------------------------------------- */
@@ -507,7 +533,7 @@ int queue_new(struct session *session, size_t n, uint64_t *ret)
  */
 static bool hold_again(struct hold *hold)
 {
-	if (!hold || hold->count == UINT32_MAX)
+	if (!hold_is_there(hold) || hold->count == UINT32_MAX)
 		return false;
 	__atomic_store_n(&hold->count, hold->count + 1, __ATOMIC_RELAXED);
 	return true;
@@ -515,32 +541,41 @@ static bool hold_again(struct hold *hold)
 
 static bool hold_once_less(struct hold *hold)
 {
-	if (!hold || hold->count < 2)
+	if (hold->count < 2)
 		return false;
 	__atomic_store_n(&hold->count, hold->count - 1, __ATOMIC_RELAXED);
 	return true;
 }
 
-int object_incref(struct session *session, uint64_t ref)
+int object_incref_other(struct session *session, uint64_t ref)
 {
+	struct hold *place = hold_place(session, ref); /* nobody else moves it */
 	struct object object;
 	int r;
 
-	if (own_hold(session, ref) == 0)
-		return 0;
 	r = own_hold_any(session, ref);
-	if (r != OWN_NOT || hold_again(hold_find(session, ref)))
+	if (r != OWN_NOT || hold_again(place))
 		return r == OWN_NOT ? 0 : r;
-	r = hold_reserve(session);
-	if (r)
-		return r;
+	if (!hold_has_room(session)) {
+		r = hold_reserve(session);
+		if (r)
+			return r;
+		place = hold_place(session, ref); /* in another table, perhaps */
+	}
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	r = object_find(session->heap, ref, &object);
+	r = object_find_fast(session->heap, ref, &object);
 	if (!r)
-		r = object_hold(session, ref, &object);
+		r = hold_at(session, place, ref, &object);
 	return change_end(session, r);
+}
+
+int object_incref(struct session *session, uint64_t ref)
+{
+	int r = own_hold(session, ref);
+
+	return r != OWN_NOT ? r : object_incref_other(session, ref);
 }
 
 /* `hold` is its entry in the session's table, which goes first: what is held by the word alone needs no lock. */
@@ -549,29 +584,29 @@ static int drop_in_change(struct session *session, uint64_t ref, struct hold *ho
 	struct object object;
 	int r;
 
-	r = object_find(session->heap, ref, &object);
+	r = object_find_fast(session->heap, ref, &object);
 	if (r < 0)
 		return r;
 	if (hold)
-		return hold_remove(session, hold) ? object_drop(session, &object) : 0;
+		return hold_remove(session, hold) ? drop_right(session, &object) : 0;
 	if (!is_held_by_word(session, &object))
 		return -EPERM;
-	own_hold_less(session, &object);
+	own_hold_less(session, ref, object.header);
 	return end_if_last(session, &object);
 }
 
-int object_decref(struct session *session, uint64_t ref)
+int object_decref_other(struct session *session, uint64_t ref)
 {
-	struct hold *hold;
+	struct hold *hold = hold_find(session, ref); /* nobody else moves it */
 	int r;
 
-	if (own_drop(session, ref, &r))
-		return r;
-	r = own_drop_any(session, ref);
-	if (r != OWN_NOT)
-		return r;
-	hold = hold_find(session, ref); /* nobody else moves it */
-	if (hold_once_less(hold))
+	/* What it holds by its table, too, others have a right to: nothing that own_drop_any() could free. */
+	if (!hold) {
+		r = own_drop_any(session, ref);
+		if (r != OWN_NOT)
+			return r;
+	}
+	if (hold && hold_once_less(hold))
 		return 0;
 	r = change_begin(session);
 	if (r < 0)
@@ -579,6 +614,13 @@ int object_decref(struct session *session, uint64_t ref)
 	r = take_down(session, change_end(session, drop_in_change(session, ref, hold)));
 	hold_shrink(session);
 	return r;
+}
+
+int object_decref(struct session *session, uint64_t ref)
+{
+	int r;
+
+	return own_drop(session, ref, &r) ? r : object_decref_other(session, ref);
 }
 
 /* What sessions hold more than once is in their tables only. */

@@ -29,6 +29,17 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret);
  */
 int object_find(struct heap *heap, uint64_t ref, struct object *ret);
 
+/* The same two for where they are called most often: in place, as far as what is most frequent goes, a block. */
+static inline int object_locate_fast(struct heap *heap, uint64_t position, struct object *ret);
+static inline int object_find_fast(struct heap *heap, uint64_t ref, struct object *ret);
+
+/*
+ * What most often lies at a position, or what a ref most often names: a block. False: that may be something else, or
+ * nothing, or damaged: object_locate() and object_find() say which.
+ */
+static inline bool object_locate_block(const struct heap *heap, uint64_t position, struct object *ret);
+static inline bool object_find_block(const struct heap *heap, uint64_t ref, struct object *ret);
+
 /* As object_find(), but whether anybody has a right to it by its counts is not looked at. */
 int object_match(struct heap *heap, uint64_t ref, struct object *ret);
 
@@ -53,6 +64,9 @@ int object_new(struct session *session, uint32_t type, size_t size, uint64_t *re
 int queue_new(struct session *session, size_t n, uint64_t *ret);
 int object_incref(struct session *session, uint64_t ref);
 int object_decref(struct session *session, uint64_t ref);
+/* The same two, after own_hold() said OWN_NOT, and own_drop() that it is none for it. */
+int object_incref_other(struct session *session, uint64_t ref);
+int object_decref_other(struct session *session, uint64_t ref);
 int64_t object_refcount(struct session *session, uint64_t ref);
 
 /*
@@ -88,4 +102,87 @@ int making_drop(struct session *session);
 int dying_step(struct session *session, bool try);
 
 /* All of it. Returns `result`, so that it ends a function that dropped something. */
-int take_down(struct session *session, int result);
+static inline int take_down(struct session *session, int result);
+
+/* ---- inline, for they are the most frequent ---------------------------------------------------------------------- */
+
+#define OBJECT_LIKELY(x) __builtin_expect(!!(x), 1)
+/* Then what a caller does not need of struct object is not even computed. */
+#define OBJECT_IN_PLACE  static inline __attribute__((always_inline))
+
+OBJECT_IN_PLACE bool object_locate_block(const struct heap *heap, uint64_t position, struct object *ret)
+{
+	uint64_t off = position << 3;
+	uint32_t in_page = (uint32_t)(off & (POOL_SIZE - 1)), identity, x, i;
+	const struct class_shape *shape;
+
+	/* Entries of such pools can be read. relaxed: those that came since are only found by the longer way. */
+	if (!OBJECT_LIKELY(off >> POOL_SHIFT < __atomic_load_n(&heap->n_pools_seen, __ATOMIC_RELAXED)))
+		return false;
+	/* An arena in this state is there, and stays there for who has the lock, or holds something in it. */
+	if (!OBJECT_LIKELY(arena_state(&heap->arenas[off >> heap->arena_shift]) == ARENA_POOLS))
+		return false;
+	ret->pool = &heap->pools[off >> POOL_SHIFT];
+	/* relaxed: locked, and another session's while nothing is known of it */
+	identity = __atomic_load_n(&ret->pool->identity, __ATOMIC_RELAXED);
+	/* A kind and a class in one look: no class has one of the two top bits. */
+	static_assert(N_CLASSES == 64, "the two top bits of size_class");
+	if (!OBJECT_LIKELY((identity & 0xc0ff) == POOL_BLOCKS))
+		return false;
+	shape = &class_shapes[identity >> 8 & (N_CLASSES - 1)];
+	x = in_page - shape->first; /* very large for what is before the first */
+	i = (uint32_t)((uint64_t)x * shape->inverse >> 32);
+	if (!OBJECT_LIKELY(i < shape->n_blocks && i * shape->size == x))
+		return false;
+	ret->header = (struct object_header *)(void *)(heap->base + (off - in_page)) + i;
+	ret->position = position;
+	ret->data = heap->base + off;
+	ret->word = header_word(ret->header);
+	ret->type = header_type(ret->word);
+	ret->size = header_size(ret->word);
+	ret->is_run = false;
+	return OBJECT_LIKELY(header_state(ret->word) != STATE_FREE && ret->size <= shape->size);
+}
+
+OBJECT_IN_PLACE bool object_find_block(const struct heap *heap, uint64_t ref, struct object *ret)
+{
+	static_assert(TYPE_QUEUE + 1 == TYPE_HOLDS && TYPE_HOLDS + 1 == TYPE_NAME, "the heap's own records");
+	return OBJECT_LIKELY(
+		object_locate_block(heap, ref_position(ref), ret) && ref_generation(ref) &&
+		header_is(ret->word, ref_generation(ref), STATE_LIVE) && ret->type - TYPE_HOLDS > 1 &&
+		/* relaxed: as in object_find() */
+		(header_own(ret->word) || rights_count(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED))));
+}
+
+OBJECT_IN_PLACE int object_locate_fast(struct heap *heap, uint64_t position, struct object *ret)
+{
+	struct object other;
+	int r;
+
+	if (OBJECT_LIKELY(object_locate_block(heap, position, ret)))
+		return 0;
+	r = object_locate(heap, position, &other);
+	*ret = other; /* not found there at once, so that *ret can live in registers */
+	return r;
+}
+
+OBJECT_IN_PLACE int object_find_fast(struct heap *heap, uint64_t ref, struct object *ret)
+{
+	struct object other;
+	int r;
+
+	if (OBJECT_LIKELY(object_find_block(heap, ref, ret)))
+		return 0;
+	r = object_find(heap, ref, &other);
+	*ret = other; /* as there */
+	return r;
+}
+
+void take_down_all(struct session *session);
+
+static inline int take_down(struct session *session, int result)
+{
+	if (!OBJECT_LIKELY(!session->entry->dying1))
+		take_down_all(session);
+	return result;
+}
