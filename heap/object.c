@@ -29,7 +29,7 @@
 
 /* ---- refs -------------------------------------------------------------------------------------------------------- */
 
-static int locate_run(struct heap *heap, struct pool_entry *pool, uint64_t off, struct object *ret)
+static int locate_run(const struct heap *heap, struct pool_entry *pool, uint64_t off, struct object *ret)
 {
 	/* relaxed: its owner may be making another object of it, which the header's word will tell */
 	uint64_t size = __atomic_load_n(&pool->run_size, __ATOMIC_RELAXED);
@@ -71,7 +71,9 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 
 	if (off >= heap->heap_size || !arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
 		return -ESTALE;
-	heap_see_arenas(heap); /* object_locate_block() was called in vain, perhaps for not knowing them */
+	/* object_locate_block() was called in vain, perhaps for not knowing it. Relaxed: as there. */
+	if (off >> POOL_SHIFT >= __atomic_load_n(&heap->n_pools_seen, __ATOMIC_RELAXED))
+		heap_see_arenas(heap);
 	state = arena_state(&heap->arenas[off >> heap->arena_shift]);
 	if (state != ARENA_POOLS && state != ARENA_RUN)
 		return -ESTALE;
@@ -109,17 +111,45 @@ int object_match(struct heap *heap, uint64_t ref, struct object *ret)
 	return ret->type == TYPE_HOLDS || ret->type == TYPE_NAME ? -EINVAL : 0;
 }
 
-int object_find(struct heap *heap, uint64_t ref, struct object *ret)
+/* relaxed: who is not sure that it stays alive has the lock; between two stores its owner may be letting go */
+static bool has_rights(const struct object *object)
+{
+	return header_own(object->word) || rights_count(__atomic_load_n(&object->header->rights, __ATOMIC_RELAXED));
+}
+
+/* The next most frequent: a run in an arena of pools. False: object_find_block() has said what that means. */
+static bool find_run(const struct heap *heap, uint64_t ref, struct object *ret)
+{
+	uint64_t position = ref_position(ref), off = position << 3;
+
+	/* As in object_locate_block(). */
+	if (off & (POOL_SIZE - 1) || off >> POOL_SHIFT >= __atomic_load_n(&heap->n_pools_seen, __ATOMIC_RELAXED) ||
+		arena_state(&heap->arenas[off >> heap->arena_shift]) != ARENA_POOLS)
+		return false;
+	ret->pool = &heap->pools[off >> POOL_SHIFT];
+	if (ret->pool->kind != POOL_RUN || locate_run(heap, ret->pool, off, ret) < 0)
+		return false;
+	ret->position = position;
+	ret->data = heap->base + off;
+	ret->word = header_word(ret->header);
+	ret->type = header_type(ret->word);
+	return ref_generation(ref) && header_is(ret->word, ref_generation(ref), STATE_LIVE) &&
+	       ret->type != TYPE_HOLDS && ret->type != TYPE_NAME && has_rights(ret);
+}
+
+int object_find_other(struct heap *heap, uint64_t ref, struct object *ret)
 {
 	int r;
 
-	if (object_find_block(heap, ref, ret))
+	if (find_run(heap, ref, ret))
 		return 0;
 	r = object_match(heap, ref, ret);
-	if (r < 0 || header_own(ret->word))
-		return r;
-	/* relaxed: who is not sure that it stays alive has the lock; between two stores its owner may be letting go */
-	return rights_count(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED)) ? 0 : -ESTALE;
+	return r < 0 || has_rights(ret) ? r : -ESTALE;
+}
+
+int object_find(struct heap *heap, uint64_t ref, struct object *ret)
+{
+	return object_find_block(heap, ref, ret) ? 0 : object_find_other(heap, ref, ret);
 }
 
 int object_look(struct session *session, uint64_t ref, struct object *ret)

@@ -40,6 +40,9 @@ static inline int object_find_fast(struct heap *heap, uint64_t ref, struct objec
 static inline bool object_locate_block(const struct heap *heap, uint64_t position, struct object *ret);
 static inline bool object_find_block(const struct heap *heap, uint64_t ref, struct object *ret);
 
+/* As object_find(), of what is none for object_find_block(). */
+int object_find_other(struct heap *heap, uint64_t ref, struct object *ret);
+
 /* As object_find(), but whether anybody has a right to it by its counts is not looked at. */
 int object_match(struct heap *heap, uint64_t ref, struct object *ret);
 
@@ -150,7 +153,7 @@ OBJECT_IN_PLACE bool object_find_block(const struct heap *heap, uint64_t ref, st
 	return OBJECT_LIKELY(
 		object_locate_block(heap, ref_position(ref), ret) && ref_generation(ref) &&
 		header_is(ret->word, ref_generation(ref), STATE_LIVE) && ret->type - TYPE_HOLDS > 1 &&
-		/* relaxed: as in object_find() */
+		/* relaxed: as in object_find_other() */
 		(header_own(ret->word) || rights_count(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED))));
 }
 
@@ -173,7 +176,7 @@ OBJECT_IN_PLACE int object_find_fast(struct heap *heap, uint64_t ref, struct obj
 
 	if (OBJECT_LIKELY(object_find_block(heap, ref, ret)))
 		return 0;
-	r = object_find(heap, ref, &other);
+	r = object_find_other(heap, ref, &other);
 	*ret = other; /* as there */
 	return r;
 }
