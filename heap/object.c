@@ -31,9 +31,12 @@
 
 static int locate_run(const struct heap *heap, struct pool_entry *pool, uint64_t off, struct object *ret)
 {
-	/* relaxed: its owner may be making another object of it, which the header's word will tell */
-	uint64_t size = __atomic_load_n(&pool->run_size, __ATOMIC_RELAXED);
+	uint64_t size;
 
+	/* Its owner may be making another object of it. acquire: with the release in own_begin(), so that the size is
+	 * not older than the word. */
+	ret->word = __atomic_load_n(&pool->header.word, __ATOMIC_ACQUIRE);
+	size = __atomic_load_n(&pool->run_size, __ATOMIC_RELAXED);
 	if (off & (POOL_SIZE - 1))
 		return -ESTALE;
 	if (pool->run_n_pools > (heap->heap_size - off) >> POOL_SHIFT || size > (uint64_t)pool->run_n_pools
@@ -88,7 +91,8 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 		r = -ESTALE;
 	if (r)
 		return r;
-	ret->word = header_word(ret->header);
+	if (!ret->is_run)
+		ret->word = header_word(ret->header);
 	ret->type = header_type(ret->word);
 	if (ret->is_run)
 		return 0;
@@ -131,7 +135,6 @@ static bool find_run(const struct heap *heap, uint64_t ref, struct object *ret)
 		return false;
 	ret->position = position;
 	ret->data = heap->base + off;
-	ret->word = header_word(ret->header);
 	ret->type = header_type(ret->word);
 	return ref_generation(ref) && header_is(ret->word, ref_generation(ref), STATE_LIVE) &&
 	       ret->type != TYPE_HOLDS && ret->type != TYPE_NAME && has_rights(ret);
@@ -525,6 +528,8 @@ int object_new(struct session *session, uint32_t type, size_t size, uint64_t *re
 		size = info.size;
 	if (size < info.size)
 		return -EINVAL;
+	if (size > session->heap->heap_size)
+		return -ENOMEM;
 	return make(session, type, &info, size, ret);
 }
 

@@ -503,7 +503,7 @@ uint32_t memory_class(size_t size, size_t alignment, uint64_t *ret_n_pools)
 {
 	size_t room = size;
 
-	if (alignment == 16) /* blocks of a class that is a multiple of 16 all lie so */
+	if (alignment == 16 && size <= BLOCK_SIZE_MAX) /* blocks of a class that is a multiple of 16 all lie so */
 		room = size ? (size + 15) & ~(size_t)15 : 16;
 	if (room <= BLOCK_SIZE_MAX && alignment <= 16)
 		return class_of_size(room);

@@ -169,6 +169,30 @@ START_TEST(limit_of_types)
 }
 END_TEST
 
+/* Sizes that would overflow, or fit nowhere: of a type that is aligned to 16 as of any other. */
+START_TEST(sizes_beyond_all)
+{
+	static const size_t sizes[] = {SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 7, SIZE_MAX - 14, SIZE_MAX - 15,
+		SIZE_MAX - 16, SIZE_MAX / 2, FIXTURE_HEAP_SIZE + 1};
+	size_t slots[] = {0, 4096};
+	struct type_spec spec = {"vector", 8192, 16, 2, slots}, plain = {"plain", 16, 16, 0, NULL};
+	uint64_t keep = fixture_bytes(S1, 8), got = 7;
+	uint32_t types[2];
+
+	ck_assert_int_eq(type_register(S0, &spec, &types[0]), 0);
+	ck_assert_int_eq(type_register(S0, &plain, &types[1]), 0);
+	fixture_bytes(S0, 8);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		for (size_t k = 0; k < 2; k++)
+			EXPECT(S0, -ENOMEM, object_new(S0, types[k], sizes[i], &got));
+		EXPECT(S0, -ENOMEM, object_new(S0, TYPE_BYTES, sizes[i], &got));
+		EXPECT(S0, -ENOMEM, object_new(S0, TYPE_LIST, sizes[i] & ~(size_t)7, &got));
+	}
+	ck_assert_uint_eq(got, 7);
+	fixture_drop(S1, keep);
+}
+END_TEST
+
 START_TEST(limit_of_slots)
 {
 	size_t slots[PYHEAP_TYPE_SLOTS_MAX];
@@ -292,6 +316,7 @@ static Suite *suite(void)
 	tcase_add_test(t, bad_specs);
 	tcase_add_test(t, found_as_registered);
 	tcase_add_test(t, limit_of_types);
+	tcase_add_test(t, sizes_beyond_all);
 	tcase_add_test(t, limit_of_slots);
 	suite_add_tcase(s, t);
 	tcase_add_loop_test(u, utf8, 0, (int)(sizeof(utf8_cases) / sizeof(utf8_cases[0])));
