@@ -436,29 +436,43 @@ int session_attend(struct session *session)
 	/* Who has the lock is kept out by nobody: what is set was left there, or asks for just this. */
 	gate_open_all(heap);
 	__atomic_store_n(&session->entry->attention, 0, __ATOMIC_RELEASE);
-	return change_end(session, gather(session, POOLS_GATHERED));
+	r = gather(session, POOLS_GATHERED);
+	if (!r && session->entry->returned_pools1)
+		gate_ask(heap, session->index, ATTENTION_GATHER); /* the rest, in changes of their own */
+	return change_end(session, r);
 }
 
 /* ---- the daemon -------------------------------------------------------------------------------------------------- */
 
-/* Pools of which every block that is not free was returned: how many went, at most n_max. */
+/*
+ * What was returned: pools of which every block that is not free was returned go, of the others it is gathered. How
+ * many pools, at most n_max; one that is gathered counts for several, as it fills more of the log.
+ */
 static int collect_returned(struct session *daemon, uint32_t index, uint32_t n_max)
 {
 	struct heap *heap = daemon->heap;
 	struct session_entry *entry = &heap->sessions[index];
-	uint32_t index1 = entry->returned_pools1, n = 0;
+	uint32_t n = 0;
 	int r;
 
-	for (uint32_t i = 0; index1 && i < POOLS_LOOKED_AT && n < n_max; i++) {
-		struct pool_entry *pool = pool_at(heap, index1 - 1);
+	while (entry->returned_pools1 && n < n_max) {
+		struct pool_entry *pool = pool_at(heap, entry->returned_pools1 - 1);
+		uint32_t *used1;
+		bool was_full;
 
 		if (!pool || pool->kind != POOL_BLOCKS || pool->owner1 != index + 1 || pool->size_class >= N_CLASSES)
 			return -EUCLEAN;
-		index1 = pool->returned_next1;
-		if (pool->n_used != pool->n_returned)
+		used1 = &entry->usedpools1[pool->size_class];
+		was_full = !pool_has_room(pool);
+		if (pool->n_used != pool->n_returned) {
+			pool_gather(heap, pool);
+			if (was_full)
+				usedpools_push(heap, true, used1, pool);
+			n += POOLS_COLLECTED / POOLS_GATHERED;
 			continue;
-		if (pool_has_room(pool))
-			usedpools_remove(heap, true, &entry->usedpools1[pool->size_class], pool);
+		}
+		if (!was_full)
+			usedpools_remove(heap, true, used1, pool);
 		heap_set(heap, &pool->size_class, CLASS_NONE); /* its headers are not those of a free list */
 		heap_set(heap, &pool->n_used, 0);
 		r = pool_disown(daemon, pool);
@@ -466,7 +480,7 @@ static int collect_returned(struct session *daemon, uint32_t index, uint32_t n_m
 			return r;
 		n++;
 	}
-	return (int)n;
+	return (int)(n < n_max ? n : n_max);
 }
 
 /* Free pools of one class: how many went, at most n_max. */

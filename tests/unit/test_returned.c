@@ -132,7 +132,8 @@ END_TEST
 START_TEST(list_of_pools)
 {
 	static const size_t sizes[] = {8, 16, 24, 200, 512};
-	uint64_t keep[5], refs[5][3];
+	uint64_t keep[5], refs[5][3], more[POOL_SIZE / 40];
+	uint32_t n_more = class_pool_blocks(class_of_size(24)) - 4;
 
 	for (int i = 0; i < 5; i++) {
 		keep[i] = fixture_bytes(S0, sizes[i]);
@@ -146,9 +147,15 @@ START_TEST(list_of_pools)
 			ck_assert_uint_eq(n_returned_pools(), k ? 5 : i + 1);
 		}
 	}
-	/* One leaves from the middle of the list: by a pool that goes away with all that was in it. */
+	/* One leaves from the middle of the list: a full pool that goes away with all that was in it. */
+	for (uint32_t i = 0; i < n_more; i++)
+		more[i] = passed_to_s1(24);
+	ck_assert_uint_eq(ref_pool_index(more[n_more - 1]), ref_pool_index(keep[2]));
+	ck_assert_int_eq(CALL(S1, object_incref(S1, keep[2])), 0);
 	fixture_drop(S0, keep[2]);
-	fixture_collect();
+	fixture_drop(S1, keep[2]);
+	for (uint32_t i = 0; i < n_more; i++)
+		fixture_drop(S1, more[i]);
 	ck_assert_uint_eq(n_returned_pools(), 4);
 	ck_assert_uint_eq(ref_pool(refs[2][0])->kind, POOL_FREE);
 	gate_ask(fx.heap, S0->index, ATTENTION_GATHER);
@@ -405,7 +412,8 @@ START_TEST(gathered_when_memory_is_short)
 }
 END_TEST
 
-/* Of an owner that does nothing more: the daemon takes a pool in which all that is used was returned. */
+/* Of an owner that does nothing more: the daemon takes a pool in which all that is used was returned, and gathers the
+ * rest. */
 START_TEST(collected_with_what_was_returned)
 {
 	uint64_t keep = fixture_bytes(S0, 40), ref = passed_to_s1(40), alone = passed_to_s1(200), again;
@@ -416,14 +424,77 @@ START_TEST(collected_with_what_was_returned)
 	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
 	fixture_check();
 	ck_assert_uint_eq(ref_pool(alone)->identity, pool_identity(POOL_FREE, CLASS_NONE, 0));
-	ck_assert_uint_eq(n_returned_pools(), 1);
-	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED); /* in a pool that is in use; its owner will gather it */
+	ck_assert_uint_eq(n_returned_pools(), 0);
+	ck_assert_uint_eq(ref_state(ref), STATE_FREE); /* in a pool that is in use */
 	ck_assert_uint_eq(ref_pool(ref)->owner1, S0->owner1);
+	again = fixture_bytes(S0, 40);
+	ck_assert_uint_eq(ref_position(again), ref_position(ref));
+	fixture_drop(S0, again);
 	again = fixture_bytes(S1, 200);
 	ck_assert_uint_eq(ref_position(again), ref_position(alone));
 	fixture_drop(S1, again);
 	fixture_drop(S0, keep);
 	expect_empty();
+}
+END_TEST
+
+/* A block in each of so many pools, of which another block is in use, is returned, behind a pool of which all was. */
+enum { N_PARTLY = 1500 };
+static uint64_t partly[N_PARTLY][7];
+
+static uint64_t return_partly(uint32_t n)
+{
+	uint64_t first = passed_to_s1(200);
+
+	for (uint32_t i = 0; i < n; i++) {
+		for (uint32_t k = 0; k < 6; k++)
+			partly[i][k] = fixture_bytes(S0, 512);
+		partly[i][6] = passed_to_s1(512);
+	}
+	fixture_drop(S1, first);
+	for (uint32_t i = 0; i < n; i++)
+		fixture_drop(S1, partly[i][6]);
+	ck_assert_uint_eq(n_returned_pools(), n + 1);
+	return first;
+}
+
+static void drop_partly(uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		for (uint32_t k = 0; k < 6; k++)
+			fixture_drop(S0, partly[i][k]);
+	expect_empty();
+}
+
+/* However many stand before it. */
+START_TEST(collected_behind_many)
+{
+	uint64_t first = return_partly(N_PARTLY);
+
+	fixture_collect();
+	fixture_check();
+	ck_assert_uint_eq(n_returned_pools(), 0);
+	ck_assert_uint_eq(ref_pool(first)->kind, POOL_FREE);
+	drop_partly(N_PARTLY);
+}
+END_TEST
+
+/* An owner that was asked to gather goes on, change by change, until nothing is left. */
+START_TEST(gathered_to_the_end)
+{
+	uint32_t n_before = 101, n;
+
+	return_partly(100);
+	gate_ask(fx.heap, S0->index, ATTENTION_GATHER);
+	for (; S0->entry->attention; n_before = n) {
+		ck_assert_int_eq(session_attend(S0), 0);
+		fixture_check();
+		n = n_returned_pools();
+		ck_assert_uint_lt(n, n_before);
+		ck_assert_int_eq(n > 0, S0->entry->attention == ATTENTION_GATHER);
+	}
+	ck_assert_uint_eq(n_returned_pools(), 0);
+	drop_partly(100);
 }
 END_TEST
 
@@ -648,6 +719,8 @@ static Suite *suite(void)
 	tcase_add_test(t, gathered_pool_goes);
 	tcase_add_loop_test(t, gathered_when_memory_is_short, 0, 2);
 	tcase_add_test(t, collected_with_what_was_returned);
+	tcase_add_test(t, collected_behind_many);
+	tcase_add_test(t, gathered_to_the_end);
 	tcase_add_test(t, owner_dies);
 	tcase_add_test(t, returned_to_the_dead);
 	tcase_add_test(t, its_place_is_given_away);
