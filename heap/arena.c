@@ -149,6 +149,24 @@ static int arena_map(struct heap *heap, uint32_t i)
 	return 0;
 }
 
+/*
+ * Make pool entries readable up to arena n, exclusive: as see_arenas(). Those of arenas below that could not be mapped,
+ * or are just being mapped, may be missing.
+ */
+static int see_pools(struct heap *heap, uint32_t n)
+{
+	struct control *c = heap->control;
+	uint64_t size = heap->pools_per_arena * sizeof(struct pool_entry);
+	int r;
+
+	if (n <= c->n_arenas_mapped)
+		return 0;
+	r = allocate(heap->control_fd, c->pools_off + c->n_arenas_mapped * size, (n - c->n_arenas_mapped) * size);
+	if (!r)
+		__atomic_store_n(&c->n_arenas_mapped, n, __ATOMIC_RELEASE); /* the pages before their number */
+	return r;
+}
+
 int arena_map_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done)
 {
 	uint32_t n = heap->arenas[head].n_arenas;
@@ -161,6 +179,9 @@ int arena_map_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *
 	}
 	if (*n_done < n)
 		return 0;
+	r = see_pools(heap, head + n);
+	if (r < 0)
+		return r;
 	state_store(&heap->arenas[head], ARENA_GRANTED);
 	return 1;
 }

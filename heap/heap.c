@@ -460,7 +460,7 @@ int heap_adopt(struct heap **ret, int control_fd, int heap_fd)
 
 void heap_see_arenas(struct heap *heap)
 {
-	uint32_t n = __atomic_load_n(&heap->control->n_arenas_seen, __ATOMIC_ACQUIRE); /* with the daemon's release */
+	uint32_t n = __atomic_load_n(&heap->control->n_arenas_mapped, __ATOMIC_ACQUIRE); /* with the daemon's release */
 	uint32_t seen = __atomic_load_n(&heap->n_pools_seen, __ATOMIC_RELAXED);
 
 	n = (n < heap->n_arenas ? n : heap->n_arenas) * heap->pools_per_arena;

@@ -30,7 +30,7 @@ struct heap {
 	uint32_t n_sessions;
 	uint32_t n_name_buckets;
 	uint32_t name_shift;   /* a name's bucket is its hash shifted right by this */
-	uint32_t n_pools_seen; /* pools of arenas that had memory once, as last looked at: a session's own are among
+	uint32_t n_pools_seen; /* pools whose entries are there, as last looked at: a session's own are among
 				  them, and only grows */
 	uint32_t first_hole;   /* daemon: arenas before it are no HOLE */
 	int control_fd;        /* owned by the daemon; -1 in a client, which needs the mappings only */

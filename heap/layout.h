@@ -411,8 +411,8 @@ struct control {
 		};
 		uint64_t ended_or_attention; /* both, looked at at once */
 	};
-	uint32_t n_arenas_seen; /* daemon: arenas from here on were never anything but HOLE */
-	uint32_t reserved5;
+	uint32_t n_arenas_seen;   /* daemon: arenas from here on were never anything but HOLE */
+	uint32_t n_arenas_mapped; /* daemon: the pool entries of those before it are there: at most n_arenas_seen */
 	uint64_t reserved2[7];
 
 	struct global_lock lock;
