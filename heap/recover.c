@@ -89,12 +89,13 @@ bool session_take(struct session *session, const uint64_t token[2])
 {
 	uint32_t offer = offer_of(token);
 
-	/* relaxed: until the processor has executed a barrier nobody need know */
-	__atomic_store_n(&session->entry->is_fenced, session->heap->is_fenced, __ATOMIC_RELAXED);
-
 	/* relaxed: nothing is read on the strength of it */
-	return __atomic_compare_exchange_n(&session->entry->attachment, &offer, offer | ATTACHMENT_TAKEN, false,
-		__ATOMIC_RELAXED, __ATOMIC_RELAXED);
+	if (!__atomic_compare_exchange_n(&session->entry->attachment, &offer, offer | ATTACHMENT_TAKEN, false,
+		    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		return false; /* the entry may be another session's by now */
+	/* relaxed: who does not know it yet takes it for one that relies on his barrier, which is never wrong */
+	__atomic_store_n(&session->entry->is_fenced, session->heap->is_fenced, __ATOMIC_RELAXED);
+	return true;
 }
 
 void session_leave(struct session *session)
