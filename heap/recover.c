@@ -154,6 +154,20 @@ static int let_go(struct session *session, const struct object *object)
 	return 0;
 }
 
+/*
+ * A stray write, of a neighbour perhaps, has made a block larger than it can be: it is as large as it can be. What else
+ * may be wrong with one header must not keep the session from being cleared up, either.
+ */
+static void trim_size(struct heap *heap, const struct pool_entry *pool, struct object_header *header)
+{
+	uint32_t size = class_shapes[pool->size_class].size;
+
+	if (header_size(header->word) > size)
+		heap_set(heap, &header->word,
+			header_live(header_generation(header->word), header_type(header->word), size, STATE_LIVE) |
+				header_own(header->word));
+}
+
 static int leave_blocks(struct session *session, struct pool_entry *pool)
 {
 	struct heap *heap = session->heap;
@@ -169,6 +183,7 @@ static int leave_blocks(struct session *session, struct pool_entry *pool)
 			heap_set(heap, &headers[i].word, header_free(headers[i].word, 0));
 			heap_set(heap, &headers[i].rights, 0);
 		} else if (header_state(headers[i].word) == STATE_LIVE) {
+			trim_size(heap, pool, &headers[i]);
 			r = object_locate(heap, block_position(heap, pool, i), &object);
 			if (!r)
 				r = let_go(session, &object);
@@ -186,6 +201,8 @@ static int leave_run(struct session *session, struct pool_entry *pool)
 	int r;
 
 	if (header_state(pool->header.word) == STATE_LIVE) {
+		if (pool->run_size > (uint64_t)pool->run_n_pools << POOL_SHIFT) /* as in trim_size() */
+			heap_set(session->heap, &pool->run_size, (uint64_t)pool->run_n_pools << POOL_SHIFT);
 		r = object_locate(
 			session->heap, (uint64_t)pool_index(session->heap, pool) << (POOL_SHIFT - 3), &object);
 		if (!r)

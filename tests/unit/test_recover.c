@@ -48,7 +48,10 @@ START_TEST(taken_or_over)
 
 	ck_assert_int_eq(session_admit(fx.heap, &claim, &index), 0);
 	session_init(&s, fx.heap, index);
+	fx.heap->is_fenced = true;
 	ck_assert(!session_take(&s, other.token)); /* a client that was stopped while its place was given to another */
+	ck_assert_uint_eq(s.entry->is_fenced, 0);
+	fx.heap->is_fenced = false;
 	ck_assert(session_take(&s, claim.token));
 	ck_assert(!session_take(&s, claim.token));
 	ck_assert(!session_is_over(fx.heap, index));
@@ -317,6 +320,38 @@ START_TEST(damaged_lists)
 }
 END_TEST
 
+/* A header that a neighbour wrote into costs its object at most: the rest is cleared up, and what others hold is
+ * theirs. */
+START_TEST(damaged_sizes)
+{
+	uint64_t block = fixture_bytes(DEAD, 40), list = fixture_list(DEAD, 3),
+		 run = fixture_bytes(DEAD, 3 * POOL_SIZE), shared = fixture_bytes(DEAD, 100),
+		 child = fixture_bytes(DEAD, 40);
+	const uint64_t damaged[] = {block, list, shared};
+	int r;
+
+	ck_assert_int_eq(list_set(DEAD, list, 0, child), 0);
+	ck_assert_int_eq(object_decref(DEAD, child), 0);
+	ck_assert_int_eq(CALL(S0, object_incref(S0, shared)), 0);
+	ck_assert_int_eq(CALL(DEAD, object_incref(DEAD, kept = fixture_bytes(S0, 40))), 0);
+	for (size_t i = 0; i < sizeof(damaged) / sizeof(damaged[0]); i++)
+		ref_header(damaged[i])->word |= UINT64_C(0x3ff) << 10;
+	ref_pool(run)->run_size = UINT64_MAX;
+	session_mark_dead(fx.heap, DEAD->index);
+	while ((r = session_reclaim_step(DEAD)) == 1)
+		;
+	ck_assert_int_eq(r, 0);
+	ck_assert_uint_eq(DEAD->entry->state, SESSION_FREE);
+	fixture_check();
+	ck_assert(object_is_held(S0, shared));
+	ck_assert_int_eq(object_refcount(S0, shared), 1);
+	ck_assert_int_eq(object_refcount(S0, kept), 1);
+	fixture_drop(S0, shared);
+	fixture_drop(S0, kept);
+	ck_assert_uint_eq(fixture_blocks_used(), 0);
+}
+END_TEST
+
 /* ---- for real ---------------------------------------------------------------------------------------------------- */
 
 static uint64_t shared_list, shared_queue;
@@ -476,6 +511,7 @@ static Suite *suite(void)
 	tcase_add_test(t, session_drops_its_own);
 	tcase_add_test(t, damaged_table);
 	tcase_add_loop_test(t, damaged_lists, 0, 2);
+	tcase_add_test(t, damaged_sizes);
 	tcase_add_test(t, killed_at_any_time);
 	suite_add_tcase(s, t);
 	return s;
