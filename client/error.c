@@ -53,7 +53,7 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 	case EOVERFLOW:
 		return "the object is held more often than can be counted";
 	case EPERM:
-		return "this session does not hold the object, or does not have the lock";
+		return "this session does not hold the object, or this thread of it does not have the lock";
 	case EPIPE:
 		return "the daemon was ended and took the heap down";
 	case EPROTO:

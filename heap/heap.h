@@ -66,6 +66,7 @@ struct session {
 	uint32_t drop_cursor;     /* session_drop_step(): hold table entries before it are done */
 	bool is_home;             /* this process is of the heap's pid namespace: see lock.c */
 	bool has_lock;            /* between session_lock() and session_unlock() */
+	uint32_t lock_tid;        /* with it: the thread that took it, of this pid namespace; 0: of another, see lock.c */
 	bool is_fenced;           /* heap's */
 	uint64_t lock_taken_ns;   /* since when it has the lock, where that is timed; else 0 */
 	uint32_t owner1;          /* index + 1: what its own pools have as owner1 */

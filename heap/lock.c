@@ -372,17 +372,51 @@ static LOCK_RARE int lock_take(struct session *session)
 	return is_taken(&session->control->lock) ? lock_wait(session) : lock_take_at_once(session, false);
 }
 
+static uint32_t this_tid(const struct session *session)
+{
+	if (session->process && this_thread.process == session->process)
+		return this_thread.tid;
+	return (uint32_t)gettid();
+}
+
+/*
+ * A mutex is its thread's, and goes to others when that ends, whoever uses the session by then. 0 the session has the
+ * lock still, and this is the thread; -EPERM it is another; 1 the session has it no more.
+ */
+static LOCK_RARE int still_has_lock(struct session *session)
+{
+	if (!session->lock_tid)
+		return 0;
+	/* relaxed: of its own thread it is what that stored; of one that has ended, what the kernel did before */
+	if ((__atomic_load_n(futex_of(&session->control->lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK) !=
+		session->lock_tid) {
+		session->has_lock = false;
+		return 1;
+	}
+	return session->lock_tid == this_tid(session) ? 0 : -EPERM;
+}
+
 int change_begin(struct session *session)
 {
-	if (LOCK_UNLIKELY(session->has_lock))
-		return 0;
+	int r;
+
+	if (LOCK_UNLIKELY(session->has_lock)) {
+		r = still_has_lock(session);
+		if (r <= 0)
+			return r;
+	}
 	return LOCK_LIKELY(quick_take(session)) ? lock_taken(session, 0) : lock_take(session);
 }
 
 int change_try_begin(struct session *session)
 {
-	if (session->has_lock)
-		return 0;
+	int r;
+
+	if (session->has_lock) {
+		r = still_has_lock(session);
+		if (r <= 0)
+			return r;
+	}
 	return lock_take_at_once(session, true);
 }
 
@@ -412,18 +446,19 @@ int session_lock(struct session *session)
 {
 	int r;
 
-	if (session->has_lock)
+	if (session->has_lock && still_has_lock(session) <= 0)
 		return -EDEADLK;
 	r = lock_take(session);
 	if (r < 0)
 		return r;
 	session->has_lock = true;
+	session->lock_tid = session->is_home ? this_tid(session) : 0;
 	return 0;
 }
 
 int session_unlock(struct session *session)
 {
-	if (!session->has_lock)
+	if (!session->has_lock || still_has_lock(session))
 		return -EPERM;
 	session->has_lock = false;
 	lock_release(session);

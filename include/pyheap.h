@@ -239,11 +239,13 @@ int pyheap_name_next(pyheap *heap, uint64_t *cursor, char name[PYHEAP_NAME_MAX +
  * others wait meanwhile when they change anything that is shared (slots, queues, names, holds of others' objects), so
  * keep it short; with objects that nobody else knows they go on. A death in between keeps the calls that were finished
  * and frees the lock.
+ * It is the calling thread's: until that gives it back, what the session does in another thread is -EPERM where it
+ * needs the lock. When the thread ends without having given it back, the lock is free and the session has it no more.
  * -EDEADLK this session has it already.
  */
 int pyheap_lock(pyheap *heap);
 
-/* Give the global lock back. -EPERM this session does not have it. */
+/* Give the global lock back. -EPERM this session does not have it, or another of its threads took it. */
 int pyheap_unlock(pyheap *heap);
 
 /* ---- looking at the heap ---------------------------------------------------------------------------------------- */

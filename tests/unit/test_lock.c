@@ -315,6 +315,88 @@ START_TEST(many_processes)
 }
 END_TEST
 
+/* ---- threads ----------------------------------------------------------------------------------------------------- */
+
+static uint64_t theirs;
+
+static void *lock_in_thread(void *ret)
+{
+	*(int *)ret = session_lock(S0);
+	return NULL;
+}
+
+static void *use_in_thread(void *ret)
+{
+	uint64_t ref = 0;
+	int *results = ret;
+
+	results[0] = session_unlock(S0);
+	results[1] = session_lock(S0);
+	results[2] = object_incref(S0, theirs);
+	results[3] = change_try_begin(S0);
+	results[4] = object_new(S0, TYPE_BYTES, 8, &ref); /* needs no lock */
+	return NULL;
+}
+
+static void in_thread(void *(*what)(void *), void *ret)
+{
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, what, ret), 0);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+
+/* The lock is the thread's that took it: another of the session neither gives it back nor goes by it. */
+START_TEST(lock_of_another_thread)
+{
+	int results[5] = {0};
+
+	theirs = fixture_bytes(S1, 40);
+	fixture_drop(S0, fixture_bytes(S0, 8));
+	fixture_bytes(S0, 8);
+	ck_assert_int_eq(session_lock(S0), 0);
+	in_thread(use_in_thread, results);
+	ck_assert_int_eq(results[0], -EPERM);
+	ck_assert_int_eq(results[1], -EDEADLK);
+	ck_assert_int_eq(results[2], -EPERM);
+	ck_assert_int_eq(results[3], -EPERM);
+	ck_assert_int_eq(results[4], 0);
+	ck_assert_int_eq(change_try_begin(S1), -EBUSY);
+	ck_assert_int_eq(CALL(S0, object_incref(S0, theirs)), 0);
+	ck_assert_int_eq(session_unlock(S0), 0);
+	ck_assert_int_eq(session_unlock(S0), -EPERM);
+	MUST(S1, object_incref(S1, theirs));
+}
+END_TEST
+
+/* It ends with it: the lock is free, the session goes on without it, and changes nothing while another has it. */
+START_TEST(lock_of_a_thread_that_ended)
+{
+	uint64_t n_recoveries = fx.heap->control->lock.n_recoveries;
+	int r = -1;
+
+	theirs = fixture_bytes(S1, 40);
+	in_thread(lock_in_thread, &r);
+	ck_assert_int_eq(r, 0);
+	ck_assert(S0->has_lock);
+	if (_i) { /* the session is the first to find out, or another */
+		MUST(S0, object_incref(S0, theirs));
+		ck_assert_uint_eq(fx.heap->control->lock.n_recoveries, n_recoveries + 1);
+		ck_assert_int_eq(session_unlock(S0), -EPERM);
+	} else {
+		ck_assert_int_eq(session_lock(S1), 0);
+		ck_assert_uint_eq(fx.heap->control->lock.n_recoveries, n_recoveries + 1);
+		ck_assert_int_eq(change_try_begin(S0), -EBUSY);
+		ck_assert_int_eq(session_unlock(S0), -EPERM);
+		ck_assert_int_eq(session_unlock(S1), 0);
+	}
+	ck_assert_int_eq(session_lock(S0), 0);
+	ck_assert_int_eq(session_unlock(S0), 0);
+	MUST(S1, object_incref(S1, theirs));
+	fixture_check();
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("lock");
@@ -331,6 +413,8 @@ static Suite *suite(void)
 	tcase_add_test(t, lock_and_unlock);
 	tcase_add_test(t, finished_calls_are_kept);
 	tcase_add_test(t, many_processes);
+	tcase_add_test(t, lock_of_another_thread);
+	tcase_add_loop_test(t, lock_of_a_thread_that_ended, 0, 2);
 	suite_add_tcase(s, t);
 	return s;
 }
