@@ -71,9 +71,15 @@ static int object_enter(pyheap *heap, pyheap_ref ref, struct object *ret)
 
 static SESSION_RARE void *data_slowly(pyheap *heap, pyheap_ref ref)
 {
+	struct own_object own;
 	struct object object;
 	int r;
 
+	if (session_enter(heap) == 0 && own_find(&heap->session, ref, &own) && header_own(own.word) &&
+		header_type(own.word) != PYHEAP_QUEUE) {
+		own_remember(&heap->session, ref, &own);
+		return heap->session.base + (ref_position(ref) << 3);
+	}
 	r = object_enter(heap, ref, &object);
 	if (r == 0 && object.type == PYHEAP_QUEUE)
 		r = -EINVAL;
@@ -148,7 +154,10 @@ static SESSION_RARE int decref_slowly(pyheap *heap, pyheap_ref ref)
 {
 	int r = session_enter(heap);
 
-	return r < 0 ? r : object_decref_other(&heap->session, ref);
+	if (r < 0)
+		return r;
+	r = own_drop_any(&heap->session, ref);
+	return r != OWN_NOT ? r : object_decref_other(&heap->session, ref);
 }
 
 PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)

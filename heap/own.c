@@ -332,12 +332,35 @@ int own_hold_any(struct session *session, uint64_t ref)
 	return 0;
 }
 
+/* What own_drop() does, of bytes in a block that was not used lately. OWN_NOT: it is another, or not now. */
+static int drop_bytes(struct session *session, uint64_t ref, struct own_object *object)
+{
+	/* relaxed: as in own_drop() */
+	if (object->pool->kind != POOL_BLOCKS || header_type(object->word) != TYPE_BYTES ||
+		__atomic_load_n(&object->header->rights, __ATOMIC_RELAXED) || !gate_enter(session))
+		return OWN_NOT;
+	if (own_let_go(session->entry, object, session->is_fenced))
+		return own_settle(session, ref);
+	if (own_free_block(object, object->block + 1, object->n_blocks))
+		return own_finish_free(session, object->pool);
+	gate_leave(session, -1);
+	return 0;
+}
+
 int own_drop_any(struct session *session, uint64_t ref)
 {
 	struct own_object object;
+	int r;
 
 	if (!own_find(session, ref, &object) || !header_own(object.word))
 		return OWN_NOT;
+	if (OWN_LIKELY(header_own(object.word) == 1)) {
+		r = drop_bytes(session, ref, &object);
+		if (r != OWN_NOT) {
+			recent_forget(session, ref);
+			return r;
+		}
+	}
 	if (header_own(object.word) == 1) {
 		recent_forget(session, ref);
 		return drop_last(session, ref, &object);

@@ -18,7 +18,7 @@
 
 #include <assert.h>
 
-#define RECENT_OBJECTS_SHIFT 6U
+#define RECENT_OBJECTS_SHIFT 8U
 #define RECENT_OBJECTS       (1U << RECENT_OBJECTS_SHIFT)
 
 /* An object that the session holds. */
