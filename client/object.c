@@ -75,7 +75,7 @@ static SESSION_RARE void *data_slowly(pyheap *heap, pyheap_ref ref)
 	struct object object;
 	int r;
 
-	if (session_enter(heap) == 0 && own_find(&heap->session, ref, &own) && header_own(own.word) &&
+	if (session_enter(heap) == 0 && own_look(&heap->session, ref, &own) && header_own(own.word) &&
 		header_type(own.word) != PYHEAP_QUEUE) {
 		own_remember(&heap->session, ref, &own);
 		return heap->session.base + (ref_position(ref) << 3);

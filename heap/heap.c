@@ -162,6 +162,7 @@ static struct heap *heap_from(
 		return NULL;
 	heap->control = MAP_FAILED;
 	heap->base = MAP_FAILED;
+	heap->class_hints = MAP_FAILED;
 	heap->control_size = s->size;
 	heap->heap_size = geometry->heap_size;
 	heap->arena_size = geometry->arena_size;
@@ -182,6 +183,8 @@ static void heap_discard(struct heap *heap)
 {
 	if (heap->base != MAP_FAILED)
 		munmap(heap->base, heap->heap_size);
+	if (heap->class_hints != MAP_FAILED)
+		munmap(heap->class_hints, heap->heap_size >> POOL_SHIFT);
 	if (heap->control != MAP_FAILED)
 		munmap(heap->control, heap->control_size);
 	free(heap);
@@ -230,7 +233,11 @@ static int map_window(struct heap *heap, bool whole)
 	int flags = whole ? MAP_SHARED | MAP_NORESERVE : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
 	heap->base = mmap(NULL, heap->heap_size, prot, flags, whole ? heap->heap_fd : -1, 0);
-	return heap->base == MAP_FAILED ? -errno : 0;
+	if (heap->base == MAP_FAILED)
+		return -errno;
+	heap->class_hints = mmap(NULL, heap->heap_size >> POOL_SHIFT, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return heap->class_hints == MAP_FAILED ? -errno : 0;
 }
 
 static int mutex_init(pthread_mutex_t *mutex)

@@ -35,6 +35,8 @@ struct heap {
 	uint32_t first_hole;   /* daemon: arenas before it are no HOLE */
 	int control_fd;        /* owned by the daemon; -1 in a client, which needs the mappings only */
 	int heap_fd;           /* the same */
+	uint8_t *class_hints;  /* of each pool the class that a session here last made objects of in it, plus one: it says
+				  where a header may lie while the pool's entry is fetched, and no more */
 	bool is_fenced;        /* this process is not registered with membarrier(2): see gate.c */
 	uint64_t
 		inside[SESSIONS_MAX / 64]; /* whoever has the lock: a bit for each that gate_close_all() found inside */

@@ -159,7 +159,7 @@ int object_look(struct session *session, uint64_t ref, struct object *ret)
 {
 	int r;
 
-	if (object_is_held(session, ref))
+	if (object_is_held_unlocked(session, ref))
 		return object_find_fast(session->heap, ref, ret);
 	r = change_begin(session);
 	if (r < 0)
@@ -171,13 +171,20 @@ void object_remember(struct session *session, uint64_t ref, const struct object 
 {
 	struct own_object own;
 
-	if (own_find(session, ref, &own) && header_own(own.word))
+	if (own_look(session, ref, &own) && header_own(own.word))
 		own_remember(session, ref, &own);
 	else if (session->recent->is_mine && hold_find(session, ref))
 		*recent_object(session, ref) = (struct recent_object){
 			.ref = ref,
 			.data = object->type == TYPE_QUEUE ? NULL : object->data,
 		};
+}
+
+bool object_is_held_unlocked(struct session *session, uint64_t ref)
+{
+	struct own_object own;
+
+	return hold_find(session, ref) || (own_look(session, ref, &own) && header_own(own.word));
 }
 
 bool object_is_held(const struct session *session, uint64_t ref)

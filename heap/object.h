@@ -89,8 +89,11 @@ int object_hold(struct session *session, uint64_t ref, const struct object *what
  * queue). -EPERM it does not hold it. */
 int object_pass_on(struct session *session, uint64_t ref, const struct object *what);
 
-/* Does the session hold it? No lock is needed. */
+/*
+ * Does the session hold it? With the lock held; the second without it: false also when somebody keeps the session out.
+ */
 bool object_is_held(const struct session *session, uint64_t ref);
+bool object_is_held_unlocked(struct session *session, uint64_t ref);
 
 /* Within a change: nobody has a right to it: free it, or put it on session's dying list. */
 int object_end(struct session *session, const struct object *what);

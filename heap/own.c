@@ -106,6 +106,8 @@ static int describe_pool(const struct session *session, uint32_t size_class, str
 	pool = &session->pools[index1 - 1];
 	if (pool->identity != pool_identity(POOL_BLOCKS, size_class, session->owner1))
 		return -EUCLEAN;
+	/* relaxed: as in own_fetch_header() */
+	__atomic_store_n(&session->heap->class_hints[index1 - 1], (uint8_t)(size_class + 1), __ATOMIC_RELAXED);
 	*ret = (struct recent_pool){
 		.pool = pool,
 		.header0 = pool_headers(session->heap, pool) - 1,
@@ -322,7 +324,7 @@ int own_hold_any(struct session *session, uint64_t ref)
 	struct own_object object;
 	uint64_t n;
 
-	if (!own_find(session, ref, &object))
+	if (!own_look(session, ref, &object))
 		return OWN_NOT;
 	n = header_own(object.word);
 	if (!n || n == OWN_HOLDS_MAX)
@@ -332,13 +334,14 @@ int own_hold_any(struct session *session, uint64_t ref)
 	return 0;
 }
 
-/* What own_drop() does, of bytes in a block that was not used lately. OWN_NOT: it is another, or not now. */
+/* Within a call: what own_drop() does, of bytes in a block that was not used lately. OWN_NOT: it is another. */
 static int drop_bytes(struct session *session, uint64_t ref, struct own_object *object)
 {
 	/* relaxed: as in own_drop() */
 	if (object->pool->kind != POOL_BLOCKS || header_type(object->word) != TYPE_BYTES ||
-		__atomic_load_n(&object->header->rights, __ATOMIC_RELAXED) || !gate_enter(session))
+		__atomic_load_n(&object->header->rights, __ATOMIC_RELAXED))
 		return OWN_NOT;
+	recent_forget(session, ref);
 	if (own_let_go(session->entry, object, session->is_fenced))
 		return own_settle(session, ref);
 	if (own_free_block(object, object->block + 1, object->n_blocks))
@@ -352,21 +355,25 @@ int own_drop_any(struct session *session, uint64_t ref)
 	struct own_object object;
 	int r;
 
-	if (!own_find(session, ref, &object) || !header_own(object.word))
+	if (!gate_enter(session)) /* it sees to what is wanted of it, where it has something to drop here */
+		return own_find(session, ref, &object) && header_own(object.word) == 1
+			       ? drop_last(session, ref, &object)
+			       : OWN_NOT;
+	if (!own_find(session, ref, &object) || !header_own(object.word)) {
+		gate_leave(session, 0);
 		return OWN_NOT;
-	if (OWN_LIKELY(header_own(object.word) == 1)) {
-		r = drop_bytes(session, ref, &object);
-		if (r != OWN_NOT) {
-			recent_forget(session, ref);
-			return r;
-		}
 	}
-	if (header_own(object.word) == 1) {
-		recent_forget(session, ref);
-		return drop_last(session, ref, &object);
+	if (header_own(object.word) > 1) {
+		__atomic_store_n(&object.header->word, object.word - 1, __ATOMIC_RELAXED); /* as in own_hold() */
+		gate_leave(session, 0);
+		return 0;
 	}
-	__atomic_store_n(&object.header->word, object.word - 1, __ATOMIC_RELAXED); /* as in own_hold() */
-	return 0;
+	r = drop_bytes(session, ref, &object);
+	if (r != OWN_NOT)
+		return r;
+	gate_leave(session, 0);
+	recent_forget(session, ref);
+	return drop_last(session, ref, &object);
 }
 
 /* ---- within a change --------------------------------------------------------------------------------------------- */

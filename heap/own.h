@@ -30,6 +30,11 @@ struct own_object {
  * match, or part of somebody's payload.
  */
 static inline bool own_find(const struct session *session, uint64_t ref, struct own_object *ret);
+/*
+ * The same for where the session neither has the lock nor is inside a call: meanwhile nobody takes the pool away, so
+ * that its memory is there to be looked at. False also when somebody keeps the session out.
+ */
+static inline bool own_look(struct session *session, uint64_t ref, struct own_object *ret);
 
 /* Make an object, held once. OWN_NOT: own_refill(), or it is none for pools of its own (a run that is too long). */
 int own_new(struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret);
@@ -71,6 +76,24 @@ int own_collect(struct session *daemon, uint32_t index);
 #define OWN_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define OWN_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+/*
+ * Where the header lies follows from the pool's class, which its entry says. Among many pools neither is in the cache:
+ * fetch it from where it most likely lies, beside the entry and not after it.
+ */
+static inline void own_fetch_header(const struct session *session, uint64_t off)
+{
+	/* relaxed: other threads of this process write it, too, and whatever it says does no harm */
+	uint32_t size_class = __atomic_load_n(&session->heap->class_hints[off >> POOL_SHIFT], __ATOMIC_RELAXED) - 1U;
+	uint32_t in_page = (uint32_t)(off & (POOL_SIZE - 1)), block;
+	const struct class_shape *shape;
+
+	if (size_class >= N_CLASSES)
+		return;
+	shape = &class_shapes[size_class];
+	block = (uint32_t)((uint64_t)(in_page - shape->first) * shape->inverse >> 32);
+	__builtin_prefetch(session->base + (off - in_page) + (block * sizeof(struct object_header) & (POOL_SIZE - 1)));
+}
+
 /* Where its header lies, if it names anything in the session's pools; of what that is nothing is said. */
 static inline bool own_locate(const struct session *session, uint64_t ref, struct own_object *ret)
 {
@@ -81,6 +104,7 @@ static inline bool own_locate(const struct session *session, uint64_t ref, struc
 	if (OWN_UNLIKELY(off >> POOL_SHIFT >= __atomic_load_n(&session->heap->n_pools_seen, __ATOMIC_RELAXED)))
 		return false;
 	ret->pool = &session->pools[off >> POOL_SHIFT];
+	own_fetch_header(session, off);
 	/* relaxed: only this session and who keeps it out make a pool its own, or take it away */
 	ret->identity = __atomic_load_n(&ret->pool->identity, __ATOMIC_RELAXED);
 	if (ret->identity >> 16 != session->owner1)
@@ -109,6 +133,17 @@ static inline bool own_find(const struct session *session, uint64_t ref, struct 
 	/* relaxed: while the session holds it nobody else stores there */
 	ret->word = __atomic_load_n(&ret->header->word, __ATOMIC_RELAXED);
 	return header_is(ret->word, ref_generation(ref), STATE_LIVE);
+}
+
+static inline bool own_look(struct session *session, uint64_t ref, struct own_object *ret)
+{
+	bool is_own;
+
+	if (!gate_enter(session))
+		return false;
+	is_own = own_find(session, ref, ret);
+	gate_leave(session, 0);
+	return is_own;
 }
 
 static inline int own_hold(struct session *session, uint64_t ref)

@@ -220,12 +220,12 @@ static bool is_vain(struct session *session, uint64_t queue_ref, uint64_t ref_to
 	struct queue *queue;
 	uint64_t count;
 
-	if (!object_is_held(session, queue_ref) || find_queue(session->heap, queue_ref, &queue) < 0)
+	if (!object_is_held_unlocked(session, queue_ref) || find_queue(session->heap, queue_ref, &queue) < 0)
 		return false;
 	count = __atomic_load_n(&queue->count, __ATOMIC_RELAXED);
 	if (!ref_to_push)
 		return count == 0;
-	return count == queue->n && object_is_held(session, ref_to_push);
+	return count == queue->n && object_is_held_unlocked(session, ref_to_push);
 }
 
 static int transfer(struct session *session, uint64_t queue, uint64_t ref_to_push, uint64_t *ret, int timeout_ms)

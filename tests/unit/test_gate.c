@@ -193,6 +193,8 @@ START_TEST(seen_to_by_the_next_call)
 {
 	uint64_t ref = fixture_bytes(S0, 8), n;
 
+	ck_assert_int_eq(object_incref(S0, ref), 0); /* used lately */
+	ck_assert_int_eq(object_decref(S0, ref), 0);
 	gate_ask(fx.heap, 0, bits[_i]);
 	ck_assert_uint_eq(attention(S0), bits[_i]);
 	ck_assert(comes_in(S1));
