@@ -226,7 +226,8 @@ static void say_goodbye(struct daemon *daemon)
 
 	sd_notify(0, "STOPPING=1");
 	if (!daemon->options->keep)
-		__atomic_store_n(&daemon->heap->control->ended, 1, __ATOMIC_RELEASE); /* commit: the heap is over */
+		/* commit: the heap is over */
+		__atomic_fetch_or(&daemon->heap->control->ended_or_attention, CONTROL_ENDED, __ATOMIC_RELEASE);
 	message.body_case = PYHEAP__FROM_DAEMON__BODY_GOODBYE;
 	message.goodbye = &body;
 	for (client = TAILQ_FIRST(&daemon->clients); client; client = TAILQ_NEXT(client, entry))

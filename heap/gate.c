@@ -80,7 +80,7 @@ int gate_close_all(struct heap *heap)
 {
 	int r;
 
-	__atomic_store_n(&heap->control->attention, ATTENTION_CLOSED, __ATOMIC_RELAXED);
+	__atomic_fetch_or(&heap->control->ended_or_attention, CONTROL_ATTENTION(ATTENTION_CLOSED), __ATOMIC_RELAXED);
 	r = gate_barrier(heap);
 	if (r < 0) {
 		memset(heap->inside, 0xff, sizeof(heap->inside));
@@ -96,7 +96,7 @@ int gate_close_all(struct heap *heap)
 void gate_open_all(struct heap *heap)
 {
 	/* release: what was changed while it was closed */
-	__atomic_store_n(&heap->control->attention, 0, __ATOMIC_RELEASE);
+	__atomic_fetch_and(&heap->control->ended_or_attention, ~CONTROL_ATTENTION(UINT32_MAX), __ATOMIC_RELEASE);
 }
 
 void gate_stay(struct session *session)

@@ -75,7 +75,7 @@ static inline bool gate_enter(struct session *session)
 	__atomic_store_n(&entry->calls, calls, __ATOMIC_RELAXED);
 	gate_light_barrier(session);
 	/* acquire: with the release in gate_open(), of what was changed while it was closed */
-	if (__builtin_expect(!(__atomic_load_n(&session->control->attention, __ATOMIC_ACQUIRE) |
+	if (__builtin_expect(!(__atomic_load_n(&session->control->ended_or_attention, __ATOMIC_ACQUIRE) >> 32 |
 				     __atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE)),
 		    1))
 		return true;

@@ -409,7 +409,7 @@ struct control {
 			uint32_t ended;     /* daemon: 1 once the heap was taken down on purpose */
 			uint32_t attention; /* whoever has the lock: not 0: all calls go by the lock; see gate.c */
 		};
-		uint64_t ended_or_attention; /* both, looked at at once */
+		uint64_t ended_or_attention; /* both: they are changed, and looked at together, as one word */
 	};
 	uint32_t n_arenas_seen;   /* daemon: arenas from here on were never anything but HOLE */
 	uint32_t n_arenas_mapped; /* daemon: the pool entries of those before it are there: at most n_arenas_seen */
@@ -552,6 +552,10 @@ static inline uint64_t counts_with_freeblock1(uint64_t counts, uint32_t freebloc
 {
 	return counts << 16 >> 16 | (uint64_t)freeblock1 << 48;
 }
+
+/* Of what may stop all calls. */
+#define CONTROL_ENDED           UINT64_C(1)
+#define CONTROL_ATTENTION(bits) ((uint64_t)(bits) << 32)
 
 /* Of a session's calls and own holds in one word. */
 #define CALLS_ONE      UINT64_C(1)

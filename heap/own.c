@@ -147,11 +147,16 @@ static int take_block(struct session *session, uint32_t size_class, uint32_t typ
 bool own_new_bytes_any(struct session *session, size_t size, uint64_t *ret, int *result)
 {
 	const struct pool_entry *pool;
+	uint64_t counts;
 
 	if (size - 1 >= BLOCK_SIZE_MAX)
 		return false;
 	pool = session->recent->pools[(size - 1) >> 3].pool;
-	return pool && own_new_in_pool(session, size, !pool->freeblock1, ret, result);
+	if (!pool)
+		return false;
+	/* relaxed: it may be another's by now, which is seen within the call */
+	counts = __atomic_load_n(&pool->counts, __ATOMIC_RELAXED);
+	return own_new_in_pool(session, size, !counts_freeblock1(counts), ret, result);
 }
 
 /* Whoever has the lock has it no more. */

@@ -239,9 +239,11 @@ bool pool_gather(struct heap *heap, struct pool_entry *pool)
 	uint32_t freeblock1 = pool->freeblock1, n = 0;
 
 	for (uint32_t i = 0; i < n_blocks; i++) {
-		if (header_state(headers[i].word) != STATE_RETURNED)
+		uint64_t word = header_word(&headers[i]); /* its owner may hold one of the others once more just now */
+
+		if (header_state(word) != STATE_RETURNED)
 			continue;
-		header_set(heap, &headers[i], header_free(headers[i].word, freeblock1), 0);
+		header_set(heap, &headers[i], header_free(word, freeblock1), 0);
 		freeblock1 = i + 1;
 		n++;
 	}
