@@ -32,7 +32,7 @@ struct own_object {
 static inline bool own_find(const struct session *session, uint64_t ref, struct own_object *ret);
 /*
  * The same for where the session neither has the lock nor is inside a call: meanwhile nobody takes the pool away, so
- * that its memory is there to be looked at. False also when somebody keeps the session out.
+ * that its memory is there to be looked at. Sees to what is wanted of the session first; false also when that fails.
  */
 static inline bool own_look(struct session *session, uint64_t ref, struct own_object *ret);
 
@@ -139,7 +139,7 @@ static inline bool own_look(struct session *session, uint64_t ref, struct own_ob
 {
 	bool is_own;
 
-	if (!gate_enter(session))
+	if (OWN_UNLIKELY(!gate_enter(session)) && (session_attend(session) < 0 || !gate_enter(session)))
 		return false;
 	is_own = own_find(session, ref, ret);
 	gate_leave(session, 0);

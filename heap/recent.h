@@ -65,10 +65,10 @@ static inline void recent_begin(struct session *session, struct recent *memory)
 	session->recent = memory;
 }
 
-/* Where ref would stand. */
+/* Where ref would stand: neighbours in memory, whatever their size, stand in places of their own. */
 static inline struct recent_object *recent_object(const struct session *session, uint64_t ref)
 {
-	return &session->recent->objects[(uint32_t)ref * UINT32_C(0x9e3779b1) >> (32 - RECENT_OBJECTS_SHIFT)];
+	return &session->recent->objects[(ref ^ ref >> RECENT_OBJECTS_SHIFT) & (RECENT_OBJECTS - 1)];
 }
 
 /* It holds ref no more. */
