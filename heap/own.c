@@ -360,6 +360,8 @@ int own_drop_any(struct session *session, uint64_t ref)
 	struct own_object object;
 	int r;
 
+	if (!own_may_be(session, ref))
+		return OWN_NOT;
 	if (!gate_enter(session)) /* it sees to what is wanted of it, where it has something to drop here */
 		return own_find(session, ref, &object) && header_own(object.word) == 1
 			       ? drop_last(session, ref, &object)

@@ -94,6 +94,18 @@ static inline void own_fetch_header(const struct session *session, uint64_t off)
 	__builtin_prefetch(session->base + (off - in_page) + (block * sizeof(struct object_header) & (POOL_SIZE - 1)));
 }
 
+/* Does it name a place in a pool of the session's own? Of most that are another's this is all that is asked. */
+static inline bool own_may_be(const struct session *session, uint64_t ref)
+{
+	uint64_t off = ref_position(ref) << 3;
+
+	if (OWN_UNLIKELY(off >> POOL_SHIFT >= __atomic_load_n(&session->heap->n_pools_seen, __ATOMIC_RELAXED)))
+		return false;
+	own_fetch_header(session, off);
+	/* relaxed, both: as in own_locate() */
+	return __atomic_load_n(&session->pools[off >> POOL_SHIFT].identity, __ATOMIC_RELAXED) >> 16 == session->owner1;
+}
+
 /* Where its header lies, if it names anything in the session's pools; of what that is nothing is said. */
 static inline bool own_locate(const struct session *session, uint64_t ref, struct own_object *ret)
 {
@@ -104,7 +116,6 @@ static inline bool own_locate(const struct session *session, uint64_t ref, struc
 	if (OWN_UNLIKELY(off >> POOL_SHIFT >= __atomic_load_n(&session->heap->n_pools_seen, __ATOMIC_RELAXED)))
 		return false;
 	ret->pool = &session->pools[off >> POOL_SHIFT];
-	own_fetch_header(session, off);
 	/* relaxed: only this session and who keeps it out make a pool its own, or take it away */
 	ret->identity = __atomic_load_n(&ret->pool->identity, __ATOMIC_RELAXED);
 	if (ret->identity >> 16 != session->owner1)
@@ -139,6 +150,8 @@ static inline bool own_look(struct session *session, uint64_t ref, struct own_ob
 {
 	bool is_own;
 
+	if (!own_may_be(session, ref))
+		return false;
 	if (OWN_UNLIKELY(!gate_enter(session)) && (session_attend(session) < 0 || !gate_enter(session)))
 		return false;
 	is_own = own_find(session, ref, ret);
