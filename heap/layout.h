@@ -420,7 +420,7 @@ struct control {
 	struct space spaces[N_SPACES];
 	struct figures figures;
 	uint32_t returnable_arenas1; /* locked: large objects' arenas that wait to be used again or returned */
-	uint32_t n_types;            /* locked */
+	uint32_t n_types;            /* whoever has the lock, without the log: see type.c */
 	uint32_t n_type_slots;       /* locked */
 	uint32_t rebuilding;         /* whoever has the lock: what is derived is being made anew, see rebuild.c */
 };

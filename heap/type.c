@@ -4,6 +4,11 @@
  *
  * Entries are only ever added: written behind the last one, where nobody reads, and made known by raising n_types,
  * which is the whole change. So an entry that n_types counts never changes and is read without the lock.
+ *
+ * Since n_types is read without the lock, nobody may take it back: a number that somebody has guessed and used would
+ * mean another type afterwards. So it is the one store that does not go through the log. What else is changed is
+ * committed before it and means nothing without it: killed in between, the next one to register writes the same places
+ * again.
  */
 
 #include "heap/type.h"
@@ -173,12 +178,24 @@ static bool is_same(const struct heap *heap, const struct type_entry *entry, con
 	return true;
 }
 
+/* Behind those of the last entry, which is the truth; n_type_slots may be that of a type that was not made known. */
+static int first_free_slot(const struct heap *heap, uint32_t n, uint32_t *ret)
+{
+	const struct type_entry *last = n ? &heap->types[n - 1] : NULL;
+
+	if (last && (last->first_slot > TYPE_SLOTS_MAX || last->n_slots > SLOTS_PER_TYPE))
+		return -EUCLEAN;
+	*ret = last ? last->first_slot + last->n_slots : 0;
+	return 0;
+}
+
 static int register_in_change(struct session *session, const struct type_spec *spec, uint32_t *ret)
 {
 	struct heap *heap = session->heap;
 	uint32_t n = n_types(heap);
-	uint32_t first_slot = heap->control->n_type_slots;
+	uint32_t first_slot;
 	struct type_entry *entry;
+	int r;
 
 	for (uint32_t i = TYPE_BYTES; i <= TYPE_QUEUE; i++)
 		if (!strcmp(built_in[i], spec->name))
@@ -189,6 +206,9 @@ static int register_in_change(struct session *session, const struct type_spec *s
 		*ret = TYPE_FIRST_REGISTERED + i;
 		return is_same(heap, &heap->types[i], spec) ? 0 : -EEXIST;
 	}
+	r = first_free_slot(heap, n, &first_slot);
+	if (r < 0)
+		return r;
 	/* A type's slots are looked at as SLOTS_PER_TYPE at most from its first: that must lie within the table. */
 	if (n >= TYPES_MAX || first_slot > TYPE_SLOTS_MAX - SLOTS_PER_TYPE)
 		return -ENOSPC;
@@ -202,8 +222,10 @@ static int register_in_change(struct session *session, const struct type_spec *s
 	for (size_t i = 0; i < spec->n_slots; i++)
 		heap->type_slots[first_slot + i] = (uint32_t)spec->slots[i];
 	heap_set(heap, &heap->control->n_type_slots, first_slot + spec->n_slots);
-	__atomic_thread_fence(__ATOMIC_RELEASE); /* the entry before its number: see type_find() */
-	heap_set(heap, &heap->control->n_types, n + 1);
+	change_commit(heap);
+	/* The change. Release: the entry before its number, see type_find(); and after the commit, which frees its
+	 * word. */
+	__atomic_store_n(&heap->control->n_types, n + 1, __ATOMIC_RELEASE);
 	*ret = TYPE_FIRST_REGISTERED + n;
 	return 0;
 }

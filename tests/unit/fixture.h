@@ -161,3 +161,16 @@ static inline uint64_t ref_rights(uint64_t ref)
 {
 	return rights_count(ref_header(ref)->rights);
 }
+
+/* From here on a SIGTRAP after each instruction; where the processor has no such flag, none. */
+static inline void trap_each_instruction(bool on)
+{
+#ifdef __x86_64__
+	const unsigned long long trap = 0x100;
+
+	__builtin_ia32_writeeflags_u64(
+		on ? __builtin_ia32_readeflags_u64() | trap : __builtin_ia32_readeflags_u64() & ~trap);
+#else
+	(void)on;
+#endif
+}

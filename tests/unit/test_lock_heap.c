@@ -58,8 +58,8 @@ static bool is_in(uint64_t i, uint64_t off, uint64_t size)
 }
 
 /*
- * What an undone change may leave: the entry behind the last type, that a free pool has forgotten its class,
- * and of a session how many calls it made, what is asked of it, and the hint that something was returned.
+ * What an undone change may leave: that a free pool has forgotten its class, and of a session how many calls it made,
+ * what is asked of it, and the hint that something was returned.
  */
 static bool control_may_differ(const struct picture *p, uint64_t i)
 {
@@ -75,10 +75,6 @@ static bool control_may_differ(const struct picture *p, uint64_t i)
 	if (i >= offsetof(struct control, lock) && i < offsetof(struct control, lock) + sizeof(struct global_lock))
 		return true;
 	if (is_in(i, offsetof(struct control, figures), sizeof(struct figures)))
-		return true;
-	if (i >= c->types_off + c->n_types * sizeof(struct type_entry) && i < c->type_slots_off)
-		return true;
-	if (i >= c->type_slots_off + c->n_type_slots * sizeof(uint32_t) && i < c->name_buckets_off)
 		return true;
 	if (i < c->pools_off ||
 		(i - c->pools_off) % sizeof(struct pool_entry) != offsetof(struct pool_entry, size_class))

@@ -248,18 +248,6 @@ static void on_trap(int signal, siginfo_t *info, void *context)
 #endif
 }
 
-static void trap_each_instruction(bool on)
-{
-#ifdef __x86_64__
-	const unsigned long long trap = 0x100;
-
-	__builtin_ia32_writeeflags_u64(
-		on ? __builtin_ia32_readeflags_u64() | trap : __builtin_ia32_readeflags_u64() & ~trap);
-#else
-	(void)on;
-#endif
-}
-
 static int make_block(void)
 {
 	return object_new(S0, TYPE_BYTES, 40, &made);

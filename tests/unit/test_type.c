@@ -4,7 +4,11 @@
  */
 #include "tests/unit/fixture.h"
 
+#include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define S0 (&fx.sessions[0])
 #define S1 (&fx.sessions[1])
@@ -223,6 +227,126 @@ START_TEST(limit_of_slots)
 }
 END_TEST
 
+/* ---- killed ------------------------------------------------------------------------------------------------------ */
+
+static struct {
+	uint32_t guess;  /* the type's number, which somebody uses before he was told */
+	uint64_t at;     /* killed after so many instructions */
+	bool when_found; /* or as soon as the number is found */
+	uint64_t *n;     /* instructions so far; of parent and child */
+} doom;
+
+static void on_trap(int signal)
+{
+	struct type_info info;
+
+	(void)signal;
+	if (++*doom.n > doom.at || (doom.when_found && type_find(fx.heap, doom.guess, &info) == 0))
+		kill(getpid(), SIGKILL);
+}
+
+/* In a child, which is killed on the way. False: it came to the end. */
+static bool registers_and_dies(const struct type_spec *spec)
+{
+	uint32_t type;
+	int status;
+	pid_t pid;
+
+	*doom.n = 0;
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (!pid) {
+		signal(SIGTRAP, on_trap);
+		trap_each_instruction(true);
+		status = type_register(S0, spec, &type);
+		trap_each_instruction(false);
+		_exit(status != 0);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+	return WIFSIGNALED(status);
+}
+
+/* A number by which a type was found once is that type's for good, however its registration ends. */
+START_TEST(found_number_stays)
+{
+	static const size_t slots[] = {8, 24, 48};
+	struct type_spec spec = good_spec(), other = {.name = "other", .size = 56, .n_slots = 3, .slots = slots};
+	struct type_info info;
+	uint32_t type;
+
+	doom.guess = TYPE_FIRST_REGISTERED;
+	doom.at = UINT64_MAX;
+	doom.when_found = true;
+	if (!registers_and_dies(&spec))
+		ck_assert_uint_eq(*doom.n, 0); /* no traps here */
+	ck_assert_int_eq(lock_recover(&fx.daemon), 0);
+	ck_assert_int_eq(type_find(fx.heap, doom.guess, &info), 0);
+	ck_assert_uint_eq(info.size, spec.size);
+	MUST(S1, type_register(S1, &other, &type));
+	ck_assert_uint_eq(type, doom.guess + 1);
+	MUST(S1, type_register(S1, &spec, &type));
+	ck_assert_uint_eq(type, doom.guess);
+}
+END_TEST
+
+/* Killed anywhere, it is registered or it is not; the next one has its own slots, and none are lost. */
+START_TEST(killed_anywhere)
+{
+	static const size_t slots[] = {8, 24, 48};
+	struct type_spec first = good_spec(), spec = good_spec(),
+			 other = {.name = "other", .size = 56, .n_slots = 3, .slots = slots};
+	uint32_t type, n_slots = 0, n_not = 0, n_done = 0;
+	bool is_killed = true;
+
+	spec.name = "second";
+	doom.when_found = false;
+	for (doom.at = 0; is_killed; doom.at += 7) {
+		bool is_there;
+
+		fixture_close();
+		fixture_open();
+		MUST(S0, type_register(S0, &first, &type));
+		doom.guess = type + 1;
+		is_killed = registers_and_dies(&spec);
+		ck_assert_int_eq(lock_recover(&fx.daemon), 0);
+		is_there = fx.heap->control->n_types == 2;
+		n_done += is_there;
+		n_not += !is_there;
+		MUST(S1, type_register(S1, &other, &type));
+		ck_assert_uint_eq(type, doom.guess + is_there);
+		n_slots = 6 + (is_there ? 3 : 0);
+		ck_assert_uint_eq(fx.heap->control->n_type_slots, n_slots);
+		for (int i = 0; i < 3; i++) {
+			struct type_info info;
+
+			ck_assert_int_eq(type_find(fx.heap, type, &info), 0);
+			ck_assert_uint_eq(info.slots[i], slots[i]);
+			ck_assert_int_eq(type_find(fx.heap, TYPE_FIRST_REGISTERED, &info), 0);
+			ck_assert_uint_eq(info.slots[i], ascending[i]);
+		}
+		MUST(S1, type_register(S1, &spec, &type));
+		ck_assert_uint_eq(type, doom.guess + !is_there);
+	}
+	ck_assert_uint_gt(n_done, 0);
+	if (*doom.n)
+		ck_assert_uint_gt(n_not, 10);
+}
+END_TEST
+
+static void open_with_doom(void)
+{
+	fixture_open();
+	doom.n = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(doom.n, MAP_FAILED);
+}
+
+static void close_with_doom(void)
+{
+	munmap(doom.n, 4096);
+	fixture_close();
+}
+
 /* ---- UTF-8 ------------------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -307,7 +431,7 @@ END_TEST
 static Suite *suite(void)
 {
 	Suite *s = suite_create("type");
-	TCase *t = tcase_create("type"), *u = tcase_create("utf8");
+	TCase *t = tcase_create("type"), *k = tcase_create("killed"), *u = tcase_create("utf8");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
 	tcase_set_timeout(t, 300);
@@ -319,6 +443,11 @@ static Suite *suite(void)
 	tcase_add_test(t, sizes_beyond_all);
 	tcase_add_test(t, limit_of_slots);
 	suite_add_tcase(s, t);
+	tcase_add_checked_fixture(k, open_with_doom, close_with_doom);
+	tcase_set_timeout(k, 300);
+	tcase_add_test(k, found_number_stays);
+	tcase_add_test(k, killed_anywhere);
+	suite_add_tcase(s, k);
 	tcase_add_loop_test(u, utf8, 0, (int)(sizeof(utf8_cases) / sizeof(utf8_cases[0])));
 	tcase_add_test(u, utf8_lengths);
 	suite_add_tcase(s, u);

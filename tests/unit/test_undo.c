@@ -260,12 +260,6 @@ static int op_name_del(void)
 {
 	return name_del(&fx.sessions[0], "name");
 }
-static int op_type(void)
-{
-	const size_t slots[] = {0, 8, 40};
-
-	return type_register(&fx.sessions[0], &(struct type_spec){"point", 48, 16, 3, slots}, &(uint32_t){0});
-}
 static int op_pick_returning(void)
 {
 	uint32_t head;
@@ -329,7 +323,6 @@ static const struct {
 	{"name set that replaces", op_name_replace, NULL},
 	{"name get", op_name_get, NULL},
 	{"name del", op_name_del, NULL},
-	{"type register", op_type, NULL},
 	{"pick returning", op_pick_returning, NULL},
 	{"taking down", op_dying_step, dying_prepare},
 };
