@@ -30,7 +30,8 @@ static struct hold *run_table(const struct heap *heap, uint64_t position, uint32
 	uint64_t off = position << 3;
 	uint64_t size = sizeof(struct hold) << shift;
 
-	if (shift > 40 || off >= heap->heap_size || size > heap->heap_size - off)
+	/* One of a single entry has no bits of a hash to look for: hold_slot(). */
+	if (!shift || shift > 40 || off >= heap->heap_size || size > heap->heap_size - off)
 		return NULL;
 	if (!arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
 		return NULL;

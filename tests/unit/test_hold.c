@@ -211,6 +211,9 @@ START_TEST(damaged_place)
 	S0->entry->holds_shift = 63;
 	S0->entry->holds_position1 = 1;
 	ck_assert_ptr_null(hold_table(fx.heap, S0->entry, &n));
+	S0->entry->holds_shift = 0;
+	ck_assert_ptr_null(hold_table(fx.heap, S0->entry, &n));
+	ck_assert_ptr_null(hold_find(S0, ref));
 	S0->entry->holds_shift = 10;
 	S0->entry->holds_position1 = FIXTURE_HEAP_SIZE / 8 - 5;
 	ck_assert_ptr_null(hold_table(fx.heap, S0->entry, &n));
