@@ -317,6 +317,7 @@ static Suite *suite(void)
 	TCase *t = tcase_create("recent");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
+	tcase_set_timeout(t, 300);
 	tcase_add_test(t, made);
 	tcase_add_test(t, every_class);
 	tcase_add_test(t, two_in_one_place);
