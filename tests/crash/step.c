@@ -202,10 +202,13 @@ static bool run_planted(const struct scenario *scenario, struct plan plan)
 	return sum.n_faults > 0;
 }
 
-/* Kills at other places than were meant say little about those that were: a quarter of them is too many. */
-static bool is_off_the_mark(const struct outcome *o)
+/*
+ * Kills at other places than were meant say little about those that were: a quarter of all is too many, and of one
+ * call, which the daemon's tick may have met on its long way more often than not, a half.
+ */
+static bool is_off_the_mark(const struct outcome *o, uint64_t one_in)
 {
-	if (o->n_elsewhere * 4 <= o->n_kills)
+	if (o->n_elsewhere * one_in <= o->n_kills)
 		return false;
 	printf("  too many kills elsewhere than planned: the call does not go the same way twice\n");
 	return true;
@@ -227,13 +230,15 @@ static int run_all(const struct command_line *line)
 			n_failed += !run_planted(*s, line->plan);
 			continue;
 		}
-		if (stepper_run(*s, &line->plan, &outcome) < 0 || outcome.n_faults || is_off_the_mark(&outcome))
+		if (stepper_run(*s, &line->plan, &outcome) < 0 || outcome.n_faults || is_off_the_mark(&outcome, 2))
 			n_failed++;
 		print_row((*s)->name, &outcome, (double)(clock_ns() - then) / 1e9);
 		add(&sum, &outcome);
 	}
-	if (!line->plan.plant)
-		print_row("all", &sum, (double)(clock_ns() - begin) / 1e9);
+	if (line->plan.plant)
+		return n_failed;
+	n_failed += is_off_the_mark(&sum, 4);
+	print_row("all", &sum, (double)(clock_ns() - begin) / 1e9);
 	return n_failed;
 }
 
