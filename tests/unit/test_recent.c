@@ -56,7 +56,7 @@ START_TEST(every_class)
 {
 	static uint64_t refs[3 * POOL_SIZE / 24];
 
-	for (uint32_t size = 1; size <= BLOCK_SIZE_MAX; size += size < 20 ? 1 : 43) {
+	for (uint32_t size = 1; size <= BLOCK_SIZE_MAX; size = 2 * size + 1) {
 		uint32_t n_blocks = class_pool_blocks(class_of_size(size)), n = 2 * n_blocks + 1;
 
 		for (uint32_t round = 0; round < 3; round++) {
