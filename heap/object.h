@@ -90,7 +90,8 @@ int object_hold(struct session *session, uint64_t ref, const struct object *what
 int object_pass_on(struct session *session, uint64_t ref, const struct object *what);
 
 /*
- * Does the session hold it? With the lock held; the second without it: false also when somebody keeps the session out.
+ * Does the session hold it? With the lock held; the second without it, and sees to what is wanted of the session first:
+ * false also when that fails.
  */
 bool object_is_held(const struct session *session, uint64_t ref);
 bool object_is_held_unlocked(struct session *session, uint64_t ref);

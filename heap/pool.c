@@ -153,7 +153,7 @@ static void pool_set_class(struct heap *heap, struct pool_entry *pool, uint32_t 
 	__atomic_store_n(&pool->size_class, (uint8_t)CLASS_NONE, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_RELEASE); /* the class forgotten before its headers are gone */
 	for (uint32_t i = 0; i < class_shapes[size_class].n_blocks; i++) {
-		/* relaxed: who owned the pool before may be looking for an object that is gone, see own_find() */
+		/* relaxed: who owned the pool before may be looking for an object that is gone, see own_hold() */
 		__atomic_store_n(&headers[i].word, 0, __ATOMIC_RELAXED);
 		__atomic_store_n(&headers[i].rights, 0, __ATOMIC_RELAXED);
 	}
