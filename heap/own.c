@@ -319,7 +319,7 @@ void own_remember(struct session *session, uint64_t ref, const struct own_object
 		.pool = is_plain ? object->pool : NULL,
 		.word = is_plain ? object->word - header_own(object->word) + 1 : 0,
 		.data = type == TYPE_QUEUE ? NULL : session->base + (ref_position(ref) << 3),
-		.block1 = object->block + 1,
+		.block1 = is_plain ? object->block + 1 : 0,
 		.n_blocks = object->n_blocks,
 	};
 }

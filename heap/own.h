@@ -59,6 +59,9 @@ int own_hold_any(struct session *session, uint64_t ref);
  */
 static inline bool own_drop(struct session *session, uint64_t ref, int *result);
 int own_drop_any(struct session *session, uint64_t ref);
+/* As own_drop(), but in a block of a pool that the session's process made objects in lately; for a session that is the
+ * process's own. */
+static inline bool own_drop_block(struct session *session, uint64_t ref, int *result);
 
 /* Of an object that the session holds: it is found sooner from now on, see recent.h. */
 void own_remember(struct session *session, uint64_t ref, const struct own_object *object);
@@ -357,4 +360,57 @@ static inline bool own_drop(struct session *session, uint64_t ref, int *result)
 	else
 		gate_leave_quickly(entry, calls + CALLS_ONE - CALLS_ONE_HOLD);
 	return true;
+}
+
+/* What the header's word says of bytes that the session holds once, whatever their size. */
+#define OWN_BYTES_ONCE (header_live(0, TYPE_BYTES, 0, STATE_LIVE) | 1)
+#define OWN_SIZE_BITS  header_live(0, 0, 0x3ff, 0)
+
+static inline bool own_drop_block(struct session *session, uint64_t ref, int *result)
+{
+	uint64_t off = ref_position(ref) << 3, index = off >> POOL_SHIFT, calls;
+	uint32_t in_page = (uint32_t)(off & (POOL_SIZE - 1)), size_class, x, block;
+	struct session_entry *entry = session->entry;
+	const struct class_shape *shape;
+	struct own_object object;
+
+	/* relaxed: as in own_locate() */
+	if (OWN_UNLIKELY(index >= __atomic_load_n(&session->heap->n_pools_seen, __ATOMIC_RELAXED)))
+		return false;
+	/*
+	 * Where the header lies follows from the class, which is taken from the hint and compared with the pool's entry
+	 * afterwards: among many pools neither entry nor header is in the cache, and the one is not waited for to fetch
+	 * the other. relaxed: as in own_fetch_header()
+	 */
+	size_class = __atomic_load_n(&session->heap->class_hints[index], __ATOMIC_RELAXED) - 1U;
+	if (size_class >= N_CLASSES)
+		return false;
+	shape = &class_shapes[size_class];
+	x = in_page - shape->first; /* very large for what is before the first */
+	block = (uint32_t)((uint64_t)x * shape->inverse >> 32);
+	if (OWN_UNLIKELY(block >= shape->n_blocks || block * shape->size != x ||
+			 !gate_enter_quickly(session->control, entry, &calls)))
+		return false;
+	object.pool = &session->pools[index];
+	object.header = (struct object_header *)(void *)(session->base + (off - in_page)) + block;
+	/* relaxed, all: as in own_find(), and in own_drop() */
+	if (OWN_UNLIKELY(__atomic_load_n(&object.pool->identity, __ATOMIC_RELAXED) !=
+			 (session->blocks_identity | size_class << 8)))
+		goto another;
+	object.word = __atomic_load_n(&object.header->word, __ATOMIC_RELAXED);
+	if (OWN_UNLIKELY((object.word & ~OWN_SIZE_BITS) != ((ref & ~REF_POSITION_MASK) | OWN_BYTES_ONCE) ||
+			 __atomic_load_n(&object.header->rights, __ATOMIC_RELAXED)))
+		goto another;
+	*result = 0;
+	if (OWN_UNLIKELY(own_let_go(entry, &object, false)))
+		*result = own_settle(session, ref);
+	else if (OWN_UNLIKELY(own_free_block(&object, block + 1, shape->n_blocks)))
+		*result = own_finish_free(session, object.pool);
+	else
+		gate_leave_quickly(entry, calls + CALLS_ONE - CALLS_ONE_HOLD);
+	return true;
+
+another:
+	gate_leave_quickly(entry, calls + CALLS_ONE); /* nothing was done */
+	return false;
 }
