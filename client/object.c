@@ -13,12 +13,8 @@
 
 static SESSION_RARE int new_slowly(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
 {
-	int r;
+	int r = session_enter(heap);
 
-	/* As quick as the first way, where nothing was freed. */
-	if (type == PYHEAP_BYTES && own_new_bytes_any(&heap->session, size, ret, &r))
-		return r;
-	r = session_enter(heap);
 	if (r < 0)
 		return r;
 	do {

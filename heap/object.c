@@ -296,7 +296,7 @@ static void own_hold_less(struct session *session, uint64_t ref, struct object_h
 	heap_set(heap, &header->word, word - 1);
 	if (header_own(word) != 1)
 		return;
-	heap_add(heap, &session->entry->calls, -(int64_t)CALLS_ONE_HOLD);
+	heap_add(heap, &session->entry->n_own_holds, -1);
 	recent_forget(session, ref);
 }
 
@@ -409,7 +409,7 @@ static int make_at_once(
 	if (r < 0)
 		return r;
 	heap_set(session->heap, &object.header->word, object.header->word + 1);
-	heap_add(session->heap, &session->entry->calls, CALLS_ONE_HOLD);
+	heap_add(session->heap, &session->entry->n_own_holds, 1);
 	*ret = ref;
 	return 0;
 }
@@ -431,7 +431,7 @@ static int make_finish(struct session *session, const struct object *object)
 
 	heap_set(heap, &object->header->word, header_with_state(object->header->word, STATE_LIVE) + 1);
 	heap_set(heap, &session->entry->making1, 0);
-	heap_add(heap, &session->entry->calls, CALLS_ONE_HOLD);
+	heap_add(heap, &session->entry->n_own_holds, 1);
 	return 0;
 }
 
@@ -517,7 +517,7 @@ int object_new(struct session *session, uint32_t type, size_t size, uint64_t *re
 	struct type_info info;
 	int r;
 
-	if (type == TYPE_BYTES && own_new_bytes_any(session, size, ret, &r))
+	if (type == TYPE_BYTES && own_new_bytes(session, size, ret, &r))
 		return r;
 	if (type == TYPE_QUEUE)
 		return -EINVAL;

@@ -27,19 +27,14 @@
 struct recent_object {
 	uint64_t ref;                 /* 0: none */
 	struct object_header *header; /* of one in a pool of the session's own; else NULL */
-	uint64_t word;                /* with a pool: the header's word as it is where the session holds it once */
+	uint64_t word;                /* with a header: what its word is where the session holds it once */
 	struct pool_entry *pool;      /* NULL: it is none of those that own_drop() knows: bytes in a block of its own */
 	uint8_t *data;                /* NULL: none yet, or nothing to be handed out (a queue's) */
 	union {
-		struct {                   /* with a pool */
-			uint64_t block1;   /* its number in it, from 1 */
-			uint64_t n_blocks; /* how many that has */
-		};
-		struct {                     /* without one */
-			struct queue *queue; /* NULL: it is none, or it was not used as one yet */
-			uint64_t n_places;   /* with a queue */
-		};
+		uint64_t block1;     /* with a pool: its number in it, from 1 */
+		struct queue *queue; /* without one: NULL, or the queue that it was used as */
 	};
+	uint64_t n_places;                        /* with a queue */
 	const struct object_header *queue_header; /* with a queue */
 };
 
