@@ -53,6 +53,8 @@ struct heap {
 struct recent;
 
 /* Process-local view of a session: on whose behalf the functions of this folder work. One thread at a time. */
+#define SESSION_FREED_MAX 16U
+
 struct session {
 	struct heap *heap;
 	struct session_entry *entry;
@@ -75,6 +77,8 @@ struct session {
 	uint32_t blocks_identity; /* identity of its own pools of blocks, but for their class */
 	uint64_t process; /* not 0: its calls take the lock quickly; no other process's is the same: see lock.c */
 	bool is_quick;    /* it has the lock, and took it quickly */
+	uint32_t n_freed; /* pools of its own that became free and were not given back yet: see own.c */
+	uint32_t freed[SESSION_FREED_MAX]; /* which: they may be in use again, or gone */
 };
 
 struct heap_geometry {

@@ -242,20 +242,36 @@ int own_settle(struct session *session, uint64_t ref)
 	return r;
 }
 
-/* A pool has become free and is not the only one with room of its class. Where it cannot go it stays. */
-static void give_pool(struct session *session, struct pool_entry *pool)
+/* Within a change: what became free and still is goes, where it is not the only one with room of its class. */
+static int give_freed(struct session *session)
 {
 	struct heap *heap = session->heap;
+	uint32_t n = session->n_freed;
 	int r = 0;
 
-	if (change_begin(session) < 0)
-		return;
-	if (pool->owner1 == session->owner1 && pool->kind == POOL_BLOCKS && !pool->n_used &&
-		(pool->next1 || pool->prev1)) {
+	session->n_freed = 0;
+	for (uint32_t i = 0; i < n && !r; i++) {
+		struct pool_entry *pool = pool_at(heap, session->freed[i]);
+
+		if (!pool || pool->owner1 != session->owner1 || pool->kind != POOL_BLOCKS || pool->n_used ||
+			pool->size_class >= N_CLASSES || !(pool->next1 || pool->prev1))
+			continue;
 		usedpools_remove(heap, true, &session->entry->usedpools1[pool->size_class], pool);
 		r = pool_disown(session, pool);
 	}
-	(void)change_end(session, r);
+	return r;
+}
+
+/* A pool has become free and is not the only one with room of its class. Where it cannot go it stays. */
+static void note_freed(struct session *session, const struct pool_entry *pool)
+{
+	session->freed[session->n_freed++] = pool_index(session->heap, pool);
+	if (session->n_freed < SESSION_FREED_MAX)
+		return;
+	if (change_begin(session) < 0)
+		session->n_freed = 0;
+	else
+		(void)change_end(session, give_freed(session));
 }
 
 int own_finish_free(struct session *session, struct pool_entry *pool)
@@ -272,7 +288,7 @@ int own_finish_free(struct session *session, struct pool_entry *pool)
 	goes = !pool->n_used && (pool->next1 || pool->prev1);
 	gate_leave(session, -1);
 	if (goes)
-		give_pool(session, pool);
+		note_freed(session, pool);
 	return 0;
 }
 
@@ -455,6 +471,8 @@ static int refill_blocks(struct session *session, uint32_t size_class)
 	int r;
 
 	r = gather(session, POOLS_GATHERED);
+	if (!r)
+		r = give_freed(session);
 	if (r < 0)
 		return r;
 	change_commit(session->heap); /* a pool that is given back must not be taken in the same change */
@@ -498,6 +516,8 @@ int session_attend(struct session *session)
 	if (__atomic_load_n(&session->control->ended, __ATOMIC_RELAXED))
 		return change_end(session, -EPIPE);
 	r = gather(session, POOLS_GATHERED);
+	if (!r)
+		r = give_freed(session);
 	if (!r && session->entry->returned_pools1)
 		gate_ask(heap, session->index, ATTENTION_GATHER); /* the rest, in changes of their own */
 	return change_end(session, r);

@@ -94,23 +94,71 @@ START_TEST(list_needs_it_to_be_taken_down)
 }
 END_TEST
 
+/* Once for each pool that comes, and for so many that go: of those that become free the first stays. */
 START_TEST(lock_once_a_pool)
 {
+	enum { N_POOLS = 2 * SESSION_FREED_MAX + 3 };
 	uint32_t n_blocks = class_pool_blocks(63);
-	uint64_t refs[64], n;
+	uint64_t refs[N_POOLS * 8], n;
 
-	fixture_bytes(S1, 8); /* there is an arena */
+	ck_assert_uint_le(n_blocks, 8);
+	for (uint32_t i = 0; i < N_POOLS * n_blocks; i++) /* there are arenas enough */
+		refs[i] = fixture_bytes(S1, 512);
+	for (uint32_t i = 0; i < N_POOLS * n_blocks; i++)
+		ck_assert_int_eq(object_decref(S1, refs[i]), 0);
+	fixture_collect();
 	n = n_locks();
-	for (uint32_t i = 0; i < 4 * n_blocks; i++) {
+	for (uint32_t i = 0; i < N_POOLS * n_blocks; i++) {
 		ck_assert_int_eq(object_new(S0, TYPE_BYTES, 512, &refs[i]), 0);
 		ck_assert_uint_eq(n_locks(), n + i / n_blocks + 1);
 	}
-	/* and once for each that goes: the first one that becomes free stays */
-	for (uint32_t i = 0; i < 4 * n_blocks; i++) {
+	for (uint32_t i = 0; i < N_POOLS * n_blocks; i++) {
+		uint32_t n_free = (i + 1) / n_blocks;
+
 		ck_assert_int_eq(object_decref(S0, refs[i]), 0);
-		ck_assert_uint_eq(n_locks(), n + 4 + (i + 1 < 2 * n_blocks ? 0 : (i + 1) / n_blocks - 1));
+		ck_assert_uint_eq(n_locks(), n + N_POOLS + (n_free ? (n_free - 1) / SESSION_FREED_MAX : 0));
 	}
+	ck_assert_uint_eq(n_owned(S0), 3);
+	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_uint_eq(n_owned(S0), 1);
 	fixture_check();
+}
+END_TEST
+
+/* A pool that became free and is in use again, or was given back and is somebody else's, does not go. */
+START_TEST(free_pool_in_use_again)
+{
+	uint32_t n = class_pool_blocks(63);
+	uint64_t refs[3 * 8], again, theirs;
+	struct pool_entry *pool;
+
+	for (uint32_t i = 0; i < 3 * n; i++)
+		refs[i] = fixture_bytes(S0, 512);
+	for (uint32_t i = 0; i < 3 * n; i++)
+		fixture_drop(S0, refs[i]);
+	ck_assert_uint_eq(S0->n_freed, 2);
+	again = fixture_bytes(S0, 512);
+	pool = ref_pool(again);
+	ck_assert_uint_eq(pool_index(fx.heap, pool), S0->freed[1]);
+	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_uint_eq(S0->n_freed, 0);
+	ck_assert_uint_eq(pool->owner1, S0->owner1);
+	ck_assert_uint_eq(pool->n_used, 1);
+	fixture_check();
+
+	for (uint32_t i = 0; i < 2 * n; i++)
+		refs[i] = fixture_bytes(S0, 512);
+	for (uint32_t i = 0; i < 2 * n; i++)
+		fixture_drop(S0, refs[i]);
+	ck_assert_uint_ne(S0->n_freed, 0);
+	fixture_collect(); /* by the daemon, meanwhile */
+	theirs = fixture_bytes(S1, 512);
+	for (uint32_t i = 1; i < n; i++)
+		fixture_bytes(S1, 512);
+	fixture_drop(S1, theirs);
+	ck_assert_int_eq(session_attend(S0), 0);
+	fixture_check();
+	fixture_drop(S0, again);
 }
 END_TEST
 
@@ -182,6 +230,8 @@ START_TEST(one_free_pool_stays)
 	ck_assert_uint_eq(n_owned(S0), 3);
 	for (uint32_t i = 0; i < 3 * n; i++)
 		fixture_drop(S0, refs[i]);
+	ck_assert_uint_eq(n_owned(S0), 3);
+	ck_assert_int_eq(session_attend(S0), 0); /* any other change of its pools */
 	ck_assert_uint_eq(n_owned(S0), 1);
 	ck_assert_uint_eq(S0->entry->usedpools1[63], ref_pool_index(refs[0]) + 1);
 	ck_assert_uint_eq(ref_pool(refs[0])->kind, POOL_BLOCKS);
@@ -190,13 +240,14 @@ START_TEST(one_free_pool_stays)
 		ck_assert_uint_eq(ref_pool(refs[i])->kind, POOL_FREE);
 		ck_assert_uint_eq(ref_pool(refs[i])->owner1, 0);
 	}
-	/* where another one has room, a free one goes at once */
+	/* where another one has room, a free one goes */
 	refs[0] = fixture_bytes(S0, 512);
 	ck_assert_uint_eq(ref_block(refs[0]), n - 1); /* the last freed */
 	for (uint32_t i = 1; i <= n; i++)
 		refs[i] = fixture_bytes(S0, 512);
 	fixture_drop(S0, refs[0]);
 	fixture_drop(S0, refs[n]);
+	ck_assert_int_eq(session_attend(S0), 0);
 	ck_assert_uint_eq(ref_pool(refs[n])->kind, POOL_FREE);
 	ck_assert_uint_eq(S0->entry->usedpools1[63], ref_pool_index(refs[0]) + 1);
 }
@@ -553,6 +604,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, needs_no_lock, 0, N_SIZES);
 	tcase_add_test(t, list_needs_it_to_be_taken_down);
 	tcase_add_test(t, lock_once_a_pool);
+	tcase_add_test(t, free_pool_in_use_again);
 	tcase_add_test(t, each_session_its_own);
 	tcase_add_test(t, full_pool_comes_back);
 	tcase_add_test(t, one_free_pool_stays);
