@@ -25,6 +25,19 @@
  * What is known of a thread is valid in the process that found it out: a forked child's threads have other ids. So a
  * session that may do it says of which process it is, by a number that no process of its ancestors had.
  *
+ * Between calls. What session_lock() took is the thread's: glibc's list is, and another thread must touch neither that
+ * nor the mutex, whose members are the list's links. So another thread of the session gets -EPERM; when the thread
+ * ends, the kernel gives the mutex to the next taker, and the session finds out that it has it no more: by the thread
+ * id, and by n_acquisitions, should the id be another thread's by now. In another pid namespace the word is the
+ * session's: any thread of it goes by the lock and gives it back, also when the one that took it has ended. What that
+ * one was in the middle of is in the log then, and is taken back before the session's next change or its unlocking, or
+ * its next taking, where that was no session_lock().
+ *
+ * A session that is closed gives the lock back, if it may. Where another thread took it, which lives, it is left to
+ * that thread (session_leave_lock()): it gives it back when it next takes the lock for any of its sessions, or detaches
+ * from the heap; should it end before, the kernel sees to it. Until then the mapping stays, since the thread's list
+ * leads into it.
+ *
  * Order of the stores. An entry is complete before n_entries counts it (release), n_entries counts it before the word
  * is overwritten (a release fence before the relaxed store). A killed process's stores reach the next owner in that
  * order, as those of a living one would: the compiler is held by the fences, the processor by the same and by the
@@ -114,6 +127,9 @@ static int foreign_lock(uint32_t *futex, uint32_t tid, bool try)
 	for (;;) {
 		uint32_t word = __atomic_load_n(futex, __ATOMIC_RELAXED);
 
+		/* It was a thread of this very session, which is over: its word says nothing of threads. */
+		if ((word & FUTEX_TID_MASK) == tid)
+			return EOWNERDEAD;
 		if (!(word & FUTEX_TID_MASK)) {
 			/* acquire: with the release of the owner before */
 			if (__atomic_compare_exchange_n(futex, &word, tid | (word & FUTEX_WAITERS) | waiters, false,
@@ -275,6 +291,8 @@ static LOCK_RARE int lock_answered(struct session *session, int r)
 		return -EBUSY;
 	if (r != EOWNERDEAD)
 		return -EUCLEAN;
+	/* with the one in own.c's put_back(): either it finds the lock gone, or this one what it has put back */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	/* relaxed: as in lock_taken(). First of all, so that a dead owner is not blamed for the living. */
 	__atomic_store_n(&lock->owner1, session->owner1, __ATOMIC_RELAXED);
 	log_roll_back(session->heap);
@@ -367,11 +385,6 @@ static LOCK_RARE int lock_wait(struct session *session)
 	return r;
 }
 
-static LOCK_RARE int lock_take(struct session *session)
-{
-	return is_taken(&session->control->lock) ? lock_wait(session) : lock_take_at_once(session, false);
-}
-
 static uint32_t this_tid(const struct session *session)
 {
 	if (session->process && this_thread.process == session->process)
@@ -379,21 +392,97 @@ static uint32_t this_tid(const struct session *session)
 	return (uint32_t)gettid();
 }
 
+/* Has that thread the lock, and has had it since it was taken for the n-th time? */
+static bool is_kept_by(const struct heap *heap, uint32_t tid, uint64_t n)
+{
+	const struct global_lock *lock = &heap->control->lock;
+
+	/* relaxed, both: of this thread it is what that stored; of one that has ended, what the kernel did before */
+	return (__atomic_load_n(futex_of(lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK) == tid &&
+	       __atomic_load_n(&lock->n_acquisitions, __ATOMIC_RELAXED) == n;
+}
+
+bool lock_is_kept(const struct session *session)
+{
+	return session->has_lock && is_kept_by(session->heap, session->lock_tid, session->lock_number);
+}
+
+/* Is it this thread's, by whatever session? Numbers of threads are this namespace's, and so are those in the mutex. */
+static bool is_mine(const struct session *session)
+{
+	return session->is_home && (__atomic_load_n(futex_of(&session->control->lock), __ATOMIC_RELAXED) &
+					   FUTEX_TID_MASK) == this_tid(session);
+}
+
+bool lock_is_left(struct heap *heap)
+{
+	/* acquire: with the release in session_leave_lock() */
+	uint32_t tid = __atomic_load_n(&heap->left_tid, __ATOMIC_ACQUIRE);
+
+	if (!tid)
+		return false;
+	if (is_kept_by(heap, tid, __atomic_load_n(&heap->left_number, __ATOMIC_RELAXED))) {
+		if (tid != (uint32_t)gettid())
+			return true;
+		/* relaxed, both: this thread alone can have left it now; owner1 is for reports */
+		__atomic_store_n(&heap->left_tid, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&heap->control->lock.owner1, 0, __ATOMIC_RELAXED);
+		pthread_mutex_unlock(&heap->control->lock.mutex);
+		return false;
+	}
+	/* relaxed: if another has been left since, that stays */
+	__atomic_compare_exchange_n(&heap->left_tid, &tid, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+	return false;
+}
+
+void session_leave_lock(struct session *session)
+{
+	struct heap *heap = session->heap;
+
+	__atomic_store_n(&heap->left_number, session->lock_number, __ATOMIC_RELAXED);
+	/* release: the number before it */
+	__atomic_store_n(&heap->left_tid, session->lock_tid, __ATOMIC_RELEASE);
+}
+
+/* What was left to it, it gives back. */
+static bool would_wait_for_itself(const struct session *session)
+{
+	if (!is_mine(session))
+		return false;
+	lock_is_left(session->heap);
+	return is_mine(session);
+}
+
+static LOCK_RARE int lock_take(struct session *session)
+{
+	if (!is_taken(&session->control->lock))
+		return lock_take_at_once(session, false);
+	return would_wait_for_itself(session) ? -EDEADLK : lock_wait(session);
+}
+
 /*
  * A mutex is its thread's, and goes to others when that ends, whoever uses the session by then. 0 the session has the
- * lock still, and this is the thread; -EPERM it is another; 1 the session has it no more.
+ * lock still, and this thread may go by it; -EPERM another may; 1 the session has it no more.
  */
 static LOCK_RARE int still_has_lock(struct session *session)
 {
-	if (!session->lock_tid)
-		return 0;
-	/* relaxed: of its own thread it is what that stored; of one that has ended, what the kernel did before */
-	if ((__atomic_load_n(futex_of(&session->control->lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK) !=
-		session->lock_tid) {
+	if (!lock_is_kept(session)) {
 		session->has_lock = false;
 		return 1;
 	}
-	return session->lock_tid == this_tid(session) ? 0 : -EPERM;
+	if (session->is_home && session->lock_tid != this_tid(session))
+		return -EPERM;
+	/* Of another namespace: the thread that took it may have ended in the middle of a change. */
+	if (LOCK_UNLIKELY(session->control->lock.n_entries))
+		log_roll_back(session->heap);
+	return 0;
+}
+
+int session_has_lock(struct session *session)
+{
+	int r = session->has_lock ? still_has_lock(session) : 1;
+
+	return r < 0 ? r : !r;
 }
 
 int change_begin(struct session *session)
@@ -417,6 +506,7 @@ int change_try_begin(struct session *session)
 		if (r <= 0)
 			return r;
 	}
+	lock_is_left(session->heap); /* to this thread, perhaps, which then has given it back */
 	return lock_take_at_once(session, true);
 }
 
@@ -452,7 +542,8 @@ int session_lock(struct session *session)
 	if (r < 0)
 		return r;
 	session->has_lock = true;
-	session->lock_tid = session->is_home ? this_tid(session) : 0;
+	session->lock_tid = session->is_home ? this_tid(session) : foreign_tid(session->index);
+	session->lock_number = session->control->lock.n_acquisitions;
 	return 0;
 }
 
