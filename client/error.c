@@ -29,7 +29,7 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 	case ECONNRESET:
 		return "the daemon is away, and only it can give fresh memory";
 	case EDEADLK:
-		return "this session has the global lock already and would wait for itself";
+		return "this session or thread has the global lock already and would wait for itself";
 	case EEXIST:
 		return "another type has that name";
 	case EINTR:
