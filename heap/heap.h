@@ -54,9 +54,9 @@ struct heap {
 
 struct recent;
 
-/* Process-local view of a session: on whose behalf the functions of this folder work. One thread at a time. */
 #define SESSION_FREED_MAX 16U
 
+/* Process-local view of a session: on whose behalf the functions of this folder work. One thread at a time. */
 struct session {
 	struct heap *heap;
 	struct session_entry *entry;
