@@ -63,6 +63,8 @@
 
 #define SPINS             300U /* looks, some 100 cycles each */
 #define LOCK_TIMED_ONE_IN 64U  /* looking at the clock costs as much as the lock */
+#define REBUILD_TURNS     1000U
+#define REBUILD_NSEC      1000000
 
 /* Most changes find the lock free, change it in peace and commit: what that way leaves out is kept apart from it. */
 #define LOCK_RARE        __attribute__((noinline))
@@ -296,32 +298,8 @@ static LOCK_RARE int lock_answered(struct session *session, int r)
 	/* relaxed: as in lock_taken(). First of all, so that a dead owner is not blamed for the living. */
 	__atomic_store_n(&lock->owner1, session->owner1, __ATOMIC_RELAXED);
 	log_roll_back(session->heap);
-	if (session->control->rebuilding) {
-		gate_close_all(session->heap);
-		heap_rebuild(session->heap);
-		gate_open_all(session->heap);
-	}
 	lock->n_recoveries++;
 	return session->is_home && pthread_mutex_consistent(&lock->mutex) ? -EUCLEAN : 0;
-}
-
-static inline int lock_taken(struct session *session, int r)
-{
-	struct global_lock *lock = &session->control->lock;
-	uint64_t n;
-
-	if (LOCK_UNLIKELY(r)) {
-		r = lock_answered(session, r);
-		if (r < 0)
-			return r;
-	}
-	/* relaxed, both: for reports, which may be a moment late */
-	__atomic_store_n(&lock->owner1, session->owner1, __ATOMIC_RELAXED);
-	n = lock->n_acquisitions + 1;
-	__atomic_store_n(&lock->n_acquisitions, n, __ATOMIC_RELAXED);
-	if (LOCK_UNLIKELY(n % LOCK_TIMED_ONE_IN == 0))
-		session->lock_taken_ns = now_ns();
-	return 0;
 }
 
 static inline void lock_release(struct session *session)
@@ -337,6 +315,59 @@ static inline void lock_release(struct session *session)
 		pthread_mutex_unlock(&lock->mutex);
 	else
 		foreign_unlock(futex_of(lock));
+}
+
+static inline int note_taken(struct session *session)
+{
+	struct global_lock *lock = &session->control->lock;
+	uint64_t n;
+
+	/* relaxed, both: for reports, which may be a moment late */
+	__atomic_store_n(&lock->owner1, session->owner1, __ATOMIC_RELAXED);
+	n = lock->n_acquisitions + 1;
+	__atomic_store_n(&lock->n_acquisitions, n, __ATOMIC_RELAXED);
+	if (LOCK_UNLIKELY(n % LOCK_TIMED_ONE_IN == 0))
+		session->lock_taken_ns = now_ns();
+	return 0;
+}
+
+static LOCK_RARE int lock_take(struct session *session);
+
+/* Somebody who can does it, who comes to the lock for his own sake; the daemon does with each tick. */
+static int await_rebuild(struct session *session)
+{
+	for (uint32_t i = 0; i < REBUILD_TURNS; i++) {
+		nanosleep(&(struct timespec){.tv_nsec = REBUILD_NSEC}, NULL);
+		/* relaxed: only a hint, it is asked again with the lock */
+		if (!__atomic_load_n(&session->control->rebuilding, __ATOMIC_RELAXED))
+			return lock_take(session);
+	}
+	return -EOPNOTSUPP;
+}
+
+/* A rebuild was begun by one that died. See rebuild.c. */
+static LOCK_RARE int finish_rebuild(struct session *session, bool try)
+{
+	if (gate_close_begun(session->heap) < 0) {
+		lock_release(session);
+		return try ? -EBUSY : await_rebuild(session);
+	}
+	heap_rebuild(session->heap);
+	gate_open_all(session->heap);
+	return note_taken(session);
+}
+
+static inline int lock_taken(struct session *session, int r, bool try)
+{
+	if (LOCK_UNLIKELY(r)) {
+		r = lock_answered(session, r);
+		if (r < 0)
+			return r;
+	}
+	/* relaxed: it is set and cleared under the lock */
+	if (LOCK_UNLIKELY(__atomic_load_n(&session->control->rebuilding, __ATOMIC_RELAXED)))
+		return finish_rebuild(session, try);
+	return note_taken(session);
 }
 
 static inline void pause_a_little(void)
@@ -361,7 +392,7 @@ static int lock_take_at_once(struct session *session, bool try)
 		r = foreign_lock(futex_of(lock), foreign_tid(session->index), try);
 	else
 		r = try ? pthread_mutex_trylock(&lock->mutex) : pthread_mutex_lock(&lock->mutex);
-	return lock_taken(session, r);
+	return lock_taken(session, r, try);
 }
 
 /*
@@ -494,7 +525,7 @@ int change_begin(struct session *session)
 		if (r <= 0)
 			return r;
 	}
-	return LOCK_LIKELY(quick_take(session)) ? lock_taken(session, 0) : lock_take(session);
+	return LOCK_LIKELY(quick_take(session)) ? lock_taken(session, 0, false) : lock_take(session);
 }
 
 int change_try_begin(struct session *session)

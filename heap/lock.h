@@ -8,11 +8,12 @@
 /*
  * Take the lock for one change on behalf of session (session->has_lock: it is there already, only the change begins).
  * If the owner before died, its change is taken back first. -EPERM another thread of the session has the lock, -EDEADLK
- * this thread has it by another session; -EUCLEAN the mutex itself is damaged.
+ * this thread has it by another session; -EUCLEAN the mutex itself is damaged; -EOPNOTSUPP
+ * a rebuild was begun that this process cannot finish (see rebuild.c), and nobody who can has come for a second.
  */
 int change_begin(struct session *session);
 
-/* The same, but -EBUSY instead of waiting. */
+/* The same, but -EBUSY instead of waiting, also for who can finish a rebuild. */
 int change_try_begin(struct session *session);
 
 /*

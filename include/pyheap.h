@@ -341,7 +341,9 @@ int64_t pyheap_check(pyheap *heap, void (*report)(void *userdata, const char *fa
  * As pyheap_check(), and mend what is found: everything derived is made anew from the truth, counts become what hold
  * tables, slots, queues and names say, rights to what is not alive are taken away, what nobody has a right to is
  * dropped. Clients may go on working; their changes wait meanwhile. Returns the number of faults that there were, all
- * mended, or -EUCLEAN where some are left (reported once more at the end).
+ * mended, or -EUCLEAN where some are left (reported once more at the end). Cut short by a death, it is finished by
+ * whoever next needs the global lock; calls of a process that may not use membarrier(2) wait a second for one that may,
+ * then give -EOPNOTSUPP.
  */
 int64_t pyheap_repair(pyheap *heap, void (*report)(void *userdata, const char *fault), void *userdata);
 
