@@ -19,7 +19,9 @@
  * Nobody waits here for a session that was stopped or killed in the middle of a call: gate_close() says that it is in,
  * and what is its own is left alone, to the end, though it may go on and come out before (gate_was_inside()).
  * in_call stays as it is when a session dies inside; its entry is then not looked at before it was reclaimed. A closer
- * that dies leaves attention set: the next call takes the lock, and clears it.
+ * that dies leaves attention set: each session's next call takes the lock, and clears it. Who keeps all out sets the bit
+ * in the entries of those as well who may yet come: it stays there when one is admitted. A session that has to make its
+ * own anew (rebuild.c) counts as inside until it has.
  */
 
 #include "heap/gate.h"
@@ -59,9 +61,11 @@ bool gate_is_inside(const struct heap *heap, uint32_t index)
 {
 	const struct session_entry *entry = &heap->sessions[index];
 
-	/* acquire: with the release in gate_leave() */
+	/* acquire: with the release in gate_leave(). relaxed: whoever asks has the lock, as has who sets it, or clears
+	 * it */
 	return session_state(entry) != SESSION_ACTIVE ||
-	       __atomic_load_n(&entry->in_call, __ATOMIC_ACQUIRE) == CALL_INSIDE;
+	       __atomic_load_n(&entry->in_call, __ATOMIC_ACQUIRE) == CALL_INSIDE ||
+	       __atomic_load_n(&entry->attention, __ATOMIC_RELAXED) & ATTENTION_REBUILD;
 }
 
 static bool somebody_is_inside(const struct heap *heap)

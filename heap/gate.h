@@ -57,7 +57,8 @@ void gate_attended(struct session *session);
 /* Daemon: the heap is taken down: no session comes in any more. */
 void gate_end(struct heap *heap);
 
-/* Is that session in the middle of a call, stopped there or dead or closing? */
+/* With the lock held: is that session in the middle of a call, stopped there or dead or closing, or are its own lists
+ * to be made anew by itself? */
 bool gate_is_inside(const struct heap *heap, uint32_t index);
 
 /* Between gate_close_all() and gate_open_all(): is it in all the same, so that what is its own is to be left alone? */

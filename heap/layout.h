@@ -242,6 +242,7 @@ enum attention {
 	ATTENTION_STRANGER = 2, /* somebody has come to an object that the session had told nobody of */
 	ATTENTION_GATHER = 4,   /* gather the blocks that were returned */
 	ATTENTION_ENDED = 8,    /* the heap was taken down; stays */
+	ATTENTION_REBUILD = 16, /* make what is its own anew: a rebuild had perhaps begun with it; see rebuild.c */
 };
 
 /* Calls that need no lock; see gate.c. */

@@ -352,6 +352,7 @@ static LOCK_RARE int finish_rebuild(struct session *session, bool try)
 		lock_release(session);
 		return try ? -EBUSY : await_rebuild(session);
 	}
+	heap_ask_those_inside(session->heap);
 	heap_rebuild(session->heap);
 	gate_open_all(session->heap);
 	return note_taken(session);

@@ -32,6 +32,7 @@
  */
 
 #include "heap/own.h"
+#include "heap/rebuild.h"
 
 #include <errno.h>
 
@@ -547,10 +548,16 @@ int session_attend(struct session *session)
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	gate_attended(session);
 	/* relaxed: nothing is read on the strength of it */
 	if (__atomic_load_n(&session->control->ended, __ATOMIC_RELAXED))
 		return change_end(session, -EPIPE);
+	/* relaxed: set with the lock held */
+	if (__atomic_load_n(&session->entry->attention, __ATOMIC_RELAXED) & ATTENTION_REBUILD)
+		r = heap_rebuild_own(session);
+	if (r < 0)
+		return change_end(session, r);
+	change_commit(heap); /* before it is asked for no more */
+	gate_attended(session);
 	r = gather(session, POOLS_GATHERED);
 	if (!r)
 		r = give_freed(session);

@@ -15,6 +15,11 @@
  * stopped or dead there, what is its own is left as it is: it goes on with it, or is reclaimed by the headers. Others'
  * free pools and spare runs go back.
  *
+ * When a rebuild is done again, one that is inside may have been out when it was begun: about to come in, and stopped
+ * before it looked at the gate. Then what is its own is half made, and it would come in and work with it once the gate
+ * is open. So each that is inside then is asked (ATTENTION_REBUILD) to make its own anew before its next call, which it
+ * does by itself with the lock held (heap_rebuild_own()); until then it counts as inside.
+ *
  * A process that may not use membarrier(2) cannot keep out sessions that rely on it. It begins no rebuild, and finishes
  * none: done around sessions that all count as inside, it would leave their own lists as the dead one left them, half
  * made, and say that it is done. It gives the lock back with the mark set and the gate closed, so that nobody works
@@ -28,6 +33,7 @@
 #include "heap/gate.h"
 #include "heap/pool.h"
 
+#include <errno.h>
 #include <string.h>
 
 static uint32_t n_seen(const struct heap *heap)
@@ -405,7 +411,7 @@ static void rebuild_names(struct heap *heap)
 				rebuild_names_of_pool(heap, a * heap->pools_per_arena + i);
 }
 
-/* ---- all of it --------------------------------------------------------------------------------------------------- */
+/* ---- counters ---------------------------------------------------------------------------------------------------- */
 
 /* All but the two that only history tells: those are never gone, however this ends. */
 static void clear_counters(struct counters *c)
@@ -423,6 +429,72 @@ static void finish_counters(struct counters *c)
 	if (c->n_arenas_highwater < c->n_arenas_current)
 		c->n_arenas_highwater = c->n_arenas_current;
 }
+
+/* ---- one session's ----------------------------------------------------------------------------------------------- */
+
+static int rebuild_own_run(struct session *session, struct pool_entry *pool)
+{
+	uint32_t n_pools = pool->run_n_pools;
+	uint32_t *spare1;
+
+	if (header_state(header_word(&pool->header)) != STATE_FREE)
+		return 0;
+	if (!n_pools || n_pools > SPARE_RUN_MAX || n_pools >= session->heap->pools_per_arena)
+		return run_disown(session, pool);
+	spare1 = &session->entry->spare_runs1[n_pools - 1];
+	if (*spare1)
+		return run_disown(session, pool);
+	*spare1 = pool_index(session->heap, pool) + 1;
+	return 0;
+}
+
+static int rebuild_own_pool(struct session *session, struct pool_entry *pool)
+{
+	struct heap *heap = session->heap;
+
+	if (pool->owner1 != session->owner1)
+		return -EUCLEAN;
+	if (pool->kind == POOL_RUN)
+		return rebuild_own_run(session, pool);
+	if (pool->kind != POOL_BLOCKS || pool->size_class >= N_CLASSES)
+		return -EUCLEAN;
+	rebuild_blocks(heap, pool_index(heap, pool));
+	link_used_pool(heap, NULL, pool_index(heap, pool));
+	return 0;
+}
+
+void heap_ask_those_inside(struct heap *heap)
+{
+	for (uint32_t i = 0; i < heap->n_sessions; i++)
+		if (session_state(&heap->sessions[i]) == SESSION_ACTIVE && gate_was_inside(heap, i))
+			gate_ask(heap, i, ATTENTION_REBUILD);
+}
+
+int heap_rebuild_own(struct session *session)
+{
+	struct heap *heap = session->heap;
+	struct session_entry *entry = session->entry;
+	uint32_t n_left = n_seen(heap) * heap->pools_per_arena;
+	int r = 0;
+
+	memset(entry->usedpools1, 0, sizeof(entry->usedpools1));
+	memset(entry->spare_runs1, 0, sizeof(entry->spare_runs1));
+	for (uint32_t p1 = entry->owned_pools1; p1 && !r; n_left--) {
+		struct pool_entry *pool = pool_at(heap, p1 - 1);
+
+		if (!pool || !n_left)
+			return -EUCLEAN;
+		p1 = pool->owned_next1; /* before it goes */
+		r = rebuild_own_pool(session, pool);
+	}
+	if (r < 0)
+		return r;
+	/* relaxed: it is this session that is out, and for reports besides */
+	__atomic_store_n(&entry->n_own_holds, count_own_holds(heap, entry), __ATOMIC_RELAXED);
+	return 0;
+}
+
+/* ---- all of it --------------------------------------------------------------------------------------------------- */
 
 void heap_rebuild(struct heap *heap)
 {

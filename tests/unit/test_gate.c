@@ -182,7 +182,7 @@ START_TEST(other_bits_stay)
 }
 END_TEST
 
-static const uint32_t bits[] = {ATTENTION_CLOSED, ATTENTION_STRANGER, ATTENTION_GATHER};
+static const uint32_t bits[] = {ATTENTION_CLOSED, ATTENTION_STRANGER, ATTENTION_GATHER, ATTENTION_REBUILD};
 
 /* Each bit has a call look after it first, and it is gone then: also one that a closer left when it died. */
 START_TEST(seen_to_by_the_next_call)
@@ -632,6 +632,67 @@ START_TEST(rebuild_is_awaited)
 }
 END_TEST
 
+/*
+ * A session was kept out when the rebuild was begun, and is stopped on its way in, where it has not looked at the gate,
+ * when it is done again: what is its own is half made. It makes it anew before it works with it.
+ */
+START_TEST(rebuild_without_one_on_its_way_in)
+{
+	uint64_t refs[12], freed = fixture_bytes(S0, 3 * POOL_SIZE), ref;
+	struct pool_entry *pool;
+
+	for (int i = 0; i < 12; i++)
+		refs[i] = fixture_bytes(S0, 512); /* a full pool and part of another */
+	fixture_drop(S0, freed);
+	fixture_drop(S0, refs[8]);
+	fixture_bytes(S0, 8);
+	MUST(S1, object_incref(S1, refs[9]));
+	ck_assert_int_eq(session_attend(S0), 0);
+	pool = ref_pool(refs[8]);
+	lock(S2);
+	rebuild_begin();
+	memset(S0->entry->spare_runs1, 0, sizeof(S0->entry->spare_runs1));
+	pool->n_used = 1;
+	pool->freeblock1 = 0;
+	unlock(S2);
+	S0->entry->in_call = CALL_INSIDE;
+	ck_assert_int_eq(lock_recover(&fx.daemon), 0);
+	ck_assert_uint_eq(control()->rebuilding, 0);
+	ck_assert_uint_eq(attention(S0), ATTENTION_REBUILD);
+	ck_assert_uint_eq(attention(S1), 0);
+	if (_i == 0) { /* it goes on and looks */
+		ck_assert(gate_is_inside(fx.heap, 0));
+		S0->entry->in_call = CALL_DONE;
+		ck_assert(!comes_in(S0));
+	}
+	/* Until it has done so nobody looks at its own, nor takes anything of it. */
+	ck_assert(gate_is_inside(fx.heap, 0));
+	fixture_check();
+	ck_assert_int_eq(own_collect(&fx.daemon, 0), 0);
+	ck_assert_uint_eq(S0->entry->usedpools1[class_of_size(512)], 0);
+	if (_i == 1) { /* or it is killed there */
+		session_mark_dead(fx.heap, 0);
+		while (session_reclaim_step(S0) == 1)
+			;
+		ck_assert_uint_eq(S0->entry->state, SESSION_FREE);
+		ck_assert_int_eq(object_refcount(S1, refs[9]), 1);
+		ck_assert_int_eq(heap_check(S1, NULL, NULL), 0);
+		return;
+	}
+	ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, 512, &ref)), 0);
+	ck_assert_uint_eq(attention(S0), 0);
+	expect_rebuilt();
+	ck_assert_uint_eq(ref_position(ref), ref_position(refs[8]));
+	ck_assert_uint_eq(S0->entry->spare_runs1[2], ref_pool_index(freed) + 1);
+	ck_assert_uint_eq(S0->entry->n_own_holds, 13);
+	fixture_drop(S0, ref);
+	for (int i = 0; i < 12; i++)
+		if (i != 8)
+			fixture_drop(S0, refs[i]);
+	fixture_drop(S1, refs[9]);
+}
+END_TEST
+
 /* All living sessions are fenced: the dead one that was not keeps nobody from finishing what it began. */
 START_TEST(rebuild_after_the_only_one_who_could)
 {
@@ -661,7 +722,7 @@ static Suite *suite(void)
 	tcase_add_test(t, closed_and_opened);
 	tcase_add_test(t, not_closed_while_inside);
 	tcase_add_test(t, other_bits_stay);
-	tcase_add_loop_test(t, seen_to_by_the_next_call, 0, 3);
+	tcase_add_loop_test(t, seen_to_by_the_next_call, 0, 4);
 	tcase_add_test(t, stays);
 	tcase_add_test(t, all_closed_and_opened);
 	tcase_add_test(t, all_closed_and_forgotten);
@@ -678,6 +739,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, rebuild_is_left_to_one_who_can, 0, 2);
 	tcase_add_test(t, rebuild_is_awaited);
 	tcase_add_test(t, rebuild_after_the_only_one_who_could);
+	tcase_add_loop_test(t, rebuild_without_one_on_its_way_in, 0, 2);
 	suite_add_tcase(s, t);
 	return s;
 }
