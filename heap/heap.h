@@ -15,6 +15,14 @@
  */
 #define HEAP_WANTS_ARENAS 1
 
+/* Daemon, of a session: which of the pools that it keeps own_collect() looks at next; all 0: the first. See own.c. */
+struct collecting {
+	uint32_t n_calls;    /* the session's, when the round began */
+	uint32_t size_class; /* classes before it were looked at */
+	uint32_t pool1;      /* of that class, plus one; 0: the first on its list */
+	uint32_t n_looked;   /* pools looked at in this round */
+};
+
 /* Process-local. The geometry is copied from the segment when it was validated: what a stray write does to the
  * segment's later cannot lead this process outside its mappings. */
 struct heap {
@@ -40,6 +48,8 @@ struct heap {
 	bool is_fenced;        /* this process is not registered with membarrier(2): see gate.c */
 	uint64_t
 		inside[SESSIONS_MAX / 64]; /* whoever has the lock: a bit for each that gate_close_all() found inside */
+
+	struct collecting *collecting; /* daemon: of each session; NULL: of none yet */
 
 	struct session_entry *sessions;
 	struct type_entry *types;

@@ -31,10 +31,11 @@
 #include "heap/own.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #define POOLS_GATHERED  8U    /* in one change */
 #define POOLS_COLLECTED 32U   /* given back in one change */
-#define POOLS_LOOKED_AT 1024U /* of one class, in one change */
+#define POOLS_LOOKED_AT 1024U /* in one change, for free ones */
 #define STRANGERS_MAX   100U
 
 #define OWN_FULL 3 /* it is made, and was its pool's last block */
@@ -520,29 +521,63 @@ static int collect_returned(struct session *daemon, uint32_t index, uint32_t n_m
 	return (int)(n < n_max ? n : n_max);
 }
 
-/* Free pools of one class: how many went, at most n_max. */
-static int collect_pools(struct session *daemon, uint32_t index, uint32_t size_class, uint32_t n_max)
+/*
+ * Among so many pools with room a free one is rare, so a change looks at a few of them and the next goes on where it
+ * stopped. Meanwhile the list may have become another one in front of that place only (what was gathered goes there,
+ * and is not free), unless the session has made a call, or the pool itself is gone: then it is all looked at anew. A
+ * pool that is still the session's and has room is on the list of its class.
+ */
+static void find_place(struct heap *heap, uint32_t index, struct collecting *at)
+{
+	/* relaxed: it may be about to come in, and be sent away */
+	uint32_t n_calls = calls_number(__atomic_load_n(&heap->sessions[index].calls, __ATOMIC_RELAXED));
+	const struct pool_entry *pool = at->pool1 ? pool_at(heap, at->pool1 - 1) : NULL;
+
+	if (at->n_calls != n_calls)
+		*at = (struct collecting){.n_calls = n_calls};
+	else if (at->pool1 && (!pool || pool->identity != pool_identity(POOL_BLOCKS, at->size_class, index + 1) ||
+				      !pool_has_room(pool)))
+		*at = (struct collecting){.n_calls = n_calls, .size_class = at->size_class};
+}
+
+/* Free pools of one class go, at most *n_max, of *n_look that it looks at. 1 there are more to look at. */
+static int collect_class(
+	struct session *daemon, uint32_t index, struct collecting *at, uint32_t *n_max, uint32_t *n_look)
 {
 	struct heap *heap = daemon->heap;
-	uint32_t *used1 = &heap->sessions[index].usedpools1[size_class];
-	uint32_t index1 = *used1, n = 0;
+	uint32_t *used1 = &heap->sessions[index].usedpools1[at->size_class];
 	int r;
 
-	for (uint32_t i = 0; index1 && i < POOLS_LOOKED_AT && n < n_max; i++) {
-		struct pool_entry *pool = pool_at(heap, index1 - 1);
+	for (at->pool1 = at->pool1 ? at->pool1 : *used1; at->pool1 && *n_look && *n_max; --*n_look) {
+		struct pool_entry *pool = pool_at(heap, at->pool1 - 1);
 
-		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, size_class, index + 1))
+		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, at->size_class, index + 1) ||
+			at->n_looked++ >= heap->n_arenas * heap->pools_per_arena) /* it goes round in a circle */
 			return -EUCLEAN;
-		index1 = pool->next1;
+		at->pool1 = pool->next1;
 		if (pool->n_used)
 			continue;
 		usedpools_remove(heap, true, used1, pool);
 		r = pool_disown(daemon, pool);
 		if (r < 0)
 			return r;
-		n++;
+		--*n_max;
 	}
-	return (int)n;
+	return at->pool1 != 0;
+}
+
+/* Free pools, class by class, at most n_max of them. 1 there are more to look at. */
+static int collect_pools(struct session *daemon, uint32_t index, struct collecting *at, uint32_t n_max)
+{
+	uint32_t n_look = POOLS_LOOKED_AT;
+	int r = 0;
+
+	find_place(daemon->heap, index, at);
+	while (!r && at->size_class < N_CLASSES) {
+		r = collect_class(daemon, index, at, &n_max, &n_look);
+		at->size_class += !r;
+	}
+	return r;
 }
 
 static int collect_runs(struct session *daemon, uint32_t index)
@@ -565,7 +600,7 @@ static int collect_runs(struct session *daemon, uint32_t index)
 	return 0;
 }
 
-static int collect_in_change(struct session *daemon, uint32_t index)
+static int collect_in_change(struct session *daemon, uint32_t index, struct collecting *at)
 {
 	int r, n;
 
@@ -573,11 +608,25 @@ static int collect_in_change(struct session *daemon, uint32_t index)
 	if (r < 0)
 		return r;
 	n = collect_returned(daemon, index, POOLS_COLLECTED);
-	for (uint32_t i = 0; n >= 0 && n < (int)POOLS_COLLECTED && i < N_CLASSES; i++) {
-		r = collect_pools(daemon, index, i, POOLS_COLLECTED - (uint32_t)n);
-		n = r < 0 ? r : n + r;
-	}
-	return n < 0 ? n : n == (int)POOLS_COLLECTED;
+	if (n < 0 || n == (int)POOLS_COLLECTED)
+		return n < 0 ? n : 1;
+	return collect_pools(daemon, index, at, POOLS_COLLECTED - (uint32_t)n);
+}
+
+/* With the session kept out. As own_collect(). */
+static int collect_closed(struct session *daemon, uint32_t index)
+{
+	struct heap *heap = daemon->heap;
+	struct collecting at = heap->collecting[index];
+	int more = collect_in_change(daemon, index, &at);
+
+	/* Where it failed, or is through, the next round begins at the front. */
+	heap->collecting[index] = more > 0 ? at : (struct collecting){0};
+	if (more >= 0)
+		change_commit(heap); /* before the session comes in again */
+	else
+		log_roll_back(heap);
+	return more;
 }
 
 int own_collect(struct session *daemon, uint32_t index)
@@ -585,18 +634,17 @@ int own_collect(struct session *daemon, uint32_t index)
 	struct heap *heap = daemon->heap;
 	int r, more;
 
+	if (!heap->collecting)
+		heap->collecting = calloc(heap->n_sessions, sizeof(*heap->collecting));
+	if (!heap->collecting)
+		return -ENOMEM;
 	r = change_try_begin(daemon);
 	if (r < 0)
 		return r;
 	if (!gate_close(heap, index))
 		return change_end(daemon, 0);
-	more = collect_in_change(daemon, index);
-	r = more < 0 ? more : 0;
-	if (!r)
-		change_commit(heap); /* before the session comes in again */
-	else
-		log_roll_back(heap);
+	more = collect_closed(daemon, index);
 	gate_open(heap, index);
-	r = change_end(daemon, r);
+	r = change_end(daemon, more < 0 ? more : 0);
 	return r < 0 ? r : more;
 }

@@ -484,6 +484,92 @@ START_TEST(collected_behind_many)
 }
 END_TEST
 
+/* Of so many pools one is wholly free, and on the list of those with room behind the others, of which a block is. */
+static struct pool_entry *hide_free_pool(struct session *s, uint64_t refs[][BLOCKS_512], uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		for (uint32_t k = 0; k < BLOCKS_512; k++)
+			ck_assert_int_eq(CALL(s, object_new(s, TYPE_BYTES, 512, &refs[i][k])), 0);
+	for (uint32_t k = 0; k < BLOCKS_512; k++)
+		ck_assert_int_eq(object_decref(s, refs[0][k]), 0);
+	for (uint32_t i = 1; i < n; i++)
+		ck_assert_int_eq(object_decref(s, refs[i][0]), 0);
+	ck_assert_uint_eq(ref_pool(refs[0][0])->n_used, 0);
+	ck_assert_uint_eq(ref_pool(refs[0][0])->next1, 0);
+	ck_assert_uint_eq(s->entry->usedpools1[63], ref_pool_index(refs[n - 1][1]) + 1);
+	fixture_check();
+	return ref_pool(refs[0][0]);
+}
+
+static bool is_kept_free(const struct session *s, const struct pool_entry *pool)
+{
+	return pool->owner1 == s->owner1 && pool->kind == POOL_BLOCKS && !pool->n_used;
+}
+
+/* A free pool that stands behind more than are looked at in one change: the next change goes on, of each session. */
+START_TEST(collected_from_the_end)
+{
+	static uint64_t others[N_PARTLY][BLOCKS_512];
+	struct pool_entry *pool = hide_free_pool(S0, partly, N_PARTLY), *other = hide_free_pool(S2, others, N_PARTLY);
+
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
+	ck_assert_int_eq(own_collect(&fx.daemon, S2->index), 1);
+	ck_assert(is_kept_free(S0, pool) && is_kept_free(S2, other));
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+	ck_assert_int_eq(own_collect(&fx.daemon, S2->index), 0);
+	ck_assert_uint_eq(pool->kind, POOL_FREE);
+	ck_assert_uint_eq(other->kind, POOL_FREE);
+	fixture_check();
+	/* and it begins at the front again */
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+}
+END_TEST
+
+/* What was true before is not believed: the session has made a call, or the pool to go on from is its own no more. */
+START_TEST(collected_anew)
+{
+	uint64_t *next = partly[N_PARTLY - 1025]; /* after 1024 */
+	struct pool_entry *pool = hide_free_pool(S0, partly, N_PARTLY);
+	bool by_call = _i;
+
+	for (uint32_t k = 1; k < BLOCKS_512; k++) {
+		ck_assert_int_eq(CALL(S1, object_incref(S1, next[k])), 0);
+		ck_assert_int_eq(object_decref(S0, next[k]), 0);
+	}
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
+	if (by_call)
+		fixture_drop(S0, fixture_bytes(S0, 200));
+	for (uint32_t k = 1; k < BLOCKS_512 && !by_call; k++)
+		fixture_drop(S1, next[k]);
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
+	ck_assert_int_eq(ref_pool(next[0])->kind == POOL_FREE, !by_call);
+	ck_assert(is_kept_free(S0, pool));
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+	ck_assert_uint_eq(pool->kind, POOL_FREE);
+	fixture_check();
+}
+END_TEST
+
+/* Another session has the place in the table: it is looked at from its front. */
+START_TEST(collected_from_the_next_one)
+{
+	struct pool_entry *pool;
+
+	hide_free_pool(S0, partly, N_PARTLY);
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
+	ck_assert_uint_ne(fx.heap->collecting[S0->index].pool1, 0);
+	die(S0);
+	ck_assert_int_eq(fixture_admit(fx.heap, S0), 0);
+	ck_assert_uint_eq(S0->index, 0);
+	ck_assert_uint_eq(fx.heap->collecting[S0->index].pool1, 0);
+	pool = hide_free_pool(S0, partly, 2);
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+	ck_assert_uint_eq(pool->kind, POOL_FREE);
+	fixture_check();
+}
+END_TEST
+
 /* An owner that was asked to gather goes on, change by change, until nothing is left. */
 START_TEST(gathered_to_the_end)
 {
@@ -725,6 +811,9 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, gathered_when_memory_is_short, 0, 2);
 	tcase_add_test(t, collected_with_what_was_returned);
 	tcase_add_test(t, collected_behind_many);
+	tcase_add_test(t, collected_from_the_end);
+	tcase_add_loop_test(t, collected_anew, 0, 2);
+	tcase_add_test(t, collected_from_the_next_one);
 	tcase_add_test(t, gathered_to_the_end);
 	tcase_add_test(t, owner_dies);
 	tcase_add_test(t, returned_to_the_dead);
