@@ -33,6 +33,21 @@
 #define WAIT_TURNS 200U /* a call takes less than a microsecond; a turn lets its thread have the processor */
 #define WAIT_NSEC  50000
 
+bool gate_enter_gathering(struct session *session)
+{
+	struct session_entry *entry = session->entry;
+
+	/* relaxed: its own; the order and the acquires are as in gate_enter() */
+	__atomic_store_n(
+		&entry->calls, calls_enter(__atomic_load_n(&entry->calls, __ATOMIC_RELAXED)), __ATOMIC_RELAXED);
+	gate_light_barrier(session);
+	if (!(__atomic_load_n(&session->control->ended_or_attention, __ATOMIC_ACQUIRE) >> 32) &&
+		!(__atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE) & ~(uint32_t)ATTENTION_GATHER))
+		return true;
+	gate_leave(session, 0);
+	return false;
+}
+
 static bool all_fenced(const struct heap *heap)
 {
 	for (uint32_t i = 0; i < heap->n_sessions; i++)

@@ -10,6 +10,8 @@
  * by session_attend() first. No other thread uses the session.
  */
 static inline bool gate_enter(struct session *session);
+/* The same, but for what it was asked to gather: that may wait for its next call, as it has gathered enough in this. */
+bool gate_enter_gathering(struct session *session);
 /* It holds so many of its own objects more, or fewer. */
 static inline void gate_leave(struct session *session, int n_holds);
 

@@ -75,6 +75,7 @@ struct session {
 	bool wants_run;           /* set with it: as one run for a large object, not as an arena of pools */
 	uint32_t wants_space;     /* set with it: enum space_kind that the pools are for */
 	uint32_t granted_run1;    /* a run that arena_accept() noted, for the next large object */
+	uint32_t n_gatherings;    /* changes of the call under way that gathered what was returned: see own.c */
 	uint32_t drop_cursor;     /* session_drop_step(): hold table entries before it are done */
 	bool is_home;             /* this process is of the heap's pid namespace: see lock.c */
 	bool has_lock;            /* between session_lock() and session_unlock() */

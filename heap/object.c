@@ -507,6 +507,7 @@ static int make(struct session *session, uint32_t type, const struct type_info *
 {
 	int r;
 
+	session->n_gatherings = 0;
 	while ((r = own_new(session, type, info, size, ret)) == OWN_NOT) {
 		r = own_refill(session, size, info->alignment);
 		if (r == OWN_NOT)

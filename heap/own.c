@@ -18,7 +18,9 @@
  * usedpools are the session's pools with room, its own list of each class; a block that is freed in a full pool brings
  * that to the front. One free pool of a class stays, any further goes back to its arena. A run of at most SPARE_RUN_MAX
  * pools is kept when it becomes free, one of each length. What others returned is gathered when a class has no block
- * left, when the daemon asks for it (attention), or by the daemon when the session does nothing (own_collect()).
+ * left, when the daemon asks for it (attention), or by the daemon when the session does nothing (own_collect()). There
+ * may be any number of such pools: a call gathers from a few, and leaves it to the next to go on, by asking itself for
+ * it. Only where there is no other memory all of them are gathered (own_gather_all()).
  *
  * The most frequent calls are inline (own.h). They find an object and the pool of a class by what the session's process
  * keeps of those it used lately (recent.h); the functions here find them anew.
@@ -34,6 +36,7 @@
 #include <stdlib.h>
 
 #define POOLS_GATHERED  8U    /* in one change */
+#define GATHERINGS_MAX  3U    /* such changes in one call */
 #define POOLS_COLLECTED 32U   /* given back in one change */
 #define POOLS_LOOKED_AT 1024U /* in one change, for free ones */
 #define STRANGERS_MAX   100U
@@ -42,13 +45,24 @@
 
 /* ---- making ------------------------------------------------------------------------------------------------------ */
 
+/* One change: see to what is wanted of the session; what was returned is gathered from so many pools at most. */
+static int attend(struct session *session, uint32_t n_max);
+
+/* How many pools the next change of this call may gather from. */
+static uint32_t gathering_share(struct session *session)
+{
+	return session->n_gatherings++ < GATHERINGS_MAX ? POOLS_GATHERED : 0;
+}
+
 /* In, or a negative errno. */
 static int enter(struct session *session)
 {
 	int r;
 
 	while (!gate_enter(session)) {
-		r = session_attend(session);
+		if (session->n_gatherings >= GATHERINGS_MAX && gate_enter_gathering(session))
+			return 0;
+		r = attend(session, gathering_share(session));
 		if (r < 0)
 			return r;
 	}
@@ -432,11 +446,17 @@ static int refill_blocks(struct session *session, uint32_t size_class)
 {
 	int r;
 
-	r = gather(session, POOLS_GATHERED);
+	r = gather(session, gathering_share(session));
 	if (r < 0)
 		return r;
 	change_commit(session->heap); /* a pool that is given back must not be taken in the same change */
 	return session->entry->usedpools1[size_class] ? 0 : pool_own(session, size_class);
+}
+
+/* relaxed: others return at any time, what is missed now is gathered later */
+static bool has_returned(const struct session *session)
+{
+	return __atomic_load_n(&session->entry->returned_pools1, __ATOMIC_RELAXED);
 }
 
 int own_refill(struct session *session, size_t size, size_t alignment)
@@ -455,15 +475,15 @@ int own_refill(struct session *session, size_t size, size_t alignment)
 					     : refill_blocks(session, size_class);
 		r = change_end(session, r);
 		/* What was returned comes before memory that the daemon would have to map, and may not have. */
-		if (r != HEAP_WANTS_ARENAS || !__atomic_load_n(&session->entry->returned_pools1, __ATOMIC_RELAXED))
+		if (r != HEAP_WANTS_ARENAS || session->n_gatherings >= GATHERINGS_MAX || !has_returned(session))
 			return r;
-		r = session_attend(session);
+		r = attend(session, gathering_share(session));
 		if (r < 0)
 			return r;
 	}
 }
 
-int session_attend(struct session *session)
+static int attend(struct session *session, uint32_t n_max)
 {
 	struct heap *heap = session->heap;
 	int r;
@@ -474,10 +494,27 @@ int session_attend(struct session *session)
 	/* Who has the lock is kept out by nobody: what is set was left there, or asks for just this. */
 	gate_open_all(heap);
 	__atomic_store_n(&session->entry->attention, 0, __ATOMIC_RELEASE);
-	r = gather(session, POOLS_GATHERED);
+	r = gather(session, n_max);
 	if (!r && session->entry->returned_pools1)
 		gate_ask(heap, session->index, ATTENTION_GATHER); /* the rest, in changes of their own */
 	return change_end(session, r);
+}
+
+int session_attend(struct session *session)
+{
+	return attend(session, POOLS_GATHERED);
+}
+
+int own_gather_all(struct session *session)
+{
+	int r, n = 0;
+
+	for (; has_returned(session); n = 1) {
+		r = session_attend(session);
+		if (r < 0)
+			return r;
+	}
+	return n;
 }
 
 /* ---- the daemon -------------------------------------------------------------------------------------------------- */

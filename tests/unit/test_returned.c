@@ -376,7 +376,7 @@ END_TEST
  */
 START_TEST(gathered_when_memory_is_short)
 {
-	enum { N_OTHERS = 20 };
+	enum { N_OTHERS = 40 };
 	uint32_t n = class_pool_blocks(63);
 	uint64_t refs[16], others[N_OTHERS], again;
 	int r;
@@ -586,6 +586,57 @@ START_TEST(gathered_to_the_end)
 	}
 	ck_assert_uint_eq(n_returned_pools(), 0);
 	drop_partly(100);
+}
+END_TEST
+
+/*
+ * What is asked for by the daemon is gathered by the calls that come next, by each a few pools; meanwhile they do what
+ * they are for.
+ */
+START_TEST(gathered_over_calls)
+{
+	uint32_t n_before = 101, n = n_before;
+	uint64_t keep = fixture_bytes(S0, 8), ref;
+	bool by_drop = _i;
+
+	return_partly(100);
+	gate_ask(fx.heap, S0->index, ATTENTION_GATHER);
+	for (; n > 0; n_before = n) {
+		ref = keep;
+		ck_assert_int_eq(by_drop ? object_decref(S0, ref) : object_new(S0, TYPE_BYTES, 8, &keep), 0);
+		n = n_returned_pools();
+		ck_assert_uint_lt(n, n_before);
+		ck_assert_uint_le(n_before - n, 24);
+		ck_assert_uint_eq(owner()->attention, n ? ATTENTION_GATHER : 0);
+		ck_assert_int_eq(by_drop ? object_new(S0, TYPE_BYTES, 8, &keep) : object_decref(S0, ref), 0);
+		n = n_returned_pools();
+		ck_assert_int_eq(object_incref(S0, keep), 0);
+		ck_assert_uint_eq(ref_own(keep), 2);
+		ck_assert_int_eq(object_decref(S0, keep), 0);
+		fixture_check();
+		n = n_returned_pools();
+		ck_assert_uint_eq(owner()->attention, n ? ATTENTION_GATHER : 0);
+	}
+	ck_assert_int_eq(object_decref(S0, keep), 0);
+	drop_partly(100);
+}
+END_TEST
+
+/* Nor are more gathered before arenas are asked for; where there are none, all: gathered_when_memory_is_short. */
+START_TEST(gathered_before_asking)
+{
+	uint64_t ref;
+
+	return_partly(100);
+	while (object_new(S2, TYPE_BYTES, POOL_SIZE, &ref) != HEAP_WANTS_ARENAS)
+		;
+	ck_assert_int_eq(object_new(S0, TYPE_BYTES, 480, &ref), HEAP_WANTS_ARENAS);
+	ck_assert_uint_eq(n_returned_pools(), 101 - 24);
+	fixture_check();
+	ck_assert_int_eq(own_gather_all(S0), 1);
+	ck_assert_uint_eq(n_returned_pools(), 0);
+	ck_assert_int_eq(own_gather_all(S0), 0);
+	fixture_check();
 }
 END_TEST
 
@@ -815,6 +866,8 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, collected_anew, 0, 2);
 	tcase_add_test(t, collected_from_the_next_one);
 	tcase_add_test(t, gathered_to_the_end);
+	tcase_add_loop_test(t, gathered_over_calls, 0, 2);
+	tcase_add_test(t, gathered_before_asking);
 	tcase_add_test(t, owner_dies);
 	tcase_add_test(t, returned_to_the_dead);
 	tcase_add_test(t, its_place_is_given_away);
