@@ -455,6 +455,8 @@ void heap_rebuild(struct heap *heap)
 		if (session_state(&heap->sessions[i]) != SESSION_FREE)
 			rebuild_session(heap, i);
 	finish_counters(c);
+	/* relaxed: who sees it and tries what failed before finds the lock taken until all is mended */
+	__atomic_store_n(&control->n_repairs, control->n_repairs + 1, __ATOMIC_RELAXED);
 	/* commit: release, after every store */
 	__atomic_store_n(&control->rebuilding, 0, __ATOMIC_RELEASE);
 }
