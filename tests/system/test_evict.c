@@ -142,14 +142,16 @@ static void change_something(void *userdata)
 {
 	pyheap *own = fixture_open(&fx);
 	pyheap_ref ref;
+	char name[32];
 
 	(void)userdata;
+	snprintf(name, sizeof(name), "changed by %d", (int)getpid());
 	for (int i = 0; i < 100; i++) {
 		ck_ok(pyheap_put(own, &i, sizeof(i), &ref));
-		ck_ok(pyheap_name_set(own, "changed", ref));
+		ck_ok(pyheap_name_set(own, name, ref));
 		ck_ok(pyheap_decref(own, ref));
 	}
-	ck_ok(pyheap_name_del(own, "changed"));
+	ck_ok(pyheap_name_del(own, name));
 	pyheap_close(own);
 }
 
