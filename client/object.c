@@ -13,12 +13,8 @@
 
 static SESSION_RARE int new_slowly(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
 {
-	int r;
+	int r = session_enter(heap);
 
-	/* As quick as the first way, where nothing was freed. */
-	if (type == PYHEAP_BYTES && own_new_bytes_any(&heap->session, size, ret, &r))
-		return r;
-	r = session_enter(heap);
 	if (r < 0)
 		return r;
 	do {
@@ -150,14 +146,22 @@ PYHEAP_PUBLIC int pyheap_incref(pyheap *heap, pyheap_ref ref)
 	return heap && own_hold(&heap->session, ref) == 0 ? 0 : incref_slowly(heap, ref);
 }
 
-static SESSION_RARE int decref_slowly(pyheap *heap, pyheap_ref ref)
+static SESSION_RARE int decref_any(pyheap *heap, pyheap_ref ref)
 {
 	int r = session_enter(heap);
 
-	if (r < 0)
+	return r < 0 ? r : object_decref_other(&heap->session, ref);
+}
+
+/* Of what is not among those used lately, as which own_drop() would know it. */
+static SESSION_RARE int decref_slowly(pyheap *heap, pyheap_ref ref)
+{
+	int r;
+
+	if (heap && session_is_mine(heap) && !heap->session.is_fenced &&
+		recent_object(&heap->session, ref)->ref != ref && own_drop_block(&heap->session, ref, &r))
 		return r;
-	r = own_drop_any(&heap->session, ref);
-	return r != OWN_NOT ? r : object_decref_other(&heap->session, ref);
+	return decref_any(heap, ref);
 }
 
 PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)

@@ -19,6 +19,7 @@
 #include "daemon/adopt.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "heap/gate.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -229,7 +230,7 @@ static void say_goodbye(struct daemon *daemon)
 	sd_notify(0, "STOPPING=1");
 	if (!daemon->options->keep)
 		/* commit: the heap is over */
-		__atomic_fetch_or(&daemon->heap->control->ended_or_attention, CONTROL_ENDED, __ATOMIC_RELEASE);
+		gate_end(daemon->heap);
 	message.body_case = PYHEAP__FROM_DAEMON__BODY_GOODBYE;
 	message.goodbye = &body;
 	for (client = TAILQ_FIRST(&daemon->clients); client; client = TAILQ_NEXT(client, entry))

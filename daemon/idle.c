@@ -4,7 +4,7 @@
  *
  * A session keeps a pool of each class that it uses, and a run or two, for its next objects, and gathers what others
  * returned when it needs it (heap/own.c). One that does nothing any more would keep that memory for ever. So each tick
- * looks at how many calls a session has made: where it has made none since the tick before, what it keeps free is taken
+ * looks whether a session has made calls: where it has made none since the tick before, what it keeps free is taken
  * back, once, and again only when it has done something or somebody has returned blocks to it. One that is busy with
  * other things is asked to gather what was returned; it does so before its next call.
  */
@@ -23,25 +23,18 @@ static uint32_t look(const uint32_t *p)
 	return __atomic_load_n(p, __ATOMIC_RELAXED);
 }
 
-static uint32_t look_at_calls(const struct session_entry *entry)
-{
-	return calls_number(__atomic_load_n(&entry->calls, __ATOMIC_RELAXED));
-}
-
 static void idle_look(struct daemon *daemon, struct member *member)
 {
-	const struct session_entry *entry = &daemon->heap->sessions[member->index];
+	struct session_entry *entry = &daemon->heap->sessions[member->index];
 	struct idleness *idleness = &member->idleness;
-	uint32_t n_calls = look_at_calls(entry);
-	bool was_idle = n_calls == idleness->n_calls;
 
-	idleness->n_calls = n_calls;
-	if (!was_idle) {
+	if (!gate_is_idle(entry)) {
+		idleness->is_collected = false;
 		if (look(&entry->returned_pools1))
 			gate_ask(daemon->heap, member->index, ATTENTION_GATHER);
 		return;
 	}
-	if (n_calls == idleness->n_calls_collected && look(&entry->n_returns) == idleness->n_returns_collected)
+	if (idleness->is_collected && look(&entry->n_returns) == idleness->n_returns_collected)
 		return;
 	idleness->is_wanted = true;
 	work_add(daemon, member);
@@ -58,11 +51,11 @@ int idle_step(struct daemon *daemon, struct member *member)
 {
 	const struct session_entry *entry = &daemon->heap->sessions[member->index];
 	struct idleness *idleness = &member->idleness;
-	uint32_t n_returns = look(&entry->n_returns), n_calls = look_at_calls(entry);
+	uint32_t n_returns = look(&entry->n_returns);
 	int r;
 
 	/* One that does something again is not idle: its lists change, and going over them would never end. */
-	if (n_calls != idleness->n_calls)
+	if (look(&entry->in_call) != CALL_NONE)
 		idleness->is_wanted = false;
 	if (!idleness->is_wanted)
 		return 0;
@@ -73,7 +66,7 @@ int idle_step(struct daemon *daemon, struct member *member)
 		log_error("session %u: what it keeps free cannot be taken back: %s; look at pyheapctl check",
 			member->index, strerror(-r));
 	idleness->is_wanted = false;
-	idleness->n_calls_collected = n_calls;
+	idleness->is_collected = true; /* a call meanwhile is seen at the next tick */
 	idleness->n_returns_collected = n_returns;
 	returns_again(daemon);
 	return 0;

@@ -10,10 +10,9 @@ struct daemon;
 struct member;
 
 struct idleness {
-	uint32_t n_calls;           /* the session's, at the tick before */
-	uint32_t n_calls_collected; /* the same, when all that it kept free was taken back */
-	uint32_t n_returns_collected;
-	bool is_wanted; /* take back what it keeps */
+	bool is_collected;            /* all that it kept free was taken back, and it has made no call since */
+	uint32_t n_returns_collected; /* its n_returns then */
+	bool is_wanted;               /* take back what it keeps */
 };
 
 /* A tick: who has done nothing since the one before? */

@@ -364,7 +364,7 @@ static void check_session_lists(struct check *check, uint32_t index)
 static void check_own_holds(struct check *check, uint32_t index)
 {
 	/* relaxed: one that is about to come in, and is sent away, stores it as it was */
-	uint64_t n_said = calls_own_holds(__atomic_load_n(&check->heap->sessions[index].calls, __ATOMIC_RELAXED));
+	uint64_t n_said = __atomic_load_n(&check->heap->sessions[index].n_own_holds, __ATOMIC_RELAXED);
 
 	if (!gate_was_inside(check->heap, index) && n_said != check->n_own_holds[index])
 		check_fault(check, "session %u: says that it holds %llu objects of its own, it holds %llu", index,

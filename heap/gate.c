@@ -4,21 +4,22 @@
  *
  * What belongs to one session (its pools, the holds of its own objects) it changes by plain stores, without the lock.
  * Sometimes somebody else must be sure that it does not do so just now: who checks the whole heap, the daemon that
- * takes free pools back from a session that sleeps. So each such call begins by making n_calls odd and then looking at
- * two words, `attention` of the session and of the whole heap; it ends by making n_calls even. Whoever wants a session
- * out takes the lock, sets a word of attention and looks whether n_calls is even: then the session is out, and finds
- * the word before it comes in again. It then waits for the lock (session_attend()), as everybody does.
+ * takes free pools back from a session that sleeps. So each such call begins by storing in `in_call` that
+ * it is inside, and then looking at another word, the session's `attention`; it ends by storing that it is done.
+ * Whoever wants a session out takes the lock, sets a bit of its attention and looks at in_call: where it
+ * does not say inside the session is out, and finds the word before it comes in again. It then waits for the lock
+ * (session_attend()), as everybody does.
  *
- * Of "I store n_calls, then load attention" and "he stores attention, then loads n_calls" at least one must see the
+ * Of "I store in_call, then load attention" and "he stores attention, then loads in_call" at least one must see the
  * other's store; on any processor that needs a full barrier on both sides. The session's side runs millions of times a
  * second, the other hardly ever, so the barrier is paid for by the other side alone: membarrier(2) has every processor
  * that runs a registered process execute one. The session's is then no more than an order to the compiler. Where a
  * process cannot be registered its sessions are fenced: they execute the barrier themselves.
  *
  * Nobody waits here for a session that was stopped or killed in the middle of a call: gate_close() says that it is in,
- * and what is its own is left alone, to the end, though it may go on and come out before (gate_was_inside()). n_calls
- * stays odd when a session dies inside; its entry is then not looked at before it was reclaimed. A closer that dies
- * leaves attention set: the next call takes the lock, and clears it.
+ * and what is its own is left alone, to the end, though it may go on and come out before (gate_was_inside()).
+ * in_call stays as it is when a session dies inside; its entry is then not looked at before it was reclaimed. A closer
+ * that dies leaves attention set: the next call takes the lock, and clears it.
  */
 
 #include "heap/gate.h"
@@ -37,14 +38,12 @@ bool gate_enter_gathering(struct session *session)
 {
 	struct session_entry *entry = session->entry;
 
-	/* relaxed: its own; the order and the acquires are as in gate_enter() */
-	__atomic_store_n(
-		&entry->calls, calls_enter(__atomic_load_n(&entry->calls, __ATOMIC_RELAXED)), __ATOMIC_RELAXED);
+	gate_store(entry, CALL_INSIDE);
 	gate_light_barrier(session);
-	if (!(__atomic_load_n(&session->control->ended_or_attention, __ATOMIC_ACQUIRE) >> 32) &&
-		!(__atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE) & ~(uint32_t)ATTENTION_GATHER))
+	/* acquire: as in gate_enter() */
+	if (!(__atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE) & ~(uint32_t)ATTENTION_GATHER))
 		return true;
-	gate_leave(session, 0);
+	gate_store(entry, CALL_DONE);
 	return false;
 }
 
@@ -71,7 +70,7 @@ bool gate_is_inside(const struct heap *heap, uint32_t index)
 
 	/* acquire: with the release in gate_leave() */
 	return session_state(entry) != SESSION_ACTIVE ||
-	       calls_number(__atomic_load_n(&entry->calls, __ATOMIC_ACQUIRE)) & 1;
+	       __atomic_load_n(&entry->in_call, __ATOMIC_ACQUIRE) == CALL_INSIDE;
 }
 
 static bool somebody_is_inside(const struct heap *heap)
@@ -95,7 +94,8 @@ int gate_close_all(struct heap *heap)
 {
 	int r;
 
-	__atomic_fetch_or(&heap->control->ended_or_attention, CONTROL_ATTENTION(ATTENTION_CLOSED), __ATOMIC_RELAXED);
+	for (uint32_t i = 0; i < heap->n_sessions; i++)
+		gate_ask(heap, i, ATTENTION_CLOSED);
 	r = gate_barrier(heap);
 	if (r < 0) {
 		memset(heap->inside, 0xff, sizeof(heap->inside));
@@ -110,19 +110,36 @@ int gate_close_all(struct heap *heap)
 
 void gate_open_all(struct heap *heap)
 {
-	/* release: what was changed while it was closed */
-	__atomic_fetch_and(&heap->control->ended_or_attention, ~CONTROL_ATTENTION(UINT32_MAX), __ATOMIC_RELEASE);
+	for (uint32_t i = 0; i < heap->n_sessions; i++)
+		gate_open(heap, i);
 }
 
 void gate_stay(struct session *session)
 {
-	__atomic_store_n(&session->entry->calls, session->entry->calls | CALLS_ONE, __ATOMIC_RELAXED);
+	gate_store(session->entry, CALL_INSIDE);
 }
 
 void gate_ask(struct heap *heap, uint32_t index, enum attention what)
 {
 	/* relaxed: who must know that the session sees it calls gate_barrier() */
 	__atomic_fetch_or(&heap->sessions[index].attention, (uint32_t)what, __ATOMIC_RELAXED);
+}
+
+void gate_attended(struct session *session)
+{
+	/* relaxed: the daemon stores it before the bit, which was seen with acquire */
+	uint32_t stays = __atomic_load_n(&session->control->ended, __ATOMIC_RELAXED) ? ATTENTION_ENDED : 0;
+
+	/* release: as gate_open() */
+	__atomic_fetch_and(&session->entry->attention, stays, __ATOMIC_RELEASE);
+}
+
+void gate_end(struct heap *heap)
+{
+	/* release: before the bits */
+	__atomic_store_n(&heap->control->ended, 1, __ATOMIC_RELEASE);
+	for (uint32_t i = 0; i < heap->n_sessions; i++)
+		__atomic_fetch_or(&heap->sessions[i].attention, ATTENTION_ENDED, __ATOMIC_RELEASE);
 }
 
 bool gate_close(struct heap *heap, uint32_t index)

@@ -15,12 +15,13 @@ bool gate_enter_gathering(struct session *session);
 /* It holds so many of its own objects more, or fewer. */
 static inline void gate_leave(struct session *session, int n_holds);
 
-/*
- * The same of a session that is not fenced, with all that they need in registers; it is not in, either, when the heap
- * has ended. What *calls has become goes to gate_leave_quickly(), with CALLS_ONE added, and the holds.
- */
-static inline bool gate_enter_quickly(const struct control *control, struct session_entry *entry, uint64_t *calls);
-static inline void gate_leave_quickly(struct session_entry *entry, uint64_t calls);
+/* The same of a session that is not fenced, unless something else is not 0 that speaks against it. */
+static inline bool gate_enter_quickly(struct session_entry *entry, uint64_t but_not);
+static inline void gate_leave_quickly(struct session_entry *entry, int n_holds);
+
+/* Daemon: has the session made no such call since this was asked last? Asked with each tick, and with each step of what
+ * is taken back from it: who is told so there begins anew, so that neither misses one. */
+static inline bool gate_is_idle(struct session_entry *entry);
 
 /*
  * Order what this session has stored before what it loads next, as seen by whoever calls gate_barrier() in between. For
@@ -50,6 +51,12 @@ void gate_stay(struct session *session);
 /* Let the session see to something before its next call. */
 void gate_ask(struct heap *heap, uint32_t index, enum attention what);
 
+/* The session, with the lock held: what it was asked for is seen to. Nobody keeps it out now: a closer has died. */
+void gate_attended(struct session *session);
+
+/* Daemon: the heap is taken down: no session comes in any more. */
+void gate_end(struct heap *heap);
+
 /* Is that session in the middle of a call, stopped there or dead or closing? */
 bool gate_is_inside(const struct heap *heap, uint32_t index);
 
@@ -69,47 +76,56 @@ static inline void gate_light_barrier(const struct session *session)
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
+static inline void gate_store(struct session_entry *entry, enum in_call in_call)
+{
+	/* release: all that the call did, where it ends */
+	__atomic_store_n(&entry->in_call, (uint32_t)in_call, __ATOMIC_RELEASE);
+}
+
 static inline bool gate_enter(struct session *session)
 {
 	struct session_entry *entry = session->entry;
-	uint64_t calls = calls_enter(__atomic_load_n(&entry->calls, __ATOMIC_RELAXED)); /* odd */
 
-	__atomic_store_n(&entry->calls, calls, __ATOMIC_RELAXED);
+	gate_store(entry, CALL_INSIDE);
 	gate_light_barrier(session);
 	/* acquire: with the release in gate_open(), of what was changed while it was closed */
-	if (__builtin_expect(!(__atomic_load_n(&session->control->ended_or_attention, __ATOMIC_ACQUIRE) >> 32 |
-				     __atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE)),
-		    1))
+	if (__builtin_expect(!__atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE), 1))
 		return true;
-	gate_leave(session, 0);
+	gate_store(entry, CALL_DONE);
 	return false;
 }
 
 static inline void gate_leave(struct session *session, int n_holds)
 {
-	struct session_entry *entry = session->entry;
-	uint64_t calls = __atomic_load_n(&entry->calls, __ATOMIC_RELAXED) | CALLS_ONE; /* whatever a stray write did */
-
-	/* release: all that the call did */
-	__atomic_store_n(
-		&entry->calls, calls + CALLS_ONE + (uint64_t)(int64_t)n_holds * CALLS_ONE_HOLD, __ATOMIC_RELEASE);
+	gate_leave_quickly(session->entry, n_holds);
 }
 
-static inline bool gate_enter_quickly(const struct control *control, struct session_entry *entry, uint64_t *calls)
+static inline bool gate_enter_quickly(struct session_entry *entry, uint64_t but_not)
 {
-	*calls = calls_enter(__atomic_load_n(&entry->calls, __ATOMIC_RELAXED));
-	__atomic_store_n(&entry->calls, *calls, __ATOMIC_RELAXED);
+	gate_store(entry, CALL_INSIDE);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	/* acquire: as in gate_enter() */
-	if (__builtin_expect(!(__atomic_load_n(&control->ended_or_attention, __ATOMIC_ACQUIRE) |
-				     __atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE)),
-		    1))
+	if (__builtin_expect(!(__atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE) | but_not), 1))
 		return true;
-	gate_leave_quickly(entry, *calls + CALLS_ONE); /* nothing was done */
+	gate_store(entry, CALL_DONE);
 	return false;
 }
 
-static inline void gate_leave_quickly(struct session_entry *entry, uint64_t calls)
+static inline void gate_leave_quickly(struct session_entry *entry, int n_holds)
 {
-	__atomic_store_n(&entry->calls, calls, __ATOMIC_RELEASE); /* as in gate_leave() */
+	if (n_holds) /* relaxed: for reports */
+		__atomic_store_n(&entry->n_own_holds,
+			__atomic_load_n(&entry->n_own_holds, __ATOMIC_RELAXED) + (uint64_t)(int64_t)n_holds,
+			__ATOMIC_RELAXED);
+	gate_store(entry, CALL_DONE);
+}
+
+static inline bool gate_is_idle(struct session_entry *entry)
+{
+	uint32_t done = CALL_DONE;
+
+	/* relaxed, both: a call that comes in at this moment is seen when it is asked the next time */
+	if (__atomic_compare_exchange_n(&entry->in_call, &done, CALL_NONE, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		return false;
+	return done == CALL_NONE;
 }

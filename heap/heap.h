@@ -17,7 +17,6 @@
 
 /* Daemon, of a session: which of the pools that it keeps own_collect() looks at next; all 0: the first. See own.c. */
 struct collecting {
-	uint32_t n_calls;    /* the session's, when the round began */
 	uint32_t size_class; /* classes before it were looked at */
 	uint32_t pool1;      /* of that class, plus one; 0: the first on its list */
 	uint32_t n_looked;   /* pools looked at in this round */
@@ -43,8 +42,8 @@ struct heap {
 	uint32_t first_hole;   /* daemon: arenas before it are no HOLE */
 	int control_fd;        /* owned by the daemon; -1 in a client, which needs the mappings only */
 	int heap_fd;           /* the same */
-	uint8_t *class_hints;  /* of each pool the class that a session here last made objects of in it, plus one: it says
-				  where a header may lie while the pool's entry is fetched, and no more */
+	uint8_t *class_hints;  /* of each pool the class that a session here last made objects of in it, plus one: it
+				  says  where a header may lie while the pool's entry is fetched, and no more */
 	bool is_fenced;        /* this process is not registered with membarrier(2): see gate.c */
 	uint64_t
 		inside[SESSIONS_MAX / 64]; /* whoever has the lock: a bit for each that gate_close_all() found inside */
@@ -79,10 +78,10 @@ struct session {
 	uint32_t drop_cursor;     /* session_drop_step(): hold table entries before it are done */
 	bool is_home;             /* this process is of the heap's pid namespace: see lock.c */
 	bool has_lock;            /* between session_lock() and session_unlock() */
-	uint32_t lock_tid;        /* with it: the thread that took it, of this pid namespace; 0: of another, see lock.c */
-	bool is_fenced;           /* heap's */
-	uint64_t lock_taken_ns;   /* since when it has the lock, where that is timed; else 0 */
-	uint32_t owner1;          /* index + 1: what its own pools have as owner1 */
+	uint32_t lock_tid;      /* with it: the thread that took it, of this pid namespace; 0: of another, see lock.c */
+	bool is_fenced;         /* heap's */
+	uint64_t lock_taken_ns; /* since when it has the lock, where that is timed; else 0 */
+	uint32_t owner1;        /* index + 1: what its own pools have as owner1 */
 	uint32_t blocks_identity; /* identity of its own pools of blocks, but for their class */
 	uint64_t process; /* not 0: its calls take the lock quickly; no other process's is the same: see lock.c */
 	bool is_quick;    /* it has the lock, and took it quickly */

@@ -34,7 +34,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   UINT64_C(0x0070616568797001) /* "\1pyheap\0" */
-#define LAYOUT_VERSION 3U
+#define LAYOUT_VERSION 4U
 
 #define ARENA_SIZE_DEFAULT (UINT32_C(256) << 10)
 #define ARENA_SIZE_MIN     (UINT32_C(64) << 10)
@@ -68,11 +68,11 @@
 /*
  * word:   bits 0..6 how often the session that owns its pool holds it, 7..9 the state, 10..19 the payload's size where
  *         it is a block (the run's entry has it otherwise), 20..35 the type, 36..63 the generation. Of a free block
- *         10..35 are the link instead: the next of its pool's free list plus one. A pool's headers are zeroed when it
- *         takes a class, so 0 is a block never carved.
- * rights: bits 0..33 how many others have a right to it: sessions by their hold tables, slots, queue places, names; bit
- *         34 (RIGHTS_SHARED) once set stays for the object's life: others may look at it at any time. 0 where it is
- *         not alive; of a dying object the position of the next dying one of its session, plus one.
+ *         20..35 are the link instead, and 0..19 nothing: the next of its pool's free list plus one. A pool's headers
+ * are zeroed when it takes a class, so 0 is a block never carved. rights: bits 0..33 how many others have a right to
+ * it: sessions by their hold tables, slots, queue places, names; bit 34 (RIGHTS_SHARED) once set stays for the object's
+ * life: others may look at it at any time. 0 where it is not alive; of a dying object the position of the next dying
+ * one of its session, plus one.
  *
  * An object is alive while its state is LIVE and one of the two counts is not 0.
  */
@@ -241,6 +241,14 @@ enum attention {
 	ATTENTION_CLOSED = 1,   /* wait for the lock: its owner keeps the session out */
 	ATTENTION_STRANGER = 2, /* somebody has come to an object that the session had told nobody of */
 	ATTENTION_GATHER = 4,   /* gather the blocks that were returned */
+	ATTENTION_ENDED = 8,    /* the heap was taken down; stays */
+};
+
+/* Calls that need no lock; see gate.c. */
+enum in_call {
+	CALL_NONE = 0,   /* daemon, from CALL_DONE: the session has made none since */
+	CALL_INSIDE = 1, /* session: it is in the middle of one */
+	CALL_DONE = 2,   /* session: it is not */
 };
 
 struct session_entry {
@@ -263,19 +271,13 @@ struct session_entry {
 
 	uint64_t reserved0[7];
 
-	union {
-		struct {
-			uint64_t n_calls : 24;     /* odd while it is in a call that needs no lock; see gate.c */
-			uint64_t n_own_holds : 40; /* objects in its own pools that it holds; for reports */
-		};
-		uint64_t calls; /* owner: both, stored at once */
-	};
-	uint32_t attention;       /* whoever has the lock, without the log: enum attention; see gate.c */
-	uint32_t is_fenced;       /* the session: its calls need no barrier of others; see gate.c */
-	uint32_t owned_pools1;    /* locked: all pools and runs that it owns */
+	uint64_t n_own_holds;  /* owner: objects in its own pools that it holds; for reports */
+	uint32_t attention;    /* whoever has the lock, without the log, and the daemon: enum attention; see gate.c */
+	uint32_t is_fenced;    /* the session: its calls need no barrier of others; see gate.c */
+	uint32_t owned_pools1; /* locked: all pools and runs that it owns */
 	uint32_t returned_pools1; /* locked: those of them that have blocks in STATE_RETURNED */
 	uint32_t n_returns;       /* whoever has the lock, not logged: moves when a block is returned to it */
-	uint32_t reserved2;
+	uint32_t in_call;         /* enum in_call; see there who writes it */
 	uint64_t reserved3[4];
 
 	uint32_t usedpools1[N_CLASSES];         /* owner: its first pool with room of each class */
@@ -404,17 +406,12 @@ struct control {
 				   lock.c */
 	uint64_t reserved1[2];
 
-	union {
-		struct {
-			uint32_t ended;     /* daemon: 1 once the heap was taken down on purpose */
-			uint32_t attention; /* whoever has the lock: not 0: all calls go by the lock; see gate.c */
-		};
-		uint64_t ended_or_attention; /* both: they are changed, and looked at together, as one word */
-	};
+	uint32_t ended; /* daemon: 1 once the heap was taken down on purpose */
+	uint32_t reserved5;
 	uint32_t n_arenas_seen;   /* daemon: arenas from here on were never anything but HOLE */
 	uint32_t n_arenas_mapped; /* daemon: the pool entries of those before it are there: at most n_arenas_seen */
 	uint32_t n_repairs;       /* whoever has the lock, without the log: moves when what is derived was made anew */
-	uint32_t reserved5;
+	uint32_t reserved6;
 	uint64_t reserved2[6];
 
 	struct global_lock lock;
@@ -437,7 +434,7 @@ static_assert(SESSIONS_MAX < UINT16_MAX, "owner1");
 static_assert(sizeof(struct arena_entry) == 64, "one cache line");
 static_assert(sizeof(struct hold) == 16, "");
 static_assert(sizeof(struct session_entry) == 576 + HOLDS_INLINE * sizeof(struct hold), "");
-static_assert(offsetof(struct session_entry, calls) == 192, "what its calls write has cache lines of its own");
+static_assert(offsetof(struct session_entry, n_own_holds) == 192, "what its calls write has cache lines of its own");
 static_assert(offsetof(struct session_entry, usedpools1) == 256, "");
 static_assert(offsetof(struct session_entry, holds_position1) % 8 == 0, "");
 static_assert(offsetof(struct session_entry, attachment) == 100, "clients in other languages store to it");
@@ -446,7 +443,6 @@ static_assert(offsetof(struct name_entry, name) == 26, "");
 static_assert(sizeof(struct queue) == 40, "");
 static_assert(sizeof(struct log_entry) == 16, "");
 static_assert(offsetof(struct global_lock, entries) == 128, "");
-static_assert(offsetof(struct control, ended_or_attention) % 8 == 0, "one load");
 static_assert(offsetof(struct control, lock) % 64 == 0, "the lock has cache lines of its own");
 static_assert(sizeof(pthread_mutex_t) <= 64, "");
 static_assert(sizeof(struct space) % 8 == 0, "");
@@ -510,7 +506,7 @@ static inline uint32_t header_generation(uint64_t word)
 }
 static inline uint32_t header_link(uint64_t word) /* of a free block */
 {
-	return (uint32_t)(word >> 10 & ((1U << 26) - 1));
+	return (uint32_t)(word >> 20 & UINT16_MAX);
 }
 static inline uint64_t header_live(uint32_t generation, uint32_t type, uint64_t block_size, uint32_t state)
 {
@@ -523,7 +519,7 @@ static inline uint64_t header_with_state(uint64_t word, uint32_t state) /* held 
 }
 static inline uint64_t header_free(uint64_t word, uint32_t link)
 {
-	return (word >> REF_POSITION_BITS) << REF_POSITION_BITS | (uint64_t)link << 10;
+	return (word >> REF_POSITION_BITS) << REF_POSITION_BITS | (uint64_t)link << 20;
 }
 
 static inline bool header_is(uint64_t word, uint32_t generation, uint32_t state)
@@ -531,49 +527,27 @@ static inline bool header_is(uint64_t word, uint32_t generation, uint32_t state)
 	return (word & (~REF_POSITION_MASK | UINT64_C(7) << 7)) ==
 	       ((uint64_t)generation << REF_POSITION_BITS | (uint64_t)state << 7);
 }
+/* What is 0 in the word of a free block: nobody holds it, its state, and no size. */
+#define HEADER_FREE_MASK ((UINT64_C(1) << 20) - 1)
+
 /* Of a pool's three numbers in one word. */
-#define COUNTS_ONE_USED   UINT64_C(1)
-#define COUNTS_ONE_CARVED (UINT64_C(1) << 16)
+#define COUNTS_ONE_USED UINT64_C(1)
 static inline uint32_t counts_used(uint64_t counts)
 {
 	return (uint32_t)(counts & UINT16_MAX);
-}
-static inline uint32_t counts_carved(uint64_t counts)
-{
-	return (uint32_t)(counts >> 16 & UINT16_MAX);
 }
 static inline uint32_t counts_freeblock1(uint64_t counts)
 {
 	return (uint32_t)(counts >> 48);
 }
-static inline bool counts_have_no_room(uint64_t counts, uint64_t n_blocks) /* all carved, none free */
+static inline uint64_t counts_with_freeblock1(uint64_t counts, uint64_t freeblock1)
 {
-	return counts >> 16 == n_blocks;
+	return (counts << 16 >> 16) + (freeblock1 << 48);
 }
-static inline uint64_t counts_with_freeblock1(uint64_t counts, uint32_t freeblock1)
+/* The link of a free block's header becomes freeblock: all else in the word is 0, or falls off. */
+static inline uint64_t counts_with_link(uint64_t counts, uint64_t word)
 {
-	return counts << 16 >> 16 | (uint64_t)freeblock1 << 48;
-}
-
-/* Of what may stop all calls. */
-#define CONTROL_ENDED           UINT64_C(1)
-#define CONTROL_ATTENTION(bits) ((uint64_t)(bits) << 32)
-
-/* Of a session's calls and own holds in one word. */
-#define CALLS_ONE      UINT64_C(1)
-#define CALLS_ONE_HOLD (UINT64_C(1) << 24)
-static inline uint32_t calls_number(uint64_t calls) /* odd: inside */
-{
-	return (uint32_t)(calls & (CALLS_ONE_HOLD - 1));
-}
-static inline uint64_t calls_own_holds(uint64_t calls)
-{
-	return calls >> 24;
-}
-/* In; the number's top bit is never set, so that it begins anew without a carry. */
-static inline uint64_t calls_enter(uint64_t calls)
-{
-	return (calls & ~(CALLS_ONE_HOLD >> 1)) | CALLS_ONE;
+	return (counts << 16 >> 16) + (word << 28);
 }
 
 /* How many have a right to it by its second word. */

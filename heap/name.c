@@ -17,6 +17,9 @@
 #define CHAIN_MAX        (UINT32_C(1) << 20) /* a longer chain is a damaged one */
 #define BUCKETS_PER_STEP 1024U               /* looked at by name_next() before it lets others have the lock */
 
+#define NAME_LIKELY(x) __builtin_expect(!!(x), 1)
+#define NAME_RARE      __attribute__((noinline))
+
 /* A name as a call gives it. */
 struct name {
 	const char *bytes;
@@ -193,9 +196,62 @@ int name_set(struct session *session, const char *bytes, uint64_t ref)
 	return take_down(session, change_end(session, set_in_change(session, &name, ref)));
 }
 
-static inline int get_in_change(struct session *session, const struct name *name, uint64_t *ret)
+/* Is that arena one of pools, so that its pools can be looked at? */
+static inline bool is_of_pools(const struct heap *heap, uint64_t pool)
 {
-	struct object object;
+	return arena_state(&heap->arenas[pool >> (heap->arena_shift - POOL_SHIFT)]) == ARENA_POOLS;
+}
+
+/*
+ * The name was asked for before, and neither its entry nor what it names has changed since: *ret has what object_hold()
+ * looks at. An entry that is alive with the same generation is the same entry, whose name never changes; what it names
+ * is kept alive by it, where it was. False: it is to be looked for.
+ */
+static inline bool find_recent(
+	const struct session *session, const struct recent_name *recent, const struct name *name, struct object *ret)
+{
+	const struct heap *heap = session->heap;
+
+	if (!recent->ref || recent->hash != name->hash || !NAME_LIKELY(is_of_pools(heap, recent->entry_pool)) ||
+		!NAME_LIKELY(is_of_pools(heap, ref_position(recent->ref) >> (POOL_SHIFT - 3))))
+		return false;
+	if (!NAME_LIKELY(heap->pools[recent->entry_pool].identity == recent->entry_identity &&
+			 recent->entry_header->word == recent->entry_word && name_is(recent->entry, name) &&
+			 recent->entry->ref == recent->ref))
+		return false;
+	ret->header = recent->header;
+	ret->pool = recent->pool;
+	ret->word = header_word(ret->header);
+	ret->type = header_type(ret->word);
+	return NAME_LIKELY(
+		header_is(ret->word, ref_generation(recent->ref), STATE_LIVE) && rights_count(ret->header->rights));
+}
+
+/* Of what was looked for and found at `position`. */
+static NAME_RARE void remember(
+	const struct session *session, uint64_t position, const struct name *name, struct object object)
+{
+	const struct heap *heap = session->heap;
+	struct object entry;
+
+	if (!session->recent->is_mine || !is_of_pools(heap, pool_index(heap, object.pool)) ||
+		!object_locate_block(heap, position, &entry))
+		return;
+	*recent_name(session, name->hash) = (struct recent_name){
+		.hash = name->hash,
+		.entry = (const struct name_entry *)(const void *)entry.data,
+		.entry_header = entry.header,
+		.entry_word = entry.word,
+		.ref = ref_make(object.position, header_generation(object.word)),
+		.header = object.header,
+		.pool = object.pool,
+		.entry_pool = pool_index(heap, entry.pool),
+		.entry_identity = entry.pool->identity,
+	};
+}
+
+static inline int look_up(struct session *session, const struct name *name, uint64_t *ret, struct object *ret_object)
+{
 	struct name_entry *entry;
 	uint64_t *link;
 	int r;
@@ -204,14 +260,34 @@ static inline int get_in_change(struct session *session, const struct name *name
 	if (r <= 0)
 		return r < 0 ? r : -ENOENT;
 	*ret = entry->ref;
-	r = object_find_fast(session->heap, *ret, &object);
-	return r ? r : object_hold(session, *ret, &object);
+	r = object_find_fast(session->heap, *ret, ret_object);
+	if (!r)
+		remember(session, *link, name, *ret_object);
+	return r;
+}
+
+static inline int get_in_change(struct session *session, const struct name *name, uint64_t *ret, uint32_t *ret_type)
+{
+	const struct recent_name *recent = recent_name(session, name->hash);
+	struct object object;
+	int r;
+
+	if (NAME_LIKELY(find_recent(session, recent, name, &object)))
+		*ret = recent->ref;
+	else {
+		r = look_up(session, name, ret, &object);
+		if (r)
+			return r;
+	}
+	*ret_type = object.type;
+	return object_hold(session, *ret, &object);
 }
 
 int name_get(struct session *session, const char *bytes, uint64_t *ret)
 {
 	struct name name;
 	uint64_t ref = 0;
+	uint32_t type = TYPE_NONE;
 	int r;
 
 	r = name_read(session->heap, bytes, &name);
@@ -223,10 +299,12 @@ int name_get(struct session *session, const char *bytes, uint64_t *ret)
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	r = change_end(session, get_in_change(session, &name, &ref));
-	if (!r)
-		*ret = ref;
-	return r;
+	r = change_end(session, get_in_change(session, &name, &ref, &type));
+	if (r)
+		return r;
+	recent_note_held(session, ref, type != TYPE_QUEUE);
+	*ret = ref;
+	return 0;
 }
 
 static int del_in_change(struct session *session, const struct name *name)

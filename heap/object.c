@@ -169,15 +169,18 @@ int object_look(struct session *session, uint64_t ref, struct object *ret)
 
 void object_remember(struct session *session, uint64_t ref, const struct object *object)
 {
+	struct recent_object *recent = recent_object(session, ref);
 	struct own_object own;
 
 	if (own_look(session, ref, &own) && header_own(own.word))
 		own_remember(session, ref, &own);
-	else if (session->recent->is_mine && hold_find(session, ref))
-		*recent_object(session, ref) = (struct recent_object){
-			.ref = ref,
-			.data = object->type == TYPE_QUEUE ? NULL : object->data,
-		};
+	else if (hold_find(session, ref))
+		recent_note_held(session, ref, object->type != TYPE_QUEUE);
+	if (recent->ref != ref || object->type != TYPE_QUEUE)
+		return;
+	recent->queue = (struct queue *)(void *)object->data;
+	recent->n_places = recent->queue->n;
+	recent->queue_header = object->header;
 }
 
 bool object_is_held_unlocked(struct session *session, uint64_t ref)
@@ -293,13 +296,8 @@ static void own_hold_less(struct session *session, uint64_t ref, struct object_h
 	heap_set(heap, &header->word, word - 1);
 	if (header_own(word) != 1)
 		return;
-	heap_add(heap, &session->entry->calls, -(int64_t)CALLS_ONE_HOLD);
+	heap_add(heap, &session->entry->n_own_holds, -1);
 	recent_forget(session, ref);
-}
-
-static bool is_held_by_word(const struct session *session, const struct object *what)
-{
-	return what->pool->owner1 == session->owner1 && header_own(what->header->word);
 }
 
 /* `place` is what hold_place() said. */
@@ -308,7 +306,7 @@ OBJECT_IN_PLACE int hold_at(struct session *session, struct hold *place, uint64_
 	bool first;
 	int r;
 
-	if (is_held_by_word(session, what) && header_own(what->header->word) < OWN_HOLDS_MAX) {
+	if (object_is_held_by_word(session, what) && header_own(what->header->word) < OWN_HOLDS_MAX) {
 		heap_set(session->heap, &what->header->word, what->header->word + 1);
 		return 0;
 	}
@@ -321,16 +319,13 @@ int object_hold(struct session *session, uint64_t ref, const struct object *what
 	return hold_at(session, hold_place(session, ref), ref, what);
 }
 
-int object_pass_on(struct session *session, uint64_t ref, const struct object *what)
+int object_pass_on(struct session *session, uint64_t ref, const struct object *what, struct hold *hold)
 {
-	struct hold *hold = hold_find(session, ref);
 	int r;
 
 	if (hold && hold_remove(session, hold)) /* the right that it had by its table is the one that is passed on */
 		return 0;
-	if (!hold && !is_held_by_word(session, what))
-		return -EPERM;
-	r = object_retain(session, what);
+	r = retain(session, what);
 	if (!r && !hold)
 		own_hold_less(session, ref, what->header);
 	return r;
@@ -416,7 +411,7 @@ static int make_at_once(
 	if (r < 0)
 		return r;
 	heap_set(session->heap, &object.header->word, object.header->word + 1);
-	heap_add(session->heap, &session->entry->calls, CALLS_ONE_HOLD);
+	heap_add(session->heap, &session->entry->n_own_holds, 1);
 	*ret = ref;
 	return 0;
 }
@@ -438,7 +433,7 @@ static int make_finish(struct session *session, const struct object *object)
 
 	heap_set(heap, &object->header->word, header_with_state(object->header->word, STATE_LIVE) + 1);
 	heap_set(heap, &session->entry->making1, 0);
-	heap_add(heap, &session->entry->calls, CALLS_ONE_HOLD);
+	heap_add(heap, &session->entry->n_own_holds, 1);
 	return 0;
 }
 
@@ -525,7 +520,7 @@ int object_new(struct session *session, uint32_t type, size_t size, uint64_t *re
 	struct type_info info;
 	int r;
 
-	if (type == TYPE_BYTES && own_new_bytes_any(session, size, ret, &r))
+	if (type == TYPE_BYTES && own_new_bytes(session, size, ret, &r))
 		return r;
 	if (type == TYPE_QUEUE)
 		return -EINVAL;
@@ -634,7 +629,7 @@ static int drop_in_change(struct session *session, uint64_t ref, struct hold *ho
 		return r;
 	if (hold)
 		return hold_remove(session, hold) ? drop_right(session, &object) : 0;
-	if (!is_held_by_word(session, &object))
+	if (!object_is_held_by_word(session, &object))
 		return -EPERM;
 	own_hold_less(session, ref, object.header);
 	return end_if_last(session, &object);

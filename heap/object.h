@@ -85,9 +85,11 @@ int object_retain(struct session *session, const struct object *what);
  * hold_reserve() has made room. Errors as object_retain().
  */
 int object_hold(struct session *session, uint64_t ref, const struct object *what);
-/* Within a change: what the session holds once less, or not at all any more, whose right goes to somebody else (a
- * queue). -EPERM it does not hold it. */
-int object_pass_on(struct session *session, uint64_t ref, const struct object *what);
+/*
+ * Within a change: what the session holds, by `hold` of its table or, where that is NULL, by the header's word, it
+ * holds once less, or not at all any more: its right goes to somebody else (a queue).
+ */
+int object_pass_on(struct session *session, uint64_t ref, const struct object *what, struct hold *hold);
 
 /*
  * Does the session hold it? With the lock held; the second without it, and sees to what is wanted of the session first:
@@ -95,6 +97,11 @@ int object_pass_on(struct session *session, uint64_t ref, const struct object *w
  */
 bool object_is_held(const struct session *session, uint64_t ref);
 bool object_is_held_unlocked(struct session *session, uint64_t ref);
+/* With the lock held, of the session's own object: by the header's word? */
+static inline bool object_is_held_by_word(const struct session *session, const struct object *what)
+{
+	return what->pool->owner1 == session->owner1 && header_own(what->header->word);
+}
 
 /* Within a change: nobody has a right to it: free it, or put it on session's dying list. */
 int object_end(struct session *session, const struct object *what);

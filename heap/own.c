@@ -41,7 +41,7 @@
 #define POOLS_LOOKED_AT 1024U /* in one change, for free ones */
 #define STRANGERS_MAX   100U
 
-#define OWN_FULL 3 /* it is made, and was its pool's last block */
+#define OWN_LAST 3 /* it is made, and was the last block of its pool's free list */
 
 /* ---- making ------------------------------------------------------------------------------------------------------ */
 
@@ -69,9 +69,34 @@ static int enter(struct session *session)
 	return 0;
 }
 
+/*
+ * Within a call: the blocks that were never touched go on the free list, which is empty, in their order. Died in the
+ * middle: some of them look as if they had been used before. False: that they were never touched is not true.
+ */
+static bool carve(struct heap *heap, struct pool_entry *pool)
+{
+	struct object_header *headers = pool_headers(heap, pool);
+	uint32_t n_blocks = class_shapes[pool->size_class & (N_CLASSES - 1)].n_blocks, first = pool->n_carved;
+
+	for (uint32_t i = first; i < n_blocks; i++)
+		if (header_word(&headers[i]) || __atomic_load_n(&headers[i].rights, __ATOMIC_RELAXED))
+			return false;
+	/* relaxed, as pool_set(): it is the session's own */
+	for (uint32_t i = first; i < n_blocks; i++)
+		__atomic_store_n(&headers[i].word, header_free(0, i + 1 < n_blocks ? i + 2 : 0), __ATOMIC_RELAXED);
+	pool_set(heap, false, &pool->n_carved, n_blocks);
+	pool_set(heap, false, &pool->freeblock1, first + 1);
+	return true;
+}
+
 int own_finish_new(struct session *session, struct pool_entry *pool)
 {
-	usedpools_remove(session->heap, false, &session->entry->usedpools1[pool->size_class & (N_CLASSES - 1)], pool);
+	uint32_t size_class = pool->size_class & (N_CLASSES - 1);
+
+	if (pool->n_carved < class_shapes[size_class].n_blocks)
+		(void)carve(session->heap, pool); /* in vain: the next call says so */
+	else
+		usedpools_remove(session->heap, false, &session->entry->usedpools1[size_class], pool);
 	gate_leave(session, 1);
 	return 0;
 }
@@ -134,6 +159,19 @@ static int describe_pool(const struct session *session, uint32_t size_class, str
 	return 0;
 }
 
+/*
+ * Of a pool among those with room. -EAGAIN somebody is about to find out that what he looks for is not there any more:
+ * he has the lock.
+ */
+static int why_not_taken(const struct recent_pool *pool)
+{
+	uint32_t block1 = pool->pool->freeblock1;
+
+	if (block1 - 1U >= pool->n_blocks)
+		return -EUCLEAN;
+	return __atomic_load_n(&pool->header0[block1].rights, __ATOMIC_RELAXED) ? -EAGAIN : -EUCLEAN;
+}
+
 static int take_block(struct session *session, uint32_t size_class, uint32_t type, const struct type_info *slots,
 	size_t size, uint64_t *ret, struct pool_entry **ret_pool)
 {
@@ -145,9 +183,10 @@ static int take_block(struct session *session, uint32_t size_class, uint32_t typ
 	r = describe_pool(session, size_class, &pool);
 	if (r)
 		return r;
-	r = own_take_block(&pool, pool.pool, !pool.pool->freeblock1, &block);
-	if (r)
-		return r == OWN_NOT ? -EUCLEAN : r; /* it is among those with room */
+	if (!pool.pool->freeblock1 && pool.pool->n_carved < pool.n_blocks && !carve(session->heap, pool.pool))
+		return -EUCLEAN;
+	if (!own_take_block(&pool, pool.pool, &block))
+		return why_not_taken(&pool);
 	if (session->recent->is_mine && !session->is_fenced)
 		session->recent->pools[size_class] = pool;
 	if (slots)
@@ -156,22 +195,7 @@ static int take_block(struct session *session, uint32_t size_class, uint32_t typ
 	own_begin(block.header, generation, type, size);
 	*ret = ref_make(block.position, generation);
 	*ret_pool = pool.pool;
-	return counts_have_no_room(block.counts, pool.n_blocks) ? OWN_FULL : 0;
-}
-
-bool own_new_bytes_any(struct session *session, size_t size, uint64_t *ret, int *result)
-{
-	const struct pool_entry *pool;
-	uint64_t counts;
-
-	if (size - 1 >= BLOCK_SIZE_MAX)
-		return false;
-	pool = session->recent->pools[(size - 1) >> 3].pool;
-	if (!pool)
-		return false;
-	/* relaxed: it may be another's by now, which is seen within the call */
-	counts = __atomic_load_n(&pool->counts, __ATOMIC_RELAXED);
-	return own_new_in_pool(session, size, !counts_freeblock1(counts), ret, result);
+	return counts_freeblock1(block.counts) ? 0 : OWN_LAST;
 }
 
 /* Whoever has the lock has it no more. */
@@ -198,7 +222,7 @@ int own_new(struct session *session, uint32_t type, const struct type_info *info
 			r = take_run(session, n_pools, type, slots, size, ret);
 		else
 			r = take_block(session, size_class, type, slots, size, ret, &pool);
-		if (r == OWN_FULL)
+		if (r == OWN_LAST)
 			return own_finish_new(session, pool);
 		gate_leave(session, r == 0);
 		if (r != -EAGAIN)
@@ -315,7 +339,7 @@ static int drop_last(struct session *session, uint64_t ref, const struct own_obj
 		return own_settle(session, ref);
 	if (object->pool->kind == POOL_RUN)
 		free_run(session, object);
-	else if (own_free_block(object, object->block + 1, object->n_blocks))
+	else if (own_free_block(object, object->block + 1U))
 		return own_finish_free(session, object->pool);
 	gate_leave(session, -1);
 	return 0;
@@ -332,10 +356,9 @@ void own_remember(struct session *session, uint64_t ref, const struct own_object
 		.ref = ref,
 		.header = object->header,
 		.pool = is_plain ? object->pool : NULL,
-		.word = is_plain ? object->word - header_own(object->word) + 1 : 0,
+		.word = object->word - header_own(object->word) + 1,
 		.data = type == TYPE_QUEUE ? NULL : session->base + (ref_position(ref) << 3),
-		.block1 = object->block + 1,
-		.n_blocks = object->n_blocks,
+		.block1 = is_plain ? object->block + 1 : 0,
 	};
 }
 
@@ -364,7 +387,7 @@ static int drop_bytes(struct session *session, uint64_t ref, struct own_object *
 	recent_forget(session, ref);
 	if (own_let_go(session->entry, object, session->is_fenced))
 		return own_settle(session, ref);
-	if (own_free_block(object, object->block + 1, object->n_blocks))
+	if (own_free_block(object, object->block + 1U))
 		return own_finish_free(session, object->pool);
 	gate_leave(session, -1);
 	return 0;
@@ -491,9 +514,10 @@ static int attend(struct session *session, uint32_t n_max)
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	/* Who has the lock is kept out by nobody: what is set was left there, or asks for just this. */
-	gate_open_all(heap);
-	__atomic_store_n(&session->entry->attention, 0, __ATOMIC_RELEASE);
+	gate_attended(session);
+	/* relaxed: nothing is read on the strength of it */
+	if (__atomic_load_n(&session->control->ended, __ATOMIC_RELAXED))
+		return change_end(session, -EPIPE);
 	r = gather(session, n_max);
 	if (!r && session->entry->returned_pools1)
 		gate_ask(heap, session->index, ATTENTION_GATHER); /* the rest, in changes of their own */
@@ -566,15 +590,13 @@ static int collect_returned(struct session *daemon, uint32_t index, uint32_t n_m
  */
 static void find_place(struct heap *heap, uint32_t index, struct collecting *at)
 {
-	/* relaxed: it may be about to come in, and be sent away */
-	uint32_t n_calls = calls_number(__atomic_load_n(&heap->sessions[index].calls, __ATOMIC_RELAXED));
 	const struct pool_entry *pool = at->pool1 ? pool_at(heap, at->pool1 - 1) : NULL;
 
-	if (at->n_calls != n_calls)
-		*at = (struct collecting){.n_calls = n_calls};
+	if (!gate_is_idle(&heap->sessions[index]))
+		*at = (struct collecting){0};
 	else if (at->pool1 && (!pool || pool->identity != pool_identity(POOL_BLOCKS, at->size_class, index + 1) ||
 				      !pool_has_room(pool)))
-		*at = (struct collecting){.n_calls = n_calls, .size_class = at->size_class};
+		*at = (struct collecting){.size_class = at->size_class};
 }
 
 /* Free pools of one class go, at most *n_max, of *n_look that it looks at. 1 there are more to look at. */

@@ -19,8 +19,7 @@ struct own_object {
 	struct object_header *header;
 	uint64_t word;     /* as it was when it was found */
 	uint32_t identity; /* the same, of its pool */
-	uint32_t block;    /* its number in it, from 0; and how many it has */
-	uint32_t n_blocks;
+	uint32_t block;    /* its number in it, from 0 */
 };
 
 /*
@@ -40,10 +39,9 @@ static inline bool own_look(struct session *session, uint64_t ref, struct own_ob
 int own_new(struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret);
 /*
  * The same of bytes, the most frequent of all, in the pool where the last of that class was made. True: *result is what
- * comes of it. False: own_new() may do it, or say why not. The first knows blocks that were freed before only.
+ * comes of it. False: own_new() may do it, or say why not.
  */
 static inline bool own_new_bytes(struct session *session, size_t size, uint64_t *ret, int *result);
-bool own_new_bytes_any(struct session *session, size_t size, uint64_t *ret, int *result);
 
 /*
  * A change, or a few: see to it that own_new() of that size finds room. HEAP_WANTS_ARENAS; OWN_NOT it is none for such
@@ -66,6 +64,9 @@ int own_hold_any(struct session *session, uint64_t ref);
  */
 static inline bool own_drop(struct session *session, uint64_t ref, int *result);
 int own_drop_any(struct session *session, uint64_t ref);
+/* As own_drop(), but in a block of a pool that the session's process made objects in lately; for a session that is the
+ * process's own. */
+static inline bool own_drop_block(struct session *session, uint64_t ref, int *result);
 
 /* Of an object that the session holds: it is found sooner from now on, see recent.h. */
 void own_remember(struct session *session, uint64_t ref, const struct own_object *object);
@@ -133,7 +134,6 @@ static inline bool own_locate(const struct session *session, uint64_t ref, struc
 		uint32_t x = in_page - shape->first; /* very large for what is before the first */
 
 		ret->block = (uint32_t)((uint64_t)x * shape->inverse >> 32);
-		ret->n_blocks = shape->n_blocks;
 		if (ret->block >= shape->n_blocks || ret->block * shape->size != x)
 			return false;
 		ret->header = (struct object_header *)(void *)(session->base + (off - in_page)) + ret->block;
@@ -141,7 +141,6 @@ static inline bool own_locate(const struct session *session, uint64_t ref, struc
 	}
 	ret->header = &ret->pool->header;
 	ret->block = 0;
-	ret->n_blocks = 0;
 	return (ret->identity & 0xff) == POOL_RUN && !in_page;
 }
 
@@ -170,15 +169,15 @@ static inline bool own_look(struct session *session, uint64_t ref, struct own_ob
 static inline int own_hold(struct session *session, uint64_t ref)
 {
 	const struct recent_object *recent = recent_object(session, ref);
-	uint64_t word, n;
+	uint64_t word;
 
 	if (OWN_UNLIKELY(recent->ref != ref || !recent->header))
 		return OWN_NOT;
 	/* relaxed: as in own_find() */
 	word = __atomic_load_n(&recent->header->word, __ATOMIC_RELAXED);
-	n = header_own(word);
-	/* relaxed: nothing else is read on the strength of it */
-	if (OWN_UNLIKELY(header_generation(word ^ ref) || n - 1 >= OWN_HOLDS_MAX - 1 || /* 0 is very large */
+	/* The difference is how often more than once it is held, unless the word is another's: then it is very large.
+	 * relaxed: nothing else is read on the strength of `ended` */
+	if (OWN_UNLIKELY(word - recent->word >= OWN_HOLDS_MAX - 1 ||
 			 __atomic_load_n(&session->control->ended, __ATOMIC_RELAXED)))
 		return OWN_NOT;
 	/* relaxed: nobody's doing depends on how often, beyond once */
@@ -195,36 +194,30 @@ struct own_block {
 };
 
 /*
- * Within a call: take a block of a pool that is as it is described: the one freed last, or, to `carve`, one that was
- * never touched. 0; OWN_NOT it has none; -EAGAIN somebody is about to find out that what he looks for is not there any
- * more: he has the lock. -EUCLEAN.
+ * Within a call: take the first block of the free list of a pool that is as it is described. False: it has none; or its
+ * header is not that of a free one, or somebody is about to find out that what he looks for there is gone.
  */
-static inline int own_take_block(
-	const struct recent_pool *recent, struct pool_entry *pool, bool carve, struct own_block *ret)
+static inline bool own_take_block(const struct recent_pool *recent, struct pool_entry *pool, struct own_block *ret)
 {
 	uint64_t counts = __atomic_load_n(&pool->counts, __ATOMIC_RELAXED) + COUNTS_ONE_USED;
 	uint64_t block1 = counts_freeblock1(counts), word;
 
-	if (carve) {
-		counts += COUNTS_ONE_CARVED;
-		block1 = counts_carved(counts);
-	}
 	if (OWN_UNLIKELY(block1 - 1 >= recent->n_blocks)) /* 0 is very large */
-		return !block1 || carve ? OWN_NOT : -EUCLEAN;
+		return false;
 	ret->block1 = block1;
 	ret->header = recent->header0 + block1;
 	ret->position = recent->position0 + block1 * recent->stride;
+	/* relaxed, both: nobody else changes a free one; the stranger's rights are ordered as in own_let_go() */
 	if (OWN_UNLIKELY(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED)))
-		return -EAGAIN;
-	word = ret->header->word;
-	if (OWN_UNLIKELY(header_state(word) != STATE_FREE))
-		return -EUCLEAN;
-	if (!carve)
-		counts = counts_with_freeblock1(counts, header_link(word));
+		return false;
+	word = __atomic_load_n(&ret->header->word, __ATOMIC_RELAXED);
+	if (OWN_UNLIKELY(word & HEADER_FREE_MASK))
+		return false;
+	counts = counts_with_link(counts, word);
 	/* relaxed: it follows from the headers */
 	__atomic_store_n(&pool->counts, counts, __ATOMIC_RELAXED);
 	ret->counts = counts;
-	return 0;
+	return true;
 }
 
 /* Within a call: the next generation of a pool. */
@@ -250,52 +243,48 @@ static inline uint64_t own_begin(struct object_header *header, uint32_t generati
 	return word;
 }
 
-/* Ends the call, and with it one more is held: a pool has no room any more. 0. */
+/* Ends the call, and with it one more is held: a pool's free list is empty now. 0. */
 int own_finish_new(struct session *session, struct pool_entry *pool);
 
-static inline bool own_new_in_pool(struct session *session, size_t size, bool carve, uint64_t *ret, int *result)
+static inline bool own_new_bytes(struct session *session, size_t size, uint64_t *ret, int *result)
 {
-	uint32_t generation;
 	struct session_entry *entry = session->entry;
 	const struct recent_pool *recent;
 	struct recent_object *object;
 	struct pool_entry *pool;
 	struct own_block block;
-	uint64_t calls;
+	uint64_t ref, word;
+	uint32_t generation;
 
+	if (OWN_UNLIKELY(size - 1 >= BLOCK_SIZE_MAX)) /* 0 is very large */
+		return false;
 	recent = &session->recent->pools[(size - 1) >> 3];
 	pool = recent->pool;
-	if (OWN_UNLIKELY(!pool || !gate_enter_quickly(session->control, entry, &calls)))
+	if (OWN_UNLIKELY(!pool || !gate_enter_quickly(entry, 0)))
 		return false;
 	/* relaxed: only this session and who keeps it out change it */
 	if (OWN_UNLIKELY(__atomic_load_n(&pool->identity, __ATOMIC_RELAXED) != recent->identity ||
-			 own_take_block(recent, pool, carve, &block))) {
-		gate_leave_quickly(entry, calls + CALLS_ONE);
+			 !own_take_block(recent, pool, &block))) {
+		gate_leave_quickly(entry, 0);
 		return false;
 	}
 	generation = own_next_generation(pool);
-	*ret = ref_make(block.position, generation);
-	object = recent_object(session, block.position);
-	object->ref = ref_make(block.position, generation);
+	word = own_begin(block.header, generation, TYPE_BYTES, size);
+	ref = ref_make(block.position, generation);
+	*ret = ref;
+	object = recent_object(session, ref);
+	object->ref = ref;
 	object->header = block.header;
 	object->pool = pool;
 	object->data = NULL;
 	object->block1 = block.block1;
-	object->n_blocks = recent->n_blocks;
-	object->word = own_begin(block.header, generation, TYPE_BYTES, size);
+	object->word = word;
 	*result = 0;
-	if (OWN_UNLIKELY(counts_have_no_room(block.counts, recent->n_blocks)))
+	if (OWN_UNLIKELY(!counts_freeblock1(block.counts)))
 		*result = own_finish_new(session, pool);
 	else
-		gate_leave_quickly(entry, calls + CALLS_ONE + CALLS_ONE_HOLD);
+		gate_leave_quickly(entry, 1);
 	return true;
-}
-
-static inline bool own_new_bytes(struct session *session, size_t size, uint64_t *ret, int *result)
-{
-	if (OWN_UNLIKELY(size - 1 >= BLOCK_SIZE_MAX)) /* 0 is very large */
-		return false;
-	return own_new_in_pool(session, size, false, ret, result);
 }
 
 /* Within a call: it is held no more. True: others know it, or want something of the session; then own_settle(). */
@@ -313,18 +302,18 @@ static inline bool own_let_go(const struct session_entry *entry, const struct ow
 }
 
 /*
- * Within a call: block number block1 of n_blocks goes on its pool's free list. True: that is not all;
+ * Within a call: block number block1 goes on its pool's free list. True: that was empty, or the pool is free now:
  * own_finish_free().
  */
-static inline bool own_free_block(const struct own_object *object, uint64_t block1, uint64_t n_blocks)
+static inline bool own_free_block(const struct own_object *object, uint64_t block1)
 {
 	struct pool_entry *pool = object->pool;
 	uint64_t before = __atomic_load_n(&pool->counts, __ATOMIC_RELAXED);
-	uint64_t counts = counts_with_freeblock1(before, (uint32_t)block1) - COUNTS_ONE_USED;
+	uint64_t counts = counts_with_freeblock1(before, block1) - COUNTS_ONE_USED;
 
 	__atomic_store_n(&object->header->word, header_free(object->word, counts_freeblock1(before)), __ATOMIC_RELAXED);
 	__atomic_store_n(&pool->counts, counts, __ATOMIC_RELAXED);
-	return !counts_used(counts) || counts_have_no_room(before, n_blocks);
+	return !counts_freeblock1(before) || !counts_used(counts);
 }
 
 /* Both end the call that they are called in, with one held less. */
@@ -336,7 +325,7 @@ static inline bool own_drop(struct session *session, uint64_t ref, int *result)
 	struct recent_object *recent = recent_object(session, ref);
 	struct session_entry *entry = session->entry;
 	struct own_object object;
-	uint64_t calls;
+	uint64_t rights;
 
 	if (OWN_UNLIKELY(recent->ref != ref || !recent->header))
 		return false;
@@ -345,24 +334,78 @@ static inline bool own_drop(struct session *session, uint64_t ref, int *result)
 	object.header = recent->header;
 	object.word = __atomic_load_n(&object.header->word, __ATOMIC_RELAXED);
 	if (object.word != recent->word) {
-		/* relaxed: as in own_hold() */
-		if (OWN_UNLIKELY(header_generation(object.word ^ ref) || header_own(object.word) < 2 ||
+		/* as in own_hold() */
+		if (OWN_UNLIKELY(object.word - recent->word >= OWN_HOLDS_MAX ||
 				 __atomic_load_n(&session->control->ended, __ATOMIC_RELAXED)))
 			return false;
 		__atomic_store_n(&object.header->word, object.word - 1, __ATOMIC_RELAXED);
 		return true;
 	}
 	object.pool = recent->pool;
+	if (OWN_UNLIKELY(!object.pool))
+		return false;
 	/* relaxed: what others have a right to is dropped under the lock; whether they have is asked again */
-	if (OWN_UNLIKELY(__atomic_load_n(&object.header->rights, __ATOMIC_RELAXED) != 0 ||
-			 !gate_enter_quickly(session->control, entry, &calls)))
+	rights = __atomic_load_n(&object.header->rights, __ATOMIC_RELAXED);
+	if (OWN_UNLIKELY(!gate_enter_quickly(entry, rights)))
 		return false;
 	recent->ref = 0;
 	if (OWN_UNLIKELY(own_let_go(entry, &object, false)))
 		*result = own_settle(session, ref);
-	else if (OWN_UNLIKELY(own_free_block(&object, recent->block1, recent->n_blocks)))
+	else if (OWN_UNLIKELY(own_free_block(&object, recent->block1)))
 		*result = own_finish_free(session, object.pool);
 	else
-		gate_leave_quickly(entry, calls + CALLS_ONE - CALLS_ONE_HOLD);
+		gate_leave_quickly(entry, -1);
 	return true;
+}
+
+/* What the header's word says of bytes that the session holds once, whatever their size. */
+#define OWN_BYTES_ONCE (header_live(0, TYPE_BYTES, 0, STATE_LIVE) | 1)
+#define OWN_SIZE_BITS  header_live(0, 0, 0x3ff, 0)
+
+static inline bool own_drop_block(struct session *session, uint64_t ref, int *result)
+{
+	uint64_t off = ref_position(ref) << 3, index = off >> POOL_SHIFT;
+	uint32_t in_page = (uint32_t)(off & (POOL_SIZE - 1)), size_class, x, block;
+	struct session_entry *entry = session->entry;
+	const struct class_shape *shape;
+	struct own_object object;
+
+	/* relaxed: as in own_locate() */
+	if (OWN_UNLIKELY(index >= __atomic_load_n(&session->heap->n_pools_seen, __ATOMIC_RELAXED)))
+		return false;
+	/*
+	 * Where the header lies follows from the class, which is taken from the hint and compared with the pool's entry
+	 * afterwards: among many pools neither entry nor header is in the cache, and the one is not waited for to fetch
+	 * the other. relaxed: as in own_fetch_header()
+	 */
+	size_class = __atomic_load_n(&session->heap->class_hints[index], __ATOMIC_RELAXED) - 1U;
+	if (size_class >= N_CLASSES)
+		return false;
+	shape = &class_shapes[size_class];
+	x = in_page - shape->first; /* very large for what is before the first */
+	block = (uint32_t)((uint64_t)x * shape->inverse >> 32);
+	if (OWN_UNLIKELY(block >= shape->n_blocks || block * shape->size != x || !gate_enter_quickly(entry, 0)))
+		return false;
+	object.pool = &session->pools[index];
+	object.header = (struct object_header *)(void *)(session->base + (off - in_page)) + block;
+	/* relaxed, all: as in own_find(), and in own_drop() */
+	if (OWN_UNLIKELY(__atomic_load_n(&object.pool->identity, __ATOMIC_RELAXED) !=
+			 (session->blocks_identity | size_class << 8)))
+		goto another;
+	object.word = __atomic_load_n(&object.header->word, __ATOMIC_RELAXED);
+	if (OWN_UNLIKELY((object.word & ~OWN_SIZE_BITS) != ((ref & ~REF_POSITION_MASK) | OWN_BYTES_ONCE) ||
+			 __atomic_load_n(&object.header->rights, __ATOMIC_RELAXED)))
+		goto another;
+	*result = 0;
+	if (OWN_UNLIKELY(own_let_go(entry, &object, false)))
+		*result = own_settle(session, ref);
+	else if (OWN_UNLIKELY(own_free_block(&object, block + 1U)))
+		*result = own_finish_free(session, object.pool);
+	else
+		gate_leave_quickly(entry, -1);
+	return true;
+
+another:
+	gate_leave_quickly(entry, 0); /* nothing was done */
+	return false;
 }

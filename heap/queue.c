@@ -28,29 +28,66 @@
 #define SLICE_NSEC    NSEC_PER_SEC
 #define PASS_OVER_MAX 1024U /* spoilt places passed over in one change */
 
+#define QUEUE_LIKELY(x) __builtin_expect(!!(x), 1)
+#define QUEUE_RARE      __attribute__((noinline))
+
 /* What a call has to wait for: *seq to be something else than `value`. */
 struct wait {
 	uint32_t *seq;
 	uint32_t value;
 };
 
-static int find_queue(struct heap *heap, uint64_t ref, struct queue **ret)
-{
-	struct object object;
+/* A queue and how many places it has for certain, whatever a stray write may have made of its own number. */
+struct found {
 	struct queue *queue;
+	uint64_t n;
+};
+
+/* Which it is; nothing is said of how full it is. */
+static int find_any(struct heap *heap, uint64_t ref, struct object *ret_object, struct found *ret)
+{
 	int r;
 
-	r = object_find(heap, ref, &object);
+	r = object_find(heap, ref, ret_object);
 	if (r < 0)
 		return r;
-	if (object.type != TYPE_QUEUE)
+	if (ret_object->type != TYPE_QUEUE)
 		return -EINVAL;
-	queue = (struct queue *)(void *)object.data;
-	if (!queue->n || queue->n > (object.size - sizeof(*queue)) / 8 || queue->head >= queue->n ||
-		queue->count > queue->n)
-		return -EUCLEAN;
-	*ret = queue;
-	return 0;
+	ret->queue = (struct queue *)(void *)ret_object->data;
+	ret->n = ret->queue->n;
+	return ret_object->size >= sizeof(struct queue) && ret->n &&
+			       ret->n <= (ret_object->size - sizeof(struct queue)) / 8
+		       ? 0
+		       : -EUCLEAN;
+}
+
+/* Most often it is one that the session holds and used lately: false, it is not. */
+static inline bool find_recent(const struct session *session, uint64_t ref, struct found *ret)
+{
+	const struct recent_object *recent = recent_object(session, ref);
+	uint64_t word;
+
+	if (!QUEUE_LIKELY(recent->ref == ref && !recent->pool && recent->queue))
+		return false;
+	/* relaxed: it is alive for as long as it is held, unless the heap was damaged and repaired */
+	word = __atomic_load_n(&recent->queue_header->word, __ATOMIC_RELAXED);
+	*ret = (struct found){recent->queue, recent->n_places};
+	/* its own number: a stray write is found out here as it is there */
+	return QUEUE_LIKELY(header_is(word, ref_generation(ref), STATE_LIVE) && recent->queue->n == recent->n_places);
+}
+
+/* With the lock held. */
+static inline int find_queue(struct session *session, uint64_t ref, struct found *ret)
+{
+	struct object object;
+	int r;
+
+	if (!find_recent(session, ref, ret)) {
+		r = find_any(session->heap, ref, &object, ret);
+		if (r < 0)
+			return r;
+	}
+	return ret->queue->head < ret->n && ret->queue->count <= ret->n ? 0 : -EUCLEAN;
 }
 
 /* The number moves and sleepers are woken. Relaxed: the lock orders all but the sleeper's compare, which the kernel
@@ -72,78 +109,99 @@ static int must_wait(uint32_t *seq, uint32_t *waiting, struct wait *ret)
 }
 
 /* n places on, at most a round. */
-static uint64_t place_after(const struct queue *queue, uint64_t place, uint64_t n)
+static uint64_t *place_after(const struct found *found, uint64_t place, uint64_t n)
 {
-	return place + n < queue->n ? place + n : place + n - queue->n;
+	uint64_t i = place + n < found->n ? place + n : place + n - found->n;
+
+	return &found->queue->places[i];
 }
 
 static int push_in_change(struct session *session, uint64_t queue_ref, uint64_t ref, struct wait *wait)
 {
 	struct heap *heap = session->heap;
+	struct hold *hold = hold_find(session, ref);
 	struct queue *queue;
+	struct found found;
 	struct object object;
 	int r;
 
-	r = find_queue(heap, queue_ref, &queue);
+	r = find_queue(session, queue_ref, &found);
 	if (!r)
-		r = object_find(heap, ref, &object);
+		r = object_find_fast(heap, ref, &object);
 	if (r < 0)
 		return r;
-	if (!object_is_held(session, ref))
+	if (!hold && !object_is_held_by_word(session, &object))
 		return -EPERM;
-	if (queue->count == queue->n)
+	queue = found.queue;
+	if (queue->count == found.n)
 		return must_wait(&queue->pop_seq, &queue->push_waiting, wait);
 
-	heap_set(heap, &queue->places[place_after(queue, queue->head, queue->count)], ref);
+	heap_set(heap, place_after(&found, queue->head, queue->count), ref);
 	heap_set(heap, &queue->count, queue->count + 1);
-	r = object_pass_on(session, ref, &object);
+	r = object_pass_on(session, ref, &object, hold);
 	if (r < 0)
 		return r;
 	signal(&queue->push_seq, &queue->pop_waiting);
 	return 0;
 }
 
-/* Empty the first place; what a stray write put there names nothing and is passed over. 1 *ret is alive, 0 none is
- * left. */
-static int take_first(struct heap *heap, struct queue *queue, uint64_t *ret, struct object *ret_object)
+/* Empty the first place, where one is filled. */
+static uint64_t take_place(struct heap *heap, const struct found *found)
 {
-	bool alive = false;
+	struct queue *queue = found->queue;
+	uint64_t head = queue->head, ref = queue->places[head];
 
-	for (uint32_t n = 0; queue->count && !alive; n++) {
-		if (n == PASS_OVER_MAX)
-			return -EUCLEAN;
-		*ret = queue->places[queue->head];
-		alive = object_find(heap, *ret, ret_object) == 0;
-		heap_set(heap, &queue->places[queue->head], 0);
-		heap_set(heap, &queue->head, place_after(queue, queue->head, 1));
-		heap_set(heap, &queue->count, queue->count - 1);
-	}
-	return alive;
+	heap_set(heap, &queue->places[head], 0);
+	heap_set(heap, &queue->head, head + 1 < found->n ? head + 1 : 0);
+	heap_set(heap, &queue->count, queue->count - 1);
+	return ref;
 }
 
-static int pop_in_change(struct session *session, uint64_t queue_ref, uint64_t *ret, struct wait *wait)
+/*
+ * Take what comes first; what a stray write put into a place names nothing and is passed over. 1 *ret is alive, 0 none
+ * is left.
+ */
+static inline int take_first(struct heap *heap, const struct found *found, uint64_t *ret, struct object *ret_object)
+{
+	for (uint32_t n = 0; found->queue->count; n++) {
+		if (n == PASS_OVER_MAX)
+			return -EUCLEAN;
+		*ret = take_place(heap, found);
+		if (QUEUE_LIKELY(object_find_fast(heap, *ret, ret_object) == 0))
+			return 1;
+	}
+	return 0;
+}
+
+static int pop_in_change(
+	struct session *session, uint64_t queue_ref, uint64_t *ret, uint32_t *ret_type, struct wait *wait)
 {
 	struct heap *heap = session->heap;
 	struct queue *queue;
+	struct found found;
 	struct object object;
 	uint64_t ref = 0;
 	bool first;
 	int r;
 
-	r = find_queue(heap, queue_ref, &queue);
+	r = find_queue(session, queue_ref, &found);
 	if (!r)
-		r = take_first(heap, queue, &ref, &object);
+		r = take_first(heap, &found, &ref, &object);
 	if (r < 0)
 		return r;
+	queue = found.queue;
 	if (!r)
 		return must_wait(&queue->push_seq, &queue->pop_waiting, wait);
-	r = hold_add(session, ref, &first);
-	if (!r && !first) /* the session has its right already, the queue's goes */
-		r = object_drop(session, &object);
-	if (r < 0)
-		return r;
+	r = hold_put(session, hold_place(session, ref), ref, &first);
+	if (!QUEUE_LIKELY(!r && first)) {
+		if (!r) /* the session has its right already, the queue's goes */
+			r = object_drop(session, &object);
+		if (r < 0)
+			return r;
+	}
 	signal(&queue->pop_seq, &queue->push_waiting);
 	*ret = ref;
+	*ret_type = object.type;
 	return 0;
 }
 
@@ -174,21 +232,35 @@ static int wait_for(struct heap *heap, const struct wait *wait, int64_t deadline
 	return __atomic_load_n(&heap->control->ended, __ATOMIC_RELAXED) ? -EPIPE : 0;
 }
 
-/* One of the two above, by whether ref_to_push is given. */
-static int attempt(struct session *session, uint64_t queue, uint64_t ref_to_push, uint64_t *ret, struct wait *wait)
+static inline int attempt_push(struct session *session, uint64_t queue, uint64_t ref, struct wait *wait)
 {
+	int r = change_begin(session);
+
+	return r < 0 ? r : change_end(session, push_in_change(session, queue, ref, wait));
+}
+
+static inline int attempt_pop(struct session *session, uint64_t queue, uint64_t *ret, struct wait *wait)
+{
+	uint32_t type;
 	int r;
 
-	if (!ref_to_push) {
-		r = hold_reserve(session);
-		if (r)
-			return r;
-	}
+	r = hold_reserve(session);
+	if (r)
+		return r;
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	r = ref_to_push ? push_in_change(session, queue, ref_to_push, wait) : pop_in_change(session, queue, ret, wait);
-	return change_end(session, r);
+	r = change_end(session, pop_in_change(session, queue, ret, &type, wait));
+	if (!r)
+		recent_note_held(session, *ret, type != TYPE_QUEUE);
+	return r;
+}
+
+/* One of the two, by whether ref_to_push is given. */
+static inline int attempt(
+	struct session *session, uint64_t queue, uint64_t ref_to_push, uint64_t *ret, struct wait *wait)
+{
+	return ref_to_push ? attempt_push(session, queue, ref_to_push, wait) : attempt_pop(session, queue, ret, wait);
 }
 
 static int attempt_and_wait(
@@ -211,21 +283,35 @@ static int attempt_and_wait(
 	return r;
 }
 
+/* A look without the lock, for the first time: where the queue lies. False: the session does not hold it, or nothing
+ * is known of it. */
+static QUEUE_RARE bool get_to_know(struct session *session, uint64_t ref, struct found *ret)
+{
+	struct object object;
+
+	if (!object_is_held_unlocked(session, ref) || find_any(session->heap, ref, &object, ret) < 0)
+		return false;
+	object_remember(session, ref, &object);
+	return true;
+}
+
 /*
  * A look without the lock, for who polls: is the queue, which this session holds, full (empty) at this moment? Relaxed:
  * the answer is as good as one of a moment ago or later, and a change that is taken back afterwards shows again.
  */
-static bool is_vain(struct session *session, uint64_t queue_ref, uint64_t ref_to_push)
+static inline bool is_vain(struct session *session, uint64_t queue_ref, uint64_t ref_to_push)
 {
-	struct queue *queue;
+	struct found found;
 	uint64_t count;
 
-	if (!object_is_held_unlocked(session, queue_ref) || find_queue(session->heap, queue_ref, &queue) < 0)
+	if (!find_recent(session, queue_ref, &found) && !get_to_know(session, queue_ref, &found))
 		return false;
-	count = __atomic_load_n(&queue->count, __ATOMIC_RELAXED);
+	count = __atomic_load_n(&found.queue->count, __ATOMIC_RELAXED);
+	if (__atomic_load_n(&found.queue->head, __ATOMIC_RELAXED) >= found.n) /* damaged: the call says so */
+		return false;
 	if (!ref_to_push)
 		return count == 0;
-	return count == queue->n && object_is_held_unlocked(session, ref_to_push);
+	return count == found.n && object_is_held_unlocked(session, ref_to_push);
 }
 
 static int transfer(struct session *session, uint64_t queue, uint64_t ref_to_push, uint64_t *ret, int timeout_ms)

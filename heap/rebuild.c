@@ -351,13 +351,9 @@ static void rebuild_session(struct heap *heap, uint32_t index)
 	uint64_t off = (entry->holds_position1 - 1) << 3, n = HOLDS_INLINE, n_holds = 0;
 	const struct hold *table = entry->holds_inline;
 
-	/* relaxed, both. Should the session be just coming in, to be sent away, it may store the old number once more:
-	 * it is for reports. It is out, whatever it says. */
+	/* relaxed: for reports */
 	if (!gate_was_inside(heap, index))
-		__atomic_store_n(&entry->calls,
-			(calls_number(__atomic_load_n(&entry->calls, __ATOMIC_RELAXED)) & ~1U) +
-				count_own_holds(heap, entry) * CALLS_ONE_HOLD,
-			__ATOMIC_RELAXED);
+		__atomic_store_n(&entry->n_own_holds, count_own_holds(heap, entry), __ATOMIC_RELAXED);
 	if (entry->holds_position1) {
 		n = entry->holds_shift < 32 ? UINT64_C(1) << entry->holds_shift : 0;
 		if (off >= heap->heap_size || n * sizeof(*table) > heap->heap_size - off ||

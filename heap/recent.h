@@ -4,8 +4,9 @@
 /*
  * What a session used lately, in its own process's memory
  *
- * Where the objects lie that the session made or looked at last, and the pool of each class that it makes objects in:
- * so the most frequent calls find by one comparison what else is computed and checked anew each time. What is changed
+ * Where the objects lie that the session made or looked at last, what it found by name, and the pool of each class that
+ * it makes objects in: so the most frequent calls find by one comparison what else is computed and checked anew each
+ * time. What is changed
  * on the strength of it is still looked at first, in shared memory; only `data` is trusted as it is, for an object is
  * forgotten here together with the session's last hold of it.
  *
@@ -20,17 +21,21 @@
 
 #define RECENT_OBJECTS_SHIFT 8U
 #define RECENT_OBJECTS       (1U << RECENT_OBJECTS_SHIFT)
+#define RECENT_NAMES         64U
 
 /* An object that the session holds. */
 struct recent_object {
 	uint64_t ref;                 /* 0: none */
 	struct object_header *header; /* of one in a pool of the session's own; else NULL */
-	uint64_t word;                /* with a pool: the header's word as it is where the session holds it once */
+	uint64_t word;                /* with a header: what its word is where the session holds it once */
 	struct pool_entry *pool;      /* NULL: it is none of those that own_drop() knows: bytes in a block of its own */
 	uint8_t *data;                /* NULL: none yet, or nothing to be handed out (a queue's) */
-	uint64_t block1;              /* with a pool: its number in it, from 1 */
-	uint64_t n_blocks;            /* with a pool: how many that has */
-	uint64_t reserved;
+	union {
+		uint64_t block1;     /* with a pool: its number in it, from 1 */
+		struct queue *queue; /* without one: NULL, or the queue that it was used as */
+	};
+	uint64_t n_places;                        /* with a queue */
+	const struct object_header *queue_header; /* with a queue */
 };
 
 /*
@@ -49,14 +54,32 @@ struct recent_pool {
 	uint64_t reserved1[2];
 };
 
+/*
+ * A name that the session asked for, and what it names. All of it is looked at again, with the lock held, where it
+ * lies: but each thing without waiting for another one, as when the chain of a bucket is followed.
+ */
+struct recent_name {
+	uint64_t hash;
+	const struct name_entry *entry;           /* that has this name, while its header is still the same */
+	const struct object_header *entry_header; /* in a pool of the heap's own records */
+	uint64_t entry_word;                      /* what that header says */
+	uint64_t ref;                             /* 0: none; what it names, while the entry says the same */
+	struct object_header *header;
+	struct pool_entry *pool;
+	uint32_t entry_pool; /* its index, and the identity that it has */
+	uint32_t entry_identity;
+};
+
 struct recent {
 	struct recent_object objects[RECENT_OBJECTS];
+	struct recent_name names[RECENT_NAMES];
 	struct recent_pool pools[N_CLASSES];
 	uint64_t is_mine; /* 0 in a forked child, and in a session that keeps nothing */
 };
 
 static_assert(sizeof(struct recent_object) == 64, "found by a shift");
 static_assert(sizeof(struct recent_pool) == 64, "the same");
+static_assert(sizeof(struct recent_name) == 64, "the same");
 
 /* From now on the session keeps it in `memory`, which is zeroed, and outlives it. */
 static inline void recent_begin(struct session *session, struct recent *memory)
@@ -69,6 +92,24 @@ static inline void recent_begin(struct session *session, struct recent *memory)
 static inline struct recent_object *recent_object(const struct session *session, uint64_t ref)
 {
 	return &session->recent->objects[(ref ^ ref >> RECENT_OBJECTS_SHIFT) & (RECENT_OBJECTS - 1)];
+}
+
+/* Where a name of that hash would stand. */
+static inline struct recent_name *recent_name(const struct session *session, uint64_t hash)
+{
+	return &session->recent->names[hash & (RECENT_NAMES - 1)];
+}
+
+/* It holds that now, by its hold table; has_data: and it may look at it. */
+static inline void recent_note_held(const struct session *session, uint64_t ref, bool has_data)
+{
+	struct recent_object *object = recent_object(session, ref);
+
+	if (session->recent->is_mine && object->ref != ref)
+		*object = (struct recent_object){
+			.ref = ref,
+			.data = has_data ? session->base + (ref_position(ref) << 3) : NULL,
+		};
 }
 
 /* It holds ref no more. */

@@ -49,15 +49,22 @@ static uint32_t offer_of(const uint64_t token[2])
 /*
  * Relaxed, word by word: somebody who saw the session that had this entry before may be reading it still. Its lists and
  * tables are empty, as they were left, and stay untouched: the next walk with the lock held may be among them already.
+ * Who keeps all sessions out at this moment keeps this one out, too.
  */
 static void entry_store(struct session_entry *entry, const struct session_entry *content)
 {
 	const uint64_t *from = (const uint64_t *)(const void *)content;
 	uint64_t *to = (uint64_t *)(void *)entry;
+	size_t attention = offsetof(struct session_entry, attention) / sizeof(*to);
 
 	for (size_t i = 0; i < sizeof(*entry) / sizeof(*to); i++)
-		if (__atomic_load_n(&to[i], __ATOMIC_RELAXED) != from[i])
+		if (i != attention && __atomic_load_n(&to[i], __ATOMIC_RELAXED) != from[i])
 			__atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
+	static_assert(offsetof(struct session_entry, is_fenced) / sizeof(*to) ==
+			      offsetof(struct session_entry, attention) / sizeof(*to),
+		"the two of that word");
+	__atomic_store_n(&entry->is_fenced, content->is_fenced, __ATOMIC_RELAXED);
+	__atomic_fetch_and(&entry->attention, ATTENTION_CLOSED, __ATOMIC_RELAXED);
 }
 
 int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t *ret_index)
@@ -240,7 +247,7 @@ static void forget_pools(struct session *session)
 		if (entry->spare_runs1[i])
 			heap_set(session->heap, &entry->spare_runs1[i], 0);
 	if (entry->n_own_holds)
-		heap_set(session->heap, &entry->calls, (uint64_t)calls_number(entry->calls));
+		heap_set(session->heap, &entry->n_own_holds, 0);
 }
 
 /* ---- its holds --------------------------------------------------------------------------------------------------- */

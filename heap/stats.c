@@ -185,7 +185,7 @@ int heap_client_next(struct session *session, uint64_t *cursor, pyheap_client_in
 			.uid = __atomic_load_n(&entry->uid, __ATOMIC_RELAXED),
 			.gid = __atomic_load_n(&entry->gid, __ATOMIC_RELAXED),
 			.n_holds = __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED) +
-				   calls_own_holds(__atomic_load_n(&entry->calls, __ATOMIC_RELAXED)),
+				   __atomic_load_n(&entry->n_own_holds, __ATOMIC_RELAXED),
 			.start_time = __atomic_load_n(&entry->start_time, __ATOMIC_RELAXED),
 			.self = i == session->index,
 			.has_lock = i + 1 == owner1,

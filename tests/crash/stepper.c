@@ -155,10 +155,10 @@ static void plant_own(struct stepper *s)
 {
 	enum plant plant = s->plan->plant;
 
-	if (!s->entry || s->is_planted || !(s->entry->n_calls & 1))
+	if (!s->entry || s->is_planted || s->entry->in_call != CALL_INSIDE)
 		return;
 	if (plant == PLANT_OPEN_GATE) {
-		s->entry->n_calls++;
+		s->entry->in_call = CALL_DONE;
 		return;
 	}
 	if (!s->pool) {

@@ -19,12 +19,11 @@
 #define N_CALLS 2
 #endif
 
-#define CALLS   0 /* session_entry.n_calls, of which the lowest bit counts */
+#define INSIDE  0 /* session_entry.in_call: is it inside? */
 #define ATT     1 /* session_entry.attention: ATTENTION_CLOSED */
-#define ATT_ALL 2 /* control.attention */
-#define LEFT    3 /* two words of the session's own */
-#define RIGHT   4
-#define N_WORDS 5
+#define LEFT    2 /* two words of the session's own */
+#define RIGHT   3
+#define N_WORDS 4
 
 #include "memory.pml"
 
@@ -39,19 +38,11 @@ inline commit()
 inline enter_is_free(ret)
 {
 #ifdef PLANT_LOOK_FIRST /* the compiler, or the processor, loads before the store is seen */
-	load(ATT_ALL, ret);
-	if
-	:: !ret -> load(ATT, ret)
-	:: else
-	fi;
-	buffered(CALLS, 1)
+	load(ATT, ret);
+	buffered(INSIDE, 1)
 #else
-	buffered(CALLS, 1);
-	load(ATT_ALL, ret);
-	if
-	:: !ret -> load(ATT, ret)
-	:: else
-	fi
+	buffered(INSIDE, 1);
+	load(ATT, ret)
 #endif
 }
 
@@ -65,9 +56,8 @@ proctype session()
 			enter_is_free(a);
 			if
 			:: a ->
-				buffered(CALLS, 0);
+				buffered(INSIDE, 0);
 				lock_take(OWNER); /* session_attend() */
-				mem[ATT_ALL] = 0;
 				mem[ATT] = 0;
 				commit();
 				lock_give()
@@ -76,7 +66,7 @@ proctype session()
 				buffered(LEFT, n + 1);
 				buffered(RIGHT, n + 1);
 				inside = false;
-				buffered(CALLS, 0);
+				buffered(INSIDE, 0);
 				n++
 			fi
 		:: else -> break
@@ -94,7 +84,7 @@ proctype closer()
 		mem[ATT] = 1;
 		membarrier();
 		if
-		:: mem[CALLS] == 0 ->
+		:: mem[INSIDE] == 0 ->
 			looking[CLOSER] = true;
 			assert(!inside);
 			assert(mem[LEFT] == mem[RIGHT]);
@@ -116,17 +106,17 @@ proctype checker()
 
 	{
 		lock_take(CHECKER);
-		mem[ATT_ALL] = 1;
+		mem[ATT] = 1;
 		membarrier();
 		if
-		:: mem[CALLS] == 0 -> /* waits a while, for this */
+		:: mem[INSIDE] == 0 -> /* waits a while, for this */
 			looking[CHECKER] = true;
 			assert(!inside);
 			assert(mem[LEFT] == mem[RIGHT]);
 			looking[CHECKER] = false
 		:: true /* and then leaves what is inside alone */
 		fi;
-		mem[ATT_ALL] = 0;
+		mem[ATT] = 0;
 		lock_give();
 		done[CHECKER] = true
 	} unless { atomic { doomed == CHECKER -> die(CHECKER); i = 0 } }

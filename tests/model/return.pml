@@ -31,7 +31,7 @@
 #define N_USED  6
 #define FREEB   7 /* freeblock1 */
 #define USED    8 /* is it on the owner's usedpools? */
-#define CALLS   9 /* n_calls of the owner */
+#define INSIDE  9 /* the owner's in_call: is it inside? */
 #define ATT     10
 #define N_WORDS 11
 #define N_LOG   12
@@ -158,10 +158,10 @@ inline enter()
 {
 	do
 	:: true ->
-		buffered(CALLS, 1);
+		buffered(INSIDE, 1);
 		load(ATT, a);
 		if
-		:: a -> buffered(CALLS, 0); gather_in_change()
+		:: a -> buffered(INSIDE, 0); gather_in_change()
 		:: else -> break
 		fi
 	od
@@ -199,7 +199,7 @@ proctype owner(bool has_one)
 
 	{
 		if
-		:: has_one -> enter(); free_block(1); buffered(CALLS, 0)
+		:: has_one -> enter(); free_block(1); buffered(INSIDE, 0)
 		:: else
 		fi;
 		do
@@ -209,13 +209,13 @@ proctype owner(bool has_one)
 			if
 			:: a ->
 				take_block();
-				buffered(CALLS, 0);
+				buffered(INSIDE, 0);
 				enter();
 				free_block(x);
-				buffered(CALLS, 0);
+				buffered(INSIDE, 0);
 				turn++
 			:: else ->
-				buffered(CALLS, 0);
+				buffered(INSIDE, 0);
 				if
 				:: mem[POOL] == IS_OWNERS -> gather_in_change()
 				:: else -> break /* another pool, which is another story */
@@ -264,7 +264,7 @@ proctype collector()
 		mem[ATT] = 1;
 		membarrier();
 		if
-		:: mem[CALLS] == 0 ->
+		:: mem[INSIDE] == 0 ->
 			if
 			:: mem[POOL] == IS_OWNERS && mem[USED] && mem[N_USED] == mem[N_RET] ->
 				set(N_USED, 0);

@@ -266,7 +266,7 @@ static bool somebody_is_inside(void)
 
 	for (uint32_t i = 0; i < control->n_sessions; i++)
 		if (sessions[i].state == SESSION_ACTIVE &&
-			calls_number(__atomic_load_n(&sessions[i].calls, __ATOMIC_ACQUIRE)) & 1)
+			__atomic_load_n(&sessions[i].in_call, __ATOMIC_ACQUIRE) == CALL_INSIDE)
 			return true;
 	return false;
 }
@@ -387,7 +387,7 @@ static void wild_heads(struct session_entry *entry)
 }
 static void wild_n_own_holds(struct session_entry *entry)
 {
-	entry->calls += CALLS_ONE_HOLD * (1 + (uint64_t)rand());
+	entry->n_own_holds += 1 + (uint64_t)rand();
 }
 
 static void free_lists(void)

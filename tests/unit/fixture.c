@@ -234,7 +234,7 @@ void fixture_give_up(struct session *session, uint64_t ref)
 		ck_assert_uint_eq(header_own(object.word), 1);
 		ck_assert_uint_eq(rights_count(object.header->rights), 0);
 		heap_set(fx.heap, &object.header->word, object.word - 1);
-		heap_add(fx.heap, &session->entry->calls, -(int64_t)CALLS_ONE_HOLD);
+		heap_add(fx.heap, &session->entry->n_own_holds, -1);
 		r = object_end(session, &object);
 	}
 	ck_assert_int_eq(change_end(session, r), 0);

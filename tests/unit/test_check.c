@@ -786,7 +786,7 @@ START_TEST(live_block_is_not_given_out)
 {
 	uint64_t live = fixture_bytes(S0, 100), word = ref_header(live)->word, ref;
 	struct pool_entry *pool = ref_pool(live);
-	uint16_t n_carved = pool->n_carved;
+	uint16_t n_carved = pool->n_carved, freeblock1 = pool->freeblock1;
 
 	pool->freeblock1 = (uint16_t)(ref_block(live) + 1);
 	ck_assert_int_eq(object_new(S0, TYPE_BYTES, 100, &ref), -EUCLEAN);
@@ -794,6 +794,7 @@ START_TEST(live_block_is_not_given_out)
 	pool->n_carved = (uint16_t)ref_block(live);
 	ck_assert_int_eq(object_new(S0, TYPE_BYTES, 100, &ref), -EUCLEAN);
 	pool->n_carved = n_carved;
+	pool->freeblock1 = freeblock1;
 	ck_assert_uint_eq(ref_header(live)->word, word);
 	fixture_drop(S0, live);
 }

@@ -50,10 +50,10 @@ static bool comes_in(struct session *session)
 {
 	bool is_in = gate_enter(session);
 
-	ck_assert_int_eq(session->entry->n_calls & 1, is_in);
+	ck_assert_int_eq(session->entry->in_call == CALL_INSIDE, is_in);
 	if (is_in)
 		gate_leave(session, 0);
-	ck_assert_uint_eq(session->entry->n_calls & 1, 0);
+	ck_assert_uint_eq(session->entry->in_call, CALL_DONE);
 	return is_in;
 }
 
@@ -69,43 +69,39 @@ static void unlock(struct session *session)
 
 /* ---- in and out -------------------------------------------------------------------------------------------------- */
 
-START_TEST(odd_while_inside)
+START_TEST(said_while_inside)
 {
-	uint32_t n = S0->entry->n_calls;
-	uint64_t ref;
-
-	ck_assert_uint_eq(n & 1, 0);
+	ck_assert_uint_eq(S0->entry->in_call, CALL_NONE);
 	ck_assert(!gate_is_inside(fx.heap, 0));
 	ck_assert(gate_enter(S0));
-	ck_assert_uint_eq(S0->entry->n_calls, n + 1);
+	ck_assert_uint_eq(S0->entry->in_call, CALL_INSIDE);
 	ck_assert(gate_is_inside(fx.heap, 0));
 	ck_assert(!gate_is_inside(fx.heap, 1));
 	gate_leave(S0, 0);
-	ck_assert_uint_eq(S0->entry->n_calls, n + 2);
+	ck_assert_uint_eq(S0->entry->in_call, CALL_DONE);
 	ck_assert(!gate_is_inside(fx.heap, 0));
-
-	/* a call is one more of them, and so n_calls says whether a session does anything */
-	ref = fixture_bytes(S0, 8);
-	ck_assert_int_eq(object_decref(S0, ref), 0);
-	n = S0->entry->n_calls;
-	ck_assert_int_eq(object_new(S0, TYPE_BYTES, 8, &ref), 0);
-	ck_assert_uint_eq(S0->entry->n_calls, n + 2);
-	ck_assert_int_eq(object_decref(S0, ref), 0);
-	ck_assert_uint_eq(S0->entry->n_calls, n + 4);
 }
 END_TEST
 
-START_TEST(parity_over_the_wrap)
+/* Whoever asks learns of each call once; one that is under way is none that is over. */
+START_TEST(idle_since_it_was_asked)
 {
-	fixture_bytes(S0, 8);
-	S0->entry->n_calls = (1U << 23) - 2;
+	uint64_t ref;
+
+	ck_assert(gate_is_idle(S0->entry));
+	ref = fixture_bytes(S0, 8);
+	ck_assert(!gate_is_idle(S0->entry));
+	ck_assert(gate_is_idle(S0->entry));
+	ck_assert_int_eq(object_decref(S0, ref), 0);
+	ck_assert(!gate_is_idle(S0->entry));
+	ck_assert(gate_is_idle(S0->entry));
 	ck_assert(gate_enter(S0));
+	ck_assert(!gate_is_idle(S0->entry));
+	ck_assert(!gate_is_idle(S0->entry));
 	ck_assert(gate_is_inside(fx.heap, 0));
 	gate_leave(S0, 0);
-	ck_assert(!gate_is_inside(fx.heap, 0));
-	ck_assert(comes_in(S0));
-	ck_assert_uint_eq(S0->entry->n_calls, 2);
-	ck_assert_uint_eq(S0->entry->n_own_holds, 1); /* of the same word */
+	ck_assert(!gate_is_idle(S0->entry));
+	ck_assert(gate_is_idle(S0->entry));
 }
 END_TEST
 
@@ -202,34 +198,31 @@ START_TEST(seen_to_by_the_next_call)
 	ck_assert_int_eq(object_incref(S0, ref), 0); /* how often is no matter of others */
 	ck_assert_uint_eq(fx.heap->control->lock.n_acquisitions, n);
 	ck_assert_uint_eq(attention(S0), bits[_i]);
-	fixture_drop(S0, ref);
+	ck_assert_int_eq(object_decref(S0, ref), 0);
 	ck_assert_uint_eq(attention(S0), bits[_i]);
-	fixture_drop(S0, ref);
+	ck_assert_int_eq(object_decref(S0, ref), 0);
 	ck_assert_uint_eq(attention(S0), 0);
 	gate_ask(fx.heap, 0, bits[_i]);
 	fixture_bytes(S0, 8);
 	ck_assert_uint_eq(attention(S0), 0);
-	ck_assert_uint_eq(S0->entry->n_calls & 1, 0);
+	ck_assert_uint_eq(S0->entry->in_call, CALL_DONE);
 }
 END_TEST
 
 /* It gives up what is its own: it is inside for the rest of its life. */
 START_TEST(stays)
 {
-	uint32_t n;
-
 	fixture_bytes(S0, 8);
 	gate_stay(S0);
-	n = S0->entry->n_calls;
-	ck_assert_uint_eq(n & 1, 1);
+	ck_assert_uint_eq(S0->entry->in_call, CALL_INSIDE);
 	gate_stay(S0);
-	ck_assert_uint_eq(S0->entry->n_calls, n);
+	ck_assert_uint_eq(S0->entry->in_call, CALL_INSIDE);
 	lock(S1);
 	ck_assert(!gate_close(fx.heap, 0));
 	unlock(S1);
 	fixture_check(); /* which looks at what is its own no more, and does not wait for ever */
 	while (session_drop_step(S0, false) == 1)
-		ck_assert_uint_eq(S0->entry->n_calls, n);
+		ck_assert_uint_eq(S0->entry->in_call, CALL_INSIDE);
 	ck_assert(gate_is_inside(fx.heap, 0));
 }
 END_TEST
@@ -242,7 +235,7 @@ START_TEST(all_closed_and_opened)
 	ck_assert_int_eq(gate_close_all(fx.heap), 0);
 	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++) {
 		ck_assert(!comes_in(&fx.sessions[i]));
-		ck_assert_uint_eq(attention(&fx.sessions[i]), 0);
+		ck_assert_uint_eq(attention(&fx.sessions[i]), ATTENTION_CLOSED);
 	}
 	gate_open_all(fx.heap);
 	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
@@ -251,7 +244,7 @@ START_TEST(all_closed_and_opened)
 }
 END_TEST
 
-/* Closed by one that died: whoever has the lock finds it open. */
+/* Closed by one that died: whoever gets the lock is kept out no more. */
 START_TEST(all_closed_and_forgotten)
 {
 	uint64_t ref = fixture_bytes(S0, 8), n;
@@ -262,9 +255,48 @@ START_TEST(all_closed_and_forgotten)
 	n = fx.heap->control->lock.n_acquisitions;
 	ck_assert_int_eq(object_decref(S0, ref), 0);
 	ck_assert_uint_gt(fx.heap->control->lock.n_acquisitions, n);
-	ck_assert_uint_eq(fx.heap->control->attention, 0);
+	ck_assert_uint_eq(attention(S0), 0);
 	ck_assert(comes_in(S0));
+	/* each for itself */
+	ck_assert_uint_eq(attention(S2), ATTENTION_CLOSED);
+	ck_assert(!comes_in(S2));
+	ck_assert_int_eq(session_attend(S2), 0);
 	ck_assert(comes_in(S2));
+}
+END_TEST
+
+/* Nor does one come in that was admitted while all were kept out. */
+START_TEST(all_closed_and_one_admitted)
+{
+	struct session s;
+
+	lock(S1);
+	ck_assert_int_eq(gate_close_all(fx.heap), 0);
+	ck_assert_int_eq(fixture_admit(fx.heap, &s), 0);
+	ck_assert(!comes_in(&s));
+	gate_open_all(fx.heap);
+	ck_assert(comes_in(&s));
+	unlock(S1);
+}
+END_TEST
+
+/* The heap is taken down: nobody comes in any more, whatever he sees to. */
+START_TEST(ended)
+{
+	uint64_t ref = fixture_bytes(S0, 8), got;
+
+	gate_end(fx.heap);
+	for (int i = 0; i < 2; i++) {
+		ck_assert(!comes_in(S0));
+		ck_assert_int_eq(session_attend(S0), -EPIPE);
+		ck_assert_uint_eq(attention(S0), ATTENTION_ENDED);
+	}
+	ck_assert_int_eq(object_new(S0, TYPE_BYTES, 8, &got), -EPIPE);
+	ck_assert_int_eq(object_decref(S0, ref), -EPIPE);
+	ck_assert_uint_eq(ref_own(ref), 1);
+	fx.heap->control->ended = 0;
+	fixture_drop(S0, ref); /* the bit alone, a stray write perhaps, does not stay */
+	ck_assert_uint_eq(attention(S0), 0);
 }
 END_TEST
 
@@ -411,7 +443,8 @@ START_TEST(nobody_is_kept_out_without)
 	ck_assert(!gate_close(fx.heap, 0));
 	ck_assert_uint_eq(attention(S0), 0);
 	ck_assert_int_eq(gate_close_all(fx.heap), -EOPNOTSUPP);
-	ck_assert_uint_eq(fx.heap->control->attention, 0);
+	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
+		ck_assert_uint_eq(attention(&fx.sessions[i]), 0);
 	unlock(S1);
 	ck_assert(comes_in(S0));
 	ck_assert_int_eq(own_collect(&fx.daemon, 0), 0);
@@ -488,8 +521,8 @@ static Suite *suite(void)
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
 	tcase_set_timeout(t, 300);
-	tcase_add_test(t, odd_while_inside);
-	tcase_add_test(t, parity_over_the_wrap);
+	tcase_add_test(t, said_while_inside);
+	tcase_add_test(t, idle_since_it_was_asked);
 	tcase_add_test(t, view_of_one_that_died_inside);
 	tcase_add_test(t, who_counts_as_inside);
 	tcase_add_test(t, closed_and_opened);
@@ -500,6 +533,8 @@ static Suite *suite(void)
 	tcase_add_test(t, all_closed_and_opened);
 	tcase_add_test(t, all_closed_and_forgotten);
 	tcase_add_test(t, all_closed_around_one_inside);
+	tcase_add_test(t, all_closed_and_one_admitted);
+	tcase_add_test(t, ended);
 	tcase_add_loop_test(t, waits_at_the_gate, 0, 4);
 	tcase_add_test(t, closed_again_and_again);
 	tcase_add_test(t, barrier_of_the_fenced);

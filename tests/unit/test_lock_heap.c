@@ -58,8 +58,8 @@ static bool is_in(uint64_t i, uint64_t off, uint64_t size)
 }
 
 /*
- * What an undone change may leave: that a free pool has forgotten its class, and of a session how many calls it made,
- * what is asked of it, and the hint that something was returned.
+ * What an undone change may leave: that a free pool has forgotten its class, and of a session that it made calls, what
+ * is asked of it, and the hint that something was returned.
  */
 static bool control_may_differ(const struct picture *p, uint64_t i)
 {
@@ -68,7 +68,7 @@ static bool control_may_differ(const struct picture *p, uint64_t i)
 	uint64_t in_session = (i - c->sessions_off) % sizeof(struct session_entry);
 
 	if (i >= c->sessions_off && i < c->types_off &&
-		(is_in(in_session, offsetof(struct session_entry, calls), 3) || /* n_calls of it */
+		(is_in(in_session, offsetof(struct session_entry, in_call), 4) ||
 			is_in(in_session, offsetof(struct session_entry, attention), 4) ||
 			is_in(in_session, offsetof(struct session_entry, n_returns), 4)))
 		return true;

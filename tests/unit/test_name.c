@@ -4,6 +4,8 @@
  */
 #include "tests/unit/fixture.h"
 
+#include "heap/queue.h"
+
 #include <stdio.h>
 
 #define S0 (&fx.sessions[0])
@@ -289,6 +291,94 @@ START_TEST(damaged_chain)
 }
 END_TEST
 
+/*
+ * What a session asked for by name before it finds sooner: and never what it is not any more, whoever changed it.
+ */
+START_TEST(asked_again)
+{
+	uint64_t a = fixture_bytes(S0, 1), b = fixture_bytes(S0, 2), got;
+	struct object object;
+
+	MUST(S0, name_set(S0, "n", a));
+	MUST(S1, name_get(S1, "n", &got));
+	MUST(S1, name_get(S1, "n", &got)); /* from here on it is known */
+	ck_assert_uint_eq(got, a);
+	ck_assert_uint_eq(hold_find(S1, a)->count, 2);
+	MUST(S0, name_set(S0, "n", b));
+	MUST(S1, name_get(S1, "n", &got));
+	ck_assert_uint_eq(got, b);
+	MUST(S0, name_del(S0, "n"));
+	EXPECT(S1, -ENOENT, name_get(S1, "n", &got));
+	MUST(S0, name_set(S0, "n", a)); /* in the block that the entry before had */
+	MUST(S1, name_get(S1, "n", &got));
+	ck_assert_uint_eq(got, a);
+	ck_assert_uint_eq(hold_find(S1, a)->count, 3);
+
+	/* A stray write has made an end of the object, or taken its count away: it is told off as ever. */
+	MUST(S1, name_get(S1, "n", &got));
+	ck_assert_int_eq(object_locate(fx.heap, ref_position(a), &object), 0);
+	object.header->word ^= UINT64_C(1) << REF_POSITION_BITS;
+	ck_assert_int_eq((int)CALL(S1, name_get(S1, "n", &got)), -ESTALE);
+	object.header->word ^= UINT64_C(1) << REF_POSITION_BITS;
+	MUST(S1, name_get(S1, "n", &got));
+}
+END_TEST
+
+/* The entries' pools go, and come again for entries of another length. */
+START_TEST(asked_again_when_the_entries_are_gone)
+{
+	enum { N = 400 };
+	uint64_t ref = fixture_bytes(S0, 1), got;
+	char name[N][64];
+
+	for (int length = 20; length < 60; length += 8) {
+		for (int i = 0; i < N; i++) {
+			snprintf(name[i], sizeof(name[i]), "%0*d", length, i);
+			MUST(S0, name_set(S0, name[i], ref));
+			MUST(S1, name_get(S1, name[i], &got));
+			MUST(S1, name_get(S1, name[i], &got));
+			ck_assert_uint_eq(got, ref);
+		}
+		for (int i = 0; i < N; i++) {
+			MUST(S0, name_del(S0, name[i]));
+			EXPECT(S1, -ENOENT, name_get(S1, name[i], &got));
+		}
+		ck_assert_uint_eq(hold_find(S1, ref)->count, 2 * N);
+		for (int i = 0; i < 2 * N; i++)
+			MUST(S1, object_decref(S1, ref));
+		fixture_trim(0); /* also the arenas: what was known of them is not even looked at */
+		for (int i = 0; i < N; i++)
+			EXPECT(S1, -ENOENT, name_get(S1, name[i], &got));
+	}
+	fixture_check();
+}
+END_TEST
+
+/* What it names is a run, a queue, the session's own: as when it is asked for the first time. */
+START_TEST(asked_again_of_each_kind)
+{
+	uint64_t refs[4], got;
+
+	refs[0] = fixture_bytes(S0, 1);
+	refs[1] = fixture_bytes(S0, 3 * POOL_SIZE);
+	refs[2] = fixture_bytes(S0, fx.heap->arena_size * UINT64_C(2));
+	MUST(S0, queue_new(S0, 3, &refs[3]));
+	for (int i = 0; i < 4; i++) {
+		MUST(S0, name_set(S0, "n", refs[i]));
+		for (int n = 1; n <= 3; n++) {
+			MUST(S0, name_get(S0, "n", &got));
+			ck_assert_uint_eq(got, refs[i]);
+			ck_assert_uint_eq(ref_own(refs[i]), (uint64_t)n + 1);
+			MUST(S1, name_get(S1, "n", &got));
+			ck_assert_uint_eq(got, refs[i]);
+			ck_assert_uint_eq(hold_find(S1, refs[i])->count, (uint32_t)n);
+			ck_assert_ptr_eq(recent_object(S1, got)->data, i == 3 ? NULL : ref_data(got));
+		}
+	}
+	fixture_check();
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("name");
@@ -307,6 +397,9 @@ static Suite *suite(void)
 	tcase_add_test(t, walk_while_it_changes);
 	tcase_add_test(t, long_chains);
 	tcase_add_test(t, damaged_chain);
+	tcase_add_test(t, asked_again);
+	tcase_add_test(t, asked_again_when_the_entries_are_gone);
+	tcase_add_test(t, asked_again_of_each_kind);
 	suite_add_tcase(s, t);
 	return s;
 }

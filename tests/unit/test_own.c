@@ -515,6 +515,7 @@ START_TEST(damaged_lists)
 	uint64_t ref = fixture_bytes(S0, 100), other = fixture_bytes(S0, 8), theirs = fixture_bytes(S1, 100), got = 7;
 	uint32_t *used1 = &S0->entry->usedpools1[class_of_size(100)], *spare1 = &S0->entry->spare_runs1[2];
 	uint32_t good = *used1;
+	uint16_t freeblock1;
 	const uint32_t bad[] = {UINT32_MAX, ref_pool_index(other) + 1, ref_pool_index(theirs) + 1,
 		ref_pool_index(theirs) + 9, fx.heap->pools_per_arena + 1};
 
@@ -532,9 +533,10 @@ START_TEST(damaged_lists)
 		S0->entry->returned_pools1 = 0;
 		fixture_check();
 	}
+	freeblock1 = ref_pool(ref)->freeblock1;
 	ref_pool(ref)->freeblock1 = (uint16_t)(class_pool_blocks(class_of_size(100)) + 1);
 	ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, 100, &got)), -EUCLEAN);
-	ref_pool(ref)->freeblock1 = 0;
+	ref_pool(ref)->freeblock1 = freeblock1;
 	ck_assert_uint_eq(got, 7);
 	fixture_bytes(S0, 100);
 	fixture_bytes(S0, 3 * POOL_SIZE);

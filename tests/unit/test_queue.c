@@ -252,6 +252,35 @@ START_TEST(damaged_queue)
 }
 END_TEST
 
+/* Of a queue that was used before it is known where it lies; that it is still the same is looked at. */
+START_TEST(queue_known_and_gone)
+{
+	uint64_t queue = new_queue(3), ref = fixture_bytes(S0, 1), got;
+	struct object object;
+
+	for (int i = 0; i < 2; i++) {
+		MUST(S0, queue_push(S0, queue, ref, 0));
+		MUST(S0, queue_pop(S0, queue, &got, 0));
+	}
+	EXPECT(S0, -EAGAIN, queue_pop(S0, queue, &got, 0));
+	ck_assert_ptr_eq(recent_object(S0, queue)->queue, queue_of(queue));
+	/* A repair, say, has put an end to it, though it was held. */
+	ck_assert_int_eq(object_locate(fx.heap, ref_position(queue), &object), 0);
+	object.header->word ^= UINT64_C(1) << REF_POSITION_BITS;
+	ck_assert_int_eq(queue_push(S0, queue, ref, 0), -ESTALE);
+	ck_assert_int_eq(CALL(S0, queue_pop(S0, queue, &got, 0)), -ESTALE);
+	object.header->word ^= UINT64_C(1) << REF_POSITION_BITS;
+	MUST(S0, queue_push(S0, queue, ref, 0));
+	/* With the last hold it is forgotten, also where it lives on. */
+	MUST(S1, object_incref(S1, queue));
+	fixture_drop(S0, queue);
+	ck_assert(recent_object(S0, queue)->ref != queue);
+	MUST(S0, queue_pop(S0, queue, &got, 0)); /* who knows its number may use it */
+	fixture_drop(S1, queue);
+	EXPECT(S0, -ESTALE, queue_pop(S0, queue, &got, 0));
+}
+END_TEST
+
 /* ---- several processes ------------------------------------------------------------------------------------------- */
 
 /* Run f(argument) in a child; it exits by what f returns. */
@@ -464,6 +493,7 @@ static Suite *suite(void)
 	tcase_add_test(t, sizes_of_queues);
 	tcase_add_test(t, no_waiting_under_the_lock);
 	tcase_add_test(t, damaged_queue);
+	tcase_add_test(t, queue_known_and_gone);
 	tcase_add_test(t, receiver_sleeps_until_a_push);
 	tcase_add_test(t, sender_sleeps_until_a_pop);
 	tcase_add_test(t, sleeper_sees_the_end_of_the_heap);

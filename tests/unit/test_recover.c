@@ -108,7 +108,7 @@ START_TEST(admitted_anew)
 	fixture_check();
 	ck_assert_int_eq(fixture_admit(fx.heap, &s), 0);
 	ck_assert_uint_eq(s.index, FIXTURE_SESSIONS);
-	ck_assert_uint_eq(entry->n_calls + entry->attention + entry->owned_pools1 + entry->returned_pools1, 0);
+	ck_assert_uint_eq(entry->in_call + entry->attention + entry->owned_pools1 + entry->returned_pools1, 0);
 	ck_assert(session_is_empty(&s));
 	fixture_drop(&s, fixture_bytes(&s, 10));
 	fixture_check();
@@ -476,7 +476,7 @@ START_TEST(killed_at_any_time)
 			nanosleep(&(struct timespec){.tv_nsec = fixture_below(2000000)}, NULL);
 		ck_assert_int_eq(kill(pid, SIGKILL), 0);
 		ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
-		n_inside += DEAD->entry->n_calls & 1;
+		n_inside += DEAD->entry->in_call == CALL_INSIDE;
 		session_mark_dead(fx.heap, DEAD->index);
 		while ((r = session_reclaim_step(DEAD)) == 1)
 			;

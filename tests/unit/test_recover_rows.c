@@ -311,7 +311,7 @@ static void row_returned_to_others(int variant)
  * overtakes, compiler and processor may have them in any order.
  */
 
-enum { SIZE = 512, N_BLOCKS = 7, N_IN_ORDER = 10, N_STOPPED = N_IN_ORDER + 6 };
+enum { SIZE = 512, N_BLOCKS = 7, N_IN_ORDER = 16, N_STOPPED = N_IN_ORDER + 6 };
 
 static uint32_t stores; /* a bit for each that is made, the first is the lowest */
 
@@ -370,7 +370,7 @@ static void row_making_own(int variant)
 	enter_for(variant, 1);
 	STORE(&pool->generation, pool->generation + 1);
 	STORE(&header->word, header_live(pool->generation, TYPE_BYTES, SIZE, STATE_LIVE) | 1);
-	STORE(&DEAD->entry->calls, DEAD->entry->calls + CALLS_ONE_HOLD);
+	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds + 1);
 	STORE(&pool->freeblock1, link);
 	STORE(&pool->n_used, pool->n_used + 1);
 	STORE(head1, pool->next1);
@@ -379,31 +379,36 @@ static void row_making_own(int variant)
 	STORE(&pool->prev1, 0);
 }
 
-/* The same, out of what the pool never handed out. */
+/* The same, out of a pool that was never touched: its blocks come on the free list first. */
 static void row_carving_own(int variant)
 {
 	struct pool_entry *pool;
-	struct object_header *header;
+	struct object_header *headers;
 	uint64_t ref;
 
 	lend(100);
 	ck_assert_int_eq(session_attend(DEAD), 0);
-	pool = ref_pool(lent[0]);
-	header = pool_headers(fx.heap, pool) + pool->n_carved;
-	ck_assert_uint_eq(pool->freeblock1, 0);
+	ck_assert_int_eq(CALL(DEAD, own_refill(DEAD, SIZE, 0)), 0);
+	pool = pool_of_index1(DEAD->entry->usedpools1[class_of_size(SIZE)]);
+	headers = pool_headers(fx.heap, pool);
+	ck_assert_uint_eq(pool->counts, 0);
 	enter_for(variant, 1);
+	for (uint32_t i = 0; i < N_BLOCKS; i++)
+		STORE(&headers[i].word, header_free(0, i + 1 < N_BLOCKS ? i + 2 : 0));
+	STORE(&pool->n_carved, N_BLOCKS);
+	STORE(&pool->freeblock1, 1);
+	STORE(&pool->counts, counts_with_freeblock1(pool->counts, 2) + COUNTS_ONE_USED);
 	STORE(&pool->generation, pool->generation + 1);
-	STORE(&header->word, header_live(pool->generation, TYPE_BYTES, 100, STATE_LIVE) | 1);
-	STORE(&DEAD->entry->calls, DEAD->entry->calls + CALLS_ONE_HOLD);
-	STORE(&pool->n_carved, pool->n_carved + 1);
-	STORE(&pool->n_used, pool->n_used + 1);
-	if (header_state(header->word) != STATE_LIVE || variant % 2)
+	if (!pool->generation) /* before the word that has it */
+		return;
+	STORE(&headers[0].word, header_live(pool->generation, TYPE_BYTES, SIZE, STATE_LIVE) | 1);
+	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds + 1);
+	if (header_state(headers[0].word) != STATE_LIVE || variant % 2)
 		return;
 	/* it is there, so whoever comes to its number may take it */
-	ref = ref_make(
-		block_position(fx.heap, pool, (uint32_t)(header - pool_headers(fx.heap, pool))), pool->generation);
+	ref = ref_make(block_position(fx.heap, pool, 0), pool->generation);
 	MUST(S0, object_incref(S0, ref));
-	memset(ref_data(ref), 1, 100);
+	memset(ref_data(ref), 1, SIZE);
 	lent[n_lent++] = ref;
 }
 
@@ -422,7 +427,7 @@ static void row_dropping_own(int variant)
 	next = pool_of_index1(*head1);
 	ck_assert(!pool_has_room(pool));
 	enter_for(variant, 2);
-	STORE(&DEAD->entry->calls, DEAD->entry->calls - CALLS_ONE_HOLD);
+	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds - 1);
 	STORE(&header->word, header->word - 1);
 	STORE(&header->word, header_free(header->word, pool->freeblock1));
 	STORE(&pool->freeblock1, ref_block(refs[1]) + 1);
@@ -452,7 +457,7 @@ static void row_dropping_own_run(int variant)
 	struct pool_entry *pool = ref_pool(ref);
 
 	enter_for(variant, 2);
-	STORE(&DEAD->entry->calls, DEAD->entry->calls - CALLS_ONE_HOLD);
+	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds - 1);
 	STORE(&pool->header.word, pool->header.word - 1);
 	STORE(&pool->header.word, header_free(pool->header.word, 0));
 	STORE(&DEAD->entry->spare_runs1[1], ref_pool_index(ref) + 1);
@@ -476,7 +481,7 @@ static void row_settling(int variant)
 		fixture_drop(S0, ref);
 	ck_assert_int_eq(session_attend(DEAD), 0);
 	enter_for(2, 2);
-	STORE(&DEAD->entry->calls, DEAD->entry->calls - CALLS_ONE_HOLD);
+	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds - 1);
 	STORE(&ref_header(ref)->word, ref_header(ref)->word - 1);
 	if (variant == 1 || variant == 5)
 		fixture_drop(S0, ref);

@@ -40,6 +40,15 @@ static struct object_header *free_header(const struct pool_entry *pool)
 	return pool_headers(fx.heap, pool) + pool->freeblock1 - 1;
 }
 
+/* One that its owner has just taken, with no block handed out. */
+static struct pool_entry *untouched_pool(void)
+{
+	struct session *session = &fx.sessions[0];
+
+	ck_assert_int_eq(CALL(session, own_refill(session, 320, 8)), 0);
+	return &fx.heap->pools[session->entry->usedpools1[class_of_size(320)] - 1];
+}
+
 static struct object_header *uncarved_header(const struct pool_entry *pool)
 {
 	ck_assert_uint_lt(pool->n_carved + 2U, class_pool_blocks(pool->size_class));
@@ -183,7 +192,7 @@ DAMAGE(freeblock_of_live, POOL->freeblock1 = (uint16_t)(ref_block(victim) + 1))
 DAMAGE(freeblock_wild, POOL->freeblock1 = 60000)
 DAMAGE(freeblock_circle, free_header(POOL)->word = header_free(free_header(POOL)->word, POOL->freeblock1))
 DAMAGE(freeblock_link_cut, free_header(POOL)->word = header_free(free_header(POOL)->word, 0))
-DAMAGE(freeblock_link_wild, free_header(POOL)->word = header_free(free_header(POOL)->word, (1U << 26) - 1))
+DAMAGE(freeblock_link_wild, free_header(POOL)->word = header_free(free_header(POOL)->word, UINT16_MAX))
 DAMAGE(freeblock_link_of_live, free_header(POOL)->word = header_free(free_header(POOL)->word, ref_block(victim) + 1))
 DAMAGE(freeblock_of_unowned, UNOWNED->freeblock1 = 0)
 DAMAGE(freeblock_circle_of_unowned,
@@ -192,12 +201,12 @@ DAMAGE(n_used_high, POOL->n_used++)
 DAMAGE(n_used_zero, POOL->n_used = 0)
 DAMAGE(n_used_of_unowned, UNOWNED->n_used--)
 DAMAGE(n_carved_low, POOL->n_carved = 3)
-DAMAGE(n_carved_high, used_pool(2)->n_carved++)
+DAMAGE(n_carved_high, untouched_pool()->n_carved++)
 DAMAGE(n_carved_wild, POOL->n_carved = 500)
 DAMAGE(n_carved_of_unowned, UNOWNED->n_carved = 1)
 DAMAGE(free_with_rights, free_header(POOL)->rights = RIGHTS_SHARED | 2)
 DAMAGE(free_with_rights_unowned, free_header(UNOWNED)->rights = RIGHTS_SHARED)
-DAMAGE(uncarved_with_rights, uncarved_header(used_pool(2))->rights = 1)
+DAMAGE(uncarved_with_rights, uncarved_header(untouched_pool())->rights = 1)
 DAMAGE(free_run_with_rights, spare_run(2)->header.rights = RIGHTS_SHARED)
 DAMAGE(free_block_returned, free_header(UNOWNED)->rights = RIGHTS_SHARED;
 	free_header(UNOWNED)->word = header_with_state(free_header(UNOWNED)->word, STATE_RETURNED))

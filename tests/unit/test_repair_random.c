@@ -80,7 +80,7 @@ static void add_session(struct session_entry *entry)
 	ADD(entry->making1);
 	ADD(entry->owned_pools1);
 	ADD(entry->returned_pools1);
-	add_bits(&entry->calls, 8, 24, 40);
+	ADD(entry->n_own_holds);
 	add_array(entry->usedpools1, sizeof(entry->usedpools1), 4);
 	add_array(entry->spare_runs1, sizeof(entry->spare_runs1), 4);
 }

@@ -45,7 +45,8 @@ static int op_refill_emptied(void)
 {
 	int r = own_refill(S0, 400, 8);
 
-	ck_assert_uint_eq(fx.heap->pools[S0->entry->usedpools1[class_of_size(400)] - 1].n_carved, 1);
+	ck_assert_uint_eq(fx.heap->pools[S0->entry->usedpools1[class_of_size(400)] - 1].n_carved,
+		class_pool_blocks(class_of_size(400)));
 	return r;
 }
 
