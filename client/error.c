@@ -29,7 +29,7 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 	case ECONNRESET:
 		return "the daemon is away, and only it can give fresh memory";
 	case EDEADLK:
-		return "this session has the global lock already and would wait for itself";
+		return "this session or thread has the global lock already and would wait for itself";
 	case EEXIST:
 		return "another type has that name";
 	case EINTR:
@@ -49,7 +49,7 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 		return "there is no room for more types";
 	case EOPNOTSUPP:
 		return "this kernel lets the process not use membarrier(2), which finding an object by its bare number "
-		       "needs";
+		       "needs, and finishing a repair that was cut short";
 	case EOVERFLOW:
 		return "the object is held more often than can be counted";
 	case EPERM:

@@ -6,6 +6,9 @@
  * threads, and a race detector sees two threads' stores to one object at one address. Mappings are found by the id that
  * the heap was made with; a daemon that was restarted serves the same id, a heap made anew has another.
  *
+ * What no session uses any more is unmapped; but a thread that the global lock was left to (lock.c) keeps the mapping
+ * until it has given it back or has ended, which is looked at when a session comes or goes.
+ *
  * The mutex is of this process alone and guards the list, the counts and process_identify(). It is held over the
  * mapping of a heap, so that two threads that open their first sessions at once make one mapping. fork() takes it too:
  * the child then finds the list whole and the mutex free, and keeps the mappings, each counted once per session it
@@ -14,6 +17,7 @@
 #include "client/registry.h"
 
 #include "client/process.h"
+#include "heap/lock.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -34,9 +38,14 @@ static void registry_unlock(void)
 	pthread_mutex_unlock(&mutex);
 }
 
-/* A child may not unlock what its parent's thread locked, as some detectors see it: its mutex is simply new. */
+/*
+ * A child may not unlock what its parent's thread locked, as some detectors see it: its mutex is simply new. The global
+ * lock is left to none of its threads.
+ */
 static void registry_renew(void)
 {
+	for (struct mapping *mapping = mappings; mapping; mapping = mapping->next)
+		mapping->heap->left_tid = 0;
 	pthread_mutex_init(&mutex, NULL);
 }
 
@@ -99,6 +108,25 @@ fail:
 	return r;
 }
 
+/* Unmap what no session uses, unless the global lock was left to a thread: its list of mutexes leads into the mapping.
+ */
+static void mappings_sweep(void)
+{
+	struct mapping **link = &mappings;
+
+	while (*link) {
+		struct mapping *mapping = *link;
+
+		if (mapping->n_sessions > 0 || lock_is_left(mapping->heap)) {
+			link = &mapping->next;
+			continue;
+		}
+		*link = mapping->next;
+		heap_free(mapping->heap);
+		free(mapping);
+	}
+}
+
 int registry_attach(struct mapping **ret, const uint8_t heap_id[HEAP_ID_SIZE], int control_fd, int heap_fd)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -107,17 +135,9 @@ int registry_attach(struct mapping **ret, const uint8_t heap_id[HEAP_ID_SIZE], i
 	pthread_once(&once, registry_init);
 	registry_lock();
 	r = mapping_get(ret, heap_id, control_fd, heap_fd);
+	mappings_sweep();
 	registry_unlock();
 	return r;
-}
-
-static void mapping_unlink(struct mapping *mapping)
-{
-	struct mapping **link = &mappings;
-
-	while (*link != mapping)
-		link = &(*link)->next;
-	*link = mapping->next;
 }
 
 struct mapping *registry_detach(struct mapping *mapping)
@@ -125,11 +145,8 @@ struct mapping *registry_detach(struct mapping *mapping)
 	if (!mapping)
 		return NULL;
 	registry_lock();
-	if (--mapping->n_sessions == 0) {
-		mapping_unlink(mapping);
-		heap_free(mapping->heap);
-		free(mapping);
-	}
+	mapping->n_sessions--;
+	mappings_sweep();
 	registry_unlock();
 	return NULL;
 }

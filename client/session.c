@@ -8,7 +8,9 @@
  *
  * Closing drops the holds in bounded changes, so that nobody waits for a session with a million of them. A process that
  * dies in the middle leaves the rest to the daemon, like one that dies without closing; that is also why nothing that
- * fails in closing matters. A forked child's copy only gives back what the process has: memory and descriptors.
+ * fails in closing matters, as when another thread of the session has the global lock: then the daemon does it all,
+ * once that thread has given it back (lock.c). A forked child's copy only gives back what the process has: memory and
+ * descriptors.
  *
  * A session belongs to the process that opened it. What it keeps of the objects that it used lately (recent.h) lies in
  * memory of its own that the kernel empties in every child (MADV_WIPEONFORK), whatever made the child: so a single load
@@ -155,7 +157,10 @@ PYHEAP_PUBLIC int pyheap_dispatch(pyheap *heap)
 	r = connection_look(&heap->connection);
 	if (session_ended(heap))
 		return -EPIPE;
-	return r < 0 ? connection_resume(&heap->connection, heap->session.has_lock) : 0;
+	if (r == 0)
+		return 0;
+	r = session_has_lock(&heap->session);
+	return r < 0 ? r : connection_resume(&heap->connection, r);
 }
 
 PYHEAP_PUBLIC int pyheap_fd(pyheap *heap)
@@ -185,8 +190,8 @@ static void session_drop_all(pyheap *heap)
 {
 	struct session *session = &heap->session;
 
-	if (session->has_lock)
-		session_unlock(session);
+	if (session->has_lock && session_unlock(session) < 0 && session_has_lock(session) < 0)
+		session_leave_lock(session);
 	if (session_is_empty(session)) /* who only looked does not wait for the lock: its owner may be stopped */
 		return;
 	while (!session_ended(heap) && session_drop_step(session, false) > 0)

@@ -47,10 +47,14 @@ bool gate_enter_gathering(struct session *session)
 	return false;
 }
 
+/*
+ * A DEAD session makes no call any more: what it did was seen by the daemon, who said so by a release. Were it counted,
+ * a process that died with others relying on it would keep those that have no barrier waiting for it.
+ */
 static bool all_fenced(const struct heap *heap)
 {
 	for (uint32_t i = 0; i < heap->n_sessions; i++)
-		if (__atomic_load_n(&heap->sessions[i].state, __ATOMIC_ACQUIRE) != SESSION_FREE &&
+		if (__atomic_load_n(&heap->sessions[i].state, __ATOMIC_ACQUIRE) == SESSION_ACTIVE &&
 			!__atomic_load_n(&heap->sessions[i].is_fenced, __ATOMIC_RELAXED))
 			return false;
 	return true;
@@ -90,22 +94,35 @@ static void note_inside(struct heap *heap)
 			heap->inside[i / 64] |= UINT64_C(1) << (i & 63);
 }
 
-int gate_close_all(struct heap *heap)
+static void close_all(struct heap *heap)
+{
+	for (uint32_t i = 0; i < heap->n_sessions; i++)
+		gate_ask(heap, i, ATTENTION_CLOSED);
+}
+
+int gate_close_begun(struct heap *heap)
 {
 	int r;
 
-	for (uint32_t i = 0; i < heap->n_sessions; i++)
-		gate_ask(heap, i, ATTENTION_CLOSED);
+	close_all(heap);
 	r = gate_barrier(heap);
 	if (r < 0) {
 		memset(heap->inside, 0xff, sizeof(heap->inside));
-		gate_open_all(heap);
 		return r;
 	}
 	for (uint32_t i = 0; i < WAIT_TURNS && somebody_is_inside(heap); i++)
 		nanosleep(&(struct timespec){.tv_nsec = WAIT_NSEC}, NULL);
 	note_inside(heap);
 	return 0;
+}
+
+int gate_close_all(struct heap *heap)
+{
+	int r = gate_close_begun(heap);
+
+	if (r < 0)
+		gate_open_all(heap);
+	return r;
 }
 
 void gate_open_all(struct heap *heap)

@@ -39,6 +39,9 @@ int gate_barrier(struct heap *heap);
  * there is no barrier (see above) it keeps out nobody, and all are said to be in.
  */
 int gate_close_all(struct heap *heap);
+/* The same for who goes on with what another had begun while it was closed: it stays closed where there is no barrier.
+ */
+int gate_close_begun(struct heap *heap);
 void gate_open_all(struct heap *heap);
 
 /* With the lock held: keep that session out until gate_open(). False: it is in right now, or there is no barrier. */

@@ -42,8 +42,10 @@ struct heap {
 	uint32_t first_hole;   /* daemon: arenas before it are no HOLE */
 	int control_fd;        /* owned by the daemon; -1 in a client, which needs the mappings only */
 	int heap_fd;           /* the same */
-	uint8_t *class_hints;  /* of each pool the class that a session here last made objects of in it, plus one: it
-				  says  where a header may lie while the pool's entry is fetched, and no more */
+	uint8_t *class_hints;  /* of each pool the class that a session here last made objects of in it, plus one: it says
+				  where a header may lie while the pool's entry is fetched, and no more */
+	uint32_t left_tid;     /* not 0: the thread of this process that the lock was left to; see lock.c */
+	uint64_t left_number;  /* with it: n_acquisitions since it took it */
 	bool is_fenced;        /* this process is not registered with membarrier(2): see gate.c */
 	uint64_t
 		inside[SESSIONS_MAX / 64]; /* whoever has the lock: a bit for each that gate_close_all() found inside */
@@ -60,6 +62,8 @@ struct heap {
 };
 
 struct recent;
+
+#define SESSION_FREED_MAX 16U
 
 /* Process-local view of a session: on whose behalf the functions of this folder work. One thread at a time. */
 struct session {
@@ -78,13 +82,16 @@ struct session {
 	uint32_t drop_cursor;     /* session_drop_step(): hold table entries before it are done */
 	bool is_home;             /* this process is of the heap's pid namespace: see lock.c */
 	bool has_lock;            /* between session_lock() and session_unlock() */
-	uint32_t lock_tid;      /* with it: the thread that took it, of this pid namespace; 0: of another, see lock.c */
-	bool is_fenced;         /* heap's */
-	uint64_t lock_taken_ns; /* since when it has the lock, where that is timed; else 0 */
-	uint32_t owner1;        /* index + 1: what its own pools have as owner1 */
+	uint32_t lock_tid;        /* with it: what the mutex says: the thread that took it, or the session: lock.c */
+	uint64_t lock_number;     /* with it: n_acquisitions since then */
+	bool is_fenced;           /* heap's */
+	uint64_t lock_taken_ns;   /* since when it has the lock, where that is timed; else 0 */
+	uint32_t owner1;          /* index + 1: what its own pools have as owner1 */
 	uint32_t blocks_identity; /* identity of its own pools of blocks, but for their class */
 	uint64_t process; /* not 0: its calls take the lock quickly; no other process's is the same: see lock.c */
 	bool is_quick;    /* it has the lock, and took it quickly */
+	uint32_t n_freed; /* pools of its own that became free and were not given back yet: see own.c */
+	uint32_t freed[SESSION_FREED_MAX]; /* which: they may be in use again, or gone */
 };
 
 struct heap_geometry {

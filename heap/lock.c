@@ -25,6 +25,19 @@
  * What is known of a thread is valid in the process that found it out: a forked child's threads have other ids. So a
  * session that may do it says of which process it is, by a number that no process of its ancestors had.
  *
+ * Between calls. What session_lock() took is the thread's: glibc's list is, and another thread must touch neither that
+ * nor the mutex, whose members are the list's links. So another thread of the session gets -EPERM; when the thread
+ * ends, the kernel gives the mutex to the next taker, and the session finds out that it has it no more: by the thread
+ * id, and by n_acquisitions, should the id be another thread's by now. In another pid namespace the word is the
+ * session's: any thread of it goes by the lock and gives it back, also when the one that took it has ended. What that
+ * one was in the middle of is in the log then, and is taken back before the session's next change or its unlocking, or
+ * its next taking, where that was no session_lock().
+ *
+ * A session that is closed gives the lock back, if it may. Where another thread took it, which lives, it is left to
+ * that thread (session_leave_lock()): it gives it back when it next takes the lock for any of its sessions, or detaches
+ * from the heap; should it end before, the kernel sees to it. Until then the mapping stays, since the thread's list
+ * leads into it.
+ *
  * Order of the stores. An entry is complete before n_entries counts it (release), n_entries counts it before the word
  * is overwritten (a release fence before the relaxed store). A killed process's stores reach the next owner in that
  * order, as those of a living one would: the compiler is held by the fences, the processor by the same and by the
@@ -50,6 +63,8 @@
 
 #define SPINS             300U /* looks, some 100 cycles each */
 #define LOCK_TIMED_ONE_IN 64U  /* looking at the clock costs as much as the lock */
+#define REBUILD_TURNS     1000U
+#define REBUILD_NSEC      1000000
 
 /* Most changes find the lock free, change it in peace and commit: what that way leaves out is kept apart from it. */
 #define LOCK_RARE        __attribute__((noinline))
@@ -114,6 +129,9 @@ static int foreign_lock(uint32_t *futex, uint32_t tid, bool try)
 	for (;;) {
 		uint32_t word = __atomic_load_n(futex, __ATOMIC_RELAXED);
 
+		/* It was a thread of this very session, which is over: its word says nothing of threads. */
+		if ((word & FUTEX_TID_MASK) == tid)
+			return EOWNERDEAD;
 		if (!(word & FUTEX_TID_MASK)) {
 			/* acquire: with the release of the owner before */
 			if (__atomic_compare_exchange_n(futex, &word, tid | (word & FUTEX_WAITERS) | waiters, false,
@@ -275,35 +293,13 @@ static LOCK_RARE int lock_answered(struct session *session, int r)
 		return -EBUSY;
 	if (r != EOWNERDEAD)
 		return -EUCLEAN;
+	/* with the one in own.c's put_back(): either it finds the lock gone, or this one what it has put back */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	/* relaxed: as in lock_taken(). First of all, so that a dead owner is not blamed for the living. */
 	__atomic_store_n(&lock->owner1, session->owner1, __ATOMIC_RELAXED);
 	log_roll_back(session->heap);
-	if (session->control->rebuilding) {
-		gate_close_all(session->heap);
-		heap_rebuild(session->heap);
-		gate_open_all(session->heap);
-	}
 	lock->n_recoveries++;
 	return session->is_home && pthread_mutex_consistent(&lock->mutex) ? -EUCLEAN : 0;
-}
-
-static inline int lock_taken(struct session *session, int r)
-{
-	struct global_lock *lock = &session->control->lock;
-	uint64_t n;
-
-	if (LOCK_UNLIKELY(r)) {
-		r = lock_answered(session, r);
-		if (r < 0)
-			return r;
-	}
-	/* relaxed, both: for reports, which may be a moment late */
-	__atomic_store_n(&lock->owner1, session->owner1, __ATOMIC_RELAXED);
-	n = lock->n_acquisitions + 1;
-	__atomic_store_n(&lock->n_acquisitions, n, __ATOMIC_RELAXED);
-	if (LOCK_UNLIKELY(n % LOCK_TIMED_ONE_IN == 0))
-		session->lock_taken_ns = now_ns();
-	return 0;
 }
 
 static inline void lock_release(struct session *session)
@@ -319,6 +315,59 @@ static inline void lock_release(struct session *session)
 		pthread_mutex_unlock(&lock->mutex);
 	else
 		foreign_unlock(futex_of(lock));
+}
+
+static inline int note_taken(struct session *session)
+{
+	struct global_lock *lock = &session->control->lock;
+	uint64_t n;
+
+	/* relaxed, both: for reports, which may be a moment late */
+	__atomic_store_n(&lock->owner1, session->owner1, __ATOMIC_RELAXED);
+	n = lock->n_acquisitions + 1;
+	__atomic_store_n(&lock->n_acquisitions, n, __ATOMIC_RELAXED);
+	if (LOCK_UNLIKELY(n % LOCK_TIMED_ONE_IN == 0))
+		session->lock_taken_ns = now_ns();
+	return 0;
+}
+
+static LOCK_RARE int lock_take(struct session *session);
+
+/* Somebody who can does it, who comes to the lock for his own sake; the daemon does with each tick. */
+static int await_rebuild(struct session *session)
+{
+	for (uint32_t i = 0; i < REBUILD_TURNS; i++) {
+		nanosleep(&(struct timespec){.tv_nsec = REBUILD_NSEC}, NULL);
+		/* relaxed: only a hint, it is asked again with the lock */
+		if (!__atomic_load_n(&session->control->rebuilding, __ATOMIC_RELAXED))
+			return lock_take(session);
+	}
+	return -EOPNOTSUPP;
+}
+
+/* A rebuild was begun by one that died. See rebuild.c. */
+static LOCK_RARE int finish_rebuild(struct session *session, bool try)
+{
+	if (gate_close_begun(session->heap) < 0) {
+		lock_release(session);
+		return try ? -EBUSY : await_rebuild(session);
+	}
+	heap_rebuild(session->heap);
+	gate_open_all(session->heap);
+	return note_taken(session);
+}
+
+static inline int lock_taken(struct session *session, int r, bool try)
+{
+	if (LOCK_UNLIKELY(r)) {
+		r = lock_answered(session, r);
+		if (r < 0)
+			return r;
+	}
+	/* relaxed: it is set and cleared under the lock */
+	if (LOCK_UNLIKELY(__atomic_load_n(&session->control->rebuilding, __ATOMIC_RELAXED)))
+		return finish_rebuild(session, try);
+	return note_taken(session);
 }
 
 static inline void pause_a_little(void)
@@ -343,7 +392,7 @@ static int lock_take_at_once(struct session *session, bool try)
 		r = foreign_lock(futex_of(lock), foreign_tid(session->index), try);
 	else
 		r = try ? pthread_mutex_trylock(&lock->mutex) : pthread_mutex_lock(&lock->mutex);
-	return lock_taken(session, r);
+	return lock_taken(session, r, try);
 }
 
 /*
@@ -367,11 +416,6 @@ static LOCK_RARE int lock_wait(struct session *session)
 	return r;
 }
 
-static LOCK_RARE int lock_take(struct session *session)
-{
-	return is_taken(&session->control->lock) ? lock_wait(session) : lock_take_at_once(session, false);
-}
-
 static uint32_t this_tid(const struct session *session)
 {
 	if (session->process && this_thread.process == session->process)
@@ -379,21 +423,97 @@ static uint32_t this_tid(const struct session *session)
 	return (uint32_t)gettid();
 }
 
+/* Has that thread the lock, and has had it since it was taken for the n-th time? */
+static bool is_kept_by(const struct heap *heap, uint32_t tid, uint64_t n)
+{
+	const struct global_lock *lock = &heap->control->lock;
+
+	/* relaxed, both: of this thread it is what that stored; of one that has ended, what the kernel did before */
+	return (__atomic_load_n(futex_of(lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK) == tid &&
+	       __atomic_load_n(&lock->n_acquisitions, __ATOMIC_RELAXED) == n;
+}
+
+bool lock_is_kept(const struct session *session)
+{
+	return session->has_lock && is_kept_by(session->heap, session->lock_tid, session->lock_number);
+}
+
+/* Is it this thread's, by whatever session? Numbers of threads are this namespace's, and so are those in the mutex. */
+static bool is_mine(const struct session *session)
+{
+	return session->is_home && (__atomic_load_n(futex_of(&session->control->lock), __ATOMIC_RELAXED) &
+					   FUTEX_TID_MASK) == this_tid(session);
+}
+
+bool lock_is_left(struct heap *heap)
+{
+	/* acquire: with the release in session_leave_lock() */
+	uint32_t tid = __atomic_load_n(&heap->left_tid, __ATOMIC_ACQUIRE);
+
+	if (!tid)
+		return false;
+	if (is_kept_by(heap, tid, __atomic_load_n(&heap->left_number, __ATOMIC_RELAXED))) {
+		if (tid != (uint32_t)gettid())
+			return true;
+		/* relaxed, both: this thread alone can have left it now; owner1 is for reports */
+		__atomic_store_n(&heap->left_tid, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&heap->control->lock.owner1, 0, __ATOMIC_RELAXED);
+		pthread_mutex_unlock(&heap->control->lock.mutex);
+		return false;
+	}
+	/* relaxed: if another has been left since, that stays */
+	__atomic_compare_exchange_n(&heap->left_tid, &tid, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+	return false;
+}
+
+void session_leave_lock(struct session *session)
+{
+	struct heap *heap = session->heap;
+
+	__atomic_store_n(&heap->left_number, session->lock_number, __ATOMIC_RELAXED);
+	/* release: the number before it */
+	__atomic_store_n(&heap->left_tid, session->lock_tid, __ATOMIC_RELEASE);
+}
+
+/* What was left to it, it gives back. */
+static bool would_wait_for_itself(const struct session *session)
+{
+	if (!is_mine(session))
+		return false;
+	lock_is_left(session->heap);
+	return is_mine(session);
+}
+
+static LOCK_RARE int lock_take(struct session *session)
+{
+	if (!is_taken(&session->control->lock))
+		return lock_take_at_once(session, false);
+	return would_wait_for_itself(session) ? -EDEADLK : lock_wait(session);
+}
+
 /*
  * A mutex is its thread's, and goes to others when that ends, whoever uses the session by then. 0 the session has the
- * lock still, and this is the thread; -EPERM it is another; 1 the session has it no more.
+ * lock still, and this thread may go by it; -EPERM another may; 1 the session has it no more.
  */
 static LOCK_RARE int still_has_lock(struct session *session)
 {
-	if (!session->lock_tid)
-		return 0;
-	/* relaxed: of its own thread it is what that stored; of one that has ended, what the kernel did before */
-	if ((__atomic_load_n(futex_of(&session->control->lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK) !=
-		session->lock_tid) {
+	if (!lock_is_kept(session)) {
 		session->has_lock = false;
 		return 1;
 	}
-	return session->lock_tid == this_tid(session) ? 0 : -EPERM;
+	if (session->is_home && session->lock_tid != this_tid(session))
+		return -EPERM;
+	/* Of another namespace: the thread that took it may have ended in the middle of a change. */
+	if (LOCK_UNLIKELY(session->control->lock.n_entries))
+		log_roll_back(session->heap);
+	return 0;
+}
+
+int session_has_lock(struct session *session)
+{
+	int r = session->has_lock ? still_has_lock(session) : 1;
+
+	return r < 0 ? r : !r;
 }
 
 int change_begin(struct session *session)
@@ -405,7 +525,7 @@ int change_begin(struct session *session)
 		if (r <= 0)
 			return r;
 	}
-	return LOCK_LIKELY(quick_take(session)) ? lock_taken(session, 0) : lock_take(session);
+	return LOCK_LIKELY(quick_take(session)) ? lock_taken(session, 0, false) : lock_take(session);
 }
 
 int change_try_begin(struct session *session)
@@ -417,6 +537,7 @@ int change_try_begin(struct session *session)
 		if (r <= 0)
 			return r;
 	}
+	lock_is_left(session->heap); /* to this thread, perhaps, which then has given it back */
 	return lock_take_at_once(session, true);
 }
 
@@ -452,7 +573,8 @@ int session_lock(struct session *session)
 	if (r < 0)
 		return r;
 	session->has_lock = true;
-	session->lock_tid = session->is_home ? this_tid(session) : 0;
+	session->lock_tid = session->is_home ? this_tid(session) : foreign_tid(session->index);
+	session->lock_number = session->control->lock.n_acquisitions;
 	return 0;
 }
 

@@ -7,11 +7,13 @@
 
 /*
  * Take the lock for one change on behalf of session (session->has_lock: it is there already, only the change begins).
- * If the owner before died, its change is taken back first. -EUCLEAN the mutex itself is damaged.
+ * If the owner before died, its change is taken back first. -EPERM another thread of the session has the lock, -EDEADLK
+ * this thread has it by another session; -EUCLEAN the mutex itself is damaged; -EOPNOTSUPP
+ * a rebuild was begun that this process cannot finish (see rebuild.c), and nobody who can has come for a second.
  */
 int change_begin(struct session *session);
 
-/* The same, but -EBUSY instead of waiting. */
+/* The same, but -EBUSY instead of waiting, also for who can finish a rebuild. */
 int change_try_begin(struct session *session);
 
 /*
@@ -27,6 +29,21 @@ void change_commit(struct heap *heap);
 /* pyheap_lock() and pyheap_unlock(). -EDEADLK, -EPERM. */
 int session_lock(struct session *session);
 int session_unlock(struct session *session);
+
+/* Has the session the lock between its calls? 1, 0; -EPERM it has, but this thread may not go by it. */
+int session_has_lock(struct session *session);
+
+/*
+ * After -EPERM of session_unlock() or of a change's begin: had the other thread the lock all the time until now? Then
+ * nobody has changed anything. For what the caller stored before, the fence is his.
+ */
+bool lock_is_kept(const struct session *session);
+
+/* The session ends, and session_has_lock() said -EPERM: that thread will give the lock back. See lock.c. */
+void session_leave_lock(struct session *session);
+
+/* Is the lock left to a living thread of this process, so that the heap must stay mapped? This one gives it back. */
+bool lock_is_left(struct heap *heap);
 
 /* Take back what the log holds. Idempotent: whoever dies in it is followed by somebody who does it again. */
 void log_roll_back(struct heap *heap);

@@ -15,6 +15,9 @@
  * and freed it, at least ATTENTION_STRANGER). Who is given a right by the owner (a slot, a
  * name, a queue) needs no barrier: the owner has stored it itself.
  *
+ * What is let go of so is put back where the lock is then refused, since the caller is told that nothing happened: see
+ * put_back() for why it is certain that nobody has acted on it.
+ *
  * usedpools are the session's pools with room, its own list of each class; a block that is freed in a full pool brings
  * that to the front. One free pool of a class stays, any further goes back to its arena. A run of at most SPARE_RUN_MAX
  * pools is kept when it becomes free, one of each length. What others returned is gathered when a class has no block
@@ -236,41 +239,90 @@ int own_new(struct session *session, uint32_t type, const struct type_info *info
 
 /* ---- freeing ----------------------------------------------------------------------------------------------------- */
 
+/* It is held no more, unless it was put back in vain: then it is let go of now. */
+static int settle(struct session *session, uint64_t ref)
+{
+	struct own_object object;
+
+	if (!own_find(session, ref, &object))
+		return 0;
+	if (header_own(object.word))
+		heap_set(session->heap, &object.header->word, object.word - header_own(object.word));
+	return rights_count(object.header->rights) ? 0 : memory_give(session, ref_position(ref));
+}
+
+/*
+ * The lock is kept by a thread of this session, or by this thread (`error` says which), so nobody changes anything and
+ * the hold can be put back. True: that was so until it had been done. False: somebody may have come to the lock and
+ * have found that the object is held no more, and free it or have freed it; by CAS, so that what was freed stays so.
+ */
+static bool put_back(struct session *session, const struct own_object *object, int error)
+{
+	uint64_t word = object->word;
+
+	/* relaxed: the fence is what matters */
+	if (!header_own(word) && !__atomic_compare_exchange_n(&object->header->word, &word, word + 1, false,
+					 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		return false;
+	/* That store before the look at the lock: who takes it after that finds the object held. See lock_answered().
+	 */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return error == -EDEADLK || lock_is_kept(session);
+}
+
 /*
  * Others know the object, or knew it. If they had let go of it before this session did, it goes now; if after, whoever
- * was the last has freed it already.
+ * was the last has freed it already. Where the lock cannot be had at all, the heap being damaged, nobody can say that
+ * it is not being freed: it stays dropped, and if nobody has a right to it, it is found when the session is cleared up.
  */
 int own_settle(struct session *session, uint64_t ref)
 {
 	struct own_object object;
 	int r;
 
-	r = change_begin(session);
-	if (r < 0) {
-		gate_leave(session, -1);
-		return r;
+	while ((r = change_begin(session)) == -EPERM || r == -EDEADLK) {
+		if (!own_find(session, ref, &object))
+			break;
+		if (put_back(session, &object, r)) {
+			gate_leave(session, 0);
+			return r;
+		}
 	}
-	if (own_find(session, ref, &object) && !header_own(object.word) && !rights_count(object.header->rights))
-		r = memory_give(session, ref_position(ref));
-	r = change_end(session, r);
+	r = r < 0 ? 0 : change_end(session, settle(session, ref));
 	gate_leave(session, -1);
 	return r;
 }
 
-/* A pool has become free and is not the only one with room of its class. Where it cannot go it stays. */
-static void give_pool(struct session *session, struct pool_entry *pool)
+/* Within a change: what became free and still is goes, where it is not the only one with room of its class. */
+static int give_freed(struct session *session)
 {
 	struct heap *heap = session->heap;
+	uint32_t n = session->n_freed;
 	int r = 0;
 
-	if (change_begin(session) < 0)
-		return;
-	if (pool->owner1 == session->owner1 && pool->kind == POOL_BLOCKS && !pool->n_used &&
-		(pool->next1 || pool->prev1)) {
+	session->n_freed = 0;
+	for (uint32_t i = 0; i < n && !r; i++) {
+		struct pool_entry *pool = pool_at(heap, session->freed[i]);
+
+		if (!pool || pool->owner1 != session->owner1 || pool->kind != POOL_BLOCKS || pool->n_used ||
+			pool->size_class >= N_CLASSES || !(pool->next1 || pool->prev1))
+			continue;
 		usedpools_remove(heap, true, &session->entry->usedpools1[pool->size_class], pool);
 		r = pool_disown(session, pool);
 	}
-	(void)change_end(session, r);
+	return r;
+}
+
+/* A pool has become free and is not the only one with room of its class. Where it cannot go it stays. */
+static void note_freed(struct session *session, const struct pool_entry *pool)
+{
+	session->freed[session->n_freed++] = pool_index(session->heap, pool);
+	if (session->n_freed < SESSION_FREED_MAX)
+		return;
+	if (change_begin(session) < 0)
+		session->n_freed = 0;
+	else
+		(void)change_end(session, give_freed(session));
 }
 
 int own_finish_free(struct session *session, struct pool_entry *pool)
@@ -287,7 +339,7 @@ int own_finish_free(struct session *session, struct pool_entry *pool)
 	goes = !pool->n_used && (pool->next1 || pool->prev1);
 	gate_leave(session, -1);
 	if (goes)
-		give_pool(session, pool);
+		note_freed(session, pool);
 	return 0;
 }
 
@@ -470,6 +522,8 @@ static int refill_blocks(struct session *session, uint32_t size_class)
 	int r;
 
 	r = gather(session, gathering_share(session));
+	if (!r)
+		r = give_freed(session);
 	if (r < 0)
 		return r;
 	change_commit(session->heap); /* a pool that is given back must not be taken in the same change */
@@ -519,6 +573,8 @@ static int attend(struct session *session, uint32_t n_max)
 	if (__atomic_load_n(&session->control->ended, __ATOMIC_RELAXED))
 		return change_end(session, -EPIPE);
 	r = gather(session, n_max);
+	if (!r)
+		r = give_freed(session);
 	if (!r && session->entry->returned_pools1)
 		gate_ask(heap, session->index, ATTENTION_GATHER); /* the rest, in changes of their own */
 	return change_end(session, r);

@@ -316,7 +316,8 @@ static inline bool own_free_block(const struct own_object *object, uint64_t bloc
 	return !counts_freeblock1(before) || !counts_used(counts);
 }
 
-/* Both end the call that they are called in, with one held less. */
+/* Both end the call that they are called in, with one held less; the first, where it is refused the lock, with as many.
+ */
 int own_settle(struct session *session, uint64_t ref);
 int own_finish_free(struct session *session, struct pool_entry *pool); /* 0 */
 

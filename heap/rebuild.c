@@ -8,12 +8,20 @@
  * it was.
  *
  * That is more than a log can hold, so none is kept: control->rebuilding is set before the first store and cleared
- * after the last. A taker of the lock whose owner died finds it set and does all of it again, to the same effect, since
- * the truth is only read.
+ * after the last. Every taker of the lock looks at it; who finds it set does all of it again before anything else, to
+ * the same effect, since the truth is only read.
  *
  * All sessions are kept out of their own pools meanwhile (gate_close_all()). Of one that is inside all the same,
  * stopped or dead there, what is its own is left as it is: it goes on with it, or is reclaimed by the headers, which of
  * the dead are made sense of. Others' free pools and spare runs go back.
+ *
+ * A process that may not use membarrier(2) cannot keep out sessions that rely on it. It begins no rebuild, and finishes
+ * none: done around sessions that all count as inside, it would leave their own lists as the dead one left them, half
+ * made, and say that it is done. It gives the lock back with the mark set and the gate closed, so that nobody works
+ * with what is half made, and waits a second at most for one who can: any other process that comes to the lock, and the
+ * daemon, which tries with each tick; then its call fails (-EOPNOTSUPP), without having changed anything. Somebody can:
+ * a living session that relies on membarrier(2) is of a process that may use it, and where all living ones are fenced
+ * everybody can.
  */
 
 #include "heap/rebuild.h"

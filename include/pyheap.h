@@ -69,7 +69,8 @@ int pyheap_open(pyheap **ret, const char *socket);
 
 /*
  * Drop every hold of the session and end it. Takes NULL. Returns NULL, so that `heap = pyheap_close(heap);` leaves no
- * dangling pointer. Pointers from pyheap_data() end with the last session of the process.
+ * dangling pointer. Pointers from pyheap_data() end with the last session of the process. The global lock is given
+ * back, if this session has it; by another thread than the one that took it that cannot be done: see pyheap_lock().
  */
 pyheap *pyheap_close(pyheap *heap);
 
@@ -83,7 +84,7 @@ int pyheap_fd(pyheap *heap);
 /*
  * Take in what the daemon said, without waiting for more. When it is gone, wait for its successor (see
  * pyheap_set_timeout()) and be the same session there. 0: all is well. -ECONNRESET no daemon came, or it does not know
- * the session; -EPIPE the heap was taken down.
+ * the session; -EPIPE the heap was taken down; -EPERM it is gone, and another thread of the session has the global lock.
  */
 int pyheap_dispatch(pyheap *heap);
 
@@ -241,7 +242,10 @@ int pyheap_name_next(pyheap *heap, uint64_t *cursor, char name[PYHEAP_NAME_MAX +
  * and frees the lock.
  * It is the calling thread's: until that gives it back, what the session does in another thread is -EPERM where it
  * needs the lock. When the thread ends without having given it back, the lock is free and the session has it no more.
- * -EDEADLK this session has it already.
+ * When another thread closes the session, the lock is free when the one that took it ends or next calls for another
+ * session of the heap, if that call needs the lock or closes it. (A process of another pid namespace than the heap's
+ * is an exception: there any thread of the session works under the lock and gives it back.)
+ * -EDEADLK this session has it already, or another one of this thread has; the latter also from any call that needs it.
  */
 int pyheap_lock(pyheap *heap);
 
@@ -337,7 +341,9 @@ int64_t pyheap_check(pyheap *heap, void (*report)(void *userdata, const char *fa
  * As pyheap_check(), and mend what is found: everything derived is made anew from the truth, counts become what hold
  * tables, slots, queues and names say, rights to what is not alive are taken away, what nobody has a right to is
  * dropped. Clients may go on working; their changes wait meanwhile. Returns the number of faults that there were, all
- * mended, or -EUCLEAN where some are left (reported once more at the end).
+ * mended, or -EUCLEAN where some are left (reported once more at the end). Cut short by a death, it is finished by
+ * whoever next needs the global lock; calls of a process that may not use membarrier(2) wait a second for one that may,
+ * then give -EOPNOTSUPP.
  */
 int64_t pyheap_repair(pyheap *heap, void (*report)(void *userdata, const char *fault), void *userdata);
 

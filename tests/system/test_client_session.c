@@ -542,6 +542,154 @@ START_TEST(test_lock_owner_killed)
 }
 END_TEST
 
+/* How a session that has the lock is closed: by which thread, and what that which took it does then. */
+enum closing { ITSELF, AFTER_IT_ENDED, IT_ENDS, IT_TAKES, IT_CLOSES, N_CLOSINGS };
+
+static struct keeper {
+	enum closing closing;
+	pyheap *heap, *other; /* its sessions */
+	pthread_barrier_t barrier;
+} keeper;
+
+/* The lock stands in the list of such mutexes that each thread has: nothing in it may be gone. */
+static void use_a_robust_mutex(void)
+{
+	pthread_mutexattr_t attr;
+	pthread_mutex_t mutex;
+
+	ck_ok(pthread_mutexattr_init(&attr));
+	ck_ok(pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST));
+	ck_ok(pthread_mutex_init(&mutex, &attr));
+	ck_ok(pthread_mutex_lock(&mutex));
+	ck_ok(pthread_mutex_unlock(&mutex));
+	ck_ok(pthread_mutex_destroy(&mutex));
+}
+
+static void *keeper_run(void *userdata)
+{
+	pyheap_ref ref;
+
+	(void)userdata;
+	ck_ok(pyheap_lock(keeper.heap));
+	ck_ok(pyheap_put(keeper.heap, "kept", 5, &ref));
+	ck_ok(pyheap_name_set(keeper.heap, "kept", ref));
+	if (keeper.closing == AFTER_IT_ENDED)
+		return NULL;
+	if (keeper.closing == ITSELF) {
+		pyheap_close(keeper.heap);
+		return NULL;
+	}
+	pthread_barrier_wait(&keeper.barrier);
+	pthread_barrier_wait(&keeper.barrier); /* it is closed */
+	use_a_robust_mutex();
+	if (keeper.closing == IT_TAKES)
+		ck_ok(pyheap_name_set(keeper.other, "taken", ref));
+	if (keeper.closing != IT_ENDS)
+		keeper.other = pyheap_close(keeper.other);
+	use_a_robust_mutex();
+	if (keeper.closing != IT_ENDS) {
+		pyheap *heap = fixture_open(&fx); /* it lives, and the lock is free */
+
+		ck_ok(pyheap_lock(heap));
+		ck_ok(pyheap_unlock(heap));
+		pyheap_close(heap);
+	}
+	return NULL;
+}
+
+static void close_with_lock(void *userdata)
+{
+	pthread_t thread;
+	pyheap_ref held;
+
+	keeper = (struct keeper){.closing = *(enum closing *)userdata, .heap = fixture_open(&fx)};
+	ck_ok(pyheap_put(keeper.heap, "held", 5, &held));
+	ck_ok(pyheap_name_set(keeper.heap, "held", held));
+	if (keeper.closing == IT_TAKES || keeper.closing == IT_CLOSES)
+		keeper.other = fixture_open(&fx);
+	ck_ok(pthread_barrier_init(&keeper.barrier, NULL, 2));
+	ck_ok(pthread_create(&thread, NULL, keeper_run, NULL));
+	if (keeper.closing > AFTER_IT_ENDED) {
+		pthread_barrier_wait(&keeper.barrier);
+		ck_err(pyheap_unlock(keeper.heap), EPERM);
+		pyheap_close(keeper.heap);
+		pthread_barrier_wait(&keeper.barrier);
+	}
+	ck_ok(pthread_join(thread, NULL));
+	if (keeper.closing == AFTER_IT_ENDED)
+		pyheap_close(keeper.heap);
+	/* A session more, so that it is looked at what can be unmapped. */
+	keeper.heap = fixture_open(&fx);
+	ck_ok(pyheap_lock(keeper.heap));
+	pyheap_close(keeper.heap);
+	ck_assert_int_eq(n_mappings(fx.name), 0);
+	kill(getpid(), SIGSTOP); /* what is free now is so while it lives */
+}
+
+/* Whichever thread closes it: the lock is free, what was held is dropped, and what was finished is there. */
+START_TEST(test_close_with_lock)
+{
+	enum closing closing = (enum closing)_i;
+	pyheap *heap;
+	pyheap_ref ref, held;
+	int status;
+	pid_t pid;
+
+	pid = fixture_fork(close_with_lock, &closing);
+	ck_assert_int_eq(waitpid(pid, &status, WUNTRACED), pid);
+	ck_assert(WIFSTOPPED(status));
+	heap = fixture_open(&fx);
+	ck_ok(pyheap_lock(heap));
+	ck_ok(pyheap_name_get(heap, "kept", &ref));
+	ck_ok(pyheap_name_get(heap, "held", &held));
+	ck_ok(pyheap_unlock(heap));
+	ck_assert_str_eq(pyheap_data(heap, ref), "kept");
+	fixture_until(pyheap_refcount(heap, held) == 2); /* its name and this session */
+	fixture_until(pyheap_refcount(heap, ref) == (closing == IT_TAKES ? 3 : 2));
+	ck_ok(pyheap_name_del(heap, "held"));
+	ck_ok(pyheap_name_del(heap, "kept"));
+	if (closing == IT_TAKES)
+		ck_ok(pyheap_name_del(heap, "taken"));
+	pyheap_close(heap);
+	fixture_kill(pid);
+}
+END_TEST
+
+static void *lock_and_end(void *heap)
+{
+	ck_ok(pyheap_lock(heap));
+	return NULL;
+}
+
+static void *dispatch_run(void *heap)
+{
+	return (void *)(intptr_t)pyheap_dispatch(heap);
+}
+
+/*
+ * The thread with the lock has ended, and with it that the session has it: it waits for the daemon's successor, and
+ * does not tell that one that nobody else can have the lock.
+ */
+START_TEST(test_daemon_killed_after_a_thread_with_lock)
+{
+	pyheap *heap = fixture_open(&fx);
+	pthread_t thread;
+	void *result;
+
+	ck_ok(pthread_create(&thread, NULL, lock_and_end, heap));
+	ck_ok(pthread_join(thread, NULL));
+	ck_assert(WIFSIGNALED(fixture_stop(&fx, SIGKILL)));
+	fixture_until(is_readable(pyheap_fd(heap)));
+	ck_ok(pthread_create(&thread, NULL, dispatch_run, heap));
+	usleep(50000); /* most often it waits by now */
+	fixture_start_again(&fx);
+	ck_ok(pthread_join(thread, &result));
+	ck_ok((int)(intptr_t)result);
+	ck_err(pyheap_unlock(heap), EPERM);
+	pyheap_close(heap);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("client_session");
@@ -566,6 +714,8 @@ int main(void)
 	tcase_add_test(tcase, test_daemon_stopped);
 	tcase_add_test(tcase, test_lock);
 	tcase_add_test(tcase, test_lock_owner_killed);
+	tcase_add_loop_test(tcase, test_close_with_lock, 0, N_CLOSINGS);
+	tcase_add_test(tcase, test_daemon_killed_after_a_thread_with_lock);
 	suite_add_tcase(suite, tcase);
 	return fixture_main(suite);
 }

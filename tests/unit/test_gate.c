@@ -411,8 +411,7 @@ static void fence(uint32_t n_sessions)
 		fx.heap->sessions[i].is_fenced = i < n_sessions;
 }
 
-/* Without membarrier() it is enough that every session executes its own, those that are dead and not cleared up, too.
- */
+/* Without membarrier() it is enough that every living session executes its own. */
 START_TEST(barrier_of_the_fenced)
 {
 	fence(0);
@@ -421,8 +420,8 @@ START_TEST(barrier_of_the_fenced)
 	ck_assert_int_eq(gate_barrier(fx.heap), -EOPNOTSUPP);
 	fence(FIXTURE_SESSIONS - 1);
 	ck_assert_int_eq(gate_barrier(fx.heap), -EOPNOTSUPP);
-	session_mark_dead(fx.heap, FIXTURE_SESSIONS - 1);
-	ck_assert_int_eq(gate_barrier(fx.heap), -EOPNOTSUPP);
+	session_mark_dead(fx.heap, FIXTURE_SESSIONS - 1); /* it makes no call any more */
+	ck_assert_int_eq(gate_barrier(fx.heap), 0);
 	fence(FIXTURE_SESSIONS);
 	ck_assert_int_eq(gate_barrier(fx.heap), 0);
 	no_membarrier = false;
@@ -514,6 +513,140 @@ START_TEST(not_fenced_where_registered)
 }
 END_TEST
 
+/* ---- a rebuild that was begun ------------------------------------------------------------------------------------ */
+
+static const struct control *control(void)
+{
+	return fx.heap->control;
+}
+
+/* As somebody who is killed early in a rebuild leaves it, but for the lock. */
+static void rebuild_begin(void)
+{
+	ck_assert_int_eq(gate_close_all(fx.heap), 0);
+	fx.heap->control->rebuilding = 1;
+	memset(fx.heap->control->spaces, 0, sizeof(fx.heap->control->spaces));
+	memset(S0->entry->usedpools1, 0, sizeof(S0->entry->usedpools1));
+}
+
+static void die_rebuilding(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (!pid) {
+		lock(S2);
+		rebuild_begin();
+		kill(getpid(), SIGKILL);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFSIGNALED(status));
+	ck_assert_uint_eq(control()->rebuilding, 1);
+}
+
+static void expect_rebuilt(void)
+{
+	ck_assert_uint_eq(control()->rebuilding, 0);
+	ck_assert_uint_eq(attention(S0) | attention(S1), 0);
+	ck_assert_uint_ne(S0->entry->usedpools1[class_of_size(8)], 0);
+	ck_assert(comes_in(S0));
+	fixture_check();
+}
+
+/* Every taker looks whether there is one to be finished, not only who finds that the owner died. */
+START_TEST(rebuild_is_finished_by_the_next)
+{
+	uint64_t n_recoveries = control()->lock.n_recoveries;
+	int r;
+
+	fixture_bytes(S0, 8);
+	lock(S2);
+	rebuild_begin();
+	unlock(S2);
+	if (_i == 0)
+		S1->process = 1; /* quickly */
+	if (_i < 2) {
+		ck_assert_int_eq(change_begin(S1), 0);
+		ck_assert_uint_eq(control()->lock.owner1, S1->owner1);
+		r = change_end(S1, 0);
+	} else {
+		r = _i == 2 ? lock_recover(&fx.daemon) : session_attend(S0);
+	}
+	ck_assert_int_eq(r, 0);
+	ck_assert_uint_eq(control()->lock.n_recoveries, n_recoveries);
+	expect_rebuilt();
+}
+END_TEST
+
+/* Who can keep nobody out leaves it, and the gate closed, to one who can: it is told so, and waits not for ever. */
+START_TEST(rebuild_is_left_to_one_who_can)
+{
+	uint64_t theirs = fixture_bytes(S0, 8), ref;
+
+	MUST(S2, object_incref(S2, theirs)); /* so that no more than the lock is needed */
+	ck_assert_int_eq(session_attend(S0), 0);
+	die_rebuilding();
+	fence(0);
+	no_membarrier = true;
+	ck_assert_int_eq(change_try_begin(S1), -EBUSY);
+	ck_assert_int_eq(lock_recover(&fx.daemon), -EBUSY);
+	ck_assert_int_eq(object_incref(S1, theirs), -EOPNOTSUPP);
+	ck_assert_int_eq(object_new(S0, TYPE_BYTES, 8, &ref), -EOPNOTSUPP);
+	ck_assert_int_eq(session_lock(S1), -EOPNOTSUPP);
+	ck_assert_uint_eq(control()->rebuilding, 1);
+	ck_assert_uint_eq(attention(S0), ATTENTION_CLOSED);
+	ck_assert(!comes_in(S0));
+	ck_assert_uint_eq(S0->entry->usedpools1[0], 0);
+	ck_assert_uint_eq((uint32_t)control()->lock.mutex.__data.__lock, 0);
+	ck_assert_int_eq(hold_find(S1, theirs) != NULL, 0);
+	no_membarrier = false;
+	if (_i)
+		ck_assert_int_eq(lock_recover(&fx.daemon), 0);
+	MUST(S1, object_incref(S1, theirs));
+	expect_rebuilt();
+}
+END_TEST
+
+/* Who waits for one who can goes on when it was done. */
+START_TEST(rebuild_is_awaited)
+{
+	uint64_t theirs = fixture_bytes(S0, 8);
+	pid_t pid;
+
+	MUST(S2, object_incref(S2, theirs));
+	ck_assert_int_eq(session_attend(S0), 0);
+	die_rebuilding();
+	fence(0);
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (!pid) {
+		usleep(20000);
+		_exit(lock_recover(&fx.daemon) != 0);
+	}
+	no_membarrier = true;
+	ck_assert_int_eq(object_incref(S1, theirs), 0);
+	no_membarrier = false;
+	finish(pid);
+	expect_rebuilt();
+}
+END_TEST
+
+/* All living sessions are fenced: the dead one that was not keeps nobody from finishing what it began. */
+START_TEST(rebuild_after_the_only_one_who_could)
+{
+	fixture_bytes(S0, 8);
+	die_rebuilding();
+	fence(FIXTURE_SESSIONS);
+	S2->entry->is_fenced = 0;
+	no_membarrier = true;
+	ck_assert_int_eq(lock_recover(&fx.daemon), -EBUSY);
+	session_mark_dead(fx.heap, S2->index);
+	ck_assert_int_eq(lock_recover(&fx.daemon), 0);
+	expect_rebuilt();
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("gate");
@@ -541,6 +674,10 @@ static Suite *suite(void)
 	tcase_add_test(t, nobody_is_kept_out_without);
 	tcase_add_test(t, all_goes_on_fenced);
 	tcase_add_test(t, not_fenced_where_registered);
+	tcase_add_loop_test(t, rebuild_is_finished_by_the_next, 0, 4);
+	tcase_add_loop_test(t, rebuild_is_left_to_one_who_can, 0, 2);
+	tcase_add_test(t, rebuild_is_awaited);
+	tcase_add_test(t, rebuild_after_the_only_one_who_could);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -7,9 +7,13 @@
  */
 #include "tests/unit/test_lock_heap.h"
 
+#include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define S2 (&fx.sessions[2])
 
 /* ---- the log itself ---------------------------------------------------------------------------------------------- */
 
@@ -420,6 +424,189 @@ START_TEST(lock_of_a_thread_that_ended)
 }
 END_TEST
 
+/* The thread's number is another's by now, who has the lock: the session has it no more all the same. */
+START_TEST(lock_of_a_thread_whose_number_is_used_again)
+{
+	int r = -1;
+
+	in_thread(lock_in_thread, &r);
+	ck_assert_int_eq(r, 0);
+	S0->lock_tid = (uint32_t)gettid();
+	ck_assert_int_eq(session_lock(S1), 0);
+	ck_assert_int_eq(session_has_lock(S0), 0);
+	ck_assert(!S0->has_lock);
+	S0->has_lock = true;
+	ck_assert_int_eq(session_unlock(S0), -EPERM);
+	ck_assert_int_eq(session_has_lock(S1), 1);
+	ck_assert_int_eq(session_unlock(S1), 0);
+}
+END_TEST
+
+/* A thread that has the lock by one session would wait for itself by another. */
+START_TEST(lock_of_another_session_of_the_thread)
+{
+	uint64_t ref;
+
+	theirs = fixture_bytes(S1, 40);
+	ck_assert_int_eq(session_lock(S1), 0);
+	ck_assert_int_eq(session_lock(S0), -EDEADLK);
+	ck_assert_int_eq(object_incref(S0, theirs), -EDEADLK);
+	ck_assert_int_eq(change_try_begin(S0), -EBUSY);
+	ck_assert_int_eq(CALL(S1, object_new(S1, TYPE_LIST, 8, &ref)), 0);
+	ck_assert_int_eq(session_unlock(S1), 0);
+	MUST(S0, object_incref(S0, theirs));
+}
+END_TEST
+
+/* ---- a thread that the lock is left to --------------------------------------------------------------------------- */
+
+static sem_t locked, go_on;
+static enum keeping { ENDS, TAKES, TRIES, DETACHES } keeper_does;
+
+static void *keep_lock(void *ret)
+{
+	int *results = ret;
+
+	results[0] = session_lock(S0);
+	sem_post(&locked);
+	while (sem_wait(&go_on))
+		;
+	if (keeper_does == TAKES)
+		results[1] = object_incref(S1, theirs);
+	else if (keeper_does == TRIES)
+		results[1] = change_try_begin(S1) || change_end(S1, 0);
+	else if (keeper_does == DETACHES)
+		results[1] = lock_is_left(fx.heap);
+	return NULL;
+}
+
+/* The session is closed by another thread. The one that took the lock gives it back itself, or it is taken from it. */
+START_TEST(lock_is_left_to_a_thread)
+{
+	uint64_t n_recoveries = fx.heap->control->lock.n_recoveries;
+	int results[2] = {-1, -1};
+	pthread_t thread;
+
+	keeper_does = (enum keeping)_i;
+	theirs = fixture_bytes(S2, 40);
+	ck_assert_int_eq(sem_init(&locked, 0, 0) | sem_init(&go_on, 0, 0), 0);
+	ck_assert(!lock_is_left(fx.heap));
+	ck_assert_int_eq(pthread_create(&thread, NULL, keep_lock, results), 0);
+	ck_assert_int_eq(sem_wait(&locked), 0);
+	ck_assert_int_eq(results[0], 0);
+	ck_assert_int_eq(session_has_lock(S0), -EPERM);
+	ck_assert(lock_is_kept(S0));
+	session_leave_lock(S0);
+	ck_assert(lock_is_left(fx.heap));
+	ck_assert_int_eq(change_try_begin(S2), -EBUSY);
+	sem_post(&go_on);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	ck_assert(!lock_is_left(fx.heap));
+	ck_assert(!lock_is_kept(S0));
+	ck_assert_int_eq(results[1], keeper_does == ENDS ? -1 : 0);
+	ck_assert_int_eq(change_begin(S2), 0);
+	ck_assert_int_eq(change_end(S2, 0), 0);
+	ck_assert_uint_eq(fx.heap->control->lock.n_recoveries, n_recoveries + (keeper_does == ENDS));
+	ck_assert_uint_eq(fx.heap->left_tid, 0);
+	fixture_check();
+}
+END_TEST
+
+/* ---- sessions of another pid namespace --------------------------------------------------------------------------- */
+
+static void *lock_and_change_in_thread(void *in_the_middle)
+{
+	if (session_lock(S0) || CALL(S0, object_incref(S0, theirs)))
+		return (void *)1;
+	if (in_the_middle && !change_begin(S0))
+		heap_add(fx.heap, spare_word(3), 7);
+	return NULL;
+}
+
+/* The word is the session's: any of its threads goes by it, also when the one that took it has ended. */
+START_TEST(foreign_lock_of_another_thread)
+{
+	int results[5] = {0};
+	pthread_t thread;
+	void *ret;
+
+	theirs = fixture_bytes(S1, 40);
+	S0->is_home = false;
+	ck_assert_int_eq(pthread_create(&thread, NULL, lock_and_change_in_thread, NULL), 0);
+	ck_assert_int_eq(pthread_join(thread, &ret), 0);
+	ck_assert_ptr_null(ret);
+	ck_assert_int_eq(session_has_lock(S0), 1);
+	ck_assert_int_eq(session_lock(S0), -EDEADLK);
+	ck_assert_int_eq(change_try_begin(S1), -EBUSY);
+	ck_assert_int_eq(CALL(S0, object_incref(S0, theirs)), 0);
+	ck_assert_int_eq(change_try_begin(S1), -EBUSY);
+	if (_i) {
+		ck_assert_int_eq(session_unlock(S0), 0);
+	} else {
+		in_thread(use_in_thread, results);
+		ck_assert_int_eq(results[0], 0);
+		ck_assert_int_eq(results[1], 0); /* and takes it anew */
+		ck_assert_int_eq(results[2], 0);
+		ck_assert_int_eq(session_unlock(S0), 0);
+	}
+	ck_assert_int_eq(session_unlock(S0), -EPERM);
+	ck_assert_int_eq(change_try_begin(S1), 0);
+	ck_assert_int_eq(change_end(S1, 0), 0);
+	ck_assert_uint_eq(fx.heap->control->lock.n_recoveries, 0);
+	fixture_check();
+}
+END_TEST
+
+/* It ended in the middle of a change: that goes into no other change, and the lock is not given back with it. */
+START_TEST(foreign_thread_ended_in_a_change)
+{
+	pthread_t thread;
+	void *ret;
+
+	theirs = fixture_bytes(S1, 40);
+	S0->is_home = false;
+	ck_assert_int_eq(pthread_create(&thread, NULL, lock_and_change_in_thread, S0), 0);
+	ck_assert_int_eq(pthread_join(thread, &ret), 0);
+	ck_assert_ptr_null(ret);
+	ck_assert_uint_eq(*spare_word(3), 7);
+	if (_i)
+		ck_assert_int_eq(CALL(S0, object_incref(S0, theirs)), 0);
+	ck_assert_int_eq(session_unlock(S0), 0);
+	ck_assert_uint_eq(*spare_word(3), 0);
+	ck_assert_uint_eq(fx.heap->control->lock.n_entries, 0);
+	ck_assert_uint_eq(hold_find(S0, theirs)->count, 1U + (uint32_t)_i);
+	fixture_check();
+}
+END_TEST
+
+static void *change_in_thread(void *ret)
+{
+	*(int *)ret = change_begin(S0);
+	heap_add(fx.heap, spare_word(3), 7);
+	return NULL;
+}
+
+/* The same without session_lock(): the session does not wait for itself. */
+START_TEST(foreign_thread_ended_with_the_lock)
+{
+	int r = -1;
+
+	S0->is_home = false;
+	theirs = fixture_bytes(S1, 40);
+	in_thread(change_in_thread, &r);
+	ck_assert_int_eq(r, 0);
+	ck_assert_int_eq(change_try_begin(S1), -EBUSY);
+	if (_i) {
+		ck_assert_int_eq(change_try_begin(S0), 0);
+		ck_assert_int_eq(change_end(S0, 0), 0);
+	}
+	ck_assert_int_eq(CALL(S0, object_incref(S0, theirs)), 0);
+	ck_assert_uint_eq(*spare_word(3), 0);
+	ck_assert_uint_eq(fx.heap->control->lock.n_recoveries, 1);
+	fixture_check();
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("lock");
@@ -439,6 +626,12 @@ static Suite *suite(void)
 	tcase_add_test(t, many_processes);
 	tcase_add_test(t, lock_of_another_thread);
 	tcase_add_loop_test(t, lock_of_a_thread_that_ended, 0, 2);
+	tcase_add_test(t, lock_of_a_thread_whose_number_is_used_again);
+	tcase_add_test(t, lock_of_another_session_of_the_thread);
+	tcase_add_loop_test(t, lock_is_left_to_a_thread, ENDS, DETACHES + 1);
+	tcase_add_loop_test(t, foreign_lock_of_another_thread, 0, 2);
+	tcase_add_loop_test(t, foreign_thread_ended_in_a_change, 0, 2);
+	tcase_add_loop_test(t, foreign_thread_ended_with_the_lock, 0, 2);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -225,6 +225,7 @@ START_TEST(pool_empty_leaves_its_list)
 		ck_assert(!pool_is_free(pools[gone]));
 		fixture_drop(session0(), refs[gone * n + i]);
 	}
+	ck_assert_int_eq(session_attend(session0()), 0);
 	ck_assert(pool_is_free(pools[gone]));
 	ck_assert_uint_eq(fx.heap->pools[pools[gone]].kind, POOL_FREE);
 	for (uint32_t i = used_pool1(63), k = 0; k < 2; k++, i = fx.heap->pools[i - 1].next1) {
@@ -307,6 +308,7 @@ START_TEST(pool_class_counters)
 	expect_class(12, 2, 2 * n);
 	for (uint32_t i = 0; i < 2 * n; i++) {
 		fixture_drop(session0(), refs[i]);
+		ck_assert_int_eq(session_attend(session0()), 0);
 		/* the first pool that becomes free is the only one with room, and stays; the second goes */
 		expect_class(12, i + 1 < 2 * n ? 2 : 1, 2 * n - i - 1);
 	}

@@ -460,7 +460,7 @@ START_TEST(cut_anywhere)
 	for (uint64_t at = 0; n && cut_at_pairs(_i, at, &n_found); at += cut_stride(n))
 		n_cut++;
 	if (n)
-		ck_assert_uint_gt(n_cut, N_CUTS / 4);
+		ck_assert_uint_gt(n_cut, N_CUTS / 8);
 	else
 		fprintf(stderr, "%s: nothing can be cut here\n", cuts[_i].name);
 	if (n && !cuts[_i].later && (cuts[_i].intrude == come || cuts[_i].intrude == come_by_a_list)) {
