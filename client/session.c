@@ -20,6 +20,7 @@
 #include "client/session.h"
 
 #include "client/process.h"
+#include "heap/own.h"
 #include "heap/recover.h"
 
 #include <stdlib.h>
@@ -128,6 +129,8 @@ bool session_grow(pyheap *heap, int *r)
 		return false;
 	}
 	*r = connection_grow(&heap->connection, &heap->session);
+	if (*r == -ENOMEM && own_gather_all(&heap->session) > 0)
+		*r = 0; /* it had some itself */
 	if (*r == -ECONNRESET && session_ended(heap))
 		*r = -EPIPE;
 	return *r == 0;

@@ -55,6 +55,8 @@ static void on_tick(evutil_socket_t fd, short events, void *userdata)
 	(void)fd;
 	(void)events;
 	lock_watch_tick(daemon, now_ms());
+	for (uint32_t i = 0; i < daemon->heap->n_sessions; i++)
+		member_retry_lost(&daemon->members[i]);
 	idle_tick(daemon);
 	returns_want(daemon);
 	notify_status(daemon);

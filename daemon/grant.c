@@ -167,6 +167,8 @@ int grant_step(struct daemon *daemon, struct member *member)
 			grant->is_short = true;
 			return 1;
 		}
+		if (r == 0)
+			return 1;
 		if (grant->n_heads == grant->n_wanted)
 			return grant_finish(member);
 	}

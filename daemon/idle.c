@@ -54,6 +54,9 @@ int idle_step(struct daemon *daemon, struct member *member)
 	uint32_t n_returns = look(&entry->n_returns);
 	int r;
 
+	/* One that does something again is not idle: its lists change, and going over them would never end. */
+	if (look(&entry->in_call) != CALL_NONE)
+		idleness->is_wanted = false;
 	if (!idleness->is_wanted)
 		return 0;
 	r = own_collect(&daemon->self, member->index);

@@ -8,6 +8,9 @@
  *
  * Who that is, is said as soon as it has lasted from one tick to the next. After --lock-timeout he is evicted: killed,
  * by his session's pidfd, so that it is him and nobody who got his pid. His death then frees the lock as any other.
+ *
+ * He may be one who cannot be told: stopped before he said who he is, his thread id being of a pid namespace that is
+ * not this daemon's. Then that number is said, by which he can be found from where all processes are seen.
  */
 #include "daemon/lock_watch.h"
 
@@ -34,22 +37,33 @@ static struct member *find_owner(struct daemon *daemon)
 	return daemon->members[owner1 - 1].state == MEMBER_NONE ? NULL : &daemon->members[owner1 - 1];
 }
 
-static void name_owner(struct daemon *daemon, int64_t ms)
+/* False: the lock has just become free. */
+static bool name_unknown(struct daemon *daemon, int64_t ms)
+{
+	uint32_t tid = lock_owner_tid(daemon->heap);
+
+	if (tid)
+		log_warning("thread %u, of another pid namespace as it seems, has held the global lock for %lld ms; "
+			    "everybody who changes the heap waits for it: continue or kill the process of which a line "
+			    "NSpid in /proc/*/task/*/status ends in %u",
+			tid, (long long)ms, tid);
+	return tid;
+}
+
+/* False: there is nobody to be named. */
+static bool name_owner(struct daemon *daemon, int64_t ms)
 {
 	const struct member *owner = find_owner(daemon);
 	const struct session_entry *entry;
 
-	if (!owner) {
-		log_warning("the global lock has been held for %lld ms, by a process that has not said who it is; "
-			    "everybody who changes the heap waits for it",
-			(long long)ms);
-		return;
-	}
+	if (!owner)
+		return name_unknown(daemon, ms);
 	entry = &daemon->heap->sessions[owner->index];
 	log_warning(
 		"session %u (pid %d, %.*s) has held the global lock for %lld ms; everybody who changes the heap waits "
 		"for it: continue or kill it",
 		owner->index, entry->pid, (int)sizeof(entry->program), entry->program, (long long)ms);
+	return true;
 }
 
 static void evict_owner(struct daemon *daemon)
@@ -59,7 +73,9 @@ static void evict_owner(struct daemon *daemon)
 	int error = 0;
 
 	if (!owner) {
-		log_error("the global lock is held by a process that cannot be told: it cannot be evicted");
+		log_error(
+			"thread %u, which has the global lock, is of no session that can be told: it cannot be evicted",
+			lock_owner_tid(daemon->heap));
 		return;
 	}
 	entry = &daemon->heap->sessions[owner->index];
@@ -105,10 +121,8 @@ void lock_watch_tick(struct daemon *daemon, int64_t now_ms)
 			.n_acquisitions = n, .since_ms = now_ms, .tick_ms = now_ms, .is_taken = true};
 		return;
 	}
-	if (!watch->is_said && now_ms - watch->since_ms >= LONG_MS) {
-		watch->is_said = true;
-		name_owner(daemon, now_ms - watch->since_ms);
-	}
+	if (!watch->is_said && now_ms - watch->since_ms >= LONG_MS)
+		watch->is_said = name_owner(daemon, now_ms - watch->since_ms);
 	if (!watch->is_evicted && limit_ms && now_ms - watch->since_ms >= limit_ms) {
 		watch->is_evicted = true;
 		evict_owner(daemon);

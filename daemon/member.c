@@ -17,6 +17,9 @@
  * A dead session is cleared up in steps: the grant under way is given up, what was granted and never taken into use is
  * unmapped, then its holds are dropped (heap/recover.c). Should this daemon die in between, the next one finds the
  * session marked DEAD and does the rest.
+ *
+ * Where that cannot be done, as what the session left is damaged, it is LOST, and its slot with it; until the heap has
+ * been repaired, which is seen with the next tick: then it is DEAD once more.
  */
 #include "daemon/member.h"
 
@@ -149,6 +152,22 @@ void member_dead(struct member *member, const char *why)
 	clear_begin(member);
 }
 
+/* relaxed: what is missed now is seen at the next tick */
+static uint32_t look_at_repairs(const struct member *member)
+{
+	return __atomic_load_n(&member->daemon->heap->control->n_repairs, __ATOMIC_RELAXED);
+}
+
+void member_retry_lost(struct member *member)
+{
+	if (member->state != MEMBER_LOST || look_at_repairs(member) == member->n_repairs)
+		return;
+	log_info("session %u: the heap was repaired, what it left is cleared up after all", member->index);
+	member->state = MEMBER_DEAD;
+	session_init(&member->view, member->daemon->heap, member->index);
+	clear_begin(member);
+}
+
 void member_check_closed(struct member *member)
 {
 	if (member->state == MEMBER_LIVE && session_is_over(member->daemon->heap, member->index))
@@ -198,6 +217,7 @@ static int resume_step(struct member *member)
 static int dead_step(struct member *member)
 {
 	struct daemon *daemon = member->daemon;
+	uint32_t n_repairs = look_at_repairs(member); /* those of a repair that comes meanwhile are not among them */
 	int r = take_grants_back(member);
 
 	if (r == 0)
@@ -205,8 +225,9 @@ static int dead_step(struct member *member)
 	if (r > 0 || r == -EBUSY)
 		return r;
 	if (r < 0) {
-		log_error("session %u cannot be cleared up: %s; what it held is lost, look at pyheapctl check",
+		log_error("session %u cannot be cleared up: %s; what it held is lost until pyheapctl check --repair",
 			member->index, strerror(-r));
+		member->n_repairs = n_repairs;
 		member->state = MEMBER_LOST;
 		return 0;
 	}

@@ -21,7 +21,7 @@ enum member_state {
 	MEMBER_LIVE,
 	MEMBER_RESUMING, /* its new connection waits for its Welcome */
 	MEMBER_DEAD,     /* being cleared up */
-	MEMBER_LOST,     /* could not be cleared up: its slot is not used again */
+	MEMBER_LOST,     /* could not be cleared up: its slot is not used again, unless the heap is repaired */
 };
 
 struct member {
@@ -40,6 +40,7 @@ struct member {
 	bool has_lock;                 /* while it is resumed: it says that it has the global lock */
 	bool has_no_grants;            /* while it is cleared up: all of them were taken back */
 	struct session view;           /* of the dead session, for its reclaim */
+	uint32_t n_repairs;            /* of the heap, before it was lost */
 
 	bool has_work;
 	TAILQ_ENTRY(member) work_entry;
@@ -66,6 +67,9 @@ void member_dead(struct member *member, const char *why);
 /* Its connection has ended: is the session one that was closed by its process, whose Goodbye was lost? Then as above.
  */
 void member_check_closed(struct member *member);
+
+/* A tick: the heap may have been repaired since the member was lost, then it is tried again. */
+void member_retry_lost(struct member *member);
 
 /* A bounded step of whatever the member has to be done. 1 there is more, 0 nothing, -EBUSY it waits for the lock. */
 int member_step(struct member *member);

@@ -29,6 +29,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#define ENTRIES_PER_STEP (UINT64_C(4) << 20) /* bytes of pool entries that are allocated in one step */
 #define WALK_MAX                                                                                                       \
 	16U /* arenas looked at for a run of pools, and runs for one of arenas, before fresh memory is wanted */
 
@@ -151,20 +152,24 @@ static int arena_map(struct heap *heap, uint32_t i)
 
 /*
  * Make pool entries readable up to arena n, exclusive: as see_arenas(). Those of arenas below that could not be mapped,
- * or are just being mapped, may be missing.
+ * or are just being mapped, may be missing, and be many: a part of them at a time. 1 all are there.
  */
-static int see_pools(struct heap *heap, uint32_t n)
+static int see_pools_step(struct heap *heap, uint32_t n)
 {
 	struct control *c = heap->control;
 	uint64_t size = heap->pools_per_arena * sizeof(struct pool_entry);
+	uint32_t n_step = (uint32_t)(ENTRIES_PER_STEP / size), seen = c->n_arenas_mapped;
 	int r;
 
-	if (n <= c->n_arenas_mapped)
-		return 0;
-	r = allocate(heap->control_fd, c->pools_off + c->n_arenas_mapped * size, (n - c->n_arenas_mapped) * size);
-	if (!r)
-		__atomic_store_n(&c->n_arenas_mapped, n, __ATOMIC_RELEASE); /* the pages before their number */
-	return r;
+	if (n <= seen)
+		return 1;
+	if (n_step > n - seen)
+		n_step = n - seen;
+	r = allocate(heap->control_fd, c->pools_off + seen * size, n_step * size);
+	if (r < 0)
+		return r;
+	__atomic_store_n(&c->n_arenas_mapped, seen + n_step, __ATOMIC_RELEASE); /* the pages before their number */
+	return seen + n_step == n;
 }
 
 int arena_map_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done)
@@ -179,8 +184,8 @@ int arena_map_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *
 	}
 	if (*n_done < n)
 		return 0;
-	r = see_pools(heap, head + n);
-	if (r < 0)
+	r = see_pools_step(heap, head + n);
+	if (r <= 0)
 		return r;
 	state_store(&heap->arenas[head], ARENA_GRANTED);
 	return 1;

@@ -15,9 +15,10 @@
 int arena_reserve(struct heap *heap, uint32_t index, uint32_t n, uint32_t *ret);
 
 /*
- * Allocate and map the next `n_step` arenas of the reserved run `head`, of which *n_done are done; bounded work, so
- * that an event loop can go on in between. 1 when the whole run is there: its head is GRANTED then. -ENOMEM (/dev/shm
- * full, or too many mappings): give it up by arena_unmap_step().
+ * Allocate and map the next `n_step` arenas of the reserved run `head`, of which *n_done are done, at last the pool
+ * entries of arenas below it that are missing; bounded work, so that an event loop can go on in between. 1 when the
+ * whole run is there: its head is GRANTED then. -ENOMEM (/dev/shm full, or too many mappings): give it up by
+ * arena_unmap_step().
  */
 int arena_map_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done);
 

@@ -8,7 +8,9 @@
  * checked.
  *
  * All sessions are kept out of their own pools meanwhile (gate_close_all()). What is its own of one that is in the
- * middle of a call all the same, stopped or dead there or closing, is not compared: it may be between two stores.
+ * middle of a call all the same, stopped or dead there or closing, is not compared: it may be between two stores. Of
+ * the dead the headers are: each was changed by one store, nobody changes them any more, and by them they are
+ * reclaimed.
  */
 
 #include "heap/check_walk.h"
@@ -86,6 +88,12 @@ static struct session_entry *owner_of(struct check *check, uint32_t p)
 static bool owner_is_inside(const struct check *check, const struct session_entry *owner)
 {
 	return owner && gate_was_inside(check->heap, (uint32_t)(owner - check->heap->sessions));
+}
+
+/* Does nobody change the headers in its pools? Where it died inside its numbers and lists still may be half changed. */
+static bool headers_are_still(const struct check *check, const struct session_entry *owner)
+{
+	return !owner_is_inside(check, owner) || session_state(owner) == SESSION_DEAD;
 }
 
 static void check_owned(struct check *check, uint32_t p, const struct session_entry *owner)
@@ -187,10 +195,9 @@ static struct block_count check_headers(struct check *check, uint32_t p, const s
 
 		count.n_used += state != STATE_FREE;
 		count.n_returned += state == STATE_RETURNED;
-		if (owner_is_inside(check, owner))
-			continue;
-		check_header(check, p, i, word, headers[i].rights, owner);
-		if (state != STATE_FREE && i >= pool->n_carved)
+		if (headers_are_still(check, owner))
+			check_header(check, p, i, word, headers[i].rights, owner);
+		if (state != STATE_FREE && i >= pool->n_carved && !owner_is_inside(check, owner))
 			check_fault(check, "pool %u: block %u is in use and nextoffset says it is untouched", p, i);
 	}
 	return count;
@@ -274,9 +281,9 @@ static void check_run(struct check *check, uint32_t p)
 	uint32_t state = header_state(word);
 
 	check_owned(check, p, owner);
-	if (owner_is_inside(check, owner))
+	if (!headers_are_still(check, owner))
 		return;
-	if (state == STATE_FREE && !(check->pool_marks[p] & MARK_SPARE))
+	if (state == STATE_FREE && !(check->pool_marks[p] & MARK_SPARE) && !owner_is_inside(check, owner))
 		check_fault(check, "pool %u: starts a run whose header says that it is free", p);
 	if (state == STATE_FREE && pool->header.rights)
 		check_fault(check, "pool %u: starts a free run and somebody has a right to it", p);

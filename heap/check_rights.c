@@ -81,6 +81,12 @@ static bool count_record(struct check *check, uint64_t position, uint32_t type, 
 	return true;
 }
 
+/* A record's second word is nothing but its one right. */
+static bool is_record(const struct object *object)
+{
+	return object->type == TYPE_HOLDS || object->type == TYPE_NAME;
+}
+
 /* ---- sessions ---------------------------------------------------------------------------------------------------- */
 
 static void count_dying(struct check *check, uint32_t index, uint64_t *head1)
@@ -357,17 +363,32 @@ static void check_queue(struct check *check, const struct object *object)
 		mend_queue(check, queue, n);
 }
 
+/*
+ * What it held cannot be told, and is counted as if it held nothing. One that is dying becomes plain bytes, so that
+ * nobody is kept from taking it down; else it stays what it is for those who hold it.
+ */
+static void unknown_type(struct check *check, const struct object *object)
+{
+	uint64_t word = object->word;
+
+	check_fault(
+		check, "object %#llx is of the unknown type %u", (unsigned long long)object->position, object->type);
+	if (header_state(word) == STATE_DYING)
+		mend_word(check, &object->header->word,
+			header_live(header_generation(word), TYPE_BYTES, header_size(word), STATE_DYING) |
+				header_own(word));
+}
+
 static void count_slots(struct check *check, const struct object *object)
 {
 	struct type_info type;
 	uint32_t state = header_state(object->word);
 	uint64_t first = object->is_run && state == STATE_DYING ? object->pool->run_n_dropped : 0;
 
-	if (state == STATE_MAKING || object->type == TYPE_HOLDS || object->type == TYPE_NAME)
+	if (state == STATE_MAKING || (state == STATE_LIVE && is_record(object)))
 		return;
 	if (type_find(check->heap, object->type, &type) < 0) {
-		check_fault(check, "object %#llx is of the unknown type %u", (unsigned long long)object->position,
-			object->type);
+		unknown_type(check, object);
 		return;
 	}
 	for (uint64_t i = first; i < object_n_slots(object, &type); i++) {
@@ -381,12 +402,6 @@ static void count_slots(struct check *check, const struct object *object)
 }
 
 /* ---- the comparison ---------------------------------------------------------------------------------------------- */
-
-/* A record's second word is nothing but its one right. */
-static bool is_record(const struct object *object)
-{
-	return object->type == TYPE_HOLDS || object->type == TYPE_NAME;
-}
 
 /* Does the session that owns its pool hold it, or may it be about to give it up? */
 static bool owner_has_it(struct check *check, const struct object *object)

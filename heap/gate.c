@@ -36,6 +36,19 @@
 #define WAIT_TURNS 200U /* a call takes less than a microsecond; a turn lets its thread have the processor */
 #define WAIT_NSEC  50000
 
+bool gate_enter_gathering(struct session *session)
+{
+	struct session_entry *entry = session->entry;
+
+	gate_store(entry, CALL_INSIDE);
+	gate_light_barrier(session);
+	/* acquire: as in gate_enter() */
+	if (!(__atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE) & ~(uint32_t)ATTENTION_GATHER))
+		return true;
+	gate_store(entry, CALL_DONE);
+	return false;
+}
+
 /*
  * A DEAD session makes no call any more: what it did was seen by the daemon, who said so by a release. Were it counted,
  * a process that died with others relying on it would keep those that have no barrier waiting for it.

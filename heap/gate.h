@@ -10,6 +10,8 @@
  * by session_attend() first. No other thread uses the session.
  */
 static inline bool gate_enter(struct session *session);
+/* The same, but for what it was asked to gather: that may wait for its next call, as it has gathered enough in this. */
+bool gate_enter_gathering(struct session *session);
 /* It holds so many of its own objects more, or fewer. */
 static inline void gate_leave(struct session *session, int n_holds);
 
@@ -17,7 +19,8 @@ static inline void gate_leave(struct session *session, int n_holds);
 static inline bool gate_enter_quickly(struct session_entry *entry, uint64_t but_not);
 static inline void gate_leave_quickly(struct session_entry *entry, int n_holds);
 
-/* Daemon: has the session made no such call since this was asked last? */
+/* Daemon: has the session made no such call since this was asked last? Asked with each tick, and with each step of what
+ * is taken back from it: who is told so there begins anew, so that neither misses one. */
 static inline bool gate_is_idle(struct session_entry *entry);
 
 /*

@@ -188,6 +188,7 @@ static void heap_discard(struct heap *heap)
 		munmap(heap->class_hints, heap->heap_size >> POOL_SHIFT);
 	if (heap->control != MAP_FAILED)
 		munmap(heap->control, heap->control_size);
+	free(heap->collecting);
 	free(heap);
 }
 

@@ -15,6 +15,13 @@
  */
 #define HEAP_WANTS_ARENAS 1
 
+/* Daemon, of a session: which of the pools that it keeps own_collect() looks at next; all 0: the first. See own.c. */
+struct collecting {
+	uint32_t size_class; /* classes before it were looked at */
+	uint32_t pool1;      /* of that class, plus one; 0: the first on its list */
+	uint32_t n_looked;   /* pools looked at in this round */
+};
+
 /* Process-local. The geometry is copied from the segment when it was validated: what a stray write does to the
  * segment's later cannot lead this process outside its mappings. */
 struct heap {
@@ -43,6 +50,8 @@ struct heap {
 	uint64_t
 		inside[SESSIONS_MAX / 64]; /* whoever has the lock: a bit for each that gate_close_all() found inside */
 
+	struct collecting *collecting; /* daemon: of each session; NULL: of none yet */
+
 	struct session_entry *sessions;
 	struct type_entry *types;
 	uint32_t *type_slots;
@@ -69,6 +78,7 @@ struct session {
 	bool wants_run;           /* set with it: as one run for a large object, not as an arena of pools */
 	uint32_t wants_space;     /* set with it: enum space_kind that the pools are for */
 	uint32_t granted_run1;    /* a run that arena_accept() noted, for the next large object */
+	uint32_t n_gatherings;    /* changes of the call under way that gathered what was returned: see own.c */
 	uint32_t drop_cursor;     /* session_drop_step(): hold table entries before it are done */
 	bool is_home;             /* this process is of the heap's pid namespace: see lock.c */
 	bool has_lock;            /* between session_lock() and session_unlock() */

@@ -411,7 +411,9 @@ struct control {
 	uint32_t reserved5;
 	uint32_t n_arenas_seen;   /* daemon: arenas from here on were never anything but HOLE */
 	uint32_t n_arenas_mapped; /* daemon: the pool entries of those before it are there: at most n_arenas_seen */
-	uint64_t reserved2[7];
+	uint32_t n_repairs;       /* whoever has the lock, without the log: moves when what is derived was made anew */
+	uint32_t reserved6;
+	uint64_t reserved2[6];
 
 	struct global_lock lock;
 	struct counters counters;

@@ -604,13 +604,17 @@ static int32_t pid_of(const struct heap *heap, uint32_t session_index)
 	return __atomic_load_n(&heap->sessions[session_index].pid, __ATOMIC_RELAXED);
 }
 
+uint32_t lock_owner_tid(const struct heap *heap)
+{
+	/* relaxed: a report. The kernel wants the futex word to be the owner's tid. */
+	return __atomic_load_n(futex_of(&heap->control->lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK;
+}
+
 uint32_t lock_owner1(const struct heap *heap)
 {
 	const struct global_lock *lock = &heap->control->lock;
-	/* relaxed, both: a report. A robust mutex begins with its futex word, which the kernel wants to be the owner's
-	 * tid. */
-	uint32_t tid = (uint32_t)__atomic_load_n(&lock->mutex.__data.__lock, __ATOMIC_RELAXED) & FUTEX_TID_MASK;
-	uint32_t owner1 = __atomic_load_n(&lock->owner1, __ATOMIC_RELAXED);
+	uint32_t tid = lock_owner_tid(heap);
+	uint32_t owner1 = __atomic_load_n(&lock->owner1, __ATOMIC_RELAXED); /* relaxed: a report */
 
 	if (!tid || owner1 == SESSION_DAEMON + 1)
 		return tid ? owner1 : 0;

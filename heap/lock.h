@@ -72,6 +72,10 @@ void lock_owner_died(struct heap *heap, uint32_t session_index);
  */
 uint32_t lock_owner1(const struct heap *heap);
 
+/* The thread that has the lock, by the number that it has in its own pid namespace, for reports where its session
+ * cannot be told; 0: nobody. */
+uint32_t lock_owner_tid(const struct heap *heap);
+
 /* ---- inline, as a change writes several -------------------------------------------------------------------------- */
 
 static inline bool log_word(struct heap *heap, const void *p)

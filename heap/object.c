@@ -359,6 +359,8 @@ static int take_down_some(struct session *session)
 		return -EUCLEAN;
 	n = object_n_slots(&object, &type);
 	i = object.is_run ? object.pool->run_n_dropped : 0;
+	if (i > n)
+		i = n; /* a stray write was there */
 	end = object.is_run && n - i > DROP_STEP ? i + DROP_STEP : n;
 	if (end == n)
 		heap_set(heap, &session->entry->dying1, object.header->rights);
@@ -502,6 +504,7 @@ static int make(struct session *session, uint32_t type, const struct type_info *
 {
 	int r;
 
+	session->n_gatherings = 0;
 	while ((r = own_new(session, type, info, size, ret)) == OWN_NOT) {
 		r = own_refill(session, size, info->alignment);
 		if (r == OWN_NOT)

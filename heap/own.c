@@ -21,7 +21,9 @@
  * usedpools are the session's pools with room, its own list of each class; a block that is freed in a full pool brings
  * that to the front. One free pool of a class stays, any further goes back to its arena. A run of at most SPARE_RUN_MAX
  * pools is kept when it becomes free, one of each length. What others returned is gathered when a class has no block
- * left, when the daemon asks for it (attention), or by the daemon when the session does nothing (own_collect()).
+ * left, when the daemon asks for it (attention), or by the daemon when the session does nothing (own_collect()). There
+ * may be any number of such pools: a call gathers from a few, and leaves it to the next to go on, by asking itself for
+ * it. Only where there is no other memory all of them are gathered (own_gather_all()).
  *
  * The most frequent calls are inline (own.h). They find an object and the pool of a class by what the session's process
  * keeps of those it used lately (recent.h); the functions here find them anew.
@@ -35,15 +37,26 @@
 #include "heap/rebuild.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #define POOLS_GATHERED  8U    /* in one change */
+#define GATHERINGS_MAX  3U    /* such changes in one call */
 #define POOLS_COLLECTED 32U   /* given back in one change */
-#define POOLS_LOOKED_AT 1024U /* of one class, in one change */
+#define POOLS_LOOKED_AT 1024U /* in one change, for free ones */
 #define STRANGERS_MAX   100U
 
 #define OWN_LAST 3 /* it is made, and was the last block of its pool's free list */
 
 /* ---- making ------------------------------------------------------------------------------------------------------ */
+
+/* One change: see to what is wanted of the session; what was returned is gathered from so many pools at most. */
+static int attend(struct session *session, uint32_t n_max);
+
+/* How many pools the next change of this call may gather from. */
+static uint32_t gathering_share(struct session *session)
+{
+	return session->n_gatherings++ < GATHERINGS_MAX ? POOLS_GATHERED : 0;
+}
 
 /* In, or a negative errno. */
 static int enter(struct session *session)
@@ -51,7 +64,9 @@ static int enter(struct session *session)
 	int r;
 
 	while (!gate_enter(session)) {
-		r = session_attend(session);
+		if (session->n_gatherings >= GATHERINGS_MAX && gate_enter_gathering(session))
+			return 0;
+		r = attend(session, gathering_share(session));
 		if (r < 0)
 			return r;
 	}
@@ -507,13 +522,19 @@ static int refill_blocks(struct session *session, uint32_t size_class)
 {
 	int r;
 
-	r = gather(session, POOLS_GATHERED);
+	r = gather(session, gathering_share(session));
 	if (!r)
 		r = give_freed(session);
 	if (r < 0)
 		return r;
 	change_commit(session->heap); /* a pool that is given back must not be taken in the same change */
 	return session->entry->usedpools1[size_class] ? 0 : pool_own(session, size_class);
+}
+
+/* relaxed: others return at any time, what is missed now is gathered later */
+static bool has_returned(const struct session *session)
+{
+	return __atomic_load_n(&session->entry->returned_pools1, __ATOMIC_RELAXED);
 }
 
 int own_refill(struct session *session, size_t size, size_t alignment)
@@ -532,15 +553,15 @@ int own_refill(struct session *session, size_t size, size_t alignment)
 					     : refill_blocks(session, size_class);
 		r = change_end(session, r);
 		/* What was returned comes before memory that the daemon would have to map, and may not have. */
-		if (r != HEAP_WANTS_ARENAS || !__atomic_load_n(&session->entry->returned_pools1, __ATOMIC_RELAXED))
+		if (r != HEAP_WANTS_ARENAS || session->n_gatherings >= GATHERINGS_MAX || !has_returned(session))
 			return r;
-		r = session_attend(session);
+		r = attend(session, gathering_share(session));
 		if (r < 0)
 			return r;
 	}
 }
 
-int session_attend(struct session *session)
+static int attend(struct session *session, uint32_t n_max)
 {
 	struct heap *heap = session->heap;
 	int r;
@@ -558,12 +579,29 @@ int session_attend(struct session *session)
 		return change_end(session, r);
 	change_commit(heap); /* before it is asked for no more */
 	gate_attended(session);
-	r = gather(session, POOLS_GATHERED);
+	r = gather(session, n_max);
 	if (!r)
 		r = give_freed(session);
 	if (!r && session->entry->returned_pools1)
 		gate_ask(heap, session->index, ATTENTION_GATHER); /* the rest, in changes of their own */
 	return change_end(session, r);
+}
+
+int session_attend(struct session *session)
+{
+	return attend(session, POOLS_GATHERED);
+}
+
+int own_gather_all(struct session *session)
+{
+	int r, n = 0;
+
+	for (; has_returned(session); n = 1) {
+		r = session_attend(session);
+		if (r < 0)
+			return r;
+	}
+	return n;
 }
 
 /* ---- the daemon -------------------------------------------------------------------------------------------------- */
@@ -607,29 +645,61 @@ static int collect_returned(struct session *daemon, uint32_t index, uint32_t n_m
 	return (int)(n < n_max ? n : n_max);
 }
 
-/* Free pools of one class: how many went, at most n_max. */
-static int collect_pools(struct session *daemon, uint32_t index, uint32_t size_class, uint32_t n_max)
+/*
+ * Among so many pools with room a free one is rare, so a change looks at a few of them and the next goes on where it
+ * stopped. Meanwhile the list may have become another one in front of that place only (what was gathered goes there,
+ * and is not free), unless the session has made a call, or the pool itself is gone: then it is all looked at anew. A
+ * pool that is still the session's and has room is on the list of its class.
+ */
+static void find_place(struct heap *heap, uint32_t index, struct collecting *at)
+{
+	const struct pool_entry *pool = at->pool1 ? pool_at(heap, at->pool1 - 1) : NULL;
+
+	if (!gate_is_idle(&heap->sessions[index]))
+		*at = (struct collecting){0};
+	else if (at->pool1 && (!pool || pool->identity != pool_identity(POOL_BLOCKS, at->size_class, index + 1) ||
+				      !pool_has_room(pool)))
+		*at = (struct collecting){.size_class = at->size_class};
+}
+
+/* Free pools of one class go, at most *n_max, of *n_look that it looks at. 1 there are more to look at. */
+static int collect_class(
+	struct session *daemon, uint32_t index, struct collecting *at, uint32_t *n_max, uint32_t *n_look)
 {
 	struct heap *heap = daemon->heap;
-	uint32_t *used1 = &heap->sessions[index].usedpools1[size_class];
-	uint32_t index1 = *used1, n = 0;
+	uint32_t *used1 = &heap->sessions[index].usedpools1[at->size_class];
 	int r;
 
-	for (uint32_t i = 0; index1 && i < POOLS_LOOKED_AT && n < n_max; i++) {
-		struct pool_entry *pool = pool_at(heap, index1 - 1);
+	for (at->pool1 = at->pool1 ? at->pool1 : *used1; at->pool1 && *n_look && *n_max; --*n_look) {
+		struct pool_entry *pool = pool_at(heap, at->pool1 - 1);
 
-		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, size_class, index + 1))
+		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, at->size_class, index + 1) ||
+			at->n_looked++ >= heap->n_arenas * heap->pools_per_arena) /* it goes round in a circle */
 			return -EUCLEAN;
-		index1 = pool->next1;
+		at->pool1 = pool->next1;
 		if (pool->n_used)
 			continue;
 		usedpools_remove(heap, true, used1, pool);
 		r = pool_disown(daemon, pool);
 		if (r < 0)
 			return r;
-		n++;
+		--*n_max;
 	}
-	return (int)n;
+	return at->pool1 != 0;
+}
+
+/* Free pools, class by class, at most n_max of them. 1 there are more to look at. */
+static int collect_pools(struct session *daemon, uint32_t index, struct collecting *at, uint32_t n_max)
+{
+	uint32_t n_look = POOLS_LOOKED_AT;
+	int r = 0;
+
+	find_place(daemon->heap, index, at);
+	while (!r && at->size_class < N_CLASSES) {
+		r = collect_class(daemon, index, at, &n_max, &n_look);
+		at->size_class += !r;
+	}
+	return r;
 }
 
 static int collect_runs(struct session *daemon, uint32_t index)
@@ -652,7 +722,7 @@ static int collect_runs(struct session *daemon, uint32_t index)
 	return 0;
 }
 
-static int collect_in_change(struct session *daemon, uint32_t index)
+static int collect_in_change(struct session *daemon, uint32_t index, struct collecting *at)
 {
 	int r, n;
 
@@ -660,11 +730,25 @@ static int collect_in_change(struct session *daemon, uint32_t index)
 	if (r < 0)
 		return r;
 	n = collect_returned(daemon, index, POOLS_COLLECTED);
-	for (uint32_t i = 0; n >= 0 && n < (int)POOLS_COLLECTED && i < N_CLASSES; i++) {
-		r = collect_pools(daemon, index, i, POOLS_COLLECTED - (uint32_t)n);
-		n = r < 0 ? r : n + r;
-	}
-	return n < 0 ? n : n == (int)POOLS_COLLECTED;
+	if (n < 0 || n == (int)POOLS_COLLECTED)
+		return n < 0 ? n : 1;
+	return collect_pools(daemon, index, at, POOLS_COLLECTED - (uint32_t)n);
+}
+
+/* With the session kept out. As own_collect(). */
+static int collect_closed(struct session *daemon, uint32_t index)
+{
+	struct heap *heap = daemon->heap;
+	struct collecting at = heap->collecting[index];
+	int more = collect_in_change(daemon, index, &at);
+
+	/* Where it failed, or is through, the next round begins at the front. */
+	heap->collecting[index] = more > 0 ? at : (struct collecting){0};
+	if (more >= 0)
+		change_commit(heap); /* before the session comes in again */
+	else
+		log_roll_back(heap);
+	return more;
 }
 
 int own_collect(struct session *daemon, uint32_t index)
@@ -672,18 +756,17 @@ int own_collect(struct session *daemon, uint32_t index)
 	struct heap *heap = daemon->heap;
 	int r, more;
 
+	if (!heap->collecting)
+		heap->collecting = calloc(heap->n_sessions, sizeof(*heap->collecting));
+	if (!heap->collecting)
+		return -ENOMEM;
 	r = change_try_begin(daemon);
 	if (r < 0)
 		return r;
 	if (!gate_close(heap, index))
 		return change_end(daemon, 0);
-	more = collect_in_change(daemon, index);
-	r = more < 0 ? more : 0;
-	if (!r)
-		change_commit(heap); /* before the session comes in again */
-	else
-		log_roll_back(heap);
+	more = collect_closed(daemon, index);
 	gate_open(heap, index);
-	r = change_end(daemon, r);
+	r = change_end(daemon, more < 0 ? more : 0);
 	return r < 0 ? r : more;
 }

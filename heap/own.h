@@ -43,8 +43,15 @@ int own_new(struct session *session, uint32_t type, const struct type_info *info
  */
 static inline bool own_new_bytes(struct session *session, size_t size, uint64_t *ret, int *result);
 
-/* A change: see to it that own_new() of that size finds room. HEAP_WANTS_ARENAS; OWN_NOT it is none for such pools. */
+/*
+ * A change, or a few: see to it that own_new() of that size finds room. HEAP_WANTS_ARENAS; OWN_NOT it is none for such
+ * pools. Before the first of both the caller sets session->n_gatherings to 0.
+ */
 int own_refill(struct session *session, size_t size, size_t alignment);
+
+/* There is no memory for what the session wants: gather all that was returned to it. 1 there was something: try it
+ * again. */
+int own_gather_all(struct session *session);
 
 /* Hold once more what it holds already. The first is quick and knows what was used lately. */
 static inline int own_hold(struct session *session, uint64_t ref);
@@ -64,7 +71,8 @@ static inline bool own_drop_block(struct session *session, uint64_t ref, int *re
 /* Of an object that the session holds: it is found sooner from now on, see recent.h. */
 void own_remember(struct session *session, uint64_t ref, const struct own_object *object);
 
-/* Somebody wants something of the session: wait until he is done, and see to what he asks for. */
+/* Somebody wants something of the session: wait until he is done, and see to what he asks for. Where that is to gather
+ * more than one change can, he asks for the rest still. */
 int session_attend(struct session *session);
 
 /* Daemon, one step: take back what an idle session keeps free. 1 there may be more, 0 done, -EBUSY the lock is taken.
@@ -151,7 +159,7 @@ static inline bool own_look(struct session *session, uint64_t ref, struct own_ob
 
 	if (!own_may_be(session, ref))
 		return false;
-	if (OWN_UNLIKELY(!gate_enter(session)) && (session_attend(session) < 0 || !gate_enter(session)))
+	if (OWN_UNLIKELY(!gate_enter(session)) && (session_attend(session) < 0 || !gate_enter_gathering(session)))
 		return false;
 	is_own = own_find(session, ref, ret);
 	gate_leave(session, 0);

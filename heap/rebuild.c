@@ -12,8 +12,8 @@
  * the same effect, since the truth is only read.
  *
  * All sessions are kept out of their own pools meanwhile (gate_close_all()). Of one that is inside all the same,
- * stopped or dead there, what is its own is left as it is: it goes on with it, or is reclaimed by the headers. Others'
- * free pools and spare runs go back.
+ * stopped or dead there, what is its own is left as it is: it goes on with it, or is reclaimed by the headers, which of
+ * the dead are made sense of. Others' free pools and spare runs go back.
  *
  * When a rebuild is done again, one that is inside may have been out when it was begun: about to come in, and stopped
  * before it looked at the gate. Then what is its own is half made, and it would come in and work with it once the gate
@@ -131,6 +131,17 @@ static void rebuild_blocks(struct heap *heap, uint32_t p)
 	pool->freeblock1 = (uint16_t)freeblock1;
 }
 
+/* Nobody changes them any more. The rest, numbers and lists, is made from them when their owner is reclaimed. */
+static void settle_headers_of_dead(struct heap *heap, const struct pool_entry *pool)
+{
+	struct object_header *headers = pool_headers(heap, pool);
+
+	if (session_state(&heap->sessions[pool->owner1 - 1]) != SESSION_DEAD)
+		return;
+	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++)
+		settle_header(&headers[i], pool);
+}
+
 static uint32_t count_returned(const struct heap *heap, const struct pool_entry *pool)
 {
 	const struct object_header *headers = pool_headers(heap, pool);
@@ -174,7 +185,9 @@ static bool rebuild_pool_of_blocks(struct heap *heap, uint32_t p, struct space *
 	bool is_inside = look_at_owner(heap, pool, is_record);
 	uint32_t n_returned;
 
-	if (!is_inside)
+	if (is_inside)
+		settle_headers_of_dead(heap, pool);
+	else
 		rebuild_blocks(heap, p);
 	n_returned = count_returned(heap, pool);
 	if (!is_inside && pool->n_used == n_returned) {
@@ -193,6 +206,8 @@ static void settle_run(struct pool_entry *pool)
 {
 	if (pool->run_size > (uint64_t)pool->run_n_pools << POOL_SHIFT)
 		pool->run_size = (uint64_t)pool->run_n_pools << POOL_SHIFT;
+	if (header_state(header_word(&pool->header)) == STATE_FREE && pool->header.rights)
+		pool->header.rights = 0;
 }
 
 /* How many pools what starts at p takes; 0: it is free. */
@@ -251,6 +266,7 @@ static void rebuild_arena_run(struct heap *heap, uint32_t a)
 		if (pool->kind != POOL_RUN)
 			return; /* damaged beyond what follows from anything: nobody's */
 		look_at_owner(heap, pool, arena->space == SPACE_RECORDS);
+		pool->run_n_pools = arena->n_arenas * heap->pools_per_arena;
 		settle_run(pool);
 		link_owned(heap, a * heap->pools_per_arena);
 		return;
@@ -515,6 +531,8 @@ void heap_rebuild(struct heap *heap)
 		if (session_state(&heap->sessions[i]) != SESSION_FREE)
 			rebuild_session(heap, i);
 	finish_counters(c);
+	/* relaxed: who sees it and tries what failed before finds the lock taken until all is mended */
+	__atomic_store_n(&control->n_repairs, control->n_repairs + 1, __ATOMIC_RELAXED);
 	/* commit: release, after every store */
 	__atomic_store_n(&control->rebuilding, 0, __ATOMIC_RELEASE);
 }

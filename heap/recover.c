@@ -83,6 +83,8 @@ int session_admit(struct heap *heap, const struct session_claim *claim, uint32_t
 
 		if (heap->sessions[i].state != SESSION_FREE)
 			continue;
+		if (heap->collecting) /* that was another session's */
+			heap->collecting[i] = (struct collecting){0};
 		strncpy(content.program, claim->program ? claim->program : "", sizeof(content.program) - 1);
 		entry_store(&heap->sessions[i], &content);
 		state_store(&heap->sessions[i], SESSION_ACTIVE);

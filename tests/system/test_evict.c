@@ -9,10 +9,13 @@
  */
 #include "fixture.h"
 
+#include "heap/layout.h"
+
 #include <fcntl.h>
 #include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -139,14 +142,16 @@ static void change_something(void *userdata)
 {
 	pyheap *own = fixture_open(&fx);
 	pyheap_ref ref;
+	char name[32];
 
 	(void)userdata;
+	snprintf(name, sizeof(name), "changed by %d", (int)getpid());
 	for (int i = 0; i < 100; i++) {
 		ck_ok(pyheap_put(own, &i, sizeof(i), &ref));
-		ck_ok(pyheap_name_set(own, "changed", ref));
+		ck_ok(pyheap_name_set(own, name, ref));
 		ck_ok(pyheap_decref(own, ref));
 	}
-	ck_ok(pyheap_name_del(own, "changed"));
+	ck_ok(pyheap_name_del(own, name));
 	pyheap_close(own);
 }
 
@@ -316,6 +321,49 @@ START_TEST(never_who_gives_it_back)
 }
 END_TEST
 
+/* ---- those who cannot be told ------------------------------------------------------------------------------------ */
+
+/* The word of the global lock, as a process of any pid namespace sees it. */
+static uint32_t *lock_word(void)
+{
+	struct control *control;
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/shm/pyheap.%s.ctl", fx.name);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	control = mmap(NULL, sizeof(*control), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ck_assert_ptr_ne(control, MAP_FAILED);
+	close(fd);
+	return (uint32_t *)(void *)&control->lock.mutex;
+}
+
+/*
+ * A thread took the lock and was stopped before it said who it is, and its number is of a pid namespace that the daemon
+ * does not see: that number is said, once, and that nobody is killed.
+ */
+START_TEST(says_what_it_knows)
+{
+	const uint32_t tid = (1 << 22) - 1; /* nobody's here, most likely */
+	uint32_t *word = lock_word();
+	char path[64], text[64];
+
+	snprintf(path, sizeof(path), "/proc/%u", tid);
+	ck_assert_int_ne(access(path, F_OK), 0);
+	snprintf(text, sizeof(text), "thread %u", tid);
+	fixture_until(__sync_bool_compare_and_swap(word, 0, tid));
+	fixture_until(log_count("status ends in 4194303") == 1);
+	fixture_until(log_count("it cannot be evicted") == 1);
+	sleep(1);
+	ck_assert_int_eq(log_count(text), 2);
+	ck_assert_int_eq(log_count("the global lock is free again"), 0);
+	ck_assert(__sync_bool_compare_and_swap(word, tid, 0));
+	fixture_until(log_count("the global lock is free again") == 1);
+	ck_ok(fixture_wait(fixture_fork(change_something, NULL)));
+}
+END_TEST
+
 /* ---- where the daemon may not kill ------------------------------------------------------------------------------- */
 
 /* Only root can make a process of another user, which runs nothing where / or what leads to it is root's alone. */
@@ -389,6 +437,7 @@ int main(void)
 	tcase_add_test(each, never_without_a_limit);
 	tcase_add_test(each, never_without_the_lock);
 	tcase_add_test(each, never_who_gives_it_back);
+	tcase_add_test(each, says_what_it_knows);
 	suite_add_tcase(suite, each);
 	tcase_set_timeout(nobody, 300);
 	if (can_be_nobody())

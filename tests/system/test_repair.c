@@ -681,6 +681,65 @@ START_TEST(repairer_is_killed)
 }
 END_TEST
 
+/* ---- the daemon -------------------------------------------------------------------------------------------------- */
+
+static bool log_says(const char *text)
+{
+	static char log[1 << 20];
+	int fd = open(fx.log, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	ck_assert_int_ge(fd, 0);
+	n = read(fd, log, sizeof(log) - 1);
+	close(fd);
+	ck_assert_int_ge(n, 0);
+	log[n] = '\0';
+	return strstr(log, text) != NULL;
+}
+
+static uint64_t n_sessions(void)
+{
+	pyheap_stats stats;
+
+	ck_ok(pyheap_stats(heap, &stats));
+	return stats.n_sessions;
+}
+
+static void die_damaged(void *userdata)
+{
+	struct session_entry *sessions = in_control(control->sessions_off);
+	pyheap *own = fixture_open(&fx);
+	pyheap_ref ref;
+
+	(void)userdata;
+	for (size_t size = 8; size < 100000; size *= 3)
+		ck_ok(pyheap_new(own, PYHEAP_BYTES, size, &ref));
+	for (uint32_t i = 0; i < control->n_sessions; i++)
+		if (sessions[i].state == SESSION_ACTIVE && sessions[i].pid == getpid())
+			sessions[i].owned_pools1 = UINT32_MAX;
+	raise(SIGKILL);
+}
+
+/* Whoever died leaving damage behind cannot be cleared up; once that is mended the daemon does it after all. */
+START_TEST(lost_one_is_cleared_up)
+{
+	char said[65536];
+
+	map_all();
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_ne(fixture_wait(fixture_fork(die_damaged, NULL)), 0);
+	fixture_until(log_says("cannot be cleared up"));
+	let_work(1000);
+	ck_assert_uint_eq(n_sessions(), N_WORKERS + 3);
+	ck_assert_msg(run_ctl("check --repair", said, sizeof(said)) == 0, "%s", said);
+	ck_assert_msg(strstr(said, "owned_pools"), "%s", said);
+	fixture_until(n_sessions() == N_WORKERS + 1);
+	ck_assert(log_says("the heap was repaired"));
+	ck_assert_msg(run_ctl("check", said, sizeof(said)) == 0, "%s", said);
+	let_work(1000);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("repair");
@@ -692,6 +751,7 @@ static Suite *suite(void)
 	tcase_add_test(t, nothing_to_mend);
 	tcase_add_test(t, mended_by_pyheapctl);
 	tcase_add_test(t, repairer_is_killed);
+	tcase_add_test(t, lost_one_is_cleared_up);
 	suite_add_tcase(s, t);
 	return s;
 }

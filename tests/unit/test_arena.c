@@ -9,6 +9,7 @@
 #include "tests/unit/fixture.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define POOLS (ARENA_SIZE_DEFAULT / POOL_SIZE)
@@ -464,6 +465,14 @@ START_TEST(free_arena_changes_sides_for_a_run)
 }
 END_TEST
 
+static uint64_t control_bytes(void)
+{
+	struct stat st;
+
+	ck_assert_int_eq(fstat(fx.heap->control_fd, &st), 0);
+	return (uint64_t)st.st_blocks * 512;
+}
+
 /* ---- granting ---------------------------------------------------------------------------------------------------- */
 
 START_TEST(accept_what_was_granted)
@@ -494,6 +503,56 @@ START_TEST(reserve_refused)
 	ck_assert_uint_eq(head, 77);
 	ck_assert_int_eq(arena_reserve(fx.heap, 0, fx.heap->n_arenas, &head), 0);
 	ck_assert_int_eq(arena_reserve(fx.heap, 0, 1, &head), -ENOMEM);
+	fixture_check();
+}
+END_TEST
+
+/*
+ * An arena far up is there before those below it, which are being mapped for somebody else. The pool entries of all
+ * below are there when it is granted, and were allocated a part at a time.
+ */
+START_TEST(entries_below_in_steps)
+{
+	const struct heap_geometry geometry = {
+		.heap_size = 160 * (uint64_t)ARENA_SIZE_MAX, .arena_size = ARENA_SIZE_MAX, .n_sessions = 4};
+	const uint64_t step = UINT64_C(4) << 20,
+		       below = step / (ARENA_SIZE_MAX / POOL_SIZE * sizeof(struct pool_entry));
+	uint32_t below_head, head, n_done = 0, n = 0;
+	uint64_t bytes;
+	int r;
+
+	fixture_close();
+	fixture_open_geometry(&geometry);
+	ck_assert_int_eq(arena_reserve(fx.heap, 0, 150, &below_head), 0);
+	ck_assert_int_eq(arena_reserve(fx.heap, 1, 1, &head), 0);
+	ck_assert_uint_eq(head, 150);
+	do {
+		bytes = control_bytes();
+		r = arena_map_step(fx.heap, head, 1, &n_done);
+		ck_assert_uint_eq(n_done, 1);
+		ck_assert_int_eq(r, ++n * below > head);
+		ck_assert_uint_eq(fx.heap->arenas[head].state, r ? ARENA_GRANTED : ARENA_MAPPING);
+		ck_assert_uint_eq(fx.heap->control->n_arenas_mapped, r ? head + 1 : n * below);
+		ck_assert_uint_gt(control_bytes(), bytes);
+		ck_assert_uint_le(
+			control_bytes() - bytes, step + ARENA_SIZE_MAX / POOL_SIZE * sizeof(struct pool_entry));
+		fixture_check();
+	} while (r == 0);
+	ck_assert_int_eq(arena_accept(session_of(1), head), 0);
+	fixture_check();
+	/* What lies there is looked at, and is nothing, without that anything has to be allocated. */
+	bytes = control_bytes();
+	for (uint32_t i = 0; i < head; i++)
+		ck_assert_int_lt(
+			object_incref(session_of(1), ref_make((uint64_t)i * ARENA_SIZE_MAX / BLOCK_ALIGNMENT, 1)), 0);
+	ck_assert_uint_eq(control_bytes(), bytes);
+	n_done = 0;
+	ck_assert_int_eq(arena_unmap_step(fx.heap, below_head, 150, &n_done), 1);
+	/* They are there once and for all. */
+	n_done = 0;
+	ck_assert_int_eq(arena_reserve(fx.heap, 0, 9, &below_head), 0);
+	ck_assert_int_eq(arena_map_step(fx.heap, below_head, 9, &n_done), 1);
+	ck_assert_uint_eq(control_bytes(), bytes);
 	fixture_check();
 }
 END_TEST
@@ -654,6 +713,7 @@ static Suite *suite(void)
 	tcase_add_test(t, free_arena_changes_sides_for_a_run);
 	tcase_add_test(t, accept_what_was_granted);
 	tcase_add_test(t, reserve_refused);
+	tcase_add_test(t, entries_below_in_steps);
 	tcase_add_test(t, mapping_given_up);
 	tcase_add_test(t, dead_sessions_grants_are_taken_back);
 	tcase_add_test(t, pick_waits_for_nobody);

@@ -257,6 +257,29 @@ START_TEST(lock_and_unlock)
 }
 END_TEST
 
+/* Who is of another pid namespace and was stopped before it said who it is: its number is all there is. */
+START_TEST(owner_is_unknown)
+{
+	uint32_t *futex = (uint32_t *)(void *)&fx.heap->control->lock.mutex;
+	const uint32_t nobody = (1 << 22) - 1;
+
+	ck_assert_uint_eq(lock_owner_tid(fx.heap), 0);
+	ck_assert_int_eq(session_lock(S1), 0);
+	ck_assert_uint_eq(lock_owner_tid(fx.heap), (uint32_t)gettid());
+	ck_assert_uint_eq(lock_owner1(fx.heap), S1->owner1);
+	ck_assert_int_eq(session_unlock(S1), 0);
+	*futex = nobody | 1U << 31; /* somebody waits, too */
+	ck_assert_int_eq(lock_recover(&fx.daemon), -EBUSY);
+	ck_assert_uint_eq(lock_owner1(fx.heap), 0);
+	ck_assert_uint_eq(lock_owner_tid(fx.heap), nobody);
+	fx.heap->control->lock.owner1 = S1->owner1; /* and when it has said so */
+	ck_assert_uint_eq(lock_owner1(fx.heap), S1->owner1);
+	fx.heap->control->lock.owner1 = 0;
+	*futex = 0;
+	fixture_check();
+}
+END_TEST
+
 static void die_between_calls(void)
 {
 	struct session *s = &fx.sessions[1];
@@ -598,6 +621,7 @@ static Suite *suite(void)
 	tcase_add_test(t, owners_killed_in_a_row);
 	tcase_add_test(t, owner_killed_seen_by_daemon);
 	tcase_add_test(t, lock_and_unlock);
+	tcase_add_test(t, owner_is_unknown);
 	tcase_add_test(t, finished_calls_are_kept);
 	tcase_add_test(t, many_processes);
 	tcase_add_test(t, lock_of_another_thread);

@@ -110,6 +110,16 @@ static struct pool_entry *spare_run(uint32_t n_pools)
 	return &fx.heap->pools[S0->spare_runs1[n_pools - 1] - 1];
 }
 
+/* Session 1's object of two arenas. */
+static struct pool_entry *large_run(void)
+{
+	for (uint32_t i = 0; i < n_kept; i++)
+		if (kept[i].size == 2 * ARENA_SIZE_DEFAULT)
+			return ref_pool(kept[i].ref);
+	ck_abort_msg("there is no large object");
+	return NULL;
+}
+
 /* A pool of session 1's of which it holds nothing itself: session 2 holds all that is there. */
 static struct pool_entry *lent_pool(void)
 {
@@ -348,6 +358,12 @@ DAMAGE(making_with_rights, ref_header(unmade)->rights = RIGHTS_SHARED | 1)
 
 DAMAGE(block_too_long, ref_header(victim)->word |= UINT64_C(0x3ff) << 10)
 DAMAGE(shared_block_too_long, ref_header(borrowed[0])->word |= UINT64_C(0x3ff) << 10)
+DAMAGE(dying_too_long, ref_header(half_dead[0])->word |= UINT64_C(0x3ff) << 10)
+DAMAGE(dying_of_no_type, ref_header(half_dead[0])->word ^= (uint64_t)(TYPE_LIST ^ 9) << 20)
+DAMAGE(owned_of_dead_wild, S1->owned_pools1 = UINT32_MAX)
+DAMAGE(large_of_wrong_length, large_run()->run_n_pools = 5)
+DAMAGE(free_of_dead_with_rights, free_header(POOL)->rights = RIGHTS_SHARED)
+DAMAGE(spare_of_dead_with_rights, spare_run(2)->header.rights = 1)
 DAMAGE(run_too_long, ref_pool(run)->run_size = UINT64_MAX)
 
 DAMAGE(count_too_high, ref_header(victim)->rights = 3)
@@ -627,6 +643,43 @@ START_TEST(holds_of_the_dead)
 }
 END_TEST
 
+/* What keeps a dead session from being cleared up is found, and mended, though it may have died within a call. */
+static const struct {
+	void (*damage)(void);
+	const char *fault;
+	bool is_lost; /* it could not be cleared up before */
+} damages_of_dead[] = {
+	{dying_too_long, "is too short for the", true},
+	{dying_of_no_type, "of the unknown type 9", true},
+	{owned_of_dead_wild, "owned_pools", false},
+	{large_of_wrong_length, "without an object of that length", false},
+	{free_of_dead_with_rights, "is free and somebody has a right to it", false},
+	{spare_of_dead_with_rights, "starts a free run and somebody has a right to it", false},
+};
+
+START_TEST(damage_of_the_dead)
+{
+	int r = 1;
+
+	populate();
+	for (uint32_t i = 0; i < 2; i++) {
+		gate_stay(&fx.sessions[i]);
+		session_mark_dead(fx.heap, i);
+	}
+	usedpools_cut(); /* which is no fault, as it may have been in the middle of that */
+	n_used_high();
+	freeblock_circle();
+	fixture_check();
+	damages_of_dead[_i].damage();
+	while (damages_of_dead[_i].is_lost && (r = session_reclaim_step(&fx.sessions[1])) == 1)
+		;
+	ck_assert_int_eq(r, damages_of_dead[_i].is_lost ? -EUCLEAN : 1);
+	expect_reported_and_mended(REPAIRER, damages_of_dead[_i].fault);
+	session_init(&fx.sessions[1], fx.heap, 1);
+	end_all();
+}
+END_TEST
+
 /*
  * Which session owned a pool is said nowhere else. What it alone held there is lost with it, and all else stays: what
  * others hold, and its other pools.
@@ -776,6 +829,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, counter_is_mended, 0, 3 * (int)(sizeof(counters) / sizeof(counters[0])));
 	tcase_add_test(t, highwater_is_mended);
 	tcase_add_test(t, holds_of_the_dead);
+	tcase_add_loop_test(t, damage_of_the_dead, 0, (int)(sizeof(damages_of_dead) / sizeof(damages_of_dead[0])));
 	tcase_add_loop_test(t, owner_is_lost, 0, 2);
 	tcase_add_test(t, inside_is_left_alone);
 	tcase_add_test(t, mended_under_the_lock);

@@ -101,6 +101,30 @@ static void add_arena(uint32_t a)
 		add_pool(&fx.heap->pools[a * fx.heap->pools_per_arena + i]);
 }
 
+/* How long the objects of sessions are said to be: not what they are, but what nobody takes for more than fits. */
+static void find_sizes(void)
+{
+	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++) {
+		for (uint32_t p1 = fx.sessions[i].entry->owned_pools1; p1; p1 = fx.heap->pools[p1 - 1].owned_next1) {
+			struct pool_entry *pool = &fx.heap->pools[p1 - 1];
+			struct object_header *headers = pool_headers(fx.heap, pool);
+
+			if (pool->kind == POOL_RUN)
+				ADD(pool->run_size);
+			if (pool->kind == POOL_RUN && header_state(pool->header.word) == STATE_DYING)
+				ADD(pool->run_n_dropped);
+			if (pool->kind == POOL_RUN && pool->run_n_pools >= fx.heap->pools_per_arena)
+				ADD(pool->run_n_pools);
+			for (uint32_t b = 0; pool->kind == POOL_BLOCKS && b < class_pool_blocks(pool->size_class); b++)
+				if (header_state(headers[b].word) != STATE_FREE)
+					add_bits(&headers[b].word, 8, 10, 10);
+			for (uint32_t b = 0; pool->kind == POOL_BLOCKS && b < class_pool_blocks(pool->size_class); b++)
+				if (header_state(headers[b].word) == STATE_DYING)
+					add_bits(&headers[b].word, 8, 20, 16);
+		}
+	}
+}
+
 /* States, kinds, sizes, headers, slots and contents. */
 static void add_truth(uint32_t a)
 {
@@ -204,6 +228,39 @@ START_TEST(random_damage_is_mended)
 	verify_names(0);
 	work();
 	end_all();
+}
+END_TEST
+
+/* Those who are dead, and not cleared up yet, keep nobody from it, and are cleared up afterwards. */
+START_TEST(damage_of_the_dead_is_mended)
+{
+	uint64_t n_rounds = fixture_ops(100000) / 5000;
+
+	fixture_seed();
+	for (uint64_t round = 0; round < n_rounds; round++) {
+		uint32_t n = 1 + fixture_below(round % 10 ? 20 : 2000);
+		int64_t r;
+
+		populate();
+		find_fields();
+		if (round % 2)
+			n_fields = 0;
+		find_sizes();
+		for (uint32_t i = 0; i < 3; i++) {
+			if (fixture_below(2))
+				gate_stay(&fx.sessions[i]);
+			session_mark_dead(fx.heap, i);
+		}
+		while (n-- > 0)
+			damage_field(&fields[fixture_below(n_fields)]);
+		r = heap_check(REPAIRER, NULL, NULL);
+		ck_assert_int_ge(r, 0);
+		ck_assert_int_eq(heap_repair(REPAIRER, NULL, NULL), r);
+		fixture_check();
+		end_all();
+		fixture_close();
+		fixture_open();
+	}
 }
 END_TEST
 
@@ -336,6 +393,7 @@ static Suite *suite(void)
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
 	tcase_set_timeout(t, 300);
 	tcase_add_test(t, random_damage_is_mended);
+	tcase_add_test(t, damage_of_the_dead_is_mended);
 	tcase_add_test(t, any_damage_is_survived);
 	tcase_add_test(t, half_rebuilt);
 	tcase_add_test(t, repairer_is_killed);

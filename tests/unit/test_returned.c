@@ -377,7 +377,7 @@ END_TEST
  */
 START_TEST(gathered_when_memory_is_short)
 {
-	enum { N_OTHERS = 20 };
+	enum { N_OTHERS = 40 };
 	uint32_t n = class_pool_blocks(63);
 	uint64_t refs[16], others[N_OTHERS], again;
 	int r;
@@ -485,6 +485,92 @@ START_TEST(collected_behind_many)
 }
 END_TEST
 
+/* Of so many pools one is wholly free, and on the list of those with room behind the others, of which a block is. */
+static struct pool_entry *hide_free_pool(struct session *s, uint64_t refs[][BLOCKS_512], uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		for (uint32_t k = 0; k < BLOCKS_512; k++)
+			ck_assert_int_eq(CALL(s, object_new(s, TYPE_BYTES, 512, &refs[i][k])), 0);
+	for (uint32_t k = 0; k < BLOCKS_512; k++)
+		ck_assert_int_eq(object_decref(s, refs[0][k]), 0);
+	for (uint32_t i = 1; i < n; i++)
+		ck_assert_int_eq(object_decref(s, refs[i][0]), 0);
+	ck_assert_uint_eq(ref_pool(refs[0][0])->n_used, 0);
+	ck_assert_uint_eq(ref_pool(refs[0][0])->next1, 0);
+	ck_assert_uint_eq(s->entry->usedpools1[63], ref_pool_index(refs[n - 1][1]) + 1);
+	fixture_check();
+	return ref_pool(refs[0][0]);
+}
+
+static bool is_kept_free(const struct session *s, const struct pool_entry *pool)
+{
+	return pool->owner1 == s->owner1 && pool->kind == POOL_BLOCKS && !pool->n_used;
+}
+
+/* A free pool that stands behind more than are looked at in one change: the next change goes on, of each session. */
+START_TEST(collected_from_the_end)
+{
+	static uint64_t others[N_PARTLY][BLOCKS_512];
+	struct pool_entry *pool = hide_free_pool(S0, partly, N_PARTLY), *other = hide_free_pool(S2, others, N_PARTLY);
+
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
+	ck_assert_int_eq(own_collect(&fx.daemon, S2->index), 1);
+	ck_assert(is_kept_free(S0, pool) && is_kept_free(S2, other));
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+	ck_assert_int_eq(own_collect(&fx.daemon, S2->index), 0);
+	ck_assert_uint_eq(pool->kind, POOL_FREE);
+	ck_assert_uint_eq(other->kind, POOL_FREE);
+	fixture_check();
+	/* and it begins at the front again */
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+}
+END_TEST
+
+/* What was true before is not believed: the session has made a call, or the pool to go on from is its own no more. */
+START_TEST(collected_anew)
+{
+	uint64_t *next = partly[N_PARTLY - 1025]; /* after 1024 */
+	struct pool_entry *pool = hide_free_pool(S0, partly, N_PARTLY);
+	bool by_call = _i;
+
+	for (uint32_t k = 1; k < BLOCKS_512; k++) {
+		ck_assert_int_eq(CALL(S1, object_incref(S1, next[k])), 0);
+		ck_assert_int_eq(object_decref(S0, next[k]), 0);
+	}
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
+	if (by_call)
+		fixture_drop(S0, fixture_bytes(S0, 200));
+	for (uint32_t k = 1; k < BLOCKS_512 && !by_call; k++)
+		fixture_drop(S1, next[k]);
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
+	ck_assert_int_eq(ref_pool(next[0])->kind == POOL_FREE, !by_call);
+	ck_assert(is_kept_free(S0, pool));
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+	ck_assert_uint_eq(pool->kind, POOL_FREE);
+	fixture_check();
+}
+END_TEST
+
+/* Another session has the place in the table: it is looked at from its front. */
+START_TEST(collected_from_the_next_one)
+{
+	struct pool_entry *pool;
+
+	hide_free_pool(S0, partly, N_PARTLY);
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
+	ck_assert_uint_ne(fx.heap->collecting[S0->index].pool1, 0);
+	die(S0);
+	ck_assert_int_eq(fixture_admit(fx.heap, S0), 0);
+	ck_assert_uint_eq(S0->index, 0);
+	ck_assert_uint_eq(fx.heap->collecting[S0->index].pool1, 0);
+	pool = hide_free_pool(S0, partly, 2);
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+	ck_assert_uint_eq(pool->kind, POOL_FREE);
+	fixture_check();
+}
+END_TEST
+
 /* An owner that was asked to gather goes on, change by change, until nothing is left. */
 START_TEST(gathered_to_the_end)
 {
@@ -501,6 +587,57 @@ START_TEST(gathered_to_the_end)
 	}
 	ck_assert_uint_eq(n_returned_pools(), 0);
 	drop_partly(100);
+}
+END_TEST
+
+/*
+ * What is asked for by the daemon is gathered by the calls that come next, by each a few pools; meanwhile they do what
+ * they are for.
+ */
+START_TEST(gathered_over_calls)
+{
+	uint32_t n_before = 101, n = n_before;
+	uint64_t keep = fixture_bytes(S0, 8), ref;
+	bool by_drop = _i;
+
+	return_partly(100);
+	gate_ask(fx.heap, S0->index, ATTENTION_GATHER);
+	for (; n > 0; n_before = n) {
+		ref = keep;
+		ck_assert_int_eq(by_drop ? object_decref(S0, ref) : object_new(S0, TYPE_BYTES, 8, &keep), 0);
+		n = n_returned_pools();
+		ck_assert_uint_lt(n, n_before);
+		ck_assert_uint_le(n_before - n, 24);
+		ck_assert_uint_eq(owner()->attention, n ? ATTENTION_GATHER : 0);
+		ck_assert_int_eq(by_drop ? object_new(S0, TYPE_BYTES, 8, &keep) : object_decref(S0, ref), 0);
+		n = n_returned_pools();
+		ck_assert_int_eq(object_incref(S0, keep), 0);
+		ck_assert_uint_eq(ref_own(keep), 2);
+		ck_assert_int_eq(object_decref(S0, keep), 0);
+		fixture_check();
+		n = n_returned_pools();
+		ck_assert_uint_eq(owner()->attention, n ? ATTENTION_GATHER : 0);
+	}
+	ck_assert_int_eq(object_decref(S0, keep), 0);
+	drop_partly(100);
+}
+END_TEST
+
+/* Nor are more gathered before arenas are asked for; where there are none, all: gathered_when_memory_is_short. */
+START_TEST(gathered_before_asking)
+{
+	uint64_t ref;
+
+	return_partly(100);
+	while (object_new(S2, TYPE_BYTES, POOL_SIZE, &ref) != HEAP_WANTS_ARENAS)
+		;
+	ck_assert_int_eq(object_new(S0, TYPE_BYTES, 480, &ref), HEAP_WANTS_ARENAS);
+	ck_assert_uint_eq(n_returned_pools(), 101 - 24);
+	fixture_check();
+	ck_assert_int_eq(own_gather_all(S0), 1);
+	ck_assert_uint_eq(n_returned_pools(), 0);
+	ck_assert_int_eq(own_gather_all(S0), 0);
+	fixture_check();
 }
 END_TEST
 
@@ -726,7 +863,12 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, gathered_when_memory_is_short, 0, 2);
 	tcase_add_test(t, collected_with_what_was_returned);
 	tcase_add_test(t, collected_behind_many);
+	tcase_add_test(t, collected_from_the_end);
+	tcase_add_loop_test(t, collected_anew, 0, 2);
+	tcase_add_test(t, collected_from_the_next_one);
 	tcase_add_test(t, gathered_to_the_end);
+	tcase_add_loop_test(t, gathered_over_calls, 0, 2);
+	tcase_add_test(t, gathered_before_asking);
 	tcase_add_test(t, owner_dies);
 	tcase_add_test(t, returned_to_the_dead);
 	tcase_add_test(t, its_place_is_given_away);
