@@ -297,7 +297,8 @@ static QUEUE_RARE bool get_to_know(struct session *session, uint64_t ref, struct
 
 /*
  * A look without the lock, for who polls: is the queue, which this session holds, full (empty) at this moment? Relaxed:
- * the answer is as good as one of a moment ago or later, and a change that is taken back afterwards shows again.
+ * the answer is as good as one of a moment ago or later, and a change that is taken back afterwards shows again. What
+ * comes first into an empty queue, or is all that is there, is awaited: the other side has nothing else to do.
  */
 static inline bool is_vain(struct session *session, uint64_t queue_ref, uint64_t ref_to_push)
 {
@@ -309,6 +310,7 @@ static inline bool is_vain(struct session *session, uint64_t queue_ref, uint64_t
 	count = __atomic_load_n(&found.queue->count, __ATOMIC_RELAXED);
 	if (__atomic_load_n(&found.queue->head, __ATOMIC_RELAXED) >= found.n) /* damaged: the call says so */
 		return false;
+	session->is_awaited = count == (ref_to_push ? 0 : 1);
 	if (!ref_to_push)
 		return count == 0;
 	return count == found.n && object_is_held_unlocked(session, ref_to_push);
@@ -322,6 +324,7 @@ static int transfer(struct session *session, uint64_t queue, uint64_t ref_to_pus
 	if (!timeout_ms && is_vain(session, queue, ref_to_push))
 		return -EAGAIN;
 	r = attempt(session, queue, ref_to_push, ret, &wait);
+	session->is_awaited = false;
 	if (r != -EAGAIN || !timeout_ms)
 		return r;
 	if (session->has_lock)

@@ -263,6 +263,7 @@ START_TEST(queue_known_and_gone)
 		MUST(S0, queue_pop(S0, queue, &got, 0));
 	}
 	EXPECT(S0, -EAGAIN, queue_pop(S0, queue, &got, 0));
+	ck_assert(!S0->is_awaited); /* by whatever it did, it is over */
 	ck_assert_ptr_eq(recent_object(S0, queue)->queue, queue_of(queue));
 	/* A repair, say, has put an end to it, though it was held. */
 	ck_assert_int_eq(object_locate(fx.heap, ref_position(queue), &object), 0);
