@@ -251,7 +251,9 @@ int object_end(struct session *session, const struct object *what)
 {
 	struct type_info type;
 
-	if (type_find(session->heap, what->type, &type) < 0 || !object_n_slots(what, &type))
+	/* Most are bytes, which have no slots. */
+	if (what->type == TYPE_BYTES || type_find(session->heap, what->type, &type) < 0 ||
+		!object_n_slots(what, &type))
 		return memory_give(session, what->position);
 	dying_push(session, what);
 	return 0;
