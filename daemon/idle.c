@@ -30,6 +30,8 @@ static void idle_look(struct daemon *daemon, struct member *member)
 
 	if (!gate_is_idle(entry)) {
 		idleness->is_collected = false;
+		idleness->is_wanted = false;
+		own_collect_anew(daemon->heap, member->index);
 		if (look(&entry->returned_pools1))
 			gate_ask(daemon->heap, member->index, ATTENTION_GATHER);
 		return;

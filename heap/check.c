@@ -725,8 +725,10 @@ int64_t heap_repair(struct session *session, check_report report, void *userdata
 	n = gate_close_all(session->heap);
 	if (!n)
 		n = walk(session->heap, NULL, &faults);
-	if (n > 0)
+	if (n > 0) {
 		r = mend(session, &faults);
+		recent_forget_all(session);
+	}
 	gate_open_all(session->heap);
 	change_end(session, 0);
 	take_down(session, 0);

@@ -19,9 +19,9 @@
  * Nobody waits here for a session that was stopped or killed in the middle of a call: gate_close() says that it is in,
  * and what is its own is left alone, to the end, though it may go on and come out before (gate_was_inside()).
  * in_call stays as it is when a session dies inside; its entry is then not looked at before it was reclaimed. A closer
- * that dies leaves attention set: each session's next call takes the lock, and clears it. Who keeps all out sets the bit
- * in the entries of those as well who may yet come: it stays there when one is admitted. A session that has to make its
- * own anew (rebuild.c) counts as inside until it has.
+ * that dies leaves attention set: each session's next call takes the lock, and clears it. Who keeps all out sets the
+ * bit in the entries of those as well who may yet come: it stays there when one is admitted. A session that has to make
+ * its own anew (rebuild.c) counts as inside until it has.
  */
 
 #include "heap/gate.h"
@@ -148,11 +148,10 @@ void gate_ask(struct heap *heap, uint32_t index, enum attention what)
 
 void gate_attended(struct session *session)
 {
-	/* relaxed: the daemon stores it before the bit, which was seen with acquire */
-	uint32_t stays = __atomic_load_n(&session->control->ended, __ATOMIC_RELAXED) ? ATTENTION_ENDED : 0;
-
-	/* release: as gate_open() */
-	__atomic_fetch_and(&session->entry->attention, stays, __ATOMIC_RELEASE);
+	/* release: as gate_open(); acquire: if the end's bit was among them, the end is seen next */
+	__atomic_fetch_and(&session->entry->attention, 0, __ATOMIC_ACQ_REL);
+	if (__atomic_load_n(&session->control->ended, __ATOMIC_RELAXED))
+		gate_ask(session->heap, session->index, ATTENTION_ENDED);
 }
 
 void gate_end(struct heap *heap)

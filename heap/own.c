@@ -330,12 +330,13 @@ int own_finish_free(struct session *session, struct pool_entry *pool)
 {
 	struct heap *heap = session->heap;
 	const struct object_header *last = &pool_headers(heap, pool)[pool->freeblock1 - 1];
+	uint32_t size_class = pool->size_class & (N_CLASSES - 1);
 	bool goes;
 
 	/* The only block on its free list: it was full, and on no list. */
-	if (!header_link(last->word) && pool->n_carved == class_shapes[pool->size_class].n_blocks) {
-		usedpools_push(heap, false, &session->entry->usedpools1[pool->size_class], pool);
-		recent_forget_pool(session, pool->size_class); /* this one comes first */
+	if (!header_link(last->word) && pool->n_carved == class_shapes[size_class].n_blocks) {
+		usedpools_push(heap, false, &session->entry->usedpools1[size_class], pool);
+		recent_forget_pool(session, size_class); /* this one comes first */
 	}
 	goes = !pool->n_used && (pool->next1 || pool->prev1);
 	gate_leave(session, -1);
@@ -388,6 +389,7 @@ static int drop_last(struct session *session, uint64_t ref, const struct own_obj
 		r = session_attend(session);
 		return r < 0 ? r : OWN_NOT; /* whatever it waited for, the object may be another now */
 	}
+	recent_forget(session, ref);
 	if (own_let_go(session->entry, object, session->is_fenced))
 		return own_settle(session, ref);
 	if (object->pool->kind == POOL_RUN)
@@ -749,6 +751,12 @@ static int collect_closed(struct session *daemon, uint32_t index)
 	else
 		log_roll_back(heap);
 	return more;
+}
+
+void own_collect_anew(struct heap *heap, uint32_t index)
+{
+	if (heap->collecting)
+		heap->collecting[index] = (struct collecting){0};
 }
 
 int own_collect(struct session *daemon, uint32_t index)

@@ -75,6 +75,9 @@ void own_remember(struct session *session, uint64_t ref, const struct own_object
  * more than one change can, he asks for the rest still. */
 int session_attend(struct session *session);
 
+/* Daemon: the session has done something: what was gone through so far of what it keeps free is gone through anew. */
+void own_collect_anew(struct heap *heap, uint32_t index);
+
 /* Daemon, one step: take back what an idle session keeps free. 1 there may be more, 0 done, -EBUSY the lock is taken.
  */
 int own_collect(struct session *daemon, uint32_t index);
@@ -129,7 +132,8 @@ static inline bool own_locate(const struct session *session, uint64_t ref, struc
 	ret->identity = __atomic_load_n(&ret->pool->identity, __ATOMIC_RELAXED);
 	if (ret->identity >> 16 != session->owner1)
 		return false;
-	if (OWN_LIKELY((ret->identity & 0xff) == POOL_BLOCKS)) {
+	/* a kind and a class in one look: as in object_locate_block() */
+	if (OWN_LIKELY((ret->identity & 0xc0ff) == POOL_BLOCKS)) {
 		const struct class_shape *shape = &class_shapes[ret->identity >> 8 & (N_CLASSES - 1)];
 		uint32_t x = in_page - shape->first; /* very large for what is before the first */
 
@@ -349,7 +353,13 @@ static inline bool own_drop(struct session *session, uint64_t ref, int *result)
 	rights = __atomic_load_n(&object.header->rights, __ATOMIC_RELAXED);
 	if (OWN_UNLIKELY(!gate_enter_quickly(entry, rights)))
 		return false;
-	recent->ref = 0;
+	/* relaxed: as in own_find(). Of whatever class, unless it is none; no class has one of the two top bits. */
+	if (OWN_UNLIKELY((__atomic_load_n(&object.pool->identity, __ATOMIC_RELAXED) & ~((N_CLASSES - 1) << 8)) !=
+			 session->blocks_identity)) {
+		gate_leave_quickly(entry, 0);
+		return false;
+	}
+	recent->ref ^= 1; /* as recent_forget() */
 	if (OWN_UNLIKELY(own_let_go(entry, &object, false)))
 		*result = own_settle(session, ref);
 	else if (OWN_UNLIKELY(own_free_block(&object, recent->block1)))

@@ -292,6 +292,8 @@ static QUEUE_RARE bool get_to_know(struct session *session, uint64_t ref, struct
 	if (!object_is_held_unlocked(session, ref) || find_any(session->heap, ref, &object, ret) < 0)
 		return false;
 	object_remember(session, ref, &object);
+	if (recent_object(session, ref)->ref == ref)
+		recent_object(session, ref)->n_places = ret->n; /* as it was when it was found good */
 	return true;
 }
 

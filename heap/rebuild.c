@@ -89,6 +89,12 @@ static void link_returned(struct heap *heap, uint32_t p, uint32_t n_returned)
 	owner->returned_pools1 = p + 1;
 }
 
+/* Its state is none that there is. */
+static uint64_t header_alive(uint64_t word)
+{
+	return (word & ~(UINT64_C(7) << 7)) | (uint64_t)STATE_LIVE << 7;
+}
+
 /*
  * What a block's header says, made sense of: what nobody is to gather is free, the second word is as the state has it,
  * and no object is longer than its block.
@@ -97,6 +103,9 @@ static uint32_t settle_header(struct object_header *header, const struct pool_en
 {
 	uint64_t word = header_word(header), size = class_shapes[pool->size_class].size;
 
+	if (header_state(word) >
+		STATE_RETURNED) /* it may have been an object: it is kept, if somebody has a right to it */
+		header->word = word = header_alive(word);
 	if (header_state(word) == STATE_RETURNED && !pool->owner1)
 		header->word = word = header_free(word, 0);
 	if (header_state(word) == STATE_FREE)
@@ -206,6 +215,8 @@ static void settle_run(struct pool_entry *pool)
 {
 	if (pool->run_size > (uint64_t)pool->run_n_pools << POOL_SHIFT)
 		pool->run_size = (uint64_t)pool->run_n_pools << POOL_SHIFT;
+	if (header_state(header_word(&pool->header)) > STATE_RETURNED)
+		pool->header.word = header_alive(pool->header.word);
 	if (header_state(header_word(&pool->header)) == STATE_FREE && pool->header.rights)
 		pool->header.rights = 0;
 }

@@ -18,6 +18,7 @@
 #include "heap/heap.h"
 
 #include <assert.h>
+#include <string.h>
 
 #define RECENT_OBJECTS_SHIFT 8U
 #define RECENT_OBJECTS       (1U << RECENT_OBJECTS_SHIFT)
@@ -118,7 +119,17 @@ static inline void recent_forget(const struct session *session, uint64_t ref)
 	struct recent_object *object = recent_object(session, ref);
 
 	if (object->ref == ref)
-		object->ref = 0;
+		object->ref ^= 1; /* that of another place: no number finds it here, nor does 0 */
+}
+
+/* Nothing of what it used is certain any more: the heap was mended. */
+static inline void recent_forget_all(const struct session *session)
+{
+	if (session->recent->is_mine) {
+		memset(session->recent->objects, 0, sizeof(session->recent->objects));
+		memset(session->recent->names, 0, sizeof(session->recent->names));
+		memset(session->recent->pools, 0, sizeof(session->recent->pools));
+	}
 }
 
 /* The next object of the class is to be made in another pool. */

@@ -205,6 +205,40 @@ START_TEST(test_every_place)
 }
 END_TEST
 
+/* What an empty slot gives is no object, whatever was used and dropped before, where a process remembers it. */
+START_TEST(test_zero)
+{
+	pyheap_ref refs[1024];
+	struct good good;
+
+	good_init(&good);
+	for (int round = 0; round < 4; round++) {
+		for (size_t i = 0; i < 1024; i++) {
+			ck_ok(pyheap_new(good.heap, PYHEAP_BYTES, 40, &refs[i]));
+			if (round & 1)
+				ck_assert_ptr_nonnull(pyheap_data(good.heap, refs[i]));
+			if (round & 2) {
+				ck_ok(pyheap_incref(good.heap, refs[i]));
+				ck_ok(pyheap_decref(good.heap, refs[i]));
+			}
+			if (i % 2) /* while it is among the latest, or later */
+				ck_ok(pyheap_decref(good.heap, refs[i]));
+			ck_assert_ptr_null(pyheap_data(good.heap, 0));
+			ck_assert_int_lt(pyheap_incref(good.heap, 0), 0);
+			ck_assert_int_lt(pyheap_decref(good.heap, 0), 0);
+		}
+		for (size_t i = 0; i < 1024; i += 2) {
+			ck_ok(pyheap_decref(good.heap, refs[i]));
+			ck_assert_ptr_null(pyheap_data(good.heap, 0));
+			ck_assert_int_lt(pyheap_incref(good.heap, 0), 0);
+			ck_assert_int_lt(pyheap_decref(good.heap, 0), 0);
+		}
+	}
+	ck_bad(&good, 0, 0);
+	good_finish(&good);
+}
+END_TEST
+
 /* xorshift64*: the same numbers each time for one seed. */
 static uint64_t random_next(uint64_t *state)
 {
@@ -247,6 +281,7 @@ int main(void)
 	tcase_add_test(tcase, test_freed_and_reused);
 	tcase_add_test(tcase, test_displaced);
 	tcase_add_test(tcase, test_every_place);
+	tcase_add_test(tcase, test_zero);
 	tcase_add_test(tcase, test_random);
 	suite_add_tcase(suite, tcase);
 	return fixture_main(suite);

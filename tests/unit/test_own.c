@@ -787,6 +787,52 @@ START_TEST(refused_while_the_other_thread_ends)
 }
 END_TEST
 
+/* Who kept the session out opens the gate after so many instructions of its drop. */
+static struct {
+	uint64_t n, at;
+} opening;
+
+static void on_trap_open(int signal, siginfo_t *info, void *context)
+{
+	(void)signal;
+	(void)info;
+	if (opening.n++ < opening.at)
+		return;
+#ifdef __x86_64__
+	((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~0x100LL;
+#endif
+	(void)context;
+	gate_open(fx.heap, S0->index);
+}
+
+/* Whichever way the last hold goes, nothing is remembered of the object. */
+START_TEST(forgotten_while_the_gate_opens)
+{
+	struct sigaction action = {.sa_sigaction = on_trap_open, .sa_flags = SA_SIGINFO};
+	uint64_t keep = fixture_bytes(S0, 40), ref;
+	bool was_opened = true;
+
+	ck_assert_int_eq(sigaction(SIGTRAP, &action, NULL), 0);
+	for (uint64_t at = 0; was_opened && at < 400; at++) { /* then it waits for the lock */
+		ref = fixture_bytes(S0, 40);
+		ck_assert_int_eq(object_incref(S0, ref), 0);
+		ck_assert_int_eq(object_decref(S0, ref), 0);
+		ck_assert_uint_eq(recent_object(S0, ref)->ref, ref);
+		gate_ask(fx.heap, S0->index, ATTENTION_CLOSED);
+		opening = (typeof(opening)){.at = at};
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+		trap_each_instruction(true);
+		ck_assert_int_eq(object_decref(S0, ref), 0);
+		trap_each_instruction(false);
+		was_opened = opening.n > at;
+		ck_assert_uint_ne(recent_object(S0, ref)->ref, ref);
+		ck_assert_uint_eq(S0->entry->n_own_holds, 1);
+	}
+	fixture_drop(S0, keep);
+	expect_empty();
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("own");
@@ -805,6 +851,7 @@ static Suite *suite(void)
 	tcase_add_test(t, run_of_a_whole_arena);
 	tcase_add_test(t, collected);
 	tcase_add_test(t, not_collected);
+	tcase_add_test(t, forgotten_while_the_gate_opens);
 	tcase_add_loop_test(t, more_holds_than_the_header_counts, 0, N_SIZES);
 	tcase_add_test(t, holds_again_by_its_table);
 	tcase_add_test(t, own_holds_are_counted);

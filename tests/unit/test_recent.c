@@ -264,6 +264,38 @@ START_TEST(damaged_header)
 }
 END_TEST
 
+/* A pool that is the session's no more, or of no class that there is: nothing is freed there, nor anywhere else. */
+START_TEST(damaged_pool)
+{
+	uint64_t keep = fixture_bytes(S0, 48), ref = fixture_bytes(S0, 48), word = ref_header(ref)->word;
+	const struct object_header *header = ref_header(ref);
+	struct pool_entry *pool = ref_pool(ref), good = *pool;
+	uint32_t damages[1 + 3 * 64], n = 0;
+
+	damages[n++] = pool_identity(POOL_BLOCKS, pool->size_class, S1->owner1);
+	damages[n++] = pool_identity(POOL_RUN, pool->size_class, S0->owner1);
+	for (uint32_t size_class = N_CLASSES; size_class < 256; size_class += 5)
+		damages[n++] = pool_identity(POOL_BLOCKS, size_class, S0->owner1);
+	for (uint32_t i = 0; i < n; i++) {
+		struct session_entry before = *S0->entry;
+
+		remember(S0, ref);
+		ck_assert(is_known(S0, ref));
+		pool->identity = damages[i];
+		(void)object_decref(S0, ref);
+		before.in_call = S0->entry->in_call;
+		for (size_t k = 0; k < sizeof(before); k++)
+			ck_assert_msg(((uint8_t *)&before)[k] == ((uint8_t *)S0->entry)[k], "%u: byte %zu", i, k);
+		ck_assert_uint_eq(header->word, word);
+		ck_assert_uint_eq(pool->counts, good.counts);
+		*pool = good;
+	}
+	fixture_drop(S0, ref);
+	fixture_drop(S0, keep);
+	fixture_check();
+}
+END_TEST
+
 /* A session that keeps nothing does everything the long way. */
 START_TEST(nothing_kept)
 {
@@ -325,6 +357,7 @@ static Suite *suite(void)
 	tcase_add_test(t, full_pool_comes_first);
 	tcase_add_test(t, generation_begins_anew);
 	tcase_add_test(t, damaged_header);
+	tcase_add_test(t, damaged_pool);
 	tcase_add_test(t, nothing_kept);
 	tcase_add_test(t, emptied);
 	suite_add_tcase(s, t);

@@ -204,6 +204,8 @@ DAMAGE(n_carved_low, POOL->n_carved = 3)
 DAMAGE(n_carved_high, untouched_pool()->n_carved++)
 DAMAGE(n_carved_wild, POOL->n_carved = 500)
 DAMAGE(n_carved_of_unowned, UNOWNED->n_carved = 1)
+DAMAGE(unknown_state_of_live, ref_header(victim)->word |= UINT64_C(7) << 7)
+DAMAGE(unknown_state_of_free, free_header(POOL)->word |= UINT64_C(6) << 7)
 DAMAGE(free_with_rights, free_header(POOL)->rights = RIGHTS_SHARED | 2)
 DAMAGE(free_with_rights_unowned, free_header(UNOWNED)->rights = RIGHTS_SHARED)
 DAMAGE(uncarved_with_rights, uncarved_header(untouched_pool())->rights = 1)
@@ -423,6 +425,8 @@ static const struct {
 	{n_carved_high, "freeblock list", 0, false},
 	{n_carved_wild, "blocks carved", 0, false},
 	{n_carved_of_unowned, "nextoffset", 0, false},
+	{unknown_state_of_live, "unknown state 7", 0, false},
+	{unknown_state_of_free, "unknown state 6", 0, false},
 	{free_with_rights, "is free and somebody has a right to it", 0, false},
 	{free_with_rights_unowned, "is free and somebody has a right to it", 0, false},
 	{uncarved_with_rights, "is free and somebody has a right to it", 0, false},

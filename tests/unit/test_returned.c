@@ -552,6 +552,25 @@ START_TEST(collected_anew)
 }
 END_TEST
 
+/* The daemon was told by its tick, and not by a step, that the session freed some of what the round has passed. */
+START_TEST(collected_anew_after_a_tick)
+{
+	hide_free_pool(S0, partly, N_PARTLY);
+	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
+	for (uint32_t i = N_PARTLY - 10; i < N_PARTLY; i++)
+		for (uint32_t k = 1; k < BLOCKS_512; k++)
+			ck_assert_int_eq(object_decref(S0, partly[i][k]), 0);
+	ck_assert_uint_eq(S0->n_freed, 10);
+	ck_assert(!gate_is_idle(S0->entry));
+	own_collect_anew(fx.heap, S0->index);
+	while (own_collect(&fx.daemon, S0->index) == 1)
+		;
+	for (uint32_t i = N_PARTLY - 10; i < N_PARTLY; i++)
+		ck_assert_uint_eq(ref_pool(partly[i][1])->kind, POOL_FREE);
+	fixture_check();
+}
+END_TEST
+
 /* Another session has the place in the table: it is looked at from its front. */
 START_TEST(collected_from_the_next_one)
 {
@@ -865,6 +884,7 @@ static Suite *suite(void)
 	tcase_add_test(t, collected_behind_many);
 	tcase_add_test(t, collected_from_the_end);
 	tcase_add_loop_test(t, collected_anew, 0, 2);
+	tcase_add_test(t, collected_anew_after_a_tick);
 	tcase_add_test(t, collected_from_the_next_one);
 	tcase_add_test(t, gathered_to_the_end);
 	tcase_add_loop_test(t, gathered_over_calls, 0, 2);
