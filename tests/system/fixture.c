@@ -265,3 +265,19 @@ void fixture_kill(pid_t pid)
 	ck_ok(kill(pid, SIGKILL));
 	fixture_wait(pid);
 }
+
+int fixture_log_count(const char *text)
+{
+	static char log[1 << 20];
+	int fd = open(fx.log, O_RDONLY | O_CLOEXEC), n_found = 0;
+	ssize_t n;
+
+	ck_assert_int_ge(fd, 0);
+	n = read(fd, log, sizeof(log) - 1);
+	close(fd);
+	ck_assert_int_ge(n, 0);
+	log[n] = '\0';
+	for (const char *p = log; (p = strstr(p, text)); p++)
+		n_found++;
+	return n_found;
+}

@@ -60,6 +60,9 @@ int fixture_wait(pid_t pid);
 /* End a child by SIGKILL and wait for that. */
 void fixture_kill(pid_t pid);
 
+/* How often the log of fx's daemon says that. */
+int fixture_log_count(const char *text);
+
 /* Look until the condition is true. A watch-dog of a minute, which is no measure of anything, ends the wait. */
 #define fixture_until(condition)                                                                                       \
 	do {                                                                                                           \

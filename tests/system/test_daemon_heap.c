@@ -66,20 +66,6 @@ static uint64_t n_sessions(void)
 	return stats.n_sessions;
 }
 
-static bool log_has(const char *text)
-{
-	char log[65536];
-	int fd = open(fx.log, O_RDONLY | O_CLOEXEC);
-	ssize_t n;
-
-	ck_assert_int_ge(fd, 0);
-	n = read(fd, log, sizeof(log) - 1);
-	close(fd);
-	ck_assert_int_ge(n, 0);
-	log[n] = '\0';
-	return strstr(log, text) != NULL;
-}
-
 /* A child that does its work, says so, and waits to be ended. */
 struct work {
 	int pipe[2];
@@ -255,15 +241,15 @@ START_TEST(names_who_keeps_the_lock)
 	pyheap *other;
 
 	snprintf(who, sizeof(who), "(pid %d, ", (int)pid);
-	fixture_until(log_has("has held the global lock"));
-	ck_assert(log_has(who));
-	ck_assert(!log_has("is free again"));
+	fixture_until(fixture_log_count("has held the global lock"));
+	ck_assert(fixture_log_count(who));
+	ck_assert(!fixture_log_count("is free again"));
 	/* The daemon waits for nobody: sessions come, and the dead are seen, while the lock is held. */
 	other = fixture_open(&fx);
 	ck_assert_int_ge(pyheap_fd(other), 0);
 	fixture_kill(pid);
 	pyheap_close(other);
-	fixture_until(log_has("is free again"));
+	fixture_until(fixture_log_count("is free again"));
 }
 END_TEST
 
@@ -303,7 +289,7 @@ START_TEST(adopts_while_the_lock_is_held)
 	fixture_start_again(&fx); /* opens and closes a session, which waits for the lock */
 	status = fixture_wait(pid);
 	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-	fixture_until(log_has("is evicted")); /* which it says after it did it */
+	fixture_until(fixture_log_count("is evicted")); /* which it says after it did it */
 	fixture_teardown();
 }
 END_TEST

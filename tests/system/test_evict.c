@@ -44,29 +44,13 @@ static void teardown(void)
 	fixture_teardown();
 }
 
-static int log_count(const char *text)
-{
-	static char log[1 << 20];
-	int fd = open(fx.log, O_RDONLY | O_CLOEXEC), n_found = 0;
-	ssize_t n;
-
-	ck_assert_int_ge(fd, 0);
-	n = read(fd, log, sizeof(log) - 1);
-	close(fd);
-	ck_assert_int_ge(n, 0);
-	log[n] = '\0';
-	for (const char *p = log; (p = strstr(p, text)); p++)
-		n_found++;
-	return n_found;
-}
-
 /* What the log calls the session of that process, followed by what it says of it. */
 static int log_count_of(pid_t pid, const char *text)
 {
 	char line[256];
 
 	snprintf(line, sizeof(line), "(pid %d, %s) %s", (int)pid, program_invocation_short_name, text);
-	return log_count(line);
+	return fixture_log_count(line);
 }
 
 /* Does `pyheapctl clients` say that the process has the lock? It is run once: it has to know at once. */
@@ -186,7 +170,7 @@ START_TEST(evicts_who_is_stopped)
 		ck_ok(fixture_wait(others[i]));
 	expect_evicted(pid, "a");
 	ck_assert_uint_eq(n_recoveries(), 1);
-	fixture_until(log_count("the global lock is free again") == 1);
+	fixture_until(fixture_log_count("the global lock is free again") == 1);
 }
 END_TEST
 
@@ -200,7 +184,7 @@ START_TEST(evicts_the_next_too)
 		expect_evicted(pid, "a");
 		ck_assert_uint_eq(n_recoveries(), (unsigned int)i);
 	}
-	ck_assert_int_eq(log_count("is evicted"), 3);
+	ck_assert_int_eq(fixture_log_count("is evicted"), 3);
 }
 END_TEST
 
@@ -239,7 +223,7 @@ START_TEST(evicts_after_a_restart)
 	pid = start_and_stop(stop_with_lock, "a");
 	fixture_until(log_count_of(pid, "has held the global lock") == 1);
 	fixture_stop(&fx, SIGKILL);
-	ck_assert_int_eq(log_count("is evicted"), 0);
+	ck_assert_int_eq(fixture_log_count("is evicted"), 0);
 	fixture_start_again(&fx);
 	ck_assert(ctl_names(pid));
 	expect_evicted(pid, "a");
@@ -261,8 +245,8 @@ START_TEST(goes_on_before_the_limit)
 	fixture_until(log_count_of(pid, "has held the global lock") == 1);
 	ck_ok(kill(pid, SIGCONT));
 	ck_ok(fixture_wait(pid));
-	fixture_until(log_count("the global lock is free again") == 1);
-	ck_assert_int_eq(log_count("is evicted"), 0);
+	fixture_until(fixture_log_count("the global lock is free again") == 1);
+	ck_assert_int_eq(fixture_log_count("is evicted"), 0);
 	ck_ok(pyheap_name_get(heap, "a", &ref));
 	ck_assert_uint_eq(n_recoveries(), 0);
 }
@@ -281,7 +265,7 @@ START_TEST(never_without_a_limit)
 	sleep(NEVER_S);
 	ck_assert_int_eq(waitpid(pid, NULL, WNOHANG), 0);
 	ck_assert(ctl_names(pid));
-	ck_assert_int_eq(log_count("evicted"), 0);
+	ck_assert_int_eq(fixture_log_count("evicted"), 0);
 	ck_ok(kill(pid, SIGCONT));
 	ck_ok(fixture_wait(pid));
 	ck_assert_uint_eq(n_recoveries(), 0);
@@ -297,7 +281,7 @@ START_TEST(never_without_the_lock)
 	sleep(NEVER_S);
 	ck_ok(fixture_wait(fixture_fork(change_something, NULL)));
 	ck_assert_int_eq(log_count_of(pid, "has held"), 0);
-	ck_assert_int_eq(log_count("evicted"), 0);
+	ck_assert_int_eq(fixture_log_count("evicted"), 0);
 	ck_ok(kill(pid, SIGCONT));
 	ck_ok(fixture_wait(pid));
 }
@@ -317,7 +301,7 @@ START_TEST(never_who_gives_it_back)
 		}
 		ck_ok(pyheap_unlock(heap));
 	}
-	ck_assert_int_eq(log_count("evicted"), 0);
+	ck_assert_int_eq(fixture_log_count("evicted"), 0);
 }
 END_TEST
 
@@ -353,13 +337,13 @@ START_TEST(says_what_it_knows)
 	ck_assert_int_ne(access(path, F_OK), 0);
 	snprintf(text, sizeof(text), "thread %u", tid);
 	fixture_until(__sync_bool_compare_and_swap(word, 0, tid));
-	fixture_until(log_count("status ends in 4194303") == 1);
-	fixture_until(log_count("it cannot be evicted") == 1);
+	fixture_until(fixture_log_count("status ends in 4194303") == 1);
+	fixture_until(fixture_log_count("it cannot be evicted") == 1);
 	sleep(1);
-	ck_assert_int_eq(log_count(text), 2);
-	ck_assert_int_eq(log_count("the global lock is free again"), 0);
+	ck_assert_int_eq(fixture_log_count(text), 2);
+	ck_assert_int_eq(fixture_log_count("the global lock is free again"), 0);
 	ck_assert(__sync_bool_compare_and_swap(word, tid, 0));
-	fixture_until(log_count("the global lock is free again") == 1);
+	fixture_until(fixture_log_count("the global lock is free again") == 1);
 	ck_ok(fixture_wait(fixture_fork(change_something, NULL)));
 }
 END_TEST
@@ -409,14 +393,14 @@ START_TEST(says_that_it_may_not)
 	fixture_until(log_count_of(pid, "has held the global lock") == 1);
 	fixture_until(log_count_of(pid, "cannot be evicted: Operation not permitted") == 1);
 	sleep(NEVER_S);
-	ck_assert_int_eq(log_count("cannot be evicted"), 1);
+	ck_assert_int_eq(fixture_log_count("cannot be evicted"), 1);
 	ck_assert_int_eq(waitpid(pid, NULL, WNOHANG), 0);
 	ck_assert_int_eq(waitpid(other, NULL, WNOHANG), 0);
 	ck_assert(ctl_names(pid));
 	fixture_kill(pid);
 	ck_ok(fixture_wait(other));
 	ck_assert_uint_eq(n_recoveries(), 1);
-	fixture_until(log_count("the global lock is free again") == 1);
+	fixture_until(fixture_log_count("the global lock is free again") == 1);
 	ck_ok(pyheap_name_del(heap, "a"));
 	teardown();
 }

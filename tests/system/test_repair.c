@@ -683,20 +683,6 @@ END_TEST
 
 /* ---- the daemon -------------------------------------------------------------------------------------------------- */
 
-static bool log_says(const char *text)
-{
-	static char log[1 << 20];
-	int fd = open(fx.log, O_RDONLY | O_CLOEXEC);
-	ssize_t n;
-
-	ck_assert_int_ge(fd, 0);
-	n = read(fd, log, sizeof(log) - 1);
-	close(fd);
-	ck_assert_int_ge(n, 0);
-	log[n] = '\0';
-	return strstr(log, text) != NULL;
-}
-
 static uint64_t n_sessions(void)
 {
 	pyheap_stats stats;
@@ -728,13 +714,13 @@ START_TEST(lost_one_is_cleared_up)
 	map_all();
 	for (int i = 0; i < 2; i++)
 		ck_assert_int_ne(fixture_wait(fixture_fork(die_damaged, NULL)), 0);
-	fixture_until(log_says("cannot be cleared up"));
+	fixture_until(fixture_log_count("cannot be cleared up"));
 	let_work(1000);
 	ck_assert_uint_eq(n_sessions(), N_WORKERS + 3);
 	ck_assert_msg(run_ctl("check --repair", said, sizeof(said)) == 0, "%s", said);
 	ck_assert_msg(strstr(said, "owned_pools"), "%s", said);
 	fixture_until(n_sessions() == N_WORKERS + 1);
-	ck_assert(log_says("the heap was repaired"));
+	ck_assert(fixture_log_count("the heap was repaired"));
 	ck_assert_msg(run_ctl("check", said, sizeof(said)) == 0, "%s", said);
 	let_work(1000);
 }

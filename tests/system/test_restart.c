@@ -57,22 +57,6 @@ static uint32_t own_session(pyheap *heap)
 	return 0;
 }
 
-static int log_count(const char *text)
-{
-	static char log[1 << 20];
-	int fd = open(fx.log, O_RDONLY | O_CLOEXEC), n_found = 0;
-	ssize_t n;
-
-	ck_assert_int_ge(fd, 0);
-	n = read(fd, log, sizeof(log) - 1);
-	close(fd);
-	ck_assert_int_ge(n, 0);
-	log[n] = '\0';
-	for (const char *p = log; (p = strstr(p, text)); p++)
-		n_found++;
-	return n_found;
-}
-
 static void kill_daemon(void)
 {
 	int status = fixture_stop(&fx, SIGKILL);
@@ -182,7 +166,7 @@ START_TEST(keeps_its_holds)
 		ck_assert_ptr_eq(pyheap_data(heap, large), data);
 		ck_assert(data[0] == 'L' && memcmp(data, data + 1, size - 1) == 0); /* all of it */
 		fixture_until(n_sessions(heap) == 2);
-		ck_assert_int_eq(log_count("is resumed"), i); /* the other one had no need yet */
+		ck_assert_int_eq(fixture_log_count("is resumed"), i); /* the other one had no need yet */
 	}
 	ck_ok(need_daemon(other));
 	ck_assert_str_eq(pyheap_data(other, theirs), "theirs");
@@ -302,10 +286,10 @@ START_TEST(descriptor_stays)
 		ck_assert_int_eq(pyheap_fd(heap), fd);
 		ck_assert_int_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
 		ck_assert(!is_readable(fd));
-		ck_assert_int_eq(log_count("is resumed"), i + 1);
+		ck_assert_int_eq(fixture_log_count("is resumed"), i + 1);
 		ck_ok(pyheap_dispatch(heap)); /* nothing to do */
 		ck_ok(need_daemon(heap));
-		ck_assert_int_eq(log_count("is resumed"), i + 1);
+		ck_assert_int_eq(fixture_log_count("is resumed"), i + 1);
 		/* The socket is another, so the set has lost it: adding is no -EEXIST. */
 	}
 	close(epoll);
@@ -648,7 +632,7 @@ START_TEST(forked_copy_stays_behind)
 	ck_ok(fixture_wait(fixture_fork(close_copy, heap)));
 	ck_ok(need_daemon(heap));
 	ck_assert_int_eq(pyheap_refcount(heap, ref), 1);
-	ck_assert_int_eq(log_count("is resumed"), 1);
+	ck_assert_int_eq(fixture_log_count("is resumed"), 1);
 	pyheap_close(heap);
 }
 END_TEST
