@@ -303,11 +303,12 @@ static int take_traces(struct meet *m)
 	return r < 0 ? r : judge(m, m->owner.trace.n, 0, "both die");
 }
 
+/* The first is the first instruction: what goes before all that the call does is tried whatever its length. */
 static uint64_t place(const struct meet *m, uint64_t n, uint64_t n_points, uint64_t i)
 {
 	uint64_t stride = n > n_points ? n / n_points : 1;
 
-	return i * stride + (m->seed * 7919 + i * 104729) % stride;
+	return i ? i * stride + (m->seed * 7919 + i * 104729) % stride : 0;
 }
 
 /* A third as many of the other's places as of the owner's, and its end; the ways by turns. */

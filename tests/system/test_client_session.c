@@ -210,12 +210,14 @@ START_TEST(test_fork)
 }
 END_TEST
 
+/* Without Check's macros: they take a mutex that another thread of the parent may have had when this child was made. */
 static void exit_closing_all(void *userdata)
 {
 	pyheap **heaps = userdata;
 
 	for (int i = 0; i < 3; i++)
-		ck_assert_ptr_null(pyheap_close(heaps[i]));
+		if (pyheap_close(heaps[i]))
+			_exit(1);
 }
 
 struct opener {
