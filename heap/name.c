@@ -196,6 +196,13 @@ int name_set(struct session *session, const char *bytes, uint64_t ref)
 	return take_down(session, change_end(session, set_in_change(session, &name, ref)));
 }
 
+/* Is there an object in that pool, or may there be, so that its header can be looked at? A long one's is beside it. */
+static inline bool is_of_objects(const struct heap *heap, uint64_t pool)
+{
+	static_assert(ARENA_RUN == ARENA_POOLS + 1, "one comparison");
+	return arena_state(&heap->arenas[pool >> (heap->arena_shift - POOL_SHIFT)]) - ARENA_POOLS <= 1U;
+}
+
 /* Is that arena one of pools, so that its pools can be looked at? */
 static inline bool is_of_pools(const struct heap *heap, uint64_t pool)
 {
@@ -213,7 +220,7 @@ static inline bool find_recent(
 	const struct heap *heap = session->heap;
 
 	if (!recent->ref || recent->hash != name->hash || !NAME_LIKELY(is_of_pools(heap, recent->entry_pool)) ||
-		!NAME_LIKELY(is_of_pools(heap, ref_position(recent->ref) >> (POOL_SHIFT - 3))))
+		!NAME_LIKELY(is_of_objects(heap, ref_position(recent->ref) >> (POOL_SHIFT - 3))))
 		return false;
 	if (!NAME_LIKELY(heap->pools[recent->entry_pool].identity == recent->entry_identity &&
 			 recent->entry_header->word == recent->entry_word && name_is(recent->entry, name) &&
@@ -234,7 +241,7 @@ static NAME_RARE void remember(
 	const struct heap *heap = session->heap;
 	struct object entry;
 
-	if (!session->recent->is_mine || !is_of_pools(heap, pool_index(heap, object.pool)) ||
+	if (!session->recent->is_mine || !is_of_objects(heap, pool_index(heap, object.pool)) ||
 		!object_locate_block(heap, position, &entry))
 		return;
 	*recent_name(session, name->hash) = (struct recent_name){
