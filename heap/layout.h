@@ -68,11 +68,12 @@
 /*
  * word:   bits 0..6 how often the session that owns its pool holds it, 7..9 the state, 10..19 the payload's size where
  *         it is a block (the run's entry has it otherwise), 20..35 the type, 36..63 the generation. Of a free block
- *         20..35 are the link instead, and 0..19 nothing: the next of its pool's free list plus one. A pool's headers
- * are zeroed when it takes a class, so 0 is a block never carved. rights: bits 0..33 how many others have a right to
- * it: sessions by their hold tables, slots, queue places, names; bit 34 (RIGHTS_SHARED) once set stays for the object's
- * life: others may look at it at any time. 0 where it is not alive; of a dying object the position of the next dying
- * one of its session, plus one.
+ *         20..35 are the link instead, the next of its pool's free list plus one, and 0..19 are 0. A pool's headers
+ *         are zeroed when it takes a class, so 0 is a block never carved, or the last of those that were carved
+ *         together and never handed out.
+ * rights: bits 0..33 how many others have a right to it: sessions by their hold tables, slots, queue places, names; bit
+ *         34 (RIGHTS_SHARED) once set stays for the object's life: others may look at it at any time. 0 where it is
+ *         not alive; of a dying object the position of the next dying one of its session, plus one.
  *
  * An object is alive while its state is LIVE and one of the two counts is not 0.
  */
@@ -131,7 +132,7 @@ struct pool_entry {
 	union {
 		struct {
 			uint16_t n_used;   /* owner: blocks that are not free */
-			uint16_t n_carved; /* owner: nextoffset, in blocks: those from here on were never touched */
+			uint16_t n_carved; /* owner: nextoffset, in blocks: those from here on are on no list yet */
 			uint16_t reserved1;
 			uint16_t freeblock1; /* owner: the block freed last; the top bits of counts: one shift */
 		};
@@ -272,10 +273,10 @@ struct session_entry {
 
 	uint64_t reserved0[7];
 
-	uint64_t n_own_holds;  /* owner: objects in its own pools that it holds; for reports */
-	uint32_t attention;    /* whoever has the lock, without the log, and the daemon: enum attention; see gate.c */
-	uint32_t is_fenced;    /* the session: its calls need no barrier of others; see gate.c */
-	uint32_t owned_pools1; /* locked: all pools and runs that it owns */
+	uint64_t n_own_holds;     /* owner: objects in its own pools that it holds; for reports */
+	uint32_t attention;       /* whoever has the lock, without the log, and the daemon: enum attention; see gate.c */
+	uint32_t is_fenced;       /* the session: its calls need no barrier of others; see gate.c */
+	uint32_t owned_pools1;    /* locked: all pools and runs that it owns */
 	uint32_t returned_pools1; /* locked: those of them that have blocks in STATE_RETURNED */
 	uint32_t n_returns;       /* whoever has the lock, not logged: moves when a block is returned to it */
 	uint32_t in_call;         /* enum in_call; see there who writes it */

@@ -19,11 +19,13 @@
  * put_back() for why it is certain that nobody has acted on it.
  *
  * usedpools are the session's pools with room, its own list of each class; a block that is freed in a full pool brings
- * that to the front. One free pool of a class stays, any further goes back to its arena. A run of at most SPARE_RUN_MAX
- * pools is kept when it becomes free, one of each length. What others returned is gathered when a class has no block
- * left, when the daemon asks for it (attention), or by the daemon when the session does nothing (own_collect()). There
- * may be any number of such pools: a call gathers from a few, and leaves it to the next to go on, by asking itself for
- * it. Only where there is no other memory all of them are gathered (own_gather_all()).
+ * that to the front. All blocks of a pool come on its free list when the first of them is asked for, so that an empty
+ * list is a full pool. One free pool of a class stays; any further go back to their arenas, SESSION_FREED_MAX in one
+ * change, or with the next change of the session's own pools, or when it does nothing any more. A run of at most
+ * SPARE_RUN_MAX pools is kept when it becomes free, one of each length. What others returned is gathered when a class
+ * has no block left, when the daemon asks for it (attention), or by the daemon when the session does nothing
+ * (own_collect()). There may be any number of such pools: a call gathers from a few, and leaves it to the next to go
+ * on, by asking itself for it. Only where there is no other memory all of them are gathered (own_gather_all()).
  *
  * The most frequent calls are inline (own.h). They find an object and the pool of a class by what the session's process
  * keeps of those it used lately (recent.h); the functions here find them anew.

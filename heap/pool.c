@@ -12,7 +12,7 @@
  * nothing any more. Pools of the heap's own records, and those whose owner is gone, are owned by nobody and changed
  * under the lock alone.
  *
- * A block is untouched (from n_carved on: never given out since the pool took its class), free (on the pool's freeblock
+ * A block is untouched (from n_carved on: on no list since the pool took its class), free (on the pool's freeblock
  * list, the one freed last in front, linked through the header words), returned, or not free, and then its header word
  * says so. Payloads are never used for links: what a client writes after it dropped an object breaks no list.
  *

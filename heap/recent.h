@@ -26,7 +26,7 @@
 
 /* An object that the session holds. */
 struct recent_object {
-	uint64_t ref;                 /* 0: none */
+	uint64_t ref;                 /* 0: none yet; one of another place: forgotten */
 	struct object_header *header; /* of one in a pool of the session's own; else NULL */
 	uint64_t word;                /* with a header: what its word is where the session holds it once */
 	struct pool_entry *pool;      /* NULL: it is none of those that own_drop() knows: bytes in a block of its own */
