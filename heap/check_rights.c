@@ -416,9 +416,9 @@ static bool owner_has_it(struct check *check, const struct object *object)
 static void mend_live(struct check *check, const struct object *object, uint32_t found)
 {
 	struct heap *heap = check->heap;
-	uint64_t shared = found && !is_record(object) ? RIGHTS_SHARED : object->header->rights & RIGHTS_SHARED;
+	bool is_shared = (found && !is_record(object)) || rights_are_shared(object->header->rights);
 
-	heap_set(heap, &object->header->rights, found | shared);
+	heap_set(heap, &object->header->rights, found | (is_shared ? RIGHTS_SHARED : 0));
 	if (!owner_has_it(check, object)) {
 		if (header_own(header_word(object->header)))
 			heap_set(heap, &object->header->word, object->header->word & ~OWN_HOLDS_MAX);
@@ -453,7 +453,7 @@ static void compare_live(struct check *check, const struct object *object, uint3
 	if (says != found)
 		check_fault(check, "object %#llx: its count is %llu, %u have a right to it", position,
 			(unsigned long long)says, found);
-	if (found && !is_record(object) && !(object->header->rights & RIGHTS_SHARED)) {
+	if (found && !is_record(object) && !rights_are_shared(object->header->rights)) {
 		check_fault(check, "object %#llx: others have a right to it and its owner is not told", position);
 		is_wrong = true;
 	}

@@ -34,7 +34,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   UINT64_C(0x0070616568797001) /* "\1pyheap\0" */
-#define LAYOUT_VERSION 4U
+#define LAYOUT_VERSION 5U
 
 #define ARENA_SIZE_DEFAULT (UINT32_C(256) << 10)
 #define ARENA_SIZE_MIN     (UINT32_C(64) << 10)
@@ -71,19 +71,27 @@
  *         20..35 are the link instead, the next of its pool's free list plus one, and 0..19 are 0. A pool's headers
  *         are zeroed when it takes a class, so 0 is a block never carved, or the last of those that were carved
  *         together and never handed out.
- * rights: bits 0..33 how many others have a right to it: sessions by their hold tables, slots, queue places, names; bit
- *         34 (RIGHTS_SHARED) once set stays for the object's life: others may look at it at any time. 0 where it is
- *         not alive; of a dying object the position of the next dying one of its session, plus one.
+ * rights: how many others have a right to it: sessions by their hold tables, slots, queue places, names. It is the sum
+ *         of two halves, each modulo 2^31: those that were taken and dropped under the lock, which may be more dropped
+ *         than taken, and those that the pool's owner gave away without it. The top bit of a half (RIGHTS_SHARED) once
+ *         set stays for the object's life: others may look at it at any time. All 0 where it is not alive; of a dying
+ *         object the position of the next dying one of its session, plus one.
  *
  * An object is alive while its state is LIVE and one of the two counts is not 0.
  */
 struct object_header {
-	uint64_t word;   /* owner while it holds it; else locked. The truth about the object */
-	uint64_t rights; /* locked */
+	uint64_t word; /* owner while it holds it; else locked. The truth about the object */
+	union {
+		struct {
+			uint32_t rights_locked; /* locked, each half logged by itself */
+			uint32_t rights_given;  /* owner while it holds it; else locked */
+		};
+		uint64_t rights; /* both */
+	};
 };
 
 #define OWN_HOLDS_MAX UINT64_C(127) /* what the word can count; more go into the hold table */
-#define RIGHTS_SHARED (UINT64_C(1) << 34)
+#define RIGHTS_SHARED (UINT32_C(1) << 31)
 #define RIGHTS_MAX    (RIGHTS_SHARED - 1)
 
 enum object_state {
@@ -326,11 +334,12 @@ struct queue {
 /* ---- lock and log ----------------------------------------------------------------------------------------------- */
 
 struct log_entry {
-	uint64_t where; /* bit 63: in the heap segment, else in control; the rest: offset of an aligned 8-byte word */
-	uint64_t old;   /* what it held */
+	uint64_t where; /* bit 63: in the heap segment, else in control; bit 0: half a word; the rest: its offset */
+	uint64_t old;   /* what the aligned word of 8 bytes, or its half, held */
 };
 
 #define LOG_WHERE_HEAP (UINT64_C(1) << 63)
+#define LOG_WHERE_HALF UINT64_C(1)
 
 struct global_lock {
 	pthread_mutex_t mutex; /* robust, process-shared */
@@ -555,5 +564,19 @@ static inline uint64_t counts_with_link(uint64_t counts, uint64_t word)
 /* How many have a right to it by its second word. */
 static inline uint64_t rights_count(uint64_t rights)
 {
-	return rights & RIGHTS_MAX;
+	return (rights + (rights >> 32)) & RIGHTS_MAX;
+}
+/* Do others know it, or did they? */
+static inline bool rights_are_shared(uint64_t rights)
+{
+	return rights & ((uint64_t)RIGHTS_SHARED << 32 | RIGHTS_SHARED);
+}
+/* Of one half: a right more, and one less. */
+static inline uint32_t rights_more(uint32_t half)
+{
+	return (half + 1) | RIGHTS_SHARED;
+}
+static inline uint32_t rights_less(uint32_t half)
+{
+	return (half - 1) | RIGHTS_SHARED;
 }

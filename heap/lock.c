@@ -79,16 +79,28 @@ bool log_is_full(struct heap *heap)
 }
 
 /* The word that an entry speaks of, or NULL where a stray write has spoilt the entry. */
-static uint64_t *log_target(struct heap *heap, const struct log_entry *entry)
+static void *log_target(struct heap *heap, const struct log_entry *entry)
 {
-	uint64_t off = entry->where & ~LOG_WHERE_HEAP;
-	bool in_heap = entry->where & LOG_WHERE_HEAP;
+	bool in_heap = entry->where & LOG_WHERE_HEAP, is_half = entry->where & LOG_WHERE_HALF;
+	uint64_t off = entry->where & ~(LOG_WHERE_HEAP | LOG_WHERE_HALF);
 
-	if (off & 7 || off > (in_heap ? heap->heap_size : heap->control_size) - 8)
+	if (off & (is_half ? 3 : 7) || off > (in_heap ? heap->heap_size : heap->control_size) - (is_half ? 4 : 8))
 		return NULL;
 	if (in_heap && !arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
 		return NULL;
-	return (uint64_t *)(void *)((in_heap ? heap->base : (uint8_t *)heap->control) + off);
+	return (in_heap ? heap->base : (uint8_t *)heap->control) + off;
+}
+
+static void log_take_back(struct heap *heap, const struct log_entry *entry)
+{
+	void *target = log_target(heap, entry);
+
+	if (!target)
+		return;
+	if (entry->where & LOG_WHERE_HALF)
+		__atomic_store_n((uint32_t *)target, (uint32_t)entry->old, __ATOMIC_RELAXED);
+	else
+		__atomic_store_n((uint64_t *)target, entry->old, __ATOMIC_RELAXED);
 }
 
 void log_roll_back(struct heap *heap)
@@ -98,12 +110,8 @@ void log_roll_back(struct heap *heap)
 
 	if (n > LOG_CAPACITY)
 		n = LOG_CAPACITY;
-	for (uint32_t i = n; i-- > 0;) {
-		uint64_t *word = log_target(heap, &lock->entries[i]);
-
-		if (word)
-			__atomic_store_n(word, lock->entries[i].old, __ATOMIC_RELAXED);
-	}
+	for (uint32_t i = n; i-- > 0;)
+		log_take_back(heap, &lock->entries[i]);
 	lock->overflowed = 0;
 	/* release: the words before the count. Dying above means that it is all done again, to the same effect. */
 	__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);

@@ -50,6 +50,8 @@ void log_roll_back(struct heap *heap);
 
 /* Write down what the aligned word around p holds. False: the log is full, and nothing may be stored. */
 static inline bool log_word(struct heap *heap, const void *p);
+/* The same of half a word, whose other half somebody writes without the lock. */
+static inline bool log_half(struct heap *heap, const uint32_t *p);
 bool log_is_full(struct heap *heap);
 
 /* Store to a shared member under the lock: written down first, relaxed and after a fence, see lock.c. */
@@ -59,6 +61,11 @@ bool log_is_full(struct heap *heap);
 			__atomic_store_n((p), (__typeof__(*(p)))(v), __ATOMIC_RELAXED);                                \
 	} while (0)
 #define heap_add(heap, p, n) heap_set((heap), (p), *(p) + (__typeof__(*(p)))(n))
+#define heap_set_half(heap, p, v)                                                                                      \
+	do {                                                                                                           \
+		if (log_half((heap), (p)))                                                                             \
+			__atomic_store_n((p), (uint32_t)(v), __ATOMIC_RELAXED);                                        \
+	} while (0)
 
 /*
  * Daemon: the process of that session (or the daemon before, SESSION_DAEMON) has ended for certain. Should it have had
@@ -78,24 +85,38 @@ uint32_t lock_owner_tid(const struct heap *heap);
 
 /* ---- inline, as a change writes several -------------------------------------------------------------------------- */
 
-static inline bool log_word(struct heap *heap, const void *p)
+/* Offset of what p points to, as an entry of the log has it. */
+static inline uint64_t log_where(const struct heap *heap, uintptr_t p)
+{
+	uint64_t where = p - (uintptr_t)heap->control;
+
+	return where < heap->control_size ? where : (p - (uintptr_t)heap->base) | LOG_WHERE_HEAP;
+}
+
+static inline bool log_add(struct heap *heap, uint64_t where, uint64_t old)
 {
 	struct global_lock *lock = &heap->control->lock;
-	uintptr_t word = (uintptr_t)p & ~(uintptr_t)7;
-	uint64_t where = word - (uintptr_t)heap->control;
 	uint32_t n = lock->n_entries;
-	struct log_entry *entry;
 
 	if (__builtin_expect(n >= LOG_CAPACITY, 0))
 		return log_is_full(heap);
-	if (where >= heap->control_size)
-		where = (word - (uintptr_t)heap->base) | LOG_WHERE_HEAP;
-	entry = &lock->entries[n];
-	entry->where = where;
-	entry->old = *(const uint64_t *)word;
+	lock->entries[n].where = where;
+	lock->entries[n].old = old;
 	/* release: the entry before its count */
 	__atomic_store_n(&lock->n_entries, n + 1, __ATOMIC_RELEASE);
 	/* release fence: the count before the store that the caller makes (relaxed) */
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 	return true;
+}
+
+static inline bool log_word(struct heap *heap, const void *p)
+{
+	uintptr_t word = (uintptr_t)p & ~(uintptr_t)7;
+
+	return log_add(heap, log_where(heap, word), *(const uint64_t *)word);
+}
+
+static inline bool log_half(struct heap *heap, const uint32_t *p)
+{
+	return log_add(heap, log_where(heap, (uintptr_t)p) | LOG_WHERE_HALF, *p);
 }

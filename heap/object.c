@@ -4,7 +4,9 @@
  *
  * Who has a right to an object is counted in its header: how often the session that owns its pool holds it in the one
  * word, all others in the other (a session that holds it by its hold table counts once, however often; each slot, queue
- * place and name counts once). The first is the owner's own affair (own.c); the second is changed under the lock, here.
+ * place and name counts once). The first is the owner's own affair (own.c). The second has two halves that are added:
+ * one is changed under the lock, here; to the other the owner alone adds what it gives away without it (queue.c), so
+ * that neither overwrites what the other one does.
  *
  * When nobody has a right any more the object goes at once if it has no slots; else it turns DYING and goes on the
  * dying list of the session that dropped it, linked through the second words. That session takes its list down after
@@ -92,7 +94,7 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 	if (r)
 		return r;
 	if (!ret->is_run)
-		ret->word = header_word(ret->header);
+		ret->word = __atomic_load_n(&ret->header->word, __ATOMIC_ACQUIRE); /* as in object_locate_block() */
 	ret->type = header_type(ret->word);
 	if (ret->is_run)
 		return 0;
@@ -217,20 +219,27 @@ static OBJECT_RARE int retain_unshared(struct session *session, struct object wh
 	if (r < 0)
 		return r;
 	word = __atomic_load_n(&what.header->word, __ATOMIC_ACQUIRE);
-	if (header_generation(word) != header_generation(what.word) || header_state(word) != STATE_LIVE ||
-		!header_own(word))
+	if (header_generation(word) != header_generation(what.word) || header_state(word) != STATE_LIVE)
 		return -ESTALE;
-	return 0;
+	/* relaxed: after the word; what the owner gave away before it let go. The right that was just taken is one. */
+	return header_own(word) || rights_count(__atomic_load_n(&what.header->rights, __ATOMIC_RELAXED)) > 1 ? 0
+													      : -ESTALE;
+}
+
+/* relaxed: the owner may be giving rights away at this moment; see end_if_last() for the order */
+static inline uint64_t header_rights(const struct object_header *header)
+{
+	return __atomic_load_n(&header->rights, __ATOMIC_RELAXED);
 }
 
 OBJECT_IN_PLACE int retain(struct session *session, const struct object *what)
 {
-	uint64_t rights = what->header->rights;
+	uint64_t rights = header_rights(what->header);
 
 	if (rights_count(rights) == RIGHTS_MAX)
 		return -EOVERFLOW;
-	heap_set(session->heap, &what->header->rights, (rights + 1) | RIGHTS_SHARED);
-	return rights & RIGHTS_SHARED ? 0 : retain_unshared(session, *what);
+	heap_set_half(session->heap, &what->header->rights_locked, rights_more(what->header->rights_locked));
+	return rights_are_shared(rights) ? 0 : retain_unshared(session, *what);
 }
 
 int object_retain(struct session *session, const struct object *what)
@@ -265,22 +274,25 @@ static OBJECT_RARE int end_copy(struct session *session, struct object what)
 	return object_end(session, &what);
 }
 
-/* After a count has fallen. The owner may be letting go at this moment: then it sees that the other count is 0. */
+/*
+ * After a count has fallen. The owner may be letting go at this moment: then it sees that the other count is 0; or
+ * giving it away: then its hold or the right that it has given is seen here, as the word is looked at first.
+ */
 OBJECT_IN_PLACE int end_if_last(struct session *session, const struct object *what)
 {
-	/* acquire: with the release in own_let_go(), see block_return() */
+	/* acquire: with the release in own_let_go(), see block_return(), and in queue.c */
 	uint64_t word = __atomic_load_n(&what->header->word, __ATOMIC_ACQUIRE);
 
-	if (header_own(word) || rights_count(what->header->rights))
+	if (header_own(word) || rights_count(header_rights(what->header)))
 		return 0;
 	return end_copy(session, *what);
 }
 
 OBJECT_IN_PLACE int drop_right(struct session *session, const struct object *what)
 {
-	if (!rights_count(what->header->rights))
+	if (!rights_count(header_rights(what->header)))
 		return -EUCLEAN;
-	heap_set(session->heap, &what->header->rights, what->header->rights - 1);
+	heap_set_half(session->heap, &what->header->rights_locked, rights_less(what->header->rights_locked));
 	return end_if_last(session, what);
 }
 
@@ -668,7 +680,7 @@ int object_decref(struct session *session, uint64_t ref)
 /* What sessions hold more than once is in their tables only. */
 static int64_t count_rights(struct heap *heap, const struct object *object, uint64_t ref)
 {
-	uint64_t n = rights_count(object->header->rights) +
+	uint64_t n = rights_count(header_rights(object->header)) +
 		     header_own(__atomic_load_n(&object->header->word, __ATOMIC_RELAXED));
 
 	for (uint32_t i = 0; i < heap->n_sessions; i++) {

@@ -151,7 +151,8 @@ OBJECT_IN_PLACE bool object_locate_block(const struct heap *heap, uint64_t posit
 	ret->header = (struct object_header *)(void *)(heap->base + (off - in_page)) + i;
 	ret->position = position;
 	ret->data = heap->base + off;
-	ret->word = header_word(ret->header);
+	/* acquire: its rights are looked at after it, as in end_if_last() */
+	ret->word = __atomic_load_n(&ret->header->word, __ATOMIC_ACQUIRE);
 	ret->type = header_type(ret->word);
 	ret->size = header_size(ret->word);
 	ret->is_run = false;

@@ -419,7 +419,7 @@ static void count_wild(void)
 }
 static void not_shared(void)
 {
-	ref_header(block)->rights &= RIGHTS_MAX;
+	ref_header(block)->rights &= ~(uint64_t)RIGHTS_SHARED;
 }
 static void held_by_nobody(void)
 {

@@ -50,14 +50,45 @@ START_TEST(log_overflow)
 }
 END_TEST
 
+/* Of half a word the other half is left as somebody else has made it meanwhile. */
+START_TEST(log_of_half_a_word)
+{
+	struct session *s = &fx.sessions[0];
+	struct object_header *header = ref_header(fixture_bytes(s, 1));
+	uint64_t rights = header->rights;
+
+	for (int is_committed = 0; is_committed < 2; is_committed++) {
+		ck_assert_int_eq(change_begin(s), 0);
+		heap_set_half(fx.heap, &header->rights_locked, 5);
+		heap_set_half(fx.heap, &header->rights_given, 6);
+		header->rights_given = 7;
+		heap_set_half(fx.heap, &header->rights_locked, 8);
+		header->rights_given = 9;
+		ck_assert_int_eq(change_end(s, is_committed ? 0 : -EIO), is_committed ? 0 : -EIO);
+		ck_assert_uint_eq(header->rights_locked, is_committed ? 8 : 0);
+		ck_assert_uint_eq(header->rights_given, is_committed ? 9 : 0);
+	}
+	ck_assert_int_eq(change_begin(s), 0);
+	heap_set_half(fx.heap, &header->rights_locked, 5);
+	header->rights_given = 77;
+	ck_assert_int_eq(change_end(s, -EIO), -EIO);
+	ck_assert_uint_eq(header->rights_locked, 8);
+	ck_assert_uint_eq(header->rights_given, 77);
+	header->rights = rights;
+}
+END_TEST
+
 /* What a stray write leaves in the log harms at most what lies in the heap's own mappings. */
 START_TEST(log_scribbled)
 {
 	struct global_lock *lock = &fx.heap->control->lock;
 	const uint64_t wild[] = {
 		~UINT64_C(0),
-		1,
+		4,
 		7,
+		2 | LOG_WHERE_HALF,
+		fx.heap->control_size | LOG_WHERE_HALF,
+		LOG_WHERE_HEAP | LOG_WHERE_HALF | fx.heap->heap_size,
 		fx.heap->control_size,
 		fx.heap->control_size - 4,
 		fx.heap->control_size + 8,
@@ -617,6 +648,7 @@ static Suite *suite(void)
 	tcase_add_test(t, log_overflow);
 	tcase_add_test(t, log_scribbled);
 	tcase_add_test(t, log_random);
+	tcase_add_test(t, log_of_half_a_word);
 	tcase_add_loop_test(t, owner_killed, 0, (int)(sizeof(deaths) / sizeof(deaths[0])));
 	tcase_add_test(t, owners_killed_in_a_row);
 	tcase_add_test(t, owner_killed_seen_by_daemon);

@@ -87,7 +87,7 @@ START_TEST(nobody_looks_up)
 	session_mark_dead(fx.heap, S3->index);
 	while (session_reclaim_step(S3) == 1)
 		;
-	ref_header(unowned)->rights &= ~RIGHTS_SHARED; /* as if nobody had been there */
+	ref_header(unowned)->rights &= ~(uint64_t)RIGHTS_SHARED; /* as if nobody had been there */
 	MUST(S2, object_incref(S2, unowned));
 	for (int i = 0; i < 3; i++)
 		ck_assert_uint_eq(fx.sessions[i].entry->attention, 0);

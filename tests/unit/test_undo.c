@@ -334,7 +334,8 @@ static void undo_entry(const struct log_entry *entry)
 {
 	uint8_t *base = entry->where & LOG_WHERE_HEAP ? fx.heap->base : (uint8_t *)fx.heap->control;
 
-	memcpy(base + (entry->where & ~LOG_WHERE_HEAP), &entry->old, 8);
+	memcpy(base + (entry->where & ~(LOG_WHERE_HEAP | LOG_WHERE_HALF)), &entry->old,
+		entry->where & LOG_WHERE_HALF ? 4 : 8);
 }
 
 /* Make the change and say how many entries it wrote; the log is left as it was when it was committed. */
