@@ -112,8 +112,10 @@ PYHEAP_PUBLIC ssize_t pyheap_size(pyheap *heap, pyheap_ref ref)
 	r = object_enter(heap, ref, &object);
 	if (r < 0)
 		return r;
-	/* What a queue needs beside its places is not its user's affair. */
-	return (ssize_t)(object.type == PYHEAP_QUEUE ? object.size - sizeof(struct queue) : object.size);
+	/* What a queue needs beside the refs in it is not its user's affair. */
+	if (object.type == PYHEAP_QUEUE)
+		return (ssize_t)((object.size - sizeof(struct queue)) / sizeof(struct place) * sizeof(pyheap_ref));
+	return (ssize_t)object.size;
 }
 
 PYHEAP_PUBLIC int pyheap_typeof(pyheap *heap, pyheap_ref ref, pyheap_type *ret)

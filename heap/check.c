@@ -671,7 +671,8 @@ static int64_t walk(struct heap *heap, struct session *mender, struct faults *fa
 	check.pool_marks = calloc(n_pools, 1);
 	check.rights = calloc(n_pools, sizeof(*check.rights));
 	check.n_own_holds = calloc(heap->n_sessions, sizeof(*check.n_own_holds));
-	check.out_of_memory = !check.pool_marks || !check.rights || !check.n_own_holds;
+	check.doubts = calloc(heap->n_sessions, sizeof(*check.doubts));
+	check.out_of_memory = !check.pool_marks || !check.rights || !check.n_own_holds || !check.doubts;
 	if (!check.out_of_memory && mender)
 		check_rights(&check);
 	else if (!check.out_of_memory)
@@ -681,6 +682,7 @@ static int64_t walk(struct heap *heap, struct session *mender, struct faults *fa
 	free(check.rights);
 	free(check.pool_marks);
 	free(check.n_own_holds);
+	free(check.doubts);
 	return check.out_of_memory ? -ENOMEM : check.n_faults;
 }
 

@@ -87,6 +87,46 @@ static bool is_record(const struct object *object)
 	return object->type == TYPE_HOLDS || object->type == TYPE_NAME;
 }
 
+/* ---- intents ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * A session that was stopped or died while it was changing a queue, or is about to: of the right in question it cannot
+ * be told where it is, of the queue it cannot be told whether it changes at this moment. Both are left alone until it is
+ * through, or cleared up. It is complete before the session goes inside, so each that goes on meanwhile is among these.
+ */
+static void note_doubts(struct check *check)
+{
+	check->n_doubts = 0;
+	for (uint32_t i = 0; i < check->heap->n_sessions; i++) {
+		const struct session_entry *entry = &check->heap->sessions[i];
+		/* acquire: with intent_store() */
+		uint32_t kind = intent_kind(__atomic_load_n(&entry->intent.word, __ATOMIC_ACQUIRE));
+
+		if (session_state(entry) == SESSION_FREE || kind == INTENT_NONE)
+			continue;
+		if (kind == INTENT_RIGHT)
+			count_ref(check, entry->intent.ref, "what is pushed by session", i);
+		else
+			check->doubts[check->n_doubts++] = (struct doubt){entry->intent.ref, entry->intent.queue};
+	}
+}
+
+static bool is_in_doubt(const struct check *check, uint64_t position)
+{
+	for (uint32_t i = 0; i < check->n_doubts; i++)
+		if (ref_position(check->doubts[i].ref) == position)
+			return true;
+	return false;
+}
+
+static bool is_queue_in_doubt(const struct check *check, uint64_t position)
+{
+	for (uint32_t i = 0; i < check->n_doubts; i++)
+		if (ref_position(check->doubts[i].queue) == position)
+			return true;
+	return false;
+}
+
 /* ---- sessions ---------------------------------------------------------------------------------------------------- */
 
 static void count_dying(struct check *check, uint32_t index, uint64_t *head1)
@@ -223,7 +263,7 @@ static void count_holds(struct check *check, uint32_t index, struct hold *table,
 		n_holds++;
 		i++;
 	}
-	if (n_holds != entry->n_holds)
+	if (n_holds != entry->n_holds && intent_kind(entry->intent.word) == INTENT_NONE)
 		check_fault(check, "session %u: says that it has %llu holds, it has %llu", index,
 			(unsigned long long)entry->n_holds, (unsigned long long)n_holds);
 }
@@ -311,53 +351,92 @@ static void count_names(struct check *check, uint32_t bucket)
 
 /* ---- slots ------------------------------------------------------------------------------------------------------- */
 
-/* The places from head on are filled, `count` of them, and no other. */
+/* Where the position lies that a place has or waits for: so many from *head on; less than 0: it lies before it. */
+static int64_t place_after_head(const struct queue *queue, uint64_t n, uint64_t i)
+{
+	uint64_t position = queue->head + (i + n - queue->head % n) % n;
+	int64_t ahead = (int64_t)((queue->places[i].stamp + i - position) << (64 - PLACE_LAP_BITS)) >>
+			(64 - PLACE_LAP_BITS);
+
+	return (int64_t)(position - queue->head) + ahead;
+}
+
+/*
+ * The places have n positions that follow each other, the first of them are filled, and neither head nor tail is ahead
+ * of what they say.
+ */
 static bool is_queue_whole(const struct queue *queue, uint64_t n)
 {
+	int64_t first = INT64_MAX, count = 0;
+
 	if (queue->n == 0)
-		return queue->count == 0; /* being made */
-	if (queue->n != n || queue->head >= n || queue->count > n)
+		return queue->head == 0 && queue->tail == 0; /* being made */
+	if (queue->n != n)
 		return false;
-	for (uint64_t i = 0; i < n; i++)
-		if ((i < queue->count) != !!queue->places[(queue->head + i) % n])
+	for (uint64_t i = 0; i < n; i++) {
+		int64_t at = place_after_head(queue, n, i);
+
+		first = at < first ? at : first;
+		count += queue->places[i].ref != 0;
+	}
+	if (first < 0 || (int64_t)(queue->tail - queue->head) > first + count)
+		return false;
+	for (uint64_t i = 0; i < n; i++) {
+		int64_t at = place_after_head(queue, n, i);
+
+		if (at - first >= (int64_t)n || (at - first < count) != (queue->places[i].ref != 0) ||
+			((uint64_t)at + queue->head) % n != i)
 			return false;
+	}
 	return true;
 }
 
-/* Head becomes the first filled place behind an empty one, and what stands behind gaps moves up, one change each. */
+/* Where the first of what is in it lies: the first filled place behind an empty one or, where all are filled, the one
+ * that says that it was filled before all others. */
+static uint64_t first_place(const struct queue *queue, uint64_t n)
+{
+	uint64_t first = 0;
+
+	for (uint64_t i = 0; i < n; i++) {
+		if (queue->places[i].ref && !queue->places[(i + n - 1) % n].ref)
+			return i;
+		if (place_after_head(queue, n, i) < place_after_head(queue, n, first))
+			first = i;
+	}
+	return first;
+}
+
+/* What stands behind gaps moves up, one change each, and positions begin anew. Nobody is in the middle of changing it. */
 static void mend_queue(struct check *check, struct queue *queue, uint64_t n)
 {
-	uint64_t head = 0, count = 0;
+	struct heap *heap = check->heap;
+	uint64_t first = first_place(queue, n), count = 0;
 
-	for (uint64_t i = 0; i < n; i++)
-		if (queue->places[i] && !queue->places[(i + n - 1) % n])
-			head = i;
-	heap_set(check->heap, &queue->n, n);
-	heap_set(check->heap, &queue->head, head);
+	heap_set(heap, &queue->n, n);
+	heap_set(heap, &queue->head, first);
 	for (uint64_t i = 0; i < n; i++) {
-		uint64_t *from = &queue->places[(head + i) % n], *to = &queue->places[(head + count) % n];
+		struct place *from = &queue->places[(first + i) % n], *to = &queue->places[(first + count) % n];
 
-		if (!*from)
-			continue;
-		if (from != to) {
-			heap_set(check->heap, to, *from);
-			heap_set(check->heap, from, 0);
+		heap_set(heap, &from->stamp, first + i < n ? 0 : n);
+		if (from->ref && from != to) {
+			heap_set(heap, &to->ref, from->ref);
+			heap_set(heap, &from->ref, 0);
 		}
-		count++;
-		change_commit(check->heap);
+		count += to->ref != 0;
+		change_commit(heap);
 	}
-	heap_set(check->heap, &queue->count, count);
-	change_commit(check->heap);
+	heap_set(heap, &queue->tail, first + count);
+	change_commit(heap);
 }
 
 static void check_queue(struct check *check, const struct object *object)
 {
 	struct queue *queue = (struct queue *)(void *)object->data;
-	uint64_t n = (object->size - sizeof(*queue)) / 8;
+	uint64_t n = (object->size - sizeof(*queue)) / sizeof(struct place);
 
-	if (is_queue_whole(queue, n))
+	if (is_queue_in_doubt(check, object->position) || is_queue_whole(queue, n))
 		return;
-	check_fault(check, "queue %#llx: its head and count are not those of its places",
+	check_fault(check, "queue %#llx: its head and tail are not those of its places",
 		(unsigned long long)object->position);
 	if (check->mender)
 		mend_queue(check, queue, n);
@@ -450,6 +529,8 @@ static void compare_live(struct check *check, const struct object *object, uint3
 	unsigned long long position = object->position;
 	bool is_wrong = says != found;
 
+	if (is_in_doubt(check, object->position))
+		return;
 	if (says != found)
 		check_fault(check, "object %#llx: its count is %llu, %u have a right to it", position,
 			(unsigned long long)says, found);
@@ -498,6 +579,7 @@ static void compare(struct check *check, const struct object *object)
 
 void check_rights(struct check *check)
 {
+	note_doubts(check);
 	for (uint32_t i = 0; i < check->heap->n_sessions; i++)
 		if (session_state(&check->heap->sessions[i]) != SESSION_FREE)
 			count_session(check, i);

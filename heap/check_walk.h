@@ -15,6 +15,11 @@ struct faults {
 	uint64_t n_untold;
 };
 
+/* An object of which one right may be here or there, and a queue that may be changing. */
+struct doubt {
+	uint64_t ref, queue;
+};
+
 /* Process-local, made anew for each walk. */
 struct check {
 	struct heap *heap;
@@ -27,6 +32,8 @@ struct check {
 	uint32_t **rights;     /* per pool: how many rights each of its objects was found to have; NULL: none */
 	struct counters found; /* what the counters ought to be */
 	uint32_t n_free_arenas[N_SPACES];
+	struct doubt *doubts;  /* at most one per session */
+	uint32_t n_doubts;
 	uint64_t *n_own_holds; /* per session: objects found that it holds by their headers */
 };
 

@@ -154,6 +154,40 @@ void gate_attended(struct session *session)
 		gate_ask(session->heap, session->index, ATTENTION_ENDED);
 }
 
+static bool is_changing_a_queue(const struct session_entry *entry)
+{
+	/* acquire: with the release in gate_leave(); relaxed: it is complete before in_call says inside */
+	return session_state(entry) == SESSION_ACTIVE &&
+	       __atomic_load_n(&entry->in_call, __ATOMIC_ACQUIRE) == CALL_INSIDE &&
+	       intent_kind(__atomic_load_n(&entry->intent.word, __ATOMIC_RELAXED)) != INTENT_NONE;
+}
+
+static bool somebody_is_changing_a_queue(const struct heap *heap)
+{
+	for (uint32_t i = 0; i < heap->n_sessions; i++)
+		if (is_changing_a_queue(&heap->sessions[i]))
+			return true;
+	return false;
+}
+
+void gate_keep(struct session *session)
+{
+	struct heap *heap = session->heap;
+
+	/* relaxed: the barrier orders it */
+	__atomic_store_n(&heap->control->kept1, session->owner1, __ATOMIC_RELAXED);
+	if (gate_barrier(heap) < 0) /* the next best: long enough for any processor's stores to be seen */
+		nanosleep(&(struct timespec){.tv_nsec = WAIT_NSEC}, NULL);
+	for (uint32_t i = 0; i < WAIT_TURNS && somebody_is_changing_a_queue(heap); i++)
+		nanosleep(&(struct timespec){.tv_nsec = WAIT_NSEC}, NULL);
+}
+
+void gate_keep_no_more(struct heap *heap)
+{
+	/* release: what was done meanwhile */
+	__atomic_store_n(&heap->control->kept1, 0, __ATOMIC_RELEASE);
+}
+
 void gate_end(struct heap *heap)
 {
 	/* release: before the bits */

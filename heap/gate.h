@@ -57,6 +57,15 @@ void gate_ask(struct heap *heap, uint32_t index, enum attention what);
 /* The session, with the lock held: what it was asked for is seen to. Nobody keeps it out now: a closer has died. */
 void gate_attended(struct session *session);
 
+/*
+ * With the lock taken for several calls: keep all others from changing queues until gate_keep_no_more(). Waits a bounded
+ * time for those in the middle of it; one that was stopped there does its one change when it goes on.
+ */
+void gate_keep(struct session *session);
+void gate_keep_no_more(struct heap *heap);
+/* The session, inside: does somebody keep it from changing queues? */
+static inline bool gate_is_kept(const struct session *session);
+
 /* Daemon: the heap is taken down: no session comes in any more. */
 void gate_end(struct heap *heap);
 
@@ -78,6 +87,12 @@ static inline void gate_light_barrier(const struct session *session)
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	else
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static inline bool gate_is_kept(const struct session *session)
+{
+	/* acquire: with the release in gate_keep_no_more(). After in_call, by the barrier in gate_enter(). */
+	return __builtin_expect(__atomic_load_n(&session->control->kept1, __ATOMIC_ACQUIRE) != 0, 0);
 }
 
 static inline void gate_store(struct session_entry *entry, enum in_call in_call)

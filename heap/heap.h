@@ -90,7 +90,6 @@ struct session {
 	uint32_t blocks_identity; /* identity of its own pools of blocks, but for their class */
 	uint64_t process; /* not 0: its calls take the lock quickly; no other process's is the same: see lock.c */
 	bool is_quick;    /* it has the lock, and took it quickly */
-	bool is_awaited;  /* somebody waits for what it is doing: see lock.c */
 	uint32_t n_freed; /* pools of its own that became free and were not given back yet: see own.c */
 	uint32_t freed[SESSION_FREED_MAX]; /* which: they may be in use again, or gone */
 };

@@ -61,7 +61,10 @@ static struct hold *place_in(const struct heap *heap, const struct session_entry
 		return NULL;
 	i = hold_slot(ref, n);
 	for (n_seen = 0; n_seen < n; n_seen++) {
-		if (table[i].ref == ref || table[i].ref == HOLD_EMPTY)
+		/* acquire: with hold_put_quickly(), of another session's table */
+		uint64_t found = __atomic_load_n(&table[i].ref, __ATOMIC_ACQUIRE);
+
+		if (found == ref || found == HOLD_EMPTY)
 			return &table[i];
 		i = (i + 1) & (n - 1);
 	}

@@ -237,7 +237,7 @@ enum attachment {
 
 /* An entry of a hold table; linear probing. */
 struct hold {
-	uint64_t ref;   /* locked: what is held, or HOLD_EMPTY */
+	uint64_t ref;   /* locked, or the session alone with an intent: what is held, or HOLD_EMPTY */
 	uint32_t count; /* locked, or the session alone from 1 up: how often it holds it; without a ref it says nothing
 			 */
 	uint32_t reserved;
@@ -261,6 +261,28 @@ enum in_call {
 	CALL_DONE = 2,   /* session: it is not */
 };
 
+/*
+ * What a session is about to do to a queue without the lock, or in steps that are committed one by one. It is complete
+ * before the session goes inside (in_call), and is the truth about one right: see queue.c.
+ */
+enum intent_kind {
+	INTENT_NONE = 0,
+	INTENT_RIGHT = 1,      /* it has a right to ref itself */
+	INTENT_PUSH = 2,       /* the right is the hold table's, then the intent's, then the place's */
+	INTENT_PUSH_RIGHT = 3, /* the intent's, then the place's */
+	INTENT_PUSH_OWN = 4,   /* the owner's, by the header's word; then given: the intent's, then the place's */
+	INTENT_POP = 5,        /* the place's, then the intent's, then the hold table's */
+	INTENT_POP_RIGHT = 6,  /* the place's, then the intent's */
+};
+
+/* The session writes it; once it is dead, whoever has the lock. */
+struct intent {
+	uint64_t ref;
+	uint64_t queue;    /* a ref, which the session holds */
+	uint64_t position; /* in the queue */
+	uint64_t word;     /* bits 0..2 enum intent_kind, stored last; 3..63 its number, which moves before all else */
+};
+
 struct session_entry {
 	uint32_t state;      /* daemon: enum session_state */
 	int32_t pid;         /* daemon: of the process, in the daemon's pid namespace; 0 where it has none there */
@@ -274,12 +296,14 @@ struct session_entry {
 	uint64_t new_holds_position1; /* locked: of the table that is being filled to replace it, plus one */
 	uint32_t holds_shift;         /* locked: log2 of the table's entries */
 	uint32_t attachment;          /* enum attachment; see there who writes it */
-	uint64_t n_holds;             /* locked: entries that are holds: different objects held */
+	uint64_t n_holds;             /* as they: entries that are holds: different objects held */
 	uint64_t dying1;        /* locked: position of the first object that this session has to take down, plus one */
 	uint64_t making1;       /* locked: position of the object that it is making, plus one */
 	uint64_t pid_namespace; /* daemon: inode of its own when it admitted the session: what pid is a number of */
 
-	uint64_t reserved0[7];
+	uint64_t intent_before; /* session, with its intent: n_holds, or what it gives away, as they were */
+	uint64_t helped;        /* locked: that number's intent has taken place, as nothing else tells any more */
+	uint64_t reserved0[5];
 
 	uint64_t n_own_holds;     /* owner: objects in its own pools that it holds; for reports */
 	uint32_t attention;       /* whoever has the lock, without the log, and the daemon: enum attention; see gate.c */
@@ -288,7 +312,7 @@ struct session_entry {
 	uint32_t returned_pools1; /* locked: those of them that have blocks in STATE_RETURNED */
 	uint32_t n_returns;       /* whoever has the lock, not logged: moves when a block is returned to it */
 	uint32_t in_call;         /* enum in_call; see there who writes it */
-	uint64_t reserved3[4];
+	struct intent intent;
 
 	uint32_t usedpools1[N_CLASSES];         /* owner: its first pool with room of each class */
 	uint32_t spare_runs1[SPARE_RUN_MAX];    /* owner: a free run of 1, 2, ... pools that it keeps */
@@ -318,17 +342,37 @@ struct name_entry {
 
 /* ---- queues ----------------------------------------------------------------------------------------------------- */
 
-/* The payload of a PYHEAP_QUEUE. */
+/*
+ * A place of a queue; both words change by one compare-and-swap. Positions count all that was ever pushed, from 0; place
+ * i has those that are i modulo the queue's n.
+ *
+ * stamp: bits 0..39 the position that is in it or, while it is empty, that it waits for, less i (so that zeroed memory is
+ *        an empty queue); 40..51 the session that filled it last, 52..63 the one that emptied it last.
+ */
+struct place {
+	uint64_t ref; /* any session: the queue's right; 0: empty */
+	uint64_t stamp;
+};
+
+#define PLACE_LAP_BITS  40U
+#define PLACE_LAP_MASK  ((UINT64_C(1) << PLACE_LAP_BITS) - 1)
+#define PLACE_SESSION   UINT64_C(0xfff)
+#define PLACE_FILLED_BY 40U /* shifts */
+#define PLACE_EMPTIED_BY 52U
+
+/* The payload of a PYHEAP_QUEUE. What both sides write lies in cache lines apart. */
 struct queue {
-	uint64_t n;            /* places; as the rest: fixed when it is made */
-	uint64_t head;         /* locked: the place to pop from */
-	uint64_t count;        /* locked: places that are filled */
-	uint32_t pop_seq;      /* locked, not logged (a needless wake-up harms nobody): a futex, moves when a place is
-				  emptied */
-	uint32_t push_seq;     /* the same: moves when a place is filled */
-	uint32_t pop_waiting;  /* locked, not logged: somebody may wait on push_seq */
+	uint64_t n;            /* places: fixed when it is made */
+	uint32_t pop_seq;      /* any session: a futex, moves when who waits on it is woken, for an empty place */
+	uint32_t push_seq;     /* the same, for a filled one */
+	uint32_t pop_waiting;  /* any session: somebody may wait on push_seq */
 	uint32_t push_waiting; /* the same: on pop_seq */
-	uint64_t places[];     /* locked: refs, the queue's rights; 0: empty */
+	uint64_t reserved0[5];
+	uint64_t head; /* any session, a hint: no position before it is in a place */
+	uint64_t reserved1[7];
+	uint64_t tail; /* the same: all before it were pushed */
+	uint64_t reserved2[7];
+	struct place places[];
 };
 
 /* ---- lock and log ----------------------------------------------------------------------------------------------- */
@@ -422,7 +466,7 @@ struct control {
 	uint32_t n_arenas_seen;   /* daemon: arenas from here on were never anything but HOLE */
 	uint32_t n_arenas_mapped; /* daemon: the pool entries of those before it are there: at most n_arenas_seen */
 	uint32_t n_repairs;       /* whoever has the lock, without the log: moves when what is derived was made anew */
-	uint32_t reserved6;
+	uint32_t kept1;     /* whoever has the lock between calls: its session, plus one; see gate_keep() */
 	uint64_t reserved2[6];
 
 	struct global_lock lock;
@@ -451,7 +495,8 @@ static_assert(offsetof(struct session_entry, holds_position1) % 8 == 0, "");
 static_assert(offsetof(struct session_entry, attachment) == 100, "clients in other languages store to it");
 static_assert(sizeof(struct type_entry) == 128, "");
 static_assert(offsetof(struct name_entry, name) == 26, "");
-static_assert(sizeof(struct queue) == 40, "");
+static_assert(sizeof(struct queue) == 192 && offsetof(struct queue, places) == 192, "places are aligned");
+static_assert(sizeof(struct place) == 16 && SESSIONS_MAX <= PLACE_SESSION + 1, "");
 static_assert(sizeof(struct log_entry) == 16, "");
 static_assert(offsetof(struct global_lock, entries) == 128, "");
 static_assert(offsetof(struct control, lock) % 64 == 0, "the lock has cache lines of its own");
@@ -559,6 +604,27 @@ static inline uint64_t counts_with_freeblock1(uint64_t counts, uint64_t freebloc
 static inline uint64_t counts_with_link(uint64_t counts, uint64_t word)
 {
 	return (counts << 16 >> 16) + (word << 28);
+}
+
+static inline uint32_t intent_kind(uint64_t word)
+{
+	return (uint32_t)(word & 7);
+}
+static inline uint64_t intent_word(uint64_t number, uint32_t kind)
+{
+	return number << 3 | kind;
+}
+static inline uint64_t intent_number(uint64_t word)
+{
+	return word >> 3;
+}
+static inline bool intent_is_push(uint32_t kind)
+{
+	return kind >= INTENT_PUSH && kind <= INTENT_PUSH_OWN;
+}
+static inline bool intent_is_pop(uint32_t kind)
+{
+	return kind == INTENT_POP || kind == INTENT_POP_RIGHT;
 }
 
 /* How many have a right to it by its second word. */

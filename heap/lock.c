@@ -374,7 +374,9 @@ static inline int lock_taken(struct session *session, int r, bool try)
 		if (r < 0)
 			return r;
 	}
-	/* relaxed: it is set and cleared under the lock */
+	/* relaxed, both: set and cleared under the lock */
+	if (LOCK_UNLIKELY(__atomic_load_n(&session->control->kept1, __ATOMIC_RELAXED)))
+		gate_keep_no_more(session->heap); /* who had the lock between calls has it no more */
 	if (LOCK_UNLIKELY(__atomic_load_n(&session->control->rebuilding, __ATOMIC_RELAXED)))
 		return finish_rebuild(session, try);
 	return note_taken(session);
@@ -412,17 +414,15 @@ static int lock_take_at_once(struct session *session, bool try)
  * Most changes are over sooner than a sleeper would be woken: so the lock is looked at for about as long as falling
  * asleep and being woken costs, which makes waiting at most twice as long as the better of the two would have been.
  * It is not looked at all the time: who has it often takes it again soon, while the cache lines of it and of what it
- * changes are his, so that several changes for one move of the lines are more than one for one. Only who does what
- * somebody waits for looks as often as he can.
+ * changes are his, so that several changes for one move of the lines are more than one for one.
  */
 static LOCK_RARE int lock_wait(struct session *session)
 {
-	uint32_t spins_a_look = session->is_awaited ? 1 : SPINS_A_LOOK;
 	uint64_t began = now_ns();
 	int r = -EBUSY;
 
-	for (uint32_t i = 0; i < SPINS && r == -EBUSY; i += spins_a_look) {
-		pause_for(spins_a_look);
+	for (uint32_t i = 0; i < SPINS && r == -EBUSY; i += SPINS_A_LOOK) {
+		pause_for(SPINS_A_LOOK);
 		if (!is_taken(&session->control->lock))
 			r = lock_take_at_once(session, true);
 	}
@@ -592,6 +592,7 @@ int session_lock(struct session *session)
 	session->has_lock = true;
 	session->lock_tid = session->is_home ? this_tid(session) : foreign_tid(session->index);
 	session->lock_number = session->control->lock.n_acquisitions;
+	gate_keep(session);
 	return 0;
 }
 
@@ -600,6 +601,7 @@ int session_unlock(struct session *session)
 	if (!session->has_lock || still_has_lock(session))
 		return -EPERM;
 	session->has_lock = false;
+	gate_keep_no_more(session->heap);
 	lock_release(session);
 	return 0;
 }

@@ -506,7 +506,7 @@ static int make_long(struct session *session, uint32_t type, const struct type_i
 	r = make_room_for_making(session);
 	if (r)
 		return r;
-	if (info->is_array || info->n_slots)
+	if (info->stride || info->n_slots)
 		return make_in_two(session, type, info, size, ret);
 	r = change_begin(session);
 	if (r < 0)
@@ -561,14 +561,14 @@ int queue_new(struct session *session, size_t n, uint64_t *ret)
 
 	if (!n)
 		return -EINVAL;
-	if (n > session->heap->heap_size / 8)
+	if (n > session->heap->heap_size / sizeof(struct place))
 		return -ENOMEM;
 	r = type_find(session->heap, TYPE_QUEUE, &info);
 	if (r < 0)
 		return r;
 	/* Until it has its number of places it is a queue of none: an all-zero payload, harmless to whoever finds it.
 	 */
-	r = make(session, TYPE_QUEUE, &info, sizeof(struct queue) + n * 8, &ref);
+	r = make(session, TYPE_QUEUE, &info, sizeof(struct queue) + n * sizeof(struct place), &ref);
 	if (r)
 		return r;
 	r = object_find(session->heap, ref, &object);

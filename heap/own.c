@@ -216,7 +216,7 @@ int own_new(struct session *session, uint32_t type, const struct type_info *info
 {
 	uint64_t n_pools = 0;
 	uint32_t size_class = memory_class(size, info->alignment, &n_pools);
-	const struct type_info *slots = info->is_array || info->n_slots ? info : NULL;
+	const struct type_info *slots = info->stride || info->n_slots ? info : NULL;
 	struct pool_entry *pool = NULL;
 	int r;
 
@@ -371,7 +371,7 @@ static bool is_private(struct session *session, const struct own_object *object)
 
 	if (__atomic_load_n(&object->header->rights, __ATOMIC_RELAXED))
 		return false;
-	if (type != TYPE_BYTES && (type_find(session->heap, type, &info) < 0 || info.is_array || info.n_slots))
+	if (type != TYPE_BYTES && (type_find(session->heap, type, &info) < 0 || info.stride || info.n_slots))
 		return false;
 	if (object->pool->kind == POOL_BLOCKS)
 		return true;

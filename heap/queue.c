@@ -1,17 +1,36 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Queues of refs: handing an object over with no moment unheld
+ * Queues of refs: handing an object over with no moment unheld, and without the lock
  *
- * Pushing moves a right from the sender's hold table to a place of the queue, popping moves it from there to the
- * receiver's hold table, each in one change: whoever is killed when, exactly one of the three has it.
+ * A queue is a ring of places. Each push and each pop is one compare-and-swap of a whole place, its ref and its stamp:
+ * the stamp says which position of all that was ever pushed is in the place or is waited for, so whoever looked at the
+ * place earlier than somebody else's change fails. Who comes first to a place has it; nobody waits for one that was
+ * stopped. `tail` and `head` only say where to begin to look: they may lag behind, as the places tell how far (find_free(),
+ * find_filled()).
  *
- * Waiting is a futex in the queue. Whoever finds the queue full (empty) sets the waiting flag and reads the sequence
- * number under the lock, and sleeps for as long as the number is still that. Whoever empties (fills) a place moves the
- * number and, where the flag is set, wakes all sleepers *before* the commit: if it dies before the wake-up the change
- * has not taken place, so there is nothing to wake anybody for; if it dies after, the sleepers look for nothing and
- * sleep again. So no wake-up is ever owed by the dead. A dead sleeper costs one needless wake-up.
+ * What is handed over is a right that is counted already: the object's count does not change. The sender's hold goes out
+ * of its table into its intent, from there into the place, from there into the receiver's intent, and into its table: at
+ * every moment exactly one of them has it. What the sender holds as the owner of its pool it gives away first: one more
+ * in rights_given, which nobody else writes, and one less in the word.
  *
- * A sleeper holds the queue meanwhile, so that the futex stays where it is. It wakes once a second to see whether the
+ * The intent stands in the session's entry before the first of these steps, and is taken away after the last. When the
+ * session dies on the way whoever clears it up (queue_finish()) has to know whether the compare-and-swap took place: the
+ * place says so by its stamp and by who filled or emptied it last, and that stays until the place has been changed twice
+ * more. Whoever is about to make that second change, and is somebody else, looks whether the intent is still there, and
+ * if so notes in the session's entry (`helped`) that it has taken place. This is where the handover of CXL-SHM (SOSP
+ * 2023) fails: what tells whether it took place is gone there once the receiver has changed the count, and it is done
+ * twice. tests/model/queue.pml goes through all orders and deaths.
+ *
+ * These quick ways are inside the gate, as calls to one's own pools: so who checks or repairs the heap finds each right
+ * in one place. What they do not know goes under the lock, in changes that stand on the same intent: a hold table that
+ * has to be put in order, what is held several times, or is held already by who receives it, and where another session
+ * keeps the lock between its calls, so that nobody may change a queue.
+ *
+ * Waiting is a futex in the queue. Who finds it full (empty) sets the waiting flag, reads the sequence number, looks once
+ * more, and sleeps for as long as the number is still that. Who empties (fills) a place looks at the flag afterwards;
+ * when it is set he clears it, moves the number and wakes all. Should he be killed before, he is cleared up, and that
+ * wakes them; should he be stopped, they look by themselves at the end of a slice. A dead sleeper costs one needless
+ * wake-up. A sleeper holds the queue meanwhile, so that the futex stays where it is; it sees once a slice whether the
  * heap has ended.
  */
 
@@ -24,12 +43,22 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef __GCC_HAVE_SYNC_COMPARE_AND_SWAP_16
+#error "A place of a queue needs a compare-and-swap of 16 bytes (x86-64: -mcx16)"
+#endif
+
 #define NSEC_PER_SEC  INT64_C(1000000000)
 #define SLICE_NSEC    NSEC_PER_SEC
-#define PASS_OVER_MAX 1024U /* spoilt places passed over in one change */
+#define PASS_OVER_MAX 1024 /* spoilt places passed over in one call */
 
-#define QUEUE_LIKELY(x) __builtin_expect(!!(x), 1)
-#define QUEUE_RARE      __attribute__((noinline))
+#define QUEUE_LIKELY(x)   __builtin_expect(!!(x), 1)
+#define QUEUE_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define QUEUE_RARE        __attribute__((noinline))
+
+/* What an attempt returns, beside what its caller is to get: it was in vain, the next may not be; it goes under the
+ * lock. */
+#define QUEUE_AGAIN 3
+#define QUEUE_NOT   4
 
 /* What a call has to wait for: *seq to be something else than `value`. */
 struct wait {
@@ -42,6 +71,8 @@ struct found {
 	struct queue *queue;
 	uint64_t n;
 };
+
+/* ---- finding the queue ------------------------------------------------------------------------------------------- */
 
 /* Which it is; nothing is said of how full it is. */
 static int find_any(struct heap *heap, uint64_t ref, struct object *ret_object, struct found *ret)
@@ -56,7 +87,7 @@ static int find_any(struct heap *heap, uint64_t ref, struct object *ret_object, 
 	ret->queue = (struct queue *)(void *)ret_object->data;
 	ret->n = ret->queue->n;
 	return ret_object->size >= sizeof(struct queue) && ret->n &&
-			       ret->n <= (ret_object->size - sizeof(struct queue)) / 8
+			       ret->n <= (ret_object->size - sizeof(struct queue)) / sizeof(struct place)
 		       ? 0
 		       : -EUCLEAN;
 }
@@ -76,134 +107,552 @@ static inline bool find_recent(const struct session *session, uint64_t ref, stru
 	return QUEUE_LIKELY(header_is(word, ref_generation(ref), STATE_LIVE) && recent->queue->n == recent->n_places);
 }
 
-/* With the lock held. */
-static inline int find_queue(struct session *session, uint64_t ref, struct found *ret)
+/* A queue that the session holds, not used lately. QUEUE_NOT it holds none of that ref. */
+static QUEUE_RARE int get_to_know(struct session *session, uint64_t ref, struct found *ret)
 {
 	struct object object;
 	int r;
 
-	if (!find_recent(session, ref, ret)) {
-		r = find_any(session->heap, ref, &object, ret);
-		if (r < 0)
-			return r;
+	if (!object_is_held_unlocked(session, ref))
+		return QUEUE_NOT;
+	r = find_any(session->heap, ref, &object, ret);
+	if (r < 0)
+		return r;
+	object_remember(session, ref, &object);
+	if (recent_object(session, ref)->ref == ref)
+		recent_object(session, ref)->n_places = ret->n; /* as it was when it was found good */
+	return 0;
+}
+
+/* ---- places ------------------------------------------------------------------------------------------------------ */
+
+/* A place as it was when it was looked at, by who wants to fill or empty it. */
+struct seen {
+	struct place *place;
+	uint64_t ref, stamp;
+	uint64_t position; /* that he looked for there */
+};
+
+static uint32_t stamp_filled_by(uint64_t stamp)
+{
+	return (uint32_t)(stamp >> PLACE_FILLED_BY & PLACE_SESSION);
+}
+
+static uint32_t stamp_emptied_by(uint64_t stamp)
+{
+	return (uint32_t)(stamp >> PLACE_EMPTIED_BY & PLACE_SESSION);
+}
+
+/* How many positions the place is ahead of what was looked for in it: 0, or laps of the ring. */
+static inline int64_t look(const struct found *found, uint64_t position, struct seen *ret)
+{
+	uint64_t i = position % found->n, before;
+
+	ret->place = &found->queue->places[i];
+	ret->position = position;
+	/* acquire: what was done before the place was changed. Looked at twice, so that ref and stamp are of one moment. */
+	before = __atomic_load_n(&ret->place->stamp, __ATOMIC_ACQUIRE);
+	do {
+		ret->stamp = before;
+		ret->ref = __atomic_load_n(&ret->place->ref, __ATOMIC_ACQUIRE);
+		before = __atomic_load_n(&ret->place->stamp, __ATOMIC_ACQUIRE);
+	} while (QUEUE_UNLIKELY(before != ret->stamp));
+	return (int64_t)((ret->stamp + i - position) << (64 - PLACE_LAP_BITS)) >> (64 - PLACE_LAP_BITS);
+}
+
+/* The place is so far ahead: the position that was looked for is over, and so are all up to the one returned. */
+static uint64_t next_position(const struct found *found, uint64_t position, int64_t ahead)
+{
+	return ahead ? position + (uint64_t)ahead - found->n + 1 : position + 1;
+}
+
+/* The place to push to. -EAGAIN all are filled; -EUCLEAN they contradict each other. */
+static inline int find_free(const struct found *found, struct seen *ret)
+{
+	uint64_t position = __atomic_load_n(&found->queue->tail, __ATOMIC_RELAXED); /* relaxed: a hint */
+
+	for (;;) {
+		int64_t ahead = look(found, position, ret);
+
+		if (QUEUE_LIKELY(!ahead && !ret->ref))
+			return 0;
+		if (ahead < 0)
+			return ahead == -(int64_t)found->n && ret->ref ? -EAGAIN : -EUCLEAN;
+		if (ahead % (int64_t)found->n)
+			return -EUCLEAN;
+		position = next_position(found, position, ahead);
 	}
-	return ret->queue->head < ret->n && ret->queue->count <= ret->n ? 0 : -EUCLEAN;
 }
 
-/* The number moves and sleepers are woken. Relaxed: the lock orders all but the sleeper's compare, which the kernel
- * does. */
-static void signal(uint32_t *seq, uint32_t *waiting)
+/* The place to pop from. -EAGAIN all are empty. */
+static inline int find_filled(const struct found *found, struct seen *ret)
 {
-	__atomic_store_n(seq, *seq + 1, __ATOMIC_RELAXED);
-	if (!*waiting)
-		return;
+	uint64_t position = __atomic_load_n(&found->queue->head, __ATOMIC_RELAXED); /* relaxed: a hint */
+
+	for (;;) {
+		int64_t ahead = look(found, position, ret);
+
+		if (QUEUE_LIKELY(!ahead))
+			return ret->ref ? 0 : -EAGAIN;
+		if (ahead < 0 || ahead % (int64_t)found->n)
+			return -EUCLEAN;
+		position = next_position(found, position, ahead);
+	}
+}
+
+__extension__ typedef unsigned __int128 two_words;
+
+/* Change a place as a whole, if it is still as it was seen. A full barrier. */
+static inline bool place_change(const struct seen *seen, uint64_t ref, uint64_t stamp)
+{
+	two_words old = (two_words)seen->stamp << 64 | seen->ref, new = (two_words)stamp << 64 | ref;
+
+	return __sync_bool_compare_and_swap((two_words *)(void *)seen->place, old, new);
+}
+
+static inline bool fill(const struct session *session, const struct seen *seen, uint64_t ref)
+{
+	return place_change(seen, ref,
+		(seen->stamp & ~(PLACE_SESSION << PLACE_FILLED_BY)) | (uint64_t)session->index << PLACE_FILLED_BY);
+}
+
+static inline bool empty(const struct session *session, const struct found *found, const struct seen *seen)
+{
+	uint64_t lap = (seen->stamp + found->n) & PLACE_LAP_MASK;
+
+	return place_change(seen, 0,
+		lap | (seen->stamp & PLACE_SESSION << PLACE_FILLED_BY) | (uint64_t)session->index << PLACE_EMPTIED_BY);
+}
+
+/* ---- intents ----------------------------------------------------------------------------------------------------- */
+
+static void intent_store(const struct session *session, uint64_t number, enum intent_kind kind)
+{
+	/* release: after all that was done before it */
+	__atomic_store_n(&session->entry->intent.word, intent_word(number, kind), __ATOMIC_RELEASE);
+}
+
+/* `meanwhile` is what it is until it is this one: none, or that it has the right to ref itself. */
+static inline void intent_begin(const struct session *session, enum intent_kind meanwhile, enum intent_kind kind,
+	uint64_t queue, const struct seen *seen, uint64_t ref, uint64_t before)
+{
+	struct intent *intent = &session->entry->intent;
+	uint64_t number = intent_number(intent->word) + 1;
+
+	intent_store(session, number, meanwhile);
+	/* with the relaxed stores: who finds anything of this one finds its number, see is_unfinished() */
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	__atomic_store_n(&intent->ref, ref, __ATOMIC_RELAXED);
+	__atomic_store_n(&intent->queue, queue, __ATOMIC_RELAXED);
+	__atomic_store_n(&intent->position, seen->position, __ATOMIC_RELAXED);
+	__atomic_store_n(&session->entry->intent_before, before, __ATOMIC_RELAXED);
+	intent_store(session, number, kind);
+	/* before what is done next: for who clears up after a death the compiler alone has to keep the order */
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static inline void intent_end(const struct session *session)
+{
+	intent_store(session, intent_number(session->entry->intent.word), INTENT_NONE);
+}
+
+/* Within a change: it is of another kind, or none. */
+static void intent_turn(const struct session *session, enum intent_kind kind)
+{
+	uint64_t *word = &session->entry->intent.word;
+
+	heap_set(session->heap, word, intent_word(intent_number(*word), kind));
+}
+
+typedef bool intent_is(uint32_t kind);
+
+/* Is the intent of a session, which has changed the place at that position, still there? *ret is its number. */
+static bool is_unfinished(
+	struct heap *heap, uint32_t index, intent_is *is_such, uint64_t queue, uint64_t position, uint64_t *ret)
+{
+	const struct intent *intent = &heap->sessions[index].intent;
+	uint64_t word;
+
+	if (index >= heap->n_sessions)
+		return false;
+	/* acquire, and the fence: if the word is the same afterwards all is of one intent */
+	word = __atomic_load_n(&intent->word, __ATOMIC_ACQUIRE);
+	if (!is_such(intent_kind(word)) || __atomic_load_n(&intent->queue, __ATOMIC_RELAXED) != queue ||
+		__atomic_load_n(&intent->position, __ATOMIC_RELAXED) != position)
+		return false;
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	*ret = intent_number(word);
+	return __atomic_load_n(&intent->word, __ATOMIC_RELAXED) == word;
+}
+
+/* Within a change: who changed the place in the lap before, and is not through, has done so. */
+static void note_done(
+	struct heap *heap, uint32_t index, intent_is *is_such, uint64_t queue, uint64_t position)
+{
+	uint64_t number;
+
+	if (is_unfinished(heap, index, is_such, queue, position, &number) && heap->sessions[index].helped != number)
+		heap_set(heap, &heap->sessions[index].helped, number);
+}
+
+static QUEUE_RARE int note_done_of_other(
+	struct session *session, uint32_t index, intent_is *is_such, uint64_t queue, uint64_t position)
+{
+	uint64_t number;
+	int r;
+
+	if (!is_unfinished(session->heap, index, is_such, queue, position, &number))
+		return 0;
+	r = change_begin(session);
+	if (r < 0)
+		return r;
+	note_done(session->heap, index, is_such, queue, position);
+	return change_end(session, 0);
+}
+
+/* Before the place is changed, which takes away what tells of the same change one lap ago. */
+static inline int see_who_filled(
+	struct session *session, uint64_t queue, const struct found *found, const struct seen *seen)
+{
+	uint32_t index = stamp_filled_by(seen->stamp);
+
+	return QUEUE_LIKELY(index == session->index)
+		       ? 0
+		       : note_done_of_other(session, index, intent_is_push, queue, seen->position - found->n);
+}
+
+static inline int see_who_emptied(
+	struct session *session, uint64_t queue, const struct found *found, const struct seen *seen)
+{
+	uint32_t index = stamp_emptied_by(seen->stamp);
+
+	return QUEUE_LIKELY(index == session->index)
+		       ? 0
+		       : note_done_of_other(session, index, intent_is_pop, queue, seen->position - found->n);
+}
+
+/* ---- waking ------------------------------------------------------------------------------------------------------ */
+
+static QUEUE_RARE void wake(uint32_t *seq)
+{
+	__atomic_fetch_add(seq, 1, __ATOMIC_SEQ_CST);
 	syscall(SYS_futex, seq, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
-	__atomic_store_n(waiting, 0, __ATOMIC_RELAXED); /* after it: killed in between, the next one wakes again */
 }
 
-static int must_wait(uint32_t *seq, uint32_t *waiting, struct wait *ret)
+/* After a place was changed: whoever waits for that is woken. The flag first, so that who sets it later sees the place. */
+static inline void signal(uint32_t *seq, uint32_t *waiting)
 {
-	__atomic_store_n(waiting, 1, __ATOMIC_RELAXED);
-	*ret = (struct wait){seq, *seq};
-	return -EAGAIN;
+	/* after the compare-and-swap, a full barrier; see announce() */
+	if (QUEUE_UNLIKELY(__atomic_load_n(waiting, __ATOMIC_SEQ_CST)) && __atomic_exchange_n(waiting, 0, __ATOMIC_SEQ_CST))
+		wake(seq);
 }
 
-/* n places on, at most a round. */
-static uint64_t *place_after(const struct found *found, uint64_t place, uint64_t n)
+static inline void pushed(const struct found *found, const struct seen *seen)
 {
-	uint64_t i = place + n < found->n ? place + n : place + n - found->n;
-
-	return &found->queue->places[i];
+	__atomic_store_n(&found->queue->tail, seen->position + 1, __ATOMIC_RELAXED); /* relaxed: a hint */
+	signal(&found->queue->push_seq, &found->queue->pop_waiting);
 }
 
-static int push_in_change(struct session *session, uint64_t queue_ref, uint64_t ref, struct wait *wait)
+static inline void popped(const struct found *found, const struct seen *seen)
+{
+	__atomic_store_n(&found->queue->head, seen->position + 1, __ATOMIC_RELAXED); /* the same */
+	signal(&found->queue->pop_seq, &found->queue->push_waiting);
+}
+
+/* Before the last look: somebody is going to wait for a place to be emptied (filled). */
+static void announce(struct queue *queue, bool is_push_call, struct wait *ret)
+{
+	ret->seq = is_push_call ? &queue->pop_seq : &queue->push_seq;
+	__atomic_store_n(is_push_call ? &queue->push_waiting : &queue->pop_waiting, 1, __ATOMIC_SEQ_CST);
+	ret->value = __atomic_load_n(ret->seq, __ATOMIC_SEQ_CST);
+	/* that store before the look: either who changes a place sees the flag, or the place is seen changed */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/* ---- push -------------------------------------------------------------------------------------------------------- */
+
+/* What a quick push takes away from the sender, and puts back where the place was another's. */
+struct sender {
+	struct hold *hold;            /* of its table, or NULL: */
+	struct object_header *header; /* its own object's, that it holds by the word */
+};
+
+/* The header of the session's own object, if it holds it by that; most often one used lately. */
+static inline struct object_header *own_header(struct session *session, uint64_t ref)
+{
+	const struct recent_object *recent = recent_object(session, ref);
+	struct own_object own;
+
+	/* relaxed: as in own_hold() */
+	if (QUEUE_LIKELY(recent->ref == ref && recent->header &&
+			 __atomic_load_n(&recent->header->word, __ATOMIC_RELAXED) - recent->word < OWN_HOLDS_MAX))
+		return recent->header;
+	return own_look(session, ref, &own) && header_own(own.word) ? own.header : NULL;
+}
+
+/* False: it is none for the quick way. */
+static inline bool find_sender(struct session *session, uint64_t ref, struct sender *ret)
+{
+	ret->hold = hold_find(session, ref);
+	ret->header = ret->hold ? NULL : own_header(session, ref);
+	if (ret->hold)
+		return QUEUE_LIKELY(ret->hold->count == 1 && hold_stands_last(session->entry, ret->hold));
+	/* relaxed: others drop theirs at any time */
+	return ret->header && rights_count(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED)) < RIGHTS_MAX;
+}
+
+/* Inside: the sender has the right no more. True: it holds the object no more as the owner of its pool. */
+static inline bool take_from(const struct session *session, const struct sender *sender, uint64_t ref)
+{
+	uint64_t word;
+
+	if (sender->hold) {
+		hold_take_quickly(session, sender->hold);
+		return false;
+	}
+	/* relaxed, then release: who finds the word of an object that was let go of finds what was given away */
+	__atomic_store_n(&sender->header->rights_given, rights_more(sender->header->rights_given), __ATOMIC_RELAXED);
+	word = __atomic_load_n(&sender->header->word, __ATOMIC_RELAXED);
+	__atomic_store_n(&sender->header->word, word - 1, __ATOMIC_RELEASE);
+	if (header_own(word) != 1)
+		return false;
+	recent_forget(session, ref);
+	return true;
+}
+
+/* Inside: it has it again. */
+static void give_back_to(const struct session *session, const struct sender *sender, uint64_t ref)
+{
+	if (sender->hold) {
+		hold_put_quickly(session, sender->hold, ref);
+		return;
+	}
+	/* relaxed, and a fence between: at no moment nobody has a right */
+	__atomic_store_n(&sender->header->word, header_word(sender->header) + 1, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	__atomic_store_n(&sender->header->rights_given, (uint32_t)session->entry->intent_before, __ATOMIC_RELAXED);
+}
+
+/* One attempt without the lock. */
+static inline int push_quickly(struct session *session, uint64_t queue_ref, const struct found *found, uint64_t ref)
+{
+	struct sender sender;
+	struct seen seen;
+	bool is_quick, is_let_go;
+	int r;
+
+	if (QUEUE_UNLIKELY(session->has_lock))
+		return QUEUE_NOT;
+	is_quick = find_sender(session, ref, &sender);
+	if (QUEUE_UNLIKELY(!sender.hold && !sender.header))
+		return QUEUE_NOT; /* which says why */
+	r = find_free(found, &seen);
+	if (QUEUE_UNLIKELY(!r && !is_quick))
+		return QUEUE_NOT;
+	if (!r)
+		r = see_who_filled(session, queue_ref, found, &seen);
+	if (QUEUE_UNLIKELY(r))
+		return r;
+	if (sender.hold)
+		intent_begin(session, INTENT_NONE, INTENT_PUSH, queue_ref, &seen, ref, session->entry->n_holds);
+	else
+		intent_begin(session, INTENT_NONE, INTENT_PUSH_OWN, queue_ref, &seen, ref, sender.header->rights_given);
+	if (QUEUE_UNLIKELY(!gate_enter(session))) {
+		intent_end(session);
+		r = session_attend(session);
+		return r < 0 ? r : QUEUE_AGAIN;
+	}
+	r = gate_is_kept(session) ? QUEUE_NOT : QUEUE_AGAIN;
+	is_let_go = false;
+	if (QUEUE_LIKELY(r == QUEUE_AGAIN)) {
+		is_let_go = take_from(session, &sender, ref);
+		if (QUEUE_LIKELY(fill(session, &seen, ref))) {
+			pushed(found, &seen);
+			r = 0;
+		} else {
+			give_back_to(session, &sender, ref);
+			is_let_go = false;
+		}
+	}
+	intent_end(session);
+	gate_leave(session, is_let_go ? -1 : 0);
+	return r;
+}
+
+/* Within a change: the sender's right becomes the intent's. */
+static int take_from_locked(struct session *session, uint64_t ref, const struct object *object, struct hold *hold)
 {
 	struct heap *heap = session->heap;
-	struct hold *hold = hold_find(session, ref);
-	struct queue *queue;
-	struct found found;
-	struct object object;
+	struct intent *intent = &session->entry->intent;
 	int r;
 
-	r = find_queue(session, queue_ref, &found);
-	if (!r)
-		r = object_find_fast(heap, ref, &object);
+	r = object_pass_on(session, ref, object, hold);
+	if (r < 0)
+		return r;
+	heap_set(heap, &intent->ref, ref);
+	intent_turn(session, INTENT_RIGHT);
+	change_commit(heap);
+	return 0;
+}
+
+/* Within a change, there was no place after all: the intent's right becomes the session's again. */
+static void give_back_locked(struct session *session, uint64_t ref, const struct object *object)
+{
+	/* There is room: it was held a moment ago. */
+	(void)object_hold(session, ref, object);
+	(void)object_drop(session, object);
+	intent_turn(session, INTENT_NONE);
+	change_commit(session->heap);
+}
+
+static int fill_locked(struct session *session, uint64_t queue_ref, const struct found *found, uint64_t ref)
+{
+	struct seen seen;
+	int r;
+
+	do {
+		r = find_free(found, &seen);
+		if (r < 0)
+			return r;
+		note_done(session->heap, stamp_filled_by(seen.stamp), intent_is_push, queue_ref, seen.position - found->n);
+		change_commit(session->heap);
+		intent_begin(session, INTENT_RIGHT, INTENT_PUSH_RIGHT, queue_ref, &seen, ref, 0);
+	} while (!fill(session, &seen, ref));
+	pushed(found, &seen);
+	intent_end(session);
+	return 0;
+}
+
+static int push_in_change(struct session *session, uint64_t queue_ref, const struct found *found, uint64_t ref)
+{
+	struct hold *hold = hold_find(session, ref);
+	struct object object;
+	struct seen seen;
+	int r;
+
+	r = object_find(session->heap, ref, &object);
 	if (r < 0)
 		return r;
 	if (!hold && !object_is_held_by_word(session, &object))
 		return -EPERM;
-	queue = found.queue;
-	if (queue->count == found.n)
-		return must_wait(&queue->pop_seq, &queue->push_waiting, wait);
-
-	heap_set(heap, place_after(&found, queue->head, queue->count), ref);
-	heap_set(heap, &queue->count, queue->count + 1);
-	r = object_pass_on(session, ref, &object, hold);
+	r = find_free(found, &seen);
+	if (!r)
+		r = take_from_locked(session, ref, &object, hold);
 	if (r < 0)
 		return r;
-	signal(&queue->push_seq, &queue->pop_waiting);
-	return 0;
+	r = fill_locked(session, queue_ref, found, ref);
+	if (r < 0)
+		give_back_locked(session, ref, &object);
+	return r;
 }
 
-/* Empty the first place, where one is filled. */
-static uint64_t take_place(struct heap *heap, const struct found *found)
+static QUEUE_RARE int push_locked(struct session *session, uint64_t queue_ref, const struct found *found, uint64_t ref)
 {
-	struct queue *queue = found->queue;
-	uint64_t head = queue->head, ref = queue->places[head];
-
-	heap_set(heap, &queue->places[head], 0);
-	heap_set(heap, &queue->head, head + 1 < found->n ? head + 1 : 0);
-	heap_set(heap, &queue->count, queue->count - 1);
-	return ref;
-}
-
-/*
- * Take what comes first; what a stray write put into a place names nothing and is passed over. 1 *ret is alive, 0 none
- * is left.
- */
-static inline int take_first(struct heap *heap, const struct found *found, uint64_t *ret, struct object *ret_object)
-{
-	for (uint32_t n = 0; found->queue->count; n++) {
-		if (n == PASS_OVER_MAX)
-			return -EUCLEAN;
-		*ret = take_place(heap, found);
-		if (QUEUE_LIKELY(object_find_fast(heap, *ret, ret_object) == 0))
-			return 1;
-	}
-	return 0;
-}
-
-static int pop_in_change(
-	struct session *session, uint64_t queue_ref, uint64_t *ret, uint32_t *ret_type, struct wait *wait)
-{
-	struct heap *heap = session->heap;
-	struct queue *queue;
-	struct found found;
-	struct object object;
-	uint64_t ref = 0;
-	bool first;
 	int r;
 
-	r = find_queue(session, queue_ref, &found);
-	if (!r)
-		r = take_first(heap, &found, &ref, &object);
+	r = change_begin(session);
 	if (r < 0)
 		return r;
-	queue = found.queue;
+	r = change_end(session, push_in_change(session, queue_ref, found, ref));
+	hold_shrink(session);
+	return r;
+}
+
+/* ---- pop --------------------------------------------------------------------------------------------------------- */
+
+/* Take note of what was received: the session holds it by its table. */
+static inline void note_received(struct session *session, uint64_t ref, uint32_t type)
+{
+	recent_note_held(session, ref, type != TYPE_QUEUE);
+}
+
+/* One attempt without the lock. What a stray write put into a place names nothing and is passed over. */
+static inline int pop_quickly(struct session *session, uint64_t queue_ref, const struct found *found, uint64_t *ret)
+{
+	struct object object;
+	struct hold *place;
+	struct seen seen;
+	int r;
+
+	if (QUEUE_UNLIKELY(session->has_lock))
+		return QUEUE_NOT;
+	r = find_filled(found, &seen);
 	if (!r)
-		return must_wait(&queue->push_seq, &queue->pop_waiting, wait);
-	r = hold_put(session, hold_place(session, ref), ref, &first);
-	if (!QUEUE_LIKELY(!r && first)) {
-		if (!r) /* the session has its right already, the queue's goes */
-			r = object_drop(session, &object);
-		if (r < 0)
-			return r;
+		r = see_who_emptied(session, queue_ref, found, &seen);
+	if (QUEUE_UNLIKELY(r))
+		return r;
+	place = hold_place(session, seen.ref);
+	if (QUEUE_UNLIKELY(!place || place->ref != HOLD_EMPTY))
+		return QUEUE_NOT;
+	intent_begin(session, INTENT_NONE, INTENT_POP, queue_ref, &seen, seen.ref, session->entry->n_holds);
+	if (QUEUE_UNLIKELY(!gate_enter(session))) {
+		intent_end(session);
+		r = session_attend(session);
+		return r < 0 ? r : QUEUE_AGAIN;
 	}
-	signal(&queue->pop_seq, &queue->push_waiting);
-	*ret = ref;
-	*ret_type = object.type;
+	r = gate_is_kept(session) ? QUEUE_NOT : QUEUE_AGAIN;
+	if (QUEUE_LIKELY(r == QUEUE_AGAIN && empty(session, found, &seen))) {
+		if (QUEUE_LIKELY(object_find_fast(session->heap, seen.ref, &object) == 0)) {
+			hold_put_quickly(session, place, seen.ref);
+			note_received(session, seen.ref, object.type);
+			*ret = seen.ref;
+			r = 0;
+		}
+		popped(found, &seen);
+	}
+	intent_end(session);
+	gate_leave(session, 0);
+	return r;
+}
+
+/* Within a change. */
+static int pop_in_change(struct session *session, uint64_t queue_ref, const struct found *found, uint64_t *ret)
+{
+	struct heap *heap = session->heap;
+	struct object object;
+	struct hold *place;
+	struct seen seen;
+	bool first = true, is_alive;
+	int r;
+
+	r = find_filled(found, &seen);
+	if (r < 0)
+		return r;
+	place = hold_place(session, seen.ref);
+	if (!place)
+		return -EUCLEAN;
+	if (place->ref != HOLD_EMPTY && place->count == UINT32_MAX)
+		return -EOVERFLOW;
+	note_done(heap, stamp_emptied_by(seen.stamp), intent_is_pop, queue_ref, seen.position - found->n);
+	change_commit(heap);
+	intent_begin(session, INTENT_NONE, hold_is_there(place) ? INTENT_POP_RIGHT : INTENT_POP, queue_ref, &seen, seen.ref,
+		session->entry->n_holds);
+	is_alive = object_find(heap, seen.ref, &object) == 0;
+	if (!empty(session, found, &seen)) {
+		intent_end(session);
+		return QUEUE_AGAIN;
+	}
+	popped(found, &seen);
+	r = is_alive ? hold_put(session, place, seen.ref, &first) : 0;
+	if (!r && !first) /* the session has its right already, the queue's goes */
+		r = object_drop(session, &object);
+	intent_turn(session, INTENT_NONE);
+	if (r < 0 || !is_alive)
+		return r < 0 ? r : QUEUE_AGAIN;
+	note_received(session, seen.ref, object.type);
+	*ret = seen.ref;
 	return 0;
 }
+
+static QUEUE_RARE int pop_locked(struct session *session, uint64_t queue_ref, const struct found *found, uint64_t *ret)
+{
+	int r;
+
+	r = change_begin(session);
+	return r < 0 ? r : change_end(session, pop_in_change(session, queue_ref, found, ret));
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------------------------- */
 
 static int64_t now_nsec(void)
 {
@@ -232,37 +681,55 @@ static int wait_for(struct heap *heap, const struct wait *wait, int64_t deadline
 	return __atomic_load_n(&heap->control->ended, __ATOMIC_RELAXED) ? -EPIPE : 0;
 }
 
-static inline int attempt_push(struct session *session, uint64_t queue, uint64_t ref, struct wait *wait)
-{
-	int r = change_begin(session);
+/* ---- calls ------------------------------------------------------------------------------------------------------- */
 
-	return r < 0 ? r : change_end(session, push_in_change(session, queue, ref, wait));
-}
-
-static inline int attempt_pop(struct session *session, uint64_t queue, uint64_t *ret, struct wait *wait)
+static inline int push(struct session *session, uint64_t queue_ref, const struct found *found, uint64_t ref)
 {
-	uint32_t type;
 	int r;
 
-	r = hold_reserve(session);
-	if (r)
-		return r;
-	r = change_begin(session);
-	if (r < 0)
-		return r;
-	r = change_end(session, pop_in_change(session, queue, ret, &type, wait));
-	if (!r)
-		recent_note_held(session, *ret, type != TYPE_QUEUE);
+	do {
+		r = push_quickly(session, queue_ref, found, ref);
+		if (QUEUE_UNLIKELY(r == QUEUE_NOT))
+			r = push_locked(session, queue_ref, found, ref);
+	} while (QUEUE_UNLIKELY(r == QUEUE_AGAIN));
 	return r;
 }
 
-/* One of the two, by whether ref_to_push is given. */
-static inline int attempt(
-	struct session *session, uint64_t queue, uint64_t ref_to_push, uint64_t *ret, struct wait *wait)
+static inline int pop(struct session *session, uint64_t queue_ref, const struct found *found, uint64_t *ret)
 {
-	return ref_to_push ? attempt_push(session, queue, ref_to_push, wait) : attempt_pop(session, queue, ret, wait);
+	int r;
+
+	for (int n = 0; n < PASS_OVER_MAX; n++) {
+		r = hold_reserve(session);
+		if (QUEUE_UNLIKELY(r))
+			return r;
+		r = pop_quickly(session, queue_ref, found, ret);
+		if (QUEUE_UNLIKELY(r == QUEUE_NOT))
+			r = pop_locked(session, queue_ref, found, ret);
+		if (QUEUE_LIKELY(r != QUEUE_AGAIN))
+			return r;
+	}
+	return -EUCLEAN;
 }
 
+/* One of the two, by whether ref_to_push is given, on a queue that the session holds; with `wait`: and wants to wait. */
+static inline int attempt(
+	struct session *session, uint64_t queue_ref, uint64_t ref_to_push, uint64_t *ret, struct wait *wait)
+{
+	struct found found;
+	int r;
+
+	if (QUEUE_UNLIKELY(!find_recent(session, queue_ref, &found))) {
+		r = get_to_know(session, queue_ref, &found);
+		if (r)
+			return r;
+	}
+	if (wait)
+		announce(found.queue, ref_to_push != 0, wait);
+	return ref_to_push ? push(session, queue_ref, &found, ref_to_push) : pop(session, queue_ref, &found, ret);
+}
+
+/* The same, of a queue that the session holds for as long as it takes, and after waiting. */
 static int attempt_and_wait(
 	struct session *session, uint64_t queue, uint64_t ref_to_push, uint64_t *ret, int timeout_ms)
 {
@@ -274,63 +741,26 @@ static int attempt_and_wait(
 	if (r)
 		return r;
 	do {
-		r = attempt(session, queue, ref_to_push, ret, &wait);
-		if (r != -EAGAIN)
+		r = attempt(session, queue, ref_to_push, ret, timeout_ms ? &wait : NULL);
+		if (r != -EAGAIN || !timeout_ms)
 			break;
+		if (session->has_lock) {
+			r = -EDEADLK;
+			break;
+		}
 		r = wait_for(session->heap, &wait, deadline);
 	} while (!r);
 	(void)object_decref(session, queue);
 	return r;
 }
 
-/* A look without the lock, for the first time: where the queue lies. False: the session does not hold it, or nothing
- * is known of it. */
-static QUEUE_RARE bool get_to_know(struct session *session, uint64_t ref, struct found *ret)
+static inline int transfer(
+	struct session *session, uint64_t queue, uint64_t ref_to_push, uint64_t *ret, int timeout_ms)
 {
-	struct object object;
+	int r = attempt(session, queue, ref_to_push, ret, NULL);
 
-	if (!object_is_held_unlocked(session, ref) || find_any(session->heap, ref, &object, ret) < 0)
-		return false;
-	object_remember(session, ref, &object);
-	if (recent_object(session, ref)->ref == ref)
-		recent_object(session, ref)->n_places = ret->n; /* as it was when it was found good */
-	return true;
-}
-
-/*
- * A look without the lock, for who polls: is the queue, which this session holds, full (empty) at this moment? Relaxed:
- * the answer is as good as one of a moment ago or later, and a change that is taken back afterwards shows again. What
- * comes first into an empty queue, or is all that is there, is awaited: the other side has nothing else to do.
- */
-static inline bool is_vain(struct session *session, uint64_t queue_ref, uint64_t ref_to_push)
-{
-	struct found found;
-	uint64_t count;
-
-	if (!find_recent(session, queue_ref, &found) && !get_to_know(session, queue_ref, &found))
-		return false;
-	count = __atomic_load_n(&found.queue->count, __ATOMIC_RELAXED);
-	if (__atomic_load_n(&found.queue->head, __ATOMIC_RELAXED) >= found.n) /* damaged: the call says so */
-		return false;
-	session->is_awaited = count == (ref_to_push ? 0 : 1);
-	if (!ref_to_push)
-		return count == 0;
-	return count == found.n && object_is_held_unlocked(session, ref_to_push);
-}
-
-static int transfer(struct session *session, uint64_t queue, uint64_t ref_to_push, uint64_t *ret, int timeout_ms)
-{
-	struct wait wait;
-	int r;
-
-	if (!timeout_ms && is_vain(session, queue, ref_to_push))
-		return -EAGAIN;
-	r = attempt(session, queue, ref_to_push, ret, &wait);
-	session->is_awaited = false;
-	if (r != -EAGAIN || !timeout_ms)
+	if (QUEUE_LIKELY(r != QUEUE_NOT && (r != -EAGAIN || !timeout_ms)))
 		return r;
-	if (session->has_lock)
-		return -EDEADLK;
 	return attempt_and_wait(session, queue, ref_to_push, ret, timeout_ms);
 }
 
@@ -342,4 +772,81 @@ int queue_push(struct session *session, uint64_t queue, uint64_t ref, int timeou
 int queue_pop(struct session *session, uint64_t queue, uint64_t *ret, int timeout_ms)
 {
 	return transfer(session, queue, 0, ret, timeout_ms);
+}
+
+/* ---- what the dead had begun ------------------------------------------------------------------------------------- */
+
+/* Has the compare-and-swap of the session's intent taken place? */
+static bool has_happened(const struct session *session, const struct found *found)
+{
+	const struct intent *intent = &session->entry->intent;
+	int64_t ahead, lap = (int64_t)found->n;
+	struct seen seen;
+
+	if (session->entry->helped == intent_number(intent->word))
+		return true;
+	ahead = look(found, intent->position, &seen);
+	if (intent_is_pop(intent_kind(intent->word)))
+		return stamp_emptied_by(seen.stamp) == session->index && ahead == lap;
+	return stamp_filled_by(seen.stamp) == session->index && (seen.ref ? ahead == 0 : ahead == lap);
+}
+
+static int drop_right_of(struct session *session, uint64_t ref)
+{
+	struct object object;
+
+	return object_find(session->heap, ref, &object) < 0 ? 0 : object_drop(session, &object);
+}
+
+/* It was to be given away, and was not. */
+static void take_gift_back(struct session *session)
+{
+	const struct session_entry *entry = session->entry;
+	uint32_t before = (uint32_t)entry->intent_before;
+	struct object object;
+
+	if (object_match(session->heap, entry->intent.ref, &object) == 0 && object.pool->owner1 == session->owner1 &&
+		object.header->rights_given == rights_more(before))
+		heap_set_half(session->heap, &object.header->rights_given, before);
+}
+
+/* Of an intent to push or pop: where is the right? True: nowhere else, so it is dropped. */
+static bool finish_change(struct session *session, uint32_t kind, bool is_held)
+{
+	struct session_entry *entry = session->entry;
+	struct object queue;
+	struct found found;
+	bool happened;
+
+	if (kind == INTENT_PUSH || kind == INTENT_POP) /* with the right that the table has, or has no more */
+		heap_set(session->heap, &entry->n_holds,
+			entry->intent_before + (kind == INTENT_POP && is_held) - (kind == INTENT_PUSH && !is_held));
+	/* A queue that is gone although it was held: the heap was damaged, and nobody knows. Then a right is lost rather
+	 * than dropped twice: a repair finds it. */
+	if (find_any(session->heap, entry->intent.queue, &queue, &found) < 0)
+		return false;
+	happened = has_happened(session, &found);
+	if (happened) {
+		wake(&found.queue->push_seq);
+		wake(&found.queue->pop_seq);
+	}
+	if (kind == INTENT_PUSH_OWN) {
+		if (!happened)
+			take_gift_back(session);
+		return false;
+	}
+	return happened == intent_is_pop(kind) && !((kind == INTENT_PUSH || kind == INTENT_POP) && is_held);
+}
+
+int queue_finish(struct session *session)
+{
+	struct session_entry *entry = session->entry;
+	uint32_t kind = intent_kind(entry->intent.word);
+	bool is_held = hold_lookup(session->heap, entry, entry->intent.ref) != NULL;
+	bool has_right = kind == INTENT_RIGHT;
+
+	if (intent_is_push(kind) || intent_is_pop(kind))
+		has_right = finish_change(session, kind, is_held);
+	intent_turn(session, INTENT_NONE);
+	return has_right ? drop_right_of(session, entry->intent.ref) : 0;
 }

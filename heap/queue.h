@@ -8,3 +8,6 @@
 
 int queue_push(struct session *session, uint64_t queue, uint64_t ref, int timeout_ms);
 int queue_pop(struct session *session, uint64_t queue, uint64_t *ret, int timeout_ms);
+
+/* Within a change: of a dead session, what it had begun has taken place, or has not: its intent is over. */
+int queue_finish(struct session *dead);

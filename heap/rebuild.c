@@ -386,6 +386,8 @@ static void rebuild_session(struct heap *heap, uint32_t index)
 			return;
 		table = (const void *)(heap->base + off);
 	}
+	if (intent_kind(entry->intent.word) != INTENT_NONE)
+		return; /* it is between the table and the number, perhaps */
 	for (uint64_t i = 0; i < n; i++)
 		n_holds += table[i].ref != HOLD_EMPTY;
 	entry->n_holds = n_holds;

@@ -9,6 +9,7 @@
  * Died after ...                                   recovery does ...
  *   a store under the lock, before the commit       the next taker rolls the log back (lock.c)
  *   a commit                                        nothing: the change has taken place
+ *   pushing to a queue or popping from it           finds out whether it took place, and where the right is (queue.c)
  *   making a run with slots, before it is held      frees `making`
  *   allocating a new hold table, before the switch  frees new_holds_position1
  *   dropping, before all was taken down             goes on with `dying`
@@ -28,6 +29,7 @@
 
 #include "heap/recover.h"
 #include "heap/hold.h"
+#include "heap/queue.h"
 
 #include <errno.h>
 #include <string.h>
@@ -297,6 +299,10 @@ int session_drop_step(struct session *session, bool try)
 	r = try ? change_try_begin(session) : change_begin(session);
 	if (r < 0)
 		return r;
+	if (intent_kind(session->entry->intent.word) != INTENT_NONE) { /* before its holds go: it holds the queue */
+		r = change_end(session, queue_finish(session));
+		return r < 0 ? r : 1;
+	}
 	if (session->entry->making1) {
 		r = change_end(session, making_drop(session));
 		return r < 0 ? r : 1;
@@ -327,7 +333,7 @@ bool session_is_empty(const struct session *session)
 	const struct session_entry *entry = session->entry;
 
 	return !entry->owned_pools1 && !entry->n_holds && !entry->holds_position1 && !entry->new_holds_position1 &&
-	       !entry->dying1 && !entry->making1;
+	       !entry->dying1 && !entry->making1 && intent_kind(entry->intent.word) == INTENT_NONE;
 }
 
 int session_reclaim_step(struct session *dead)

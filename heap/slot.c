@@ -40,7 +40,7 @@ static int find_struct_slot(struct heap *heap, uint64_t obj, uint64_t offset, ui
 	r = type_find(heap, object.type, &type);
 	if (r < 0)
 		return r;
-	if (type.is_array)
+	if (type.stride)
 		return -EINVAL;
 	for (uint64_t i = 0; i < object_n_slots(&object, &type); i++) {
 		if (type.slots[i] == offset) {

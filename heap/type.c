@@ -93,11 +93,12 @@ int type_find(const struct heap *heap, uint32_t type, struct type_info *ret)
 	case TYPE_BYTES:
 		return 0;
 	case TYPE_LIST:
-		ret->is_array = true;
+		ret->stride = sizeof(uint64_t);
 		return 0;
 	case TYPE_QUEUE:
-		ret->is_array = true;
+		ret->stride = sizeof(struct place);
 		ret->size = sizeof(struct queue);
+		ret->alignment = sizeof(struct place);
 		return 0;
 	default:
 		break;
@@ -119,7 +120,7 @@ int type_find(const struct heap *heap, uint32_t type, struct type_info *ret)
 
 void type_clear_slots(const struct type_info *type, void *data, uint64_t size)
 {
-	if (type->is_array) {
+	if (type->stride) {
 		memset(data, 0, size);
 		return;
 	}

@@ -15,7 +15,7 @@ struct type_spec {
 struct type_info {
 	uint64_t size;         /* of the fixed part */
 	uint32_t alignment;    /* 0: none asked for */
-	bool is_array;         /* a list or queue: every 8 bytes from `size` on are a slot */
+	uint32_t stride;       /* a list or queue: every so many bytes from `size` on a slot begins; else 0 */
 	uint32_t n_slots;      /* else: so many */
 	const uint32_t *slots; /* at these offsets */
 };
@@ -23,13 +23,13 @@ struct type_info {
 /* How many slots an object of `size` bytes has, and where slot i lies in it. */
 static inline uint64_t type_n_slots(const struct type_info *type, uint64_t size)
 {
-	if (!type->is_array)
+	if (!type->stride)
 		return type->size <= size ? type->n_slots : 0;
-	return size > type->size ? (size - type->size) / 8 : 0;
+	return size > type->size ? (size - type->size) / type->stride : 0;
 }
 static inline uint64_t type_slot_offset(const struct type_info *type, uint64_t i)
 {
-	return type->is_array ? type->size + i * 8 : type->slots[i];
+	return type->stride ? type->size + i * type->stride : type->slots[i];
 }
 /* Empty the slots of an object that nobody else can reach yet; of a list or queue all of it. */
 void type_clear_slots(const struct type_info *type, void *data, uint64_t size);

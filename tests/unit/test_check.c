@@ -419,7 +419,7 @@ static void count_wild(void)
 }
 static void not_shared(void)
 {
-	ref_header(block)->rights &= ~(uint64_t)RIGHTS_SHARED;
+	ref_header(block)->rights &= ~((uint64_t)RIGHTS_SHARED << 32 | RIGHTS_SHARED);
 }
 static void held_by_nobody(void)
 {
@@ -579,15 +579,19 @@ static void slot_too_many(void)
 }
 static void place_of_dead(void)
 {
-	((struct queue *)(void *)ref_data(queue))->places[0] = gone;
+	((struct queue *)(void *)ref_data(queue))->places[0].ref = gone;
 }
 static void queue_head(void)
 {
 	((struct queue *)(void *)ref_data(queue))->head = 2;
 }
-static void queue_count(void)
+static void queue_tail(void)
 {
-	((struct queue *)(void *)ref_data(queue))->count = 2;
+	((struct queue *)(void *)ref_data(queue))->tail++;
+}
+static void queue_stamp(void)
+{
+	((struct queue *)(void *)ref_data(queue))->places[1].stamp++;
 }
 static void log_left(void)
 {
@@ -708,8 +712,9 @@ static const struct {
 	{slot_of_dead, "slot of object"},
 	{slot_too_many, "count is"},
 	{place_of_dead, "slot of object"},
-	{queue_head, "head and count"},
-	{queue_count, "head and count"},
+	{queue_head, "head and tail"},
+	{queue_tail, "head and tail"},
+	{queue_stamp, "head and tail"},
 	{log_left, "log"},
 };
 

@@ -386,10 +386,13 @@ DAMAGE(slot_too_many, memcpy(ref_data(list) + 16, &victim, 8))
 DAMAGE(place_of_dead, memcpy(ref_data(queue) + offsetof(struct queue, places), &gone, 8))
 DAMAGE(queue_head_wild, QUEUE->head = 1000)
 DAMAGE(queue_head_off, QUEUE->head++)
-DAMAGE(queue_count_low, QUEUE->count = 0)
-DAMAGE(queue_count_wild, QUEUE->count = UINT64_MAX)
+DAMAGE(queue_tail_off, QUEUE->tail++)
+DAMAGE(queue_tail_wild, QUEUE->tail = UINT64_MAX / 2)
+DAMAGE(queue_stamp_off, QUEUE->places[0].stamp++)
+DAMAGE(queue_stamp_wild, QUEUE->places[2].stamp = UINT64_MAX)
+DAMAGE(queue_lap_off, QUEUE->places[1].stamp += QUEUE->n)
 DAMAGE(queue_n_wild, QUEUE->n = 1 << 20)
-DAMAGE(queue_gap, QUEUE->places[2] = QUEUE->places[1]; QUEUE->places[1] = 0)
+DAMAGE(queue_gap, QUEUE->places[2].ref = QUEUE->places[1].ref; QUEUE->places[1].ref = 0)
 DAMAGE(name_of_dead, name_entry(0)->ref = gone)
 
 DAMAGE(bucket_cut, fx.heap->name_buckets[bucket] = 0)
@@ -557,12 +560,15 @@ static const struct {
 	{slot_wild, "a slot of object", 0, false},
 	{slot_too_many, "its count is 0, 1 have a right to it", 0, false},
 	{place_of_dead, "a slot of object", 0, false},
-	{queue_head_wild, "its head and count", 0, false},
-	{queue_head_off, "its head and count", 0, false},
-	{queue_count_low, "its head and count", 0, false},
-	{queue_count_wild, "its head and count", 0, false},
-	{queue_n_wild, "its head and count", 0, false},
-	{queue_gap, "its head and count", 0, false},
+	{queue_head_wild, "its head and tail", 0, false},
+	{queue_head_off, "its head and tail", 0, false},
+	{queue_tail_off, "its head and tail", 0, false},
+	{queue_tail_wild, "its head and tail", 0, false},
+	{queue_stamp_off, "its head and tail", 0, false},
+	{queue_stamp_wild, "its head and tail", 0, false},
+	{queue_lap_off, "its head and tail", 0, false},
+	{queue_n_wild, "its head and tail", 0, false},
+	{queue_gap, "its head and tail", 0, false},
 	{name_of_dead, "a name of bucket", 1, false},
 	{bucket_cut, "n_names", 0, false},
 	{bucket_wild, "name bucket", 0, false},

@@ -75,9 +75,11 @@ START_TEST(nobody_looks_up)
 	MUST(S0, list_set(S0, list, 0, refs[0]));
 	MUST(S0, name_set(S0, "n", refs[1]));
 	MUST(S0, queue_push(S0, queue, refs[2], 0));
+	MUST(S0, name_set(S0, "q", queue));
 	ck_assert_uint_eq(S0->entry->attention, 0);
 	for (int i = 0; i < 3; i++) {
-		ck_assert_uint_eq(ref_header(refs[i])->rights, RIGHTS_SHARED | 1);
+		ck_assert_uint_eq(ref_rights(refs[i]), 1);
+		ck_assert(rights_are_shared(ref_header(refs[i])->rights));
 		MUST(S1, object_incref(S1, refs[i]));
 		ck_assert_uint_eq(S0->entry->attention, 0);
 	}

@@ -213,13 +213,23 @@ static int op_decref_frees_large(void)
 {
 	return object_decref(S1, lent_large);
 }
-static int op_push_held(void)
+/* Of a session that died with a right on its way to a queue. */
+static int finish_prepare(void)
 {
-	return queue_push(S1, queue, lent, 0);
+	struct object object;
+
+	ck_assert_int_eq(change_begin(S1), 0);
+	ck_assert_int_eq(object_find(fx.heap, lent, &object), 0);
+	ck_assert_int_eq(object_retain(S1, &object), 0);
+	ck_assert_int_eq(change_end(S1, 0), 0);
+	S1->entry->intent = (struct intent){.ref = lent, .word = intent_word(5, INTENT_RIGHT)};
+	return 0;
 }
-static int op_pop_own(void)
+static int op_queue_finish(void)
 {
-	return queue_pop(S0, queue, &(uint64_t){0}, 0);
+	int r = change_begin(S1);
+
+	return r < 0 ? r : change_end(S1, queue_finish(S1));
 }
 static int op_list_set(void)
 {
@@ -236,14 +246,6 @@ static int op_list_clear(void)
 static int op_list_get(void)
 {
 	return list_get(&fx.sessions[1], list, 0, &(uint64_t){0});
-}
-static int op_push(void)
-{
-	return queue_push(&fx.sessions[0], queue, bytes, 0);
-}
-static int op_pop(void)
-{
-	return queue_pop(&fx.sessions[1], queue, &(uint64_t){0}, 0);
 }
 static int op_name_new(void)
 {
@@ -312,20 +314,17 @@ static const struct {
 	{"decref that frees a pool", op_decref_unowned_last, NULL},
 	{"decref that frees a run", op_decref_frees_run, NULL},
 	{"decref that frees a large run", op_decref_frees_large, NULL},
-	{"push of what a table holds", op_push_held, NULL},
-	{"pop of one's own", op_pop_own, NULL},
 	{"list set", op_list_set, NULL},
 	{"list set that replaces", op_list_replace, NULL},
 	{"list set that clears", op_list_clear, NULL},
 	{"list get", op_list_get, NULL},
-	{"push", op_push, NULL},
-	{"pop", op_pop, NULL},
 	{"name set", op_name_new, NULL},
 	{"name set that replaces", op_name_replace, NULL},
 	{"name get", op_name_get, NULL},
 	{"name del", op_name_del, NULL},
 	{"pick returning", op_pick_returning, NULL},
 	{"taking down", op_dying_step, dying_prepare},
+	{"what the dead had begun", op_queue_finish, finish_prepare},
 };
 
 /* ---- taken back -------------------------------------------------------------------------------------------------- */
