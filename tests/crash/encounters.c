@@ -14,7 +14,7 @@
 
 #include <errno.h>
 
-enum { QUEUE, LIST };  /* in stage->refs */
+enum { QUEUE, LIST, NARROW }; /* in stage->refs: NARROW is a queue of one place */
 enum { SESSION = 15 }; /* in stage->given: the owner's index, plus one; before it refs */
 
 #define POOL  4096U
@@ -28,6 +28,7 @@ static void prepare(struct actor *a)
 {
 	MUST(a, pyheap_queue_new(a->heap, 16, &a->stage->refs[QUEUE]));
 	MUST(a, pyheap_list_new(a->heap, 3, &a->stage->refs[LIST]));
+	MUST(a, pyheap_queue_new(a->heap, 1, &a->stage->refs[NARROW]));
 }
 
 static void remake(struct actor *a, size_t size)
@@ -43,6 +44,7 @@ static void verify(struct actor *a)
 	pyheap_ref ref = 0;
 
 	queue_empty(a, a->stage->refs[QUEUE]);
+	EXPECT(a, queue_empty(a, a->stage->refs[NARROW]) <= 1);
 	MUST(a, pyheap_list_get(a->heap, a->stage->refs[LIST], 0, &ref));
 	if (ref) {
 		pattern_check(a, ref, SMALL, 61);
@@ -132,6 +134,66 @@ static int close_call(struct actor *a)
 {
 	a->heap = pyheap_close(a->heap);
 	return 0;
+}
+
+/* ---- a queue of one place: each of the two has an object ---------------------------------------------------------- */
+
+static void narrow_setup(struct actor *a)
+{
+	a->mine[0] = pattern_new(a, SMALL, 61);
+	MUST(a, pyheap_incref(a->heap, a->stage->refs[NARROW]));
+}
+
+static void narrow_owner_setup(struct actor *a)
+{
+	narrow_setup(a);
+	a->stage->refs[FARED] = FARED_UNKNOWN;
+}
+
+/* It holds it by its table. */
+static void narrow_table_setup(struct actor *a)
+{
+	narrow_owner_setup(a);
+	MUST(a, pyheap_queue_push(a->heap, a->stage->refs[NARROW], a->mine[0], 0));
+	MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[NARROW], &a->mine[0], 0));
+}
+
+static void narrow_full_setup(struct actor *a)
+{
+	narrow_owner_setup(a);
+	MUST(a, pyheap_queue_push(a->heap, a->stage->refs[NARROW], a->mine[0], 0));
+}
+
+/* The place may be full, or empty: that is the other's doing. */
+static int narrow_push_call(struct actor *a)
+{
+	int r = pyheap_queue_push(a->heap, a->stage->refs[NARROW], a->mine[0], 0);
+
+	return r == -EAGAIN ? 0 : r;
+}
+
+static int narrow_pop_call(struct actor *a)
+{
+	int r = pyheap_queue_pop(a->heap, a->stage->refs[NARROW], &a->mine[1], 0);
+
+	if (r == 0)
+		pattern_check(a, a->mine[1], SMALL, 61);
+	return r == -EAGAIN ? 0 : r;
+}
+
+/* So that the place is changed twice and three times. */
+static int narrow_pop_push_call(struct actor *a)
+{
+	int r = narrow_pop_call(a);
+
+	return r < 0 ? r : narrow_push_call(a);
+}
+
+static int narrow_push_pop_call(struct actor *a)
+{
+	int r = narrow_push_call(a);
+
+	return r < 0 ? r : narrow_pop_push_call(a);
 }
 
 /* ---- the other one ----------------------------------------------------------------------------------------------- */
@@ -268,6 +330,19 @@ const struct encounter encounters[] = {
 	{"work, check", OWNER(small_setup, work_call), OTHER(NULL, check_call), .from = gate_close_all},
 	{"drop, rebuild", OWNER(small_setup, drop_call), OTHER(NULL, rebuild_call), .from = gate_close_all},
 	{"work, rebuild", OWNER(kept_setup, work_call), OTHER(NULL, rebuild_call), .from = gate_close_all},
+	{"push, push", OWNER(narrow_owner_setup, narrow_push_call), OTHER(narrow_setup, narrow_push_call)},
+	{"push, pop", OWNER(narrow_owner_setup, narrow_push_call), OTHER(narrow_setup, narrow_pop_call)},
+	{"push, pop and push", OWNER(narrow_owner_setup, narrow_push_call), OTHER(narrow_setup, narrow_pop_push_call)},
+	{"push from table, pop and push", OWNER(narrow_table_setup, narrow_push_call),
+		OTHER(narrow_setup, narrow_pop_push_call)},
+	{"pop, push and pop", OWNER(narrow_full_setup, narrow_pop_call), OTHER(narrow_setup, narrow_push_pop_call)},
+	{"pop, pop and push", OWNER(narrow_full_setup, narrow_pop_call), OTHER(narrow_setup, narrow_pop_push_call)},
+	{"push, check", OWNER(narrow_table_setup, narrow_push_call), OTHER(NULL, check_call), .from = gate_close_all},
+	{"pop, check", OWNER(narrow_full_setup, narrow_pop_call), OTHER(NULL, check_call), .from = gate_close_all},
+	{"push, rebuild", OWNER(narrow_owner_setup, narrow_push_call), OTHER(NULL, rebuild_call),
+		.from = gate_close_all},
+	{"pop, rebuild", OWNER(narrow_full_setup, narrow_pop_call), OTHER(NULL, rebuild_call),
+		.from = gate_close_all},
 	{"close, return", OWNER(full_setup, close_call), OTHER(taken_setup, drop_call)},
 	{"close, hold", OWNER(small_setup, close_call), OTHER(NULL, hold_call)},
 	{.name = NULL},

@@ -68,6 +68,30 @@ static void push_kept_setup(struct actor *a)
 	MUST(a, pyheap_incref(a->heap, a->mine[0]));
 }
 
+/* Who holds the queue pushes without the lock: its own object, */
+static void push_own_setup(struct actor *a)
+{
+	push_setup(a);
+	MUST(a, pyheap_incref(a->heap, a->stage->refs[QUEUE]));
+}
+
+/* or what it holds by its table; */
+static void push_table_setup(struct actor *a)
+{
+	pyheap_ref ref = 0;
+
+	push_own_setup(a);
+	MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], a->mine[0], 0));
+	MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &ref, 0));
+}
+
+/* not what that has twice. */
+static void push_twice_setup(struct actor *a)
+{
+	push_table_setup(a);
+	MUST(a, pyheap_incref(a->heap, a->mine[0]));
+}
+
 static int push_call(struct actor *a)
 {
 	return pyheap_queue_push(a->heap, a->stage->refs[QUEUE], a->mine[0], 0);
@@ -105,6 +129,11 @@ static void pop_verify(struct actor *a)
 	if (a->stage->is_finished)
 		EXPECT(a, n_old == 0);
 	push_old(a);
+}
+
+static void pop_quick_setup(struct actor *a)
+{
+	MUST(a, pyheap_incref(a->heap, a->stage->refs[QUEUE]));
 }
 
 /* The receiver holds already what it gets: the queue's right goes. The survivor holds it, too. */
@@ -243,10 +272,14 @@ const struct scenario scenarios_queue[] = {
 	{"queue_new", NULL, NULL, new_call, .result = 0},
 	{"queue_push", push_prepare, push_setup, push_call, .verify = push_verify},
 	{"queue_push_kept", push_prepare, push_kept_setup, push_call, .verify = push_verify},
+	{"queue_push_own", push_prepare, push_own_setup, push_call, .verify = push_verify},
+	{"queue_push_table", push_prepare, push_table_setup, push_call, .verify = push_verify},
+	{"queue_push_twice", push_prepare, push_twice_setup, push_call, .verify = push_verify},
 	{"queue_push_wait", push_wait_prepare, push_setup, push_wait_call, .partner = push_wait_partner,
 		.verify = push_wait_verify},
 	{"queue_push_wakes", waiter_prepare, push_setup, push_call, .verify = waiter_verify},
 	{"queue_pop", pop_prepare, NULL, pop_call, .verify = pop_verify},
+	{"queue_pop_quick", pop_prepare, pop_quick_setup, pop_call, .verify = pop_verify},
 	{"queue_pop_held", pop_held_prepare, pop_held_setup, pop_call, .verify = pop_held_verify},
 	{"queue_pop_wait", push_prepare, NULL, pop_wait_call, .partner = pop_wait_partner, .verify = pop_wait_verify},
 	{"queue_pop_timeout", push_prepare, NULL, pop_timeout_call, .result = -ETIMEDOUT, .verify = pop_wait_verify},
