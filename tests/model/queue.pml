@@ -4,12 +4,12 @@
  *
  * Pushers move their rights into places of the queue, poppers move them out again, each by one compare-and-swap of a
  * whole place: {ref, stamp, pusher, popper}. Before it the session writes down what it is about to do, its intent. A
- * right is always at exactly one of five: the sender's hold table, the sender's intent, the place, the receiver's intent,
- * the receiver's hold table; so the object's count never changes on the way.
+ * right is always at exactly one of five: the sender's hold table, the sender's intent, the place, the receiver's
+ * intent, the receiver's hold table; so the object's count never changes on the way.
  *
  * Of each session that dies it must be said whether its compare-and-swap has taken place. The place says so: it notes
- * who pushed and who popped last, until the next of the kind. Who is the next looks first whether the noted one's intent
- * is still there, and then says under the lock, in the noted one's `helped`, that it has taken place.
+ * who pushed and who popped last, until the next of the kind. Who is the next looks first whether the noted one's
+ * intent is still there, and then says under the lock, in the noted one's `helped`, that it has taken place.
  *
  * Sessions may die at any step, also in the middle of taking back the change of another, and so may the daemon that
  * reclaims them; there is a next one. Whenever no change is under way exactly the rights that are counted are there;
@@ -21,12 +21,17 @@
  *   drop:      object.c  object_decref()
  *   reclaim:   recover.c  session_reclaim_step();  lock.c  log_roll_back()
  *
- * Sessions are the pushers first, then the poppers; of its objects each pusher pushes one after the other. BUFFERED is
- * a session whose stores others see late. OWN: the first pusher has its objects as the owner of their pool. AGAIN: all
- * pushers push one and the same object, which poppers keep, so that they get what they have already.
+ * Sessions are the pushers first, then the poppers. The first pusher pushes N_EACH objects one after the other,
+ * another one. BUFFERED is a session whose stores others see late. OWN: the first pusher has its objects as the owner
+ * of their pool. AGAIN: all pushers push one and the same object, which poppers keep, so that they get what they have
+ * already. RELAY: the first popper pushes back the first that it gets. TORN: who looks at a place reads it by halves.
+ * N_DEATHS sessions die, and a daemon after the first of them unless NO_DAEMON_DIES.
  *
- * PLANT_REDO judges by whether the ref is there; CXL-SHM (SOSP 2023) was found to do so: when the receiver has taken it
- * the sender's right is released again.
+ * PLANT_REDO judges by whether the ref is there; CXL-SHM (SOSP 2023) was found to do so: when the receiver has taken
+ * it the sender's right is released again. PLANT_UNSAID lets the intent go before it is said for good what has taken
+ * place, PLANT_NUMBER_LATE helps an intent by the number of the next one, PLANT_TORN trusts in halves of different
+ * moments, PLANT_OWN_LATE lets the owner go only when others may have gone, PLANT_AGAIN takes what is in the table for
+ * what came.
  */
 #ifndef N_PLACES
 #define N_PLACES 1
@@ -109,6 +114,11 @@
 						 ((mem[there(s) + STAMP] == mem[POS + (s)] && mem[there(s)]) ||                                \
 							 (mem[there(s) + STAMP] == mem[POS + (s)] + N_PLACES && !mem[there(s)]))))
 #endif
+/* The same by what was read before: was it filled? What comes later than a filled place is an empty one. */
+#define has_pushed_by_halves(s)                                                                                        \
+	(is_helped(s) ||                                                                                                   \
+		(mem[there(s) + PUSHER] == (s) && ((mem[there(s) + STAMP] == mem[POS + (s)] && is_filled) ||                   \
+											  mem[there(s) + STAMP] == mem[POS + (s)] + N_PLACES)))
 #define has_popped(s)                                                                                                  \
 	(is_helped(s) || (mem[there(s) + POPPER] == (s) && mem[there(s) + STAMP] == mem[POS + (s)] + N_PLACES))
 
@@ -219,6 +229,41 @@ inline swap(new_ref, new_stamp, new_pusher, new_popper)
 	}
 }
 
+/*
+ * What is in the place of position p. Where TORN is defined it is read by halves, and the first one again: else a
+ * place that was popped in between looks as if p were still to be pushed there, and by an intent of that position who
+ * has pushed p himself before would seem to have done so again.
+ */
+inline look_at_place()
+{
+#ifdef TORN
+	do
+	:: true ->
+		read_note();
+		ref = mem[place(p)];
+#ifndef PLANT_TORN
+		if
+		:: mem[place(p) + STAMP] == stamp -> break
+		:: else
+		fi
+#else
+		break
+#endif
+	od
+#else
+	atomic { read_note(); ref = mem[place(p)] }
+#endif
+}
+
+inline read_note()
+{
+	atomic {
+		stamp = mem[place(p) + STAMP];
+		pusher = mem[place(p) + PUSHER];
+		popper = mem[place(p) + POPPER]
+	}
+}
+
 /* Another's, word by word. */
 inline look_at_intent(s, kind, pos)
 {
@@ -230,8 +275,10 @@ inline look_at_intent(s, kind, pos)
 #endif
 }
 
-/* Who did the same at this place before is seen to before its note goes. The number comes first: it is the intent's that
- * is looked at then, or an earlier one's. */
+/*
+ * Who did the same at this place before is seen to before its note goes. The number is read first: it is that of the
+ * intent that is looked at then, or an earlier one's.
+ */
 inline help(s, kind, pos)
 {
 #ifdef PLANT_NO_HELP
@@ -283,6 +330,7 @@ inline forget_look()
 {
 	p = 0;
 	ref = 0;
+	stamp = 0;
 	pusher = 0;
 	popper = 0;
 	swapped = false;
@@ -335,9 +383,17 @@ inline push(r)
 	:: true ->
 		fetch(TAIL, p);
 		do
-		:: atomic { mem[place(p) + STAMP] == p && !mem[place(p)] -> pusher = mem[place(p) + PUSHER]; popper = mem[place(p) + POPPER]; break }
-		:: atomic { mem[place(p) + STAMP] > p || (mem[place(p) + STAMP] == p && mem[place(p)]) -> p++ }
-		:: atomic { mem[place(p) + STAMP] < p && POPPERS_ARE_DONE -> goto out }
+		:: true ->
+			look_at_place();
+			if
+			:: stamp == p && !ref -> break
+			:: stamp > p || (stamp == p && ref) -> p++
+			:: stamp < p ->
+				if
+				:: mem[place(p) + STAMP] >= p
+				:: POPPERS_ARE_DONE -> goto out
+				fi
+			fi
 		od;
 		help(pusher, PUSH, p - N_PLACES);
 #ifdef PLANT_INTENT_LATE
@@ -377,7 +433,7 @@ inline push(r)
 
 proctype session_that_pushes(byte me)
 {
-	byte n, p, ref, pusher, popper, x, seq, i;
+	byte n, p, ref, stamp, pusher, popper, x, seq, i;
 	bool swapped;
 
 	{
@@ -418,7 +474,7 @@ out:
 /* Until nothing is there and nobody to push. */
 proctype session_that_pops(byte me)
 {
-	byte p, ref, pusher, popper, x, seq, i, r;
+	byte p, ref, stamp, pusher, popper, x, seq, i, r;
 	bool swapped, again, has_relayed;
 
 	{
@@ -426,9 +482,17 @@ proctype session_that_pops(byte me)
 		:: true ->
 			fetch(HEAD, p);
 			do
-			:: atomic { mem[place(p) + STAMP] == p && mem[place(p)] -> ref = mem[place(p)]; pusher = mem[place(p) + PUSHER]; popper = mem[place(p) + POPPER]; break }
-			:: atomic { mem[place(p) + STAMP] > p -> p++ }
-			:: atomic { mem[place(p) + STAMP] == p && !mem[place(p)] && PUSHERS_ARE_DONE -> goto out }
+			:: true ->
+				look_at_place();
+				if
+				:: stamp == p && ref -> break
+				:: stamp > p -> p++
+				:: stamp == p && !ref ->
+					if
+					:: mem[place(p)] || mem[place(p) + STAMP] > p
+					:: PUSHERS_ARE_DONE && !mem[place(p)] -> goto out
+					fi
+				fi
 			od;
 			help(popper, POP, p - N_PLACES);
 #ifdef AGAIN
@@ -482,11 +546,19 @@ out:
 	} unless { atomic { doomed == me -> die(me); again = false; has_relayed = false; r = 0; forget_look() } }
 }
 
-/* One change. What has taken place is said for good before the intent goes, which others may see though it is taken back:
- * then they do away with the note. */
+/*
+ * One change. What has taken place is said for good before the intent goes: others see it gone though that may yet be
+ * taken back, and do away with the note.
+ */
 inline settle_intent(s)
 {
-	d_step { k = mem[KIND + s]; r = mem[REF + s] - 1; happened = (k % 2 -> has_pushed(s) : has_popped(s)) }
+	d_step { k = mem[KIND + s]; r = mem[REF + s] - 1 }
+#ifdef TORN
+	is_filled = mem[there(s)] > 0;
+	happened = (k % 2 -> has_pushed_by_halves(s) : has_popped(s));
+#else
+	happened = (k % 2 -> has_pushed(s) : has_popped(s));
+#endif
 	if
 	:: k ->
 #ifndef PLANT_UNSAID
@@ -508,7 +580,7 @@ inline settle_intent(s)
 		commit()
 	:: else
 	fi;
-	d_step { k = 0; r = 0; happened = false }
+	d_step { k = 0; r = 0; is_filled = false; happened = false }
 }
 
 inline drop_what_it_owns(s, r)
@@ -533,7 +605,7 @@ inline reclaim_session(s)
 proctype reclaim(byte me)
 {
 	byte s, k, r, i;
-	bool happened;
+	bool is_filled, happened;
 
 	{
 		me == DAEMON || dead[me - 1];
@@ -549,7 +621,7 @@ one:
 			atomic { done[s] = true; s = 0 }
 		od;
 		atomic { i = 0; done[DAEMON] = true; done[me] = true }
-	} unless { atomic { doomed == me -> die(me); s = 0; k = 0; r = 0; i = 0; happened = false } }
+	} unless { atomic { doomed == me -> die(me); s = 0; k = 0; r = 0; i = 0; is_filled = false; happened = false } }
 }
 
 /* So many sessions, and a daemon. */
@@ -575,7 +647,8 @@ inline drop_place(p)
 {
 	if
 	:: mem[place(p)] ->
-		atomic { r = mem[place(p)] - 1; log_where[n_log] = place(p); log_old[n_log] = mem[place(p)]; n_log++; mem[place(p)] = 0 }
+		r = mem[place(p)] - 1;
+		set(place(p), 0);
 		drop_right(r);
 		commit();
 		r = 0
