@@ -302,7 +302,7 @@ struct session_entry {
 	uint64_t pid_namespace; /* daemon: inode of its own when it admitted the session: what pid is a number of */
 
 	uint64_t intent_before; /* session, with its intent: n_holds, or what it gives away, as they were */
-	uint64_t helped;        /* locked: that number's intent has taken place, as nothing else tells any more */
+	uint64_t done;          /* locked: that number's intent has taken place, should nothing else tell any more */
 	uint64_t reserved0[5];
 
 	uint64_t n_own_holds;     /* owner: objects in its own pools that it holds; for reports */

@@ -17,7 +17,7 @@
  * session dies on the way whoever clears it up (queue_finish()) has to know whether the compare-and-swap took place: the
  * place says so by its stamp and by who filled or emptied it last, and that stays until the place has been changed twice
  * more. Whoever is about to make that second change, and is somebody else, looks whether the intent is still there, and
- * if so notes in the session's entry (`helped`) that it has taken place. This is where the handover of CXL-SHM (SOSP
+ * if so notes in the session's entry (`done`) that it has taken place. This is where the handover of CXL-SHM (SOSP
  * 2023) fails: what tells whether it took place is gone there once the receiver has changed the count, and it is done
  * twice. tests/model/queue.pml goes through all orders and deaths.
  *
@@ -291,8 +291,8 @@ static void note_done(
 {
 	uint64_t number;
 
-	if (is_unfinished(heap, index, is_such, queue, position, &number) && heap->sessions[index].helped != number)
-		heap_set(heap, &heap->sessions[index].helped, number);
+	if (is_unfinished(heap, index, is_such, queue, position, &number) && heap->sessions[index].done != number)
+		heap_set(heap, &heap->sessions[index].done, number);
 }
 
 static QUEUE_RARE int note_done_of_other(
@@ -308,6 +308,16 @@ static QUEUE_RARE int note_done_of_other(
 		return r;
 	note_done(session->heap, index, is_such, queue, position);
 	return change_end(session, 0);
+}
+
+/*
+ * With the lock held: the session's own intent has taken place, and that stays said while the rest is done in a change
+ * that may yet be taken back. Others, who go by the intent without the lock, would see it gone meanwhile, and not help.
+ */
+static void say_done(const struct session *session)
+{
+	heap_set(session->heap, &session->entry->done, intent_number(session->entry->intent.word));
+	change_commit(session->heap);
 }
 
 /* Before the place is changed, which takes away what tells of the same change one lap ago. */
@@ -632,6 +642,7 @@ static int pop_in_change(struct session *session, uint64_t queue_ref, const stru
 		intent_end(session);
 		return QUEUE_AGAIN;
 	}
+	say_done(session);
 	popped(found, &seen);
 	r = is_alive ? hold_put(session, place, seen.ref, &first) : 0;
 	if (!r && !first) /* the session has its right already, the queue's goes */
@@ -783,7 +794,7 @@ static bool has_happened(const struct session *session, const struct found *foun
 	int64_t ahead, lap = (int64_t)found->n;
 	struct seen seen;
 
-	if (session->entry->helped == intent_number(intent->word))
+	if (session->entry->done == intent_number(intent->word))
 		return true;
 	ahead = look(found, intent->position, &seen);
 	if (intent_is_pop(intent_kind(intent->word)))
@@ -818,15 +829,13 @@ static bool finish_change(struct session *session, uint32_t kind, bool is_held)
 	struct found found;
 	bool happened;
 
-	if (kind == INTENT_PUSH || kind == INTENT_POP) /* with the right that the table has, or has no more */
-		heap_set(session->heap, &entry->n_holds,
-			entry->intent_before + (kind == INTENT_POP && is_held) - (kind == INTENT_PUSH && !is_held));
 	/* A queue that is gone although it was held: the heap was damaged, and nobody knows. Then a right is lost rather
 	 * than dropped twice: a repair finds it. */
 	if (find_any(session->heap, entry->intent.queue, &queue, &found) < 0)
 		return false;
 	happened = has_happened(session, &found);
 	if (happened) {
+		say_done(session);
 		wake(&found.queue->push_seq);
 		wake(&found.queue->pop_seq);
 	}
@@ -847,6 +856,9 @@ int queue_finish(struct session *session)
 
 	if (intent_is_push(kind) || intent_is_pop(kind))
 		has_right = finish_change(session, kind, is_held);
+	if (kind == INTENT_PUSH || kind == INTENT_POP) /* with the right that the table has, or has no more */
+		heap_set(session->heap, &entry->n_holds,
+			entry->intent_before + (kind == INTENT_POP && is_held) - (kind == INTENT_PUSH && !is_held));
 	intent_turn(session, INTENT_NONE);
 	return has_right ? drop_right_of(session, entry->intent.ref) : 0;
 }

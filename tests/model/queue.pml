@@ -9,7 +9,7 @@
  *
  * Of each session that dies it must be said whether its compare-and-swap has taken place. The place says so: it notes
  * who pushed and who popped last, until the next of the kind. Who is the next looks first whether the noted one's
- * intent is still there, and then says under the lock, in the noted one's `helped`, that it has taken place.
+ * intent is still there, and then says under the lock, in the noted one's `helped`, that it has taken place (queue.c: `done`).
  *
  * Sessions may die at any step, also in the middle of taking back the change of another, and so may the daemon that
  * reclaims them; there is a next one. Whenever no change is under way exactly the rights that are counted are there;
