@@ -302,20 +302,25 @@ struct session_entry {
 	uint64_t pid_namespace; /* daemon: inode of its own when it admitted the session: what pid is a number of */
 
 	uint64_t intent_before; /* session, with its intent: n_holds, or what it gives away, as they were */
-	uint64_t done;          /* locked: that number's intent has taken place, should nothing else tell any more */
-	uint64_t reserved0[5];
+	uint64_t reserved0[6];
 
 	uint64_t n_own_holds;     /* owner: objects in its own pools that it holds; for reports */
 	uint32_t attention;       /* whoever has the lock, without the log, and the daemon: enum attention; see gate.c */
 	uint32_t is_fenced;       /* the session: its calls need no barrier of others; see gate.c */
-	uint32_t owned_pools1;    /* locked: all pools and runs that it owns */
-	uint32_t returned_pools1; /* locked: those of them that have blocks in STATE_RETURNED */
-	uint32_t n_returns;       /* whoever has the lock, not logged: moves when a block is returned to it */
 	uint32_t in_call;         /* enum in_call; see there who writes it */
+	uint32_t reserved1[3];
 	struct intent intent;
 
 	uint32_t usedpools1[N_CLASSES];         /* owner: its first pool with room of each class */
 	uint32_t spare_runs1[SPARE_RUN_MAX];    /* owner: a free run of 1, 2, ... pools that it keeps */
+
+	uint32_t owned_pools1;    /* locked: all pools and runs that it owns */
+	uint32_t returned_pools1; /* locked: those of them that have blocks in STATE_RETURNED */
+	uint32_t n_returns;       /* whoever has the lock, not logged: moves when a block is returned to it */
+	uint32_t reserved2;
+	uint64_t done; /* locked: that number's intent has taken place, should nothing else tell any more */
+	uint64_t reserved3[5];
+
 	struct hold holds_inline[HOLDS_INLINE]; /* locked */
 };
 
@@ -488,9 +493,10 @@ static_assert(offsetof(struct pool_entry, owned_next1) == 56, "");
 static_assert(SESSIONS_MAX < UINT16_MAX, "owner1");
 static_assert(sizeof(struct arena_entry) == 64, "one cache line");
 static_assert(sizeof(struct hold) == 16, "");
-static_assert(sizeof(struct session_entry) == 576 + HOLDS_INLINE * sizeof(struct hold), "");
+static_assert(sizeof(struct session_entry) == 640 + HOLDS_INLINE * sizeof(struct hold), "");
 static_assert(offsetof(struct session_entry, n_own_holds) == 192, "what its calls write has cache lines of its own");
 static_assert(offsetof(struct session_entry, usedpools1) == 256, "");
+static_assert(offsetof(struct session_entry, owned_pools1) == 576, "so has what others write while it works");
 static_assert(offsetof(struct session_entry, holds_position1) % 8 == 0, "");
 static_assert(offsetof(struct session_entry, attachment) == 100, "clients in other languages store to it");
 static_assert(sizeof(struct type_entry) == 128, "");

@@ -67,7 +67,7 @@ static int queue_begin(void **ret, int (*serve)(void *userdata, int fd))
 	return 0;
 }
 
-/* The partner: do `part` as often as told, until the other side ends. The queues stay: the other side holds them. */
+/* The partner: do `part` as often as told, until the other side ends. It holds the queues, as whoever uses one should. */
 static int queue_serve(int fd, int (*part)(pyheap *heap, pyheap_ref there, pyheap_ref back))
 {
 	pyheap *heap;
@@ -80,6 +80,10 @@ static int queue_serve(int fd, int (*part)(pyheap *heap, pyheap_ref there, pyhea
 	r = partner_hear(fd, &there);
 	if (r >= 0)
 		r = partner_hear(fd, &back);
+	if (r >= 0)
+		r = pyheap_incref(heap, there);
+	if (r >= 0)
+		r = pyheap_incref(heap, back);
 	while (r >= 0 && (r = partner_wait(fd, &n)) >= 0) {
 		for (uint64_t i = 0; r >= 0 && i < n; i++)
 			r = part(heap, there, back);
