@@ -65,6 +65,12 @@ struct recent;
 
 #define SESSION_FREED_MAX 16U
 
+/* Process-local: how far the other side of a queue had come when it was last looked at. */
+struct other_side {
+	const struct queue *queue;
+	uint64_t position;
+};
+
 /* Process-local view of a session: on whose behalf the functions of this folder work. One thread at a time. */
 struct session {
 	struct heap *heap;
@@ -90,6 +96,7 @@ struct session {
 	uint32_t blocks_identity; /* identity of its own pools of blocks, but for their class */
 	uint64_t process; /* not 0: its calls take the lock quickly; no other process's is the same: see lock.c */
 	bool is_quick;    /* it has the lock, and took it quickly */
+	struct other_side popping, pushing; /* of the queues that it last popped from and pushed to; hints */
 	uint32_t n_freed; /* pools of its own that became free and were not given back yet: see own.c */
 	uint32_t freed[SESSION_FREED_MAX]; /* which: they may be in use again, or gone */
 };

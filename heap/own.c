@@ -152,7 +152,7 @@ static int describe_pool(const struct session *session, uint32_t size_class, str
 	pool = &session->pools[index1 - 1];
 	if (pool->identity != pool_identity(POOL_BLOCKS, size_class, session->owner1))
 		return -EUCLEAN;
-	/* relaxed: as in own_fetch_header() */
+	/* relaxed: as in own_guess_header() */
 	__atomic_store_n(&session->heap->class_hints[index1 - 1], (uint8_t)(size_class + 1), __ATOMIC_RELAXED);
 	*ret = (struct recent_pool){
 		.pool = pool,

@@ -92,7 +92,7 @@ int own_collect(struct session *daemon, uint32_t index);
  * Where the header lies follows from the pool's class, which its entry says. Among many pools neither is in the cache:
  * fetch it from where it most likely lies, beside the entry and not after it.
  */
-static inline void own_fetch_header(const struct session *session, uint64_t off)
+static inline const void *own_guess_header(const struct session *session, uint64_t off)
 {
 	/* relaxed: other threads of this process write it, too, and whatever it says does no harm */
 	uint32_t size_class = __atomic_load_n(&session->heap->class_hints[off >> POOL_SHIFT], __ATOMIC_RELAXED) - 1U;
@@ -100,10 +100,29 @@ static inline void own_fetch_header(const struct session *session, uint64_t off)
 	const struct class_shape *shape;
 
 	if (size_class >= N_CLASSES)
-		return;
+		return NULL;
 	shape = &class_shapes[size_class];
 	block = (uint32_t)((uint64_t)(in_page - shape->first) * shape->inverse >> 32);
-	__builtin_prefetch(session->base + (off - in_page) + (block * sizeof(struct object_header) & (POOL_SIZE - 1)));
+	return session->base + (off - in_page) + (block * sizeof(struct object_header) & (POOL_SIZE - 1));
+}
+
+static inline void own_fetch_header(const struct session *session, uint64_t off)
+{
+	const void *header = own_guess_header(session, off);
+
+	if (header)
+		__builtin_prefetch(header);
+}
+
+/* What own_guess_header() goes by: the class of the blocks in a pool, as it is now. */
+static inline void own_note_class(const struct session *session, const struct pool_entry *pool)
+{
+	uint8_t *hint = &session->heap->class_hints[pool - session->pools];
+	uint8_t now = pool->size_class < N_CLASSES ? (uint8_t)(pool->size_class + 1) : 0;
+
+	/* relaxed, both: as there */
+	if (OWN_UNLIKELY(__atomic_load_n(hint, __ATOMIC_RELAXED) != now))
+		__atomic_store_n(hint, now, __ATOMIC_RELAXED);
 }
 
 /* Does it name a place in a pool of the session's own? Of most that are another's this is all that is asked. */
@@ -387,7 +406,7 @@ static inline bool own_drop_block(struct session *session, uint64_t ref, int *re
 	/*
 	 * Where the header lies follows from the class, which is taken from the hint and compared with the pool's entry
 	 * afterwards: among many pools neither entry nor header is in the cache, and the one is not waited for to fetch
-	 * the other. relaxed: as in own_fetch_header()
+	 * the other. relaxed: as in own_guess_header()
 	 */
 	size_class = __atomic_load_n(&session->heap->class_hints[index], __ATOMIC_RELAXED) - 1U;
 	if (size_class >= N_CLASSES)

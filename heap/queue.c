@@ -379,6 +379,60 @@ static void announce(struct queue *queue, bool is_push_call, struct wait *ret)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
+/* ---- what comes next --------------------------------------------------------------------------------------------- */
+
+/*
+ * Places and headers come from the other side's cache, which takes longer than all else. So they are fetched while what
+ * comes before them is done: a place eight positions ahead, and the header of what is in the one four ahead, if the
+ * other side is known to be done with them; where it is near, to fetch them would take them out of its hands.
+ */
+#define AHEAD_PLACE  8
+#define AHEAD_HEADER 4
+#define AHEAD_LOOK   16U /* of so many positions one looks how far the other side is, which is such a fetch itself */
+
+static inline struct place *place_ahead(const struct found *found, const struct seen *seen, uint64_t n)
+{
+	uint64_t i = (uint64_t)(seen->place - found->queue->places) + n;
+
+	return &found->queue->places[i < found->n ? i : i - found->n];
+}
+
+/* Is the other side, whose hint is *hint, `lead` positions ahead, or more? */
+static inline bool is_far(struct other_side *side, const struct found *found, const uint64_t *hint, uint64_t position,
+	int64_t lead)
+{
+	/* relaxed: a hint of a hint */
+	if (QUEUE_UNLIKELY(side->queue != found->queue || position % AHEAD_LOOK == 0)) {
+		side->queue = found->queue;
+		side->position = __atomic_load_n(hint, __ATOMIC_RELAXED);
+	}
+	return (int64_t)(side->position - position) >= lead;
+}
+
+/* After a push: the next places were emptied long ago. */
+static inline void fetch_for_push(struct session *session, const struct found *found, const struct seen *seen)
+{
+	if (found->n > AHEAD_PLACE && is_far(&session->pushing, found, &found->queue->head, seen->position,
+						AHEAD_PLACE + 1 - (int64_t)found->n))
+		__builtin_prefetch(place_ahead(found, seen, AHEAD_PLACE), 1);
+}
+
+/* After a pop: the next places were filled long ago, and so were the objects in them made. */
+static inline void fetch_for_pop(struct session *session, const struct found *found, const struct seen *seen)
+{
+	const void *header;
+	uint64_t off;
+
+	if (found->n <= AHEAD_PLACE ||
+		!is_far(&session->popping, found, &found->queue->tail, seen->position, AHEAD_PLACE + 1))
+		return;
+	__builtin_prefetch(place_ahead(found, seen, AHEAD_PLACE), 1);
+	off = ref_position(__atomic_load_n(&place_ahead(found, seen, AHEAD_HEADER)->ref, __ATOMIC_RELAXED)) << 3;
+	header = off < session->heap->heap_size ? own_guess_header(session, off) : NULL; /* a stray write may be there */
+	if (QUEUE_LIKELY(header))
+		__builtin_prefetch(header, 1);
+}
+
 /* ---- push -------------------------------------------------------------------------------------------------------- */
 
 /* What a quick push takes away from the sender, and puts back where the place was another's. */
@@ -477,6 +531,7 @@ static inline int push_quickly(struct session *session, uint64_t queue_ref, cons
 	if (QUEUE_LIKELY(r == QUEUE_AGAIN)) {
 		is_let_go = take_from(session, &sender, ref);
 		if (QUEUE_LIKELY(fill(session, &seen, ref))) {
+			fetch_for_push(session, found, &seen);
 			pushed(found, &seen);
 			r = 0;
 		} else {
@@ -602,8 +657,10 @@ static inline int pop_quickly(struct session *session, uint64_t queue_ref, const
 	}
 	r = gate_is_kept(session) ? QUEUE_NOT : QUEUE_AGAIN;
 	if (QUEUE_LIKELY(r == QUEUE_AGAIN && empty(session, found, &seen))) {
+		fetch_for_pop(session, found, &seen);
 		if (QUEUE_LIKELY(object_find_fast(session->heap, seen.ref, &object) == 0)) {
 			hold_put_quickly(session, place, seen.ref);
+			own_note_class(session, object.pool);
 			note_received(session, seen.ref, object.type);
 			*ret = seen.ref;
 			r = 0;
