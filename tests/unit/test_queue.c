@@ -364,6 +364,67 @@ START_TEST(sender_sleeps_until_a_pop)
 }
 END_TEST
 
+static int push_held(uint64_t queue)
+{
+	uint64_t ref;
+
+	if (object_new(S1, TYPE_BYTES, 1, &ref) || object_incref(S1, queue))
+		return 1;
+	if (queue_push(S1, queue, ref, 0))
+		return 2;
+	return object_decref(S1, queue) ? 3 : 0;
+}
+
+/* Who has the lock between calls finds queues as it left them. */
+START_TEST(kept_from_changing)
+{
+	uint64_t queue = new_queue(2), ref = fixture_bytes(S0, 1), got;
+	uint64_t n_waits = fx.heap->control->figures.n_lock_waits;
+	pid_t pid;
+
+	fixture_drop(S1, fixture_bytes(S1, 1)); /* it needs the lock for nothing else */
+	MUST(S1, object_incref(S1, queue));
+	ck_assert_int_eq(session_lock(S0), 0);
+	ck_assert_uint_eq(fx.heap->control->kept1, S0->index + 1);
+	pid = start(push_held, queue);
+	while (!S1->entry->intent.word) /* it has come to where it is kept out */
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+	ck_assert_int_eq(queue_push(S0, queue, ref, 0), 0);
+	ck_assert_int_eq(queue_pop(S0, queue, &got, 0), 0);
+	ck_assert_uint_eq(got, ref);
+	ck_assert_int_eq(queue_pop(S0, queue, &got, 0), -EAGAIN);
+	ck_assert_int_eq(session_unlock(S0), 0);
+	ck_assert_uint_eq(fx.heap->control->kept1, 0);
+	finish(pid);
+	ck_assert_uint_gt(fx.heap->control->figures.n_lock_waits, n_waits);
+	MUST(S0, queue_pop(S0, queue, &got, 0));
+	ck_assert_uint_ne(got, ref);
+}
+END_TEST
+
+static int lock_and_die(uint64_t queue)
+{
+	if (session_lock(S1) || queue_push(S1, queue, queue, 0) != -EPERM)
+		return 1;
+	kill(getpid(), SIGKILL);
+	return 2;
+}
+
+/* The dead keep nobody. */
+START_TEST(keeper_killed)
+{
+	uint64_t queue = new_queue(2), ref = fixture_bytes(S0, 1), got;
+	pid_t pid = start(lock_and_die, queue);
+
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	ck_assert_uint_eq(fx.heap->control->kept1, S1->index + 1);
+	ck_assert_int_eq(queue_push(S0, queue, ref, 0), 0);
+	ck_assert_uint_eq(fx.heap->control->kept1, 0);
+	MUST(S0, queue_pop(S0, queue, &got, 0));
+}
+END_TEST
+
 static int pop_until_ended(uint64_t queue)
 {
 	uint64_t got;
@@ -497,6 +558,8 @@ static Suite *suite(void)
 	tcase_add_test(t, queue_known_and_gone);
 	tcase_add_test(t, receiver_sleeps_until_a_push);
 	tcase_add_test(t, sender_sleeps_until_a_pop);
+	tcase_add_test(t, kept_from_changing);
+	tcase_add_test(t, keeper_killed);
 	tcase_add_test(t, sleeper_sees_the_end_of_the_heap);
 	tcase_add_test(t, sleeper_killed);
 	tcase_add_test(t, many_to_many);

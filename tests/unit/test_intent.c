@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the dead had begun to do to a queue
+ *
+ * A session dies in the middle of a push or a pop, at each point that makes a difference, and others have gone on with
+ * the place since, or not. A check before it is cleared up leaves alone what cannot be told; afterwards each right is in
+ * one place, and nothing is lost when all is dropped. What killing at each instruction comes to is tried by tests/crash.
+ */
+#include "heap/gate.h"
+#include "tests/unit/fixture.h"
+
+#define S0   (&fx.sessions[0])
+#define DEAD (&fx.sessions[1])
+#define S2   (&fx.sessions[2])
+
+static uint64_t queue, ref, other;
+
+static struct session_entry *dead_entry(void)
+{
+	return DEAD->entry;
+}
+
+/* It was killed before it took its intent away: all else of that is as it was. */
+static void bring_back(enum intent_kind kind)
+{
+	uint64_t *word = &dead_entry()->intent.word;
+
+	ck_assert_uint_eq(intent_kind(*word), INTENT_NONE);
+	*word = intent_word(intent_number(*word), kind);
+}
+
+static void make_own(void)
+{
+	ref = fixture_bytes(DEAD, 24);
+}
+
+/* Of S0's, held by the table. */
+static void make_held(void)
+{
+	ref = fixture_bytes(S0, 24);
+	MUST(DEAD, object_incref(DEAD, ref));
+	fixture_drop(S0, ref);
+}
+
+static void push_own(void)
+{
+	make_own();
+	MUST(DEAD, queue_push(DEAD, queue, ref, 0));
+	bring_back(INTENT_PUSH_OWN);
+}
+
+static void push_held(void)
+{
+	make_held();
+	MUST(DEAD, queue_push(DEAD, queue, ref, 0));
+	bring_back(INTENT_PUSH);
+}
+
+/* Held twice: the queue's right was one of its own before. */
+static void push_right(void)
+{
+	make_held();
+	MUST(DEAD, object_incref(DEAD, ref));
+	MUST(DEAD, queue_push(DEAD, queue, ref, 0));
+	bring_back(INTENT_PUSH_RIGHT);
+}
+
+static void others_pop(void)
+{
+	uint64_t got;
+
+	MUST(S2, queue_pop(S2, queue, &got, 0));
+	ck_assert_uint_eq(got, ref);
+	fixture_drop(S2, got);
+}
+
+/* Of a queue of one place: then nothing there tells of what was before. */
+static void others_push(void)
+{
+	other = fixture_bytes(S2, 24);
+	MUST(S2, queue_push(S2, queue, other, 0));
+}
+
+static void others_pop_and_push(void)
+{
+	others_pop();
+	others_push();
+}
+
+/* Before the compare-and-swap, with the right on its way. */
+static void intend(enum intent_kind kind, uint64_t before)
+{
+	const struct queue *q = (const struct queue *)(const void *)ref_data(queue);
+	struct session_entry *entry = dead_entry();
+
+	entry->intent = (struct intent){.ref = ref,
+		.queue = queue,
+		.position = q->tail,
+		.word = intent_word(intent_number(entry->intent.word) + 1, kind)};
+	entry->intent_before = before;
+}
+
+static void push_own_begun(void)
+{
+	make_own();
+	intend(INTENT_PUSH_OWN, 0);
+}
+
+static void push_own_given(void)
+{
+	push_own_begun();
+	ref_header(ref)->rights_given = rights_more(0);
+}
+
+static void push_own_let_go(void)
+{
+	push_own_given();
+	ref_header(ref)->word--;
+	gate_stay(DEAD); /* so its own numbers are not compared */
+}
+
+static void push_held_begun(void)
+{
+	make_held();
+	intend(INTENT_PUSH, dead_entry()->n_holds);
+}
+
+/* The number follows the entry, and had not yet. */
+static void push_held_taken(void)
+{
+	push_held_begun();
+	hold_find(DEAD, ref)->ref = HOLD_EMPTY;
+}
+
+static void fill(void)
+{
+	ref = fixture_bytes(S0, 24);
+	MUST(S0, queue_push(S0, queue, ref, 0));
+}
+
+static void pop_put(void)
+{
+	uint64_t got;
+
+	fill();
+	MUST(DEAD, queue_pop(DEAD, queue, &got, 0));
+	bring_back(INTENT_POP);
+}
+
+static void pop_not_put(void)
+{
+	pop_put();
+	hold_find(DEAD, ref)->ref = HOLD_EMPTY;
+	dead_entry()->n_holds--;
+}
+
+static void pop_not_counted(void)
+{
+	pop_put();
+	dead_entry()->n_holds--;
+}
+
+static void pop_begun(void)
+{
+	const struct queue *q = (const struct queue *)(const void *)ref_data(queue);
+
+	fill();
+	intend(INTENT_POP, dead_entry()->n_holds);
+	dead_entry()->intent.position = q->head;
+}
+
+/* What it holds already; the change that lets the surplus right go was taken back. */
+static void pop_right(void)
+{
+	struct object object;
+	uint64_t got;
+
+	fill();
+	MUST(DEAD, object_incref(DEAD, ref));
+	MUST(DEAD, queue_pop(DEAD, queue, &got, 0));
+	ck_assert_uint_eq(hold_find(DEAD, ref)->count, 2);
+	bring_back(INTENT_POP_RIGHT);
+	ck_assert_int_eq(change_begin(DEAD), 0);
+	ck_assert_int_eq(object_find(fx.heap, ref, &object), 0);
+	ck_assert_int_eq(object_retain(DEAD, &object), 0);
+	heap_set(fx.heap, &hold_find(DEAD, ref)->count, 1);
+	heap_set(fx.heap, &dead_entry()->done, 0);
+	ck_assert_int_eq(change_end(DEAD, 0), 0);
+}
+
+static void right(void)
+{
+	struct object object;
+
+	make_own();
+	ck_assert_int_eq(change_begin(DEAD), 0);
+	ck_assert_int_eq(object_find(fx.heap, ref, &object), 0);
+	ck_assert_int_eq(object_retain(DEAD, &object), 0);
+	ck_assert_int_eq(change_end(DEAD, 0), 0);
+	intend(INTENT_RIGHT, 0);
+}
+
+static void others_take_what_there_is(void)
+{
+	uint64_t got;
+
+	MUST(S2, queue_pop(S2, queue, &got, 0));
+	fixture_drop(S2, got);
+}
+
+static void others_take_and_push(void)
+{
+	others_take_what_there_is();
+	others_push();
+}
+
+static void others_push_and_take(void)
+{
+	others_push();
+	others_take_what_there_is();
+}
+
+static void others_push_and_take_and_push(void)
+{
+	others_push_and_take();
+	others_push();
+}
+
+static const struct {
+	const char *name; /* for who reads this */
+	void (*die)(void);
+	void (*go_on)(void); /* the others, or NULL */
+	int n_queued;        /* in the queue in the end */
+	bool is_done;        /* somebody had to note that it had taken place */
+} rows[] = {
+	{"own object pushed", push_own, NULL, 1, false},
+	{"own object pushed, popped", push_own, others_pop, 0, false},
+	{"own object pushed, popped, place filled again", push_own, others_pop_and_push, 1, true},
+	{"pushed", push_held, NULL, 1, false},
+	{"pushed, popped", push_held, others_pop, 0, false},
+	{"pushed, popped, place filled again", push_held, others_pop_and_push, 1, true},
+	{"pushed with a right of its own", push_right, NULL, 1, false},
+	{"pushed with a right of its own, popped", push_right, others_pop, 0, false},
+	{"pushed with a right of its own, popped, filled", push_right, others_pop_and_push, 1, true},
+	{"own push begun", push_own_begun, NULL, 0, false},
+	{"own push begun, place filled by another", push_own_begun, others_push, 1, false},
+	{"own push, given", push_own_given, NULL, 0, false},
+	{"own push, given, place filled by another", push_own_given, others_push, 1, false},
+	{"own push, let go", push_own_let_go, NULL, 0, false},
+	{"own push, let go, filled and emptied by another", push_own_let_go, others_push_and_take, 0, false},
+	{"push begun", push_held_begun, NULL, 0, false},
+	{"push, taken from the table", push_held_taken, NULL, 0, false},
+	{"push, taken, place filled by another", push_held_taken, others_push, 1, false},
+	{"push, taken, filled and emptied by another", push_held_taken, others_push_and_take, 0, false},
+	{"push, taken, filled, emptied and filled", push_held_taken, others_push_and_take_and_push, 1, false},
+	{"pop begun", pop_begun, NULL, 1, false},
+	{"pop begun, emptied by another", pop_begun, others_take_what_there_is, 0, false},
+	{"pop begun, emptied and filled by another", pop_begun, others_take_and_push, 1, false},
+	{"popped", pop_put, NULL, 0, false},
+	{"popped, filled", pop_put, others_push, 1, false},
+	{"popped, filled and emptied", pop_put, others_push_and_take, 0, true},
+	{"popped, not yet counted", pop_not_counted, NULL, 0, false},
+	{"popped, not yet in the table", pop_not_put, NULL, 0, false},
+	{"popped, not in the table, filled", pop_not_put, others_push, 1, false},
+	{"popped, not in the table, filled and emptied", pop_not_put, others_push_and_take, 0, true},
+	{"popped what it holds", pop_right, NULL, 0, false},
+	{"popped what it holds, filled and emptied", pop_right, others_push_and_take, 0, true},
+	{"a right on its way", right, NULL, 0, false},
+};
+
+/* All that is left is in the queue; then nothing is. */
+static void expect_cleared(int n_queued)
+{
+	uint64_t got;
+
+	for (int i = 0; i < n_queued; i++) {
+		MUST(S0, queue_pop(S0, queue, &got, 0));
+		fixture_drop(S0, got);
+	}
+	ck_assert_int_eq(CALL(S0, queue_pop(S0, queue, &got, 0)), -EAGAIN);
+	fixture_drop(S0, queue);
+	fixture_drop(S2, queue);
+	fixture_trim(0);
+	ck_assert_uint_eq(fixture_heap_bytes(), 0);
+}
+
+static void begin(int i)
+{
+	MUST(S0, queue_new(S0, 1, &queue));
+	MUST(DEAD, object_incref(DEAD, queue));
+	MUST(S2, object_incref(S2, queue));
+	rows[i].die();
+	fixture_check();
+}
+
+static void clear_up(void)
+{
+	int r;
+
+	session_mark_dead(fx.heap, DEAD->index);
+	while ((r = session_reclaim_step(DEAD)) == 1)
+		fixture_check();
+	ck_assert_int_eq(r, 0);
+	fixture_check();
+}
+
+START_TEST(cleared_up)
+{
+	uint64_t number;
+
+	begin(_i);
+	number = intent_number(dead_entry()->intent.word);
+	if (rows[_i].go_on)
+		rows[_i].go_on();
+	ck_assert_int_eq(dead_entry()->done == number, rows[_i].is_done);
+	clear_up();
+	expect_cleared(rows[_i].n_queued);
+}
+END_TEST
+
+/* Who clears up dies before the commit, again and again. */
+START_TEST(cleared_up_in_vain)
+{
+	begin(_i);
+	if (rows[_i].go_on)
+		rows[_i].go_on();
+	session_mark_dead(fx.heap, DEAD->index);
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(change_begin(DEAD), 0);
+		ck_assert_int_eq(queue_finish(DEAD), 0);
+		ck_assert_int_eq(change_end(DEAD, -EIO), -EIO);
+		fixture_check();
+	}
+	clear_up();
+	expect_cleared(rows[_i].n_queued);
+}
+END_TEST
+
+/* A repair finds nothing to mend, and mends nothing. */
+START_TEST(repaired_before)
+{
+	begin(_i);
+	ck_assert_int_eq(heap_repair(S0, NULL, NULL), 0);
+	if (rows[_i].go_on)
+		rows[_i].go_on();
+	ck_assert_int_eq(heap_repair(S0, NULL, NULL), 0);
+	clear_up();
+	ck_assert_int_eq(heap_repair(S0, NULL, NULL), 0);
+	expect_cleared(rows[_i].n_queued);
+}
+END_TEST
+
+/* Others change the place without the lock while who clears up has taken the intent away, and dies then: what has taken
+ * place was said for good before. */
+START_TEST(said_for_good)
+{
+	static void (*const deaths[])(void) = {push_own, push_held, push_right, pop_not_put, pop_right};
+	bool is_push = _i < 3;
+	uint64_t got, mine;
+
+	MUST(S0, queue_new(S0, 1, &queue));
+	MUST(DEAD, object_incref(DEAD, queue));
+	MUST(S2, object_incref(S2, queue));
+	mine = fixture_bytes(S2, 24);
+	deaths[_i]();
+	ck_assert_int_eq(change_begin(DEAD), 0);
+	ck_assert_int_eq(queue_finish(DEAD), 0);
+	if (is_push)
+		ck_assert_int_eq(queue_pop(S2, queue, &got, 0), 0);
+	ck_assert_int_eq(queue_push(S2, queue, mine, 0), 0);
+	if (!is_push)
+		ck_assert_int_eq(queue_pop(S2, queue, &got, 0), 0);
+	ck_assert_int_eq(change_end(DEAD, -EIO), -EIO);
+	fixture_check();
+	clear_up();
+	fixture_drop(S2, got);
+	expect_cleared(is_push ? 1 : 0);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("intent");
+	TCase *t = tcase_create("intent");
+	const int n = (int)(sizeof(rows) / sizeof(rows[0]));
+
+	tcase_add_checked_fixture(t, fixture_open, fixture_close);
+	tcase_set_timeout(t, 100);
+	tcase_add_loop_test(t, cleared_up, 0, n);
+	tcase_add_loop_test(t, cleared_up_in_vain, 0, n);
+	tcase_add_loop_test(t, repaired_before, 0, n);
+	tcase_add_loop_test(t, said_for_good, 0, 5);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+int main(void)
+{
+	return fixture_main(suite());
+}
