@@ -23,8 +23,9 @@
  * Trust.     Clients of one heap map it for writing and so can damage it by stray writes; what is damaged is noticed
  *            (-EUCLEAN) rather than followed. Admit only programs that may trust each other.
  * Speed.     A session makes objects in pools of its own. Making, holding, reading and dropping those, as long as it has
- *            handed them to nobody, takes no lock, no system call and no atomic read-modify-write. What several know (a
- *            first or last hold of another session's object, slots, queues, names) is changed under one global lock.
+ *            handed them to nobody, takes no lock, no system call and no atomic read-modify-write. Handing over by a
+ *            queue takes one compare-and-swap on each side. What else several know (a first or last hold of another
+ *            session's object, slots, names) is changed under one global lock.
  * Numbers.   A ref that was handed over by a slot, a queue or a name is held by pyheap_incref() as said. One that came
  *            as a bare number (by a pipe, say), of an object that its maker has told the heap of in no other way, costs
  *            a membarrier(2), some microseconds, the first time; -EOPNOTSUPP where a kernel or a sandbox forbids that
@@ -205,8 +206,13 @@ int pyheap_queue_new(pyheap *heap, size_t n, pyheap_ref *ret);
  * receiver has it, whoever is killed when. Where the call fails the caller keeps its hold.
  *
  * timeout_ms: negative waits for ever, 0 not at all (-EAGAIN when full), else that long (-ETIMEDOUT). -EPERM the caller
- * does not hold `ref`; -EDEADLK it would wait while this session has the global lock. The caller must hold the queue,
- * or know that something does: -ESTALE when it is freed meanwhile. -EINTR a signal handler ran while it waited.
+ * does not hold `ref`; -EDEADLK it would wait while this session has the global lock. -EINTR a signal handler ran while
+ * it waited. The caller should hold the queue: then neither call takes the lock, makes a system call (unless somebody
+ * sleeps) or waits for anybody. Who does not takes a hold for the length of the call, under the lock: -ESTALE it was
+ * freed.
+ * Without the lock means of an object that the caller holds once, or made itself; what it holds several times goes under
+ * it, and so does receiving what one holds already. A sender or receiver that is stopped in the middle delays who sleeps
+ * for its sake by a second at most.
  */
 int pyheap_queue_push(pyheap *heap, pyheap_ref queue, pyheap_ref ref, int timeout_ms);
 
@@ -238,7 +244,8 @@ int pyheap_name_next(pyheap *heap, uint64_t *cursor, char name[PYHEAP_NAME_MAX +
 /*
  * Take the global lock, for a change made of several calls; calls of this session made under it work as always. All
  * others wait meanwhile when they change anything that is shared (slots, queues, names, holds of others' objects), so
- * keep it short; with objects that nobody else knows they go on. A death in between keeps the calls that were finished
+ * keep it short; with objects that nobody else knows they go on. Who was stopped in the middle of a push or a pop is
+ * waited for only some milliseconds, and finishes it when it goes on. A death in between keeps the calls that were finished
  * and frees the lock.
  * It is the calling thread's: until that gives it back, what the session does in another thread is -EPERM where it
  * needs the lock. When the thread ends without having given it back, the lock is free and the session has it no more.
