@@ -91,8 +91,9 @@ static bool is_record(const struct object *object)
 
 /*
  * A session that was stopped or died while it was changing a queue, or is about to: of the right in question it cannot
- * be told where it is, of the queue it cannot be told whether it changes at this moment. Both are left alone until it is
- * through, or cleared up. It is complete before the session goes inside, so each that goes on meanwhile is among these.
+ * be told where it is, of the queue it cannot be told whether it changes at this moment. Both are left alone until it
+ * is through, or cleared up. It is complete before the session goes inside, so each that goes on meanwhile is among
+ * these.
  */
 static void note_doubts(struct check *check)
 {
@@ -104,7 +105,7 @@ static void note_doubts(struct check *check)
 
 		if (session_state(entry) == SESSION_FREE || kind == INTENT_NONE)
 			continue;
-		if (kind == INTENT_RIGHT)
+		if (kind == INTENT_RIGHT && !gate_was_inside(check->heap, i))
 			count_ref(check, entry->intent.ref, "what is pushed by session", i);
 		else
 			check->doubts[check->n_doubts++] = (struct doubt){entry->intent.ref, entry->intent.queue};
@@ -355,8 +356,8 @@ static void count_names(struct check *check, uint32_t bucket)
 static int64_t place_after_head(const struct queue *queue, uint64_t n, uint64_t i)
 {
 	uint64_t position = queue->head + (i + n - queue->head % n) % n;
-	int64_t ahead = (int64_t)((queue->places[i].stamp + i - position) << (64 - PLACE_LAP_BITS)) >>
-			(64 - PLACE_LAP_BITS);
+	int64_t ahead =
+		(int64_t)((queue->places[i].stamp + i - position) << (64 - PLACE_LAP_BITS)) >> (64 - PLACE_LAP_BITS);
 
 	return (int64_t)(position - queue->head) + ahead;
 }
@@ -406,18 +407,24 @@ static uint64_t first_place(const struct queue *queue, uint64_t n)
 	return first;
 }
 
-/* What stands behind gaps moves up, one change each, and positions begin anew. Nobody is in the middle of changing it. */
+/* What stands behind gaps moves up, one change each, and positions begin anew. Nobody is in the middle of changing it.
+ */
 static void mend_queue(struct check *check, struct queue *queue, uint64_t n)
 {
 	struct heap *heap = check->heap;
-	uint64_t first = first_place(queue, n), count = 0;
+	uint64_t first = first_place(queue, n), count = 0, lap = 0;
 
+	/* None that was there before: who looked at a place before the mending finds it changed. */
+	for (uint64_t i = 0; i < n; i++)
+		if ((queue->places[i].stamp & PLACE_LAP_MASK) > lap)
+			lap = queue->places[i].stamp & PLACE_LAP_MASK;
+	lap = (lap / n + 1) * n < PLACE_LAP_MASK / 2 ? (lap / n + 1) * n : 0;
 	heap_set(heap, &queue->n, n);
-	heap_set(heap, &queue->head, first);
+	heap_set(heap, &queue->head, lap + first);
 	for (uint64_t i = 0; i < n; i++) {
 		struct place *from = &queue->places[(first + i) % n], *to = &queue->places[(first + count) % n];
 
-		heap_set(heap, &from->stamp, first + i < n ? 0 : n);
+		heap_set(heap, &from->stamp, first + i < n ? lap : lap + n);
 		if (from->ref && from != to) {
 			heap_set(heap, &to->ref, from->ref);
 			heap_set(heap, &from->ref, 0);
@@ -425,7 +432,7 @@ static void mend_queue(struct check *check, struct queue *queue, uint64_t n)
 		count += to->ref != 0;
 		change_commit(heap);
 	}
-	heap_set(heap, &queue->tail, first + count);
+	heap_set(heap, &queue->tail, lap + first + count);
 	change_commit(heap);
 }
 
@@ -473,7 +480,8 @@ static void count_slots(struct check *check, const struct object *object)
 	for (uint64_t i = first; i < object_n_slots(object, &type); i++) {
 		uint64_t *slot = object_slot(object, &type, i);
 
-		if (*slot && !count_ref(check, *slot, "a slot of object", object->position))
+		if (*slot && !count_ref(check, *slot, "a slot of object", object->position) &&
+			!is_queue_in_doubt(check, object->position))
 			mend_word(check, slot, 0);
 	}
 	if (object->type == TYPE_QUEUE && state == STATE_LIVE && object->size >= sizeof(struct queue))

@@ -5,37 +5,39 @@
  * A queue is a ring of places. Each push and each pop is one compare-and-swap of a whole place, its ref and its stamp:
  * the stamp says which position of all that was ever pushed is in the place or is waited for, so whoever looked at the
  * place earlier than somebody else's change fails. Who comes first to a place has it; nobody waits for one that was
- * stopped. `tail` and `head` only say where to begin to look: they may lag behind, as the places tell how far (find_free(),
- * find_filled()).
+ * stopped. `tail` and `head` only say where to begin to look: they may lag behind, as the places tell how far
+ * (find_free(), find_filled()).
  *
- * What is handed over is a right that is counted already: the object's count does not change. The sender's hold goes out
- * of its table into its intent, from there into the place, from there into the receiver's intent, and into its table: at
- * every moment exactly one of them has it. What the sender holds as the owner of its pool it gives away first: one more
- * in rights_given, which nobody else writes, and one less in the word.
+ * What is handed over is a right that is counted already: the object's count does not change. The sender's hold goes
+ * out of its table into its intent, from there into the place, from there into the receiver's intent, and into its
+ * table: at every moment exactly one of them has it. What the sender holds as the owner of its pool it gives away
+ * first: one more in rights_given, which nobody else writes, and one less in the word.
  *
  * The intent stands in the session's entry before the first of these steps, and is taken away after the last. When the
- * session dies on the way whoever clears it up (queue_finish()) has to know whether the compare-and-swap took place: the
- * place says so by its stamp and by who filled or emptied it last, and that stays until the place has been changed twice
- * more. Whoever is about to make that second change, and is somebody else, looks whether the intent is still there, and
- * if so notes in the session's entry (`done`) that it has taken place. This is where the handover of CXL-SHM (SOSP
- * 2023) fails: what tells whether it took place is gone there once the receiver has changed the count, and it is done
- * twice. tests/model/queue.pml goes through all orders and deaths.
+ * session dies on the way whoever clears it up (queue_finish()) has to know whether the compare-and-swap took place:
+ * the place says so by its stamp and by who filled or emptied it last, and that stays until the place has been changed
+ * twice more. Whoever is about to make that second change, and is somebody else, looks whether the intent is still
+ * there, and if so notes in the session's entry (`done`) that it has taken place. This is where the handover of CXL-SHM
+ * (SOSP 2023) fails: what tells whether it took place is gone there once the receiver has changed the count, and it is
+ * done twice. tests/model/queue.pml goes through all orders and deaths.
  *
  * These quick ways are inside the gate, as calls to one's own pools: so who checks or repairs the heap finds each right
  * in one place. What they do not know goes under the lock, in changes that stand on the same intent: a hold table that
  * has to be put in order, what is held several times, or is held already by who receives it, and where another session
  * keeps the lock between its calls, so that nobody may change a queue.
  *
- * Waiting is a futex in the queue. Who finds it full (empty) sets the waiting flag, reads the sequence number, looks once
- * more, and sleeps for as long as the number is still that. Who empties (fills) a place looks at the flag afterwards;
- * when it is set he clears it, moves the number and wakes all. Should he be killed before, he is cleared up, and that
- * wakes them; should he be stopped, they look by themselves at the end of a slice. A dead sleeper costs one needless
- * wake-up. A sleeper holds the queue meanwhile, so that the futex stays where it is; it sees once a slice whether the
- * heap has ended.
+ * Waiting is a futex in the queue. Who finds it full (empty) sets the waiting flag, reads the sequence number, looks
+ * once more, and sleeps for as long as the number is still that. Who empties (fills) a place looks at the flag
+ * afterwards; when it is set he clears it, moves the number and wakes all. Should he be killed before, he is cleared
+ * up, and that wakes them; should he be stopped, they look by themselves at the end of a slice. A dead sleeper costs
+ * one needless wake-up. A sleeper holds the queue meanwhile, so that the futex stays where it is; it sees once a slice
+ * whether the heap has ended.
  */
 
 #include "heap/queue.h"
 #include "heap/hold.h"
+#include "heap/intent.h"
+#include "heap/place.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -43,33 +45,24 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifndef __GCC_HAVE_SYNC_COMPARE_AND_SWAP_16
-#error "A place of a queue needs a compare-and-swap of 16 bytes (x86-64: -mcx16)"
-#endif
-
 #define NSEC_PER_SEC  INT64_C(1000000000)
 #define SLICE_NSEC    NSEC_PER_SEC
 #define PASS_OVER_MAX 1024 /* spoilt places passed over in one call */
+#define TRIES_MAX     100U /* under the lock, against others without it */
 
 #define QUEUE_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define QUEUE_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define QUEUE_RARE        __attribute__((noinline))
 
-/* What an attempt returns, beside what its caller is to get: it was in vain, the next may not be; it goes under the
- * lock. */
-#define QUEUE_AGAIN 3
-#define QUEUE_NOT   4
+/* What an attempt returns, beside what its caller is to get: another one came first; it goes under the lock. */
+#define QUEUE_AGAIN  3
+#define QUEUE_NOT    4
+#define QUEUE_SPOILT 5 /* what was in the place names nothing: the next, perhaps */
 
 /* What a call has to wait for: *seq to be something else than `value`. */
 struct wait {
 	uint32_t *seq;
 	uint32_t value;
-};
-
-/* A queue and how many places it has for certain, whatever a stray write may have made of its own number. */
-struct found {
-	struct queue *queue;
-	uint64_t n;
 };
 
 /* ---- finding the queue ------------------------------------------------------------------------------------------- */
@@ -86,7 +79,7 @@ static int find_any(struct heap *heap, uint64_t ref, struct object *ret_object, 
 		return -EINVAL;
 	ret->queue = (struct queue *)(void *)ret_object->data;
 	ret->n = ret->queue->n;
-	return ret_object->size >= sizeof(struct queue) && ret->n &&
+	return ret_object->size >= sizeof(struct queue) && ret->n && !((uintptr_t)ret->queue % sizeof(struct place)) &&
 			       ret->n <= (ret_object->size - sizeof(struct queue)) / sizeof(struct place)
 		       ? 0
 		       : -EUCLEAN;
@@ -107,15 +100,17 @@ static inline bool find_recent(const struct session *session, uint64_t ref, stru
 	return QUEUE_LIKELY(header_is(word, ref_generation(ref), STATE_LIVE) && recent->queue->n == recent->n_places);
 }
 
-/* A queue that the session holds, not used lately. QUEUE_NOT it holds none of that ref. */
-static QUEUE_RARE int get_to_know(struct session *session, uint64_t ref, struct found *ret)
+/* A queue that was not used lately. QUEUE_NOT the session does not hold it, where that is not known (is_held). */
+static QUEUE_RARE int get_to_know(struct session *session, uint64_t ref, bool is_held, struct found *ret)
 {
 	struct object object;
 	int r;
 
-	if (!object_is_held_unlocked(session, ref))
+	if (!is_held && !object_is_held_unlocked(session, ref))
 		return QUEUE_NOT;
-	r = find_any(session->heap, ref, &object, ret);
+	r = object_look(session, ref, &object);
+	if (!r)
+		r = find_any(session->heap, ref, &object, ret);
 	if (r < 0)
 		return r;
 	object_remember(session, ref, &object);
@@ -124,201 +119,7 @@ static QUEUE_RARE int get_to_know(struct session *session, uint64_t ref, struct 
 	return 0;
 }
 
-/* ---- places ------------------------------------------------------------------------------------------------------ */
-
-/* A place as it was when it was looked at, by who wants to fill or empty it. */
-struct seen {
-	struct place *place;
-	uint64_t ref, stamp;
-	uint64_t position; /* that he looked for there */
-};
-
-static uint32_t stamp_filled_by(uint64_t stamp)
-{
-	return (uint32_t)(stamp >> PLACE_FILLED_BY & PLACE_SESSION);
-}
-
-static uint32_t stamp_emptied_by(uint64_t stamp)
-{
-	return (uint32_t)(stamp >> PLACE_EMPTIED_BY & PLACE_SESSION);
-}
-
-/* How many positions the place is ahead of what was looked for in it: 0, or laps of the ring. */
-static inline int64_t look(const struct found *found, uint64_t position, struct seen *ret)
-{
-	uint64_t i = position % found->n, before;
-
-	ret->place = &found->queue->places[i];
-	ret->position = position;
-	/* acquire: what was done before the place was changed. Looked at twice, so that ref and stamp are of one moment. */
-	before = __atomic_load_n(&ret->place->stamp, __ATOMIC_ACQUIRE);
-	do {
-		ret->stamp = before;
-		ret->ref = __atomic_load_n(&ret->place->ref, __ATOMIC_ACQUIRE);
-		before = __atomic_load_n(&ret->place->stamp, __ATOMIC_ACQUIRE);
-	} while (QUEUE_UNLIKELY(before != ret->stamp));
-	return (int64_t)((ret->stamp + i - position) << (64 - PLACE_LAP_BITS)) >> (64 - PLACE_LAP_BITS);
-}
-
-/* The place is so far ahead: the position that was looked for is over, and so are all up to the one returned. */
-static uint64_t next_position(const struct found *found, uint64_t position, int64_t ahead)
-{
-	return ahead ? position + (uint64_t)ahead - found->n + 1 : position + 1;
-}
-
-/* The place to push to. -EAGAIN all are filled; -EUCLEAN they contradict each other. */
-static inline int find_free(const struct found *found, struct seen *ret)
-{
-	uint64_t position = __atomic_load_n(&found->queue->tail, __ATOMIC_RELAXED); /* relaxed: a hint */
-
-	for (;;) {
-		int64_t ahead = look(found, position, ret);
-
-		if (QUEUE_LIKELY(!ahead && !ret->ref))
-			return 0;
-		if (ahead < 0)
-			return ahead == -(int64_t)found->n && ret->ref ? -EAGAIN : -EUCLEAN;
-		if (ahead % (int64_t)found->n)
-			return -EUCLEAN;
-		position = next_position(found, position, ahead);
-	}
-}
-
-/* The place to pop from. -EAGAIN all are empty. */
-static inline int find_filled(const struct found *found, struct seen *ret)
-{
-	uint64_t position = __atomic_load_n(&found->queue->head, __ATOMIC_RELAXED); /* relaxed: a hint */
-
-	for (;;) {
-		int64_t ahead = look(found, position, ret);
-
-		if (QUEUE_LIKELY(!ahead))
-			return ret->ref ? 0 : -EAGAIN;
-		if (ahead < 0 || ahead % (int64_t)found->n)
-			return -EUCLEAN;
-		position = next_position(found, position, ahead);
-	}
-}
-
-__extension__ typedef unsigned __int128 two_words;
-
-/* Change a place as a whole, if it is still as it was seen. A full barrier. */
-static inline bool place_change(const struct seen *seen, uint64_t ref, uint64_t stamp)
-{
-	two_words old = (two_words)seen->stamp << 64 | seen->ref, new = (two_words)stamp << 64 | ref;
-
-	return __sync_bool_compare_and_swap((two_words *)(void *)seen->place, old, new);
-}
-
-static inline bool fill(const struct session *session, const struct seen *seen, uint64_t ref)
-{
-	return place_change(seen, ref,
-		(seen->stamp & ~(PLACE_SESSION << PLACE_FILLED_BY)) | (uint64_t)session->index << PLACE_FILLED_BY);
-}
-
-static inline bool empty(const struct session *session, const struct found *found, const struct seen *seen)
-{
-	uint64_t lap = (seen->stamp + found->n) & PLACE_LAP_MASK;
-
-	return place_change(seen, 0,
-		lap | (seen->stamp & PLACE_SESSION << PLACE_FILLED_BY) | (uint64_t)session->index << PLACE_EMPTIED_BY);
-}
-
-/* ---- intents ----------------------------------------------------------------------------------------------------- */
-
-static void intent_store(const struct session *session, uint64_t number, enum intent_kind kind)
-{
-	/* release: after all that was done before it */
-	__atomic_store_n(&session->entry->intent.word, intent_word(number, kind), __ATOMIC_RELEASE);
-}
-
-/* `meanwhile` is what it is until it is this one: none, or that it has the right to ref itself. */
-static inline void intent_begin(const struct session *session, enum intent_kind meanwhile, enum intent_kind kind,
-	uint64_t queue, const struct seen *seen, uint64_t ref, uint64_t before)
-{
-	struct intent *intent = &session->entry->intent;
-	uint64_t number = intent_number(intent->word) + 1;
-
-	intent_store(session, number, meanwhile);
-	/* with the relaxed stores: who finds anything of this one finds its number, see is_unfinished() */
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-	__atomic_store_n(&intent->ref, ref, __ATOMIC_RELAXED);
-	__atomic_store_n(&intent->queue, queue, __ATOMIC_RELAXED);
-	__atomic_store_n(&intent->position, seen->position, __ATOMIC_RELAXED);
-	__atomic_store_n(&session->entry->intent_before, before, __ATOMIC_RELAXED);
-	intent_store(session, number, kind);
-	/* before what is done next: for who clears up after a death the compiler alone has to keep the order */
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-}
-
-static inline void intent_end(const struct session *session)
-{
-	intent_store(session, intent_number(session->entry->intent.word), INTENT_NONE);
-}
-
-/* Within a change: it is of another kind, or none. */
-static void intent_turn(const struct session *session, enum intent_kind kind)
-{
-	uint64_t *word = &session->entry->intent.word;
-
-	heap_set(session->heap, word, intent_word(intent_number(*word), kind));
-}
-
-typedef bool intent_is(uint32_t kind);
-
-/* Is the intent of a session, which has changed the place at that position, still there? *ret is its number. */
-static bool is_unfinished(
-	struct heap *heap, uint32_t index, intent_is *is_such, uint64_t queue, uint64_t position, uint64_t *ret)
-{
-	const struct intent *intent = &heap->sessions[index].intent;
-	uint64_t word;
-
-	if (index >= heap->n_sessions)
-		return false;
-	/* acquire, and the fence: if the word is the same afterwards all is of one intent */
-	word = __atomic_load_n(&intent->word, __ATOMIC_ACQUIRE);
-	if (!is_such(intent_kind(word)) || __atomic_load_n(&intent->queue, __ATOMIC_RELAXED) != queue ||
-		__atomic_load_n(&intent->position, __ATOMIC_RELAXED) != position)
-		return false;
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	*ret = intent_number(word);
-	return __atomic_load_n(&intent->word, __ATOMIC_RELAXED) == word;
-}
-
-/* Within a change: who changed the place in the lap before, and is not through, has done so. */
-static void note_done(
-	struct heap *heap, uint32_t index, intent_is *is_such, uint64_t queue, uint64_t position)
-{
-	uint64_t number;
-
-	if (is_unfinished(heap, index, is_such, queue, position, &number) && heap->sessions[index].done != number)
-		heap_set(heap, &heap->sessions[index].done, number);
-}
-
-static QUEUE_RARE int note_done_of_other(
-	struct session *session, uint32_t index, intent_is *is_such, uint64_t queue, uint64_t position)
-{
-	uint64_t number;
-	int r;
-
-	if (!is_unfinished(session->heap, index, is_such, queue, position, &number))
-		return 0;
-	r = change_begin(session);
-	if (r < 0)
-		return r;
-	note_done(session->heap, index, is_such, queue, position);
-	return change_end(session, 0);
-}
-
-/*
- * With the lock held: the session's own intent has taken place, and that stays said while the rest is done in a change
- * that may yet be taken back. Others, who go by the intent without the lock, would see it gone meanwhile, and not help.
- */
-static void say_done(const struct session *session)
-{
-	heap_set(session->heap, &session->entry->done, intent_number(session->entry->intent.word));
-	change_commit(session->heap);
-}
+/* ---- who was there before ---------------------------------------------------------------------------------------- */
 
 /* Before the place is changed, which takes away what tells of the same change one lap ago. */
 static inline int see_who_filled(
@@ -328,7 +129,7 @@ static inline int see_who_filled(
 
 	return QUEUE_LIKELY(index == session->index)
 		       ? 0
-		       : note_done_of_other(session, index, intent_is_push, queue, seen->position - found->n);
+		       : intent_note_done_of_other(session, index, intent_is_push, queue, seen->position - found->n);
 }
 
 static inline int see_who_emptied(
@@ -338,7 +139,7 @@ static inline int see_who_emptied(
 
 	return QUEUE_LIKELY(index == session->index)
 		       ? 0
-		       : note_done_of_other(session, index, intent_is_pop, queue, seen->position - found->n);
+		       : intent_note_done_of_other(session, index, intent_is_pop, queue, seen->position - found->n);
 }
 
 /* ---- waking ------------------------------------------------------------------------------------------------------ */
@@ -349,11 +150,13 @@ static QUEUE_RARE void wake(uint32_t *seq)
 	syscall(SYS_futex, seq, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
-/* After a place was changed: whoever waits for that is woken. The flag first, so that who sets it later sees the place. */
+/* After a place was changed: whoever waits for that is woken. The flag first, so that who sets it later sees the place.
+ */
 static inline void signal(uint32_t *seq, uint32_t *waiting)
 {
 	/* after the compare-and-swap, a full barrier; see announce() */
-	if (QUEUE_UNLIKELY(__atomic_load_n(waiting, __ATOMIC_SEQ_CST)) && __atomic_exchange_n(waiting, 0, __ATOMIC_SEQ_CST))
+	if (QUEUE_UNLIKELY(__atomic_load_n(waiting, __ATOMIC_SEQ_CST)) &&
+		__atomic_exchange_n(waiting, 0, __ATOMIC_SEQ_CST))
 		wake(seq);
 }
 
@@ -398,8 +201,8 @@ static inline struct place *place_ahead(const struct found *found, const struct 
 }
 
 /* Is the other side, whose hint is *hint, `lead` positions ahead, or more? */
-static inline bool is_far(struct other_side *side, const struct found *found, const uint64_t *hint, uint64_t position,
-	int64_t lead)
+static inline bool is_far(
+	struct other_side *side, const struct found *found, const uint64_t *hint, uint64_t position, int64_t lead)
 {
 	/* relaxed: a hint of a hint */
 	if (QUEUE_UNLIKELY(side->queue != found->queue || position % AHEAD_LOOK == 0)) {
@@ -413,7 +216,7 @@ static inline bool is_far(struct other_side *side, const struct found *found, co
 static inline void fetch_for_push(struct session *session, const struct found *found, const struct seen *seen)
 {
 	if (found->n > AHEAD_PLACE && is_far(&session->pushing, found, &found->queue->head, seen->position,
-						AHEAD_PLACE + 1 - (int64_t)found->n))
+					      AHEAD_PLACE + 1 - (int64_t)found->n))
 		__builtin_prefetch(place_ahead(found, seen, AHEAD_PLACE), 1);
 }
 
@@ -428,17 +231,18 @@ static inline void fetch_for_pop(struct session *session, const struct found *fo
 		return;
 	__builtin_prefetch(place_ahead(found, seen, AHEAD_PLACE), 1);
 	off = ref_position(__atomic_load_n(&place_ahead(found, seen, AHEAD_HEADER)->ref, __ATOMIC_RELAXED)) << 3;
-	header = off < session->heap->heap_size ? own_guess_header(session, off) : NULL; /* a stray write may be there */
+	header =
+		off < session->heap->heap_size ? own_guess_header(session, off) : NULL; /* a stray write may be there */
 	if (QUEUE_LIKELY(header))
 		__builtin_prefetch(header, 1);
 }
 
 /* ---- push -------------------------------------------------------------------------------------------------------- */
 
-/* What a quick push takes away from the sender, and puts back where the place was another's. */
+/* From whom a quick push takes the right. */
 struct sender {
-	struct hold *hold;            /* of its table, or NULL: */
-	struct object_header *header; /* its own object's, that it holds by the word */
+	struct hold *hold;            /* its entry in the session's table or, if that has none, where it would stand */
+	struct object_header *header; /* NULL, or its own object's, that it holds by the word and not by the table */
 };
 
 /* The header of the session's own object, if it holds it by that; most often one used lately. */
@@ -454,28 +258,43 @@ static inline struct object_header *own_header(struct session *session, uint64_t
 	return own_look(session, ref, &own) && header_own(own.word) ? own.header : NULL;
 }
 
-/* False: it is none for the quick way. */
-static inline bool find_sender(struct session *session, uint64_t ref, struct sender *ret)
+/* 0; QUEUE_NOT it is none for the quick way; *ret_is_held: the session holds it. */
+static inline int find_sender(struct session *session, uint64_t ref, struct sender *ret, bool *ret_is_held)
 {
-	ret->hold = hold_find(session, ref);
-	ret->header = ret->hold ? NULL : own_header(session, ref);
-	if (ret->hold)
-		return QUEUE_LIKELY(ret->hold->count == 1 && hold_stands_last(session->entry, ret->hold));
-	/* relaxed: others drop theirs at any time */
-	return ret->header && rights_count(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED)) < RIGHTS_MAX;
+	*ret_is_held = false;
+	ret->header = NULL;
+	ret->hold = hold_place(session, ref);
+	if (QUEUE_UNLIKELY(!ret->hold))
+		return QUEUE_NOT;
+	if (ret->hold->ref != HOLD_EMPTY) {
+		*ret_is_held = true;
+		return QUEUE_LIKELY(ret->hold->count == 1 && hold_stands_last(session->entry, ret->hold)) ? 0
+													  : QUEUE_NOT;
+	}
+	ret->header = own_header(session, ref);
+	*ret_is_held = ret->header;
+	/* relaxed: others drop theirs at any time. There is room in the table, should it have to go there. */
+	return QUEUE_LIKELY(ret->header && hold_has_room(session) &&
+			    rights_count(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED)) < RIGHTS_MAX)
+		       ? 0
+		       : QUEUE_NOT;
 }
 
 /* Inside: the sender has the right no more. True: it holds the object no more as the owner of its pool. */
 static inline bool take_from(const struct session *session, const struct sender *sender, uint64_t ref)
 {
+	uint32_t given;
 	uint64_t word;
 
-	if (sender->hold) {
+	if (!sender->header) {
+		intent_note(session, session->entry->n_holds);
 		hold_take_quickly(session, sender->hold);
 		return false;
 	}
+	given = sender->header->rights_given;
+	intent_note(session, given);
 	/* relaxed, then release: who finds the word of an object that was let go of finds what was given away */
-	__atomic_store_n(&sender->header->rights_given, rights_more(sender->header->rights_given), __ATOMIC_RELAXED);
+	__atomic_store_n(&sender->header->rights_given, rights_more(given), __ATOMIC_RELAXED);
 	word = __atomic_load_n(&sender->header->word, __ATOMIC_RELAXED);
 	__atomic_store_n(&sender->header->word, word - 1, __ATOMIC_RELEASE);
 	if (header_own(word) != 1)
@@ -484,17 +303,19 @@ static inline bool take_from(const struct session *session, const struct sender 
 	return true;
 }
 
-/* Inside: it has it again. */
-static void give_back_to(const struct session *session, const struct sender *sender, uint64_t ref)
+/*
+ * Inside, another one came first: the sender has the right again, by its table. Not by the word: what was given away
+ * stays given, so that who looks at the word and then at the rights misses neither.
+ */
+static QUEUE_RARE void give_back_to(const struct session *session, const struct sender *sender, uint64_t queue,
+	const struct seen *seen, uint64_t ref)
 {
-	if (sender->hold) {
-		hold_put_quickly(session, sender->hold, ref);
-		return;
+	if (sender->header) {
+		intent_begin(session, INTENT_RIGHT, INTENT_RIGHT, queue, seen->position, ref);
+		intent_note(session, session->entry->n_holds + 1);
+		intent_store(session, intent_number(session->entry->intent.word), INTENT_PUSH);
 	}
-	/* relaxed, and a fence between: at no moment nobody has a right */
-	__atomic_store_n(&sender->header->word, header_word(sender->header) + 1, __ATOMIC_RELAXED);
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-	__atomic_store_n(&sender->header->rights_given, (uint32_t)session->entry->intent_before, __ATOMIC_RELAXED);
+	hold_put_quickly(session, sender->hold, ref);
 }
 
 /* One attempt without the lock. */
@@ -502,32 +323,30 @@ static inline int push_quickly(struct session *session, uint64_t queue_ref, cons
 {
 	struct sender sender;
 	struct seen seen;
-	bool is_quick, is_let_go;
-	int r;
+	bool is_held, is_let_go = false;
+	int quick, r;
 
-	if (QUEUE_UNLIKELY(session->has_lock))
+	/* A queue that goes into itself might be gone before it is told. */
+	if (QUEUE_UNLIKELY(session->has_lock || ref == queue_ref))
 		return QUEUE_NOT;
-	is_quick = find_sender(session, ref, &sender);
-	if (QUEUE_UNLIKELY(!sender.hold && !sender.header))
+	quick = find_sender(session, ref, &sender, &is_held);
+	if (QUEUE_UNLIKELY(!is_held))
 		return QUEUE_NOT; /* which says why */
 	r = find_free(found, &seen);
-	if (QUEUE_UNLIKELY(!r && !is_quick))
-		return QUEUE_NOT;
+	if (QUEUE_UNLIKELY(!r && quick))
+		return quick;
 	if (!r)
 		r = see_who_filled(session, queue_ref, found, &seen);
 	if (QUEUE_UNLIKELY(r))
 		return r;
-	if (sender.hold)
-		intent_begin(session, INTENT_NONE, INTENT_PUSH, queue_ref, &seen, ref, session->entry->n_holds);
-	else
-		intent_begin(session, INTENT_NONE, INTENT_PUSH_OWN, queue_ref, &seen, ref, sender.header->rights_given);
+	intent_begin(
+		session, INTENT_NONE, sender.header ? INTENT_PUSH_OWN : INTENT_PUSH, queue_ref, seen.position, ref);
 	if (QUEUE_UNLIKELY(!gate_enter(session))) {
 		intent_end(session);
 		r = session_attend(session);
 		return r < 0 ? r : QUEUE_AGAIN;
 	}
 	r = gate_is_kept(session) ? QUEUE_NOT : QUEUE_AGAIN;
-	is_let_go = false;
 	if (QUEUE_LIKELY(r == QUEUE_AGAIN)) {
 		is_let_go = take_from(session, &sender, ref);
 		if (QUEUE_LIKELY(fill(session, &seen, ref))) {
@@ -535,8 +354,7 @@ static inline int push_quickly(struct session *session, uint64_t queue_ref, cons
 			pushed(found, &seen);
 			r = 0;
 		} else {
-			give_back_to(session, &sender, ref);
-			is_let_go = false;
+			give_back_to(session, &sender, queue_ref, &seen, ref);
 		}
 	}
 	intent_end(session);
@@ -575,17 +393,26 @@ static int fill_locked(struct session *session, uint64_t queue_ref, const struct
 	struct seen seen;
 	int r;
 
-	do {
+	for (uint32_t n_tries = 0;; n_tries++) {
 		r = find_free(found, &seen);
 		if (r < 0)
-			return r;
-		note_done(session->heap, stamp_filled_by(seen.stamp), intent_is_push, queue_ref, seen.position - found->n);
+			break;
+		intent_note_done(session->heap, stamp_filled_by(seen.stamp), intent_is_push, queue_ref,
+			seen.position - found->n);
 		change_commit(session->heap);
-		intent_begin(session, INTENT_RIGHT, INTENT_PUSH_RIGHT, queue_ref, &seen, ref, 0);
-	} while (!fill(session, &seen, ref));
-	pushed(found, &seen);
-	intent_end(session);
-	return 0;
+		intent_begin(session, INTENT_RIGHT, INTENT_PUSH_RIGHT, queue_ref, seen.position, ref);
+		if (fill(session, &seen, ref))
+			break;
+		if (n_tries == TRIES_MAX && !session->has_lock)
+			gate_keep(session); /* the others, who need no lock, wait now */
+	}
+	if (!r) {
+		pushed(found, &seen);
+		intent_end(session);
+	}
+	if (!session->has_lock && session->control->kept1)
+		gate_keep_no_more(session->heap);
+	return r;
 }
 
 static int push_in_change(struct session *session, uint64_t queue_ref, const struct found *found, uint64_t ref)
@@ -615,6 +442,9 @@ static QUEUE_RARE int push_locked(struct session *session, uint64_t queue_ref, c
 {
 	int r;
 
+	r = hold_reserve(session); /* should it have to be given back */
+	if (r)
+		return r;
 	r = change_begin(session);
 	if (r < 0)
 		return r;
@@ -649,15 +479,17 @@ static inline int pop_quickly(struct session *session, uint64_t queue_ref, const
 	place = hold_place(session, seen.ref);
 	if (QUEUE_UNLIKELY(!place || place->ref != HOLD_EMPTY))
 		return QUEUE_NOT;
-	intent_begin(session, INTENT_NONE, INTENT_POP, queue_ref, &seen, seen.ref, session->entry->n_holds);
+	intent_begin(session, INTENT_NONE, INTENT_POP, queue_ref, seen.position, seen.ref);
 	if (QUEUE_UNLIKELY(!gate_enter(session))) {
 		intent_end(session);
 		r = session_attend(session);
 		return r < 0 ? r : QUEUE_AGAIN;
 	}
 	r = gate_is_kept(session) ? QUEUE_NOT : QUEUE_AGAIN;
+	intent_note(session, session->entry->n_holds);
 	if (QUEUE_LIKELY(r == QUEUE_AGAIN && empty(session, found, &seen))) {
 		fetch_for_pop(session, found, &seen);
+		r = QUEUE_SPOILT;
 		if (QUEUE_LIKELY(object_find_fast(session->heap, seen.ref, &object) == 0)) {
 			hold_put_quickly(session, place, seen.ref);
 			own_note_class(session, object.pool);
@@ -690,23 +522,24 @@ static int pop_in_change(struct session *session, uint64_t queue_ref, const stru
 		return -EUCLEAN;
 	if (place->ref != HOLD_EMPTY && place->count == UINT32_MAX)
 		return -EOVERFLOW;
-	note_done(heap, stamp_emptied_by(seen.stamp), intent_is_pop, queue_ref, seen.position - found->n);
+	intent_note_done(heap, stamp_emptied_by(seen.stamp), intent_is_pop, queue_ref, seen.position - found->n);
 	change_commit(heap);
-	intent_begin(session, INTENT_NONE, hold_is_there(place) ? INTENT_POP_RIGHT : INTENT_POP, queue_ref, &seen, seen.ref,
-		session->entry->n_holds);
+	intent_begin(session, INTENT_NONE, hold_is_there(place) ? INTENT_POP_RIGHT : INTENT_POP, queue_ref,
+		seen.position, seen.ref);
+	intent_note(session, session->entry->n_holds);
 	is_alive = object_find(heap, seen.ref, &object) == 0;
 	if (!empty(session, found, &seen)) {
 		intent_end(session);
 		return QUEUE_AGAIN;
 	}
-	say_done(session);
+	intent_say_done(session);
 	popped(found, &seen);
 	r = is_alive ? hold_put(session, place, seen.ref, &first) : 0;
 	if (!r && !first) /* the session has its right already, the queue's goes */
 		r = object_drop(session, &object);
 	intent_turn(session, INTENT_NONE);
 	if (r < 0 || !is_alive)
-		return r < 0 ? r : QUEUE_AGAIN;
+		return r < 0 ? r : QUEUE_SPOILT;
 	note_received(session, seen.ref, object.type);
 	*ret = seen.ref;
 	return 0;
@@ -767,28 +600,29 @@ static inline int pop(struct session *session, uint64_t queue_ref, const struct 
 {
 	int r;
 
-	for (int n = 0; n < PASS_OVER_MAX; n++) {
+	for (int n_spoilt = 0; n_spoilt < PASS_OVER_MAX; n_spoilt += r == QUEUE_SPOILT) {
 		r = hold_reserve(session);
 		if (QUEUE_UNLIKELY(r))
 			return r;
 		r = pop_quickly(session, queue_ref, found, ret);
 		if (QUEUE_UNLIKELY(r == QUEUE_NOT))
 			r = pop_locked(session, queue_ref, found, ret);
-		if (QUEUE_LIKELY(r != QUEUE_AGAIN))
+		if (QUEUE_LIKELY(r != QUEUE_AGAIN && r != QUEUE_SPOILT))
 			return r;
 	}
 	return -EUCLEAN;
 }
 
-/* One of the two, by whether ref_to_push is given, on a queue that the session holds; with `wait`: and wants to wait. */
-static inline int attempt(
-	struct session *session, uint64_t queue_ref, uint64_t ref_to_push, uint64_t *ret, struct wait *wait)
+/* One of the two, by whether ref_to_push is given, on a queue that the session holds; is_held: that is known. With
+ * `wait`: and wants to wait. */
+static inline int attempt(struct session *session, uint64_t queue_ref, uint64_t ref_to_push, uint64_t *ret,
+	bool is_held, struct wait *wait)
 {
 	struct found found;
 	int r;
 
 	if (QUEUE_UNLIKELY(!find_recent(session, queue_ref, &found))) {
-		r = get_to_know(session, queue_ref, &found);
+		r = get_to_know(session, queue_ref, is_held, &found);
 		if (r)
 			return r;
 	}
@@ -809,7 +643,7 @@ static int attempt_and_wait(
 	if (r)
 		return r;
 	do {
-		r = attempt(session, queue, ref_to_push, ret, timeout_ms ? &wait : NULL);
+		r = attempt(session, queue, ref_to_push, ret, true, timeout_ms ? &wait : NULL);
 		if (r != -EAGAIN || !timeout_ms)
 			break;
 		if (session->has_lock) {
@@ -822,10 +656,9 @@ static int attempt_and_wait(
 	return r;
 }
 
-static inline int transfer(
-	struct session *session, uint64_t queue, uint64_t ref_to_push, uint64_t *ret, int timeout_ms)
+static inline int transfer(struct session *session, uint64_t queue, uint64_t ref_to_push, uint64_t *ret, int timeout_ms)
 {
-	int r = attempt(session, queue, ref_to_push, ret, NULL);
+	int r = attempt(session, queue, ref_to_push, ret, false, NULL);
 
 	if (QUEUE_LIKELY(r != QUEUE_NOT && (r != -EAGAIN || !timeout_ms)))
 		return r;
@@ -875,7 +708,7 @@ static void take_gift_back(struct session *session)
 
 	if (object_match(session->heap, entry->intent.ref, &object) == 0 && object.pool->owner1 == session->owner1 &&
 		object.header->rights_given == rights_more(before))
-		heap_set_half(session->heap, &object.header->rights_given, before);
+		heap_set_half(session->heap, &object.header->rights_given, before | RIGHTS_SHARED);
 }
 
 /* Of an intent to push or pop: where is the right? True: nowhere else, so it is dropped. */
@@ -886,18 +719,18 @@ static bool finish_change(struct session *session, uint32_t kind, bool is_held)
 	struct found found;
 	bool happened;
 
-	/* A queue that is gone although it was held: the heap was damaged, and nobody knows. Then a right is lost rather
-	 * than dropped twice: a repair finds it. */
+	/* A queue that is gone although it was held: the heap was damaged, and nobody knows. Then a right is lost
+	 * rather than dropped twice: a repair finds it. */
 	if (find_any(session->heap, entry->intent.queue, &queue, &found) < 0)
 		return false;
 	happened = has_happened(session, &found);
 	if (happened) {
-		say_done(session);
+		intent_say_done(session);
 		wake(&found.queue->push_seq);
 		wake(&found.queue->pop_seq);
 	}
 	if (kind == INTENT_PUSH_OWN) {
-		if (!happened)
+		if (!happened && !is_held)
 			take_gift_back(session);
 		return false;
 	}
@@ -918,4 +751,10 @@ int queue_finish(struct session *session)
 			entry->intent_before + (kind == INTENT_POP && is_held) - (kind == INTENT_PUSH && !is_held));
 	intent_turn(session, INTENT_NONE);
 	return has_right ? drop_right_of(session, entry->intent.ref) : 0;
+}
+
+int queue_forget(struct session *session)
+{
+	intent_turn(session, INTENT_NONE);
+	return 0;
 }

@@ -11,3 +11,5 @@ int queue_pop(struct session *session, uint64_t queue, uint64_t *ret, int timeou
 
 /* Within a change: of a dead session, what it had begun has taken place, or has not: its intent is over. */
 int queue_finish(struct session *dead);
+/* The same where that fails, what it names being damaged: it is over, whatever a repair will find. */
+int queue_forget(struct session *dead);

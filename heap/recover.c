@@ -288,6 +288,19 @@ static int drop_holds(struct session *session, uint32_t *ret_cursor)
 	return !table || i >= n ? 2 : 0;
 }
 
+/* Within a change, which this ends. */
+static int finish_intent(struct session *session, bool try)
+{
+	int r = change_end(session, queue_finish(session));
+
+	if (r == -EUCLEAN) { /* it would be so again */
+		r = try ? change_try_begin(session) : change_begin(session);
+		if (!r)
+			r = change_end(session, queue_forget(session));
+	}
+	return r < 0 ? r : 1;
+}
+
 int session_drop_step(struct session *session, bool try)
 {
 	uint32_t cursor = session->drop_cursor;
@@ -300,8 +313,7 @@ int session_drop_step(struct session *session, bool try)
 	if (r < 0)
 		return r;
 	if (intent_kind(session->entry->intent.word) != INTENT_NONE) { /* before its holds go: it holds the queue */
-		r = change_end(session, queue_finish(session));
-		return r < 0 ? r : 1;
+		return finish_intent(session, try);
 	}
 	if (session->entry->making1) {
 		r = change_end(session, making_drop(session));

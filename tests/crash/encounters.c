@@ -15,7 +15,7 @@
 #include <errno.h>
 
 enum { QUEUE, LIST, NARROW }; /* in stage->refs: NARROW is a queue of one place */
-enum { SESSION = 15 }; /* in stage->given: the owner's index, plus one; before it refs */
+enum { SESSION = 15 };        /* in stage->given: the owner's index, plus one; before it refs */
 
 #define POOL  4096U
 #define SMALL 16U
@@ -136,7 +136,8 @@ static int close_call(struct actor *a)
 	return 0;
 }
 
-/* ---- a queue of one place: each of the two has an object ---------------------------------------------------------- */
+/* ---- a queue of one place: each of the two has an object ----------------------------------------------------------
+ */
 
 static void narrow_setup(struct actor *a)
 {
@@ -341,8 +342,7 @@ const struct encounter encounters[] = {
 	{"pop, check", OWNER(narrow_full_setup, narrow_pop_call), OTHER(NULL, check_call), .from = gate_close_all},
 	{"push, rebuild", OWNER(narrow_owner_setup, narrow_push_call), OTHER(NULL, rebuild_call),
 		.from = gate_close_all},
-	{"pop, rebuild", OWNER(narrow_full_setup, narrow_pop_call), OTHER(NULL, rebuild_call),
-		.from = gate_close_all},
+	{"pop, rebuild", OWNER(narrow_full_setup, narrow_pop_call), OTHER(NULL, rebuild_call), .from = gate_close_all},
 	{"close, return", OWNER(full_setup, close_call), OTHER(taken_setup, drop_call)},
 	{"close, hold", OWNER(small_setup, close_call), OTHER(NULL, hold_call)},
 	{.name = NULL},

@@ -3,8 +3,9 @@
  * What the dead had begun to do to a queue
  *
  * A session dies in the middle of a push or a pop, at each point that makes a difference, and others have gone on with
- * the place since, or not. A check before it is cleared up leaves alone what cannot be told; afterwards each right is in
- * one place, and nothing is lost when all is dropped. What killing at each instruction comes to is tried by tests/crash.
+ * the place since, or not. A check before it is cleared up leaves alone what cannot be told; afterwards each right is
+ * in one place, and nothing is lost when all is dropped. What killing at each instruction comes to is tried by
+ * tests/crash.
  */
 #include "heap/gate.h"
 #include "tests/unit/fixture.h"

@@ -2,6 +2,7 @@
 /*
  * Queues: order, handing over, waiting, within one process and between several
  */
+#include "heap/gate.h"
 #include "tests/unit/fixture.h"
 
 #include <signal.h>
@@ -195,6 +196,37 @@ START_TEST(queue_of_queues)
 }
 END_TEST
 
+/* In its sender's only hold, too: then who takes it out has it. */
+START_TEST(queue_in_itself)
+{
+	uint64_t queue = new_queue(2), got;
+
+	MUST(S0, queue_push(S0, queue, queue, 0));
+	ck_assert(!object_is_held(S0, queue));
+	ck_assert_int_eq(object_refcount(S0, queue), 1);
+	MUST(S1, queue_pop(S1, queue, &got, 0));
+	ck_assert_uint_eq(got, queue);
+	fixture_drop(S1, queue);
+	ck_assert_int_eq((int)object_refcount(S0, queue), -ESTALE);
+	fixture_trim(0);
+	ck_assert_uint_eq(fixture_heap_bytes(), 0);
+}
+END_TEST
+
+/* What the session is to look after first fails: then it goes under the lock, or is refused. */
+START_TEST(attention_in_vain)
+{
+	uint64_t queue = new_queue(2), ref = fixture_bytes(S0, 1), got = 7;
+
+	MUST(S0, object_incref(S0, queue)); /* it is known as an object used lately, not as a queue */
+	__atomic_store_n(&fx.heap->control->ended, 1, __ATOMIC_RELEASE);
+	gate_ask(fx.heap, S0->index, ATTENTION_STRANGER);
+	ck_assert_int_eq(queue_push(S0, queue, ref, 0), 0);
+	ck_assert_int_eq(queue_pop(S0, queue, &got, 0), -EPIPE);
+	ck_assert_uint_eq(got, 7);
+}
+END_TEST
+
 START_TEST(sizes_of_queues)
 {
 	static const size_t lengths[] = {1, 2, 19, 20, 21, 500, 5000, 40000};
@@ -247,6 +279,15 @@ START_TEST(damaged_queue)
 		ck_assert_int_eq(queue_pop(S0, queue, &got, 0), -EUCLEAN);
 	}
 	q->n = good.n, q->head = q->tail = q->places[0].stamp = 0;
+	/* Each place is ahead of the one before, around in a circle. */
+	for (uint64_t i = 0; i < 3; i++)
+		q->places[i] = (struct place){ref, i * ((PLACE_LAP_MASK / 9 + 1) * 3)};
+	ck_assert_int_eq(queue_push(S0, queue, ref, 0), -EUCLEAN);
+	q->head = 1; /* not what is in place 0 */
+	ck_assert_int_eq(queue_pop(S0, queue, &got, 0), -EUCLEAN);
+	q->head = 0;
+	for (uint64_t i = 0; i < 3; i++)
+		q->places[i] = (struct place){0, 0};
 	ck_assert_uint_eq(ref_own(ref), 1);
 	ck_assert_uint_eq(got, 7);
 	MUST(S0, queue_push(S0, queue, ref, 0));
@@ -552,6 +593,8 @@ static Suite *suite(void)
 	tcase_add_test(t, held_by_header_or_by_table);
 	tcase_add_test(t, freed_with_what_is_in_it);
 	tcase_add_test(t, queue_of_queues);
+	tcase_add_test(t, queue_in_itself);
+	tcase_add_test(t, attention_in_vain);
 	tcase_add_test(t, sizes_of_queues);
 	tcase_add_test(t, no_waiting_under_the_lock);
 	tcase_add_test(t, damaged_queue);
