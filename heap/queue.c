@@ -378,14 +378,23 @@ static int take_from_locked(struct session *session, uint64_t ref, const struct 
 	return 0;
 }
 
-/* Within a change, there was no place after all: the intent's right becomes the session's again. */
-static void give_back_locked(struct session *session, uint64_t ref, const struct object *object)
+/* Within a change, there was no place after all: the intent's right becomes the session's again, as it was taken. */
+static void give_back_locked(struct session *session, uint64_t ref, const struct object *object, bool by_word)
 {
-	/* There is room: it was held a moment ago. */
-	(void)object_hold(session, ref, object);
-	(void)object_drop(session, object);
+	struct heap *heap = session->heap;
+	bool first = false;
+
+	if (by_word) { /* it counts less than it can: one was taken */
+		if (!header_own(object->header->word))
+			heap_add(heap, &session->entry->n_own_holds, 1);
+		heap_set(heap, &object->header->word, object->header->word + 1);
+	} else {
+		(void)hold_add(session, ref, &first); /* there is room: it was held a moment ago */
+	}
+	if (!first)
+		(void)object_drop(session, object);
 	intent_turn(session, INTENT_NONE);
-	change_commit(session->heap);
+	change_commit(heap);
 }
 
 static int fill_locked(struct session *session, uint64_t queue_ref, const struct found *found, uint64_t ref)
@@ -434,7 +443,7 @@ static int push_in_change(struct session *session, uint64_t queue_ref, const str
 		return r;
 	r = fill_locked(session, queue_ref, found, ref);
 	if (r < 0)
-		give_back_locked(session, ref, &object);
+		give_back_locked(session, ref, &object, !hold);
 	return r;
 }
 
@@ -442,9 +451,6 @@ static QUEUE_RARE int push_locked(struct session *session, uint64_t queue_ref, c
 {
 	int r;
 
-	r = hold_reserve(session); /* should it have to be given back */
-	if (r)
-		return r;
 	r = change_begin(session);
 	if (r < 0)
 		return r;

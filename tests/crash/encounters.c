@@ -159,6 +159,24 @@ static void narrow_table_setup(struct actor *a)
 	MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[NARROW], &a->mine[0], 0));
 }
 
+static void narrow_twice_setup(struct actor *a)
+{
+	narrow_table_setup(a);
+	MUST(a, pyheap_incref(a->heap, a->mine[0]));
+}
+
+/* It holds it as its owner, and its table is as full as it can be: then, too, it pushes under the lock. */
+static void narrow_crowded_setup(struct actor *a)
+{
+	pyheap_ref ref = 0;
+
+	for (int i = 0; i < 47; i++) { /* with the queue three quarters of 64 */
+		MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], pattern_new(a, SMALL, 61), 0));
+		MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &ref, 0));
+	}
+	narrow_owner_setup(a);
+}
+
 static void narrow_full_setup(struct actor *a)
 {
 	narrow_owner_setup(a);
@@ -336,6 +354,10 @@ const struct encounter encounters[] = {
 	{"push, pop and push", OWNER(narrow_owner_setup, narrow_push_call), OTHER(narrow_setup, narrow_pop_push_call)},
 	{"push from table, pop and push", OWNER(narrow_table_setup, narrow_push_call),
 		OTHER(narrow_setup, narrow_pop_push_call)},
+	{"push of what is held twice, push", OWNER(narrow_twice_setup, narrow_push_call),
+		OTHER(narrow_setup, narrow_push_call)},
+	{"push with a full table, push", OWNER(narrow_crowded_setup, narrow_push_call),
+		OTHER(narrow_setup, narrow_push_call)},
 	{"pop, push and pop", OWNER(narrow_full_setup, narrow_pop_call), OTHER(narrow_setup, narrow_push_pop_call)},
 	{"pop, pop and push", OWNER(narrow_full_setup, narrow_pop_call), OTHER(narrow_setup, narrow_pop_push_call)},
 	{"push, check", OWNER(narrow_table_setup, narrow_push_call), OTHER(NULL, check_call), .from = gate_close_all},
