@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An object handed over through a queue
+ * An object handed over, each step a change under the lock: as through a slot, and through a queue where its quick way,
+ * which queue.pml has, does not know what is held
  *
  * The sender holds the object, by its hold table (its right is passed on) or as the owner of its pool (the queue gets a
  * right of its own). It pushes it, the receiver pops it and drops it. Sender, receiver and the daemon that reclaims them
@@ -8,8 +9,8 @@
  * Whenever no change is under way exactly the rights that are counted are there, and the object is there as long as one
  * is; in the end, when all have dropped what they had, it was freed once.
  *
- *   sender:   queue.c  push_in_change();  object.c object_pass_on()
- *   receiver: queue.c  pop_in_change(), take_first();  object.c drop_in_change()
+ *   sender:   object.c object_pass_on()
+ *   receiver: object.c object_hold(), drop_in_change()
  *   reclaim:  recover.c  session_reclaim_step(), leave_blocks(), drop_hold();  lock.c log_roll_back()
  *
  * PLANT_REDO is what CXL-SHM (SOSP 2023) was found to do: no lock and no undo, but a line in which the sender writes
