@@ -9,7 +9,7 @@
  *
  * Of each session that dies it must be said whether its compare-and-swap has taken place. The place says so: it notes
  * who pushed and who popped last, until the next of the kind. Who is the next looks first whether the noted one's
- * intent is still there, and then says under the lock, in the noted one's `helped`, that it has taken place (queue.c: `done`).
+ * intent is still there, and then says under the lock, in the noted one's `done`, that it has taken place.
  *
  * Sessions may die at any step, also in the middle of taking back the change of another, and so may the daemon that
  * reclaims them; there is a next one. Whenever no change is under way exactly the rights that are counted are there;
@@ -23,15 +23,17 @@
  *
  * Sessions are the pushers first, then the poppers. The first pusher pushes N_EACH objects one after the other,
  * another one. BUFFERED is a session whose stores others see late. OWN: the first pusher has its objects as the owner
- * of their pool. AGAIN: all pushers push one and the same object, which poppers keep, so that they get what they have
- * already. RELAY: the first popper pushes back the first that it gets. TORN: who looks at a place reads it by halves.
- * N_DEATHS sessions die, and a daemon after the first of them unless NO_DAEMON_DIES.
+ * of their pool; SHARED: the second has a right to the first of them, which it drops in the end; TWICE: they are one
+ * object, which it holds and pushes N_EACH times. AGAIN: all pushers push one and the same object, which poppers keep,
+ * so that they get what they have already. RELAY: the first popper pushes back the first that it gets. TORN: who looks
+ * at a place reads it by halves. N_DEATHS sessions die, and a daemon after the first of them unless NO_DAEMON_DIES.
  *
  * PLANT_REDO judges by whether the ref is there; CXL-SHM (SOSP 2023) was found to do so: when the receiver has taken
  * it the sender's right is released again. PLANT_UNSAID lets the intent go before it is said for good what has taken
  * place, PLANT_NUMBER_LATE helps an intent by the number of the next one, PLANT_TORN trusts in halves of different
- * moments, PLANT_OWN_LATE lets the owner go only when others may have gone, PLANT_AGAIN takes what is in the table for
- * what came.
+ * moments, PLANT_OWN_LATE lets the owner go only when others may have gone, PLANT_GIVE_BACK takes back what the owner
+ * gave when another came first, PLANT_NOTE_STALE leaves the note of what was given before from the push before until
+ * there is a new one, PLANT_AGAIN takes what is in the table for what came.
  */
 #ifndef N_PLACES
 #define N_PLACES 1
@@ -62,9 +64,17 @@
 #ifdef AGAIN
 #define N_OBJECTS        1
 #define object_of(me, n) 0
+#elif defined(TWICE)
+#define N_OBJECTS        N_PUSHERS
+#define object_of(me, n) (me)
 #else
 #define N_OBJECTS        (N_EACH + N_PUSHERS - 1)
 #define object_of(me, n) ((me) * N_EACH + (n))
+#endif
+#ifdef OWN
+#define owns(me) ((me) == 0)
+#else
+#define owns(me) false
 #endif
 #define n_of(me) (1 + (N_EACH - 1) * ((me) == 0)) /* so many times */
 
@@ -73,13 +83,13 @@
 #define SEQ    3
 #define REF    6
 #define POS    9
-#define BEFORE 12 /* what `given` was before */
-#define HELPED 15
+#define BEFORE 12 /* what `given` was before, or UNKNOWN */
+#define DONE   15 /* SEQ of one that has taken place */
 #define HOLD   18 /* its hold table, a word for each of at most three objects */
 /* Of each object */
 #define LOCKED 27 /* rights that came and went under the lock */
 #define GIVEN  30 /* rights that the owner gave without it */
-#define OWNS   33 /* the owner has it */
+#define OWNS   33 /* the owner has it so many times */
 #define GONE   36 /* it was freed */
 /* Of the queue; HEAD and TAIL are hints */
 #define HEAD    39
@@ -97,35 +107,39 @@
 #define POP       2
 #define PUSH_OWN  3
 #define POP_AGAIN 4 /* of what it has: the right that comes is one too many */
+#define RIGHT     5 /* the intent has it, whatever is in the places */
+#define UNKNOWN   255
 
-#define is_of_kind(k, kind) ((k) && (k) % 2 == (kind) % 2)
+#define is_push(k)          ((k) == PUSH || (k) == PUSH_OWN)
+#define is_pop(k)           ((k) == POP || (k) == POP_AGAIN)
+#define is_of_kind(k, kind) ((k) == (kind) || (k) == (kind) + 2) /* PUSH or POP, each in two ways */
 #define hold_of(s, r)       (HOLD + (s) * 3 + (r))
 #define place(p)            (PLACES + ((p) % N_PLACES) * 4)
 #define count(r)            ((mem[LOCKED + (r)] + mem[GIVEN + (r)]) % 256)
 
 /* Has the compare-and-swap of the intent taken place? */
-#define is_helped(s) (mem[HELPED + (s)] == mem[SEQ + (s)])
-#define there(s)     place(mem[POS + (s)])
+#define is_done(s) (mem[DONE + (s)] == mem[SEQ + (s)])
+#define there(s)   place(mem[POS + (s)])
 #ifdef PLANT_REDO
 #define has_pushed(s) (mem[there(s)] == mem[REF + (s)])
 #else
 #define has_pushed(s)                                                                                                  \
-	(is_helped(s) || (mem[there(s) + PUSHER] == (s) &&                                                                 \
+	(is_done(s) || (mem[there(s) + PUSHER] == (s) &&                                                                   \
 						 ((mem[there(s) + STAMP] == mem[POS + (s)] && mem[there(s)]) ||                                \
 							 (mem[there(s) + STAMP] == mem[POS + (s)] + N_PLACES && !mem[there(s)]))))
 #endif
 /* The same by what was read before: was it filled? What comes later than a filled place is an empty one. */
 #define has_pushed_by_halves(s)                                                                                        \
-	(is_helped(s) ||                                                                                                   \
+	(is_done(s) ||                                                                                                     \
 		(mem[there(s) + PUSHER] == (s) && ((mem[there(s) + STAMP] == mem[POS + (s)] && is_filled) ||                   \
 											  mem[there(s) + STAMP] == mem[POS + (s)] + N_PLACES)))
 #define has_popped(s)                                                                                                  \
-	(is_helped(s) || (mem[there(s) + POPPER] == (s) && mem[there(s) + STAMP] == mem[POS + (s)] + N_PLACES))
+	(is_done(s) || (mem[there(s) + POPPER] == (s) && mem[there(s) + STAMP] == mem[POS + (s)] + N_PLACES))
 
 /* Does the intent have a right? */
 #define by_intent(s, r)                                                                                                \
 	(mem[REF + (s)] == (r) + 1 &&                                                                                      \
-		((mem[KIND + (s)] == PUSH && !mem[hold_of(s, r)] && !has_pushed(s)) ||                                         \
+		(mem[KIND + (s)] == RIGHT || (mem[KIND + (s)] == PUSH && !mem[hold_of(s, r)] && !has_pushed(s)) ||             \
 			(mem[KIND + (s)] == PUSH_OWN && mem[GIVEN + (r)] == mem[BEFORE + (s)] + 1 && !has_pushed(s)) ||            \
 			(mem[KIND + (s)] == POP && !mem[hold_of(s, r)] && has_popped(s)) ||                                        \
 			(mem[KIND + (s)] == POP_AGAIN && has_popped(s))))
@@ -158,12 +172,15 @@ inline commit()
 	atomic { forget_log() }
 }
 
-/* Within a change. */
+/* Within a change. The owner works meanwhile: what it has is looked at first, then what others have. */
 inline free_unheld(r)
 {
+#ifdef OWN
+	is_owned = mem[OWNS + r] > 0;
+#endif
 	if
-	:: count(r) + mem[OWNS + r] == 0 -> set(GONE + r, 1)
-	:: else
+	:: atomic { is_owned || count(r) -> is_owned = false }
+	:: !is_owned && !count(r) -> set(GONE + r, 1)
 	fi
 }
 
@@ -182,6 +199,15 @@ inline drop_hold(s, r)
 		set(hold_of(s, r), 0);
 		drop_right(r);
 		commit()
+	:: else
+	fi
+}
+
+/* The same, of an owner. */
+inline drop_what_it_owns(s, r)
+{
+	if
+	:: owns(s) && mem[OWNS + r] -> set(OWNS + r, 0); free_unheld(r); commit()
 	:: else
 	fi
 }
@@ -298,7 +324,7 @@ inline help(s, kind, pos)
 			look_at_intent(s, kind, pos);
 #endif
 			if
-			:: x -> mem[HELPED + s] = seq
+			:: x -> mem[DONE + s] = seq
 			:: else
 			fi;
 			lock_give();
@@ -336,7 +362,9 @@ inline forget_look()
 	swapped = false;
 	x = 0;
 	seq = 0;
-	i = 0
+	i = 0;
+	is_owned = false;
+	by_word = false
 }
 
 /* The intent has the right from when the table has it no more. */
@@ -352,29 +380,54 @@ inline take_back_by_table(r)
 	store(KIND + me, NONE)
 }
 
+inline own_less(r)
+{
+	atomic { fetch(OWNS + r, x); store(OWNS + r, x - 1); x = 0 }
+}
+
 /* The intent has the right from when it is given; the owner lets go before others can. */
 inline give_as_owner(r)
 {
-	store(BEFORE + me, 0);
+	/* Who dies before the next note has given nothing yet: what was noted of another push must not look like it. */
+#ifndef PLANT_NOTE_STALE
+	store(BEFORE + me, UNKNOWN);
+#endif
 	write_intent(PUSH_OWN, r + 1);
-	store(GIVEN + r, 1);
+	atomic { fetch(GIVEN + r, x); store(BEFORE + me, x) }
+	store(GIVEN + r, x + 1);
+	x = 0;
 #ifndef PLANT_OWN_LATE
-	store(OWNS + r, 0)
+	own_less(r)
 #endif
 }
 
+/*
+ * It stays given, and goes into the table by the next intent: who has seen the owner without it is yet to look at what
+ * was given.
+ */
 inline take_back_as_owner(r)
 {
-	store(OWNS + r, 1);
-	store(GIVEN + r, 0);
+#ifdef PLANT_GIVE_BACK
+	atomic { fetch(OWNS + r, x); store(OWNS + r, x + 1); x = 0 }
+	atomic { fetch(GIVEN + r, x); store(GIVEN + r, x - 1); x = 0 }
 	store(KIND + me, NONE)
+#else
+	/* one word */
+	atomic { fetch(SEQ + me, seq); store(KIND + me, RIGHT); store(SEQ + me, seq + 1); seq = 0 }
+	store(KIND + me, PUSH);
+	take_back_by_table(r)
+#endif
 }
 
+/* What is in the table goes first. */
+inline find_sender(r)
+{
 #ifdef OWN
-#define owns(me) (me == 0)
+	atomic { fetch(hold_of(me, r), by_word); by_word = owns(me) && !by_word }
 #else
-#define owns(me) false
+	skip
 #endif
+}
 
 /* Where it is full it waits, unless nobody is there to pop. */
 inline push(r)
@@ -396,11 +449,12 @@ inline push(r)
 			fi
 		od;
 		help(pusher, PUSH, p - N_PLACES);
+		find_sender(r);
 #ifdef PLANT_INTENT_LATE
 		store(hold_of(me, r), 0);
 #else
 		if
-		:: owns(me) -> give_as_owner(r)
+		:: by_word -> give_as_owner(r)
 		:: else -> give_by_table(r)
 		fi;
 #endif
@@ -412,7 +466,7 @@ inline push(r)
 			fi
 		}
 		if
-		:: owns(me) -> take_back_as_owner(r)
+		:: by_word -> take_back_as_owner(r)
 		:: else -> take_back_by_table(r)
 		fi;
 		d_step { forget_look() }
@@ -422,7 +476,7 @@ inline push(r)
 #endif
 #ifdef PLANT_OWN_LATE
 	if
-	:: owns(me) -> store(OWNS + r, 0)
+	:: by_word -> own_less(r)
 	:: else
 	fi;
 #endif
@@ -434,7 +488,7 @@ inline push(r)
 proctype session_that_pushes(byte me)
 {
 	byte n, p, ref, stamp, pusher, popper, x, seq, i;
-	bool swapped;
+	bool swapped, is_owned, by_word;
 
 	{
 		do
@@ -445,28 +499,24 @@ proctype session_that_pushes(byte me)
 		od;
 out:
 		atomic { forget_look() }
+		do
+		:: n < n_of(me) ->
+			lock_take(me);
+			drop_hold(me, object_of(me, n));
+			drop_what_it_owns(me, object_of(me, n));
+			lock_give();
+			n++
+		:: else -> break
+		od;
+#ifdef SHARED
 		if
-		:: !owns(me) ->
-			do
-			:: n < n_of(me) ->
-				lock_take(me);
-				drop_hold(me, object_of(me, n));
-				lock_give();
-				n++
-			:: else -> break
-			od
-		:: else ->
-			do
-			:: n < n_of(me) ->
-				lock_take(me);
-				set(OWNS + object_of(me, n), 0);
-				free_unheld(object_of(me, n));
-				commit();
-				lock_give();
-				n++
-			:: else -> break
-			od
+		:: me == 1 ->
+			lock_take(me);
+			drop_hold(me, 0);
+			lock_give()
+		:: else
 		fi;
+#endif
 		atomic { me != OWNER || n_buffered == 0; n = 0; done[me] = true }
 	} unless { atomic { doomed == me -> die(me); n = 0; forget_look() } }
 }
@@ -475,7 +525,7 @@ out:
 proctype session_that_pops(byte me)
 {
 	byte p, ref, stamp, pusher, popper, x, seq, i, r;
-	bool swapped, again, has_relayed;
+	bool swapped, is_owned, by_word, again, has_relayed;
 
 	{
 		do
@@ -516,7 +566,12 @@ proctype session_that_pops(byte me)
 				store(KIND + me, NONE);
 #ifdef RELAY
 				if
-				:: me == 1 && !has_relayed -> has_relayed = true; r = ref - 1; atomic { forget_look() }; push(r); ref = r + 1
+				:: me == 1 && !has_relayed ->
+					has_relayed = true;
+					r = ref - 1;
+					atomic { forget_look() };
+					push(r);
+					ref = r + 1
 				:: else
 				fi;
 #endif
@@ -555,21 +610,22 @@ inline settle_intent(s)
 	d_step { k = mem[KIND + s]; r = mem[REF + s] - 1 }
 #ifdef TORN
 	is_filled = mem[there(s)] > 0;
-	happened = (k % 2 -> has_pushed_by_halves(s) : has_popped(s));
+	happened = ((is_push(k) && has_pushed_by_halves(s)) || (is_pop(k) && has_popped(s)));
 #else
-	happened = (k % 2 -> has_pushed(s) : has_popped(s));
+	happened = ((is_push(k) && has_pushed(s)) || (is_pop(k) && has_popped(s)));
 #endif
 	if
 	:: k ->
 #ifndef PLANT_UNSAID
 		if
-		:: happened -> mem[HELPED + s] = mem[SEQ + s]
+		:: happened -> mem[DONE + s] = mem[SEQ + s]
 		:: else
 		fi;
 #endif
 		if
 		:: k == PUSH && !happened && !mem[hold_of(s, r)] -> drop_right(r)
-		:: k == PUSH_OWN && !happened && mem[GIVEN + r] == mem[BEFORE + s] + 1 ->
+		:: k == RIGHT -> drop_right(r)
+		:: k == PUSH_OWN && !happened && !mem[hold_of(s, r)] && mem[GIVEN + r] == mem[BEFORE + s] + 1 ->
 			set(GIVEN + r, mem[BEFORE + s]);
 			free_unheld(r)
 		:: k == POP && happened && !mem[hold_of(s, r)] -> drop_right(r)
@@ -583,19 +639,11 @@ inline settle_intent(s)
 	d_step { k = 0; r = 0; is_filled = false; happened = false }
 }
 
-inline drop_what_it_owns(s, r)
-{
-	if
-	:: owns(s) && mem[OWNS + r] -> set(OWNS + r, 0); free_unheld(r); commit()
-	:: else
-	fi
-}
-
 inline reclaim_session(s)
 {
 	settle_intent(s);
 	do
-	:: r < N_OBJECTS -> drop_hold(s, r); drop_what_it_owns(s, r); r++
+	:: r < N_OBJECTS -> drop_what_it_owns(s, r); drop_hold(s, r); r++
 	:: else -> break
 	od;
 	r = 0
@@ -605,7 +653,7 @@ inline reclaim_session(s)
 proctype reclaim(byte me)
 {
 	byte s, k, r, i;
-	bool is_filled, happened;
+	bool is_filled, happened, is_owned;
 
 	{
 		me == DAEMON || dead[me - 1];
@@ -621,7 +669,11 @@ one:
 			atomic { done[s] = true; s = 0 }
 		od;
 		atomic { i = 0; done[DAEMON] = true; done[me] = true }
-	} unless { atomic { doomed == me -> die(me); s = 0; k = 0; r = 0; i = 0; is_filled = false; happened = false } }
+	} unless {
+		atomic {
+			doomed == me -> die(me); s = 0; k = 0; r = 0; i = 0; is_filled = false; happened = false; is_owned = false
+		}
+	}
 }
 
 /* So many sessions, and a daemon. */
@@ -659,6 +711,7 @@ inline drop_place(p)
 init
 {
 	byte r, i;
+	bool is_owned;
 
 	atomic {
 		for (r : 0 .. N_PLACES - 1) {
@@ -669,13 +722,17 @@ init
 		for (i : 0 .. N_PUSHERS - 1) {
 			for (r : 0 .. n_of(i) - 1) {
 				if
-				:: owns(i) -> mem[OWNS + object_of(i, r)] = 1
+				:: owns(i) -> mem[OWNS + object_of(i, r)] = mem[OWNS + object_of(i, r)] + 1
 				:: else ->
 					mem[hold_of(i, object_of(i, r))] = 1;
 					mem[LOCKED + object_of(i, r)] = mem[LOCKED + object_of(i, r)] + 1
 				fi
 			}
 		}
+#ifdef SHARED
+		mem[hold_of(1, 0)] = 1;
+		mem[LOCKED] = 1;
+#endif
 		for (i : 0 .. 2) {
 			if
 			:: is_pusher(i) -> run session_that_pushes(i)
