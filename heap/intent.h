@@ -33,6 +33,7 @@ static inline void intent_begin(const struct session *session, enum intent_kind 
 	__atomic_store_n(&intent->ref, ref, __ATOMIC_RELAXED);
 	__atomic_store_n(&intent->queue, queue, __ATOMIC_RELAXED);
 	__atomic_store_n(&intent->position, position, __ATOMIC_RELAXED);
+	__atomic_store_n(&session->entry->intent_before, INTENT_UNKNOWN, __ATOMIC_RELAXED); /* not an older one's */
 	intent_store(session, number, kind);
 	/* before what is done next: for who clears up after a death the compiler alone has to keep the order */
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);

@@ -301,7 +301,8 @@ struct session_entry {
 	uint64_t making1;       /* locked: position of the object that it is making, plus one */
 	uint64_t pid_namespace; /* daemon: inode of its own when it admitted the session: what pid is a number of */
 
-	uint64_t intent_before; /* session, with its intent: n_holds, or what it gives away, as they were */
+	uint64_t intent_before; /* session, with its intent: n_holds, or what it gives away, as they were; or: */
+#define INTENT_UNKNOWN UINT64_MAX /* nothing was changed yet */
 	uint64_t reserved0[6];
 
 	uint64_t n_own_holds;     /* owner: objects in its own pools that it holds; for reports */

@@ -712,6 +712,8 @@ static void take_gift_back(struct session *session)
 	uint32_t before = (uint32_t)entry->intent_before;
 	struct object object;
 
+	if (entry->intent_before == INTENT_UNKNOWN)
+		return;
 	if (object_match(session->heap, entry->intent.ref, &object) == 0 && object.pool->owner1 == session->owner1 &&
 		object.header->rights_given == rights_more(before))
 		heap_set_half(session->heap, &object.header->rights_given, before | RIGHTS_SHARED);
@@ -752,7 +754,8 @@ int queue_finish(struct session *session)
 
 	if (intent_is_push(kind) || intent_is_pop(kind))
 		has_right = finish_change(session, kind, is_held);
-	if (kind == INTENT_PUSH || kind == INTENT_POP) /* with the right that the table has, or has no more */
+	if ((kind == INTENT_PUSH || kind == INTENT_POP) &&
+		entry->intent_before != INTENT_UNKNOWN) /* with the right that the table has, or has no more */
 		heap_set(session->heap, &entry->n_holds,
 			entry->intent_before + (kind == INTENT_POP && is_held) - (kind == INTENT_PUSH && !is_held));
 	intent_turn(session, INTENT_NONE);

@@ -92,6 +92,14 @@ static void push_twice_setup(struct actor *a)
 	MUST(a, pyheap_incref(a->heap, a->mine[0]));
 }
 
+/* It has been pushed once already: that stays, whatever becomes of the second time. */
+static void push_again_setup(struct actor *a)
+{
+	push_own_setup(a);
+	MUST(a, pyheap_incref(a->heap, a->mine[0]));
+	MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], a->mine[0], 0));
+}
+
 static int push_call(struct actor *a)
 {
 	return pyheap_queue_push(a->heap, a->stage->refs[QUEUE], a->mine[0], 0);
@@ -105,6 +113,17 @@ static void push_verify(struct actor *a)
 	EXPECT(a, n_old == 0 && n_new <= 1);
 	if (a->stage->is_finished)
 		EXPECT(a, n_new == 1);
+}
+
+static void push_again_verify(struct actor *a)
+{
+	int n_new, n_old;
+
+	drain(a, &n_new, &n_old);
+	EXPECT(a, n_old == 0 && n_new <= 2);
+	if (a->stage->passed) /* by a victim since the last time */
+		EXPECT(a, n_new >= (a->stage->is_finished ? 2 : 1));
+	a->stage->passed = 0;
 }
 
 /* ---- pop -------------------------------------------------------------------------------------------------------- */
@@ -273,6 +292,7 @@ const struct scenario scenarios_queue[] = {
 	{"queue_push", push_prepare, push_setup, push_call, .verify = push_verify},
 	{"queue_push_kept", push_prepare, push_kept_setup, push_call, .verify = push_verify},
 	{"queue_push_own", push_prepare, push_own_setup, push_call, .verify = push_verify},
+	{"queue_push_again", push_prepare, push_again_setup, push_call, .verify = push_again_verify},
 	{"queue_push_table", push_prepare, push_table_setup, push_call, .verify = push_verify},
 	{"queue_push_twice", push_prepare, push_twice_setup, push_call, .verify = push_verify},
 	{"queue_push_wait", push_wait_prepare, push_setup, push_wait_call, .partner = push_wait_partner,

@@ -104,12 +104,22 @@ static void intend(enum intent_kind kind, uint64_t before)
 static void push_own_begun(void)
 {
 	make_own();
-	intend(INTENT_PUSH_OWN, 0);
+	intend(INTENT_PUSH_OWN, INTENT_UNKNOWN);
+}
+
+/* What it gave away by an earlier push stays given. */
+static void push_own_begun_again(void)
+{
+	make_own();
+	MUST(DEAD, object_incref(DEAD, ref));
+	MUST(DEAD, queue_push(DEAD, queue, ref, 0));
+	intend(INTENT_PUSH_OWN, INTENT_UNKNOWN);
 }
 
 static void push_own_given(void)
 {
-	push_own_begun();
+	make_own();
+	intend(INTENT_PUSH_OWN, 0);
 	ref_header(ref)->rights_given = rights_more(0);
 }
 
@@ -123,13 +133,14 @@ static void push_own_let_go(void)
 static void push_held_begun(void)
 {
 	make_held();
-	intend(INTENT_PUSH, dead_entry()->n_holds);
+	intend(INTENT_PUSH, INTENT_UNKNOWN);
 }
 
 /* The number follows the entry, and had not yet. */
 static void push_held_taken(void)
 {
-	push_held_begun();
+	make_held();
+	intend(INTENT_PUSH, dead_entry()->n_holds);
 	hold_find(DEAD, ref)->ref = HOLD_EMPTY;
 }
 
@@ -166,7 +177,7 @@ static void pop_begun(void)
 	const struct queue *q = (const struct queue *)(const void *)ref_data(queue);
 
 	fill();
-	intend(INTENT_POP, dead_entry()->n_holds);
+	intend(INTENT_POP, INTENT_UNKNOWN);
 	dead_entry()->intent.position = q->head;
 }
 
@@ -245,6 +256,8 @@ static const struct {
 	{"pushed with a right of its own, popped, filled", push_right, others_pop_and_push, 1, true},
 	{"own push begun", push_own_begun, NULL, 0, false},
 	{"own push begun, place filled by another", push_own_begun, others_push, 1, false},
+	{"own push begun again", push_own_begun_again, NULL, 1, false},
+	{"own push begun again, popped", push_own_begun_again, others_pop, 0, false},
 	{"own push, given", push_own_given, NULL, 0, false},
 	{"own push, given, place filled by another", push_own_given, others_push, 1, false},
 	{"own push, let go", push_own_let_go, NULL, 0, false},
