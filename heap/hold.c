@@ -76,7 +76,8 @@ struct hold *hold_lookup(const struct heap *heap, const struct session_entry *en
 {
 	struct hold *place = place_in(heap, entry, ref);
 
-	return hold_is_there(place) ? place : NULL;
+	/* acquire: as there; another session may put something there, or take it out, at this moment */
+	return place && ref != HOLD_EMPTY && __atomic_load_n(&place->ref, __ATOMIC_ACQUIRE) == ref ? place : NULL;
 }
 
 struct hold *hold_place_in(const struct session *session, uint64_t ref)
