@@ -231,7 +231,9 @@ static inline bool find_recent(
 	ret->word = header_word(ret->header);
 	ret->type = header_type(ret->word);
 	return NAME_LIKELY(
-		header_is(ret->word, ref_generation(recent->ref), STATE_LIVE) && rights_count(ret->header->rights));
+		header_is(ret->word, ref_generation(recent->ref), STATE_LIVE) &&
+		/* relaxed: its owner may be giving rights away */
+		rights_count(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED)));
 }
 
 /* Of what was looked for and found at `position`. */
