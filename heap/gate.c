@@ -16,6 +16,10 @@
  * that runs a registered process execute one. The session's is then no more than an order to the compiler. Where a
  * process cannot be registered its sessions are fenced: they execute the barrier themselves.
  *
+ * Pushes and pops are such calls, too, though queues are everybody's: so a check finds none under way, or knows by its
+ * intent what it is about. Who has the lock between calls (session_lock()) keeps the others from them alone, by a mark
+ * that they look at inside (gate_keep()); all else that needs no lock goes on.
+ *
  * Nobody waits here for a session that was stopped or killed in the middle of a call: gate_close() says that it is in,
  * and what is its own is left alone, to the end, though it may go on and come out before (gate_was_inside()).
  * in_call stays as it is when a session dies inside; its entry is then not looked at before it was reclaimed. A closer

@@ -42,8 +42,8 @@ struct heap {
 	uint32_t first_hole;   /* daemon: arenas before it are no HOLE */
 	int control_fd;        /* owned by the daemon; -1 in a client, which needs the mappings only */
 	int heap_fd;           /* the same */
-	uint8_t *class_hints;  /* of each pool the class that a session here last made objects of in it, plus one: it says
-				  where a header may lie while the pool's entry is fetched, and no more */
+	uint8_t *class_hints;  /* of each pool the class of what a session here last made in it or was handed from it,
+				  plus one: it says where a header may lie while the pool's entry is fetched, and no more */
 	uint32_t left_tid;     /* not 0: the thread of this process that the lock was left to; see lock.c */
 	uint64_t left_number;  /* with it: n_acquisitions since it took it */
 	bool is_fenced;        /* this process is not registered with membarrier(2): see gate.c */

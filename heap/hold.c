@@ -8,8 +8,8 @@
  *
  * Only the session changes its table. A first hold and a last one go under the lock and through the log, since the
  * object's count must change with them; how often it holds beyond once is a store of its own. What goes to a queue or
- * comes from one changes no count: it is taken out and put in by one store each, without the lock (queue.c). Growing and shrinking
- * copies a table of any length, so it is done outside of the lock: the new table is allocated in one change, which also
+ * comes from one changes no count: it is taken out and put in by one store each, without the lock (queue.c). Growing
+ * and shrinking copies a table of any length, so it is done outside of the lock: the new table is allocated in one change, which also
  * writes it down in new_holds_position1; it is filled by plain stores, for nobody reads it; a second change puts it in
  * the old one's place. Died in between, the old table is still the truth and the daemon frees both.
  */

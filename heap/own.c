@@ -7,7 +7,8 @@
  * system call or an atomic read-modify-write. How often the session holds it stands in the header word, so that such an
  * object costs no entry in a hold table.
  *
- * The header's second word counts everybody else's rights and is changed under the lock only. Once one was given
+ * The header's second word counts everybody else's rights. It is changed under the lock, but for the half in which the
+ * owner counts what it gives away to queues (queue.c), and for which the same holds. Once one was given
  * (RIGHTS_SHARED), the last right of all is given up under the lock. The owner looks at that word after it has stored
  * that it holds the object no more, and frees the block only if it is 0. A stranger who takes a hold on the strength of
  * a number that he got from somewhere stores to it, then makes all processors see that (gate_barrier()), then looks at

@@ -312,9 +312,8 @@ int session_drop_step(struct session *session, bool try)
 	r = try ? change_try_begin(session) : change_begin(session);
 	if (r < 0)
 		return r;
-	if (intent_kind(session->entry->intent.word) != INTENT_NONE) { /* before its holds go: it holds the queue */
+	if (intent_kind(session->entry->intent.word) != INTENT_NONE) /* before its holds go: it holds the queue */
 		return finish_intent(session, try);
-	}
 	if (session->entry->making1) {
 		r = change_end(session, making_drop(session));
 		return r < 0 ? r : 1;
