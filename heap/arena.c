@@ -24,6 +24,7 @@
  */
 
 #include "heap/arena.h"
+#include "heap/gate.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -235,6 +236,13 @@ int arena_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t
 	return 0;
 }
 
+bool arena_is_looked_at(struct heap *heap, uint32_t head)
+{
+	uint32_t n = heap->arenas[head].n_arenas;
+
+	return gate_is_looked_at(heap, head, n ? n : 1);
+}
+
 static bool is_left_over(const struct heap *heap, const struct arena_entry *arena)
 {
 	uint32_t session = arena->session1 - 1; /* none: wraps to the largest */
@@ -287,6 +295,8 @@ int arena_adopt_returning(struct session *daemon)
 	for (uint32_t i = 0; i < heap->control->n_arenas_seen; i++) {
 		if (arena_state(&heap->arenas[i]) != ARENA_RETURNING)
 			continue;
+		if (arena_is_looked_at(heap, i))
+			return -EBUSY;
 		r = return_whole_run(heap, i);
 		if (r < 0)
 			return r;

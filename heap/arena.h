@@ -40,8 +40,12 @@ int arena_pick_returning(struct session *daemon, uint32_t n_spare, uint32_t *ret
  */
 int arena_adopt_all(struct heap *heap);
 
+/* Daemon: does somebody without the lock still look into an arena of that run, which is RETURNING? See count.c. */
+bool arena_is_looked_at(struct heap *heap, uint32_t head);
+
 /*
- * The same for those that were RETURNING; -EBUSY the lock, which it tries to take, is taken. To be done before this
+ * The same for those that were RETURNING; -EBUSY the lock, which it tries to take, is taken,
+ * or arena_is_looked_at(). To be done before this
  * daemon makes any arena RETURNING itself.
  */
 int arena_adopt_returning(struct session *daemon);

@@ -170,7 +170,7 @@ static void check_header(
 
 	if (state == STATE_FREE && rights)
 		check_fault(check, "pool %u: block %u is free and somebody has a right to it", p, i);
-	if (state == STATE_RETURNED && !owner)
+	if (state == STATE_RETURNED && !owner && !check_pool_is_in_doubt(check, p))
 		check_fault(check, "pool %u: block %u waits to be gathered and the pool has no owner", p, i);
 	if (state == STATE_RETURNED && rights != RIGHTS_SHARED)
 		check_fault(check, "pool %u: block %u waits to be gathered and its second word is not of that", p, i);
@@ -242,10 +242,10 @@ static void check_block_pool(struct check *check, uint32_t p)
 		check_own_side(check, p, &count);
 	if (!owner)
 		return;
-	if (count.n_returned != pool->n_returned)
-		check_fault(check, "pool %u: says that %u blocks were returned, %u were", p, pool->n_returned,
-			count.n_returned);
-	if (!!count.n_returned != !!(check->pool_marks[p] & MARK_RETURNED_LIST))
+	if (pool->is_returned != !!(check->pool_marks[p] & MARK_RETURNED_LIST))
+		check_fault(check, "pool %u: says that it is %s returned_pools, which it is%s", p,
+			pool->is_returned ? "on" : "not on", pool->is_returned ? " not" : "");
+	if (!!count.n_returned != !!(check->pool_marks[p] & MARK_RETURNED_LIST) && !check_pool_is_in_doubt(check, p))
 		check_fault(check, "pool %u: has %u returned blocks and is %s returned_pools", p, count.n_returned,
 			count.n_returned ? "not on" : "on");
 }
@@ -673,6 +673,8 @@ static int64_t walk(struct heap *heap, struct session *mender, struct faults *fa
 	check.n_own_holds = calloc(heap->n_sessions, sizeof(*check.n_own_holds));
 	check.doubts = calloc(heap->n_sessions, sizeof(*check.doubts));
 	check.out_of_memory = !check.pool_marks || !check.rights || !check.n_own_holds || !check.doubts;
+	if (!check.out_of_memory)
+		check_note_doubts(&check);
 	if (!check.out_of_memory && mender)
 		check_rights(&check);
 	else if (!check.out_of_memory)

@@ -43,12 +43,22 @@ static uint32_t count_right(struct check *check, const struct object *object)
 	return n ? ++*n : UINT32_MAX;
 }
 
+static bool is_in_doubt(const struct check *check, uint64_t position)
+{
+	for (uint32_t i = 0; i < check->n_doubts; i++)
+		if (ref_position(check->doubts[i].ref) == position)
+			return true;
+	return false;
+}
+
 /* A right that `what` number `of` has to an object that any ref names. False: it is not alive. */
 static bool count_ref(struct check *check, uint64_t ref, const char *what, uint64_t of)
 {
 	struct object object;
 
 	if (object_match(check->heap, ref, &object) < 0) {
+		if (is_in_doubt(check, ref_position(ref))) /* it is being dropped */
+			return true;
 		check_fault(check, "%s %llu refers to %#llx, which is not alive", what, (unsigned long long)of,
 			(unsigned long long)ref);
 		return false;
@@ -90,12 +100,12 @@ static bool is_record(const struct object *object)
 /* ---- intents ----------------------------------------------------------------------------------------------------- */
 
 /*
- * A session that was stopped or died while it was changing a queue, or is about to: of the right in question it cannot
- * be told where it is, of the queue it cannot be told whether it changes at this moment. Both are left alone until it
- * is through, or cleared up. It is complete before the session goes inside, so each that goes on meanwhile is among
- * these.
+ * A session that was stopped or died while it was changing a queue, or holding or dropping something, or is about to:
+ * of the right in question it cannot be told where it is, of the queue it cannot be told whether it changes at this
+ * moment. Both are left alone until it is through, or cleared up. The intent is complete before the session goes
+ * inside, so each that goes on meanwhile is among these.
  */
-static void note_doubts(struct check *check)
+void check_note_doubts(struct check *check)
 {
 	check->n_doubts = 0;
 	for (uint32_t i = 0; i < check->heap->n_sessions; i++) {
@@ -105,17 +115,15 @@ static void note_doubts(struct check *check)
 
 		if (session_state(entry) == SESSION_FREE || kind == INTENT_NONE)
 			continue;
-		if (kind == INTENT_RIGHT && !gate_was_inside(check->heap, i))
-			count_ref(check, entry->intent.ref, "what is pushed by session", i);
-		else
+		if (kind != INTENT_RIGHT || gate_was_inside(check->heap, i))
 			check->doubts[check->n_doubts++] = (struct doubt){entry->intent.ref, entry->intent.queue};
 	}
 }
 
-static bool is_in_doubt(const struct check *check, uint64_t position)
+bool check_pool_is_in_doubt(const struct check *check, uint32_t p)
 {
 	for (uint32_t i = 0; i < check->n_doubts; i++)
-		if (ref_position(check->doubts[i].ref) == position)
+		if (ref_position(check->doubts[i].ref) >> (POOL_SHIFT - 3) == p)
 			return true;
 	return false;
 }
@@ -147,7 +155,7 @@ static void count_dying(struct check *check, uint32_t index, uint64_t *head1)
 			return;
 		}
 		before = object.header;
-		position1 = object.header->rights;
+		position1 = rights_next_dying1(object.header->rights);
 	}
 }
 
@@ -505,7 +513,7 @@ static void mend_live(struct check *check, const struct object *object, uint32_t
 	struct heap *heap = check->heap;
 	bool is_shared = (found && !is_record(object)) || rights_are_shared(object->header->rights);
 
-	heap_set(heap, &object->header->rights, found | (is_shared ? RIGHTS_SHARED : 0));
+	heap_set(heap, &object->header->rights, found * (uint64_t)RIGHTS_ONE | (is_shared ? RIGHTS_SHARED : 0));
 	if (!owner_has_it(check, object)) {
 		if (header_own(header_word(object->header)))
 			heap_set(heap, &object->header->word, object->header->word & ~OWN_HOLDS_MAX);
@@ -524,7 +532,7 @@ static void mend_orphan(struct check *check, const struct object *object, uint32
 	if (state == STATE_MAKING) {
 		memory_give(check->mender, object->position);
 	} else {
-		heap_set(heap, &object->header->rights, entry->dying1);
+		heap_set(heap, &object->header->rights, rights_of_dying(entry->dying1));
 		heap_set(heap, &entry->dying1, object->position + 1);
 	}
 	change_commit(heap);
@@ -585,12 +593,22 @@ static void compare(struct check *check, const struct object *object)
 		mend_orphan(check, object, state);
 }
 
+/* Who is between two changes of its own, under the lock: the right is nowhere else. */
+static void count_intent(struct check *check, uint32_t index)
+{
+	const struct session_entry *entry = &check->heap->sessions[index];
+
+	if (intent_kind(entry->intent.word) == INTENT_RIGHT && !gate_was_inside(check->heap, index))
+		count_ref(check, entry->intent.ref, "what is pushed by session", index);
+}
+
 void check_rights(struct check *check)
 {
-	note_doubts(check);
 	for (uint32_t i = 0; i < check->heap->n_sessions; i++)
-		if (session_state(&check->heap->sessions[i]) != SESSION_FREE)
+		if (session_state(&check->heap->sessions[i]) != SESSION_FREE) {
+			count_intent(check, i);
 			count_session(check, i);
+		}
 	for (uint32_t i = 0; i < check->heap->n_name_buckets; i++)
 		count_names(check, i);
 	check_each_object(check, count_slots);

@@ -32,7 +32,7 @@ struct check {
 	uint32_t **rights;     /* per pool: how many rights each of its objects was found to have; NULL: none */
 	struct counters found; /* what the counters ought to be */
 	uint32_t n_free_arenas[N_SPACES];
-	struct doubt *doubts;  /* at most one per session */
+	struct doubt *doubts; /* at most one per session */
 	uint32_t n_doubts;
 	uint64_t *n_own_holds; /* per session: objects found that it holds by their headers */
 };
@@ -44,6 +44,11 @@ struct check {
 #define MARK_SPARE         8U /* a run that its owner keeps */
 
 __attribute__((format(printf, 2, 3))) void check_fault(struct check *check, const char *format, ...);
+
+/* First of all: what cannot be told, see struct doubt. */
+void check_note_doubts(struct check *check);
+/* Is there something in that pool of which it cannot be told what it is? */
+bool check_pool_is_in_doubt(const struct check *check, uint32_t p);
 
 /* Count the rights of holds, slots, queue places and names, and compare them with the headers' counts; mend where
  * asked. */

@@ -20,6 +20,8 @@
  * intent what it is about. Who has the lock between calls (session_lock()) keeps the others from them alone, by a mark
  * that they look at inside (gate_keep()); all else that needs no lock goes on.
  *
+ * First holds and last drops without the lock are such calls, too (count.c), and the same holds for them.
+ *
  * Nobody waits here for a session that was stopped or killed in the middle of a call: gate_close() says that it is in,
  * and what is its own is left alone, to the end, though it may go on and come out before (gate_was_inside()).
  * in_call stays as it is when a session dies inside; its entry is then not looked at before it was reclaimed. A closer
@@ -190,6 +192,24 @@ void gate_keep_no_more(struct heap *heap)
 {
 	/* release: what was done meanwhile */
 	__atomic_store_n(&heap->control->kept1, 0, __ATOMIC_RELEASE);
+}
+
+bool gate_is_looked_at(struct heap *heap, uint32_t first, uint32_t n)
+{
+	/* Their state before the intents; where there is no barrier the lock was taken and given back in between. */
+	(void)gate_barrier(heap);
+	for (uint32_t i = 0; i < heap->n_sessions; i++) {
+		const struct session_entry *entry = &heap->sessions[i];
+		/* acquire, both: it is complete before in_call says inside */
+		bool is_inside = session_state(entry) == SESSION_ACTIVE &&
+				 __atomic_load_n(&entry->in_call, __ATOMIC_ACQUIRE) == CALL_INSIDE;
+		uint64_t word = __atomic_load_n(&entry->intent.word, __ATOMIC_ACQUIRE);
+		uint64_t off = ref_position(__atomic_load_n(&entry->intent.ref, __ATOMIC_RELAXED)) << 3;
+
+		if (is_inside && intent_is_count(intent_kind(word)) && (off >> heap->arena_shift) - first < n)
+			return true;
+	}
+	return false;
 }
 
 void gate_end(struct heap *heap)

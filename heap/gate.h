@@ -58,13 +58,19 @@ void gate_ask(struct heap *heap, uint32_t index, enum attention what);
 void gate_attended(struct session *session);
 
 /*
- * With the lock taken for several calls: keep all others from changing queues until gate_keep_no_more(). Waits a bounded
- * time for those in the middle of it; one that was stopped there does its one change when it goes on.
+ * With the lock taken for several calls: keep all others from changing queues until gate_keep_no_more(). Waits a
+ * bounded time for those in the middle of it; one that was stopped there does its one change when it goes on.
  */
 void gate_keep(struct session *session);
 void gate_keep_no_more(struct heap *heap);
 /* The session, inside: does somebody keep it from changing queues? */
 static inline bool gate_is_kept(const struct session *session);
+
+/*
+ * Daemon: does somebody who has no lock look into one of these arenas at this moment? They were in use before, and are
+ * said not to be by their state, so that nobody comes to them any more.
+ */
+bool gate_is_looked_at(struct heap *heap, uint32_t first, uint32_t n);
 
 /* Daemon: the heap is taken down: no session comes in any more. */
 void gate_end(struct heap *heap);

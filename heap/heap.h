@@ -43,9 +43,11 @@ struct heap {
 	int control_fd;        /* owned by the daemon; -1 in a client, which needs the mappings only */
 	int heap_fd;           /* the same */
 	uint8_t *class_hints;  /* of each pool the class of what a session here last made in it or was handed from it,
-				  plus one: it says where a header may lie while the pool's entry is fetched, and no more */
+				  plus one: it says where a header may lie while the pool's entry is fetched, and no more
+				*/
 	uint32_t left_tid;     /* not 0: the thread of this process that the lock was left to; see lock.c */
 	uint64_t left_number;  /* with it: n_acquisitions since it took it */
+	uint32_t n_claims;     /* whoever has the lock: entries of the log that are claims */
 	bool is_fenced;        /* this process is not registered with membarrier(2): see gate.c */
 	uint64_t
 		inside[SESSIONS_MAX / 64]; /* whoever has the lock: a bit for each that gate_close_all() found inside */

@@ -6,12 +6,13 @@
  * entry of the control segment; a larger table is a run in SPACE_RECORDS. Linear probing; a table is at most three
  * quarters full, and a removed hold leaves no mark: what stands behind it moves up.
  *
- * Only the session changes its table. A first hold and a last one go under the lock and through the log, since the
- * object's count must change with them; how often it holds beyond once is a store of its own. What goes to a queue or
- * comes from one changes no count: it is taken out and put in by one store each, without the lock (queue.c). Growing
- * and shrinking copies a table of any length, so it is done outside of the lock: the new table is allocated in one change, which also
- * writes it down in new_holds_position1; it is filled by plain stores, for nobody reads it; a second change puts it in
- * the old one's place. Died in between, the old table is still the truth and the daemon frees both.
+ * Only the session changes its table. With a first hold and a last one the object's count must change: that is one
+ * change under the lock, through the log, or is done without it by an intent (count.c). How often it holds beyond once
+ * is a store of its own. What goes to a queue or comes from one changes no count: it is taken out and put in by one
+ * store each, by an intent, too (queue.c). Growing and shrinking copies a table of any length, so it is done outside of
+ * the lock: the new table is allocated in one change, which also writes it down in new_holds_position1; it is filled by
+ * plain stores, for nobody reads it; a second change puts it in the old one's place. Died in between, the old table is
+ * still the truth and the daemon frees both.
  */
 
 #include "heap/hold.h"
@@ -93,7 +94,8 @@ static int new_table_begin(struct session *session, uint64_t n, uint64_t *ret_po
 	uint64_t ref;
 	int r;
 
-	r = memory_take(session, SPACE_RECORDS, n * sizeof(struct hold), 4096, TYPE_HOLDS, STATE_LIVE, 1, &ref);
+	r = memory_take(
+		session, SPACE_RECORDS, n * sizeof(struct hold), 4096, TYPE_HOLDS, STATE_LIVE, RIGHTS_ONE, &ref);
 	if (r)
 		return r;
 	heap_set(session->heap, &entry->new_holds_position1, ref_position(ref) + 1);
@@ -222,6 +224,14 @@ static void close_gap(struct heap *heap, struct hold *table, uint32_t n, uint32_
 		i = j;
 	}
 	heap_set(heap, &table[i].ref, HOLD_EMPTY);
+}
+
+bool hold_stands_last_in_run(const struct session *session, const struct hold *hold)
+{
+	uint32_t n;
+	struct hold *table = hold_table(session->heap, session->entry, &n);
+
+	return table && table[(uint32_t)(hold - table + 1) & (n - 1)].ref == HOLD_EMPTY;
 }
 
 void hold_take_out(struct session *session, struct hold *hold)

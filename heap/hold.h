@@ -122,16 +122,22 @@ static inline int hold_put(struct session *session, struct hold *place, uint64_t
 	return 0;
 }
 
+bool hold_stands_last_in_run(const struct session *session, const struct hold *hold);
+
 /* Is it certain that nothing behind it would have to move up? */
-static inline bool hold_stands_last(const struct session_entry *entry, const struct hold *hold)
+static inline bool hold_stands_last(const struct session *session, const struct hold *hold)
 {
-	return !entry->holds_position1 &&
-	       entry->holds_inline[(hold - entry->holds_inline + 1) & (HOLDS_INLINE - 1)].ref == HOLD_EMPTY;
+	const struct session_entry *entry = session->entry;
+
+	if (!HOLD_LIKELY(!entry->holds_position1))
+		return hold_stands_last_in_run(session, hold);
+	return entry->holds_inline[(hold - entry->holds_inline + 1) & (HOLDS_INLINE - 1)].ref == HOLD_EMPTY;
 }
 
 /*
- * Without the lock, by an intent (queue.c) that says whose the right is meanwhile: take a hold out that is held once
- * and stands last, and put one in where it would stand. relaxed, and release: others read the table with the lock held
+ * Without the lock, by an intent (queue.c, count.c) that says whose the right is meanwhile: take a hold out that is
+ * held once and stands last, and put one in where it would stand. relaxed, and release: others read the table with the
+ * lock held
  */
 static inline void hold_take_quickly(const struct session *session, struct hold *hold)
 {
@@ -158,7 +164,7 @@ static inline bool hold_remove(struct session *session, struct hold *hold)
 		return false;
 	}
 	recent_forget(session, hold->ref);
-	if (HOLD_LIKELY(hold_stands_last(entry, hold)))
+	if (HOLD_LIKELY(hold_stands_last(session, hold)))
 		heap_set(heap, &hold->ref, HOLD_EMPTY);
 	else
 		hold_take_out(session, hold);

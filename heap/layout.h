@@ -34,7 +34,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   UINT64_C(0x0070616568797001) /* "\1pyheap\0" */
-#define LAYOUT_VERSION 5U
+#define LAYOUT_VERSION 6U
 
 #define ARENA_SIZE_DEFAULT (UINT32_C(256) << 10)
 #define ARENA_SIZE_MIN     (UINT32_C(64) << 10)
@@ -72,27 +72,33 @@
  *         are zeroed when it takes a class, so 0 is a block never carved, or the last of those that were carved
  *         together and never handed out.
  * rights: how many others have a right to it: sessions by their hold tables, slots, queue places, names. It is the sum
- *         of two halves, each modulo 2^31: those that were taken and dropped under the lock, which may be more dropped
- *         than taken, and those that the pool's owner gave away without it. The top bit of a half (RIGHTS_SHARED) once
- *         set stays for the object's life: others may look at it at any time. All 0 where it is not alive; of a dying
- *         object the position of the next dying one of its session, plus one.
+ *         of two, modulo 2^30: rights_counted, bits 2..31, which may be less than 0, and those that the pool's owner
+ *         gave away. biased1 is the session, plus one, that may change rights_counted without the lock; 0: each may,
+ *         and becomes it. Once RIGHTS_SHARED is set it stays for the object's life: others may look at it at any time;
+ *         RIGHTS_CLAIMED: whoever has the lock is changing it. See count.c. All 0 where it is not alive; of a dying
+ *         object the position of the next dying one of its session, plus one, times 4.
  *
  * An object is alive while its state is LIVE and one of the two counts is not 0.
  */
 struct object_header {
-	uint64_t word; /* owner while it holds it; else locked. The truth about the object */
+	uint64_t word; /* owner while it holds it; else locked, claimed; from LIVE to RETURNED also by who drops it
+			  last. The truth about the object */
 	union {
 		struct {
-			uint32_t rights_locked; /* locked, each half logged by itself */
-			uint32_t rights_given;  /* owner while it holds it; else locked */
+			uint32_t rights_counted; /* locked, claimed; or who it is biased to, with the word */
+			uint16_t biased1;        /* the same, not logged */
+			uint16_t rights_given;   /* owner while it holds it; else locked, claimed */
 		};
-		uint64_t rights; /* both */
+		uint64_t rights; /* the three */
 	};
 };
 
-#define OWN_HOLDS_MAX UINT64_C(127) /* what the word can count; more go into the hold table */
-#define RIGHTS_SHARED (UINT32_C(1) << 31)
-#define RIGHTS_MAX    (RIGHTS_SHARED - 1)
+#define OWN_HOLDS_MAX    UINT64_C(127) /* what the word can count; more go into the hold table */
+#define RIGHTS_CLAIMED   UINT32_C(1)
+#define RIGHTS_SHARED    UINT32_C(2)
+#define RIGHTS_ONE       UINT32_C(4)
+#define RIGHTS_MAX       (UINT32_MAX / RIGHTS_ONE)
+#define RIGHTS_GIVEN_MAX UINT16_MAX
 
 enum object_state {
 	STATE_FREE = 0,
@@ -147,10 +153,10 @@ struct pool_entry {
 		uint64_t counts; /* the three, which its owner reads and stores at once */
 	};
 
+	struct object_header header; /* of the run that starts here */
+
 	uint32_t next1; /* owner: in usedpools[class], its owner's or that of pools nobody owns */
 	uint32_t prev1; /* owner */
-
-	struct object_header header; /* of the run that starts here */
 	union {
 		struct {                        /* of a run */
 			uint64_t run_size;      /* owner: its payload, bytes */
@@ -160,8 +166,9 @@ struct pool_entry {
 		struct {                         /* of a pool of blocks that a session owns; all locked */
 			uint32_t returned_next1; /* in its owner's returned_pools */
 			uint32_t returned_prev1;
-			uint32_t n_returned; /* blocks in STATE_RETURNED; not 0: it is on that list */
-			uint32_t reserved2;
+			uint16_t is_returned; /* it is on that list */
+			uint16_t is_told;     /* not logged: who returns a block need not put it there; see count.c */
+			uint32_t n_returned;  /* any session: blocks in STATE_RETURNED, more or less; for reports */
 		};
 	};
 	uint32_t owned_next1; /* locked: in its owner's owned_pools, of all classes and runs */
@@ -262,8 +269,8 @@ enum in_call {
 };
 
 /*
- * What a session is about to do to a queue without the lock, or in steps that are committed one by one. It is complete
- * before the session goes inside (in_call), and is the truth about one right: see queue.c.
+ * What a session is about to do without the lock, or in steps that are committed one by one. It is complete before the
+ * session goes inside (in_call), and is the truth about one right: see queue.c and, for holding and dropping, count.c.
  */
 enum intent_kind {
 	INTENT_NONE = 0,
@@ -273,14 +280,16 @@ enum intent_kind {
 	INTENT_PUSH_OWN = 4,   /* the owner's, by the header's word; then given: the intent's, then the place's */
 	INTENT_POP = 5,        /* the place's, then the intent's, then the hold table's */
 	INTENT_POP_RIGHT = 6,  /* the place's, then the intent's */
+	INTENT_HOLD = 7,       /* nobody's, then counted and the intent's, then the hold table's */
+	INTENT_DROP = 8,       /* the hold table's, then counted no more, with no right to it in the table */
 };
 
 /* The session writes it; once it is dead, whoever has the lock. */
 struct intent {
 	uint64_t ref;
-	uint64_t queue;    /* a ref, which the session holds */
-	uint64_t position; /* in the queue */
-	uint64_t word;     /* bits 0..2 enum intent_kind, stored last; 3..63 its number, which moves before all else */
+	uint64_t queue;    /* a ref, which the session holds; to hold or drop: ref */
+	uint64_t position; /* in the queue; to hold or drop: rights_counted as it was, or INTENT_UNKNOWN */
+	uint64_t word;     /* bits 0..3 enum intent_kind, stored last; 4..63 its number, which moves before all else */
 };
 
 struct session_entry {
@@ -301,26 +310,28 @@ struct session_entry {
 	uint64_t making1;       /* locked: position of the object that it is making, plus one */
 	uint64_t pid_namespace; /* daemon: inode of its own when it admitted the session: what pid is a number of */
 
-	uint64_t intent_before; /* session, with its intent: n_holds, or what it gives away, as they were; or: */
+	uint64_t intent_before;   /* session, with its intent: n_holds, or what it gives away, as they were; or: */
 #define INTENT_UNKNOWN UINT64_MAX /* nothing was changed yet */
 	uint64_t reserved0[6];
 
-	uint64_t n_own_holds;     /* owner: objects in its own pools that it holds; for reports */
-	uint32_t attention;       /* whoever has the lock, without the log, and the daemon: enum attention; see gate.c */
-	uint32_t is_fenced;       /* the session: its calls need no barrier of others; see gate.c */
-	uint32_t in_call;         /* enum in_call; see there who writes it */
-	uint32_t reserved1[3];
+	uint64_t n_own_holds; /* owner: objects in its own pools that it holds; for reports */
+	uint32_t attention;   /* whoever has the lock, without the log, and the daemon: enum attention; see gate.c */
+	uint32_t is_fenced;   /* the session: its calls need no barrier of others; see gate.c */
+	uint32_t in_call;     /* enum in_call; see there who writes it */
+	uint32_t reserved1;
+	uint64_t n_blocks_returned; /* session: of others, without the lock; for reports, in figures once it is over */
 	struct intent intent;
 
-	uint32_t usedpools1[N_CLASSES];         /* owner: its first pool with room of each class */
-	uint32_t spare_runs1[SPARE_RUN_MAX];    /* owner: a free run of 1, 2, ... pools that it keeps */
+	uint32_t usedpools1[N_CLASSES];      /* owner: its first pool with room of each class */
+	uint32_t spare_runs1[SPARE_RUN_MAX]; /* owner: a free run of 1, 2, ... pools that it keeps */
 
 	uint32_t owned_pools1;    /* locked: all pools and runs that it owns */
 	uint32_t returned_pools1; /* locked: those of them that have blocks in STATE_RETURNED */
 	uint32_t n_returns;       /* whoever has the lock, not logged: moves when a block is returned to it */
 	uint32_t reserved2;
-	uint64_t done; /* locked: that number's intent has taken place, should nothing else tell any more */
-	uint64_t reserved3[5];
+	uint64_t done;          /* locked: that number's intent has taken place, should nothing else tell any more */
+	uint64_t done_counting; /* whoever has the lock, not logged: the same of holding and dropping */
+	uint64_t reserved3[4];
 
 	struct hold holds_inline[HOLDS_INLINE]; /* locked */
 };
@@ -349,21 +360,21 @@ struct name_entry {
 /* ---- queues ----------------------------------------------------------------------------------------------------- */
 
 /*
- * A place of a queue; both words change by one compare-and-swap. Positions count all that was ever pushed, from 0; place
- * i has those that are i modulo the queue's n.
+ * A place of a queue; both words change by one compare-and-swap. Positions count all that was ever pushed, from 0;
+ * place i has those that are i modulo the queue's n.
  *
- * stamp: bits 0..39 the position that is in it or, while it is empty, that it waits for, less i (so that zeroed memory is
- *        an empty queue); 40..51 the session that filled it last, 52..63 the one that emptied it last.
+ * stamp: bits 0..39 the position that is in it or, while it is empty, that it waits for, less i (so that zeroed memory
+ * is an empty queue); 40..51 the session that filled it last, 52..63 the one that emptied it last.
  */
 struct place {
 	uint64_t ref; /* any session: the queue's right; 0: empty */
 	uint64_t stamp;
 };
 
-#define PLACE_LAP_BITS  40U
-#define PLACE_LAP_MASK  ((UINT64_C(1) << PLACE_LAP_BITS) - 1)
-#define PLACE_SESSION   UINT64_C(0xfff)
-#define PLACE_FILLED_BY 40U /* shifts */
+#define PLACE_LAP_BITS   40U
+#define PLACE_LAP_MASK   ((UINT64_C(1) << PLACE_LAP_BITS) - 1)
+#define PLACE_SESSION    UINT64_C(0xfff)
+#define PLACE_FILLED_BY  40U /* shifts */
 #define PLACE_EMPTIED_BY 52U
 
 /* The payload of a PYHEAP_QUEUE. What both sides write lies in cache lines apart. */
@@ -384,12 +395,12 @@ struct queue {
 /* ---- lock and log ----------------------------------------------------------------------------------------------- */
 
 struct log_entry {
-	uint64_t where; /* bit 63: in the heap segment, else in control; bit 0: half a word; the rest: its offset */
-	uint64_t old;   /* what the aligned word of 8 bytes, or its half, held */
+	uint64_t where; /* bit 63: in the heap segment, else in control; bit 0: a claim; the rest: its offset */
+	uint64_t old;   /* what the aligned word of 8 bytes held; of a claim: of 4, a header's rights_counted */
 };
 
-#define LOG_WHERE_HEAP (UINT64_C(1) << 63)
-#define LOG_WHERE_HALF UINT64_C(1)
+#define LOG_WHERE_HEAP  (UINT64_C(1) << 63)
+#define LOG_WHERE_CLAIM UINT64_C(1)
 
 struct global_lock {
 	pthread_mutex_t mutex; /* robust, process-shared */
@@ -472,7 +483,7 @@ struct control {
 	uint32_t n_arenas_seen;   /* daemon: arenas from here on were never anything but HOLE */
 	uint32_t n_arenas_mapped; /* daemon: the pool entries of those before it are there: at most n_arenas_seen */
 	uint32_t n_repairs;       /* whoever has the lock, without the log: moves when what is derived was made anew */
-	uint32_t kept1;     /* whoever has the lock between calls: its session, plus one; see gate_keep() */
+	uint32_t kept1;           /* whoever has the lock between calls: its session, plus one; see gate_keep() */
 	uint64_t reserved2[6];
 
 	struct global_lock lock;
@@ -488,7 +499,7 @@ struct control {
 static_assert(sizeof(struct object_header) == 16, "headers are packed at a pool's start");
 static_assert(sizeof(struct pool_entry) == 64, "one cache line");
 static_assert(offsetof(struct pool_entry, n_used) == 8, "words that are logged together");
-static_assert(offsetof(struct pool_entry, header) == 24, "");
+static_assert(offsetof(struct pool_entry, header) % 16 == 0, "changed as a whole");
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "counts");
 static_assert(offsetof(struct pool_entry, owned_next1) == 56, "");
 static_assert(SESSIONS_MAX < UINT16_MAX, "owner1");
@@ -615,15 +626,15 @@ static inline uint64_t counts_with_link(uint64_t counts, uint64_t word)
 
 static inline uint32_t intent_kind(uint64_t word)
 {
-	return (uint32_t)(word & 7);
+	return (uint32_t)(word & 15);
 }
 static inline uint64_t intent_word(uint64_t number, uint32_t kind)
 {
-	return number << 3 | kind;
+	return number << 4 | kind;
 }
 static inline uint64_t intent_number(uint64_t word)
 {
-	return word >> 3;
+	return word >> 4;
 }
 static inline bool intent_is_push(uint32_t kind)
 {
@@ -633,23 +644,36 @@ static inline bool intent_is_pop(uint32_t kind)
 {
 	return kind == INTENT_POP || kind == INTENT_POP_RIGHT;
 }
+static inline bool intent_is_count(uint32_t kind)
+{
+	return kind == INTENT_HOLD || kind == INTENT_DROP;
+}
 
 /* How many have a right to it by its second word. */
 static inline uint64_t rights_count(uint64_t rights)
 {
-	return (rights + (rights >> 32)) & RIGHTS_MAX;
+	return ((uint32_t)rights / RIGHTS_ONE + (uint32_t)(rights >> 48)) & RIGHTS_MAX;
 }
 /* Do others know it, or did they? */
 static inline bool rights_are_shared(uint64_t rights)
 {
-	return rights & ((uint64_t)RIGHTS_SHARED << 32 | RIGHTS_SHARED);
+	return rights & ((uint64_t)RIGHTS_GIVEN_MAX << 48 | RIGHTS_SHARED);
 }
-/* Of one half: a right more, and one less. */
-static inline uint32_t rights_more(uint32_t half)
+/* Of rights_counted: a right more, and one less. */
+static inline uint32_t rights_more(uint32_t counted)
 {
-	return (half + 1) | RIGHTS_SHARED;
+	return (counted + RIGHTS_ONE) | RIGHTS_SHARED;
 }
-static inline uint32_t rights_less(uint32_t half)
+static inline uint32_t rights_less(uint32_t counted)
 {
-	return (half - 1) | RIGHTS_SHARED;
+	return (counted - RIGHTS_ONE) | RIGHTS_SHARED;
+}
+/* Of a dying object: the next one's position plus one, and none of the bits that have a meaning while it lives. */
+static inline uint64_t rights_of_dying(uint64_t next1)
+{
+	return next1 * RIGHTS_ONE;
+}
+static inline uint64_t rights_next_dying1(uint64_t rights)
+{
+	return rights / RIGHTS_ONE;
 }

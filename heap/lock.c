@@ -46,6 +46,11 @@
  * What needs no log: memory that nobody can reach yet (the payload of a block that is being allocated, the headers of a
  * pool that is being given a class), and the words of which a needless change harms nobody (futexes of queues).
  *
+ * Counts that others change without the lock (count.c) are claimed first, by a bit beside them. The entry of a claim is
+ * written before it: where the bit is not set it has not been made, and nothing is restored. What was restored is
+ * claimed no more. After the commit the owner lets go of what the log says he claimed; should he die before, it stays
+ * claimed until the next one does.
+ *
  * A rule that follows: a change never allocates a pool that it has itself given back, since taking it back must find
  * the pool's headers as they were.
  */
@@ -81,10 +86,10 @@ bool log_is_full(struct heap *heap)
 /* The word that an entry speaks of, or NULL where a stray write has spoilt the entry. */
 static void *log_target(struct heap *heap, const struct log_entry *entry)
 {
-	bool in_heap = entry->where & LOG_WHERE_HEAP, is_half = entry->where & LOG_WHERE_HALF;
-	uint64_t off = entry->where & ~(LOG_WHERE_HEAP | LOG_WHERE_HALF);
+	bool in_heap = entry->where & LOG_WHERE_HEAP;
+	uint64_t off = entry->where & ~(LOG_WHERE_HEAP | LOG_WHERE_CLAIM);
 
-	if (off & (is_half ? 3 : 7) || off > (in_heap ? heap->heap_size : heap->control_size) - (is_half ? 4 : 8))
+	if (off & 7 || off > (in_heap ? heap->heap_size : heap->control_size) - 8)
 		return NULL;
 	if (in_heap && !arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
 		return NULL;
@@ -97,10 +102,11 @@ static void log_take_back(struct heap *heap, const struct log_entry *entry)
 
 	if (!target)
 		return;
-	if (entry->where & LOG_WHERE_HALF)
-		__atomic_store_n((uint32_t *)target, (uint32_t)entry->old, __ATOMIC_RELAXED);
-	else
+	if (!(entry->where & LOG_WHERE_CLAIM))
 		__atomic_store_n((uint64_t *)target, entry->old, __ATOMIC_RELAXED);
+	else if (__atomic_load_n((uint32_t *)target, __ATOMIC_RELAXED) & RIGHTS_CLAIMED)
+		/* release: who changes it next, without the lock, comes after all that was restored */
+		__atomic_store_n((uint32_t *)target, (uint32_t)entry->old, __ATOMIC_RELEASE);
 }
 
 void log_roll_back(struct heap *heap)
@@ -112,6 +118,7 @@ void log_roll_back(struct heap *heap)
 		n = LOG_CAPACITY;
 	for (uint32_t i = n; i-- > 0;)
 		log_take_back(heap, &lock->entries[i]);
+	heap->n_claims = 0;
 	lock->overflowed = 0;
 	/* release: the words before the count. Dying above means that it is all done again, to the same effect. */
 	__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
@@ -558,10 +565,30 @@ int change_try_begin(struct session *session)
 	return lock_take_at_once(session, true);
 }
 
+/* After the commit, of a log of so many entries: what it claimed is others' again. */
+static LOCK_RARE void let_go_of_claims(struct heap *heap, uint32_t n_entries)
+{
+	for (uint32_t i = 0; i < n_entries && heap->n_claims; i++) {
+		const struct log_entry *entry = &heap->control->lock.entries[i];
+		uint32_t *counted = entry->where & LOG_WHERE_CLAIM ? log_target(heap, entry) : NULL;
+		uint32_t now = counted ? __atomic_load_n(counted, __ATOMIC_RELAXED) : 0;
+
+		heap->n_claims -= entry->where & LOG_WHERE_CLAIM;
+		if (now & RIGHTS_CLAIMED) /* release: as in log_take_back(), after all that was changed */
+			__atomic_store_n(counted, now & ~RIGHTS_CLAIMED, __ATOMIC_RELEASE);
+	}
+	heap->n_claims = 0;
+}
+
 void change_commit(struct heap *heap)
 {
+	struct global_lock *lock = &heap->control->lock;
+	uint32_t n_entries = lock->n_entries;
+
 	/* commit: release, after every store of the change */
-	__atomic_store_n(&heap->control->lock.n_entries, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
+	if (LOCK_UNLIKELY(heap->n_claims))
+		let_go_of_claims(heap, n_entries);
 }
 
 int change_end(struct session *session, int result)
@@ -573,8 +600,7 @@ int change_end(struct session *session, int result)
 	if (LOCK_UNLIKELY(result < 0 || result == HEAP_WANTS_ARENAS))
 		log_roll_back(session->heap);
 	else
-		/* commit: release, as change_commit() */
-		__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
+		change_commit(session->heap);
 	if (LOCK_LIKELY(!session->has_lock))
 		lock_release(session);
 	return result;

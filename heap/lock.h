@@ -50,8 +50,10 @@ void log_roll_back(struct heap *heap);
 
 /* Write down what the aligned word around p holds. False: the log is full, and nothing may be stored. */
 static inline bool log_word(struct heap *heap, const void *p);
-/* The same of half a word, whose other half somebody writes without the lock. */
-static inline bool log_half(struct heap *heap, const uint32_t *p);
+/* Before a header is claimed, whose rights_counted is `old`; and again, where it was another one by then. See count.c.
+ */
+static inline bool log_claim(struct heap *heap, const uint32_t *p, uint32_t old);
+static inline void log_claim_again(struct heap *heap, uint32_t old);
 bool log_is_full(struct heap *heap);
 
 /* Store to a shared member under the lock: written down first, relaxed and after a fence, see lock.c. */
@@ -61,11 +63,6 @@ bool log_is_full(struct heap *heap);
 			__atomic_store_n((p), (__typeof__(*(p)))(v), __ATOMIC_RELAXED);                                \
 	} while (0)
 #define heap_add(heap, p, n) heap_set((heap), (p), *(p) + (__typeof__(*(p)))(n))
-#define heap_set_half(heap, p, v)                                                                                      \
-	do {                                                                                                           \
-		if (log_half((heap), (p)))                                                                             \
-			__atomic_store_n((p), (uint32_t)(v), __ATOMIC_RELAXED);                                        \
-	} while (0)
 
 /*
  * Daemon: the process of that session (or the daemon before, SESSION_DAEMON) has ended for certain. Should it have had
@@ -116,7 +113,19 @@ static inline bool log_word(struct heap *heap, const void *p)
 	return log_add(heap, log_where(heap, word), *(const uint64_t *)word);
 }
 
-static inline bool log_half(struct heap *heap, const uint32_t *p)
+static inline bool log_claim(struct heap *heap, const uint32_t *p, uint32_t old)
 {
-	return log_add(heap, log_where(heap, (uintptr_t)p) | LOG_WHERE_HALF, *p);
+	if (!log_add(heap, log_where(heap, (uintptr_t)p) | LOG_WHERE_CLAIM, old))
+		return false;
+	heap->n_claims++;
+	return true;
+}
+
+static inline void log_claim_again(struct heap *heap, uint32_t old)
+{
+	struct global_lock *lock = &heap->control->lock;
+
+	__atomic_store_n(&lock->entries[lock->n_entries - 1].old, old, __ATOMIC_RELAXED);
+	/* as in log_add() */
+	__atomic_thread_fence(__ATOMIC_RELEASE);
 }

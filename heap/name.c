@@ -144,7 +144,7 @@ static int add_entry(struct session *session, uint64_t *link, const struct name 
 	int r;
 
 	r = memory_take(session, SPACE_RECORDS, offsetof(struct name_entry, name) + name->length, 0, TYPE_NAME,
-		STATE_LIVE, 1, &entry_ref);
+		STATE_LIVE, RIGHTS_ONE, &entry_ref);
 	if (r)
 		return r;
 	/* Nobody reaches the entry before it is linked, so it needs no log. */
@@ -228,12 +228,12 @@ static inline bool find_recent(
 		return false;
 	ret->header = recent->header;
 	ret->pool = recent->pool;
+	ret->position = ref_position(recent->ref);
 	ret->word = header_word(ret->header);
 	ret->type = header_type(ret->word);
-	return NAME_LIKELY(
-		header_is(ret->word, ref_generation(recent->ref), STATE_LIVE) &&
-		/* relaxed: its owner may be giving rights away */
-		rights_count(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED)));
+	return NAME_LIKELY(header_is(ret->word, ref_generation(recent->ref), STATE_LIVE) &&
+			   /* relaxed: its owner may be giving rights away */
+			   rights_count(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED)));
 }
 
 /* Of what was looked for and found at `position`. */

@@ -5,8 +5,8 @@
  * Who has a right to an object is counted in its header: how often the session that owns its pool holds it in the one
  * word, all others in the other (a session that holds it by its hold table counts once, however often; each slot, queue
  * place and name counts once). The first is the owner's own affair (own.c). The second has two halves that are added:
- * one is changed under the lock, here; to the other the owner alone adds what it gives away without it (queue.c), so
- * that neither overwrites what the other one does.
+ * one is changed by claiming it under the lock, here, or by who it is biased to (count.c); to the other the owner alone
+ * adds what it gives away (queue.c), so that neither overwrites what the other one does.
  *
  * When nobody has a right any more the object goes at once if it has no slots; else it turns DYING and goes on the
  * dying list of the session that dropped it, linked through the second words. That session takes its list down after
@@ -21,6 +21,8 @@
  */
 
 #include "heap/object.h"
+#include "heap/claim.h"
+#include "heap/count.h"
 #include "heap/hold.h"
 
 #include <errno.h>
@@ -223,22 +225,37 @@ static OBJECT_RARE int retain_unshared(struct session *session, struct object wh
 		return -ESTALE;
 	/* relaxed: after the word; what the owner gave away before it let go. The right that was just taken is one. */
 	return header_own(word) || rights_count(__atomic_load_n(&what.header->rights, __ATOMIC_RELAXED)) > 1 ? 0
-													      : -ESTALE;
+													     : -ESTALE;
 }
 
-/* relaxed: the owner may be giving rights away at this moment; see end_if_last() for the order */
-static inline uint64_t header_rights(const struct object_header *header)
+/* Claimed: the log need not be told. */
+static inline void counted_store(const struct object *what, uint32_t counted)
 {
-	return __atomic_load_n(&header->rights, __ATOMIC_RELAXED);
+	__atomic_store_n(&what->header->rights_counted, counted, __ATOMIC_RELAXED);
+}
+
+/* Claimed, and the session's own: what it gave away without the lock is counted with the rest before it is too much. */
+static OBJECT_RARE void count_given(struct session *session, struct object_header *header)
+{
+	uint32_t counted = header->rights_counted + header->rights_given * RIGHTS_ONE;
+
+	heap_set(session->heap, &header->rights, counted | RIGHTS_SHARED);
 }
 
 OBJECT_IN_PLACE int retain(struct session *session, const struct object *what)
 {
-	uint64_t rights = header_rights(what->header);
+	uint64_t rights;
+	int r;
 
+	r = claim(session, what->header, object_ref(what));
+	if (r < 0)
+		return r;
+	rights = header_rights(what->header);
 	if (rights_count(rights) == RIGHTS_MAX)
 		return -EOVERFLOW;
-	heap_set_half(session->heap, &what->header->rights_locked, rights_more(what->header->rights_locked));
+	if (rights >> 48 > RIGHTS_GIVEN_MAX / 2 && what->pool->owner1 == session->owner1)
+		count_given(session, what->header);
+	counted_store(what, rights_more(what->header->rights_counted));
 	return rights_are_shared(rights) ? 0 : retain_unshared(session, *what);
 }
 
@@ -252,7 +269,7 @@ static void dying_push(struct session *session, const struct object *what)
 	struct heap *heap = session->heap;
 
 	heap_set(heap, &what->header->word, header_with_state(what->header->word, STATE_DYING));
-	heap_set(heap, &what->header->rights, session->entry->dying1);
+	heap_set(heap, &what->header->rights, rights_of_dying(session->entry->dying1));
 	heap_set(heap, &session->entry->dying1, what->position + 1);
 }
 
@@ -261,8 +278,7 @@ int object_end(struct session *session, const struct object *what)
 	struct type_info type;
 
 	/* Most are bytes, which have no slots. */
-	if (what->type == TYPE_BYTES || type_find(session->heap, what->type, &type) < 0 ||
-		!object_n_slots(what, &type))
+	if (what->type == TYPE_BYTES || type_find(session->heap, what->type, &type) < 0 || !object_n_slots(what, &type))
 		return memory_give(session, what->position);
 	dying_push(session, what);
 	return 0;
@@ -290,9 +306,13 @@ OBJECT_IN_PLACE int end_if_last(struct session *session, const struct object *wh
 
 OBJECT_IN_PLACE int drop_right(struct session *session, const struct object *what)
 {
+	int r = claim(session, what->header, object_ref(what));
+
+	if (r < 0)
+		return r == -ESTALE ? -EUCLEAN : r; /* there was a right to it */
 	if (!rights_count(header_rights(what->header)))
 		return -EUCLEAN;
-	heap_set_half(session->heap, &what->header->rights_locked, rights_less(what->header->rights_locked));
+	counted_store(what, rights_less(what->header->rights_counted));
 	return end_if_last(session, what);
 }
 
@@ -377,7 +397,7 @@ static int take_down_some(struct session *session)
 		i = n; /* a stray write was there */
 	end = object.is_run && n - i > DROP_STEP ? i + DROP_STEP : n;
 	if (end == n)
-		heap_set(heap, &session->entry->dying1, object.header->rights);
+		heap_set(heap, &session->entry->dying1, rights_next_dying1(object.header->rights));
 	else
 		heap_set(heap, &object.pool->run_n_dropped, end);
 	for (; i < end; i++) {
@@ -616,6 +636,9 @@ int object_incref_other(struct session *session, uint64_t ref)
 			return r;
 		place = hold_place(session, ref); /* in another table, perhaps */
 	}
+	r = count_hold(session, ref, place);
+	if (OBJECT_LIKELY(r != COUNT_NOT))
+		return r;
 	r = change_begin(session);
 	if (r < 0)
 		return r;
@@ -645,6 +668,9 @@ static int drop_in_change(struct session *session, uint64_t ref, struct hold *ho
 		return hold_remove(session, hold) ? drop_right(session, &object) : 0;
 	if (!object_is_held_by_word(session, &object))
 		return -EPERM;
+	r = claim(session, object.header, ref);
+	if (r < 0)
+		return r;
 	own_hold_less(session, ref, object.header);
 	return end_if_last(session, &object);
 }
@@ -662,6 +688,13 @@ int object_decref_other(struct session *session, uint64_t ref)
 	}
 	if (hold && hold_once_less(hold))
 		return 0;
+	if (hold) {
+		r = count_drop(session, ref, hold);
+		if (OBJECT_LIKELY(r != COUNT_NOT)) {
+			hold_shrink(session);
+			return r;
+		}
+	}
 	r = change_begin(session);
 	if (r < 0)
 		return r;

@@ -52,6 +52,19 @@ int object_look(struct session *session, uint64_t ref, struct object *ret);
 /* What object_look() found, where the session holds it, is found sooner from now on: see recent.h. */
 void object_remember(struct session *session, uint64_t ref, const struct object *object);
 
+/* relaxed: the owner may be giving rights away at this moment, or others be counting; see end_if_last() for the order
+ */
+static inline uint64_t header_rights(const struct object_header *header)
+{
+	return __atomic_load_n(&header->rights, __ATOMIC_RELAXED);
+}
+
+/* What names it. */
+static inline uint64_t object_ref(const struct object *object)
+{
+	return ref_make(object->position, header_generation(object->word));
+}
+
 /* How many slots an object has, and where slot i lies. */
 static inline uint64_t object_n_slots(const struct object *object, const struct type_info *type)
 {

@@ -7,14 +7,14 @@
  * system call or an atomic read-modify-write. How often the session holds it stands in the header word, so that such an
  * object costs no entry in a hold table.
  *
- * The header's second word counts everybody else's rights. It is changed under the lock, but for the half in which the
- * owner counts what it gives away to queues (queue.c), and for which the same holds. Once one was given
- * (RIGHTS_SHARED), the last right of all is given up under the lock. The owner looks at that word after it has stored
- * that it holds the object no more, and frees the block only if it is 0. A stranger who takes a hold on the strength of
- * a number that he got from somewhere stores to it, then makes all processors see that (gate_barrier()), then looks at
- * the word: either he finds that the owner let go, or the owner finds him (or, should he have come and gone meanwhile
- * and freed it, at least ATTENTION_STRANGER). Who is given a right by the owner (a slot, a
- * name, a queue) needs no barrier: the owner has stored it itself.
+ * The header's second word counts everybody else's rights. Others change it, under the lock or by a
+ * compare-and-swap of both words (claim.c, count.c), and beside them the owner counts what it gives away to queues
+ * (queue.c). Once one was given (RIGHTS_SHARED), the owner gives up the last right of all under the lock. The owner
+ * looks at that word after it has stored that it holds the object no more, and frees the block only if it is 0. A
+ * stranger who takes a hold on the strength of a number that he got from somewhere stores to it, then makes all
+ * processors see that (gate_barrier()), then looks at the word: either he finds that the owner let go, or the owner
+ * finds him (or, should he have come and gone meanwhile and freed it, at least ATTENTION_STRANGER). Who is given a
+ * right by the owner (a slot, a name, a queue) needs no barrier: the owner has stored it itself.
  *
  * What is let go of so is put back where the lock is then refused, since the caller is told that nothing happened: see
  * put_back() for why it is certain that nobody has acted on it.
@@ -37,6 +37,7 @@
  */
 
 #include "heap/own.h"
+#include "heap/claim.h"
 #include "heap/rebuild.h"
 
 #include <errno.h>
@@ -247,12 +248,19 @@ int own_new(struct session *session, uint32_t type, const struct type_info *info
 static int settle(struct session *session, uint64_t ref)
 {
 	struct own_object object;
+	int r;
 
 	if (!own_find(session, ref, &object))
 		return 0;
+	r = claim(session, object.header, ref);
+	if (r < 0)
+		return r == -ESTALE ? 0 : r; /* the last of the others has just dropped it */
 	if (header_own(object.word))
 		heap_set(session->heap, &object.header->word, object.word - header_own(object.word));
-	return rights_count(object.header->rights) ? 0 : memory_give(session, ref_position(ref));
+	/* relaxed: nobody else changes it */
+	return rights_count(__atomic_load_n(&object.header->rights, __ATOMIC_RELAXED))
+		       ? 0
+		       : memory_give(session, ref_position(ref));
 }
 
 /*
@@ -631,7 +639,8 @@ static int collect_returned(struct session *daemon, uint32_t index, uint32_t n_m
 			return -EUCLEAN;
 		used1 = &entry->usedpools1[pool->size_class];
 		was_full = !pool_has_room(pool);
-		if (pool->n_used != pool->n_returned) {
+		pool_untell(pool);
+		if (pool->n_used != pool_count_returned(heap, pool)) {
 			pool_gather(heap, pool);
 			if (was_full)
 				usedpools_push(heap, true, used1, pool);

@@ -5,7 +5,7 @@
  * The places of a queue: found, filled and emptied, each by one compare-and-swap. See queue.c, and struct place.
  */
 
-#include "heap/heap.h"
+#include "heap/claim.h"
 
 #include <errno.h>
 
@@ -104,8 +104,6 @@ static inline int find_filled(const struct found *found, struct seen *ret)
 	}
 	return -EUCLEAN;
 }
-
-__extension__ typedef unsigned __int128 two_words;
 
 /* Change a place as a whole, if it is still as it was seen. A full barrier. */
 static inline bool place_change(const struct seen *seen, uint64_t ref, uint64_t stamp)

@@ -7,7 +7,8 @@
  * front of its class's list.
  *
  * A pool of objects is owned by the session that makes objects in it (own.c), and stands on that session's usedpools.
- * What others free there they only mark as returned; the owner gathers it from the headers when it needs blocks. A full
+ * What others free there they only mark as returned (some of them without the lock: count.c); the owner gathers it from
+ * the headers when it needs blocks. A full
  * pool of which every block was returned is taken from its owner at once, so memory comes back also when the owner does
  * nothing any more. Pools of the heap's own records, and those whose owner is gone, are owned by nobody and changed
  * under the lock alone.
@@ -120,9 +121,20 @@ static void returned_link(struct heap *heap, struct pool_entry *pool)
 	next = owner->returned_pools1 ? pool_at(heap, owner->returned_pools1 - 1) : NULL;
 	heap_set(heap, &pool->returned_next1, owner->returned_pools1);
 	heap_set(heap, &pool->returned_prev1, 0);
+	heap_set(heap, &pool->is_returned, 1);
 	if (next)
 		heap_set(heap, &next->returned_prev1, pool_index(heap, pool) + 1);
 	heap_set(heap, &owner->returned_pools1, pool_index(heap, pool) + 1);
+}
+
+void pool_untell(struct pool_entry *pool)
+{
+	if (!pool->is_told)
+		return;
+	/* Before the log speaks of this word. The fence: before the headers are looked at, with the compare-and-swap of
+	 * who returns a block and then looks here. */
+	__atomic_store_n(&pool->is_told, 0, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
 static void returned_unlink(struct heap *heap, struct pool_entry *pool)
@@ -139,6 +151,7 @@ static void returned_unlink(struct heap *heap, struct pool_entry *pool)
 		heap_set(heap, &next->returned_prev1, pool->returned_prev1);
 	heap_set(heap, &pool->returned_next1, 0);
 	heap_set(heap, &pool->returned_prev1, 0);
+	heap_set(heap, &pool->is_returned, 0);
 	heap_set(heap, &pool->n_returned, 0);
 }
 
@@ -210,6 +223,8 @@ int pool_own(struct session *session, uint32_t size_class)
 	}
 	heap_set(heap, &pool->returned_next1, 0);
 	heap_set(heap, &pool->returned_prev1, 0);
+	heap_set(heap, &pool->is_returned, 0);
+	heap_set(heap, &pool->is_told, 0);
 	heap_set(heap, &pool->n_returned, 0);
 	owned_link(session, pool);
 	usedpools_push(heap, true, &session->entry->usedpools1[size_class], pool);
@@ -220,7 +235,8 @@ int pool_disown(struct session *session, struct pool_entry *pool)
 {
 	struct heap *heap = session->heap;
 
-	if (pool->n_returned)
+	pool_untell(pool);
+	if (pool->is_returned)
 		returned_unlink(heap, pool);
 	owned_unlink(heap, pool);
 	heap_set(heap, &pool->next1, 0);
@@ -238,6 +254,7 @@ bool pool_gather(struct heap *heap, struct pool_entry *pool)
 	uint32_t n_blocks = class_shapes[pool->size_class].n_blocks;
 	uint32_t freeblock1 = pool->freeblock1, n = 0;
 
+	pool_untell(pool);
 	for (uint32_t i = 0; i < n_blocks; i++) {
 		uint64_t word = header_word(&headers[i]); /* its owner may hold one of the others once more just now */
 
@@ -356,34 +373,42 @@ static int block_give(struct session *session, struct pool_entry *pool, uint32_t
 }
 
 /*
- * Of a pool that a session owns, which may be making objects in it at this very moment: only the block's header is
- * changed. When that was the last of a full pool, the owner has nothing to do with it any more, unless it has just let
- * go.
+ * A block of a pool that a session owns was returned: it goes on that one's list. When that was the last of a full
+ * pool, the owner has nothing to do with it any more, unless it is in the middle of a call: then it may have let go of
+ * just this block and look at its header next, and the pool stays.
  */
-static int block_return(struct session *session, struct pool_entry *pool, uint32_t i)
+static int link_or_disown(struct session *session, struct pool_entry *pool, const struct object_header *header)
 {
 	struct heap *heap = session->heap;
-	struct object_header *header = &pool_headers(heap, pool)[i];
 	struct session_entry *owner = owner_of(heap, pool);
 
 	if (!owner)
 		return -EUCLEAN;
-	/* relaxed, not logged, both: for reports, and a hint for the daemon */
-	__atomic_store_n(&heap->control->figures.n_blocks_returned, heap->control->figures.n_blocks_returned + 1,
-		__ATOMIC_RELAXED);
+	/* relaxed, not logged: a hint for the daemon */
 	__atomic_store_n(&owner->n_returns, owner->n_returns + 1, __ATOMIC_RELAXED);
-	/* The second word stays other than 0, which tells an owner that was about to free it too. */
-	header_set(heap, header, header_with_state(header->word, STATE_RETURNED), RIGHTS_SHARED);
-	if (!pool->n_returned)
+	if (!pool->is_returned)
 		returned_link(heap, pool);
 	heap_set(heap, &pool->n_returned, pool->n_returned + 1);
-	/* An owner in the middle of a call may have let go of just this block and look at its header next: the pool
-	 * stays. */
-	if (pool->n_returned < class_shapes[pool->size_class].n_blocks || gate_is_inside(heap, pool->owner1 - 1U))
+	if (!pool_is_all_returned(pool, header) || gate_is_inside(heap, pool->owner1 - 1U))
 		return 0;
 	heap_set(heap, &pool->n_used, 0);
 	heap_set(heap, &pool->size_class, CLASS_NONE); /* its headers are not those of a free list */
 	return pool_disown(session, pool);
+}
+
+/* Of a pool that a session owns, which may be making objects in it at this very moment: only the block's header is
+ * changed. */
+static int block_return(struct session *session, struct pool_entry *pool, uint32_t i)
+{
+	struct heap *heap = session->heap;
+	struct object_header *header = &pool_headers(heap, pool)[i];
+
+	/* relaxed, not logged: for reports */
+	__atomic_store_n(&heap->control->figures.n_blocks_returned, heap->control->figures.n_blocks_returned + 1,
+		__ATOMIC_RELAXED);
+	/* The second word stays other than 0, which tells an owner that was about to free it too. */
+	header_set(heap, header, header_with_state(header->word, STATE_RETURNED), RIGHTS_SHARED);
+	return link_or_disown(session, pool, header);
 }
 
 /* ---- runs -------------------------------------------------------------------------------------------------------- */
@@ -529,24 +554,59 @@ int memory_take(struct session *session, enum space_kind space, size_t size, siz
 	return block_take(session, space, size, size_class, type, state, rights, ret);
 }
 
+/* The number of the block that a position lies in, in a pool that may be any; -EUCLEAN: it lies in none. */
+static int block_at(const struct pool_entry *pool, uint64_t position)
+{
+	uint32_t in_page = (uint32_t)(position << 3 & (POOL_SIZE - 1)), i;
+	const struct class_shape *shape;
+
+	if (pool->kind != POOL_BLOCKS || pool->size_class >= N_CLASSES)
+		return -EUCLEAN;
+	shape = &class_shapes[pool->size_class];
+	i = (in_page - shape->first) / shape->size;
+	return in_page < shape->first || i >= shape->n_blocks ? -EUCLEAN : (int)i;
+}
+
+static struct pool_entry *pool_of(const struct heap *heap, uint64_t position)
+{
+	uint64_t off = position << 3;
+
+	return off < heap->heap_size ? pool_at(heap, (uint32_t)(off >> POOL_SHIFT)) : NULL;
+}
+
 int memory_give(struct session *session, uint64_t position)
 {
-	struct heap *heap = session->heap;
-	uint64_t off = position << 3;
-	struct pool_entry *pool = off < heap->heap_size ? pool_at(heap, (uint32_t)(off >> POOL_SHIFT)) : NULL;
-	uint32_t in_page = (uint32_t)(off & (POOL_SIZE - 1));
-	const struct class_shape *shape;
-	uint32_t i;
+	struct pool_entry *pool = pool_of(session->heap, position);
+	int i;
 
 	if (!pool)
 		return -EUCLEAN;
 	if (pool->kind == POOL_RUN)
 		return run_give(session, pool);
-	if (pool->kind != POOL_BLOCKS || pool->size_class >= N_CLASSES)
-		return -EUCLEAN;
-	shape = &class_shapes[pool->size_class];
-	i = (in_page - shape->first) / shape->size;
-	if (in_page < shape->first || i >= shape->n_blocks)
-		return -EUCLEAN;
-	return pool->owner1 ? block_return(session, pool, i) : block_give(session, pool, i);
+	i = block_at(pool, position);
+	if (i < 0)
+		return i;
+	return pool->owner1 ? block_return(session, pool, (uint32_t)i) : block_give(session, pool, (uint32_t)i);
+}
+
+int pool_tell_returned(struct session *session, uint64_t ref, struct pool_entry **ret)
+{
+	struct heap *heap = session->heap;
+	struct pool_entry *pool = pool_of(heap, ref_position(ref));
+	const struct object_header *header;
+	int i, r;
+
+	*ret = NULL;
+	i = pool ? block_at(pool, ref_position(ref)) : -EUCLEAN;
+	if (i < 0)
+		return 0; /* it is another pool by now: others have seen to it */
+	header = &pool_headers(heap, pool)[i];
+	if (!header_is(header_word(header), ref_generation(ref), STATE_RETURNED))
+		return 0; /* the same */
+	if (!pool->owner1)
+		return block_give(session, pool, (uint32_t)i);
+	r = link_or_disown(session, pool, header);
+	if (!r && pool->is_returned)
+		*ret = pool;
+	return r;
 }

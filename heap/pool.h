@@ -46,6 +46,14 @@ int run_own(struct session *session, uint32_t n_pools, uint32_t *ret);
 /* Free blocks of a pool that is owned, from its headers: gather what was returned. True: it has become wholly free. */
 bool pool_gather(struct heap *heap, struct pool_entry *pool);
 
+/*
+ * A block was turned to STATE_RETURNED without the lock: see to it that its pool's owner will find it, if it is still
+ * so. *ret is the pool, if it is on its owner's list now; else NULL, and nothing is left to be told.
+ */
+int pool_tell_returned(struct session *session, uint64_t ref, struct pool_entry **ret);
+/* Before its headers are looked at for what was returned: who returns a block after that tells it. */
+void pool_untell(struct pool_entry *pool);
+
 /* Take a pool from its owner: it belongs to nobody, and if it is wholly free it goes back to its arena. Its numbers and
  * free list must be right. The owner's usedpools are not touched. */
 int pool_disown(struct session *session, struct pool_entry *pool);
@@ -85,6 +93,38 @@ static inline uint64_t block_position(const struct heap *heap, const struct pool
 static inline uint64_t header_word(const struct object_header *header)
 {
 	return __atomic_load_n(&header->word, __ATOMIC_RELAXED);
+}
+
+/* How many of its blocks wait to be gathered. */
+static inline uint32_t pool_count_returned(const struct heap *heap, const struct pool_entry *pool)
+{
+	const struct object_header *headers = pool_headers(heap, pool);
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < class_shapes[pool->size_class & (N_CLASSES - 1)].n_blocks; i++)
+		n += header_state(header_word(&headers[i])) == STATE_RETURNED;
+	return n;
+}
+
+/*
+ * Do all its blocks, after one that just was returned? Most often one of its neighbours says no. Who returned the last
+ * of them finds them so: the others were returned before by full barriers, or under the lock.
+ */
+static inline bool pool_is_all_returned(const struct pool_entry *pool, const struct object_header *header)
+{
+	const struct object_header *headers = (void *)((uintptr_t)header & ~(uintptr_t)(POOL_SIZE - 1));
+	/* relaxed: should it be another by now, it is asked again with the lock held */
+	uint32_t size_class = __atomic_load_n(&pool->size_class, __ATOMIC_RELAXED) & (N_CLASSES - 1);
+	uint32_t n = class_shapes[size_class].n_blocks, i = (uint32_t)(header - headers);
+
+	if (i + 1 < n && header_state(header_word(&headers[i + 1])) != STATE_RETURNED)
+		return false;
+	if (i > 0 && header_state(header_word(&headers[i - 1])) != STATE_RETURNED)
+		return false;
+	for (i = 0; i < n; i++)
+		if (header_state(header_word(&headers[i])) != STATE_RETURNED)
+			return false;
+	return true;
 }
 
 /* Has it a block that can be taken, of those that its owner knows? */

@@ -35,6 +35,7 @@
  */
 
 #include "heap/queue.h"
+#include "heap/claim.h"
 #include "heap/hold.h"
 #include "heap/intent.h"
 #include "heap/place.h"
@@ -268,13 +269,12 @@ static inline int find_sender(struct session *session, uint64_t ref, struct send
 		return QUEUE_NOT;
 	if (ret->hold->ref != HOLD_EMPTY) {
 		*ret_is_held = true;
-		return QUEUE_LIKELY(ret->hold->count == 1 && hold_stands_last(session->entry, ret->hold)) ? 0
-													  : QUEUE_NOT;
+		return QUEUE_LIKELY(ret->hold->count == 1 && hold_stands_last(session, ret->hold)) ? 0 : QUEUE_NOT;
 	}
 	ret->header = own_header(session, ref);
 	*ret_is_held = ret->header;
 	/* relaxed: others drop theirs at any time. There is room in the table, should it have to go there. */
-	return QUEUE_LIKELY(ret->header && hold_has_room(session) &&
+	return QUEUE_LIKELY(ret->header && hold_has_room(session) && ret->header->rights_given < RIGHTS_GIVEN_MAX &&
 			    rights_count(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED)) < RIGHTS_MAX)
 		       ? 0
 		       : QUEUE_NOT;
@@ -283,7 +283,7 @@ static inline int find_sender(struct session *session, uint64_t ref, struct send
 /* Inside: the sender has the right no more. True: it holds the object no more as the owner of its pool. */
 static inline bool take_from(const struct session *session, const struct sender *sender, uint64_t ref)
 {
-	uint32_t given;
+	uint16_t given;
 	uint64_t word;
 
 	if (!sender->header) {
@@ -294,7 +294,7 @@ static inline bool take_from(const struct session *session, const struct sender 
 	given = sender->header->rights_given;
 	intent_note(session, given);
 	/* relaxed, then release: who finds the word of an object that was let go of finds what was given away */
-	__atomic_store_n(&sender->header->rights_given, rights_more(given), __ATOMIC_RELAXED);
+	__atomic_store_n(&sender->header->rights_given, (uint16_t)(given + 1), __ATOMIC_RELAXED);
 	word = __atomic_load_n(&sender->header->word, __ATOMIC_RELAXED);
 	__atomic_store_n(&sender->header->word, word - 1, __ATOMIC_RELEASE);
 	if (header_own(word) != 1)
@@ -384,7 +384,7 @@ static void give_back_locked(struct session *session, uint64_t ref, const struct
 	struct heap *heap = session->heap;
 	bool first = false;
 
-	if (by_word) { /* it counts less than it can: one was taken */
+	if (by_word && claim(session, object->header, ref) == 0) { /* it counts less than it can: one was taken */
 		if (!header_own(object->header->word))
 			heap_add(heap, &session->entry->n_own_holds, 1);
 		heap_set(heap, &object->header->word, object->header->word + 1);
@@ -709,14 +709,17 @@ static int drop_right_of(struct session *session, uint64_t ref)
 static void take_gift_back(struct session *session)
 {
 	const struct session_entry *entry = session->entry;
-	uint32_t before = (uint32_t)entry->intent_before;
+	uint16_t before = (uint16_t)entry->intent_before;
 	struct object object;
+	uint64_t rights;
 
 	if (entry->intent_before == INTENT_UNKNOWN)
 		return;
 	if (object_match(session->heap, entry->intent.ref, &object) == 0 && object.pool->owner1 == session->owner1 &&
-		object.header->rights_given == rights_more(before))
-		heap_set_half(session->heap, &object.header->rights_given, before | RIGHTS_SHARED);
+		object.header->rights_given == before + 1 && claim(session, object.header, entry->intent.ref) == 0) {
+		rights = object.header->rights - (UINT64_C(1) << 48);
+		heap_set(session->heap, &object.header->rights, rights | RIGHTS_SHARED);
+	}
 }
 
 /* Of an intent to push or pop: where is the right? True: nowhere else, so it is dropped. */

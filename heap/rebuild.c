@@ -78,10 +78,12 @@ static void link_returned(struct heap *heap, uint32_t p, uint32_t n_returned)
 	struct pool_entry *pool = &heap->pools[p];
 	struct session_entry *owner = owner_of(heap, pool);
 
+	pool->is_told = 0;
+	pool->is_returned = owner && n_returned;
 	pool->n_returned = n_returned;
 	pool->returned_prev1 = 0;
 	pool->returned_next1 = 0;
-	if (!owner || !n_returned)
+	if (!pool->is_returned)
 		return;
 	pool->returned_next1 = owner->returned_pools1;
 	if (owner->returned_pools1)
@@ -151,16 +153,6 @@ static void settle_headers_of_dead(struct heap *heap, const struct pool_entry *p
 		settle_header(&headers[i], pool);
 }
 
-static uint32_t count_returned(const struct heap *heap, const struct pool_entry *pool)
-{
-	const struct object_header *headers = pool_headers(heap, pool);
-	uint32_t n = 0;
-
-	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++)
-		n += header_state(header_word(&headers[i])) == STATE_RETURNED;
-	return n;
-}
-
 static void link_used_pool(struct heap *heap, struct space *space, uint32_t p)
 {
 	struct pool_entry *pool = &heap->pools[p];
@@ -194,11 +186,12 @@ static bool rebuild_pool_of_blocks(struct heap *heap, uint32_t p, struct space *
 	bool is_inside = look_at_owner(heap, pool, is_record);
 	uint32_t n_returned;
 
+	pool_untell(pool);
 	if (is_inside)
 		settle_headers_of_dead(heap, pool);
 	else
 		rebuild_blocks(heap, p);
-	n_returned = count_returned(heap, pool);
+	n_returned = pool_count_returned(heap, pool);
 	if (!is_inside && pool->n_used == n_returned) {
 		make_free(pool, n_returned);
 		return false;

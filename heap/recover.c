@@ -10,6 +10,7 @@
  *   a store under the lock, before the commit       the next taker rolls the log back (lock.c)
  *   a commit                                        nothing: the change has taken place
  *   pushing to a queue or popping from it           finds out whether it took place, and where the right is (queue.c)
+ *   holding or dropping without the lock            the same (count.c)
  *   making a run with slots, before it is held      frees `making`
  *   allocating a new hold table, before the switch  frees new_holds_position1
  *   dropping, before all was taken down             goes on with `dying`
@@ -28,6 +29,8 @@
  */
 
 #include "heap/recover.h"
+#include "heap/claim.h"
+#include "heap/count.h"
 #include "heap/hold.h"
 #include "heap/queue.h"
 
@@ -153,9 +156,16 @@ static int let_go(struct session *session, const struct object *object)
 	struct heap *heap = session->heap;
 	struct type_info type;
 
+	/* What nobody else ever knew nobody else comes to now. */
+	if (header_rights(object->header)) {
+		int r = claim(session, object->header, object_ref(object));
+
+		if (r < 0)
+			return r == -ESTALE ? 0 : r; /* returned just now: who did it tells of it */
+	}
 	if (header_own(object->word))
 		heap_set(heap, &object->header->word, object->word & ~OWN_HOLDS_MAX);
-	if (rights_count(object->header->rights))
+	if (rights_count(header_rights(object->header)))
 		return 0;
 	if (type_find(heap, object->type, &type) == 0 && object_n_slots(object, &type))
 		return object_end(session, object);
@@ -186,14 +196,16 @@ static int leave_blocks(struct session *session, struct pool_entry *pool)
 
 	if (pool->size_class >= N_CLASSES)
 		return -EUCLEAN;
+	pool_untell(pool);
 	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++) {
+		uint64_t word = header_word(&headers[i]);
 		struct object object;
 		int r = 0;
 
-		if (header_state(headers[i].word) == STATE_RETURNED) {
-			heap_set(heap, &headers[i].word, header_free(headers[i].word, 0));
+		if (header_state(word) == STATE_RETURNED) {
+			heap_set(heap, &headers[i].word, header_free(word, 0));
 			heap_set(heap, &headers[i].rights, 0);
-		} else if (header_state(headers[i].word) == STATE_LIVE) {
+		} else if (header_state(word) == STATE_LIVE) {
 			trim_size(heap, pool, &headers[i]);
 			r = object_locate(heap, block_position(heap, pool, i), &object);
 			if (!r)
@@ -250,6 +262,11 @@ static void forget_pools(struct session *session)
 			heap_set(session->heap, &entry->spare_runs1[i], 0);
 	if (entry->n_own_holds)
 		heap_set(session->heap, &entry->n_own_holds, 0);
+	if (entry->n_blocks_returned) { /* relaxed, not logged: for reports */
+		__atomic_store_n(&session->control->figures.n_blocks_returned,
+			session->control->figures.n_blocks_returned + entry->n_blocks_returned, __ATOMIC_RELAXED);
+		__atomic_store_n(&entry->n_blocks_returned, 0, __ATOMIC_RELAXED);
+	}
 }
 
 /* ---- its holds --------------------------------------------------------------------------------------------------- */
@@ -291,7 +308,8 @@ static int drop_holds(struct session *session, uint32_t *ret_cursor)
 /* Within a change, which this ends. */
 static int finish_intent(struct session *session, bool try)
 {
-	int r = change_end(session, queue_finish(session));
+	int r = change_end(session, intent_is_count(intent_kind(session->entry->intent.word)) ? count_finish(session)
+											      : queue_finish(session));
 
 	if (r == -EUCLEAN) { /* it would be so again */
 		r = try ? change_try_begin(session) : change_begin(session);

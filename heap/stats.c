@@ -142,8 +142,10 @@ static void end(const struct heap *heap, pyheap_stats *ret)
 	ret->n_pools_claimed = __atomic_load_n(&f->n_pools_claimed, __ATOMIC_RELAXED);
 	ret->n_blocks_returned = __atomic_load_n(&f->n_blocks_returned, __ATOMIC_RELAXED);
 	ret->max_sessions = heap->n_sessions;
-	for (uint32_t i = 0; i < heap->n_sessions; i++)
+	for (uint32_t i = 0; i < heap->n_sessions; i++) {
 		ret->n_sessions += __atomic_load_n(&heap->sessions[i].state, __ATOMIC_RELAXED) != SESSION_FREE;
+		ret->n_blocks_returned += __atomic_load_n(&heap->sessions[i].n_blocks_returned, __ATOMIC_RELAXED);
+	}
 }
 
 bool heap_stats_step(const struct heap *heap, uint32_t *cursor, pyheap_stats *ret)

@@ -5,6 +5,7 @@
 #include "world.h"
 
 #include "client/session.h"
+#include "heap/pool.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -72,7 +73,7 @@ static void count_pools(struct actor *actor, uint32_t *ret)
 			continue;
 		for (uint32_t i = 0; i < heap->pools_per_arena; i++)
 			if (pools[i].kind == POOL_BLOCKS && pools[i].size_class < PYHEAP_CLASSES &&
-				pools[i].n_used > (pools[i].owner1 ? pools[i].n_returned : 0))
+				pools[i].n_used > (pools[i].owner1 ? pool_count_returned(heap, &pools[i]) : 0))
 				ret[pools[i].size_class]++;
 	}
 }

@@ -320,12 +320,26 @@ uint32_t world_count_moving_arenas(const struct world *world)
 	return n;
 }
 
+/* Its blocks that wait to be gathered, by their headers. */
+static uint32_t count_returned(const struct world *world, const struct pool_entry *pool)
+{
+	const struct pool_entry *pools = at(world, world->control->pools_off);
+	const struct object_header *headers = (const void *)(world->base + ((uint64_t)(pool - pools) << POOL_SHIFT));
+	uint32_t n = 0;
+
+	if (!pool->owner1 || !pool->is_returned || pool->size_class >= N_CLASSES)
+		return 0;
+	for (uint32_t i = 0; i < class_pool_blocks(pool->size_class); i++)
+		n += header_state(headers[i].word) == STATE_RETURNED;
+	return n;
+}
+
 /* Does anything begin at this pool that is not free? *ret_n: how many pools it takes. */
-static bool is_pool_used(const struct pool_entry *pool, uint32_t *ret_n)
+static bool is_pool_used(const struct world *world, const struct pool_entry *pool, uint32_t *ret_n)
 {
 	*ret_n = 1;
 	if (pool->kind == POOL_BLOCKS)
-		return pool->n_used > (pool->owner1 ? pool->n_returned : 0);
+		return pool->n_used > count_returned(world, pool);
 	if (pool->kind != POOL_RUN)
 		return false;
 	*ret_n = pool->run_n_pools ? pool->run_n_pools : 1;
@@ -344,7 +358,7 @@ uint64_t world_count_used_arenas(const struct world *world)
 		uint32_t n;
 
 		for (uint32_t i = 0; arenas[a].state == ARENA_POOLS && i < c->pools_per_arena && !is_used; i += n)
-			is_used = is_pool_used(&pools[a * c->pools_per_arena + i], &n);
+			is_used = is_pool_used(world, &pools[a * c->pools_per_arena + i], &n);
 		n_used += arenas[a].state == ARENA_RUN ? arenas[a].n_arenas : is_used;
 	}
 	return n_used;
@@ -359,7 +373,7 @@ static uint32_t count_kept_pools(const struct world *world, uint32_t index1)
 	for (uint32_t n = 0; index1 && index1 <= n_pools && n < n_pools; n++) {
 		const struct pool_entry *pool = &pools[index1 - 1];
 
-		n_kept += pool->n_used == pool->n_returned;
+		n_kept += pool->n_used == count_returned(world, pool);
 		index1 = pool->next1;
 	}
 	return n_kept;

@@ -329,7 +329,8 @@ static void wild_returned(struct pool_entry *pool, uint32_t index)
 	(void)index;
 	pool->returned_next1 = (uint32_t)rand();
 	pool->returned_prev1 = (uint32_t)rand();
-	pool->n_returned = (uint32_t)rand();
+	pool->is_returned = (uint16_t)rand();
+	pool->is_told = 0; /* true or not, it only says what need not be done */
 }
 static uint32_t state_of(const struct object_header *header)
 {
@@ -523,7 +524,7 @@ static const struct {
 	{own_used_heads, "usedpools"},
 	{owned_links, "owned_pools is broken"},
 	{owned_heads, "owned_pools"},
-	{returned, "blocks were returned"},
+	{returned, "returned_pools, which it is"},
 	{spare_runs, "keeps a run of"},
 	{own_holds, "objects of its own"},
 	{free_headers, "somebody has a right to it"},

@@ -144,7 +144,7 @@ static void pool_kind_free(void)
 }
 static void free_with_rights(void)
 {
-	free_header(block)->rights = RIGHTS_SHARED | 1;
+	free_header(block)->rights = RIGHTS_SHARED | RIGHTS_ONE;
 }
 static void state_unknown(void)
 {
@@ -286,9 +286,13 @@ static void returned_without(void)
 	ref_pool(returned)->returned_next1 = index1(block);
 	ref_pool(block)->returned_prev1 = index1(returned);
 }
-static void n_returned(void)
+static void not_said_returned(void)
 {
-	ref_pool(returned)->n_returned = 0;
+	ref_pool(returned)->is_returned = 0;
+}
+static void said_returned(void)
+{
+	ref_pool(block)->is_returned = 1;
 }
 static void returned_unowned(void)
 {
@@ -407,11 +411,11 @@ static void counter_names(void)
 }
 static void count_too_high(void)
 {
-	ref_header(block)->rights++;
+	ref_header(block)->rights += RIGHTS_ONE;
 }
 static void count_too_low(void)
 {
-	ref_header(block)->rights--;
+	ref_header(block)->rights -= RIGHTS_ONE;
 }
 static void count_wild(void)
 {
@@ -419,7 +423,7 @@ static void count_wild(void)
 }
 static void not_shared(void)
 {
-	ref_header(block)->rights &= ~((uint64_t)RIGHTS_SHARED << 32 | RIGHTS_SHARED);
+	ref_header(block)->rights = rights_count(ref_header(block)->rights) * RIGHTS_ONE;
 }
 static void held_by_nobody(void)
 {
@@ -517,13 +521,13 @@ static void dying_two(void)
 	fixture_give_up(S0, list);
 	S0->entry->n_own_holds--;
 	ref_header(run)->word = header_with_state(ref_header(run)->word, STATE_DYING);
-	ref_header(run)->rights = ref_position(list) + 1;
+	ref_header(run)->rights = rights_of_dying(ref_position(list) + 1);
 	S0->entry->dying1 = ref_position(run) + 1;
 }
 static void dying_circle(void)
 {
 	dying_two();
-	ref_header(list)->rights = ref_position(run) + 1;
+	ref_header(list)->rights = rights_of_dying(ref_position(run) + 1);
 }
 static void dying_link_wild(void)
 {
@@ -647,7 +651,8 @@ static const struct {
 	{returned_circle, "session 0: its list returned_pools"},
 	{returned_prev, "session 0: its list returned_pools"},
 	{returned_without, "has 0 returned blocks and is on returned_pools"},
-	{n_returned, "says that 0 blocks were returned, 1 were"},
+	{not_said_returned, "says that it is not on returned_pools, which it is"},
+	{said_returned, "says that it is on returned_pools, which it is not"},
 	{returned_unowned, "waits to be gathered and the pool has no owner"},
 	{returned_unmarked, "waits to be gathered and its second word"},
 	{spare_lost, "header says that it is free"},

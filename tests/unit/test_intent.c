@@ -120,7 +120,7 @@ static void push_own_given(void)
 {
 	make_own();
 	intend(INTENT_PUSH_OWN, 0);
-	ref_header(ref)->rights_given = rights_more(0);
+	ref_header(ref)->rights_given = 1;
 }
 
 static void push_own_let_go(void)

@@ -5,6 +5,7 @@
  * A change that is not finished is taken back; at each of its lengths: test_undo.c. Killed owners are real processes,
  * killed by SIGKILL while they have the lock.
  */
+#include "heap/claim.h"
 #include "tests/unit/test_lock_heap.h"
 
 #include <pthread.h>
@@ -19,7 +20,7 @@
 
 static uint32_t *spare_word(uint32_t i)
 {
-	return &fx.heap->pools[i].reserved2;
+	return &fx.heap->pools[i].n_returned;
 }
 
 START_TEST(log_overflow)
@@ -50,31 +51,62 @@ START_TEST(log_overflow)
 }
 END_TEST
 
-/* Of half a word the other half is left as somebody else has made it meanwhile. */
-START_TEST(log_of_half_a_word)
+/* A count that was claimed goes back with the change, but not what its owner gave away meanwhile; either way it is let
+ * go of. */
+START_TEST(log_of_claims)
 {
 	struct session *s = &fx.sessions[0];
-	struct object_header *header = ref_header(fixture_bytes(s, 1));
-	uint64_t rights = header->rights;
+	uint64_t ref = fixture_bytes(s, 1);
+	struct object_header *header = ref_header(ref);
 
 	for (int is_committed = 0; is_committed < 2; is_committed++) {
+		header->biased1 = 3;
 		ck_assert_int_eq(change_begin(s), 0);
-		heap_set_half(fx.heap, &header->rights_locked, 5);
-		heap_set_half(fx.heap, &header->rights_given, 6);
+		ck_assert_int_eq(claim(s, header, ref), 0);
+		ck_assert_uint_eq(header->rights_counted, RIGHTS_CLAIMED);
+		ck_assert_uint_eq(header->biased1, 0);
+		header->rights_counted += 5 * RIGHTS_ONE;
 		header->rights_given = 7;
-		heap_set_half(fx.heap, &header->rights_locked, 8);
+		ck_assert_int_eq(claim(s, header, ref), 0); /* once more in the same change */
+		header->rights_counted += 3 * RIGHTS_ONE;
 		header->rights_given = 9;
 		ck_assert_int_eq(change_end(s, is_committed ? 0 : -EIO), is_committed ? 0 : -EIO);
-		ck_assert_uint_eq(header->rights_locked, is_committed ? 8 : 0);
-		ck_assert_uint_eq(header->rights_given, is_committed ? 9 : 0);
+		ck_assert_uint_eq(header->rights_counted, is_committed ? 8 * RIGHTS_ONE : 0);
+		ck_assert_uint_eq(header->rights_given, 9);
 	}
+	header->rights = 0;
+}
+END_TEST
+
+/* Who died after his commit, or before the claim that he has written down, leaves nothing that is in the way. */
+START_TEST(log_of_claims_of_the_dead)
+{
+	struct session *s = &fx.sessions[0];
+	uint64_t ref = fixture_bytes(s, 1);
+	struct object_header *header = ref_header(ref);
+
+	header->rights_counted = RIGHTS_CLAIMED | RIGHTS_SHARED | 2 * RIGHTS_ONE; /* he let go of it never */
+	for (int is_committed = 0; is_committed < 2; is_committed++) {
+		ck_assert_int_eq(change_begin(s), 0);
+		ck_assert_int_eq(claim(s, header, ref), 0);
+		header->rights_counted += RIGHTS_ONE;
+		ck_assert_int_eq(change_end(s, is_committed ? 0 : -EIO), is_committed ? 0 : -EIO);
+		ck_assert_uint_eq(
+			header->rights_counted & ~RIGHTS_CLAIMED, RIGHTS_SHARED | (is_committed ? 3 : 2) * RIGHTS_ONE);
+	}
+	ck_assert_uint_eq(header->rights_counted & RIGHTS_CLAIMED, 0);
+
 	ck_assert_int_eq(change_begin(s), 0);
-	heap_set_half(fx.heap, &header->rights_locked, 5);
-	header->rights_given = 77;
+	ck_assert(log_claim(fx.heap, &header->rights_counted, header->rights_counted));
+	header->rights_counted += RIGHTS_ONE; /* somebody else, who was faster */
 	ck_assert_int_eq(change_end(s, -EIO), -EIO);
-	ck_assert_uint_eq(header->rights_locked, 8);
-	ck_assert_uint_eq(header->rights_given, 77);
-	header->rights = rights;
+	ck_assert_uint_eq(header->rights_counted, RIGHTS_SHARED | 4 * RIGHTS_ONE);
+
+	ck_assert_int_eq(change_begin(s), 0);
+	ck_assert_int_eq(claim(s, header, ref_make(ref_position(ref), ref_generation(ref) + 1)), -ESTALE);
+	ck_assert_int_eq(change_end(s, -ESTALE), -ESTALE);
+	ck_assert_uint_eq(header->rights_counted, RIGHTS_SHARED | 4 * RIGHTS_ONE);
+	header->rights = 0;
 }
 END_TEST
 
@@ -86,9 +118,9 @@ START_TEST(log_scribbled)
 		~UINT64_C(0),
 		4,
 		7,
-		2 | LOG_WHERE_HALF,
-		fx.heap->control_size | LOG_WHERE_HALF,
-		LOG_WHERE_HEAP | LOG_WHERE_HALF | fx.heap->heap_size,
+		2 | LOG_WHERE_CLAIM,
+		fx.heap->control_size | LOG_WHERE_CLAIM,
+		LOG_WHERE_HEAP | LOG_WHERE_CLAIM | fx.heap->heap_size,
 		fx.heap->control_size,
 		fx.heap->control_size - 4,
 		fx.heap->control_size + 8,
@@ -179,9 +211,9 @@ static void die_in_change(void)
 
 	change_begin(s);
 	pool_own(s, class_of_size(40));
-	memory_take(s, SPACE_OBJECTS, 2 * POOL_SIZE, 0, TYPE_BYTES, STATE_LIVE, 1, &ref);
+	memory_take(s, SPACE_OBJECTS, 2 * POOL_SIZE, 0, TYPE_BYTES, STATE_LIVE, RIGHTS_ONE, &ref);
 	hold_add(s, ref, &first);
-	memory_take(s, SPACE_RECORDS, 40, 0, TYPE_NAME, STATE_LIVE, 1, &ref);
+	memory_take(s, SPACE_RECORDS, 40, 0, TYPE_NAME, STATE_LIVE, RIGHTS_ONE, &ref);
 	memory_give(s, ref_position(run));
 }
 
@@ -648,7 +680,8 @@ static Suite *suite(void)
 	tcase_add_test(t, log_overflow);
 	tcase_add_test(t, log_scribbled);
 	tcase_add_test(t, log_random);
-	tcase_add_test(t, log_of_half_a_word);
+	tcase_add_test(t, log_of_claims);
+	tcase_add_test(t, log_of_claims_of_the_dead);
 	tcase_add_loop_test(t, owner_killed, 0, (int)(sizeof(deaths) / sizeof(deaths[0])));
 	tcase_add_test(t, owners_killed_in_a_row);
 	tcase_add_test(t, owner_killed_seen_by_daemon);

@@ -57,27 +57,46 @@ static bool is_in(uint64_t i, uint64_t off, uint64_t size)
 	return i >= off && i < off + size;
 }
 
+/* Of one that is over, then and now. */
+static bool is_remains_of_intent(const struct picture *p, uint64_t i)
+{
+	const struct control *c = fx.heap->control;
+	uint64_t in_session = (i - c->sessions_off) % sizeof(struct session_entry);
+	const struct session_entry *entry = (const void *)((const uint8_t *)c + i - in_session);
+	const struct session_entry *then = (const void *)(p->control + i - in_session);
+
+	return intent_kind(entry->intent.word) == INTENT_NONE && intent_kind(then->intent.word) == INTENT_NONE &&
+	       (is_in(in_session, offsetof(struct session_entry, intent), sizeof(struct intent)) ||
+		       is_in(in_session, offsetof(struct session_entry, intent_before), 8));
+}
+
 /*
  * What an undone change may leave: that a free pool has forgotten its class, and of a session that it made calls, what
- * is asked of it, and the hint that something was returned.
+ * is asked of it, and the hint that something was returned; the remains of an intent that is over; that a pool's owner
+ * is told no more; to whom a header was biased.
  */
 static bool control_may_differ(const struct picture *p, uint64_t i)
 {
 	const struct control *c = fx.heap->control;
 	uint64_t pool = (i - c->pools_off) / sizeof(struct pool_entry);
 	uint64_t in_session = (i - c->sessions_off) % sizeof(struct session_entry);
+	uint64_t in_pool = (i - c->pools_off) % sizeof(struct pool_entry);
 
 	if (i >= c->sessions_off && i < c->types_off &&
 		(is_in(in_session, offsetof(struct session_entry, in_call), 4) ||
 			is_in(in_session, offsetof(struct session_entry, attention), 4) ||
-			is_in(in_session, offsetof(struct session_entry, n_returns), 4)))
+			is_in(in_session, offsetof(struct session_entry, n_returns), 4) ||
+			is_in(in_session, offsetof(struct session_entry, done_counting), 8) ||
+			is_remains_of_intent(p, i)))
 		return true;
 	if (i >= offsetof(struct control, lock) && i < offsetof(struct control, lock) + sizeof(struct global_lock))
 		return true;
 	if (is_in(i, offsetof(struct control, figures), sizeof(struct figures)))
 		return true;
-	if (i < c->pools_off ||
-		(i - c->pools_off) % sizeof(struct pool_entry) != offsetof(struct pool_entry, size_class))
+	if (i >= c->pools_off && (is_in(in_pool, offsetof(struct pool_entry, is_told), 2) ||
+					 is_in(in_pool, offsetof(struct pool_entry, header.biased1), 2)))
+		return true;
+	if (i < c->pools_off || in_pool != offsetof(struct pool_entry, size_class))
 		return false;
 	return fx.heap->pools[pool].kind == POOL_FREE && fx.heap->pools[pool].size_class == CLASS_NONE && p->control;
 }

@@ -166,7 +166,7 @@ START_TEST(cleared_up_by_dying_daemons)
 		if (!pid) {
 			/* The lock and some stores of a step, but never its end. */
 			if (!change_try_begin(DEAD)) {
-				heap_set(fx.heap, &header->rights, header->rights - 1);
+				heap_set(fx.heap, &header->rights, header->rights - RIGHTS_ONE);
 				heap_set(fx.heap, &DEAD->entry->n_holds, 0);
 				heap_set(fx.heap, &DEAD->entry->dying1, 12345);
 				heap_set(fx.heap, &DEAD->entry->owned_pools1, 0);

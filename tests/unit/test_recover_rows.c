@@ -165,7 +165,7 @@ static void row_new_hold_table(int variant)
 	}
 	do {
 		ck_assert_int_eq(change_begin(DEAD), 0);
-		r = memory_take(DEAD, SPACE_RECORDS, 8192, 4096, TYPE_HOLDS, STATE_LIVE, 1, &ref);
+		r = memory_take(DEAD, SPACE_RECORDS, 8192, 4096, TYPE_HOLDS, STATE_LIVE, RIGHTS_ONE, &ref);
 		if (!r)
 			heap_set(fx.heap, &DEAD->entry->new_holds_position1, ref_position(ref) + 1);
 		r = change_end(DEAD, r);

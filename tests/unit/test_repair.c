@@ -206,7 +206,7 @@ DAMAGE(n_carved_wild, POOL->n_carved = 500)
 DAMAGE(n_carved_of_unowned, UNOWNED->n_carved = 1)
 DAMAGE(unknown_state_of_live, ref_header(victim)->word |= UINT64_C(7) << 7)
 DAMAGE(unknown_state_of_free, free_header(POOL)->word |= UINT64_C(6) << 7)
-DAMAGE(free_with_rights, free_header(POOL)->rights = RIGHTS_SHARED | 2)
+DAMAGE(free_with_rights, free_header(POOL)->rights = RIGHTS_SHARED | 2 * RIGHTS_ONE)
 DAMAGE(free_with_rights_unowned, free_header(UNOWNED)->rights = RIGHTS_SHARED)
 DAMAGE(uncarved_with_rights, uncarved_header(untouched_pool())->rights = 1)
 DAMAGE(free_run_with_rights, spare_run(2)->header.rights = RIGHTS_SHARED)
@@ -269,10 +269,8 @@ DAMAGE(returned_of_run, fx.sessions[2].entry->returned_pools1 = ref_pool_index(u
 	ref_pool(unmade)->run_size = 0)
 DAMAGE(returned_without, returned_pool(2)->returned_next1 = index1_of(POOL);
 	POOL->returned_prev1 = index1_of(returned_pool(2)))
-DAMAGE(n_returned_high, RETURNED->n_returned++)
-DAMAGE(n_returned_low, RETURNED->n_returned--)
-DAMAGE(n_returned_zero, RETURNED->n_returned = 0)
-DAMAGE(n_returned_of_none, POOL->n_returned = 2)
+DAMAGE(returned_not_said, RETURNED->is_returned = 0)
+DAMAGE(returned_said_of_none, POOL->is_returned = 1)
 
 /* ... runs that it keeps, and how much of its own it holds. */
 DAMAGE(spare_lost, S0->spare_runs1[1] = 0)
@@ -344,11 +342,11 @@ DAMAGE(dying_cut, S1->dying1 = 0)
 DAMAGE(dying_of_live, S1->dying1 = ref_position(victim) + 1)
 DAMAGE(dying_wild, S1->dying1 = UINT64_MAX)
 DAMAGE(dying_of_returned, S1->dying1 = ref_position(returned) + 1)
-DAMAGE(dying_circle, ref_header(half_dead[0])->rights = ref_position(half_dead[2]) + 1)
+DAMAGE(dying_circle, ref_header(half_dead[0])->rights = rights_of_dying(ref_position(half_dead[2]) + 1))
 DAMAGE(dying_link_cut, ref_header(half_dead[2])->rights = 0)
 DAMAGE(dying_link_wild, ref_header(half_dead[1])->rights = UINT64_MAX)
-DAMAGE(dying_link_of_live, ref_header(half_dead[1])->rights = ref_position(victim) + 1)
-DAMAGE(dying_link_of_itself, ref_header(half_dead[1])->rights = ref_position(half_dead[1]) + 1)
+DAMAGE(dying_link_of_live, ref_header(half_dead[1])->rights = rights_of_dying(ref_position(victim) + 1))
+DAMAGE(dying_link_of_itself, ref_header(half_dead[1])->rights = rights_of_dying(ref_position(half_dead[1]) + 1))
 DAMAGE(dying_twice, S0->dying1 = ref_position(half_dead[1]) + 1)
 DAMAGE(dying_held, ref_header(half_dead[1])->word += 2)
 DAMAGE(making_lost, fx.sessions[2].entry->making1 = 0)
@@ -356,7 +354,7 @@ DAMAGE(making_of_live, S1->making1 = ref_position(victim) + 1)
 DAMAGE(making_wild, S1->making1 = UINT64_MAX)
 DAMAGE(making_twice, S1->making1 = ref_position(unmade) + 1)
 DAMAGE(making_held, ref_header(unmade)->word++)
-DAMAGE(making_with_rights, ref_header(unmade)->rights = RIGHTS_SHARED | 1)
+DAMAGE(making_with_rights, ref_header(unmade)->rights = RIGHTS_SHARED | RIGHTS_ONE)
 
 DAMAGE(block_too_long, ref_header(victim)->word |= UINT64_C(0x3ff) << 10)
 DAMAGE(shared_block_too_long, ref_header(borrowed[0])->word |= UINT64_C(0x3ff) << 10)
@@ -368,12 +366,12 @@ DAMAGE(free_of_dead_with_rights, free_header(POOL)->rights = RIGHTS_SHARED)
 DAMAGE(spare_of_dead_with_rights, spare_run(2)->header.rights = 1)
 DAMAGE(run_too_long, ref_pool(run)->run_size = UINT64_MAX)
 
-DAMAGE(count_too_high, ref_header(victim)->rights = 3)
+DAMAGE(count_too_high, ref_header(victim)->rights = RIGHTS_SHARED | 3 * RIGHTS_ONE)
 DAMAGE(count_far_too_high, ref_header(victim)->rights = UINT64_MAX)
-DAMAGE(count_too_low, ref_header(kept[0].ref)->rights--)
+DAMAGE(count_too_low, ref_header(kept[0].ref)->rights -= RIGHTS_ONE)
 DAMAGE(count_zero, ref_header(borrowed[0])->rights = RIGHTS_SHARED)
 DAMAGE(rights_zero, ref_header(borrowed[0])->rights = 0)
-DAMAGE(count_of_run, ref_header(run)->rights = 1000)
+DAMAGE(count_of_run, ref_header(run)->rights = 1000 * RIGHTS_ONE)
 DAMAGE(not_shared, ref_header(borrowed[0])->rights &= ~(uint64_t)RIGHTS_SHARED)
 DAMAGE(held_by_nobody, ref_header(orphan)->word++)
 DAMAGE(leaked, forget(borrowed[0]))
@@ -435,7 +433,7 @@ static const struct {
 	{uncarved_with_rights, "is free and somebody has a right to it", 0, false},
 	{free_run_with_rights, "starts a free run and somebody has a right to it", 0, false},
 	{free_block_returned, "waits to be gathered and the pool has no owner", 0, false},
-	{free_block_returned_owned, "says that 0 blocks were returned, 1 were", 0, false},
+	{free_block_returned_owned, "has 1 returned blocks and is not on returned_pools", 0, false},
 	{returned_unmarked, "waits to be gathered and its second word", 0, false},
 	{unowned_empty, "usedpools[17]", 0, false},
 	{unowned_wrong_class, "usedpools[3] of space 0", 0, false},
@@ -481,10 +479,8 @@ static const struct {
 	{returned_of_nobody, "session 1: its list returned_pools is broken", 0, false},
 	{returned_of_run, "session 2: its list returned_pools is broken", 0, false},
 	{returned_without, "has 0 returned blocks and is on returned_pools", 0, false},
-	{n_returned_high, "says that 5 blocks were returned, 4 were", 0, false},
-	{n_returned_low, "says that 3 blocks were returned, 4 were", 0, false},
-	{n_returned_zero, "says that 0 blocks were returned, 4 were", 0, false},
-	{n_returned_of_none, "says that 2 blocks were returned, 0 were", 0, false},
+	{returned_not_said, "says that it is not on returned_pools, which it is", 0, false},
+	{returned_said_of_none, "says that it is on returned_pools, which it is not", 0, false},
 	{spare_lost, "starts a run whose header says that it is free", 0, false},
 	{spare_wild, "session 0: keeps a run of 2 pools", 0, false},
 	{spare_new_wild, "session 0: keeps a run of 12 pools", 0, false},

@@ -89,18 +89,18 @@ START_TEST(returned_by_whoever_is_last)
 	uint32_t n_returns;
 
 	share(ref);
-	ck_assert_uint_eq(ref_header(ref)->rights, RIGHTS_SHARED | 1);
+	ck_assert_uint_eq(ref_header(ref)->rights_counted, RIGHTS_SHARED | RIGHTS_ONE);
 	n_returns = owner()->n_returns;
 	fixture_drop(owner_first ? S0 : S1, ref);
 	ck_assert_uint_eq(ref_state(ref), STATE_LIVE);
-	ck_assert_uint_eq(ref_header(ref)->rights, owner_first ? RIGHTS_SHARED | 1 : RIGHTS_SHARED);
+	ck_assert_uint_eq(ref_header(ref)->rights_counted, owner_first ? RIGHTS_SHARED | RIGHTS_ONE : RIGHTS_SHARED);
 	ck_assert_int_eq(object_refcount(S2, ref), 1);
 	ck_assert_uint_eq(owner()->n_returns, n_returns);
 	ck_assert_uint_eq(owner()->n_own_holds, owner_first ? 1 : 2);
 	ck_assert_int_eq(object_decref(owner_first ? S0 : S1, ref), -EPERM);
 	fixture_drop(owner_first ? S1 : S0, ref);
 	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
-	ck_assert_uint_eq(ref_header(ref)->rights, RIGHTS_SHARED);
+	ck_assert_uint_eq(ref_header(ref)->rights_counted, RIGHTS_SHARED);
 	ck_assert_uint_eq(ref_header(ref)->word >> REF_POSITION_BITS, ref_generation(ref));
 	ck_assert_uint_eq(pool->n_returned, 1);
 	ck_assert_uint_eq(pool->n_used, 2);
@@ -226,7 +226,7 @@ START_TEST(full_pool_waits_for_its_owner)
 		fixture_drop(S1, refs[i]);
 	ck_assert_uint_eq(pool->owner1, S0->owner1);
 	ck_assert_uint_eq(pool->n_returned, n);
-	ck_assert_uint_eq(ref_header(refs[n - 1])->rights, RIGHTS_SHARED);
+	ck_assert_uint_eq(ref_header(refs[n - 1])->rights_counted, RIGHTS_SHARED);
 	fixture_collect();
 	ck_assert_uint_eq(pool->owner1, S0->owner1);
 	gate_leave(S0, 0);

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Counting rights: first holds and last drops without the lock
+ *
+ * How many others than the owner of its pool have a right to an object is counted in its header. Who holds another's
+ * object for the first time, or drops it, changes that count by one compare-and-swap of the whole header, word and
+ * rights: so it takes place only while the object is alive, and of those who drop it exactly one is the last. He turns
+ * it from LIVE to RETURNED in the same step, where it has no slots; all else that ends goes under the lock.
+ *
+ * The session's intent stands in its entry before, and goes when its hold table says the same as the count. If the
+ * session dies on the way, whoever clears it up (count_finish()) has to know whether the compare-and-swap took place.
+ * So each header says who it is biased to: the only session that may change its count without the lock. The first to
+ * come takes the bias with his change; another one goes to the lock, and takes it away. While it has the bias no other
+ * changes the count, so it has taken place if rights_counted is another than the intent says it was.
+ *
+ * Whoever has the lock claims a header before he stores to it (claim.c), and says whose change has taken place before
+ * he wipes out the trace of it.
+ *
+ * "One CAS that says who did it and as which of its operations" is how CXL-SHM (SOSP 2023) and cxlalloc's detectable
+ * compare-and-swap do it; the bias is that of biased locks: it makes the trace the business of one session, and who
+ * dropped an object for the last time need not know who else was about to look at it.
+ *
+ * Looking at an object without the lock and without a hold means that its memory may be returned at this moment. The
+ * intent says what is looked at, the session is inside the gate, and an arena's state is looked at afterwards; who
+ * returns an arena changes its state, and then waits for those whose intent says that they look into it
+ * (gate_is_looked_at()).
+ *
+ * Blocks that were returned are gathered by the owner of their pool, if it is on his list. That list is changed under
+ * the lock; but only the first who returns a block since the last gathering has to: then the pool is_told, and who
+ * finds that after he returned a block is done. The owner clears it before he looks at the headers.
+ */
+
+#include "heap/count.h"
+#include "heap/claim.h"
+#include "heap/gate.h"
+#include "heap/intent.h"
+
+#include <errno.h>
+
+#define COUNT_LIKELY(x)   __builtin_expect(!!(x), 1)
+#define COUNT_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define COUNT_RARE        __attribute__((noinline))
+#define COUNT_AGAIN       7 /* what an attempt returns when another one came first */
+#define TRIES_MAX         8
+
+/* ---- without it -------------------------------------------------------------------------------------------------- */
+
+/* Is it the session's to count, as it was seen? */
+static inline bool may_count(const struct session *session, const struct header_seen *seen)
+{
+	uint32_t biased1 = (uint32_t)(seen->rights >> 32 & UINT16_MAX);
+
+	return (seen->rights & (RIGHTS_SHARED | RIGHTS_CLAIMED)) == RIGHTS_SHARED &&
+	       (!biased1 || biased1 == session->owner1);
+}
+
+static inline uint64_t with_counted(const struct session *session, const struct header_seen *seen, uint32_t counted)
+{
+	return (seen->rights & (uint64_t)RIGHTS_GIVEN_MAX << 48) | (uint64_t)session->owner1 << 32 | counted;
+}
+
+/* Inside, before the count is changed: what recovery needs to know of how it was. */
+static inline void note_before(const struct session *session, const struct header_seen *seen)
+{
+	/* relaxed: before the compare-and-swap */
+	__atomic_store_n(&session->entry->intent.position, (uint32_t)seen->rights, __ATOMIC_RELAXED);
+	intent_note(session, session->entry->n_holds);
+}
+
+/* Begin an attempt. 0 inside; outside: COUNT_AGAIN after somebody was waited for, or COUNT_NOT. */
+static inline int begin(struct session *session, enum intent_kind kind, uint64_t ref)
+{
+	intent_begin(session, INTENT_NONE, kind, ref, INTENT_UNKNOWN, ref);
+	if (COUNT_LIKELY(gate_enter(session))) {
+		if (COUNT_LIKELY(!gate_is_kept(session)))
+			return 0;
+		intent_end(session);
+		gate_leave(session, 0);
+		return COUNT_NOT;
+	}
+	intent_end(session);
+	return session_attend(session) < 0 ? COUNT_NOT : COUNT_AGAIN;
+}
+
+static inline void end(struct session *session)
+{
+	intent_end(session);
+	gate_leave(session, 0);
+}
+
+static inline int hold_inside(struct session *session, uint64_t ref, struct hold *place)
+{
+	struct header_seen seen;
+	struct object object;
+
+	if (COUNT_UNLIKELY(object_find_fast(session->heap, ref, &object) < 0))
+		return COUNT_NOT; /* which says why */
+	seen = header_look(object.header);
+	if (COUNT_UNLIKELY(!header_is(seen.word, ref_generation(ref), STATE_LIVE) || !may_count(session, &seen) ||
+			   !(header_own(seen.word) || rights_count(seen.rights)) ||
+			   rights_count(seen.rights) == RIGHTS_MAX))
+		return COUNT_NOT;
+	note_before(session, &seen);
+	if (COUNT_UNLIKELY(!header_change(
+		    object.header, &seen, seen.word, with_counted(session, &seen, rights_more((uint32_t)seen.rights)))))
+		return COUNT_AGAIN;
+	hold_put_quickly(session, place, ref);
+	return 0;
+}
+
+int count_hold(struct session *session, uint64_t ref, struct hold *place)
+{
+	if (COUNT_UNLIKELY(session->has_lock || !place || place->ref != HOLD_EMPTY || !ref_generation(ref)))
+		return COUNT_NOT;
+	for (int n = 0; n < TRIES_MAX; n++) {
+		int r = begin(session, INTENT_HOLD, ref);
+
+		if (COUNT_LIKELY(!r)) {
+			r = hold_inside(session, ref, place);
+			end(session);
+		}
+		if (COUNT_LIKELY(r != COUNT_AGAIN))
+			return r;
+	}
+	return COUNT_NOT;
+}
+
+/* Would it be the last right to it, as it was seen? */
+static inline bool is_last(const struct header_seen *seen)
+{
+	return !header_own(seen->word) && rights_count(seen->rights) == 1;
+}
+
+/* Can the last one to drop it turn it to RETURNED? */
+static inline bool can_be_returned(const struct object *what)
+{
+	/* relaxed: if it has no owner by then, that is found out when it is told */
+	return !what->is_run && what->type == TYPE_BYTES &&
+	       __atomic_load_n(&what->pool->identity, __ATOMIC_RELAXED) >> 16;
+}
+
+/* Inside. *ret_is_last: it was turned to RETURNED. */
+static inline int drop_inside(
+	struct session *session, struct hold *hold, const struct object *object, bool *ret_is_last)
+{
+	struct header_seen seen = header_look(object->header);
+	uint64_t word = seen.word, rights;
+
+	*ret_is_last = is_last(&seen);
+	if (COUNT_UNLIKELY(!may_count(session, &seen) || !rights_count(seen.rights) ||
+			   (*ret_is_last && !can_be_returned(object))))
+		return COUNT_NOT;
+	note_before(session, &seen);
+	rights = with_counted(session, &seen, rights_less((uint32_t)seen.rights));
+	if (*ret_is_last) {
+		word = header_with_state(word, STATE_RETURNED);
+		rights = RIGHTS_SHARED;
+	}
+	if (COUNT_UNLIKELY(!header_change(object->header, &seen, word, rights)))
+		return COUNT_AGAIN;
+	hold_take_quickly(session, hold);
+	if (*ret_is_last) /* relaxed: for reports */
+		__atomic_store_n(
+			&session->entry->n_blocks_returned, session->entry->n_blocks_returned + 1, __ATOMIC_RELAXED);
+	return 0;
+}
+
+/*
+ * After a block was returned: does its pool's owner know? Not if it was the last of a full pool, either, which is taken
+ * from its owner. Its entry can always be read, and if it is another pool by now others have seen to the block.
+ */
+static inline bool is_told(const struct object *object)
+{
+	struct pool_entry *pool = object->pool;
+
+	/* acquire: after the compare-and-swap, a full barrier; with pool_untell() */
+	if (!__atomic_load_n(&pool->is_told, __ATOMIC_ACQUIRE) || pool_is_all_returned(pool, object->header))
+		return false;
+	/* relaxed: for reports */
+	__atomic_store_n(&pool->n_returned, __atomic_load_n(&pool->n_returned, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+	return true;
+}
+
+static int tell_in_change(struct session *session, uint64_t ref)
+{
+	struct pool_entry *pool;
+	int r = pool_tell_returned(session, ref, &pool);
+
+	if (r < 0)
+		return r;
+	intent_turn(session, INTENT_NONE);
+	if (!pool)
+		return 0;
+	change_commit(session->heap); /* it is on the list for good before anybody relies on it */
+	__atomic_store_n(&pool->is_told, 1, __ATOMIC_RELEASE);
+	return 0;
+}
+
+/* The intent stays until it is told. Where the lock cannot be had the heap is damaged, and a repair finds the block. */
+static COUNT_RARE int tell(struct session *session, uint64_t ref)
+{
+	gate_leave(session, 0);
+	if (change_begin(session) < 0 || change_end(session, tell_in_change(session, ref)) < 0)
+		intent_end(session);
+	return 0;
+}
+
+int count_drop(struct session *session, uint64_t ref, struct hold *hold)
+{
+	struct object object;
+
+	if (COUNT_UNLIKELY(session->has_lock || !hold_stands_last(session, hold)))
+		return COUNT_NOT;
+	for (int n = 0; n < TRIES_MAX; n++) {
+		bool was_last = false;
+		int r;
+
+		/* It is held: it is there, and stays there until it is dropped. */
+		if (COUNT_UNLIKELY(object_find_fast(session->heap, ref, &object) < 0))
+			return COUNT_NOT;
+		r = begin(session, INTENT_DROP, ref);
+		if (COUNT_LIKELY(!r)) {
+			r = drop_inside(session, hold, &object, &was_last);
+			if (COUNT_LIKELY(!r) && was_last && !is_told(&object))
+				return tell(session, ref);
+			end(session);
+		}
+		if (COUNT_LIKELY(r != COUNT_AGAIN))
+			return r;
+	}
+	return COUNT_NOT;
+}
+
+/* ---- what the dead had begun ------------------------------------------------------------------------------------- */
+
+/* Has the session's intent taken place? */
+static bool has_happened(const struct session *session, const struct object *object)
+{
+	const struct session_entry *entry = session->entry;
+
+	return entry->done_counting == intent_number(entry->intent.word) ||
+	       (entry->intent_before != INTENT_UNKNOWN && object->header->biased1 == session->owner1 &&
+		       (uint32_t)entry->intent.position != (object->header->rights_counted & ~RIGHTS_CLAIMED));
+}
+
+int count_finish(struct session *session)
+{
+	struct heap *heap = session->heap;
+	struct session_entry *entry = session->entry;
+	uint64_t ref = entry->intent.ref, before = entry->intent_before;
+	bool is_hold = intent_kind(entry->intent.word) == INTENT_HOLD, happened;
+	struct hold *hold = hold_lookup(heap, entry, ref);
+	struct pool_entry *pool;
+	struct object object;
+	int r = 0;
+
+	/* A right that was not dropped would keep it alive. */
+	if (object_match(heap, ref, &object) < 0)
+		happened = !is_hold && before != INTENT_UNKNOWN;
+	else
+		happened = has_happened(session, &object);
+	if (before != INTENT_UNKNOWN)
+		heap_set(heap, &entry->n_holds, before + (is_hold && hold) - (!is_hold && !hold));
+	if (is_hold && happened && !hold)
+		r = object_drop(session, &object);
+	if (!is_hold && happened && hold)
+		hold_remove(session, hold);
+	if (r < 0)
+		return r;
+	intent_turn(session, INTENT_NONE);
+	if (is_hold || !happened)
+		return 0;
+	return pool_tell_returned(session, ref, &pool);
+}
