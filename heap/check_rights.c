@@ -116,7 +116,8 @@ void check_note_doubts(struct check *check)
 		if (session_state(entry) == SESSION_FREE || kind == INTENT_NONE)
 			continue;
 		if (kind != INTENT_RIGHT || gate_was_inside(check->heap, i))
-			check->doubts[check->n_doubts++] = (struct doubt){entry->intent.ref, entry->intent.queue};
+			check->doubts[check->n_doubts++] = (struct doubt){
+				entry->intent.ref, intent_is_count(kind) ? entry->intent.ref : entry->intent.queue};
 	}
 }
 

@@ -59,33 +59,44 @@ static inline uint64_t with_counted(const struct session *session, const struct 
 	return (seen->rights & (uint64_t)RIGHTS_GIVEN_MAX << 48) | (uint64_t)session->owner1 << 32 | counted;
 }
 
-/* Inside, before the count is changed: what recovery needs to know of how it was. */
-static inline void note_before(const struct session *session, const struct header_seen *seen)
+/* Inside, or on the way out: an attempt is over. */
+static inline void end(struct session *session)
 {
-	/* relaxed: before the compare-and-swap */
-	__atomic_store_n(&session->entry->intent.position, (uint32_t)seen->rights, __ATOMIC_RELAXED);
-	intent_note(session, session->entry->n_holds);
+	intent_end(session);
+	gate_leave(session, 0);
 }
 
-/* Begin an attempt. 0 inside; outside: COUNT_AGAIN after somebody was waited for, or COUNT_NOT. */
-static inline int begin(struct session *session, enum intent_kind kind, uint64_t ref)
+/* The intent is there: go inside. 0; COUNT_AGAIN after somebody was waited for, or COUNT_NOT: there is none any more.
+ */
+static inline int enter(struct session *session)
 {
-	intent_begin(session, INTENT_NONE, kind, ref, INTENT_UNKNOWN, ref);
 	if (COUNT_LIKELY(gate_enter(session))) {
 		if (COUNT_LIKELY(!gate_is_kept(session)))
 			return 0;
-		intent_end(session);
-		gate_leave(session, 0);
+		end(session);
 		return COUNT_NOT;
 	}
 	intent_end(session);
 	return session_attend(session) < 0 ? COUNT_NOT : COUNT_AGAIN;
 }
 
-static inline void end(struct session *session)
+/* ---- hold -------------------------------------------------------------------------------------------------------- */
+
+/* Inside. Is it alive, and the session's to count? */
+static inline bool find_to_hold(
+	const struct session *session, uint64_t ref, struct object *object, struct header_seen *seen)
 {
-	intent_end(session);
-	gate_leave(session, 0);
+	if (COUNT_LIKELY(object_locate_block(session->heap, ref_position(ref), object)))
+		seen->word = object->word;
+	else if (object_find_other(session->heap, ref, object) == 0)
+		seen->word = header_look(object->header).word;
+	else
+		return false; /* whoever asks again with the lock held is told why */
+	/* acquire: after the word; which of both is changed before the other does not matter, see header_change() */
+	seen->rights = __atomic_load_n(&object->header->rights, __ATOMIC_ACQUIRE);
+	return header_is(seen->word, ref_generation(ref), STATE_LIVE) && object->type - TYPE_HOLDS > 1 &&
+	       may_count(session, seen) && (header_own(seen->word) || rights_count(seen->rights)) &&
+	       rights_count(seen->rights) != RIGHTS_MAX;
 }
 
 static inline int hold_inside(struct session *session, uint64_t ref, struct hold *place)
@@ -93,18 +104,14 @@ static inline int hold_inside(struct session *session, uint64_t ref, struct hold
 	struct header_seen seen;
 	struct object object;
 
-	if (COUNT_UNLIKELY(object_find_fast(session->heap, ref, &object) < 0))
-		return COUNT_NOT; /* which says why */
-	seen = header_look(object.header);
-	if (COUNT_UNLIKELY(!header_is(seen.word, ref_generation(ref), STATE_LIVE) || !may_count(session, &seen) ||
-			   !(header_own(seen.word) || rights_count(seen.rights)) ||
-			   rights_count(seen.rights) == RIGHTS_MAX))
+	if (COUNT_UNLIKELY(!find_to_hold(session, ref, &object, &seen)))
 		return COUNT_NOT;
-	note_before(session, &seen);
+	intent_note_count(session, (uint32_t)seen.rights);
 	if (COUNT_UNLIKELY(!header_change(
 		    object.header, &seen, seen.word, with_counted(session, &seen, rights_more((uint32_t)seen.rights)))))
 		return COUNT_AGAIN;
 	hold_put_quickly(session, place, ref);
+	recent_note_held(session, ref, object.type != TYPE_QUEUE, object.header);
 	return 0;
 }
 
@@ -113,8 +120,10 @@ int count_hold(struct session *session, uint64_t ref, struct hold *place)
 	if (COUNT_UNLIKELY(session->has_lock || !place || place->ref != HOLD_EMPTY || !ref_generation(ref)))
 		return COUNT_NOT;
 	for (int n = 0; n < TRIES_MAX; n++) {
-		int r = begin(session, INTENT_HOLD, ref);
+		int r;
 
+		intent_begin_count(session, INTENT_HOLD, ref, INTENT_UNKNOWN);
+		r = enter(session);
 		if (COUNT_LIKELY(!r)) {
 			r = hold_inside(session, ref, place);
 			end(session);
@@ -125,43 +134,60 @@ int count_hold(struct session *session, uint64_t ref, struct hold *place)
 	return COUNT_NOT;
 }
 
-/* Would it be the last right to it, as it was seen? */
-static inline bool is_last(const struct header_seen *seen)
-{
-	return !header_own(seen->word) && rights_count(seen->rights) == 1;
-}
+/* ---- drop -------------------------------------------------------------------------------------------------------- */
 
-/* Can the last one to drop it turn it to RETURNED? */
-static inline bool can_be_returned(const struct object *what)
+/* What is dropped, as it was seen. */
+struct dropped {
+	struct object_header *header;
+	struct pool_entry *pool;
+	struct header_seen seen;
+	bool is_last; /* nobody else has a right to it */
+};
+
+/* Can the last one to drop it turn it to RETURNED? Bytes in a block of a pool with an owner. */
+static inline bool can_be_returned(const struct dropped *what)
 {
 	/* relaxed: if it has no owner by then, that is found out when it is told */
-	return !what->is_run && what->type == TYPE_BYTES &&
+	return header_type(what->seen.word) == TYPE_BYTES && what->header != &what->pool->header &&
 	       __atomic_load_n(&what->pool->identity, __ATOMIC_RELAXED) >> 16;
 }
 
-/* Inside. *ret_is_last: it was turned to RETURNED. */
-static inline int drop_inside(
-	struct session *session, struct hold *hold, const struct object *object, bool *ret_is_last)
+/* What the session holds is there, and stays there until it is dropped. False: it goes under the lock. */
+static inline bool find_to_drop(const struct session *session, uint64_t ref, struct dropped *ret)
 {
-	struct header_seen seen = header_look(object->header);
-	uint64_t word = seen.word, rights;
+	const struct recent_object *recent = recent_object(session, ref);
+	struct object object;
 
-	*ret_is_last = is_last(&seen);
-	if (COUNT_UNLIKELY(!may_count(session, &seen) || !rights_count(seen.rights) ||
-			   (*ret_is_last && !can_be_returned(object))))
-		return COUNT_NOT;
-	note_before(session, &seen);
-	rights = with_counted(session, &seen, rights_less((uint32_t)seen.rights));
-	if (*ret_is_last) {
+	if (COUNT_LIKELY(recent->ref == ref && recent->held_header)) {
+		ret->header = recent->held_header;
+		ret->pool = &session->pools[ref_position(ref) >> (POOL_SHIFT - 3)];
+	} else if (object_find_fast(session->heap, ref, &object) == 0) {
+		ret->header = object.header;
+		ret->pool = object.pool;
+	} else {
+		return false;
+	}
+	ret->seen = header_look(ret->header);
+	ret->is_last = !header_own(ret->seen.word) && rights_count(ret->seen.rights) == 1;
+	return header_is(ret->seen.word, ref_generation(ref), STATE_LIVE) && may_count(session, &ret->seen) &&
+	       rights_count(ret->seen.rights) && (!ret->is_last || can_be_returned(ret));
+}
+
+/* Inside. */
+static inline int drop_inside(struct session *session, struct hold *hold, const struct dropped *what)
+{
+	uint64_t word = what->seen.word, *n = &session->entry->n_blocks_returned;
+	uint64_t rights = with_counted(session, &what->seen, rights_less((uint32_t)what->seen.rights));
+
+	if (what->is_last) {
 		word = header_with_state(word, STATE_RETURNED);
 		rights = RIGHTS_SHARED;
 	}
-	if (COUNT_UNLIKELY(!header_change(object->header, &seen, word, rights)))
+	if (COUNT_UNLIKELY(!header_change(what->header, &what->seen, word, rights)))
 		return COUNT_AGAIN;
 	hold_take_quickly(session, hold);
-	if (*ret_is_last) /* relaxed: for reports */
-		__atomic_store_n(
-			&session->entry->n_blocks_returned, session->entry->n_blocks_returned + 1, __ATOMIC_RELAXED);
+	if (what->is_last)
+		__atomic_store_n(n, *n + 1, __ATOMIC_RELAXED); /* for reports */
 	return 0;
 }
 
@@ -169,12 +195,12 @@ static inline int drop_inside(
  * After a block was returned: does its pool's owner know? Not if it was the last of a full pool, either, which is taken
  * from its owner. Its entry can always be read, and if it is another pool by now others have seen to the block.
  */
-static inline bool is_told(const struct object *object)
+static inline bool is_told(const struct dropped *what)
 {
-	struct pool_entry *pool = object->pool;
+	struct pool_entry *pool = what->pool;
 
 	/* acquire: after the compare-and-swap, a full barrier; with pool_untell() */
-	if (!__atomic_load_n(&pool->is_told, __ATOMIC_ACQUIRE) || pool_is_all_returned(pool, object->header))
+	if (!__atomic_load_n(&pool->is_told, __ATOMIC_ACQUIRE) || pool_is_all_returned(pool, what->header))
 		return false;
 	/* relaxed: for reports */
 	__atomic_store_n(&pool->n_returned, __atomic_load_n(&pool->n_returned, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
@@ -207,21 +233,19 @@ static COUNT_RARE int tell(struct session *session, uint64_t ref)
 
 int count_drop(struct session *session, uint64_t ref, struct hold *hold)
 {
-	struct object object;
-
 	if (COUNT_UNLIKELY(session->has_lock || !hold_stands_last(session, hold)))
 		return COUNT_NOT;
 	for (int n = 0; n < TRIES_MAX; n++) {
-		bool was_last = false;
+		struct dropped what;
 		int r;
 
-		/* It is held: it is there, and stays there until it is dropped. */
-		if (COUNT_UNLIKELY(object_find_fast(session->heap, ref, &object) < 0))
+		if (COUNT_UNLIKELY(!find_to_drop(session, ref, &what)))
 			return COUNT_NOT;
-		r = begin(session, INTENT_DROP, ref);
+		intent_begin_count(session, INTENT_DROP, ref, (uint32_t)what.seen.rights);
+		r = enter(session);
 		if (COUNT_LIKELY(!r)) {
-			r = drop_inside(session, hold, &object, &was_last);
-			if (COUNT_LIKELY(!r) && was_last && !is_told(&object))
+			r = drop_inside(session, hold, &what);
+			if (COUNT_UNLIKELY(!r && what.is_last && !is_told(&what)))
 				return tell(session, ref);
 			end(session);
 		}
@@ -239,7 +263,7 @@ static bool has_happened(const struct session *session, const struct object *obj
 	const struct session_entry *entry = session->entry;
 
 	return entry->done_counting == intent_number(entry->intent.word) ||
-	       (entry->intent_before != INTENT_UNKNOWN && object->header->biased1 == session->owner1 &&
+	       (entry->intent.position != INTENT_UNKNOWN && object->header->biased1 == session->owner1 &&
 		       (uint32_t)entry->intent.position != (object->header->rights_counted & ~RIGHTS_CLAIMED));
 }
 
@@ -256,10 +280,10 @@ int count_finish(struct session *session)
 
 	/* A right that was not dropped would keep it alive. */
 	if (object_match(heap, ref, &object) < 0)
-		happened = !is_hold && before != INTENT_UNKNOWN;
+		happened = !is_hold;
 	else
 		happened = has_happened(session, &object);
-	if (before != INTENT_UNKNOWN)
+	if (entry->intent.position != INTENT_UNKNOWN)
 		heap_set(heap, &entry->n_holds, before + (is_hold && hold) - (!is_hold && !hold));
 	if (is_hold && happened && !hold)
 		r = object_drop(session, &object);

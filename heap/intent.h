@@ -39,6 +39,34 @@ static inline void intent_begin(const struct session *session, enum intent_kind 
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
+/*
+ * To hold or to drop (count.c): rights_counted as it is, where that is known, and how many holds the session has. The
+ * one before is over, so the number moves with the kind: who finds anything of this one finds that one over.
+ */
+static inline void intent_begin_count(
+	const struct session *session, enum intent_kind kind, uint64_t ref, uint64_t counted)
+{
+	struct session_entry *entry = session->entry;
+
+	/* with the relaxed stores: the end of the one before comes first */
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	__atomic_store_n(&entry->intent.ref, ref, __ATOMIC_RELAXED);
+	__atomic_store_n(&entry->intent.position, counted, __ATOMIC_RELAXED);
+	__atomic_store_n(&entry->intent_before, entry->n_holds, __ATOMIC_RELAXED);
+	intent_store(session, intent_number(entry->intent.word) + 1, kind);
+	/* as in intent_begin() */
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Inside: it is known now. */
+static inline void intent_note_count(const struct session *session, uint32_t counted)
+{
+	/* relaxed: a compare-and-swap comes next, or the attempt is over */
+	__atomic_store_n(&session->entry->intent.position, counted, __ATOMIC_RELAXED);
+	/* as in intent_begin() */
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
 /* Inside, before anything is taken: what recovery needs to know of how it was. */
 static inline void intent_note(const struct session *session, uint64_t before)
 {

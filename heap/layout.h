@@ -287,7 +287,7 @@ enum intent_kind {
 /* The session writes it; once it is dead, whoever has the lock. */
 struct intent {
 	uint64_t ref;
-	uint64_t queue;    /* a ref, which the session holds; to hold or drop: ref */
+	uint64_t queue;    /* a ref, which the session holds */
 	uint64_t position; /* in the queue; to hold or drop: rights_counted as it was, or INTENT_UNKNOWN */
 	uint64_t word;     /* bits 0..3 enum intent_kind, stored last; 4..63 its number, which moves before all else */
 };

@@ -311,7 +311,7 @@ int name_get(struct session *session, const char *bytes, uint64_t *ret)
 	r = change_end(session, get_in_change(session, &name, &ref, &type));
 	if (r)
 		return r;
-	recent_note_held(session, ref, type != TYPE_QUEUE);
+	recent_note_held(session, ref, type != TYPE_QUEUE, NULL);
 	*ret = ref;
 	return 0;
 }

@@ -179,12 +179,12 @@ void object_remember(struct session *session, uint64_t ref, const struct object 
 	if (own_look(session, ref, &own) && header_own(own.word))
 		own_remember(session, ref, &own);
 	else if (hold_find(session, ref))
-		recent_note_held(session, ref, object->type != TYPE_QUEUE);
+		recent_note_held(session, ref, object->type != TYPE_QUEUE, object->header);
 	if (recent->ref != ref || object->type != TYPE_QUEUE)
 		return;
 	recent->queue = (struct queue *)(void *)object->data;
 	recent->n_places = recent->queue->n;
-	recent->queue_header = object->header;
+	recent->held_header = object->header;
 }
 
 bool object_is_held_unlocked(struct session *session, uint64_t ref)
@@ -627,9 +627,13 @@ int object_incref_other(struct session *session, uint64_t ref)
 	struct object object;
 	int r;
 
-	r = own_hold_any(session, ref);
-	if (r != OWN_NOT || hold_again(place))
-		return r == OWN_NOT ? 0 : r;
+	if (hold_again(place))
+		return 0;
+	if (own_is_mine(session, ref)) {
+		r = own_hold_any(session, ref);
+		if (r != OWN_NOT)
+			return r;
+	}
 	if (!hold_has_room(session)) {
 		r = hold_reserve(session);
 		if (r)

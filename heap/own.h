@@ -125,6 +125,16 @@ static inline void own_note_class(const struct session *session, const struct po
 		__atomic_store_n(hint, now, __ATOMIC_RELAXED);
 }
 
+/* The same as own_may_be(), of what is not looked at next where it is not. */
+static inline bool own_is_mine(const struct session *session, uint64_t ref)
+{
+	uint64_t pool = ref_position(ref) >> (POOL_SHIFT - 3);
+
+	/* relaxed, all: as there */
+	return OWN_LIKELY(pool < __atomic_load_n(&session->heap->n_pools_seen, __ATOMIC_RELAXED)) &&
+	       __atomic_load_n(&session->pools[pool].identity, __ATOMIC_RELAXED) >> 16 == session->owner1;
+}
+
 /* Does it name a place in a pool of the session's own? Of most that are another's this is all that is asked. */
 static inline bool own_may_be(const struct session *session, uint64_t ref)
 {

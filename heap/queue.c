@@ -95,7 +95,7 @@ static inline bool find_recent(const struct session *session, uint64_t ref, stru
 	if (!QUEUE_LIKELY(recent->ref == ref && !recent->pool && recent->queue))
 		return false;
 	/* relaxed: it is alive for as long as it is held, unless the heap was damaged and repaired */
-	word = __atomic_load_n(&recent->queue_header->word, __ATOMIC_RELAXED);
+	word = __atomic_load_n(&recent->held_header->word, __ATOMIC_RELAXED);
 	*ret = (struct found){recent->queue, recent->n_places};
 	/* its own number: a stray write is found out here as it is there */
 	return QUEUE_LIKELY(header_is(word, ref_generation(ref), STATE_LIVE) && recent->queue->n == recent->n_places);
@@ -462,9 +462,9 @@ static QUEUE_RARE int push_locked(struct session *session, uint64_t queue_ref, c
 /* ---- pop --------------------------------------------------------------------------------------------------------- */
 
 /* Take note of what was received: the session holds it by its table. */
-static inline void note_received(struct session *session, uint64_t ref, uint32_t type)
+static inline void note_received(struct session *session, uint64_t ref, const struct object *object)
 {
-	recent_note_held(session, ref, type != TYPE_QUEUE);
+	recent_note_held(session, ref, object->type != TYPE_QUEUE, object->header);
 }
 
 /* One attempt without the lock. What a stray write put into a place names nothing and is passed over. */
@@ -499,7 +499,7 @@ static inline int pop_quickly(struct session *session, uint64_t queue_ref, const
 		if (QUEUE_LIKELY(object_find_fast(session->heap, seen.ref, &object) == 0)) {
 			hold_put_quickly(session, place, seen.ref);
 			own_note_class(session, object.pool);
-			note_received(session, seen.ref, object.type);
+			note_received(session, seen.ref, &object);
 			*ret = seen.ref;
 			r = 0;
 		}
@@ -546,7 +546,7 @@ static int pop_in_change(struct session *session, uint64_t queue_ref, const stru
 	intent_turn(session, INTENT_NONE);
 	if (r < 0 || !is_alive)
 		return r < 0 ? r : QUEUE_SPOILT;
-	note_received(session, seen.ref, object.type);
+	note_received(session, seen.ref, &object);
 	*ret = seen.ref;
 	return 0;
 }

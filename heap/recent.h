@@ -35,8 +35,8 @@ struct recent_object {
 		uint64_t block1;     /* with a pool: its number in it, from 1 */
 		struct queue *queue; /* without one: NULL, or the queue that it was used as */
 	};
-	uint64_t n_places;                        /* with a queue */
-	const struct object_header *queue_header; /* with a queue */
+	uint64_t n_places;                 /* with a queue */
+	struct object_header *held_header; /* of one that it holds by its hold table; NULL: not known */
 };
 
 /*
@@ -102,7 +102,8 @@ static inline struct recent_name *recent_name(const struct session *session, uin
 }
 
 /* It holds that now, by its hold table; has_data: and it may look at it. */
-static inline void recent_note_held(const struct session *session, uint64_t ref, bool has_data)
+static inline void recent_note_held(
+	const struct session *session, uint64_t ref, bool has_data, struct object_header *header)
 {
 	struct recent_object *object = recent_object(session, ref);
 
@@ -110,6 +111,7 @@ static inline void recent_note_held(const struct session *session, uint64_t ref,
 		*object = (struct recent_object){
 			.ref = ref,
 			.data = has_data ? session->base + (ref_position(ref) << 3) : NULL,
+			.held_header = header,
 		};
 }
 
