@@ -14,8 +14,8 @@
 
 #include <errno.h>
 
-enum { QUEUE, LIST, NARROW }; /* in stage->refs: NARROW is a queue of one place */
-enum { SESSION = 15 };        /* in stage->given: the owner's index, plus one; before it refs */
+enum { QUEUE, LIST, NARROW, COMMON }; /* in stage->refs: NARROW is a queue of one place; COMMON the survivor's object */
+enum { SESSION = 15 };                /* in stage->given: the owner's index, plus one; before it refs */
 
 #define POOL  4096U
 #define SMALL 16U
@@ -24,11 +24,20 @@ enum { SESSION = 15 };        /* in stage->given: the owner's index, plus one; b
 
 /* ---- the survivor ------------------------------------------------------------------------------------------------ */
 
+/* Others know it, and its count is biased to nobody. */
+static void share_common(struct actor *a)
+{
+	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 1, a->stage->refs[COMMON]));
+	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 1, 0));
+}
+
 static void prepare(struct actor *a)
 {
 	MUST(a, pyheap_queue_new(a->heap, 16, &a->stage->refs[QUEUE]));
 	MUST(a, pyheap_list_new(a->heap, 3, &a->stage->refs[LIST]));
 	MUST(a, pyheap_queue_new(a->heap, 1, &a->stage->refs[NARROW]));
+	a->stage->refs[COMMON] = pattern_new(a, SMALL, 63);
+	share_common(a);
 }
 
 static void remake(struct actor *a, size_t size)
@@ -51,6 +60,8 @@ static void verify(struct actor *a)
 		MUST(a, pyheap_decref(a->heap, ref));
 	}
 	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, 0));
+	pattern_check(a, a->stage->refs[COMMON], SMALL, 63);
+	share_common(a);
 	remake(a, SMALL);
 	remake(a, BLOCK);
 }
@@ -215,6 +226,61 @@ static int narrow_push_pop_call(struct actor *a)
 	return r < 0 ? r : narrow_pop_push_call(a);
 }
 
+/* ---- an object of a third one, which both know -------------------------------------------------------------------
+ */
+
+static void common_setup(struct actor *a)
+{
+	a->stage->refs[FARED] = FARED_UNKNOWN;
+}
+
+static int common_hold_call(struct actor *a)
+{
+	return pyheap_incref(a->heap, a->stage->refs[COMMON]);
+}
+
+static int common_drop_call(struct actor *a)
+{
+	return pyheap_decref(a->heap, a->stage->refs[COMMON]);
+}
+
+static void common_held_setup(struct actor *a)
+{
+	common_setup(a);
+	MUST(a, common_hold_call(a));
+}
+
+static int common_hold_and_drop_call(struct actor *a)
+{
+	int r = common_hold_call(a);
+
+	return r < 0 ? r : common_drop_call(a);
+}
+
+/* So that the count is again what it was. */
+static int common_come_and_go_call(struct actor *a)
+{
+	int r = common_hold_and_drop_call(a);
+
+	return r < 0 ? r : common_hold_and_drop_call(a);
+}
+
+/* Both hold it, and nobody else does: which of them is the last is open. Its owner has handed it out twice. */
+static void both_setup(struct actor *a)
+{
+	common_setup(a);
+	make(a, 2, SMALL);
+	MUST(a, pyheap_incref(a->heap, a->mine[0]));
+	give(a, 0, 1);
+	give(a, 0, 1);
+	MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &a->mine[0], 0));
+}
+
+static void both_other_setup(struct actor *a)
+{
+	MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &a->mine[0], 0));
+}
+
 /* ---- the other one ----------------------------------------------------------------------------------------------- */
 
 /* Too late is as good as in time, if it is one of them. */
@@ -365,6 +431,20 @@ const struct encounter encounters[] = {
 	{"push, rebuild", OWNER(narrow_owner_setup, narrow_push_call), OTHER(NULL, rebuild_call),
 		.from = gate_close_all},
 	{"pop, rebuild", OWNER(narrow_full_setup, narrow_pop_call), OTHER(NULL, rebuild_call), .from = gate_close_all},
+	{"hold common, hold", OWNER(common_setup, common_hold_call), OTHER(NULL, common_hold_call)},
+	{"hold common, come and go", OWNER(common_setup, common_hold_call), OTHER(NULL, common_come_and_go_call)},
+	{"drop common, hold", OWNER(common_held_setup, common_drop_call), OTHER(NULL, common_hold_call)},
+	{"drop common, drop", OWNER(common_held_setup, common_drop_call), OTHER(common_held_setup, common_drop_call)},
+	{"drop common, come and go", OWNER(common_held_setup, common_drop_call), OTHER(NULL, common_come_and_go_call)},
+	{"come and go, come and go", OWNER(common_setup, common_come_and_go_call),
+		OTHER(NULL, common_come_and_go_call)},
+	{"drop of two, drop", OWNER(both_setup, drop_call), OTHER(both_other_setup, drop_call)},
+	{"hold common, check", OWNER(common_setup, common_hold_call), OTHER(NULL, check_call), .from = gate_close_all},
+	{"drop common, check", OWNER(common_held_setup, common_drop_call), OTHER(NULL, check_call),
+		.from = gate_close_all},
+	{"drop of two, rebuild", OWNER(both_setup, drop_call), OTHER(NULL, rebuild_call), .from = gate_close_all},
+	{"return, check", OWNER(narrow_table_setup, drop_call), OTHER(NULL, check_call), .from = gate_close_all},
+	{"return, rebuild", OWNER(narrow_table_setup, drop_call), OTHER(NULL, rebuild_call), .from = gate_close_all},
 	{"close, return", OWNER(full_setup, close_call), OTHER(taken_setup, drop_call)},
 	{"close, hold", OWNER(small_setup, close_call), OTHER(NULL, hold_call)},
 	{.name = NULL},

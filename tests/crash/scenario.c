@@ -28,7 +28,8 @@ static struct {
 const struct scenario *scenario_at(size_t n)
 {
 	static const struct scenario *const families[] = {scenarios_object, scenarios_own, scenarios_return,
-		scenarios_stranger, scenarios_free, scenarios_slot, scenarios_queue, scenarios_session};
+		scenarios_stranger, scenarios_count, scenarios_free, scenarios_slot, scenarios_queue,
+		scenarios_session};
 
 	for (size_t i = 0; i < sizeof(families) / sizeof(*families); i++)
 		for (const struct scenario *s = families[i]; s->name; s++)

@@ -61,8 +61,8 @@ struct scenario {
 };
 
 extern const struct scenario scenarios_object[], scenarios_free[], scenarios_slot[], scenarios_queue[],
-	scenarios_session[], scenarios_own[], scenarios_return[],
-	scenarios_stranger[]; /* each ended by one without a name */
+	scenarios_session[], scenarios_own[], scenarios_return[], scenarios_stranger[],
+	scenarios_count[]; /* each ended by one without a name */
 
 /* The n-th of all; NULL: there are no more. */
 const struct scenario *scenario_at(size_t n);

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Scenarios: holding another's object for the first time, and dropping it, without the lock
+ *
+ * The survivor has made it. To whom its count is biased before the call decides which way that goes: to nobody, to the
+ * victim, or to the survivor, so that the victim has to go to the lock.
+ */
+#include "scenario.h"
+
+enum { QUEUE, LIST, SHARED, LARGE, BIASED }; /* in stage->refs */
+
+#define SIZE       208U
+#define LARGE_SIZE 9000U
+#define FULL_TABLE 60U /* more holds than fit into the table of a session's entry */
+
+/* Others may know it now, and it is biased to nobody: that was done under the lock. */
+static void share(struct actor *a, pyheap_ref ref)
+{
+	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, ref));
+	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, 0));
+}
+
+static void prepare(struct actor *a)
+{
+	MUST(a, pyheap_queue_new(a->heap, 2 * FULL_TABLE, &a->stage->refs[QUEUE]));
+	MUST(a, pyheap_list_new(a->heap, 2, &a->stage->refs[LIST]));
+	a->stage->refs[SHARED] = pattern_new(a, SIZE, 71);
+	a->stage->refs[LARGE] = pattern_new(a, LARGE_SIZE, 72);
+}
+
+static void ready(struct actor *a)
+{
+	share(a, a->stage->refs[SHARED]);
+	share(a, a->stage->refs[LARGE]);
+}
+
+static void verify(struct actor *a)
+{
+	pattern_check(a, a->stage->refs[SHARED], SIZE, 71);
+	pattern_check(a, a->stage->refs[LARGE], LARGE_SIZE, 72);
+}
+
+static int hold_call(struct actor *a)
+{
+	return pyheap_incref(a->heap, a->stage->refs[SHARED]);
+}
+
+static int hold_large_call(struct actor *a)
+{
+	return pyheap_incref(a->heap, a->stage->refs[LARGE]);
+}
+
+static int drop_call(struct actor *a)
+{
+	return pyheap_decref(a->heap, a->stage->refs[SHARED]);
+}
+
+static int drop_large_call(struct actor *a)
+{
+	return pyheap_decref(a->heap, a->stage->refs[LARGE]);
+}
+
+/* By this it is biased to the victim, too. */
+static void held_setup(struct actor *a)
+{
+	MUST(a, hold_call(a));
+}
+
+static void large_setup(struct actor *a)
+{
+	MUST(a, hold_large_call(a));
+}
+
+/* Biased to it, and not held. */
+static void come_and_go_setup(struct actor *a)
+{
+	MUST(a, hold_call(a));
+	MUST(a, drop_call(a));
+}
+
+/* So many holds that the table is a run of its own. */
+static void many_setup(struct actor *a)
+{
+	for (size_t i = 0; i < FULL_TABLE; i++) {
+		MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], pattern_new(a, 16, 73), 0));
+		MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &a->mine[i], 0));
+	}
+}
+
+static void many_held_setup(struct actor *a)
+{
+	many_setup(a);
+	held_setup(a);
+}
+
+/* ---- biased to the survivor -------------------------------------------------------------------------------------- */
+
+/* It is another's, who is gone; a slot keeps it, and the survivor has come and gone. */
+static void biased_ready(struct actor *a)
+{
+	struct actor other = {.stage = a->stage};
+	pyheap_ref ref;
+
+	MUST(a, pyheap_open(&other.heap, a->stage->socket));
+	if (!other.heap)
+		return;
+	ref = pattern_new(&other, SIZE, 74);
+	MUST(a, pyheap_list_set(other.heap, a->stage->refs[LIST], 1, ref));
+	pyheap_close(other.heap);
+	MUST(a, pyheap_incref(a->heap, ref));
+	MUST(a, pyheap_decref(a->heap, ref));
+	a->stage->refs[BIASED] = ref;
+}
+
+static int hold_biased_call(struct actor *a)
+{
+	return pyheap_incref(a->heap, a->stage->refs[BIASED]);
+}
+
+/* The victim has held it, and the survivor comes to it when that stands before its call. */
+static void biased_setup(struct actor *a)
+{
+	MUST(a, hold_biased_call(a));
+}
+
+static void biased_beside(struct actor *a)
+{
+	MUST(a, pyheap_incref(a->heap, a->stage->refs[BIASED]));
+	MUST(a, pyheap_decref(a->heap, a->stage->refs[BIASED]));
+}
+
+static int drop_biased_call(struct actor *a)
+{
+	return pyheap_decref(a->heap, a->stage->refs[BIASED]);
+}
+
+static void biased_verify(struct actor *a)
+{
+	if (!a->stage->refs[BIASED])
+		return;
+	MUST(a, pyheap_incref(a->heap, a->stage->refs[BIASED]));
+	pattern_check(a, a->stage->refs[BIASED], SIZE, 74);
+	MUST(a, pyheap_decref(a->heap, a->stage->refs[BIASED]));
+	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 1, 0));
+	a->stage->refs[BIASED] = 0;
+}
+
+/* ---- the last right ---------------------------------------------------------------------------------------------- */
+
+/* Three of the survivor's for the victim, beside one that the survivor keeps. */
+static void last_ready(struct actor *a)
+{
+	a->mine[0] = pattern_new(a, SIZE, 75);
+	for (int i = 0; i < 3; i++)
+		MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], pattern_new(a, SIZE, 76), 0));
+}
+
+/* One of them is dropped before: the survivor is told of its pool. */
+static void last_setup(struct actor *a)
+{
+	for (int i = 0; i < 3; i++)
+		MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &a->mine[i], 0));
+	MUST(a, pyheap_decref(a->heap, a->mine[2]));
+}
+
+static int drop_last_call(struct actor *a)
+{
+	return pyheap_decref(a->heap, a->mine[0]);
+}
+
+/* The two that were dropped are gathered and made anew. */
+static void last_verify(struct actor *a)
+{
+	pyheap_ref refs[4];
+
+	if (a->mine[0]) {
+		pattern_check(a, a->mine[0], SIZE, 75);
+		MUST(a, pyheap_decref(a->heap, a->mine[0]));
+	}
+	a->mine[0] = 0;
+	for (int i = 0; i < 4; i++)
+		refs[i] = pattern_new(a, SIZE, (uint32_t)(80 + i));
+	for (int i = 0; i < 4; i++) {
+		pattern_check(a, refs[i], SIZE, (uint32_t)(80 + i));
+		MUST(a, pyheap_decref(a->heap, refs[i]));
+	}
+}
+
+const struct scenario scenarios_count[] = {
+	{"count_hold", prepare, NULL, hold_call, .verify = verify, .ready = ready},
+	{"count_hold_again", prepare, come_and_go_setup, hold_call, .verify = verify, .ready = ready},
+	{"count_hold_run", prepare, NULL, hold_large_call, .verify = verify, .ready = ready},
+	{"count_hold_many", prepare, many_setup, hold_call, .verify = verify, .ready = ready},
+	{"count_hold_biased", prepare, NULL, hold_biased_call, .verify = biased_verify, .ready = biased_ready},
+	{"count_drop", prepare, held_setup, drop_call, .verify = verify, .ready = ready},
+	{"count_drop_run", prepare, large_setup, drop_large_call, .verify = verify, .ready = ready},
+	{"count_drop_many", prepare, many_held_setup, drop_call, .verify = verify, .ready = ready},
+	{"count_drop_biased", prepare, biased_setup, drop_biased_call, .verify = biased_verify, .ready = biased_ready,
+		.beside = biased_beside},
+	{"count_drop_last", prepare, last_setup, drop_last_call, .verify = last_verify, .ready = last_ready},
+	{.name = NULL},
+};
