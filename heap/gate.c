@@ -195,7 +195,7 @@ void gate_keep_no_more(struct heap *heap)
 void gate_end(struct heap *heap)
 {
 	/* release: before the bits */
-	__atomic_store_n(&heap->control->ended, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&heap->control->ended, HEAP_ENDED, __ATOMIC_RELEASE);
 	for (uint32_t i = 0; i < heap->n_sessions; i++)
 		__atomic_fetch_or(&heap->sessions[i].attention, ATTENTION_ENDED, __ATOMIC_RELEASE);
 }
