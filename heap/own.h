@@ -189,22 +189,39 @@ static inline bool own_look(struct session *session, uint64_t ref, struct own_ob
 	return is_own;
 }
 
+/* To the compiler: compute x here, though not every way from here needs it; what it is computed of is needed no more.
+ */
+#define OWN_NOW(x) __asm__ volatile("" : "+r"(x))
+
+/*
+ * Does the session hold it so often more than once, by the difference of its header's word, and is there a heap still?
+ * If the word is another's the difference is very large, and if the heap was taken down `ended` is.
+ */
+static inline bool own_is_fewer(const struct session *session, uint64_t n_more, uint64_t n)
+{
+	/* relaxed: nothing else is read on the strength of it */
+	return (n_more | __atomic_load_n(&session->control->ended, __ATOMIC_RELAXED)) < n;
+}
+
 static inline int own_hold(struct session *session, uint64_t ref)
 {
 	const struct recent_object *recent = recent_object(session, ref);
-	uint64_t word;
+	struct object_header *header;
+	uint64_t word, next;
 
-	if (OWN_UNLIKELY(recent->ref != ref || !recent->header))
+	if (OWN_UNLIKELY(recent->ref != ref))
+		return OWN_NOT;
+	header = recent->header;
+	if (OWN_UNLIKELY(!header))
 		return OWN_NOT;
 	/* relaxed: as in own_find() */
-	word = __atomic_load_n(&recent->header->word, __ATOMIC_RELAXED);
-	/* The difference is how often more than once it is held, unless the word is another's: then it is very large.
-	 * relaxed: nothing else is read on the strength of `ended` */
-	if (OWN_UNLIKELY(word - recent->word >= OWN_HOLDS_MAX - 1 ||
-			 __atomic_load_n(&session->control->ended, __ATOMIC_RELAXED)))
+	word = __atomic_load_n(&header->word, __ATOMIC_RELAXED);
+	next = word + 1;
+	OWN_NOW(next);
+	if (OWN_UNLIKELY(!own_is_fewer(session, word - recent->word, OWN_HOLDS_MAX - 1)))
 		return OWN_NOT;
 	/* relaxed: nobody's doing depends on how often, beyond once */
-	__atomic_store_n(&recent->header->word, word + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&header->word, next, __ATOMIC_RELAXED);
 	return 0;
 }
 
