@@ -168,22 +168,25 @@ static SESSION_RARE int decref_any(pyheap *heap, pyheap_ref ref)
 	return r < 0 ? r : object_decref_other(&heap->session, ref);
 }
 
-/* Of what is not among those used lately, as which own_drop() would know it. */
-static SESSION_RARE int decref_slowly(pyheap *heap, pyheap_ref ref)
+/* Of what is not among those used lately. */
+static SESSION_RARE int decref_block(pyheap *heap, pyheap_ref ref)
 {
 	int r;
 
-	if (heap && session_is_mine(heap) && !heap->session.is_fenced &&
-		recent_object(&heap->session, ref)->ref != ref && own_drop_block(&heap->session, ref, &r))
-		return r;
-	return decref_any(heap, ref);
+	return own_drop_block(&heap->session, ref, &r) ? r : decref_any(heap, ref);
 }
 
 PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)
 {
+	struct recent_object *recent;
 	int r;
 
-	return heap && own_drop(&heap->session, ref, &r) ? r : decref_slowly(heap, ref);
+	if (!heap)
+		return decref_any(heap, ref);
+	recent = recent_object(&heap->session, ref);
+	if (recent->ref != ref)
+		return decref_block(heap, ref);
+	return own_drop_recent(&heap->session, ref, recent, &r) ? r : decref_any(heap, ref);
 }
 
 PYHEAP_PUBLIC int64_t pyheap_refcount(pyheap *heap, pyheap_ref ref)

@@ -77,6 +77,7 @@ struct recent {
 	struct recent_name names[RECENT_NAMES];
 	struct recent_pool pools[N_CLASSES];
 	uint64_t is_mine; /* 0 in a forked child, and in a session that keeps nothing */
+	uint64_t n_pools; /* those that own_drop_block() drops in come before; 0 as above, and in a fenced session */
 };
 
 static_assert(sizeof(struct recent_object) == 64, "found by a shift");
@@ -87,6 +88,7 @@ static_assert(sizeof(struct recent_name) == 64, "the same");
 static inline void recent_begin(struct session *session, struct recent *memory)
 {
 	memory->is_mine = 1;
+	memory->n_pools = session->is_fenced ? 0 : session->heap->heap_size >> POOL_SHIFT;
 	session->recent = memory;
 }
 
