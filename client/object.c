@@ -65,13 +65,29 @@ static int object_enter(pyheap *heap, pyheap_ref ref, struct object *ret)
 	return r < 0 ? r : object_look(&heap->session, ref, ret);
 }
 
+/* It was made just now: where it lies is noted when that is asked for. NULL: that is not so. */
+static void *data_of_new(pyheap *heap, pyheap_ref ref)
+{
+	struct recent_object *recent = recent_object(&heap->session, ref);
+
+	if (recent->ref != ref || !recent->pool)
+		return NULL;
+	recent->data = heap->session.base + (ref_position(ref) << 3);
+	return recent->data;
+}
+
 static SESSION_RARE void *data_slowly(pyheap *heap, pyheap_ref ref)
 {
 	struct own_object own;
 	struct object object;
+	void *data;
 	int r;
 
-	if (session_enter(heap) == 0 && own_look(&heap->session, ref, &own) && header_own(own.word) &&
+	r = session_enter(heap);
+	data = r < 0 ? NULL : data_of_new(heap, ref);
+	if (data)
+		return data;
+	if (r == 0 && own_look(&heap->session, ref, &own) && header_own(own.word) &&
 		header_type(own.word) != PYHEAP_QUEUE) {
 		own_remember(&heap->session, ref, &own);
 		return heap->session.base + (ref_position(ref) << 3);
@@ -89,18 +105,15 @@ static SESSION_RARE void *data_slowly(pyheap *heap, pyheap_ref ref)
 
 PYHEAP_PUBLIC void *pyheap_data(pyheap *heap, pyheap_ref ref)
 {
-	struct recent_object *recent;
+	const struct recent_object *recent;
 
 	if (!heap)
 		return data_slowly(heap, ref);
 	recent = recent_object(&heap->session, ref);
-	if (recent->ref != ref || session_ended(heap))
+	/* Not NULL, and there is a heap still. relaxed: as in session_ended() */
+	if (recent->ref != ref ||
+		(uintptr_t)recent->data <= __atomic_load_n(&heap->session.control->ended, __ATOMIC_RELAXED))
 		return data_slowly(heap, ref);
-	if (recent->data)
-		return recent->data;
-	if (!recent->pool)
-		return data_slowly(heap, ref);
-	recent->data = heap->session.base + (ref_position(ref) << 3); /* it was made just now */
 	return recent->data;
 }
 
@@ -155,22 +168,25 @@ static SESSION_RARE int decref_any(pyheap *heap, pyheap_ref ref)
 	return r < 0 ? r : object_decref_other(&heap->session, ref);
 }
 
-/* Of what is not among those used lately, as which own_drop() would know it. */
-static SESSION_RARE int decref_slowly(pyheap *heap, pyheap_ref ref)
+/* Of what is not among those used lately. */
+static SESSION_RARE int decref_block(pyheap *heap, pyheap_ref ref)
 {
 	int r;
 
-	if (heap && session_is_mine(heap) && !heap->session.is_fenced &&
-		recent_object(&heap->session, ref)->ref != ref && own_drop_block(&heap->session, ref, &r))
-		return r;
-	return decref_any(heap, ref);
+	return own_drop_block(&heap->session, ref, &r) ? r : decref_any(heap, ref);
 }
 
 PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)
 {
+	struct recent_object *recent;
 	int r;
 
-	return heap && own_drop(&heap->session, ref, &r) ? r : decref_slowly(heap, ref);
+	if (!heap)
+		return decref_any(heap, ref);
+	recent = recent_object(&heap->session, ref);
+	if (recent->ref != ref)
+		return decref_block(heap, ref);
+	return own_drop_recent(&heap->session, ref, recent, &r) ? r : decref_any(heap, ref);
 }
 
 PYHEAP_PUBLIC int64_t pyheap_refcount(pyheap *heap, pyheap_ref ref)

@@ -158,7 +158,7 @@ static int refuse(const struct store *store, const char *name, int error)
 static bool is_leftover(int control_fd)
 {
 	uint64_t magic = 0;
-	uint32_t ended = 0;
+	uint64_t ended = 0;
 
 	if (pread(control_fd, &magic, sizeof(magic), offsetof(struct control, magic)) < (ssize_t)sizeof(magic))
 		return true;

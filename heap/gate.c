@@ -215,7 +215,7 @@ bool gate_is_looked_at(struct heap *heap, uint32_t first, uint32_t n)
 void gate_end(struct heap *heap)
 {
 	/* release: before the bits */
-	__atomic_store_n(&heap->control->ended, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&heap->control->ended, HEAP_ENDED, __ATOMIC_RELEASE);
 	for (uint32_t i = 0; i < heap->n_sessions; i++)
 		__atomic_fetch_or(&heap->sessions[i].attention, ATTENTION_ENDED, __ATOMIC_RELEASE);
 }

@@ -494,11 +494,13 @@ void session_init(struct session *session, struct heap *heap, uint32_t index)
 		.control = heap->control,
 		.pools = heap->pools,
 		.base = heap->base,
+		.class_hints = heap->class_hints,
 		.recent = &none,
 		.is_fenced = heap->is_fenced,
 		.index = index,
 		.owner1 = index + 1,
 		.blocks_identity = POOL_BLOCKS | (index + 1) << 16,
+		.hinted_identity = (POOL_BLOCKS | (index + 1) << 16) - (1U << 8),
 		/* Not of the heap: a child that was cloned into another namespace keeps its parent's mapping. */
 		.is_home = heap->control->pid_namespace && heap->control->pid_namespace == pid_namespace(),
 	};

@@ -77,9 +77,10 @@ struct other_side {
 struct session {
 	struct heap *heap;
 	struct session_entry *entry;
-	struct control *control; /* as the two below: heap's, at hand for the most frequent calls */
+	struct control *control; /* as the three below: heap's, at hand for the most frequent calls */
 	struct pool_entry *pools;
 	uint8_t *base;
+	const uint8_t *class_hints;
 	struct recent *recent; /* what it used lately; never NULL: see recent.h */
 	uint32_t index;
 	uint32_t n_wanted_arenas; /* set with HEAP_WANTS_ARENAS */
@@ -96,6 +97,7 @@ struct session {
 	uint64_t lock_taken_ns;   /* since when it has the lock, where that is timed; else 0 */
 	uint32_t owner1;          /* index + 1: what its own pools have as owner1 */
 	uint32_t blocks_identity; /* identity of its own pools of blocks, but for their class */
+	uint32_t hinted_identity; /* the same, for their class plus one, which is what a hint says, to be added */
 	uint64_t process; /* not 0: its calls take the lock quickly; no other process's is the same: see lock.c */
 	bool is_quick;    /* it has the lock, and took it quickly */
 	struct other_side popping, pushing; /* of the queues that it last popped from and pushed to; hints */

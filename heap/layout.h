@@ -446,6 +446,10 @@ struct figures {
 
 /* ---- the control segment ---------------------------------------------------------------------------------------- */
 
+/* What `ended` is then. Above every address and number: by one comparison those are known to be good, and a heap to be
+ * there still. */
+#define HEAP_ENDED UINT64_MAX
+
 struct control {
 	uint64_t magic;
 	uint32_t version;
@@ -478,8 +482,7 @@ struct control {
 				   lock.c */
 	uint64_t reserved1[2];
 
-	uint32_t ended; /* daemon: 1 once the heap was taken down on purpose */
-	uint32_t reserved5;
+	uint64_t ended;           /* daemon: HEAP_ENDED once the heap was taken down on purpose, else 0 */
 	uint32_t n_arenas_seen;   /* daemon: arenas from here on were never anything but HOLE */
 	uint32_t n_arenas_mapped; /* daemon: the pool entries of those before it are there: at most n_arenas_seen */
 	uint32_t n_repairs;       /* whoever has the lock, without the log: moves when what is derived was made anew */

@@ -51,6 +51,20 @@
 
 #define OWN_LAST 3 /* it is made, and was the last block of its pool's free list */
 
+#define SHAPE_BLOCKS(c) (POOL_SIZE / (((c) + 1) * BLOCK_ALIGNMENT + sizeof(struct object_header)))
+#define SHAPE(c)                                                                                                       \
+	{                                                                                                              \
+		.inverse = UINT32_MAX / ((c) + 1) + UINT64_C(1),                                                       \
+		.first = SHAPE_BLOCKS(c) * sizeof(struct object_header) / BLOCK_ALIGNMENT,                             \
+		.n_blocks = SHAPE_BLOCKS(c),                                                                           \
+	}
+#define SHAPES_8(c)                                                                                                    \
+	SHAPE(c), SHAPE((c) + 1), SHAPE((c) + 2), SHAPE((c) + 3), SHAPE((c) + 4), SHAPE((c) + 5), SHAPE((c) + 6),      \
+		SHAPE((c) + 7)
+
+const struct own_shape own_shapes[1 + N_CLASSES] = {{.n_blocks = 0}, SHAPES_8(0), SHAPES_8(8), SHAPES_8(16),
+	SHAPES_8(24), SHAPES_8(32), SHAPES_8(40), SHAPES_8(48), SHAPES_8(56)};
+
 /* ---- making ------------------------------------------------------------------------------------------------------ */
 
 /* One change: see to what is wanted of the session; what was returned is gathered from so many pools at most. */
@@ -354,6 +368,11 @@ int own_finish_free(struct session *session, struct pool_entry *pool)
 	if (goes)
 		note_freed(session, pool);
 	return 0;
+}
+
+int own_finish_free_at(struct session *session, uint64_t ref)
+{
+	return own_finish_free(session, &session->pools[ref_position(ref) >> (POOL_SHIFT - 3)]);
 }
 
 static uint32_t *spare_place(struct session *session, const struct pool_entry *pool)

@@ -63,9 +63,11 @@ int own_hold_any(struct session *session, uint64_t ref);
  * it; for the second: it is dropped under the lock.
  */
 static inline bool own_drop(struct session *session, uint64_t ref, int *result);
+/* The same of what the caller has found among what was used lately. */
+static inline bool own_drop_recent(struct session *session, uint64_t ref, struct recent_object *recent, int *result);
 int own_drop_any(struct session *session, uint64_t ref);
-/* As own_drop(), but in a block of a pool that the session's process made objects in lately; for a session that is the
- * process's own. */
+/* As own_drop(), but of what is not among what was used lately, in a block of a pool that the session's process made
+ * objects in lately. */
 static inline bool own_drop_block(struct session *session, uint64_t ref, int *result);
 
 /* Of an object that the session holds: it is found sooner from now on, see recent.h. */
@@ -199,22 +201,39 @@ static inline bool own_look(struct session *session, uint64_t ref, struct own_ob
 	return is_own;
 }
 
+/* To the compiler: compute x here, though not every way from here needs it; what it is computed of is needed no more.
+ */
+#define OWN_NOW(x) __asm__ volatile("" : "+r"(x))
+
+/*
+ * Does the session hold it so often more than once, by the difference of its header's word, and is there a heap still?
+ * If the word is another's the difference is very large, and if the heap was taken down `ended` is.
+ */
+static inline bool own_is_fewer(const struct session *session, uint64_t n_more, uint64_t n)
+{
+	/* relaxed: nothing else is read on the strength of it */
+	return (n_more | __atomic_load_n(&session->control->ended, __ATOMIC_RELAXED)) < n;
+}
+
 static inline int own_hold(struct session *session, uint64_t ref)
 {
 	const struct recent_object *recent = recent_object(session, ref);
-	uint64_t word;
+	struct object_header *header;
+	uint64_t word, next;
 
-	if (OWN_UNLIKELY(recent->ref != ref || !recent->header))
+	if (OWN_UNLIKELY(recent->ref != ref))
+		return OWN_NOT;
+	header = recent->header;
+	if (OWN_UNLIKELY(!header))
 		return OWN_NOT;
 	/* relaxed: as in own_find() */
-	word = __atomic_load_n(&recent->header->word, __ATOMIC_RELAXED);
-	/* The difference is how often more than once it is held, unless the word is another's: then it is very large.
-	 * relaxed: nothing else is read on the strength of `ended` */
-	if (OWN_UNLIKELY(word - recent->word >= OWN_HOLDS_MAX - 1 ||
-			 __atomic_load_n(&session->control->ended, __ATOMIC_RELAXED)))
+	word = __atomic_load_n(&header->word, __ATOMIC_RELAXED);
+	next = word + 1;
+	OWN_NOW(next);
+	if (OWN_UNLIKELY(!own_is_fewer(session, word - recent->word, OWN_HOLDS_MAX - 1)))
 		return OWN_NOT;
 	/* relaxed: nobody's doing depends on how often, beyond once */
-	__atomic_store_n(&recent->header->word, word + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&header->word, next, __ATOMIC_RELAXED);
 	return 0;
 }
 
@@ -320,18 +339,26 @@ static inline bool own_new_bytes(struct session *session, size_t size, uint64_t 
 	return true;
 }
 
-/* Within a call: it is held no more. True: others know it, or want something of the session; then own_settle(). */
-static inline bool own_let_go(const struct session_entry *entry, const struct own_object *object, bool is_fenced)
+/* Within a call: it is held no more, by its word from now on. True: others know it, or want something of the session;
+ * then own_settle(). */
+static inline bool own_let_go_as(
+	const struct session_entry *entry, struct object_header *header, uint64_t word, bool is_fenced)
 {
 	/* release: whoever sees it sees that the session is inside */
-	__atomic_store_n(&object->header->word, object->word - 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&header->word, word, __ATOMIC_RELEASE);
 	/* that store before these loads, for who calls gate_barrier(); see gate_light_barrier() */
 	if (is_fenced)
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	else
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	return __atomic_load_n(&object->header->rights, __ATOMIC_ACQUIRE) |
+	return __atomic_load_n(&header->rights, __ATOMIC_ACQUIRE) |
 	       __atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE);
+}
+
+/* The same, where its word is as it was found. */
+static inline bool own_let_go(const struct session_entry *entry, const struct own_object *object, bool is_fenced)
+{
+	return own_let_go_as(entry, object->header, object->word - 1, is_fenced);
 }
 
 /*
@@ -353,28 +380,38 @@ static inline bool own_free_block(const struct own_object *object, uint64_t bloc
  */
 int own_settle(struct session *session, uint64_t ref);
 int own_finish_free(struct session *session, struct pool_entry *pool); /* 0 */
+int own_finish_free_at(struct session *session, uint64_t ref);         /* the same, of the pool that ref is in */
 
 static inline bool own_drop(struct session *session, uint64_t ref, int *result)
 {
 	struct recent_object *recent = recent_object(session, ref);
-	struct session_entry *entry = session->entry;
-	struct own_object object;
-	uint64_t rights;
 
-	if (OWN_UNLIKELY(recent->ref != ref || !recent->header))
+	return OWN_LIKELY(recent->ref == ref) && own_drop_recent(session, ref, recent, result);
+}
+
+static inline bool own_drop_recent(struct session *session, uint64_t ref, struct recent_object *recent, int *result)
+{
+	struct session_entry *entry;
+	struct own_object object;
+	uint64_t rights, n_more, next;
+
+	object.header = recent->header;
+	if (OWN_UNLIKELY(!object.header))
 		return false;
 	*result = 0;
 	/* relaxed: as in own_find() */
-	object.header = recent->header;
-	object.word = __atomic_load_n(&object.header->word, __ATOMIC_RELAXED);
-	if (object.word != recent->word) {
-		/* as in own_hold() */
-		if (OWN_UNLIKELY(object.word - recent->word >= OWN_HOLDS_MAX ||
-				 __atomic_load_n(&session->control->ended, __ATOMIC_RELAXED)))
+	n_more = __atomic_load_n(&object.header->word, __ATOMIC_RELAXED);
+	next = n_more - 1;
+	OWN_NOW(next);
+	n_more -= recent->word;
+	if (n_more) {
+		if (OWN_UNLIKELY(!own_is_fewer(session, n_more, OWN_HOLDS_MAX)))
 			return false;
-		__atomic_store_n(&object.header->word, object.word - 1, __ATOMIC_RELAXED);
+		/* relaxed: as in own_hold() */
+		__atomic_store_n(&object.header->word, next, __ATOMIC_RELAXED);
 		return true;
 	}
+	entry = session->entry;
 	object.pool = recent->pool;
 	if (OWN_UNLIKELY(!object.pool))
 		return false;
@@ -388,8 +425,9 @@ static inline bool own_drop(struct session *session, uint64_t ref, int *result)
 		gate_leave_quickly(entry, 0);
 		return false;
 	}
-	recent->ref ^= 1; /* as recent_forget() */
-	if (OWN_UNLIKELY(own_let_go(entry, &object, false)))
+	object.word = recent->word; /* the same */
+	recent->ref ^= 1;           /* as recent_forget() */
+	if (OWN_UNLIKELY(own_let_go_as(entry, object.header, next, false)))
 		*result = own_settle(session, ref);
 	else if (OWN_UNLIKELY(own_free_block(&object, recent->block1)))
 		*result = own_finish_free(session, object.pool);
@@ -398,49 +436,63 @@ static inline bool own_drop(struct session *session, uint64_t ref, int *result)
 	return true;
 }
 
+/* What class_shapes says, in units of 8 bytes as refs count, by a pool's hint: of no class at all, where no place is a
+ * block's, and of each. */
+struct own_shape {
+	uint64_t inverse; /* 2^32 / size of a block, rounded up: the product of it and what lies before a place has the
+			     blocks before it in its upper half, and less than this in the lower one where one begins */
+	uint32_t first;   /* where the first block lies in its pool */
+	uint32_t n_blocks;
+};
+extern const struct own_shape own_shapes[1 + N_CLASSES] __attribute__((visibility("hidden")));
+
 /* What the header's word says of bytes that the session holds once, whatever their size. */
 #define OWN_BYTES_ONCE (header_live(0, TYPE_BYTES, 0, STATE_LIVE) | 1)
 #define OWN_SIZE_BITS  header_live(0, 0, 0x3ff, 0)
 
 static inline bool own_drop_block(struct session *session, uint64_t ref, int *result)
 {
-	uint64_t off = ref_position(ref) << 3, index = off >> POOL_SHIFT;
-	uint32_t in_page = (uint32_t)(off & (POOL_SIZE - 1)), size_class, x, block;
+	uint64_t index = ref_position(ref) >> (POOL_SHIFT - 3), product, generation;
 	struct session_entry *entry = session->entry;
-	const struct class_shape *shape;
+	const struct own_shape *shape;
 	struct own_object object;
+	uint32_t hint, block;
 
-	/* relaxed: as in own_locate() */
-	if (OWN_UNLIKELY(index >= __atomic_load_n(&session->heap->n_pools_seen, __ATOMIC_RELAXED)))
+	if (OWN_UNLIKELY(index >= session->recent->n_pools))
 		return false;
 	/*
 	 * Where the header lies follows from the class, which is taken from the hint and compared with the pool's entry
 	 * afterwards: among many pools neither entry nor header is in the cache, and the one is not waited for to fetch
 	 * the other. relaxed: as in own_guess_header()
 	 */
-	size_class = __atomic_load_n(&session->heap->class_hints[index], __ATOMIC_RELAXED) - 1U;
-	if (size_class >= N_CLASSES)
+	hint = __atomic_load_n(&session->class_hints[index], __ATOMIC_RELAXED);
+	shape = &own_shapes[hint];
+	/* what is before the first is very large */
+	product = (uint32_t)((ref & (POOL_SIZE / 8 - 1)) - shape->first) * shape->inverse;
+	block = (uint32_t)(product >> 32);
+	if (OWN_UNLIKELY(block >= shape->n_blocks || (uint32_t)product >= shape->inverse))
 		return false;
-	shape = &class_shapes[size_class];
-	x = in_page - shape->first; /* very large for what is before the first */
-	block = (uint32_t)((uint64_t)x * shape->inverse >> 32);
-	if (OWN_UNLIKELY(block >= shape->n_blocks || block * shape->size != x || !gate_enter_quickly(entry, 0)))
+	if (OWN_UNLIKELY(!gate_enter_quickly(entry, 0)))
 		return false;
 	object.pool = &session->pools[index];
-	object.header = (struct object_header *)(void *)(session->base + (off - in_page)) + block;
+	object.header = (struct object_header *)(void *)(session->base + (index << POOL_SHIFT)) + block;
 	/* relaxed, all: as in own_find(), and in own_drop() */
 	if (OWN_UNLIKELY(__atomic_load_n(&object.pool->identity, __ATOMIC_RELAXED) !=
-			 (session->blocks_identity | size_class << 8)))
+			 session->hinted_identity + (hint << 8)))
 		goto another;
 	object.word = __atomic_load_n(&object.header->word, __ATOMIC_RELAXED);
-	if (OWN_UNLIKELY((object.word & ~OWN_SIZE_BITS) != ((ref & ~REF_POSITION_MASK) | OWN_BYTES_ONCE) ||
+	generation = ref & ~REF_POSITION_MASK;
+	if (OWN_UNLIKELY((object.word - OWN_BYTES_ONCE - generation) & ~OWN_SIZE_BITS ||
 			 __atomic_load_n(&object.header->rights, __ATOMIC_RELAXED)))
 		goto another;
 	*result = 0;
-	if (OWN_UNLIKELY(own_let_go(entry, &object, false)))
+	if (OWN_UNLIKELY(own_let_go(entry, &object, false))) {
 		*result = own_settle(session, ref);
-	else if (OWN_UNLIKELY(own_free_block(&object, block + 1U)))
-		*result = own_finish_free(session, object.pool);
+		return true;
+	}
+	object.word = generation; /* all that is wanted of it now */
+	if (OWN_UNLIKELY(own_free_block(&object, block + UINT64_C(1))))
+		*result = own_finish_free_at(session, ref);
 	else
 		gate_leave_quickly(entry, -1);
 	return true;

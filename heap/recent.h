@@ -23,6 +23,7 @@
 #define RECENT_OBJECTS_SHIFT 8U
 #define RECENT_OBJECTS       (1U << RECENT_OBJECTS_SHIFT)
 #define RECENT_NAMES         64U
+#define RECENT_FACTOR        UINT32_C(0xea956e0d) /* odd; see recent_object() */
 
 /* An object that the session holds. */
 struct recent_object {
@@ -76,6 +77,7 @@ struct recent {
 	struct recent_name names[RECENT_NAMES];
 	struct recent_pool pools[N_CLASSES];
 	uint64_t is_mine; /* 0 in a forked child, and in a session that keeps nothing */
+	uint64_t n_pools; /* those that own_drop_block() drops in come before; 0 as above, and in a fenced session */
 };
 
 static_assert(sizeof(struct recent_object) == 64, "found by a shift");
@@ -86,13 +88,18 @@ static_assert(sizeof(struct recent_name) == 64, "the same");
 static inline void recent_begin(struct session *session, struct recent *memory)
 {
 	memory->is_mine = 1;
+	memory->n_pools = session->is_fenced ? 0 : session->heap->heap_size >> POOL_SHIFT;
 	session->recent = memory;
 }
 
-/* Where ref would stand: neighbours in memory, whatever their size, stand in places of their own. */
+/*
+ * Where ref would stand, by its position: an object that is made where another was takes its place. Of many factors
+ * this is the one by which neighbours in memory, whatever their size, and pages most often stand in places of their
+ * own; two positions of which only bit 0 differs always do.
+ */
 static inline struct recent_object *recent_object(const struct session *session, uint64_t ref)
 {
-	return &session->recent->objects[(ref ^ ref >> RECENT_OBJECTS_SHIFT) & (RECENT_OBJECTS - 1)];
+	return &session->recent->objects[(uint32_t)ref * RECENT_FACTOR >> (32 - RECENT_OBJECTS_SHIFT)];
 }
 
 /* Where a name of that hash would stand. */

@@ -380,7 +380,7 @@ START_TEST(test_daemon_goes)
 	ck_assert_int_eq(pyheap_new(heap, PYHEAP_BYTES, 48, &ref), -ECONNRESET);
 	ck_assert_int_eq(pyheap_refcount(heap, 12345), -EINVAL);
 
-	peer.heap->control->ended = 1;
+	peer.heap->control->ended = HEAP_ENDED;
 	ck_assert_int_eq(pyheap_new(heap, PYHEAP_BYTES, 48, &ref), -EPIPE);
 	ck_assert_ptr_null(pyheap_close(heap));
 	peer_end();

@@ -317,8 +317,7 @@ static bool any_byte_will_do(size_t i)
 		{offsetof(struct control, heap_name), 64},
 		{offsetof(struct control, pid_namespace), 8},
 		{offsetof(struct control, reserved1), 16},
-		{offsetof(struct control, ended), 4},
-		{offsetof(struct control, reserved5), 4},
+		{offsetof(struct control, ended), 8},
 		{offsetof(struct control, n_arenas_seen), 4},
 		{offsetof(struct control, reserved2), 64},
 	};

@@ -219,7 +219,7 @@ START_TEST(attention_in_vain)
 	uint64_t queue = new_queue(2), ref = fixture_bytes(S0, 1), got = 7;
 
 	MUST(S0, object_incref(S0, queue)); /* it is known as an object used lately, not as a queue */
-	__atomic_store_n(&fx.heap->control->ended, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&fx.heap->control->ended, HEAP_ENDED, __ATOMIC_RELEASE);
 	gate_ask(fx.heap, S0->index, ATTENTION_STRANGER);
 	ck_assert_int_eq(queue_push(S0, queue, ref, 0), 0);
 	ck_assert_int_eq(queue_pop(S0, queue, &got, 0), -EPIPE);
@@ -479,7 +479,7 @@ START_TEST(sleeper_sees_the_end_of_the_heap)
 	pid_t pid = start(pop_until_ended, queue);
 
 	until_waiting(queue, &queue_of(queue)->pop_waiting);
-	__atomic_store_n(&fx.heap->control->ended, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&fx.heap->control->ended, HEAP_ENDED, __ATOMIC_RELEASE);
 	finish(pid);
 }
 END_TEST

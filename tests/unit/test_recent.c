@@ -6,6 +6,7 @@
 
 #include "heap/hold.h"
 #include "heap/object.h"
+#include "heap/own.h"
 #include "heap/queue.h"
 
 #include <check.h>
@@ -331,11 +332,91 @@ START_TEST(emptied)
 	ck_assert_int_eq(own_hold(S0, 0), OWN_NOT);
 	ck_assert(!own_drop(S0, ref, &r));
 	ck_assert(!own_drop(S0, 0, &r));
+	ck_assert(!own_drop_block(S0, ref, &r));
+	ck_assert(!own_drop_block(S0, 0, &r));
 	ck_assert(!own_new_bytes(S0, 48, &got, &r));
 	ck_assert_int_eq(r, 7);
 	ck_assert_uint_eq(S0->entry->n_own_holds, 2);
 	recent_begin(S0, S0->recent);
 	fixture_drop(S0, ref);
+	fixture_drop(S0, keep);
+	fixture_check();
+}
+END_TEST
+
+/* What own_drop_block() goes by says of each place in a pool what the class says: a block, and which, or none. */
+START_TEST(own_shape_is_the_class_s)
+{
+	const struct class_shape *shape = &class_shapes[_i];
+	const struct own_shape *own = &own_shapes[1 + _i];
+
+	for (uint32_t off = 0; off < POOL_SIZE; off += 8) {
+		uint64_t product = (uint32_t)(off / 8 - own->first) * own->inverse;
+		bool is_block = product >> 32 < own->n_blocks && (uint32_t)product < own->inverse;
+
+		ck_assert(is_block == (off >= shape->first && (off - shape->first) % shape->size == 0 &&
+					      (off - shape->first) / shape->size < shape->n_blocks));
+		if (is_block)
+			ck_assert_uint_eq(product >> 32, (off - shape->first) / shape->size);
+	}
+	ck_assert_uint_eq(own_shapes[0].n_blocks, 0);
+}
+END_TEST
+
+/* Found by its pool's hint: it alone, once, and not where the session is fenced or its memory was emptied. */
+START_TEST(dropped_by_hint)
+{
+	size_t size = 8 * (size_t)(_i + 1);
+	uint64_t keep = fixture_bytes(S0, size), ref = fixture_bytes(S0, size), in_pool = POOL_SIZE / 8 - 1;
+	uint64_t n_pools = S0->recent->n_pools;
+	int r = 7;
+
+	recent_forget(S0, ref);
+	for (uint64_t i = 0; i <= in_pool; i++)
+		if (i != (ref & in_pool) && i != (keep & in_pool))
+			ck_assert(!own_drop_block(S0, (ref & ~in_pool) | i, &r));
+	for (uint32_t i = 9; i < 64; i++) /* another pool, or another generation */
+		ck_assert(!own_drop_block(S0, ref ^ UINT64_C(1) << i, &r));
+	ck_assert(!own_drop_block(S0, 0, &r));
+	ck_assert(!own_drop_block(S0, UINT64_MAX, &r));
+	ck_assert(!own_drop_block(S1, ref, &r));
+	S0->recent->n_pools = 0;
+	ck_assert(!own_drop_block(S0, ref, &r));
+	S0->recent->n_pools = n_pools;
+	ck_assert_int_eq(r, 7);
+	ck_assert_uint_eq(S0->entry->in_call, CALL_DONE);
+	ck_assert_uint_eq(header_own(ref_header(ref)->word), 1);
+
+	ck_assert(own_drop_block(S0, ref, &r) == !S0->is_fenced);
+	if (S0->is_fenced)
+		fixture_drop(S0, ref);
+	else
+		ck_assert_int_eq(r, 0);
+	ck_assert(!own_drop_block(S0, ref, &r));
+	ck_assert_int_eq(object_decref(S0, ref), -ESTALE);
+	fixture_check();
+	fixture_drop(S0, keep);
+	fixture_check();
+}
+END_TEST
+
+/* Held more than once, by others, or no bytes: it is none for own_drop_block(). */
+START_TEST(not_dropped_by_hint)
+{
+	uint64_t keep = fixture_bytes(S0, 48), ref = fixture_bytes(S0, 48), list;
+	int r = 7;
+
+	ck_assert_int_eq(object_incref(S0, ref), 0);
+	ck_assert(!own_drop_block(S0, ref, &r));
+	ck_assert_int_eq(object_decref(S0, ref), 0);
+	ck_assert_int_eq(CALL(S1, object_incref(S1, ref)), 0);
+	ck_assert(!own_drop_block(S0, ref, &r));
+	ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_LIST, 48, &list)), 0);
+	ck_assert(!own_drop_block(S0, list, &r));
+	ck_assert_int_eq(r, 7);
+	fixture_drop(S1, ref);
+	fixture_drop(S0, ref);
+	fixture_drop(S0, list);
 	fixture_drop(S0, keep);
 	fixture_check();
 }
@@ -360,6 +441,9 @@ static Suite *suite(void)
 	tcase_add_test(t, damaged_pool);
 	tcase_add_test(t, nothing_kept);
 	tcase_add_test(t, emptied);
+	tcase_add_loop_test(t, own_shape_is_the_class_s, 0, N_CLASSES);
+	tcase_add_loop_test(t, dropped_by_hint, 0, N_CLASSES);
+	tcase_add_test(t, not_dropped_by_hint);
 	suite_add_tcase(s, t);
 	return s;
 }
