@@ -7,6 +7,7 @@
  */
 #include "client/session.h"
 
+#include "heap/count.h"
 #include "heap/object.h"
 
 #include <string.h>

@@ -40,8 +40,13 @@
 #define COUNT_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define COUNT_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define COUNT_RARE        __attribute__((noinline))
-#define COUNT_AGAIN       7 /* what an attempt returns when another one came first */
-#define TRIES_MAX         8
+#define COUNT_IN_PLACE    static inline __attribute__((always_inline))
+
+/* What an attempt returns: another one came first; it goes under the lock, nothing was changed. */
+#define COUNT_AGAIN 3
+#define COUNT_NOT   4
+
+#define TRIES_MAX 8
 
 /* ---- without it -------------------------------------------------------------------------------------------------- */
 
@@ -60,10 +65,10 @@ static inline uint64_t with_counted(const struct session *session, const struct 
 }
 
 /* Inside, or on the way out: an attempt is over. */
-static inline void end(struct session *session)
+static inline void end(struct session_entry *entry)
 {
-	intent_end(session);
-	gate_leave(session, 0);
+	intent_end_of(entry);
+	gate_leave_quickly(entry, 0);
 }
 
 /* The intent is there: go inside. 0; COUNT_AGAIN after somebody was waited for, or COUNT_NOT: there is none any more.
@@ -73,7 +78,7 @@ static inline int enter(struct session *session)
 	if (COUNT_LIKELY(gate_enter(session))) {
 		if (COUNT_LIKELY(!gate_is_kept(session)))
 			return 0;
-		end(session);
+		end(session->entry);
 		return COUNT_NOT;
 	}
 	intent_end(session);
@@ -82,51 +87,64 @@ static inline int enter(struct session *session)
 
 /* ---- hold -------------------------------------------------------------------------------------------------------- */
 
-/* Inside. Is it alive, and the session's to count? */
-static inline bool find_to_hold(
-	const struct session *session, uint64_t ref, struct object *object, struct header_seen *seen)
+/* What is no block, as they are most often. NULL: whoever asks again with the lock held is told why. */
+static COUNT_RARE struct object_header *find_other(struct heap *heap, uint64_t ref)
 {
-	if (COUNT_LIKELY(object_locate_block(session->heap, ref_position(ref), object)))
-		seen->word = object->word;
-	else if (object_find_other(session->heap, ref, object) == 0)
-		seen->word = header_look(object->header).word;
-	else
-		return false; /* whoever asks again with the lock held is told why */
-	/* acquire: after the word; which of both is changed before the other does not matter, see header_change() */
-	seen->rights = __atomic_load_n(&object->header->rights, __ATOMIC_ACQUIRE);
-	return header_is(seen->word, ref_generation(ref), STATE_LIVE) && object->type - TYPE_HOLDS > 1 &&
-	       may_count(session, seen) && (header_own(seen->word) || rights_count(seen->rights)) &&
-	       rights_count(seen->rights) != RIGHTS_MAX;
-}
-
-static inline int hold_inside(struct session *session, uint64_t ref, struct hold *place)
-{
-	struct header_seen seen;
 	struct object object;
 
-	if (COUNT_UNLIKELY(!find_to_hold(session, ref, &object, &seen)))
+	return object_find_other(heap, ref, &object) == 0 ? object.header : NULL;
+}
+
+static inline struct object_header *find_to_hold(struct heap *heap, uint64_t ref)
+{
+	struct object object;
+
+	return COUNT_LIKELY(object_locate_block(heap, ref_position(ref), &object)) ? object.header
+										   : find_other(heap, ref);
+}
+
+/* Inside: is it alive, and the session's to count, as it was seen? */
+static inline bool can_be_held(const struct session *session, uint64_t ref, const struct header_seen *seen)
+{
+	uint64_t n = rights_count(seen->rights);
+
+	return header_is(seen->word, ref_generation(ref), STATE_LIVE) && header_type(seen->word) - TYPE_HOLDS > 1 &&
+	       may_count(session, seen) && (header_own(seen->word) || n) && n != RIGHTS_MAX;
+}
+
+static inline int hold_inside(struct session *session, struct session_entry *entry, uint64_t ref, struct hold *place)
+{
+	struct object_header *header = find_to_hold(session->heap, ref);
+	struct header_seen seen;
+
+	if (COUNT_UNLIKELY(!header))
 		return COUNT_NOT;
-	intent_note_count(session, (uint32_t)seen.rights);
+	seen = header_look(header);
+	if (COUNT_UNLIKELY(!can_be_held(session, ref, &seen)))
+		return COUNT_NOT;
+	intent_note_count(entry, (uint32_t)seen.rights);
 	if (COUNT_UNLIKELY(!header_change(
-		    object.header, &seen, seen.word, with_counted(session, &seen, rights_more((uint32_t)seen.rights)))))
+		    header, &seen, seen.word, with_counted(session, &seen, rights_more((uint32_t)seen.rights)))))
 		return COUNT_AGAIN;
-	hold_put_quickly(session, place, ref);
-	recent_note_held(session, ref, object.type != TYPE_QUEUE, object.header);
+	hold_put_quickly(entry, place, ref);
+	recent_note_held(session, ref, header_type(seen.word) != TYPE_QUEUE, header);
 	return 0;
 }
 
-int count_hold(struct session *session, uint64_t ref, struct hold *place)
+/* What the session does not hold yet, at its place in its hold table, which has room. */
+COUNT_IN_PLACE int count_hold(struct session *session, uint64_t ref, struct hold *place)
 {
 	if (COUNT_UNLIKELY(session->has_lock || !place || place->ref != HOLD_EMPTY || !ref_generation(ref)))
 		return COUNT_NOT;
 	for (int n = 0; n < TRIES_MAX; n++) {
+		struct session_entry *entry = session->entry;
 		int r;
 
-		intent_begin_count(session, INTENT_HOLD, ref, INTENT_UNKNOWN);
+		intent_begin_count(entry, INTENT_HOLD, ref, INTENT_UNKNOWN);
 		r = enter(session);
 		if (COUNT_LIKELY(!r)) {
-			r = hold_inside(session, ref, place);
-			end(session);
+			r = hold_inside(session, entry, ref, place);
+			end(entry);
 		}
 		if (COUNT_LIKELY(r != COUNT_AGAIN))
 			return r;
@@ -174,9 +192,10 @@ static inline bool find_to_drop(const struct session *session, uint64_t ref, str
 }
 
 /* Inside. */
-static inline int drop_inside(struct session *session, struct hold *hold, const struct dropped *what)
+static inline int drop_inside(
+	struct session *session, struct session_entry *entry, struct hold *hold, const struct dropped *what)
 {
-	uint64_t word = what->seen.word, *n = &session->entry->n_blocks_returned;
+	uint64_t word = what->seen.word, *n = &entry->n_blocks_returned;
 	uint64_t rights = with_counted(session, &what->seen, rights_less((uint32_t)what->seen.rights));
 
 	if (what->is_last) {
@@ -185,7 +204,7 @@ static inline int drop_inside(struct session *session, struct hold *hold, const 
 	}
 	if (COUNT_UNLIKELY(!header_change(what->header, &what->seen, word, rights)))
 		return COUNT_AGAIN;
-	hold_take_quickly(session, hold);
+	hold_take_quickly(session, entry, hold);
 	if (what->is_last)
 		__atomic_store_n(n, *n + 1, __ATOMIC_RELAXED); /* for reports */
 	return 0;
@@ -231,28 +250,164 @@ static COUNT_RARE int tell(struct session *session, uint64_t ref)
 	return 0;
 }
 
-int count_drop(struct session *session, uint64_t ref, struct hold *hold)
+/* What the session holds once. */
+COUNT_IN_PLACE int count_drop(struct session *session, uint64_t ref, struct hold *hold)
 {
 	if (COUNT_UNLIKELY(session->has_lock || !hold_stands_last(session, hold)))
 		return COUNT_NOT;
 	for (int n = 0; n < TRIES_MAX; n++) {
+		struct session_entry *entry = session->entry;
 		struct dropped what;
 		int r;
 
 		if (COUNT_UNLIKELY(!find_to_drop(session, ref, &what)))
 			return COUNT_NOT;
-		intent_begin_count(session, INTENT_DROP, ref, (uint32_t)what.seen.rights);
+		intent_begin_count(entry, INTENT_DROP, ref, (uint32_t)what.seen.rights);
 		r = enter(session);
 		if (COUNT_LIKELY(!r)) {
-			r = drop_inside(session, hold, &what);
+			r = drop_inside(session, entry, hold, &what);
 			if (COUNT_UNLIKELY(!r && what.is_last && !is_told(&what)))
 				return tell(session, ref);
-			end(session);
+			end(entry);
 		}
 		if (COUNT_LIKELY(r != COUNT_AGAIN))
 			return r;
 	}
 	return COUNT_NOT;
+}
+
+/* ---- calls ------------------------------------------------------------------------------------------------------- */
+
+/*
+ * How often a session holds what it holds is its own affair: one relaxed store to its own table, which is the whole
+ * change. Nobody's count depends on it, and who reads it (object_refcount()) wants no more than a moment's figure.
+ */
+static inline bool hold_again(struct hold *hold)
+{
+	if (!hold_is_there(hold) || hold->count == UINT32_MAX)
+		return false;
+	__atomic_store_n(&hold->count, hold->count + 1, __ATOMIC_RELAXED);
+	return true;
+}
+
+static inline bool hold_once_less(struct hold *hold)
+{
+	if (hold->count < 2)
+		return false;
+	__atomic_store_n(&hold->count, hold->count - 1, __ATOMIC_RELAXED);
+	return true;
+}
+
+static COUNT_RARE int hold_locked(struct session *session, uint64_t ref)
+{
+	struct object object;
+	int r;
+
+	r = change_begin(session);
+	if (r < 0)
+		return r;
+	r = object_find_fast(session->heap, ref, &object);
+	if (!r)
+		r = object_hold(session, ref, &object);
+	return change_end(session, r);
+}
+
+int object_incref_other(struct session *session, uint64_t ref)
+{
+	struct hold *place = hold_place(session, ref); /* nobody else moves it */
+	int r;
+
+	if (hold_again(place))
+		return 0;
+	if (own_is_mine(session, ref)) {
+		r = own_hold_any(session, ref);
+		if (r != OWN_NOT)
+			return r;
+	}
+	if (COUNT_UNLIKELY(!hold_has_room(session))) {
+		r = hold_reserve(session);
+		if (r)
+			return r;
+		place = hold_place(session, ref); /* in another table, perhaps */
+	}
+	r = count_hold(session, ref, place);
+	return COUNT_LIKELY(r != COUNT_NOT) ? r : hold_locked(session, ref);
+}
+
+int object_incref(struct session *session, uint64_t ref)
+{
+	int r = own_hold(session, ref);
+
+	return r != OWN_NOT ? r : object_incref_other(session, ref);
+}
+
+/* `hold` is its entry in the session's table, which goes first: what is held by the word alone needs no lock. */
+static COUNT_RARE int drop_locked(struct session *session, uint64_t ref, struct hold *hold)
+{
+	int r;
+
+	r = change_begin(session);
+	return r < 0 ? r : take_down(session, change_end(session, object_drop_held(session, ref, hold)));
+}
+
+int object_decref_other(struct session *session, uint64_t ref)
+{
+	struct hold *hold = hold_find(session, ref); /* nobody else moves it */
+	int r;
+
+	/* What it holds by its table, too, others have a right to: nothing that own_drop_any() could free. */
+	if (COUNT_UNLIKELY(!hold)) {
+		r = own_drop_any(session, ref);
+		return r != OWN_NOT ? r : drop_locked(session, ref, NULL);
+	}
+	if (hold_once_less(hold))
+		return 0;
+	r = count_drop(session, ref, hold);
+	if (COUNT_UNLIKELY(r == COUNT_NOT))
+		r = drop_locked(session, ref, hold);
+	hold_shrink(session);
+	return r;
+}
+
+int object_decref(struct session *session, uint64_t ref)
+{
+	int r;
+
+	return own_drop(session, ref, &r) ? r : object_decref_other(session, ref);
+}
+
+/* What sessions hold more than once is in their tables only. */
+static int64_t count_rights(struct heap *heap, const struct object *object, uint64_t ref)
+{
+	uint64_t n = rights_count(header_rights(object->header)) +
+		     header_own(__atomic_load_n(&object->header->word, __ATOMIC_RELAXED));
+
+	for (uint32_t i = 0; i < heap->n_sessions; i++) {
+		const struct session_entry *entry = &heap->sessions[i];
+		/* relaxed: the daemon may be giving the entry, in which this is 0, to a new session */
+		uint64_t n_holds = __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED);
+		const struct hold *hold = n_holds ? hold_lookup(heap, entry, ref) : NULL;
+
+		if (hold)
+			n += __atomic_load_n(&hold->count, __ATOMIC_RELAXED) - 1;
+	}
+	return (int64_t)n;
+}
+
+int64_t object_refcount(struct session *session, uint64_t ref)
+{
+	struct object object;
+	int64_t n = 0;
+	int r;
+
+	r = change_begin(session);
+	if (r < 0)
+		return r;
+	r = object_find(session->heap, ref, &object);
+	if (!r)
+		n = count_rights(session->heap, &object, ref);
+	r = change_end(session, r);
+	return r < 0 ? r : n;
 }
 
 /* ---- what the dead had begun ------------------------------------------------------------------------------------- */

@@ -139,19 +139,19 @@ static inline bool hold_stands_last(const struct session *session, const struct 
  * held once and stands last, and put one in where it would stand. relaxed, and release: others read the table with the
  * lock held
  */
-static inline void hold_take_quickly(const struct session *session, struct hold *hold)
+static inline void hold_take_quickly(const struct session *session, struct session_entry *entry, struct hold *hold)
 {
 	recent_forget(session, hold->ref);
 	__atomic_store_n(&hold->ref, HOLD_EMPTY, __ATOMIC_RELAXED);
-	__atomic_store_n(&session->entry->n_holds, session->entry->n_holds - 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&entry->n_holds, entry->n_holds - 1, __ATOMIC_RELAXED);
 }
 
-static inline void hold_put_quickly(const struct session *session, struct hold *place, uint64_t ref)
+static inline void hold_put_quickly(struct session_entry *entry, struct hold *place, uint64_t ref)
 {
 	if (place->count != 1)
 		__atomic_store_n(&place->count, 1, __ATOMIC_RELAXED);
 	__atomic_store_n(&place->ref, ref, __ATOMIC_RELEASE);
-	__atomic_store_n(&session->entry->n_holds, session->entry->n_holds + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&entry->n_holds, entry->n_holds + 1, __ATOMIC_RELAXED);
 }
 
 static inline bool hold_remove(struct session *session, struct hold *hold)

@@ -44,25 +44,26 @@ static inline void intent_begin(const struct session *session, enum intent_kind 
  * one before is over, so the number moves with the kind: who finds anything of this one finds that one over.
  */
 static inline void intent_begin_count(
-	const struct session *session, enum intent_kind kind, uint64_t ref, uint64_t counted)
+	struct session_entry *entry, enum intent_kind kind, uint64_t ref, uint64_t counted)
 {
-	struct session_entry *entry = session->entry;
+	uint64_t number = intent_number(entry->intent.word) + 1;
 
 	/* with the relaxed stores: the end of the one before comes first */
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 	__atomic_store_n(&entry->intent.ref, ref, __ATOMIC_RELAXED);
 	__atomic_store_n(&entry->intent.position, counted, __ATOMIC_RELAXED);
 	__atomic_store_n(&entry->intent_before, entry->n_holds, __ATOMIC_RELAXED);
-	intent_store(session, intent_number(entry->intent.word) + 1, kind);
+	/* release: as intent_store() */
+	__atomic_store_n(&entry->intent.word, intent_word(number, kind), __ATOMIC_RELEASE);
 	/* as in intent_begin() */
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
 /* Inside: it is known now. */
-static inline void intent_note_count(const struct session *session, uint32_t counted)
+static inline void intent_note_count(struct session_entry *entry, uint32_t counted)
 {
-	/* relaxed: a compare-and-swap comes next, or the attempt is over */
-	__atomic_store_n(&session->entry->intent.position, counted, __ATOMIC_RELAXED);
+	/* relaxed: a compare-and-swap comes next */
+	__atomic_store_n(&entry->intent.position, counted, __ATOMIC_RELAXED);
 	/* as in intent_begin() */
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
@@ -75,9 +76,16 @@ static inline void intent_note(const struct session *session, uint64_t before)
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
+static inline void intent_end_of(struct session_entry *entry)
+{
+	/* release: as intent_store() */
+	__atomic_store_n(
+		&entry->intent.word, intent_word(intent_number(entry->intent.word), INTENT_NONE), __ATOMIC_RELEASE);
+}
+
 static inline void intent_end(const struct session *session)
 {
-	intent_store(session, intent_number(session->entry->intent.word), INTENT_NONE);
+	intent_end_of(session->entry);
 }
 
 /* Within a change: it is of another kind, or none. */

@@ -22,7 +22,6 @@
 
 #include "heap/object.h"
 #include "heap/claim.h"
-#include "heap/count.h"
 #include "heap/hold.h"
 
 #include <errno.h>
@@ -334,8 +333,7 @@ static void own_hold_less(struct session *session, uint64_t ref, struct object_h
 	recent_forget(session, ref);
 }
 
-/* `place` is what hold_place() said. */
-OBJECT_IN_PLACE int hold_at(struct session *session, struct hold *place, uint64_t ref, const struct object *what)
+int object_hold(struct session *session, uint64_t ref, const struct object *what)
 {
 	bool first;
 	int r;
@@ -344,13 +342,8 @@ OBJECT_IN_PLACE int hold_at(struct session *session, struct hold *place, uint64_
 		heap_set(session->heap, &what->header->word, what->header->word + 1);
 		return 0;
 	}
-	r = hold_put(session, place, ref, &first);
+	r = hold_put(session, hold_place(session, ref), ref, &first);
 	return !r && first ? retain(session, what) : r;
-}
-
-int object_hold(struct session *session, uint64_t ref, const struct object *what)
-{
-	return hold_at(session, hold_place(session, ref), ref, what);
 }
 
 int object_pass_on(struct session *session, uint64_t ref, const struct object *what, struct hold *hold)
@@ -363,6 +356,25 @@ int object_pass_on(struct session *session, uint64_t ref, const struct object *w
 	if (!r && !hold)
 		own_hold_less(session, ref, what->header);
 	return r;
+}
+
+int object_drop_held(struct session *session, uint64_t ref, struct hold *hold)
+{
+	struct object object;
+	int r;
+
+	r = object_find_fast(session->heap, ref, &object);
+	if (r < 0)
+		return r;
+	if (hold)
+		return hold_remove(session, hold) ? drop_right(session, &object) : 0;
+	if (!object_is_held_by_word(session, &object))
+		return -EPERM;
+	r = claim(session, object.header, ref);
+	if (r < 0)
+		return r;
+	own_hold_less(session, ref, object.header);
+	return end_if_last(session, &object);
 }
 
 /* ---- taking down ------------------------------------------------------------------------------------------------- */
@@ -597,153 +609,4 @@ int queue_new(struct session *session, size_t n, uint64_t *ret)
 	__atomic_store_n(&((struct queue *)(void *)object.data)->n, n, __ATOMIC_RELEASE);
 	*ret = ref;
 	return 0;
-}
-
-/* ---- holds ------------------------------------------------------------------------------------------------------- */
-
-/*
- * How often a session holds what it holds is its own affair: one relaxed store to its own table, which is the whole
- * change. Nobody's count depends on it, and who reads it (object_refcount()) wants no more than a moment's figure.
- */
-static bool hold_again(struct hold *hold)
-{
-	if (!hold_is_there(hold) || hold->count == UINT32_MAX)
-		return false;
-	__atomic_store_n(&hold->count, hold->count + 1, __ATOMIC_RELAXED);
-	return true;
-}
-
-static bool hold_once_less(struct hold *hold)
-{
-	if (hold->count < 2)
-		return false;
-	__atomic_store_n(&hold->count, hold->count - 1, __ATOMIC_RELAXED);
-	return true;
-}
-
-int object_incref_other(struct session *session, uint64_t ref)
-{
-	struct hold *place = hold_place(session, ref); /* nobody else moves it */
-	struct object object;
-	int r;
-
-	if (hold_again(place))
-		return 0;
-	if (own_is_mine(session, ref)) {
-		r = own_hold_any(session, ref);
-		if (r != OWN_NOT)
-			return r;
-	}
-	if (!hold_has_room(session)) {
-		r = hold_reserve(session);
-		if (r)
-			return r;
-		place = hold_place(session, ref); /* in another table, perhaps */
-	}
-	r = count_hold(session, ref, place);
-	if (OBJECT_LIKELY(r != COUNT_NOT))
-		return r;
-	r = change_begin(session);
-	if (r < 0)
-		return r;
-	r = object_find_fast(session->heap, ref, &object);
-	if (!r)
-		r = hold_at(session, place, ref, &object);
-	return change_end(session, r);
-}
-
-int object_incref(struct session *session, uint64_t ref)
-{
-	int r = own_hold(session, ref);
-
-	return r != OWN_NOT ? r : object_incref_other(session, ref);
-}
-
-/* `hold` is its entry in the session's table, which goes first: what is held by the word alone needs no lock. */
-static int drop_in_change(struct session *session, uint64_t ref, struct hold *hold)
-{
-	struct object object;
-	int r;
-
-	r = object_find_fast(session->heap, ref, &object);
-	if (r < 0)
-		return r;
-	if (hold)
-		return hold_remove(session, hold) ? drop_right(session, &object) : 0;
-	if (!object_is_held_by_word(session, &object))
-		return -EPERM;
-	r = claim(session, object.header, ref);
-	if (r < 0)
-		return r;
-	own_hold_less(session, ref, object.header);
-	return end_if_last(session, &object);
-}
-
-int object_decref_other(struct session *session, uint64_t ref)
-{
-	struct hold *hold = hold_find(session, ref); /* nobody else moves it */
-	int r;
-
-	/* What it holds by its table, too, others have a right to: nothing that own_drop_any() could free. */
-	if (!hold) {
-		r = own_drop_any(session, ref);
-		if (r != OWN_NOT)
-			return r;
-	}
-	if (hold && hold_once_less(hold))
-		return 0;
-	if (hold) {
-		r = count_drop(session, ref, hold);
-		if (OBJECT_LIKELY(r != COUNT_NOT)) {
-			hold_shrink(session);
-			return r;
-		}
-	}
-	r = change_begin(session);
-	if (r < 0)
-		return r;
-	r = take_down(session, change_end(session, drop_in_change(session, ref, hold)));
-	hold_shrink(session);
-	return r;
-}
-
-int object_decref(struct session *session, uint64_t ref)
-{
-	int r;
-
-	return own_drop(session, ref, &r) ? r : object_decref_other(session, ref);
-}
-
-/* What sessions hold more than once is in their tables only. */
-static int64_t count_rights(struct heap *heap, const struct object *object, uint64_t ref)
-{
-	uint64_t n = rights_count(header_rights(object->header)) +
-		     header_own(__atomic_load_n(&object->header->word, __ATOMIC_RELAXED));
-
-	for (uint32_t i = 0; i < heap->n_sessions; i++) {
-		const struct session_entry *entry = &heap->sessions[i];
-		/* relaxed: the daemon may be giving the entry, in which this is 0, to a new session */
-		uint64_t n_holds = __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED);
-		const struct hold *hold = n_holds ? hold_lookup(heap, entry, ref) : NULL;
-
-		if (hold)
-			n += __atomic_load_n(&hold->count, __ATOMIC_RELAXED) - 1;
-	}
-	return (int64_t)n;
-}
-
-int64_t object_refcount(struct session *session, uint64_t ref)
-{
-	struct object object;
-	int64_t n = 0;
-	int r;
-
-	r = change_begin(session);
-	if (r < 0)
-		return r;
-	r = object_find(session->heap, ref, &object);
-	if (!r)
-		n = count_rights(session->heap, &object, ref);
-	r = change_end(session, r);
-	return r < 0 ? r : n;
 }

@@ -78,12 +78,6 @@ static inline uint64_t *object_slot(const struct object *object, const struct ty
 /* Each of these is one change, and takes down what it freed. Returns as the public functions, or HEAP_WANTS_ARENAS. */
 int object_new(struct session *session, uint32_t type, size_t size, uint64_t *ret);
 int queue_new(struct session *session, size_t n, uint64_t *ret);
-int object_incref(struct session *session, uint64_t ref);
-int object_decref(struct session *session, uint64_t ref);
-/* The same two, after own_hold() said OWN_NOT, and own_drop() that it is none for it. */
-int object_incref_other(struct session *session, uint64_t ref);
-int object_decref_other(struct session *session, uint64_t ref);
-int64_t object_refcount(struct session *session, uint64_t ref);
 
 /*
  * Within a change: somebody who is not its owner has one right fewer (`what` is never an own record). When it was the
@@ -103,6 +97,8 @@ int object_hold(struct session *session, uint64_t ref, const struct object *what
  * holds once less, or not at all any more: its right goes to somebody else (a queue).
  */
 int object_pass_on(struct session *session, uint64_t ref, const struct object *what, struct hold *hold);
+/* Within a change: the same, and the right ends. -EPERM it does not hold it; errors as object_find(). */
+int object_drop_held(struct session *session, uint64_t ref, struct hold *hold);
 
 /*
  * Does the session hold it? With the lock held; the second without it, and sees to what is wanted of the session first:

@@ -36,6 +36,7 @@
 
 #include "heap/queue.h"
 #include "heap/claim.h"
+#include "heap/count.h"
 #include "heap/hold.h"
 #include "heap/intent.h"
 #include "heap/place.h"
@@ -288,7 +289,7 @@ static inline bool take_from(const struct session *session, const struct sender 
 
 	if (!sender->header) {
 		intent_note(session, session->entry->n_holds);
-		hold_take_quickly(session, sender->hold);
+		hold_take_quickly(session, session->entry, sender->hold);
 		return false;
 	}
 	given = sender->header->rights_given;
@@ -315,7 +316,7 @@ static QUEUE_RARE void give_back_to(const struct session *session, const struct 
 		intent_note(session, session->entry->n_holds + 1);
 		intent_store(session, intent_number(session->entry->intent.word), INTENT_PUSH);
 	}
-	hold_put_quickly(session, sender->hold, ref);
+	hold_put_quickly(session->entry, sender->hold, ref);
 }
 
 /* One attempt without the lock. */
@@ -497,7 +498,7 @@ static inline int pop_quickly(struct session *session, uint64_t queue_ref, const
 		fetch_for_pop(session, found, &seen);
 		r = QUEUE_SPOILT;
 		if (QUEUE_LIKELY(object_find_fast(session->heap, seen.ref, &object) == 0)) {
-			hold_put_quickly(session, place, seen.ref);
+			hold_put_quickly(session->entry, place, seen.ref);
 			own_note_class(session, object.pool);
 			note_received(session, seen.ref, &object);
 			*ret = seen.ref;

@@ -4,6 +4,7 @@
 /* A heap in this very process, with sessions, and somebody who plays the daemon: see fixture.c. */
 
 #include "heap/check.h"
+#include "heap/count.h"
 #include "heap/hold.h"
 #include "heap/lock.h"
 #include "heap/name.h"
