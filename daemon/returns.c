@@ -29,11 +29,9 @@ int unmapping_step(struct daemon *daemon, struct unmapping *unmapping)
 
 	if (!unmapping->head1)
 		return 0;
-	/* One that was stopped while it looks at a ref keeps what that names from being returned, and no more. */
-	if (!unmapping->is_unseen && arena_is_looked_at(daemon->heap, unmapping->head1 - 1))
-		return -EBUSY;
-	unmapping->is_unseen = true;
 	r = arena_unmap_step(daemon->heap, unmapping->head1 - 1, ARENAS_PER_STEP, &unmapping->n_done);
+	if (r == -EBUSY)
+		return r; /* one that was stopped while it looks at a ref keeps what that names, and no more */
 	if (r < 0) {
 		/* Nothing is lost: the run stays as it is, and is tried again. */
 		if (!unmapping->is_said)

@@ -12,8 +12,7 @@ struct daemon;
 struct unmapping {
 	uint32_t head1; /* plus one; 0: none */
 	uint32_t n_done;
-	bool is_said;   /* that it cannot go on */
-	bool is_unseen; /* nobody looks into it any more */
+	bool is_said; /* that it cannot go on */
 };
 
 struct returns {

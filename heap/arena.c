@@ -209,7 +209,7 @@ static int arena_unmap(struct heap *heap, uint32_t i)
  * From the last arena to the head, whose n_arenas shrinks with it: a HOLE may be reserved anew before the head is one,
  * and must not be taken for the run's by a daemon that finds it RETURNING.
  */
-int arena_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done)
+static int unmap_some(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done)
 {
 	struct arena_entry *arena = &heap->arenas[head];
 
@@ -236,11 +236,17 @@ int arena_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t
 	return 0;
 }
 
-bool arena_is_looked_at(struct heap *heap, uint32_t head)
+/* Does somebody without the lock still look into an arena of that run? See count.c. */
+static bool is_looked_at(struct heap *heap, uint32_t head)
 {
 	uint32_t n = heap->arenas[head].n_arenas;
 
 	return gate_is_looked_at(heap, head, n ? n : 1);
+}
+
+int arena_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done)
+{
+	return !*n_done && is_looked_at(heap, head) ? -EBUSY : unmap_some(heap, head, n_step, n_done);
 }
 
 static bool is_left_over(const struct heap *heap, const struct arena_entry *arena)
@@ -265,7 +271,7 @@ static int return_whole_run(struct heap *heap, uint32_t head)
 	if (heap->arenas[head].n_arenas > heap->n_arenas - head)
 		return -EUCLEAN;
 	state_store(&heap->arenas[head], ARENA_RETURNING);
-	r = arena_unmap_step(heap, head, UINT32_MAX, &n_done);
+	r = unmap_some(heap, head, UINT32_MAX, &n_done);
 	return r < 0 ? r : 0;
 }
 
@@ -295,7 +301,7 @@ int arena_adopt_returning(struct session *daemon)
 	for (uint32_t i = 0; i < heap->control->n_arenas_seen; i++) {
 		if (arena_state(&heap->arenas[i]) != ARENA_RETURNING)
 			continue;
-		if (arena_is_looked_at(heap, i))
+		if (is_looked_at(heap, i))
 			return -EBUSY;
 		r = return_whole_run(heap, i);
 		if (r < 0)

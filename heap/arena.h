@@ -24,7 +24,8 @@ int arena_map_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *
 
 /*
  * Take RETURNING (or MAPPING, or a dead session's GRANTED) run `head` away: munmap, punch the hole, HOLE again, in
- * bounded steps of n_step arenas counted in *n_done. 1 when done, 0 when there is more.
+ * bounded steps of n_step arenas counted in *n_done. 1 when done, 0 when there is more; -EBUSY at first, while somebody
+ * who has no lock looks into one of them (count.c): try it again.
  */
 int arena_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done);
 
@@ -40,12 +41,9 @@ int arena_pick_returning(struct session *daemon, uint32_t n_spare, uint32_t *ret
  */
 int arena_adopt_all(struct heap *heap);
 
-/* Daemon: does somebody without the lock still look into an arena of that run, which is RETURNING? See count.c. */
-bool arena_is_looked_at(struct heap *heap, uint32_t head);
-
 /*
  * The same for those that were RETURNING; -EBUSY the lock, which it tries to take, is taken,
- * or arena_is_looked_at(). To be done before this
+ * or somebody looks into one, as above. To be done before this
  * daemon makes any arena RETURNING itself.
  */
 int arena_adopt_returning(struct session *daemon);

@@ -176,7 +176,7 @@ static inline bool find_to_drop(const struct session *session, uint64_t ref, str
 	const struct recent_object *recent = recent_object(session, ref);
 	struct object object;
 
-	if (COUNT_LIKELY(recent->ref == ref && recent->held_header)) {
+	if (COUNT_LIKELY(recent->ref == ref && !recent->header && recent->held_header)) {
 		ret->header = recent->held_header;
 		ret->pool = &session->pools[ref_position(ref) >> (POOL_SHIFT - 3)];
 	} else if (object_find_fast(session->heap, ref, &object) == 0) {

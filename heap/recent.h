@@ -37,7 +37,7 @@ struct recent_object {
 		struct queue *queue; /* without one: NULL, or the queue that it was used as */
 	};
 	uint64_t n_places;                 /* with a queue */
-	struct object_header *held_header; /* of one that it holds by its hold table; NULL: not known */
+	struct object_header *held_header; /* without `header`: held by the table, and here; NULL: not known */
 };
 
 /*
