@@ -55,7 +55,7 @@ static inline bool may_count(const struct session *session, const struct header_
 {
 	uint32_t biased1 = (uint32_t)(seen->rights >> 32 & UINT16_MAX);
 
-	return (seen->rights & (RIGHTS_SHARED | RIGHTS_CLAIMED)) == RIGHTS_SHARED &&
+	return rights_are_shared(seen->rights) && !(seen->rights & RIGHTS_CLAIMED) &&
 	       (!biased1 || biased1 == session->owner1);
 }
 

@@ -71,6 +71,7 @@ struct recent;
 struct other_side {
 	const struct queue *queue;
 	uint64_t position;
+	uint32_t n_in_a_row; /* attempts that succeeded since one was in vain */
 };
 
 /* Process-local view of a session: on whose behalf the functions of this folder work. One thread at a time. */

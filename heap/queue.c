@@ -50,11 +50,19 @@
 #define NSEC_PER_SEC  INT64_C(1000000000)
 #define SLICE_NSEC    NSEC_PER_SEC
 #define PASS_OVER_MAX 1024 /* spoilt places passed over in one call */
+#define STREAM_MIN    8U   /* so many in a row are more than a message and its answer */
+#define STREAM_PAUSES 16   /* some 40 cycles each, or some 100 */
 #define TRIES_MAX     100U /* under the lock, against others without it */
 
 #define QUEUE_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define QUEUE_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define QUEUE_RARE        __attribute__((noinline))
+
+#if defined(__x86_64__) || defined(__i386__)
+#define PAUSE() __builtin_ia32_pause()
+#else
+#define PAUSE() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+#endif
 
 /* What an attempt returns, beside what its caller is to get: another one came first; it goes under the lock. */
 #define QUEUE_AGAIN  3
@@ -589,6 +597,26 @@ static int wait_for(struct heap *heap, const struct wait *wait, int64_t deadline
 	return __atomic_load_n(&heap->control->ended, __ATOMIC_RELAXED) ? -EPIPE : 0;
 }
 
+/*
+ * Who is faster than the other side and tries again at once takes the cache line of the next place out of its hands,
+ * each time that it wants to change it: both get slow. So after some successes the first attempt in vain is followed by
+ * a pause, for as long as it takes the other side to do several, and one more attempt. Of single ones, back and forth,
+ * nobody waits so. True: a pause was made.
+ */
+static inline bool pause_for_other_side(struct other_side *side, int r)
+{
+	if (QUEUE_LIKELY(r != -EAGAIN)) {
+		side->n_in_a_row++;
+		return false;
+	}
+	if (side->n_in_a_row < STREAM_MIN)
+		return false;
+	side->n_in_a_row = 0;
+	for (int i = 0; i < STREAM_PAUSES; i++)
+		PAUSE();
+	return true;
+}
+
 /* ---- calls ------------------------------------------------------------------------------------------------------- */
 
 static inline int push(struct session *session, uint64_t queue_ref, const struct found *found, uint64_t ref)
@@ -599,7 +627,7 @@ static inline int push(struct session *session, uint64_t queue_ref, const struct
 		r = push_quickly(session, queue_ref, found, ref);
 		if (QUEUE_UNLIKELY(r == QUEUE_NOT))
 			r = push_locked(session, queue_ref, found, ref);
-	} while (QUEUE_UNLIKELY(r == QUEUE_AGAIN));
+	} while (QUEUE_UNLIKELY(r == QUEUE_AGAIN || pause_for_other_side(&session->pushing, r)));
 	return r;
 }
 
@@ -614,7 +642,7 @@ static inline int pop(struct session *session, uint64_t queue_ref, const struct 
 		r = pop_quickly(session, queue_ref, found, ret);
 		if (QUEUE_UNLIKELY(r == QUEUE_NOT))
 			r = pop_locked(session, queue_ref, found, ret);
-		if (QUEUE_LIKELY(r != QUEUE_AGAIN && r != QUEUE_SPOILT))
+		if (QUEUE_LIKELY(r != QUEUE_AGAIN && r != QUEUE_SPOILT && !pause_for_other_side(&session->popping, r)))
 			return r;
 	}
 	return -EUCLEAN;
