@@ -24,8 +24,9 @@
  *            (-EUCLEAN) rather than followed. Admit only programs that may trust each other.
  * Speed.     A session makes objects in pools of its own. Making, holding, reading and dropping those, as long as it has
  *            handed them to nobody, takes no lock, no system call and no atomic read-modify-write. Handing over by a
- *            queue takes one compare-and-swap on each side. What else several know (a first or last hold of another
- *            session's object, slots, names) is changed under one global lock.
+ *            queue takes one compare-and-swap on each side, and so does a first or last hold of another session's
+ *            object, as long as the same session comes and goes; where they take turns every second one goes under the
+ *            global lock, and so does what frees an object with slots. Under it slots and names are changed.
  * Numbers.   A ref that was handed over by a slot, a queue or a name is held by pyheap_incref() as said. One that came
  *            as a bare number (by a pipe, say), of an object that its maker has told the heap of in no other way, costs
  *            a membarrier(2), some microseconds, the first time; -EOPNOTSUPP where a kernel or a sandbox forbids that
@@ -208,8 +209,7 @@ int pyheap_queue_new(pyheap *heap, size_t n, pyheap_ref *ret);
  * timeout_ms: negative waits for ever, 0 not at all (-EAGAIN when full), else that long (-ETIMEDOUT). -EPERM the caller
  * does not hold `ref`; -EDEADLK it would wait while this session has the global lock. -EINTR a signal handler ran while
  * it waited. The caller should hold the queue: then neither call takes the lock, makes a system call (unless somebody
- * sleeps) or waits for anybody. Who does not takes a hold for the length of the call, under the lock: -ESTALE it was
- * freed.
+ * sleeps) or waits for anybody. Who does not takes a hold for the length of the call: -ESTALE it was freed.
  * Without the lock means of an object that the caller holds once, or made itself; what it holds several times goes under
  * it, and so does receiving what one holds already. A sender or receiver that is stopped in the middle delays who sleeps
  * for its sake by a second at most.
