@@ -273,7 +273,9 @@ static void count_holds(struct check *check, uint32_t index, struct hold *table,
 		n_holds++;
 		i++;
 	}
-	if (n_holds != entry->n_holds && intent_kind(entry->intent.word) == INTENT_NONE)
+	/* relaxed: of one that was out, or the difference is let pass */
+	if (n_holds != __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED) &&
+		intent_kind(__atomic_load_n(&entry->intent.word, __ATOMIC_RELAXED)) == INTENT_NONE)
 		check_fault(check, "session %u: says that it has %llu holds, it has %llu", index,
 			(unsigned long long)entry->n_holds, (unsigned long long)n_holds);
 }
@@ -599,7 +601,9 @@ static void count_intent(struct check *check, uint32_t index)
 {
 	const struct session_entry *entry = &check->heap->sessions[index];
 
-	if (intent_kind(entry->intent.word) == INTENT_RIGHT && !gate_was_inside(check->heap, index))
+	/* acquire: with intent_store() */
+	if (intent_kind(__atomic_load_n(&entry->intent.word, __ATOMIC_ACQUIRE)) == INTENT_RIGHT &&
+		!gate_was_inside(check->heap, index))
 		count_ref(check, entry->intent.ref, "what is pushed by session", index);
 }
 

@@ -23,7 +23,8 @@
  * Looking at an object without the lock and without a hold means that its memory may be returned at this moment. The
  * intent says what is looked at, the session is inside the gate, and an arena's state is looked at afterwards; who
  * returns an arena changes its state, and then waits for those whose intent says that they look into it
- * (gate_is_looked_at()).
+ * (gate_is_looked_at()). A pool may take another class at this moment; then some payload would have to be, in 16 bytes,
+ * the very header that was looked for, generation and all, to be taken for it.
  *
  * Blocks that were returned are gathered by the owner of their pool, if it is on his list. That list is changed under
  * the lock; but only the first who returns a block since the last gathering has to: then the pool is_told, and who
@@ -87,12 +88,23 @@ static inline int enter(struct session *session)
 
 /* ---- hold -------------------------------------------------------------------------------------------------------- */
 
-/* What is no block, as they are most often. NULL: whoever asks again with the lock held is told why. */
-static COUNT_RARE struct object_header *find_other(struct heap *heap, uint64_t ref)
+/*
+ * What is no block, as they are most often: a run, whose header is in the entry of its first pool. NULL: it is neither,
+ * or of an arena that this process has not seen yet; who asks with the lock held is told.
+ */
+static COUNT_RARE struct object_header *find_run(struct heap *heap, uint64_t ref)
 {
-	struct object object;
+	uint64_t off = ref_position(ref) << 3, p = off >> POOL_SHIFT;
+	uint32_t state;
 
-	return object_find_other(heap, ref, &object) == 0 ? object.header : NULL;
+	/* relaxed, both: as in object_locate_block() */
+	if (off & (POOL_SIZE - 1) || p >= __atomic_load_n(&heap->n_pools_seen, __ATOMIC_RELAXED))
+		return NULL;
+	state = arena_state(&heap->arenas[off >> heap->arena_shift]);
+	return (state == ARENA_POOLS || state == ARENA_RUN) &&
+			       (__atomic_load_n(&heap->pools[p].identity, __ATOMIC_RELAXED) & 0xff) == POOL_RUN
+		       ? &heap->pools[p].header
+		       : NULL;
 }
 
 static inline struct object_header *find_to_hold(struct heap *heap, uint64_t ref)
@@ -100,7 +112,7 @@ static inline struct object_header *find_to_hold(struct heap *heap, uint64_t ref
 	struct object object;
 
 	return COUNT_LIKELY(object_locate_block(heap, ref_position(ref), &object)) ? object.header
-										   : find_other(heap, ref);
+										   : find_run(heap, ref);
 }
 
 /* Inside: is it alive, and the session's to count, as it was seen? */

@@ -338,9 +338,11 @@ int object_hold(struct session *session, uint64_t ref, const struct object *what
 	bool first;
 	int r;
 
-	if (object_is_held_by_word(session, what) && header_own(what->header->word) < OWN_HOLDS_MAX) {
-		heap_set(session->heap, &what->header->word, what->header->word + 1);
-		return 0;
+	if (object_is_held_by_word(session, what) && header_own(header_word(what->header)) < OWN_HOLDS_MAX) {
+		r = claim(session, what->header, ref); /* the word is logged, and others change it, too */
+		if (!r)
+			heap_set(session->heap, &what->header->word, what->header->word + 1);
+		return r;
 	}
 	r = hold_put(session, hold_place(session, ref), ref, &first);
 	return !r && first ? retain(session, what) : r;

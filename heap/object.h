@@ -109,7 +109,9 @@ bool object_is_held_unlocked(struct session *session, uint64_t ref);
 /* With the lock held, of the session's own object: by the header's word? */
 static inline bool object_is_held_by_word(const struct session *session, const struct object *what)
 {
-	return what->pool->owner1 == session->owner1 && header_own(what->header->word);
+	/* relaxed: nobody else changes that part of it */
+	return what->pool->owner1 == session->owner1 &&
+	       header_own(__atomic_load_n(&what->header->word, __ATOMIC_RELAXED));
 }
 
 /* Within a change: nobody has a right to it: free it, or put it on session's dying list. */

@@ -121,7 +121,7 @@ static void returned_link(struct heap *heap, struct pool_entry *pool)
 	next = owner->returned_pools1 ? pool_at(heap, owner->returned_pools1 - 1) : NULL;
 	heap_set(heap, &pool->returned_next1, owner->returned_pools1);
 	heap_set(heap, &pool->returned_prev1, 0);
-	heap_set(heap, &pool->is_returned, 1);
+	heap_set_beside_hint(heap, &pool->is_returned, 1);
 	if (next)
 		heap_set(heap, &next->returned_prev1, pool_index(heap, pool) + 1);
 	heap_set(heap, &owner->returned_pools1, pool_index(heap, pool) + 1);
@@ -151,8 +151,8 @@ static void returned_unlink(struct heap *heap, struct pool_entry *pool)
 		heap_set(heap, &next->returned_prev1, pool->returned_prev1);
 	heap_set(heap, &pool->returned_next1, 0);
 	heap_set(heap, &pool->returned_prev1, 0);
-	heap_set(heap, &pool->is_returned, 0);
-	heap_set(heap, &pool->n_returned, 0);
+	heap_set_beside_hint(heap, &pool->is_returned, 0);
+	heap_set_beside_hint(heap, &pool->n_returned, 0);
 }
 
 /* ---- pools ------------------------------------------------------------------------------------------------------- */
@@ -223,9 +223,9 @@ int pool_own(struct session *session, uint32_t size_class)
 	}
 	heap_set(heap, &pool->returned_next1, 0);
 	heap_set(heap, &pool->returned_prev1, 0);
-	heap_set(heap, &pool->is_returned, 0);
-	heap_set(heap, &pool->is_told, 0);
-	heap_set(heap, &pool->n_returned, 0);
+	heap_set_beside_hint(heap, &pool->is_returned, 0);
+	heap_set_beside_hint(heap, &pool->is_told, 0);
+	heap_set_beside_hint(heap, &pool->n_returned, 0);
 	owned_link(session, pool);
 	usedpools_push(heap, true, &session->entry->usedpools1[size_class], pool);
 	return 0;
@@ -256,7 +256,9 @@ bool pool_gather(struct heap *heap, struct pool_entry *pool)
 
 	pool_untell(pool);
 	for (uint32_t i = 0; i < n_blocks; i++) {
-		uint64_t word = header_word(&headers[i]); /* its owner may hold one of the others once more just now */
+		/* acquire: with the compare-and-swap of who returned it. Its owner may hold one of the others once more
+		 * just now. */
+		uint64_t word = __atomic_load_n(&headers[i].word, __ATOMIC_ACQUIRE);
 
 		if (header_state(word) != STATE_RETURNED)
 			continue;
@@ -276,15 +278,15 @@ void pool_count_blocks(struct heap *heap, struct pool_entry *pool)
 	uint32_t n_used = 0, n_carved = 0, freeblock1 = 0;
 
 	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++) {
-		n_used += header_state(headers[i].word) != STATE_FREE;
-		if (headers[i].word)
+		n_used += header_state(header_word(&headers[i])) != STATE_FREE;
+		if (header_word(&headers[i]))
 			n_carved = i + 1;
 	}
 	/* Nothing is left: the headers are zeroed when it takes a class. */
 	if (!n_used)
 		heap_set(heap, &pool->size_class, CLASS_NONE);
 	for (uint32_t i = n_carved; n_used && i-- > 0;) {
-		if (header_state(headers[i].word) != STATE_FREE)
+		if (header_state(header_word(&headers[i])) != STATE_FREE)
 			continue;
 		if (header_link(headers[i].word) != freeblock1)
 			heap_set(heap, &headers[i].word, header_free(headers[i].word, freeblock1));
@@ -361,7 +363,8 @@ static int block_give(struct session *session, struct pool_entry *pool, uint32_t
 
 	if (!pool->n_used)
 		return -EUCLEAN;
-	header_set(heap, header, header_free(header->word, pool->freeblock1), 0);
+	/* acquire: as in pool_gather(), where it was returned without the lock */
+	header_set(heap, header, header_free(__atomic_load_n(&header->word, __ATOMIC_ACQUIRE), pool->freeblock1), 0);
 	heap_set(heap, &pool->freeblock1, i + 1);
 	heap_set(heap, &pool->n_used, pool->n_used - 1);
 	if (was_full)
@@ -388,7 +391,7 @@ static int link_or_disown(struct session *session, struct pool_entry *pool, cons
 	__atomic_store_n(&owner->n_returns, owner->n_returns + 1, __ATOMIC_RELAXED);
 	if (!pool->is_returned)
 		returned_link(heap, pool);
-	heap_set(heap, &pool->n_returned, pool->n_returned + 1);
+	heap_set_beside_hint(heap, &pool->n_returned, __atomic_load_n(&pool->n_returned, __ATOMIC_RELAXED) + 1);
 	if (!pool_is_all_returned(pool, header) || gate_is_inside(heap, pool->owner1 - 1U))
 		return 0;
 	heap_set(heap, &pool->n_used, 0);

@@ -179,14 +179,19 @@ static int let_go(struct session *session, const struct object *object)
  * A stray write, of a neighbour perhaps, has made a block larger than it can be: it is as large as it can be. What else
  * may be wrong with one header must not keep the session from being cleared up, either.
  */
-static void trim_size(struct heap *heap, const struct pool_entry *pool, struct object_header *header)
+static void trim_size(struct session *session, const struct pool_entry *pool, struct object_header *header, uint32_t i)
 {
+	struct heap *heap = session->heap;
 	uint32_t size = class_shapes[pool->size_class].size;
+	uint64_t word = header_word(header);
 
-	if (header_size(header->word) > size)
-		heap_set(heap, &header->word,
-			header_live(header_generation(header->word), header_type(header->word), size, STATE_LIVE) |
-				header_own(header->word));
+	if (header_size(word) <= size)
+		return;
+	if (header_rights(header) &&
+		claim(session, header, ref_make(block_position(heap, pool, i), header_generation(word))) < 0)
+		return;
+	heap_set(heap, &header->word,
+		header_live(header_generation(word), header_type(word), size, STATE_LIVE) | header_own(word));
 }
 
 static int leave_blocks(struct session *session, struct pool_entry *pool)
@@ -198,7 +203,8 @@ static int leave_blocks(struct session *session, struct pool_entry *pool)
 		return -EUCLEAN;
 	pool_untell(pool);
 	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++) {
-		uint64_t word = header_word(&headers[i]);
+		/* acquire: as in pool_gather() */
+		uint64_t word = __atomic_load_n(&headers[i].word, __ATOMIC_ACQUIRE);
 		struct object object;
 		int r = 0;
 
@@ -206,7 +212,7 @@ static int leave_blocks(struct session *session, struct pool_entry *pool)
 			heap_set(heap, &headers[i].word, header_free(word, 0));
 			heap_set(heap, &headers[i].rights, 0);
 		} else if (header_state(word) == STATE_LIVE) {
-			trim_size(heap, pool, &headers[i]);
+			trim_size(session, pool, &headers[i], i);
 			r = object_locate(heap, block_position(heap, pool, i), &object);
 			if (!r)
 				r = let_go(session, &object);
