@@ -63,12 +63,6 @@ bool log_is_full(struct heap *heap);
 			__atomic_store_n((p), (__typeof__(*(p)))(v), __ATOMIC_RELAXED);                                \
 	} while (0)
 #define heap_add(heap, p, n) heap_set((heap), (p), *(p) + (__typeof__(*(p)))(n))
-/* The same where something else in the word is stored to by others meanwhile, which may get lost: a hint. */
-#define heap_set_beside_hint(heap, p, v)                                                                               \
-	do {                                                                                                           \
-		if (log_word_with_hint((heap), (p)))                                                                   \
-			__atomic_store_n((p), (__typeof__(*(p)))(v), __ATOMIC_RELAXED);                                \
-	} while (0)
 
 /*
  * Daemon: the process of that session (or the daemon before, SESSION_DAEMON) has ended for certain. Should it have had
@@ -116,13 +110,7 @@ static inline bool log_word(struct heap *heap, const void *p)
 {
 	uintptr_t word = (uintptr_t)p & ~(uintptr_t)7;
 
-	return log_add(heap, log_where(heap, word), *(const uint64_t *)word);
-}
-
-static inline bool log_word_with_hint(struct heap *heap, const void *p)
-{
-	uintptr_t word = (uintptr_t)p & ~(uintptr_t)7;
-
+	/* relaxed: a part of it may be somebody's who stores to it without the lock, or a hint; see claim.c, count.c */
 	return log_add(heap, log_where(heap, word), __atomic_load_n((const uint64_t *)word, __ATOMIC_RELAXED));
 }
 

@@ -254,7 +254,7 @@ OBJECT_IN_PLACE int retain(struct session *session, const struct object *what)
 		return -EOVERFLOW;
 	if (rights >> 48 > RIGHTS_GIVEN_MAX / 2 && what->pool->owner1 == session->owner1)
 		count_given(session, what->header);
-	counted_store(what, rights_more(what->header->rights_counted));
+	counted_store(what, rights_more((uint32_t)header_rights(what->header)));
 	return rights_are_shared(rights) ? 0 : retain_unshared(session, *what);
 }
 
@@ -311,7 +311,7 @@ OBJECT_IN_PLACE int drop_right(struct session *session, const struct object *wha
 		return r == -ESTALE ? -EUCLEAN : r; /* there was a right to it */
 	if (!rights_count(header_rights(what->header)))
 		return -EUCLEAN;
-	counted_store(what, rights_less(what->header->rights_counted));
+	counted_store(what, rights_less((uint32_t)header_rights(what->header)));
 	return end_if_last(session, what);
 }
 
@@ -324,7 +324,7 @@ int object_drop(struct session *session, const struct object *what)
 static void own_hold_less(struct session *session, uint64_t ref, struct object_header *header)
 {
 	struct heap *heap = session->heap;
-	uint64_t word = header->word;
+	uint64_t word = header_word(header);
 
 	heap_set(heap, &header->word, word - 1);
 	if (header_own(word) != 1)
@@ -341,7 +341,7 @@ int object_hold(struct session *session, uint64_t ref, const struct object *what
 	if (object_is_held_by_word(session, what) && header_own(header_word(what->header)) < OWN_HOLDS_MAX) {
 		r = claim(session, what->header, ref); /* the word is logged, and others change it, too */
 		if (!r)
-			heap_set(session->heap, &what->header->word, what->header->word + 1);
+			heap_set(session->heap, &what->header->word, header_word(what->header) + 1);
 		return r;
 	}
 	r = hold_put(session, hold_place(session, ref), ref, &first);

@@ -121,7 +121,7 @@ static void returned_link(struct heap *heap, struct pool_entry *pool)
 	next = owner->returned_pools1 ? pool_at(heap, owner->returned_pools1 - 1) : NULL;
 	heap_set(heap, &pool->returned_next1, owner->returned_pools1);
 	heap_set(heap, &pool->returned_prev1, 0);
-	heap_set_beside_hint(heap, &pool->is_returned, 1);
+	heap_set(heap, &pool->is_returned, 1);
 	if (next)
 		heap_set(heap, &next->returned_prev1, pool_index(heap, pool) + 1);
 	heap_set(heap, &owner->returned_pools1, pool_index(heap, pool) + 1);
@@ -151,8 +151,8 @@ static void returned_unlink(struct heap *heap, struct pool_entry *pool)
 		heap_set(heap, &next->returned_prev1, pool->returned_prev1);
 	heap_set(heap, &pool->returned_next1, 0);
 	heap_set(heap, &pool->returned_prev1, 0);
-	heap_set_beside_hint(heap, &pool->is_returned, 0);
-	heap_set_beside_hint(heap, &pool->n_returned, 0);
+	heap_set(heap, &pool->is_returned, 0);
+	heap_set(heap, &pool->n_returned, 0);
 }
 
 /* ---- pools ------------------------------------------------------------------------------------------------------- */
@@ -223,9 +223,9 @@ int pool_own(struct session *session, uint32_t size_class)
 	}
 	heap_set(heap, &pool->returned_next1, 0);
 	heap_set(heap, &pool->returned_prev1, 0);
-	heap_set_beside_hint(heap, &pool->is_returned, 0);
-	heap_set_beside_hint(heap, &pool->is_told, 0);
-	heap_set_beside_hint(heap, &pool->n_returned, 0);
+	heap_set(heap, &pool->is_returned, 0);
+	heap_set(heap, &pool->is_told, 0);
+	heap_set(heap, &pool->n_returned, 0);
 	owned_link(session, pool);
 	usedpools_push(heap, true, &session->entry->usedpools1[size_class], pool);
 	return 0;
@@ -391,7 +391,7 @@ static int link_or_disown(struct session *session, struct pool_entry *pool, cons
 	__atomic_store_n(&owner->n_returns, owner->n_returns + 1, __ATOMIC_RELAXED);
 	if (!pool->is_returned)
 		returned_link(heap, pool);
-	heap_set_beside_hint(heap, &pool->n_returned, __atomic_load_n(&pool->n_returned, __ATOMIC_RELAXED) + 1);
+	heap_set(heap, &pool->n_returned, __atomic_load_n(&pool->n_returned, __ATOMIC_RELAXED) + 1);
 	if (!pool_is_all_returned(pool, header) || gate_is_inside(heap, pool->owner1 - 1U))
 		return 0;
 	heap_set(heap, &pool->n_used, 0);

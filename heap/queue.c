@@ -394,9 +394,9 @@ static void give_back_locked(struct session *session, uint64_t ref, const struct
 	bool first = false;
 
 	if (by_word && claim(session, object->header, ref) == 0) { /* it counts less than it can: one was taken */
-		if (!header_own(object->header->word))
+		if (!header_own(header_word(object->header)))
 			heap_add(heap, &session->entry->n_own_holds, 1);
-		heap_set(heap, &object->header->word, object->header->word + 1);
+		heap_set(heap, &object->header->word, header_word(object->header) + 1);
 	} else {
 		(void)hold_add(session, ref, &first); /* there is room: it was held a moment ago */
 	}
