@@ -267,7 +267,7 @@ static void dying_push(struct session *session, const struct object *what)
 {
 	struct heap *heap = session->heap;
 
-	heap_set(heap, &what->header->word, header_with_state(what->header->word, STATE_DYING));
+	heap_set(heap, &what->header->word, header_with_state(header_word(what->header), STATE_DYING));
 	heap_set(heap, &what->header->rights, rights_of_dying(session->entry->dying1));
 	heap_set(heap, &session->entry->dying1, what->position + 1);
 }
@@ -403,7 +403,7 @@ static int take_down_some(struct session *session)
 	int r;
 
 	r = object_locate(heap, session->entry->dying1 - 1, &object);
-	if (r < 0 || header_state(object.header->word) != STATE_DYING || type_find(heap, object.type, &type) < 0)
+	if (r < 0 || header_state(header_word(object.header)) != STATE_DYING || type_find(heap, object.type, &type) < 0)
 		return -EUCLEAN;
 	n = object_n_slots(&object, &type);
 	i = object.is_run ? object.pool->run_n_dropped : 0;
@@ -458,7 +458,7 @@ static int make_at_once(
 	r = object_locate(session->heap, ref_position(ref), &object);
 	if (r < 0)
 		return r;
-	heap_set(session->heap, &object.header->word, object.header->word + 1);
+	heap_set(session->heap, &object.header->word, header_word(object.header) + 1);
 	heap_add(session->heap, &session->entry->n_own_holds, 1);
 	*ret = ref;
 	return 0;
@@ -479,7 +479,7 @@ static int make_finish(struct session *session, const struct object *object)
 {
 	struct heap *heap = session->heap;
 
-	heap_set(heap, &object->header->word, header_with_state(object->header->word, STATE_LIVE) + 1);
+	heap_set(heap, &object->header->word, header_with_state(header_word(object->header), STATE_LIVE) + 1);
 	heap_set(heap, &session->entry->making1, 0);
 	heap_add(heap, &session->entry->n_own_holds, 1);
 	return 0;
@@ -517,7 +517,8 @@ int making_drop(struct session *session)
 	struct object object;
 
 	heap_set(session->heap, &session->entry->making1, 0);
-	if (object_locate(session->heap, position, &object) < 0 || header_state(object.header->word) != STATE_MAKING)
+	if (object_locate(session->heap, position, &object) < 0 ||
+		header_state(header_word(object.header)) != STATE_MAKING)
 		return 0;
 	return memory_give(session, position);
 }

@@ -410,7 +410,7 @@ static int block_return(struct session *session, struct pool_entry *pool, uint32
 	__atomic_store_n(&heap->control->figures.n_blocks_returned, heap->control->figures.n_blocks_returned + 1,
 		__ATOMIC_RELAXED);
 	/* The second word stays other than 0, which tells an owner that was about to free it too. */
-	header_set(heap, header, header_with_state(header->word, STATE_RETURNED), RIGHTS_SHARED);
+	header_set(heap, header, header_with_state(header_word(header), STATE_RETURNED), RIGHTS_SHARED);
 	return link_or_disown(session, pool, header);
 }
 
