@@ -10,6 +10,10 @@
 #include "heap/intent.h"
 #include "tests/unit/fixture.h"
 
+#include <signal.h>
+#include <stdio.h>
+#include <ucontext.h>
+
 #define S0 (&fx.sessions[0]) /* makes what the others hold */
 #define S1 (&fx.sessions[1])
 #define S2 (&fx.sessions[2])
@@ -972,6 +976,87 @@ START_TEST(told_in_vain)
 }
 END_TEST
 
+/*
+ * Who has returned a block is stopped before it has looked whether that is told, or counts it. Meanwhile the pool goes,
+ * and its memory is another object's: nothing is stored there any more.
+ */
+static struct {
+	uint64_t ref, list, child; /* list: 0: not made yet */
+	uint64_t at, n;
+	int result;
+} meanwhile;
+
+static void make_list_there(void)
+{
+	int r;
+
+	do
+		r = own_collect(&fx.daemon, S0->index);
+	while (r > 0);
+	if (!r)
+		r = object_new(S2, TYPE_LIST, POOL_SIZE, &meanwhile.list);
+	meanwhile.result = r ? r : list_set(S2, meanwhile.list, 0, meanwhile.child);
+}
+
+static void on_trap(int signal, siginfo_t *info, void *context)
+{
+	(void)signal;
+	(void)info;
+	if (meanwhile.list || S1->entry->in_call != CALL_INSIDE || ref_pool(meanwhile.ref)->kind != POOL_BLOCKS ||
+		ref_state(meanwhile.ref) != STATE_RETURNED || meanwhile.n++ < meanwhile.at)
+		return;
+	make_list_there();
+#ifdef __x86_64__
+	((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~0x100LL;
+#else
+	(void)context;
+#endif
+}
+
+/* False: the call had ended before. */
+static bool make_another_of_it(uint64_t at)
+{
+	uint64_t first = passed_to(S1, 200);
+	struct pool_entry *pool = ref_pool(first);
+	int r;
+
+	meanwhile.ref = passed_to(S1, 200);
+	meanwhile.list = 0;
+	meanwhile.n = 0;
+	meanwhile.at = at;
+	fixture_drop(S1, first);
+	ck_assert_uint_eq(pool->is_told, 1);
+	trap_each_instruction(true);
+	r = object_decref(S1, meanwhile.ref);
+	trap_each_instruction(false);
+	ck_assert_int_eq(r, 0);
+	fixture_check();
+	if (!meanwhile.list)
+		return false;
+	ck_assert_int_eq(meanwhile.result, 0);
+	ck_assert_ptr_eq(ref_pool(meanwhile.list), pool);
+	ck_assert_uint_eq(pool->run_n_dropped, 0);
+	fixture_drop(S2, meanwhile.list);
+	ck_assert_uint_eq(ref_rights(meanwhile.child), 0);
+	fixture_collect();
+	return true;
+}
+
+START_TEST(pool_is_another_by_then)
+{
+	const struct sigaction action = {.sa_sigaction = on_trap, .sa_flags = SA_SIGINFO};
+	uint64_t n = 0;
+
+	ck_assert_int_eq(sigaction(SIGTRAP, &action, NULL), 0);
+	meanwhile.child = fixture_bytes(S2, 8);
+	fixture_bytes(S0, 8);
+	while (make_another_of_it(n))
+		n++;
+	if (!n)
+		fprintf(stderr, "nothing can be cut here\n");
+}
+END_TEST
+
 /* ---- rights that were given away --------------------------------------------------------------------------------- */
 
 START_TEST(given_to_the_full)
@@ -1409,6 +1494,7 @@ static Suite *suite(void)
 	tcase_add_test(t, returned_to_itself);
 	tcase_add_loop_test(t, owner_has_gone, 0, 2);
 	tcase_add_test(t, told_in_vain);
+	tcase_add_test(t, pool_is_another_by_then);
 	tcase_add_loop_test(t, given_to_the_full, 0, 2);
 	tcase_add_test(t, given_and_held_by_others);
 	tcase_add_test(t, looked_at);
