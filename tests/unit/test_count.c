@@ -961,7 +961,12 @@ START_TEST(told_in_vain)
 	again = fixture_bytes(S0, 40);
 	ck_assert_uint_eq(ref_position(again), ref_position(ref));
 	tell_in_vain(ref); /* another object */
+	share(again);
+	MUST(S1, object_incref(S1, again));
 	fixture_drop(S0, again);
+	fixture_drop(S1, again);
+	ck_assert_uint_eq(ref_state(again), STATE_RETURNED);
+	tell_in_vain(ref); /* which was returned itself */
 	fixture_drop(S0, keep);
 	fixture_collect();
 	ck_assert_uint_eq(ref_pool(ref)->kind, POOL_FREE);
