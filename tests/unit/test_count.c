@@ -763,6 +763,8 @@ START_TEST(told_once)
 	ck_assert_uint_eq(fixture_stats().n_blocks_returned, n_before + n + 2);
 	die(S1);
 	ck_assert_uint_eq(fixture_stats().n_blocks_returned, n_before + n + 2);
+	ck_assert_int_eq(fixture_admit(fx.heap, S1), 0); /* in its place */
+	ck_assert_uint_eq(fixture_stats().n_blocks_returned, n_before + n + 2);
 	if (!_i)
 		fixture_drop(S2, by_lock);
 	fixture_drop(S0, keep);
