@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the dead had begun to do to a queue
+ * What the dead had begun to do to a queue, or to an object that they were about to hold or to drop
  *
- * A session dies in the middle of a push or a pop, at each point that makes a difference, and others have gone on with
- * the place since, or not. A check before it is cleared up leaves alone what cannot be told; afterwards each right is
- * in one place, and nothing is lost when all is dropped. What killing at each instruction comes to is tried by
- * tests/crash.
+ * A session dies in the middle of a push or a pop, or of holding or dropping without the lock, at each point that makes
+ * a difference, and others have gone on with the place or the object since, or not. A check before it is cleared up
+ * leaves alone what cannot be told; afterwards each right is in one place, and nothing is lost when all is dropped.
+ * What killing at each instruction comes to is tried by tests/crash.
  */
 #include "heap/gate.h"
 #include "tests/unit/fixture.h"
@@ -15,6 +15,7 @@
 #define S2   (&fx.sessions[2])
 
 static uint64_t queue, ref, other;
+static uint64_t kept; /* S0's, and nobody else's in the end; or 0 */
 
 static struct session_entry *dead_entry(void)
 {
@@ -238,6 +239,248 @@ static void others_push_and_take_and_push(void)
 	others_push();
 }
 
+/* ---- holding and dropping ---------------------------------------------------------------------------------------- */
+
+/* S0's, which others know, and biased to nobody. */
+static void make_shared(void)
+{
+	ref = fixture_bytes(S0, 24);
+	MUST(S0, name_set(S0, "shared", ref));
+	MUST(S0, name_del(S0, "shared"));
+	ck_assert_uint_eq(ref_header(ref)->rights, RIGHTS_SHARED);
+}
+
+static void make_kept(void)
+{
+	make_shared();
+	kept = ref;
+}
+
+/* Biased to who dies then, as it has come and gone before. */
+static void make_biased(void)
+{
+	make_kept();
+	MUST(DEAD, object_incref(DEAD, ref));
+	fixture_drop(DEAD, ref);
+	ck_assert_uint_eq(ref_header(ref)->biased1, DEAD->owner1);
+}
+
+static void intend_to_count(enum intent_kind kind, uint64_t counted)
+{
+	intend(kind, dead_entry()->n_holds);
+	dead_entry()->intent.queue = queue; /* whatever was there before */
+	dead_entry()->intent.position = counted;
+}
+
+/* The compare-and-swap. */
+static void count(uint32_t by)
+{
+	struct object_header *header = ref_header(ref);
+
+	header->rights_counted += by * RIGHTS_ONE;
+	header->biased1 = (uint16_t)DEAD->owner1;
+}
+
+static void hold_begun(void)
+{
+	make_kept();
+	intend_to_count(INTENT_HOLD, INTENT_UNKNOWN);
+}
+
+static void hold_begun_biased(void)
+{
+	make_biased();
+	intend_to_count(INTENT_HOLD, INTENT_UNKNOWN);
+}
+
+static void hold_known(void)
+{
+	make_kept();
+	intend_to_count(INTENT_HOLD, ref_header(ref)->rights_counted);
+}
+
+static void hold_known_biased(void)
+{
+	make_biased();
+	intend_to_count(INTENT_HOLD, ref_header(ref)->rights_counted);
+}
+
+static void hold_counted(void)
+{
+	hold_known();
+	count(1);
+}
+
+static void hold_counted_biased(void)
+{
+	hold_known_biased();
+	count(1);
+}
+
+static void hold_put_in(void)
+{
+	hold_counted();
+	*hold_place(DEAD, ref) = (struct hold){.ref = ref, .count = 1};
+}
+
+static void hold_numbered(void)
+{
+	hold_put_in();
+	dead_entry()->n_holds++;
+}
+
+static void drop_begun(void)
+{
+	make_kept();
+	MUST(DEAD, object_incref(DEAD, ref));
+	intend_to_count(INTENT_DROP, ref_header(ref)->rights_counted);
+	ck_assert_uint_eq(ref_header(ref)->biased1, DEAD->owner1);
+}
+
+static void drop_begun_unbiased(void)
+{
+	drop_begun();
+	ref_header(ref)->biased1 = 0;
+}
+
+static void drop_counted(void)
+{
+	drop_begun();
+	count(UINT32_MAX);
+}
+
+static void drop_taken(void)
+{
+	drop_counted();
+	hold_find(DEAD, ref)->ref = HOLD_EMPTY;
+}
+
+static void drop_numbered(void)
+{
+	drop_taken();
+	dead_entry()->n_holds--;
+}
+
+/* Nobody else has a right to it; another block of the pool is S2's. */
+static void drop_last_begun(void)
+{
+	make_shared();
+	other = ref;
+	MUST(S2, object_incref(S2, other));
+	fixture_drop(S0, other);
+	make_shared();
+	ck_assert_uint_eq(ref_pool_index(ref), ref_pool_index(other));
+	MUST(DEAD, object_incref(DEAD, ref));
+	fixture_drop(S0, ref);
+	ref_header(ref)->biased1 = (uint16_t)DEAD->owner1;
+	intend_to_count(INTENT_DROP, ref_header(ref)->rights_counted);
+}
+
+static void drop_last_returned(void)
+{
+	struct object_header *header;
+
+	drop_last_begun();
+	header = ref_header(ref);
+	header->word = header_with_state(header->word, STATE_RETURNED);
+	header->rights = RIGHTS_SHARED;
+}
+
+static void drop_last_taken(void)
+{
+	drop_last_returned();
+	hold_find(DEAD, ref)->ref = HOLD_EMPTY;
+}
+
+static void drop_last_numbered(void)
+{
+	drop_last_taken();
+	dead_entry()->n_holds--;
+	dead_entry()->n_blocks_returned++;
+}
+
+static void others_hold(void)
+{
+	MUST(S2, object_incref(S2, ref));
+}
+
+static void others_come_and_go(void)
+{
+	others_hold();
+	fixture_drop(S2, ref);
+}
+
+/* Biased to somebody else by then. */
+static void others_come_and_go_twice(void)
+{
+	others_come_and_go();
+	others_come_and_go();
+	ck_assert_uint_eq(ref_header(ref)->biased1, S2->owner1);
+}
+
+static void owner_drops(void)
+{
+	fixture_drop(S0, ref);
+	kept = 0;
+}
+
+static void owner_drops_held(void)
+{
+	others_hold();
+	owner_drops();
+}
+
+static void make_again(void)
+{
+	kept = fixture_bytes(S0, 24);
+	ck_assert_uint_eq(ref_position(kept), ref_position(ref));
+	ck_assert_uint_ne(kept, ref);
+}
+
+static void owner_drops_and_makes(void)
+{
+	owner_drops();
+	ck_assert_int_eq(session_attend(S0), 0);
+	make_again();
+}
+
+/* The pool is on its owner's list, by another block. */
+static void others_return(void)
+{
+	fixture_drop(S2, other);
+	ck_assert_uint_eq(ref_pool(ref)->is_told, 1);
+}
+
+static void others_return_and_gather(void)
+{
+	others_return();
+	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_uint_eq(ref_state(ref), STATE_FREE);
+}
+
+static void others_return_and_make(void)
+{
+	others_return_and_gather();
+	make_again();
+}
+
+/* And others hold that. */
+static void others_return_and_make_and_hold(void)
+{
+	others_return_and_make();
+	MUST(S2, object_incref(S2, kept));
+	fixture_drop(S2, kept);
+}
+
+static void pool_goes(void)
+{
+	others_return();
+	fixture_collect();
+	ck_assert_uint_eq(ref_pool(ref)->kind, POOL_FREE);
+}
+
+/* ---- all of it --------------------------------------------------------------------------------------------------- */
+
 static const struct {
 	const char *name; /* for who reads this */
 	void (*die)(void);
@@ -280,13 +523,97 @@ static const struct {
 	{"popped what it holds", pop_right, NULL, 0, false},
 	{"popped what it holds, filled and emptied", pop_right, others_push_and_take, 0, true},
 	{"a right on its way", right, NULL, 0, false},
+	{"hold begun", hold_begun, NULL, 0, false},
+	{"hold begun, held by another", hold_begun, others_hold, 0, false},
+	{"hold begun, another has come and gone", hold_begun, others_come_and_go, 0, false},
+	{"hold begun, let go by its owner", hold_begun, owner_drops, 0, false},
+	{"hold begun, let go and made again", hold_begun, owner_drops_and_makes, 0, false},
+	{"hold begun, biased", hold_begun_biased, NULL, 0, false},
+	{"hold begun, biased, held by another", hold_begun_biased, others_hold, 0, false},
+	{"hold begun, biased, let go and made again", hold_begun_biased, owner_drops_and_makes, 0, false},
+	{"hold, count known", hold_known, NULL, 0, false},
+	{"hold, count known, held by another", hold_known, others_hold, 0, false},
+	{"hold, count known, another has come and gone", hold_known, others_come_and_go_twice, 0, false},
+	{"hold, count known, let go and made again", hold_known, owner_drops_and_makes, 0, false},
+	{"hold, count known, biased", hold_known_biased, NULL, 0, false},
+	{"hold, count known, biased, held by another", hold_known_biased, others_hold, 0, false},
+	{"hold, count known, biased, come and gone", hold_known_biased, others_come_and_go_twice, 0, false},
+	{"hold, count known, biased, another's alone", hold_known_biased, owner_drops_held, 0, false},
+	{"hold counted", hold_counted, NULL, 0, false},
+	{"hold counted, held by another", hold_counted, others_hold, 0, true},
+	{"hold counted, another has come and gone", hold_counted, others_come_and_go, 0, true},
+	{"hold counted, come and gone twice", hold_counted, others_come_and_go_twice, 0, true},
+	{"hold counted, let go by its owner", hold_counted, owner_drops, 0, true},
+	{"hold counted, held by another, let go", hold_counted, owner_drops_held, 0, true},
+	{"hold counted, biased before", hold_counted_biased, NULL, 0, false},
+	{"hold counted, biased before, come and gone", hold_counted_biased, others_come_and_go_twice, 0, true},
+	{"held, not yet counted in the table", hold_put_in, NULL, 0, false},
+	{"held, not yet counted in the table, come and gone", hold_put_in, others_come_and_go, 0, true},
+	{"held", hold_numbered, NULL, 0, false},
+	{"held, held by another", hold_numbered, others_hold, 0, true},
+	{"held, let go by its owner", hold_numbered, owner_drops, 0, true},
+	{"drop begun", drop_begun, NULL, 0, false},
+	{"drop begun, held by another", drop_begun, others_hold, 0, false},
+	{"drop begun, come and gone", drop_begun, others_come_and_go_twice, 0, false},
+	{"drop begun, let go by its owner", drop_begun, owner_drops, 0, false},
+	{"drop begun, not biased", drop_begun_unbiased, NULL, 0, false},
+	{"drop begun, not biased, held by another", drop_begun_unbiased, others_hold, 0, false},
+	{"drop begun, not biased, come and gone", drop_begun_unbiased, others_come_and_go_twice, 0, false},
+	{"drop counted", drop_counted, NULL, 0, false},
+	{"drop counted, held by another", drop_counted, others_hold, 0, true},
+	{"drop counted, come and gone", drop_counted, others_come_and_go, 0, true},
+	{"drop counted, come and gone twice", drop_counted, others_come_and_go_twice, 0, true},
+	{"drop counted, let go by its owner", drop_counted, owner_drops, 0, true},
+	{"drop counted, let go and made again", drop_counted, owner_drops_and_makes, 0, true},
+	{"drop counted, another's alone", drop_counted, owner_drops_held, 0, true},
+	{"dropped, not yet counted in the table", drop_taken, NULL, 0, false},
+	{"dropped, not yet counted, come and gone", drop_taken, others_come_and_go_twice, 0, true},
+	{"dropped", drop_numbered, NULL, 0, false},
+	{"dropped, held by another", drop_numbered, others_hold, 0, true},
+	{"dropped, let go and made again", drop_numbered, owner_drops_and_makes, 0, true},
+	{"last drop begun", drop_last_begun, NULL, 0, false},
+	{"last drop begun, held by another", drop_last_begun, others_hold, 0, false},
+	{"last drop begun, come and gone", drop_last_begun, others_come_and_go_twice, 0, false},
+	{"last drop begun, another one returned", drop_last_begun, others_return, 0, false},
+	{"returned", drop_last_returned, NULL, 0, false},
+	{"returned, told", drop_last_returned, others_return, 0, false},
+	{"returned, told, gathered", drop_last_returned, others_return_and_gather, 0, false},
+	{"returned, told, gathered, made again", drop_last_returned, others_return_and_make, 0, false},
+	{"returned, the pool is gone", drop_last_returned, pool_goes, 0, false},
+	{"returned, not yet counted in the table", drop_last_taken, NULL, 0, false},
+	{"returned, not yet counted, told", drop_last_taken, others_return, 0, false},
+	{"returned, not yet counted, made again", drop_last_taken, others_return_and_make, 0, false},
+	{"returned and taken out", drop_last_numbered, NULL, 0, false},
+	{"returned and taken out, told", drop_last_numbered, others_return, 0, false},
+	{"returned and taken out, gathered", drop_last_numbered, others_return_and_gather, 0, false},
+	{"returned and taken out, made again", drop_last_numbered, others_return_and_make, 0, false},
+	{"returned and taken out, made again and held", drop_last_numbered, others_return_and_make_and_hold, 0, false},
+	{"returned and taken out, the pool is gone", drop_last_numbered, pool_goes, 0, false},
 };
+
+/* Of what was held or dropped each one's right is left, and is all that is. */
+static void expect_counted(void)
+{
+	uint64_t left[] = {ref, other};
+
+	if (kept)
+		ck_assert_int_eq(object_refcount(S0, kept), 1 + (hold_find(S2, kept) != NULL));
+	for (int i = 0; i < 2; i++)
+		if (hold_find(S2, left[i]))
+			fixture_drop(S2, left[i]);
+	if (!kept)
+		return;
+	ck_assert_uint_eq(ref_rights(kept), 0);
+	fixture_drop(S0, kept);
+	ck_assert_int_eq((int)object_refcount(S0, kept), -ESTALE);
+}
 
 /* All that is left is in the queue; then nothing is. */
 static void expect_cleared(int n_queued)
 {
 	uint64_t got;
 
+	expect_counted();
 	for (int i = 0; i < n_queued; i++) {
 		MUST(S0, queue_pop(S0, queue, &got, 0));
 		fixture_drop(S0, got);
@@ -296,6 +623,16 @@ static void expect_cleared(int n_queued)
 	fixture_drop(S2, queue);
 	fixture_trim(0);
 	ck_assert_uint_eq(fixture_heap_bytes(), 0);
+}
+
+static bool is_to_count(void)
+{
+	return intent_is_count(intent_kind(dead_entry()->intent.word));
+}
+
+static int finish(void)
+{
+	return is_to_count() ? count_finish(DEAD) : queue_finish(DEAD);
 }
 
 static void begin(int i)
@@ -326,7 +663,8 @@ START_TEST(cleared_up)
 	number = intent_number(dead_entry()->intent.word);
 	if (rows[_i].go_on)
 		rows[_i].go_on();
-	ck_assert_int_eq(dead_entry()->done == number, rows[_i].is_done);
+	ck_assert_int_eq(
+		(is_to_count() ? dead_entry()->done_counting : dead_entry()->done) == number, rows[_i].is_done);
 	clear_up();
 	expect_cleared(rows[_i].n_queued);
 }
@@ -341,7 +679,7 @@ START_TEST(cleared_up_in_vain)
 	session_mark_dead(fx.heap, DEAD->index);
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(change_begin(DEAD), 0);
-		ck_assert_int_eq(queue_finish(DEAD), 0);
+		ck_assert_int_eq(finish(), 0);
 		ck_assert_int_eq(change_end(DEAD, -EIO), -EIO);
 		fixture_check();
 	}
@@ -392,6 +730,35 @@ START_TEST(said_for_good)
 }
 END_TEST
 
+/* The same of what others count, once who cleared up has claimed it. */
+START_TEST(counted_for_good)
+{
+	static void (*const deaths[])(void) = {hold_known, hold_known_biased, hold_counted, hold_counted_biased,
+		drop_begun, drop_begun_unbiased, drop_counted, drop_taken, drop_numbered};
+	uint64_t taken;
+
+	MUST(S0, queue_new(S0, 1, &queue));
+	MUST(DEAD, object_incref(DEAD, queue));
+	MUST(S2, object_incref(S2, queue));
+	deaths[_i]();
+	session_mark_dead(fx.heap, DEAD->index);
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(change_begin(DEAD), 0);
+		ck_assert_int_eq(count_finish(DEAD), 0);
+		ck_assert_int_eq(change_end(DEAD, -EIO), -EIO);
+		fixture_check();
+		taken = fx.heap->control->lock.n_acquisitions;
+		ck_assert_int_eq(object_incref(S2, ref), 0);
+		ck_assert(i == 0 || fx.heap->control->lock.n_acquisitions == taken);
+		if (i < 2)
+			fixture_drop(S2, ref);
+		fixture_check();
+	}
+	clear_up();
+	expect_cleared(0);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("intent");
@@ -404,6 +771,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, cleared_up_in_vain, 0, n);
 	tcase_add_loop_test(t, repaired_before, 0, n);
 	tcase_add_loop_test(t, said_for_good, 0, 5);
+	tcase_add_loop_test(t, counted_for_good, 0, 9);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -1,0 +1,1518 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Holding and dropping without the lock: when it is, what is counted, what a claim leaves, who is told of a block
+ *
+ * What one session has begun and another finds is set up by hand here, as it stands between two stores; the same at
+ * each instruction is for tests/crash.
+ */
+#include "heap/claim.h"
+#include "heap/gate.h"
+#include "heap/intent.h"
+#include "tests/unit/fixture.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <ucontext.h>
+
+#define S0 (&fx.sessions[0]) /* makes what the others hold */
+#define S1 (&fx.sessions[1])
+#define S2 (&fx.sessions[2])
+
+#define COUNTED(n) ((uint32_t)(n)*RIGHTS_ONE | RIGHTS_SHARED)
+
+static uint64_t n_taken(void)
+{
+	return fx.heap->control->lock.n_acquisitions;
+}
+
+/* The call takes the lock, or does not; the heap is whole afterwards. */
+#define QUICKLY(call)                                                                                                  \
+	do {                                                                                                           \
+		uint64_t before_ = n_taken();                                                                          \
+		ck_assert_int_eq((call), 0);                                                                           \
+		ck_assert_uint_eq(n_taken(), before_);                                                                 \
+		fixture_check();                                                                                       \
+	} while (0)
+#define LOCKED(call)                                                                                                   \
+	do {                                                                                                           \
+		uint64_t before_ = n_taken();                                                                          \
+		ck_assert_int_eq((call), 0);                                                                           \
+		ck_assert_uint_gt(n_taken(), before_);                                                                 \
+		fixture_check();                                                                                       \
+	} while (0)
+
+/* S0's, which others may know; nobody else has a right to it, and it is biased to nobody. */
+static uint64_t share(uint64_t ref)
+{
+	MUST(S0, name_set(S0, "shared", ref));
+	MUST(S0, name_del(S0, "shared"));
+	ck_assert_uint_eq(ref_header(ref)->rights, RIGHTS_SHARED);
+	return ref;
+}
+
+static uint64_t shared(size_t size)
+{
+	return share(fixture_bytes(S0, size));
+}
+
+/* Held by that session alone. */
+static uint64_t passed_to(struct session *session, size_t size)
+{
+	uint64_t ref = shared(size);
+
+	MUST(session, object_incref(session, ref));
+	fixture_drop(S0, ref);
+	return ref;
+}
+
+static void expect_header(uint64_t ref, uint32_t counted, uint32_t biased1)
+{
+	ck_assert_uint_eq(ref_header(ref)->rights_counted, counted);
+	ck_assert_uint_eq(ref_header(ref)->biased1, biased1);
+}
+
+static void expect_through(const struct session *session)
+{
+	ck_assert_uint_eq(intent_kind(session->entry->intent.word), INTENT_NONE);
+	ck_assert_uint_ne(session->entry->in_call, CALL_INSIDE);
+}
+
+/* One of those that the session holds goes without the lock: nothing stands behind it. It becomes the last of them. */
+static uint64_t stands_last(const struct session *session, uint64_t *refs, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t ref = refs[i];
+
+		if (!hold_stands_last(session, hold_find(session, ref)))
+			continue;
+		refs[i] = refs[n - 1];
+		refs[n - 1] = ref;
+		return ref;
+	}
+	ck_abort_msg("the table is full");
+	return 0;
+}
+
+static void die(struct session *session)
+{
+	int r;
+
+	session_mark_dead(fx.heap, session->index);
+	fixture_check();
+	while ((r = session_reclaim_step(session)) == 1)
+		fixture_check();
+	ck_assert_int_eq(r, 0);
+	fixture_check();
+}
+
+static void expect_empty(void)
+{
+	fixture_trim(0);
+	ck_assert_uint_eq(fixture_heap_bytes(), 0);
+}
+
+/* ---- without the lock -------------------------------------------------------------------------------------------- */
+
+static const struct {
+	uint32_t type;
+	size_t size;
+} kinds[] = {
+	{TYPE_BYTES, 40},
+	{TYPE_BYTES, 3 * POOL_SIZE},
+	{TYPE_BYTES, 2 * ARENA_SIZE_DEFAULT},
+	{TYPE_LIST, 80},
+	{TYPE_LIST, 2 * POOL_SIZE},
+	{TYPE_QUEUE, 4},
+	{TYPE_QUEUE, 1000},
+};
+
+START_TEST(quickly_of_each_kind)
+{
+	struct session_entry *entry = S1->entry;
+	uint64_t ref = 0;
+
+	if (kinds[_i].type == TYPE_QUEUE)
+		MUST(S0, queue_new(S0, kinds[_i].size, &ref));
+	else
+		ref = fixture_new(S0, kinds[_i].type, kinds[_i].size);
+	share(ref);
+	for (int i = 0; i < 3; i++) {
+		QUICKLY(object_incref(S1, ref));
+		expect_header(ref, COUNTED(1), S1->owner1);
+		ck_assert_uint_eq(hold_find(S1, ref)->count, 1);
+		ck_assert_uint_eq(entry->n_holds, 1);
+		ck_assert_int_eq(object_refcount(S2, ref), 2);
+		expect_through(S1);
+		QUICKLY(object_incref(S1, ref));
+		expect_header(ref, COUNTED(1), S1->owner1);
+		ck_assert_uint_eq(hold_find(S1, ref)->count, 2);
+		ck_assert_uint_eq(entry->n_holds, 1);
+		ck_assert_int_eq(object_refcount(S2, ref), 3);
+		if (i == 1)
+			memset(S1->recent, 0, sizeof(*S1->recent)); /* and where it knows nothing of it */
+		QUICKLY(object_decref(S1, ref));
+		QUICKLY(object_decref(S1, ref));
+		expect_header(ref, COUNTED(0), S1->owner1);
+		ck_assert_ptr_null(hold_find(S1, ref));
+		ck_assert_uint_eq(entry->n_holds, 0);
+		ck_assert_int_eq(object_refcount(S2, ref), 1);
+		expect_through(S1);
+	}
+	ck_assert_int_eq(object_decref(S1, ref), -EPERM);
+	fixture_drop(S0, ref);
+	expect_empty();
+}
+END_TEST
+
+/* What there is besides: rights that were given away, and a hold of the owner's. */
+START_TEST(beside_others)
+{
+	uint64_t ref = shared(40), queue, got;
+
+	MUST(S0, queue_new(S0, 4, &queue));
+	MUST(S0, object_incref(S0, ref));
+	MUST(S0, queue_push(S0, queue, ref, 0));
+	ck_assert_uint_eq(ref_header(ref)->rights_given, 1);
+	QUICKLY(object_incref(S1, ref));
+	expect_header(ref, COUNTED(1), S1->owner1);
+	ck_assert_uint_eq(ref_header(ref)->rights_given, 1);
+	MUST(S2, queue_pop(S2, queue, &got, 0));
+	QUICKLY(object_decref(S1, ref));
+	expect_header(ref, COUNTED(0), S1->owner1);
+	ck_assert_uint_eq(ref_rights(ref), 1);
+	LOCKED(object_decref(S2, ref)); /* it is biased to S1: counted is less than nothing now */
+	expect_header(ref, COUNTED(RIGHTS_MAX), 0);
+	ck_assert_uint_eq(ref_rights(ref), 0);
+	QUICKLY(object_incref(S1, ref));
+	expect_header(ref, COUNTED(0), S1->owner1);
+	ck_assert_int_eq(object_refcount(S0, ref), 2);
+	fixture_drop(S0, ref);
+	QUICKLY(object_incref(S1, ref)); /* nobody else has a right to it */
+	QUICKLY(object_decref(S1, ref));
+	fixture_drop(S1, ref);
+	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
+	ck_assert_uint_eq(ref_header(ref)->rights, RIGHTS_SHARED);
+	fixture_drop(S0, queue);
+	expect_empty();
+}
+END_TEST
+
+/* Two that were given away, and no more: one goes, then the last. */
+START_TEST(given_and_dropped)
+{
+	uint64_t ref = fixture_bytes(S0, 40), queue, got;
+
+	MUST(S0, queue_new(S0, 4, &queue));
+	MUST(S1, object_incref(S1, queue));
+	MUST(S2, object_incref(S2, queue));
+	MUST(S0, object_incref(S0, ref));
+	for (int i = 0; i < 2; i++)
+		MUST(S0, queue_push(S0, queue, ref, 0));
+	MUST(S1, queue_pop(S1, queue, &got, 0));
+	MUST(S2, queue_pop(S2, queue, &got, 0));
+	ck_assert_uint_eq(ref_header(ref)->rights_given, 2);
+	ck_assert_uint_eq(ref_header(ref)->rights_counted, 0); /* that others know it is said by what was given */
+	QUICKLY(object_decref(S1, ref));
+	expect_header(ref, COUNTED(RIGHTS_MAX), S1->owner1);
+	ck_assert_uint_eq(ref_rights(ref), 1);
+	ck_assert_int_eq(object_refcount(S0, ref), 1);
+	LOCKED(object_decref(S2, ref));
+	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
+	ck_assert_uint_eq(ref_header(ref)->rights, RIGHTS_SHARED);
+	fixture_drop(S1, queue);
+	fixture_drop(S2, queue);
+	fixture_drop(S0, queue);
+	expect_empty();
+}
+END_TEST
+
+/* More of its own than the word can count go into the table. */
+START_TEST(own_beyond_the_word)
+{
+	uint64_t ref = _i ? shared(40) : fixture_bytes(S0, 40);
+
+	for (uint64_t i = 1; i < OWN_HOLDS_MAX; i++)
+		ck_assert_int_eq(object_incref(S0, ref), 0);
+	if (_i)
+		QUICKLY(object_incref(S0, ref));
+	else
+		LOCKED(object_incref(S0, ref));
+	expect_header(ref, COUNTED(1), _i ? S0->owner1 : 0);
+	ck_assert_uint_eq(ref_own(ref), OWN_HOLDS_MAX);
+	ck_assert_uint_eq(hold_find(S0, ref)->count, 1);
+	for (uint64_t i = 0; i < OWN_HOLDS_MAX; i++)
+		QUICKLY(object_decref(S0, ref));
+	ck_assert_int_eq(object_refcount(S0, ref), 1);
+	fixture_drop(S0, ref);
+	ck_assert_int_eq((int)object_refcount(S0, ref), -ESTALE);
+	expect_empty();
+}
+END_TEST
+
+START_TEST(table_in_a_run)
+{
+	enum { N = 70 };
+	uint64_t refs[N], n_quick = 0, n_others = 0;
+
+	for (int i = 0; i < N; i++)
+		refs[i] = shared(40);
+	for (int i = 0; i < N; i++) {
+		bool is_in_run = S1->entry->holds_position1;
+		uint64_t before = n_taken();
+
+		ck_assert_int_eq(CALL(S1, object_incref(S1, refs[i])), 0);
+		ck_assert_uint_eq(n_taken() == before, is_in_run == !!S1->entry->holds_position1);
+		expect_header(refs[i], COUNTED(1), S1->owner1);
+		ck_assert_uint_eq(hold_find(S1, refs[i])->count, 1);
+		ck_assert_uint_eq(S1->entry->n_holds, (uint32_t)i + 1);
+		fixture_check();
+	}
+	ck_assert_uint_ne(S1->entry->holds_position1, 0);
+	for (int i = 0; i < N / 3; i++) {
+		if (hold_stands_last(S1, hold_find(S1, refs[i]))) {
+			QUICKLY(object_decref(S1, refs[i]));
+			QUICKLY(object_incref(S1, refs[i]));
+			QUICKLY(object_decref(S1, refs[i]));
+			n_quick++;
+		} else {
+			LOCKED(object_decref(S1, refs[i]));
+			n_others++;
+		}
+		ck_assert_ptr_null(hold_find(S1, refs[i]));
+		ck_assert_uint_eq(S1->entry->n_holds, (uint32_t)(N - 1 - i));
+	}
+	ck_assert_uint_gt(n_quick, n_others);
+	for (int i = N / 3; i < N; i++)
+		fixture_drop(S1, refs[i]);
+	ck_assert_uint_eq(S1->entry->holds_position1, 0);
+	for (int i = 0; i < N; i++)
+		fixture_drop(S0, refs[i]);
+	expect_empty();
+}
+END_TEST
+
+/* Where another one stands behind it that would have to move up, the lock is taken. */
+START_TEST(stands_before_another)
+{
+	enum { N = 100 };
+	uint64_t refs[N], first = 0, second = 0;
+
+	for (int i = 0; i < N; i++) {
+		refs[i] = shared(40);
+		for (int k = 0; k < i && !second; k++) {
+			if (hold_slot(refs[k], HOLDS_INLINE) != hold_slot(refs[i], HOLDS_INLINE))
+				continue;
+			first = refs[k];
+			second = refs[i];
+		}
+	}
+	ck_assert_uint_ne(second, 0);
+	QUICKLY(object_incref(S1, first));
+	QUICKLY(object_incref(S1, second));
+	ck_assert_ptr_eq(hold_find(S1, second), hold_find(S1, first) + 1);
+	LOCKED(object_decref(S1, first));
+	ck_assert_uint_eq(hold_find(S1, second)->ref, second);
+	ck_assert_uint_eq(S1->entry->n_holds, 1);
+	expect_header(first, COUNTED(0), 0);
+	expect_header(second, COUNTED(1), S1->owner1);
+	QUICKLY(object_decref(S1, second));
+}
+END_TEST
+
+/* ---- with it ----------------------------------------------------------------------------------------------------- */
+
+START_TEST(first_stranger)
+{
+	uint64_t ref = fixture_bytes(S0, 40);
+
+	LOCKED(object_incref(S1, ref));
+	expect_header(ref, COUNTED(1), 0);
+	ck_assert_uint_eq(S0->entry->attention, ATTENTION_STRANGER);
+	QUICKLY(object_decref(S1, ref));
+	expect_header(ref, COUNTED(0), S1->owner1);
+	QUICKLY(object_incref(S1, ref));
+}
+END_TEST
+
+START_TEST(biased_to_another)
+{
+	uint64_t ref = shared(40);
+
+	QUICKLY(object_incref(S2, ref));
+	LOCKED(object_incref(S1, ref));
+	expect_header(ref, COUNTED(2), 0);
+	QUICKLY(object_decref(S2, ref));
+	expect_header(ref, COUNTED(1), S2->owner1);
+	LOCKED(object_decref(S1, ref));
+	expect_header(ref, COUNTED(0), 0);
+	QUICKLY(object_incref(S1, ref));
+	LOCKED(object_incref(S2, ref));
+	expect_header(ref, COUNTED(2), 0);
+	QUICKLY(object_decref(S1, ref));
+	LOCKED(object_decref(S2, ref));
+	/* nor does it matter that the other one is no session */
+	ref_header(ref)->biased1 = UINT16_MAX;
+	LOCKED(object_incref(S1, ref));
+	expect_header(ref, COUNTED(1), 0);
+	ck_assert_uint_eq(S1->entry->done_counting, 0);
+	ck_assert_uint_eq(S2->entry->done_counting, 0);
+}
+END_TEST
+
+/* Who comes after it in its place of the table of sessions has it. */
+START_TEST(biased_to_a_dead_one)
+{
+	struct session next;
+	uint64_t ref = shared(40);
+
+	QUICKLY(object_incref(S1, ref));
+	QUICKLY(object_incref(S1, ref));
+	die(S1);
+	ck_assert_uint_eq(ref_rights(ref), 0);
+	ref_header(ref)->biased1 = (uint16_t)S1->owner1;
+	ck_assert_int_eq(fixture_admit(fx.heap, &next), 0);
+	ck_assert_uint_eq(next.index, S1->index);
+	QUICKLY(object_incref(&next, ref));
+	expect_header(ref, COUNTED(1), next.owner1);
+	LOCKED(object_incref(S2, ref));
+	ck_assert_uint_eq(next.entry->done_counting, 0);
+}
+END_TEST
+
+/* Another session has the lock between its calls; it is gone, so that the next taker lets go of it. */
+START_TEST(kept)
+{
+	uint64_t ref = shared(40);
+
+	fx.heap->control->kept1 = S2->owner1;
+	LOCKED(object_incref(S1, ref));
+	expect_header(ref, COUNTED(1), 0);
+	expect_through(S1);
+	ck_assert_uint_eq(fx.heap->control->kept1, 0);
+	fx.heap->control->kept1 = S2->owner1;
+	LOCKED(object_decref(S1, ref));
+	expect_header(ref, COUNTED(0), 0);
+	expect_through(S1);
+}
+END_TEST
+
+/* It has the lock itself. */
+START_TEST(has_the_lock)
+{
+	uint64_t ref = shared(40);
+
+	ck_assert_int_eq(session_lock(S1), 0);
+	ck_assert_int_eq(object_incref(S1, ref), 0);
+	expect_header(ref, COUNTED(1), 0);
+	ck_assert_int_eq(session_unlock(S1), 0);
+	fixture_check();
+	QUICKLY(object_decref(S1, ref));
+	QUICKLY(object_incref(S1, ref));
+	ck_assert_int_eq(session_lock(S1), 0);
+	ck_assert_int_eq(object_decref(S1, ref), 0);
+	expect_header(ref, COUNTED(0), 0);
+	ck_assert_int_eq(session_unlock(S1), 0);
+	fixture_check();
+}
+END_TEST
+
+/* By one who died after his commit: whoever comes next by the lock lets go of it. */
+START_TEST(claimed)
+{
+	uint64_t ref = shared(40);
+
+	ref_header(ref)->rights_counted |= RIGHTS_CLAIMED;
+	LOCKED(object_incref(S1, ref));
+	expect_header(ref, COUNTED(1), 0);
+	ref_header(ref)->rights_counted |= RIGHTS_CLAIMED;
+	LOCKED(object_decref(S1, ref));
+	expect_header(ref, COUNTED(0), 0);
+	QUICKLY(object_incref(S1, ref));
+}
+END_TEST
+
+/* Somebody wants something of the session: it sees to that, and then goes on without the lock. */
+START_TEST(attends_first)
+{
+	uint64_t ref = shared(40);
+
+	for (int i = 0; i < 2; i++) {
+		gate_ask(fx.heap, S1->index, ATTENTION_GATHER);
+		LOCKED(i ? object_decref(S1, ref) : object_incref(S1, ref));
+		ck_assert_uint_eq(S1->entry->attention, 0);
+		expect_header(ref, COUNTED(!i), S1->owner1);
+		expect_through(S1);
+	}
+	fx.heap->control->ended = HEAP_ENDED;
+	gate_ask(fx.heap, S1->index, ATTENTION_ENDED);
+	(void)object_incref(S1, ref);
+	expect_through(S1);
+	ck_assert_uint_eq(S1->entry->attention, ATTENTION_ENDED);
+	fx.heap->control->ended = 0;
+}
+END_TEST
+
+/* The last right to what is no block of bytes in somebody's pool. */
+START_TEST(last_of_another_kind)
+{
+	uint64_t ref = 0, child = fixture_bytes(S0, 8);
+
+	if (kinds[_i].type == TYPE_QUEUE)
+		MUST(S0, queue_new(S0, kinds[_i].size, &ref));
+	else
+		ref = fixture_new(S0, kinds[_i].type, kinds[_i].size);
+	share(ref);
+	if (kinds[_i].type == TYPE_LIST)
+		MUST(S0, list_set(S0, ref, 0, child));
+	QUICKLY(object_incref(S1, ref));
+	fixture_drop(S0, ref);
+	expect_header(ref, COUNTED(1), 0);
+	LOCKED(object_decref(S1, ref));
+	ck_assert_int_eq((int)object_refcount(S2, ref), -ESTALE);
+	ck_assert_int_eq(object_refcount(S2, child), 1);
+	ck_assert_uint_eq(S1->entry->n_blocks_returned, kinds[_i].size == 40);
+	fixture_drop(S0, child);
+	expect_empty();
+}
+END_TEST
+
+START_TEST(last_where_nobody_owns)
+{
+	uint64_t ref = passed_to(S1, 40), other = passed_to(S1, 40);
+
+	MUST(S1, object_incref(S1, ref));
+	MUST(S2, object_incref(S2, ref));
+	/* S0 goes, but for the place that the fixture checks with */
+	for (int r = 1; r == 1;) {
+		r = session_drop_step(S0, false);
+		ck_assert_int_ge(r, 0);
+	}
+	ck_assert_uint_eq(ref_pool(ref)->owner1, 0);
+	QUICKLY(object_decref(S2, ref)); /* not the last */
+	QUICKLY(object_decref(S1, ref)); /* held once more than once */
+	LOCKED(object_decref(S1, ref));
+	ck_assert_uint_eq(ref_state(ref), STATE_FREE);
+	ck_assert_uint_eq(ref_header(ref)->rights, 0);
+	ck_assert_uint_eq(ref_pool(ref)->n_used, 1);
+	LOCKED(object_decref(S1, other));
+	ck_assert_uint_eq(ref_pool(other)->kind, POOL_FREE);
+	ck_assert_uint_eq(S1->entry->n_blocks_returned, 0);
+}
+END_TEST
+
+/* ---- refused ----------------------------------------------------------------------------------------------------- */
+
+START_TEST(too_many)
+{
+	uint64_t ref = shared(40);
+	struct object_header *header = ref_header(ref);
+	uint16_t given = _i ? 5 : 0;
+	uint64_t rights;
+
+	header->rights_given = given;
+	header->rights_counted = COUNTED(RIGHTS_MAX - given);
+	header->biased1 = (uint16_t)S1->owner1;
+	rights = header->rights;
+	ck_assert_uint_eq(rights_count(rights), RIGHTS_MAX);
+	ck_assert_int_eq(object_incref(S1, ref), -EOVERFLOW);
+	header->biased1 = (uint16_t)S1->owner1;
+	ck_assert_uint_eq(header->rights, rights);
+	ck_assert_ptr_null(hold_find(S1, ref));
+	ck_assert_uint_eq(S1->entry->n_holds, 0);
+	expect_through(S1);
+	header->rights_counted -= RIGHTS_ONE; /* one more goes */
+	ck_assert_int_eq(object_incref(S1, ref), 0);
+	ck_assert_uint_eq(header->rights, rights);
+	ck_assert_int_eq(object_incref(S2, ref), -EOVERFLOW);
+	ck_assert_int_eq(object_incref(S1, ref), 0);
+	ck_assert_int_eq(object_decref(S1, ref), 0);
+	ck_assert_int_eq(object_decref(S1, ref), 0);
+	header->rights = RIGHTS_SHARED;
+	fixture_check();
+}
+END_TEST
+
+START_TEST(too_often)
+{
+	uint64_t ref = shared(40);
+
+	QUICKLY(object_incref(S1, ref));
+	hold_find(S1, ref)->count = UINT32_MAX;
+	ck_assert_int_eq(object_incref(S1, ref), -EOVERFLOW);
+	ck_assert_uint_eq(hold_find(S1, ref)->count, UINT32_MAX);
+	expect_header(ref, COUNTED(1), S1->owner1);
+	QUICKLY(object_decref(S1, ref));
+	ck_assert_uint_eq(hold_find(S1, ref)->count, UINT32_MAX - 1);
+	hold_find(S1, ref)->count = 1;
+}
+END_TEST
+
+static uint64_t ref_of_record(uint64_t position)
+{
+	struct object object;
+
+	ck_assert_int_eq(object_locate(fx.heap, position, &object), 0);
+	return ref_make(position, header_generation(object.word));
+}
+
+/* With the lock held all the time, and without it, to the same effect: nothing. */
+START_TEST(names_nothing)
+{
+	uint64_t gone = shared(40), ref = shared(40), run = shared(2 * POOL_SIZE), dying = fixture_list(S0, 1), got;
+	uint64_t name = 0, table, more[60], refs[24];
+	uint32_t n = 0;
+
+	for (int i = 0; i < 60; i++) {
+		more[i] = shared(8);
+		MUST(S2, object_incref(S2, more[i]));
+	}
+	table = ref_of_record(S2->entry->holds_position1 - 1);
+	MUST(S0, name_set(S0, "name", ref));
+	for (uint32_t i = 0; i < fx.heap->n_name_buckets; i++)
+		if (fx.heap->name_buckets[i])
+			name = ref_of_record(fx.heap->name_buckets[i]);
+	MUST(S0, list_set(S0, dying, 0, ref));
+	MUST(S1, name_get(S1, "name", &got));
+	fixture_drop(S1, got);
+	MUST(S1, object_incref(S1, gone));
+	fixture_drop(S0, gone);
+	fixture_drop(S1, gone);
+	ck_assert_uint_eq(ref_state(gone), STATE_RETURNED);
+	share(dying);
+	fixture_give_up(S0, dying);
+
+	refs[n++] = 0;
+	refs[n++] = 1;
+	refs[n++] = UINT64_MAX;
+	refs[n++] = ref_position(ref);
+	refs[n++] = ref_make(FIXTURE_HEAP_SIZE / 8, 1);
+	refs[n++] = ref_make(REF_POSITION_MASK, ref_generation(ref));
+	refs[n++] = ref_make(FIXTURE_HEAP_SIZE / 8 - 1, 1); /* a hole */
+	refs[n++] = ref_make(ref_position(ref), ref_generation(ref) + 1);
+	refs[n++] = ref_make(ref_position(ref), ref_generation(ref) - 1);
+	refs[n++] = ref_make(ref_position(ref) + 1, ref_generation(ref));
+	refs[n++] = ref_make(ref_position(run), ref_generation(run) + 1);
+	refs[n++] = ref_make(ref_position(run) + 1, ref_generation(run));
+	refs[n++] = ref_make(ref_position(run) + POOL_SIZE / 8, ref_generation(run));
+	refs[n++] = ref_make(ref_position(ref) & ~(uint64_t)(POOL_SIZE / 8 - 1), ref_generation(ref)); /* headers */
+	refs[n++] = gone;
+	refs[n++] = dying;
+	refs[n++] = name;
+	refs[n++] = table;
+	for (uint32_t i = 0; i < n; i++) {
+		int held, dropped;
+
+		ck_assert_int_eq(session_lock(S1), 0);
+		held = object_incref(S1, refs[i]);
+		dropped = object_decref(S1, refs[i]);
+		ck_assert_int_eq(session_unlock(S1), 0);
+		ck_assert_int_eq(held, i < 6 || i >= n - 2 ? -EINVAL : -ESTALE);
+		ck_assert_int_eq(object_incref(S1, refs[i]), held);
+		ck_assert_int_eq(object_decref(S1, refs[i]), dropped);
+		ck_assert_int_lt(dropped, 0);
+		expect_through(S1);
+		ck_assert_uint_eq(S1->entry->n_holds, 0);
+		fixture_check();
+	}
+	MUST(S0, dying_step(S0, false) - 1);
+	expect_header(ref, COUNTED(1), 0); /* the name's */
+}
+END_TEST
+
+/* ---- claims ------------------------------------------------------------------------------------------------------ */
+
+static const struct {
+	const char *name; /* for who reads this */
+	uint32_t kind;
+	int64_t before; /* the intent's position, less what is counted now, in rights; or NOT_KNOWN */
+	bool is_of_another, is_biased_to_another;
+	bool is_done;
+} claims[] = {
+#define NOT_KNOWN INT64_MAX
+	{"no intent", INTENT_NONE, -1, false, false, false},
+	{"to hold, not known yet", INTENT_HOLD, NOT_KNOWN, false, false, false},
+	{"to hold, not done", INTENT_HOLD, 0, false, false, false},
+	{"to hold, done", INTENT_HOLD, -1, false, false, true},
+	{"to drop, not known yet", INTENT_DROP, NOT_KNOWN, false, false, false},
+	{"to drop, not done", INTENT_DROP, 0, false, false, false},
+	{"to drop, done", INTENT_DROP, 1, false, false, true},
+	{"to hold, done, of another object", INTENT_HOLD, -1, true, false, false},
+	{"to drop, done, of another object", INTENT_DROP, 1, true, false, false},
+	{"to hold, counted, the bias is another's", INTENT_HOLD, -1, false, true, false},
+	{"to push", INTENT_PUSH, -1, false, false, false},
+	{"to push with a right", INTENT_PUSH_RIGHT, -1, false, false, false},
+	{"to push its own", INTENT_PUSH_OWN, -1, false, false, false},
+	{"to pop", INTENT_POP, -1, false, false, false},
+	{"to pop a right", INTENT_POP_RIGHT, -1, false, false, false},
+	{"a right", INTENT_RIGHT, -1, false, false, false},
+};
+
+START_TEST(claim_notes)
+{
+	uint64_t ref = shared(40), other = shared(40), number;
+	struct object_header *header = ref_header(ref);
+	struct session_entry *entry = S1->entry;
+	uint64_t rights;
+
+	header->rights_counted = COUNTED(3);
+	header->rights_given = 2;
+	for (int is_committed = 0; is_committed < 2; is_committed++) {
+		number = 70 + (uint64_t)is_committed;
+		header->biased1 = (uint16_t)(claims[_i].is_biased_to_another ? S2 : S1)->owner1;
+		rights = header->rights & ~((uint64_t)UINT16_MAX << 32);
+		entry->intent = (struct intent){.ref = claims[_i].is_of_another ? other : ref,
+			.queue = ref,
+			.position = claims[_i].before == NOT_KNOWN ? INTENT_UNKNOWN : COUNTED(3 + claims[_i].before),
+			.word = intent_word(number, claims[_i].kind)};
+		S2->entry->intent.ref = ref;
+		ck_assert_int_eq(change_begin(S0), 0);
+		ck_assert_int_eq(claim(S0, header, ref), 0);
+		ck_assert_uint_eq(header->rights, rights | RIGHTS_CLAIMED);
+		ck_assert_int_eq(entry->done_counting == number, claims[_i].is_done);
+		entry->done_counting = 0;
+		ck_assert_int_eq(claim(S0, header, ref), 0); /* what was wiped out is not looked for again */
+		ck_assert_uint_eq(entry->done_counting, 0);
+		ck_assert_int_eq(change_end(S0, is_committed ? 0 : -EIO), is_committed ? 0 : -EIO);
+		ck_assert_uint_eq(header->rights, rights);
+		ck_assert_uint_eq(S2->entry->done_counting, 0);
+		ck_assert_uint_eq(entry->done, 0);
+	}
+	header->rights = RIGHTS_SHARED;
+	entry->intent.word = 0;
+	fixture_check();
+}
+END_TEST
+
+/* A stray write has made it biased to none that there can be. */
+START_TEST(claim_of_the_wild)
+{
+	const uint32_t wild[] = {fx.heap->n_sessions, fx.heap->n_sessions + 1, SESSIONS_MAX, SESSIONS_MAX + 1,
+		UINT16_MAX - 1, UINT16_MAX};
+	uint64_t ref = shared(40);
+
+	for (uint32_t i = 0; i < sizeof(wild) / sizeof(wild[0]); i++) {
+		ref_header(ref)->biased1 = (uint16_t)wild[i];
+		fixture_check();
+		ck_assert_int_eq(change_begin(S0), 0);
+		ck_assert_int_eq(claim(S0, ref_header(ref), ref), 0);
+		ck_assert_int_eq(change_end(S0, 0), 0);
+		expect_header(ref, COUNTED(0), 0);
+		fixture_check();
+	}
+	for (uint32_t i = 0; i < fx.heap->n_sessions; i++)
+		ck_assert_uint_eq(fx.heap->sessions[i].done_counting, 0);
+}
+END_TEST
+
+/* ---- blocks that are returned ------------------------------------------------------------------------------------ */
+
+START_TEST(told_once)
+{
+	enum { N = 5 };
+	uint64_t keep = fixture_bytes(S0, 40), refs[N], by_lock, n_before = fixture_stats().n_blocks_returned;
+	struct pool_entry *pool = ref_pool(keep);
+	uint32_t n_returns, n_used, n = N;
+
+	for (int i = 0; i < N; i++)
+		refs[i] = passed_to(S1, 40);
+	by_lock = passed_to(S2, 40);
+	n_used = pool->n_used;
+	n_returns = S0->entry->n_returns;
+	ck_assert_uint_eq(pool->is_told, 0);
+	LOCKED(object_decref(S1, stands_last(S1, refs, n)));
+	ck_assert_uint_eq(pool->is_told, 1);
+	ck_assert_uint_eq(pool->is_returned, 1);
+	ck_assert_uint_eq(S0->entry->returned_pools1, ref_pool_index(keep) + 1);
+	ck_assert_uint_eq(S0->entry->n_returns, n_returns + 1);
+	expect_through(S1);
+	for (uint32_t i = 1; i < N; i++) {
+		uint64_t ref = stands_last(S1, refs, N - i);
+
+		QUICKLY(object_decref(S1, ref));
+		ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
+		ck_assert_uint_eq(ref_header(ref)->rights, RIGHTS_SHARED);
+		ck_assert_uint_eq(ref_header(ref)->word >> REF_POSITION_BITS, ref_generation(ref));
+		ck_assert_uint_eq(pool_count_returned(fx.heap, pool), i + 1);
+		ck_assert_uint_eq(pool->n_used, n_used);
+		ck_assert_uint_eq(S0->entry->n_returns, n_returns + 1);
+		ck_assert_uint_eq(fixture_stats().n_blocks_returned, n_before + i + 1);
+		ck_assert_int_eq(object_incref(S1, ref), -ESTALE);
+		expect_through(S1);
+	}
+	ck_assert_uint_eq(S1->entry->n_blocks_returned, N);
+	if (_i) { /* one that goes under the lock makes no difference */
+		ref_header(by_lock)->biased1 = (uint16_t)S1->owner1;
+		LOCKED(object_decref(S2, by_lock));
+		ck_assert_uint_eq(pool->is_told, 1);
+		n++;
+	}
+	ck_assert_int_eq(session_attend(S0), 0);
+	fixture_check();
+	for (int i = 0; i < N; i++)
+		ck_assert_uint_eq(ref_header(refs[i])->word & HEADER_FREE_MASK, 0);
+	ck_assert_uint_eq(pool->is_told, 0);
+	ck_assert_uint_eq(pool->is_returned, 0);
+	ck_assert_uint_eq(pool->n_returned, 0);
+	ck_assert_uint_eq(pool->n_used, n_used - n);
+	ck_assert_uint_eq(S0->entry->returned_pools1, 0);
+	/* and again */
+	refs[0] = passed_to(S1, 40);
+	refs[1] = passed_to(S1, 40);
+	LOCKED(object_decref(S1, stands_last(S1, refs, 2)));
+	QUICKLY(object_decref(S1, refs[0]));
+	ck_assert_uint_eq(fixture_stats().n_blocks_returned, n_before + n + 2);
+	die(S1);
+	ck_assert_uint_eq(fixture_stats().n_blocks_returned, n_before + n + 2);
+	ck_assert_int_eq(fixture_admit(fx.heap, S1), 0); /* in its place */
+	ck_assert_uint_eq(fixture_stats().n_blocks_returned, n_before + n + 2);
+	if (!_i)
+		fixture_drop(S2, by_lock);
+	fixture_drop(S0, keep);
+	expect_empty();
+}
+END_TEST
+
+/* The daemon's gathering, a repair's and the owner's death are as the owner's own. */
+static void collect(void)
+{
+	fixture_collect();
+}
+
+static void repair(void)
+{
+	fx.heap->control->counters.n_names++; /* so that there is something to mend */
+	ck_assert_int_eq(heap_repair(S2, NULL, NULL), 1);
+	ck_assert_uint_eq(S0->entry->returned_pools1 != 0, 1);
+}
+
+static void owner_goes(void)
+{
+	for (int r = 1; r == 1;) {
+		r = session_drop_step(S0, false);
+		ck_assert_int_ge(r, 0);
+	}
+}
+
+static void (*const untellers[])(void) = {collect, repair, owner_goes};
+
+START_TEST(untold_by_others)
+{
+	uint64_t keep = fixture_bytes(S0, 40), refs[3];
+	struct pool_entry *pool = ref_pool(keep);
+
+	for (int i = 0; i < 3; i++)
+		refs[i] = passed_to(S1, 40);
+	LOCKED(object_decref(S1, stands_last(S1, refs, 3)));
+	ck_assert_uint_eq(pool->is_told, 1);
+	untellers[_i]();
+	fixture_check();
+	ck_assert_uint_eq(pool->is_told, 0);
+	LOCKED(object_decref(S1, stands_last(S1, refs, 2)));
+	ck_assert_uint_eq(pool->is_told, pool->owner1 != 0);
+	if (pool->owner1)
+		QUICKLY(object_decref(S1, refs[0]));
+	else
+		LOCKED(object_decref(S1, refs[0]));
+	ck_assert_uint_eq(pool->kind == POOL_FREE, untellers[_i] == owner_goes);
+}
+END_TEST
+
+/* A full pool, of which all is returned: the owner is idle, or in the middle of a call. */
+START_TEST(last_of_a_full_pool)
+{
+	const uint32_t n = class_pool_blocks(63);
+	bool is_inside = _i;
+	uint64_t refs[POOL_SIZE / 512];
+	struct pool_entry *pool;
+
+	for (uint32_t i = 0; i < n; i++)
+		refs[i] = passed_to(S1, 512);
+	pool = ref_pool(refs[0]);
+	ck_assert_uint_eq(S0->entry->usedpools1[63], 0);
+	if (is_inside)
+		gate_stay(S0);
+	for (uint32_t i = 0; i < n - 1; i++) {
+		uint64_t ref = stands_last(S1, refs, n - i), before = n_taken();
+
+		ck_assert_int_eq(object_decref(S1, ref), 0);
+		ck_assert_int_eq(n_taken() == before, i > 0);
+		ck_assert_uint_eq(pool->owner1, S0->owner1);
+	}
+	fixture_check();
+	LOCKED(object_decref(S1, refs[0]));
+	expect_through(S1);
+	ck_assert_uint_eq(pool->owner1, is_inside ? S0->owner1 : 0);
+	ck_assert_uint_eq(pool->kind, is_inside ? POOL_BLOCKS : POOL_FREE);
+	ck_assert_uint_eq(S1->entry->n_blocks_returned, n);
+	if (is_inside) {
+		ck_assert_uint_eq(pool_count_returned(fx.heap, pool), n);
+		ck_assert_uint_eq(pool->is_told, 1);
+		ck_assert_uint_eq(ref_state(refs[0]), STATE_RETURNED);
+		gate_leave(S0, 0);
+	}
+	expect_empty();
+}
+END_TEST
+
+/* What it made itself and holds by its table it returns to itself. */
+START_TEST(returned_to_itself)
+{
+	uint64_t refs[2], queue, got;
+
+	MUST(S0, queue_new(S0, 4, &queue));
+	for (int i = 0; i < 2; i++) {
+		refs[i] = shared(40);
+		MUST(S0, queue_push(S0, queue, refs[i], 0));
+		MUST(S0, queue_pop(S0, queue, &got, 0));
+		ck_assert_uint_eq(ref_own(got), 0);
+	}
+	LOCKED(object_decref(S0, stands_last(S0, refs, 2)));
+	ck_assert_uint_eq(S0->entry->returned_pools1, ref_pool_index(refs[0]) + 1);
+	QUICKLY(object_decref(S0, refs[0]));
+	ck_assert_uint_eq(ref_state(refs[0]), STATE_RETURNED);
+	ck_assert_int_eq(session_attend(S0), 0);
+	fixture_check();
+	ck_assert_uint_eq(ref_state(refs[0]), STATE_FREE);
+	got = fixture_bytes(S0, 40);
+	ck_assert_uint_eq(ref_pool_index(got), ref_pool_index(refs[0]));
+	fixture_drop(S0, got);
+	fixture_drop(S0, queue);
+	expect_empty();
+}
+END_TEST
+
+/* The last right to it goes, as by a compare-and-swap, and nobody is told. */
+static void return_untold(struct session *session, uint64_t ref)
+{
+	struct hold *hold = hold_find(session, ref);
+	struct object_header *header = ref_header(ref);
+
+	ck_assert(hold && hold_stands_last(session, hold));
+	header->word = header_with_state(header->word, STATE_RETURNED);
+	header->rights = RIGHTS_SHARED;
+	hold->ref = HOLD_EMPTY;
+	session->entry->n_holds--;
+}
+
+static struct pool_entry *tell(uint64_t ref)
+{
+	struct pool_entry *pool;
+
+	ck_assert_int_eq(change_begin(S2), 0);
+	ck_assert_int_eq(change_end(S2, pool_tell_returned(S2, ref, &pool)), 0);
+	fixture_check();
+	return pool;
+}
+
+/* A second telling changes nothing, whatever the block is by then. */
+static void tell_in_vain(uint64_t ref)
+{
+	struct pool_entry before = *ref_pool(ref);
+	struct object_header header = *ref_header(ref);
+	struct session_entry owner = *S0->entry;
+
+	ck_assert_ptr_null(tell(ref));
+	ck_assert_int_eq(memcmp(&before, ref_pool(ref), sizeof(before)), 0);
+	ck_assert_int_eq(memcmp(&header, ref_header(ref), sizeof(header)), 0);
+	ck_assert_int_eq(memcmp(&owner, S0->entry, sizeof(owner)), 0);
+}
+
+START_TEST(owner_has_gone)
+{
+	uint64_t ref = passed_to(S1, 40), other = passed_to(S1, 40);
+
+	owner_goes();
+	return_untold(S1, ref);
+	ck_assert_ptr_null(tell(ref));
+	ck_assert_uint_eq(ref_state(ref), STATE_FREE);
+	ck_assert_uint_eq(ref_header(ref)->rights, 0);
+	ck_assert_uint_eq(ref_pool(ref)->n_used, 1);
+	tell_in_vain(ref);
+	if (_i) { /* and another has come */
+		uint64_t mine = fixture_bytes(S2, 40);
+
+		ck_assert_uint_eq(ref_position(mine), ref_position(ref));
+		tell_in_vain(ref);
+		return_untold(S1, other);
+		ck_assert_ptr_eq(tell(other), ref_pool(other));
+		ck_assert_uint_eq(S2->entry->returned_pools1, ref_pool_index(other) + 1);
+		fixture_drop(S2, mine);
+	} else {
+		return_untold(S1, other);
+		ck_assert_ptr_null(tell(other));
+		ck_assert_uint_eq(ref_pool(other)->kind, POOL_FREE);
+		ck_assert_ptr_null(tell(other));
+	}
+	expect_empty();
+}
+END_TEST
+
+START_TEST(told_in_vain)
+{
+	uint64_t keep = fixture_bytes(S0, 40), ref = passed_to(S1, 40), again;
+
+	tell_in_vain(ref); /* it is alive */
+	return_untold(S1, ref);
+	ck_assert_ptr_eq(tell(ref), ref_pool(ref));
+	ck_assert_uint_eq(S0->entry->returned_pools1, ref_pool_index(ref) + 1);
+	ck_assert_uint_eq(ref_pool(ref)->n_returned, 1);
+	ck_assert_ptr_eq(tell(ref), ref_pool(ref)); /* it is on the list, and no second time */
+	ck_assert_uint_eq(ref_pool(ref)->returned_next1, 0);
+	ck_assert_int_eq(session_attend(S0), 0);
+	tell_in_vain(ref); /* gathered */
+	again = fixture_bytes(S0, 40);
+	ck_assert_uint_eq(ref_position(again), ref_position(ref));
+	tell_in_vain(ref); /* another object */
+	share(again);
+	MUST(S1, object_incref(S1, again));
+	fixture_drop(S0, again);
+	fixture_drop(S1, again);
+	ck_assert_uint_eq(ref_state(again), STATE_RETURNED);
+	tell_in_vain(ref); /* which was returned itself */
+	fixture_drop(S0, keep);
+	fixture_collect();
+	ck_assert_uint_eq(ref_pool(ref)->kind, POOL_FREE);
+	ck_assert_ptr_null(tell(ref));
+	again = fixture_bytes(S0, 3 * POOL_SIZE);
+	ck_assert_uint_eq(ref_pool_index(again), ref_pool_index(ref));
+	ck_assert_ptr_null(tell(ref)); /* a run */
+	ck_assert_ptr_null(tell(ref_make(FIXTURE_HEAP_SIZE / 8, 1)));
+	ck_assert_ptr_null(tell(ref_make(FIXTURE_HEAP_SIZE / 8 - 1, 1)));
+	fixture_drop(S0, again);
+	expect_empty();
+}
+END_TEST
+
+/*
+ * Who has returned a block is stopped before it has looked whether that is told, or counts it. Meanwhile the pool goes,
+ * and its memory is another object's: nothing is stored there any more.
+ */
+static struct {
+	uint64_t ref, list, child; /* list: 0: not made yet */
+	uint64_t at, n;
+	int result;
+} meanwhile;
+
+static void make_list_there(void)
+{
+	int r;
+
+	do
+		r = own_collect(&fx.daemon, S0->index);
+	while (r > 0);
+	if (!r)
+		r = object_new(S2, TYPE_LIST, POOL_SIZE, &meanwhile.list);
+	meanwhile.result = r ? r : list_set(S2, meanwhile.list, 0, meanwhile.child);
+}
+
+static void on_trap(int signal, siginfo_t *info, void *context)
+{
+	(void)signal;
+	(void)info;
+	if (meanwhile.list || S1->entry->in_call != CALL_INSIDE || ref_pool(meanwhile.ref)->kind != POOL_BLOCKS ||
+		ref_state(meanwhile.ref) != STATE_RETURNED || meanwhile.n++ < meanwhile.at)
+		return;
+	make_list_there();
+#ifdef __x86_64__
+	((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~0x100LL;
+#else
+	(void)context;
+#endif
+}
+
+/* False: the call had ended before. */
+static bool make_another_of_it(uint64_t at)
+{
+	uint64_t first = passed_to(S1, 200);
+	struct pool_entry *pool = ref_pool(first);
+	int r;
+
+	meanwhile.ref = passed_to(S1, 200);
+	meanwhile.list = 0;
+	meanwhile.n = 0;
+	meanwhile.at = at;
+	fixture_drop(S1, first);
+	ck_assert_uint_eq(pool->is_told, 1);
+	trap_each_instruction(true);
+	r = object_decref(S1, meanwhile.ref);
+	trap_each_instruction(false);
+	ck_assert_int_eq(r, 0);
+	fixture_check();
+	if (!meanwhile.list)
+		return false;
+	ck_assert_int_eq(meanwhile.result, 0);
+	ck_assert_ptr_eq(ref_pool(meanwhile.list), pool);
+	ck_assert_uint_eq(pool->run_n_dropped, 0);
+	fixture_drop(S2, meanwhile.list);
+	ck_assert_uint_eq(ref_rights(meanwhile.child), 0);
+	fixture_collect();
+	return true;
+}
+
+START_TEST(pool_is_another_by_then)
+{
+	const struct sigaction action = {.sa_sigaction = on_trap, .sa_flags = SA_SIGINFO};
+	uint64_t n = 0;
+
+	ck_assert_int_eq(sigaction(SIGTRAP, &action, NULL), 0);
+	meanwhile.child = fixture_bytes(S2, 8);
+	fixture_bytes(S0, 8);
+	while (make_another_of_it(n))
+		n++;
+	if (!n)
+		fprintf(stderr, "nothing can be cut here\n");
+}
+END_TEST
+
+/* ---- rights that were given away --------------------------------------------------------------------------------- */
+
+START_TEST(given_to_the_full)
+{
+	uint64_t ref = shared(40), queue, got, before;
+	struct object_header *header = ref_header(ref);
+
+	MUST(S0, queue_new(S0, 8, &queue));
+	MUST(S2, object_incref(S2, queue));
+	for (int i = 0; i < 6; i++)
+		MUST(S0, object_incref(S0, ref));
+	header->rights_given = RIGHTS_GIVEN_MAX - 1;
+	header->rights_counted = COUNTED(0) - (RIGHTS_GIVEN_MAX - 1) * RIGHTS_ONE;
+	fixture_check();
+	if (_i) { /* biased or not */
+		QUICKLY(object_incref(S1, ref));
+		ck_assert_uint_eq(header->rights_given, RIGHTS_GIVEN_MAX - 1);
+		ck_assert_uint_eq(ref_rights(ref), 1);
+		QUICKLY(object_decref(S1, ref));
+		ck_assert_uint_eq(header->biased1, S1->owner1);
+	}
+	QUICKLY(queue_push(S0, queue, ref, 0));
+	ck_assert_uint_eq(header->rights_given, RIGHTS_GIVEN_MAX);
+	ck_assert_uint_eq(ref_rights(ref), 1);
+	before = header->rights_counted;
+	if (_i) {
+		QUICKLY(object_incref(S1, ref));
+		ck_assert_uint_eq(ref_rights(ref), 2);
+		QUICKLY(object_decref(S1, ref));
+		ck_assert_uint_eq(header->rights_counted, before);
+	}
+	ck_assert_uint_eq(header->rights_given, RIGHTS_GIVEN_MAX);
+	LOCKED(queue_push(S0, queue, ref, 0)); /* no more fit */
+	expect_header(ref, COUNTED(2), 0);
+	ck_assert_uint_eq(header->rights_given, 0);
+	QUICKLY(queue_push(S0, queue, ref, 0));
+	ck_assert_uint_eq(header->rights_given, 1);
+	ck_assert_uint_eq(ref_rights(ref), 3);
+	ck_assert_int_eq(object_refcount(S1, ref), 7);
+	for (uint64_t i = 3; i > 0; i--) {
+		MUST(S2, queue_pop(S2, queue, &got, 0));
+		ck_assert_uint_eq(got, ref);
+		QUICKLY(object_decref(S2, ref));
+		ck_assert_uint_eq(ref_rights(ref), i - 1);
+	}
+	for (int i = 0; i < 4; i++)
+		fixture_drop(S0, ref);
+	fixture_drop(S2, queue);
+	fixture_drop(S0, queue);
+	expect_empty();
+}
+END_TEST
+
+/* Another session's hold under the lock leaves what the owner may be adding to at this moment; the owner's does not. */
+START_TEST(given_and_held_by_others)
+{
+	uint64_t ref = shared(40), list = fixture_list(S0, 1);
+	struct object_header *header = ref_header(ref);
+
+	header->rights_given = RIGHTS_GIVEN_MAX;
+	header->rights_counted = COUNTED(0) - RIGHTS_GIVEN_MAX * RIGHTS_ONE;
+	header->biased1 = (uint16_t)S2->owner1;
+	LOCKED(object_incref(S1, ref));
+	ck_assert_uint_eq(header->rights_given, RIGHTS_GIVEN_MAX);
+	ck_assert_uint_eq(ref_rights(ref), 1);
+	MUST(S0, list_set(S0, list, 0, ref));
+	ck_assert_uint_eq(header->rights_given, 0);
+	expect_header(ref, COUNTED(2), 0);
+	fixture_drop(S0, list);
+	expect_header(ref, COUNTED(1), 0);
+	fixture_drop(S0, ref);
+	fixture_drop(S1, ref);
+	expect_empty();
+}
+END_TEST
+
+/* ---- who looks into an arena ------------------------------------------------------------------------------------- */
+
+static void look_at(struct session *session, uint32_t kind, uint32_t arena)
+{
+	session->entry->intent.ref = ref_make(((uint64_t)arena << fx.heap->arena_shift) / 8 + 5, 9);
+	session->entry->intent.word = intent_word(intent_number(session->entry->intent.word) + 1, kind);
+	session->entry->in_call = CALL_INSIDE;
+}
+
+static void look_no_more(struct session *session)
+{
+	session->entry->in_call = CALL_DONE;
+	session->entry->intent.word = intent_word(intent_number(session->entry->intent.word), INTENT_NONE);
+}
+
+START_TEST(looked_at)
+{
+	ck_assert(!gate_is_looked_at(fx.heap, 0, fx.heap->n_arenas));
+	for (uint32_t kind = INTENT_NONE; kind <= INTENT_DROP; kind++) {
+		bool is_count = kind == INTENT_HOLD || kind == INTENT_DROP;
+
+		look_at(S1, kind, 3);
+		ck_assert_int_eq(gate_is_looked_at(fx.heap, 3, 1), is_count);
+		ck_assert_int_eq(gate_is_looked_at(fx.heap, 0, 4), is_count);
+		ck_assert_int_eq(gate_is_looked_at(fx.heap, 2, 3), is_count);
+		ck_assert(!gate_is_looked_at(fx.heap, 0, 3));
+		ck_assert(!gate_is_looked_at(fx.heap, 4, fx.heap->n_arenas - 4));
+		ck_assert(!gate_is_looked_at(fx.heap, 3, 0));
+		S1->entry->in_call = CALL_DONE;
+		ck_assert(!gate_is_looked_at(fx.heap, 3, 1));
+		S1->entry->in_call = CALL_NONE;
+		ck_assert(!gate_is_looked_at(fx.heap, 3, 1));
+	}
+	look_at(S1, INTENT_HOLD, 0);
+	ck_assert(gate_is_looked_at(fx.heap, 0, 1));
+	look_at(S2, INTENT_DROP, 7); /* any of them */
+	ck_assert(gate_is_looked_at(fx.heap, 7, 1));
+	S1->entry->state = SESSION_DEAD;
+	ck_assert(!gate_is_looked_at(fx.heap, 0, 1));
+	S1->entry->state = SESSION_ACTIVE;
+	S1->entry->intent.ref = UINT64_MAX;
+	ck_assert(!gate_is_looked_at(fx.heap, 0, 7));
+	look_no_more(S1);
+	look_no_more(S2);
+	ck_assert(!gate_is_looked_at(fx.heap, 0, fx.heap->n_arenas));
+	fixture_check();
+}
+END_TEST
+
+/* An arena on its way out is not unmapped before those who look into it are through, be it one of a run. */
+START_TEST(looked_at_while_returning)
+{
+	bool is_adopted = _i / 2;
+	uint32_t head, n = _i % 2 ? 3 : 1, n_done = 0;
+
+	fixture_drop(S0, fixture_bytes(S0, n > 1 ? n * ARENA_SIZE_DEFAULT : 40));
+	fixture_collect();
+	ck_assert_int_eq(arena_pick_returning(&fx.daemon, 0, &head), 1);
+	ck_assert_uint_eq(fx.heap->arenas[head].n_arenas, n);
+	for (uint32_t i = head; i < head + n; i++) {
+		look_at(S1, i % 2 ? INTENT_HOLD : INTENT_DROP, i);
+		ck_assert_int_eq(arena_unmap_step(fx.heap, head, 1, &n_done), -EBUSY);
+		ck_assert_int_eq(arena_adopt_returning(&fx.daemon), -EBUSY);
+		ck_assert_uint_eq(n_done, 0);
+		ck_assert_uint_eq(fx.heap->arenas[head].state, ARENA_RETURNING);
+		ck_assert_uint_eq(fx.heap->arenas[head].n_arenas, n);
+		/* nobody comes to it meanwhile */
+		ck_assert_int_eq(object_incref(S2, ref_make(((uint64_t)i << fx.heap->arena_shift) / 8, 1)), -ESTALE);
+		look_no_more(S1);
+	}
+	look_at(S1, INTENT_HOLD, head + n);
+	if (is_adopted)
+		ck_assert_int_eq(arena_adopt_returning(&fx.daemon), 0);
+	else
+		for (uint32_t i = 1; i <= n; i++)
+			ck_assert_int_eq(arena_unmap_step(fx.heap, head, 1, &n_done), i == n);
+	ck_assert_uint_eq(fx.heap->arenas[head].state, ARENA_HOLE);
+	look_no_more(S1);
+	fixture_check();
+	expect_empty();
+}
+END_TEST
+
+/* ---- stopped in the middle --------------------------------------------------------------------------------------- */
+
+static uint64_t stopped_ref;
+
+static void begin(uint32_t kind, uint64_t position)
+{
+	struct session_entry *entry = S1->entry;
+
+	entry->intent = (struct intent){.ref = stopped_ref,
+		.position = position,
+		.word = intent_word(intent_number(entry->intent.word) + 1, kind)};
+	entry->intent_before = entry->n_holds;
+	entry->in_call = CALL_INSIDE;
+}
+
+static void count(int n)
+{
+	struct object_header *header = ref_header(stopped_ref);
+
+	header->rights_counted += (uint32_t)n * RIGHTS_ONE;
+	header->biased1 = (uint16_t)S1->owner1;
+}
+
+static void hold_begun(void)
+{
+	stopped_ref = shared(40);
+	begin(INTENT_HOLD, INTENT_UNKNOWN);
+}
+
+static void hold_known(void)
+{
+	hold_begun();
+	S1->entry->intent.position = ref_header(stopped_ref)->rights_counted;
+}
+
+static void hold_counted(void)
+{
+	hold_known();
+	count(1);
+}
+
+static void hold_put_in(void)
+{
+	hold_counted();
+	*hold_place(S1, stopped_ref) = (struct hold){.ref = stopped_ref, .count = 1};
+}
+
+static void hold_numbered(void)
+{
+	hold_put_in();
+	S1->entry->n_holds++;
+}
+
+/* The first of a run, that others look at, too. */
+static void hold_of_run(void)
+{
+	stopped_ref = shared(2 * POOL_SIZE);
+	begin(INTENT_HOLD, ref_header(stopped_ref)->rights_counted);
+	count(1);
+}
+
+static void drop_begun(void)
+{
+	stopped_ref = shared(40);
+	MUST(S1, object_incref(S1, stopped_ref));
+	begin(INTENT_DROP, ref_header(stopped_ref)->rights_counted);
+}
+
+static void drop_counted(void)
+{
+	drop_begun();
+	count(-1);
+}
+
+static void drop_taken_out(void)
+{
+	drop_counted();
+	hold_find(S1, stopped_ref)->ref = HOLD_EMPTY;
+}
+
+static void drop_numbered(void)
+{
+	drop_taken_out();
+	S1->entry->n_holds--;
+}
+
+/* What was only ever given: that is in the first count, and others' drops are in the second one. */
+static void drop_of_given(void)
+{
+	uint64_t queue, got;
+
+	stopped_ref = fixture_bytes(S0, 40);
+	MUST(S0, object_incref(S0, stopped_ref));
+	MUST(S0, queue_new(S0, 4, &queue));
+	MUST(S0, queue_push(S0, queue, stopped_ref, 0));
+	MUST(S1, queue_pop(S1, queue, &got, 0));
+	ck_assert_uint_eq(ref_header(stopped_ref)->rights_counted, 0);
+	begin(INTENT_DROP, 0);
+	ref_header(stopped_ref)->rights_counted = COUNTED(RIGHTS_MAX);
+	ref_header(stopped_ref)->biased1 = (uint16_t)S1->owner1;
+}
+
+static void last_begun(void)
+{
+	stopped_ref = passed_to(S1, 40);
+	begin(INTENT_DROP, ref_header(stopped_ref)->rights_counted);
+}
+
+static void last_returned(void)
+{
+	struct object_header *header;
+
+	last_begun();
+	header = ref_header(stopped_ref);
+	header->word = header_with_state(header->word, STATE_RETURNED);
+	header->rights = RIGHTS_SHARED;
+}
+
+static void last_taken_out(void)
+{
+	last_returned();
+	hold_find(S1, stopped_ref)->ref = HOLD_EMPTY;
+	S1->entry->n_holds--;
+}
+
+/* It waits for the lock to tell it. */
+static void last_outside(void)
+{
+	last_taken_out();
+	S1->entry->in_call = CALL_DONE;
+}
+
+static void last_told(void)
+{
+	last_taken_out();
+	ck_assert_ptr_nonnull(tell(stopped_ref));
+}
+
+static void last_gathered(void)
+{
+	last_told();
+	ck_assert_int_eq(session_attend(S0), 0);
+}
+
+static void last_made_again(void)
+{
+	last_gathered();
+	ck_assert_uint_eq(ref_position(fixture_bytes(S0, 40)), ref_position(stopped_ref));
+}
+
+/* It was told of another one, and this one just marked. */
+static void last_marked(void)
+{
+	uint64_t other = passed_to(S2, 40);
+
+	last_returned();
+	fixture_drop(S2, other);
+	ck_assert_uint_eq(ref_pool(stopped_ref)->is_told, 1);
+}
+
+/* The pool's owner has gone since, before the block was returned, or after. */
+static void last_unowned(void)
+{
+	last_begun();
+	passed_to(S2, 40);
+	owner_goes();
+	ref_header(stopped_ref)->word = header_with_state(ref_header(stopped_ref)->word, STATE_RETURNED);
+	ref_header(stopped_ref)->rights = RIGHTS_SHARED;
+	ck_assert_uint_eq(ref_pool(stopped_ref)->owner1, 0);
+}
+
+static void last_left_behind(void)
+{
+	last_returned();
+	owner_goes();
+}
+
+static void (*const stops[])(void) = {hold_begun, hold_known, hold_counted, hold_put_in, hold_numbered, hold_of_run,
+	drop_begun, drop_counted, drop_taken_out, drop_numbered, drop_of_given, last_begun, last_returned,
+	last_taken_out, last_outside, last_told, last_gathered, last_made_again, last_marked, last_unowned,
+	last_left_behind};
+
+/* All others drop what they have, whatever that is. */
+static void others_go(void)
+{
+	struct session *others[] = {S0, S2};
+
+	for (int i = 0; i < 2; i++)
+		for (int r = 1; r == 1;) {
+			r = session_drop_step(others[i], false);
+			ck_assert_int_ge(r, 0);
+			fixture_check();
+		}
+}
+
+START_TEST(stopped)
+{
+	bool others_first = _i % 2;
+	struct session_entry entry;
+	struct pool_entry pool;
+	struct object_header header;
+
+	stops[_i / 2]();
+	entry = *S1->entry;
+	pool = *ref_pool(stopped_ref);
+	header = *ref_header(stopped_ref);
+	for (int i = 0; i < 2; i++) {
+		fixture_check();
+		ck_assert_int_eq(heap_repair(S2, NULL, NULL), 0);
+		ck_assert_int_eq(memcmp(&entry, S1->entry, sizeof(entry)), 0);
+		ck_assert_int_eq(memcmp(&pool, ref_pool(stopped_ref), sizeof(pool)), 0);
+		ck_assert_int_eq(memcmp(&header, ref_header(stopped_ref), sizeof(header)), 0);
+	}
+	if (others_first)
+		others_go();
+	die(S1);
+	ck_assert(session_is_empty(S1));
+	if (!others_first)
+		others_go();
+	ck_assert_uint_eq(fixture_blocks_used(), 0);
+	expect_empty();
+}
+END_TEST
+
+/* The same where there is something else to mend: then all that is derived is made anew around it. */
+START_TEST(stopped_and_repaired)
+{
+	uint64_t rights;
+
+	stops[_i]();
+	rights = ref_header(stopped_ref)->rights;
+	fx.heap->control->counters.n_names++;
+	ck_assert_int_eq(heap_repair(S2, NULL, NULL), 1);
+	fixture_check();
+	if (ref_state(stopped_ref) == STATE_LIVE)
+		ck_assert_uint_eq(ref_header(stopped_ref)->rights, rights);
+	die(S1);
+	others_go();
+	ck_assert_uint_eq(fixture_blocks_used(), 0);
+	expect_empty();
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("count");
+	TCase *t = tcase_create("count");
+	const int n_kinds = (int)(sizeof(kinds) / sizeof(kinds[0]));
+	const int n_stops = (int)(sizeof(stops) / sizeof(stops[0]));
+
+	tcase_add_checked_fixture(t, fixture_open, fixture_close);
+	tcase_set_timeout(t, 300);
+	tcase_add_loop_test(t, quickly_of_each_kind, 0, n_kinds);
+	tcase_add_test(t, beside_others);
+	tcase_add_test(t, given_and_dropped);
+	tcase_add_loop_test(t, own_beyond_the_word, 0, 2);
+	tcase_add_test(t, table_in_a_run);
+	tcase_add_test(t, stands_before_another);
+	tcase_add_test(t, first_stranger);
+	tcase_add_test(t, biased_to_another);
+	tcase_add_test(t, biased_to_a_dead_one);
+	tcase_add_test(t, kept);
+	tcase_add_test(t, has_the_lock);
+	tcase_add_test(t, claimed);
+	tcase_add_test(t, attends_first);
+	tcase_add_loop_test(t, last_of_another_kind, 0, n_kinds);
+	tcase_add_test(t, last_where_nobody_owns);
+	tcase_add_loop_test(t, too_many, 0, 2);
+	tcase_add_test(t, too_often);
+	tcase_add_test(t, names_nothing);
+	tcase_add_loop_test(t, claim_notes, 0, (int)(sizeof(claims) / sizeof(claims[0])));
+	tcase_add_test(t, claim_of_the_wild);
+	tcase_add_loop_test(t, told_once, 0, 2);
+	tcase_add_loop_test(t, untold_by_others, 0, (int)(sizeof(untellers) / sizeof(untellers[0])));
+	tcase_add_loop_test(t, last_of_a_full_pool, 0, 2);
+	tcase_add_test(t, returned_to_itself);
+	tcase_add_loop_test(t, owner_has_gone, 0, 2);
+	tcase_add_test(t, told_in_vain);
+	tcase_add_test(t, pool_is_another_by_then);
+	tcase_add_loop_test(t, given_to_the_full, 0, 2);
+	tcase_add_test(t, given_and_held_by_others);
+	tcase_add_test(t, looked_at);
+	tcase_add_loop_test(t, looked_at_while_returning, 0, 4);
+	tcase_add_loop_test(t, stopped, 0, 2 * n_stops);
+	tcase_add_loop_test(t, stopped_and_repaired, 0, n_stops);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+int main(void)
+{
+	return fixture_main(suite());
+}
