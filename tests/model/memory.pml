@@ -122,15 +122,32 @@ inline forget_log()
 	od
 }
 
-/* Nobody but the dead can be in the way of a roll-back, so its steps are those of any change. */
+/*
+ * Nobody but the dead can be in the way of a roll-back, so its steps are those of any change. A model that has entries of
+ * another kind defines OWN_ENTRIES, and what becomes of them: take_back(where, old), and when the log is empty
+ * taken_back().
+ */
+#ifndef OWN_ENTRIES
+inline take_back(where, old)
+{
+	mem[where] = old
+}
+
+inline taken_back()
+{
+	skip
+}
+#endif
+
 inline roll_back()
 {
 	i = n_log;
 	do
-	:: i > 0 -> atomic { i--; mem[log_where[i]] = log_old[i] }
+	:: i > 0 -> atomic { i--; take_back(log_where[i], log_old[i]) }
 	:: i == 0 -> break
 	od;
 	atomic { forget_log() }
+	taken_back()
 }
 
 /* The owner comes with an empty buffer: taking a mutex is a barrier. */
