@@ -15,7 +15,7 @@ PYHEAP_PUBLIC int pyheap_get_stats(pyheap *heap, pyheap_stats *ret)
 		return r;
 	if (!ret)
 		return -EINVAL;
-	while (heap_stats_step(heap->session.heap, &cursor, ret))
+	while (heap_stats_step(&heap->session, &cursor, ret))
 		;
 	return 0;
 }

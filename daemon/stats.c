@@ -101,7 +101,7 @@ int stats_step(struct daemon *daemon, struct member *member)
 		client_fail(member->client, ENOMEM, "asked for figures: out of memory");
 		return 0;
 	}
-	if (heap_stats_step(daemon->heap, &member->stats_walk->cursor, &member->stats_walk->figures))
+	if (heap_stats_step(&daemon->self, &member->stats_walk->cursor, &member->stats_walk->figures))
 		return 1;
 	walk = member->stats_walk;
 	member->stats_walk = NULL;

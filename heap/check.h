@@ -20,7 +20,7 @@ int64_t heap_repair(struct session *session, check_report report, void *userdata
 /* Count a bounded part of the heap into *ret; *cursor is 0 at first. False: that was all, and *ret is complete. No
  * lock.
  */
-bool heap_stats_step(const struct heap *heap, uint32_t *cursor, pyheap_stats *ret);
+bool heap_stats_step(struct session *session, uint32_t *cursor, pyheap_stats *ret);
 
 /* Sessions, for pyheap_client_next(). No lock: each is read as it is. */
 int heap_client_next(struct session *session, uint64_t *cursor, pyheap_client_info *ret);

@@ -9,8 +9,8 @@
  * noted in its entry (done_counting), as the trace of it is wiped out next. That is not in the log, since it stays true
  * whatever becomes of the change; and it is looked for after the claim, so that it cannot become true any more.
  *
- * The claim itself is in the log (lock.c): a change that is taken back lets go of it, and so does a commit. Who dies
- * just after his commit leaves it behind, and the next claim takes it over.
+ * The claim itself is in the log (lock.c), and is let go of when that was emptied. Who dies just before leaves it
+ * behind, perhaps with the bias, and the next claim takes both over.
  */
 
 #include "heap/claim.h"
@@ -64,8 +64,8 @@ int claim(struct session *session, struct object_header *header, uint64_t ref)
 	for (;;) {
 		if (!header_is(seen.word, ref_generation(ref), STATE_LIVE))
 			return -ESTALE;
-		if (seen.rights & RIGHTS_CLAIMED) /* earlier in this change, or by one who died */
-			return 0;
+		if (seen.rights & RIGHTS_CLAIMED) /* earlier in this change, or by one who died before he went on */
+			break;
 		if (header_change(header, &seen, seen.word, seen.rights | RIGHTS_CLAIMED))
 			break;
 		seen = header_look(header);

@@ -86,6 +86,28 @@ static inline int enter(struct session *session)
 	return session_attend(session) < 0 ? COUNT_NOT : COUNT_AGAIN;
 }
 
+/* ---- looking ------------------------------------------------------------------------------------------------------
+ */
+
+/* The intent is to hold nothing that there is: it says where the session looks, and no more. The daemon alone returns
+ * arenas, and needs none. */
+bool count_begin_look(struct session *session, uint32_t arena)
+{
+	if (!session->entry)
+		return true;
+	intent_begin_count(session->entry, INTENT_HOLD,
+		ref_make((uint64_t)arena << (session->heap->arena_shift - 3), 0), INTENT_UNKNOWN);
+	if (enter(session) == 0)
+		return arena_state(&session->heap->arenas[arena]) == ARENA_POOLS;
+	return false;
+}
+
+void count_end_look(struct session *session)
+{
+	if (session->entry)
+		end(session->entry);
+}
+
 /* ---- hold -------------------------------------------------------------------------------------------------------- */
 
 /*
@@ -224,18 +246,14 @@ static inline int drop_inside(
 
 /*
  * After a block was returned: does its pool's owner know? Not if it was the last of a full pool, either, which is taken
- * from its owner. Its entry can always be read, and if it is another pool by now others have seen to the block.
+ * from its owner. Its entry can always be read; if it is another pool by now, or a run, what is read says nothing, and
+ * others have seen to the block.
  */
 static inline bool is_told(const struct dropped *what)
 {
-	struct pool_entry *pool = what->pool;
-
 	/* acquire: after the compare-and-swap, a full barrier; with pool_untell() */
-	if (!__atomic_load_n(&pool->is_told, __ATOMIC_ACQUIRE) || pool_is_all_returned(pool, what->header))
-		return false;
-	/* relaxed: for reports */
-	__atomic_store_n(&pool->n_returned, __atomic_load_n(&pool->n_returned, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
-	return true;
+	return __atomic_load_n(&what->pool->is_told, __ATOMIC_ACQUIRE) &&
+	       !pool_is_all_returned(what->pool, what->header);
 }
 
 static int tell_in_change(struct session *session, uint64_t ref)

@@ -168,7 +168,7 @@ struct pool_entry {
 			uint32_t returned_prev1;
 			uint16_t is_returned; /* it is on that list */
 			uint16_t is_told;     /* not logged: who returns a block need not put it there; see count.c */
-			uint32_t n_returned;  /* any session: blocks in STATE_RETURNED, more or less; for reports */
+			uint32_t reserved2;
 		};
 	};
 	uint32_t owned_next1; /* locked: in its owner's owned_pools, of all classes and runs */

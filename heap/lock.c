@@ -47,9 +47,9 @@
  * pool that is being given a class), and the words of which a needless change harms nobody (futexes of queues).
  *
  * Counts that others change without the lock (count.c) are claimed first, by a bit beside them. The entry of a claim is
- * written before it: where the bit is not set it has not been made, and nothing is restored. What was restored is
- * claimed no more. After the commit the owner lets go of what the log says he claimed; should he die before, it stays
- * claimed until the next one does.
+ * written before it: where the bit is not set it has not been made, and nothing is restored. When the log was emptied,
+ * after a commit as after taking back, what it says was claimed is let go of; not before, or taking back once more would
+ * undo what others did meanwhile. Who dies before that leaves it claimed until the next claim.
  *
  * A rule that follows: a change never allocates a pool that it has itself given back, since taking it back must find
  * the pool's headers as they were.
@@ -105,8 +105,21 @@ static void log_take_back(struct heap *heap, const struct log_entry *entry)
 	if (!(entry->where & LOG_WHERE_CLAIM))
 		__atomic_store_n((uint64_t *)target, entry->old, __ATOMIC_RELAXED);
 	else if (__atomic_load_n((uint32_t *)target, __ATOMIC_RELAXED) & RIGHTS_CLAIMED)
-		/* release: who changes it next, without the lock, comes after all that was restored */
-		__atomic_store_n((uint32_t *)target, (uint32_t)entry->old, __ATOMIC_RELEASE);
+		__atomic_store_n((uint32_t *)target, (uint32_t)entry->old | RIGHTS_CLAIMED, __ATOMIC_RELAXED);
+}
+
+/* After the log was emptied, of so many entries: what they claimed is others' again. */
+static LOCK_RARE void let_go_of_claims(struct heap *heap, uint32_t n_entries)
+{
+	for (uint32_t i = 0; i < n_entries; i++) {
+		const struct log_entry *entry = &heap->control->lock.entries[i];
+		uint32_t *counted = entry->where & LOG_WHERE_CLAIM ? log_target(heap, entry) : NULL;
+		uint32_t now = counted ? __atomic_load_n(counted, __ATOMIC_RELAXED) : 0;
+
+		if (now & RIGHTS_CLAIMED) /* release: who changes it next comes after all that was changed, or restored */
+			__atomic_store_n(counted, now & ~RIGHTS_CLAIMED, __ATOMIC_RELEASE);
+	}
+	heap->n_claims = 0;
 }
 
 void log_roll_back(struct heap *heap)
@@ -118,10 +131,11 @@ void log_roll_back(struct heap *heap)
 		n = LOG_CAPACITY;
 	for (uint32_t i = n; i-- > 0;)
 		log_take_back(heap, &lock->entries[i]);
-	heap->n_claims = 0;
 	lock->overflowed = 0;
-	/* release: the words before the count. Dying above means that it is all done again, to the same effect. */
+	/* release: the words before the count. Dying above means that it is all done again, to the same effect: what is
+	 * claimed nobody else has changed. */
 	__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
+	let_go_of_claims(heap, n);
 }
 
 /* ---- owners of other pid namespaces ------------------------------------------------------------------------------ */
@@ -563,21 +577,6 @@ int change_try_begin(struct session *session)
 	}
 	lock_is_left(session->heap); /* to this thread, perhaps, which then has given it back */
 	return lock_take_at_once(session, true);
-}
-
-/* After the commit, of a log of so many entries: what it claimed is others' again. */
-static LOCK_RARE void let_go_of_claims(struct heap *heap, uint32_t n_entries)
-{
-	for (uint32_t i = 0; i < n_entries && heap->n_claims; i++) {
-		const struct log_entry *entry = &heap->control->lock.entries[i];
-		uint32_t *counted = entry->where & LOG_WHERE_CLAIM ? log_target(heap, entry) : NULL;
-		uint32_t now = counted ? __atomic_load_n(counted, __ATOMIC_RELAXED) : 0;
-
-		heap->n_claims -= entry->where & LOG_WHERE_CLAIM;
-		if (now & RIGHTS_CLAIMED) /* release: as in log_take_back(), after all that was changed */
-			__atomic_store_n(counted, now & ~RIGHTS_CLAIMED, __ATOMIC_RELEASE);
-	}
-	heap->n_claims = 0;
 }
 
 void change_commit(struct heap *heap)

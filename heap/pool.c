@@ -152,7 +152,6 @@ static void returned_unlink(struct heap *heap, struct pool_entry *pool)
 	heap_set(heap, &pool->returned_next1, 0);
 	heap_set(heap, &pool->returned_prev1, 0);
 	heap_set(heap, &pool->is_returned, 0);
-	heap_set(heap, &pool->n_returned, 0);
 }
 
 /* ---- pools ------------------------------------------------------------------------------------------------------- */
@@ -225,7 +224,6 @@ int pool_own(struct session *session, uint32_t size_class)
 	heap_set(heap, &pool->returned_prev1, 0);
 	heap_set(heap, &pool->is_returned, 0);
 	heap_set(heap, &pool->is_told, 0);
-	heap_set(heap, &pool->n_returned, 0);
 	owned_link(session, pool);
 	usedpools_push(heap, true, &session->entry->usedpools1[size_class], pool);
 	return 0;
@@ -391,7 +389,6 @@ static int link_or_disown(struct session *session, struct pool_entry *pool, cons
 	__atomic_store_n(&owner->n_returns, owner->n_returns + 1, __ATOMIC_RELAXED);
 	if (!pool->is_returned)
 		returned_link(heap, pool);
-	heap_set(heap, &pool->n_returned, __atomic_load_n(&pool->n_returned, __ATOMIC_RELAXED) + 1);
 	if (!pool_is_all_returned(pool, header) || gate_is_inside(heap, pool->owner1 - 1U))
 		return 0;
 	heap_set(heap, &pool->n_used, 0);

@@ -73,14 +73,13 @@ static void link_owned(struct heap *heap, uint32_t p)
 	owner->owned_pools1 = p + 1;
 }
 
-static void link_returned(struct heap *heap, uint32_t p, uint32_t n_returned)
+static void link_returned(struct heap *heap, uint32_t p, bool is_returned)
 {
 	struct pool_entry *pool = &heap->pools[p];
 	struct session_entry *owner = owner_of(heap, pool);
 
 	pool->is_told = 0;
-	pool->is_returned = owner && n_returned;
-	pool->n_returned = n_returned;
+	pool->is_returned = owner && is_returned;
 	pool->returned_prev1 = 0;
 	pool->returned_next1 = 0;
 	if (!pool->is_returned)
@@ -198,7 +197,7 @@ static bool rebuild_pool_of_blocks(struct heap *heap, uint32_t p, struct space *
 	}
 	link_owned(heap, p);
 	if (pool->owner1)
-		link_returned(heap, p, n_returned);
+		link_returned(heap, p, n_returned != 0);
 	if (!is_inside)
 		link_used_pool(heap, space, p);
 	return true;

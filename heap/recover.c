@@ -229,7 +229,7 @@ static int leave_run(struct session *session, struct pool_entry *pool)
 	struct object object;
 	int r;
 
-	if (header_state(pool->header.word) == STATE_LIVE) {
+	if (header_state(header_word(&pool->header)) == STATE_LIVE) {
 		if (pool->run_size > (uint64_t)pool->run_n_pools << POOL_SHIFT) /* as in trim_size() */
 			heap_set(session->heap, &pool->run_size, (uint64_t)pool->run_n_pools << POOL_SHIFT);
 		r = object_locate(

@@ -8,10 +8,14 @@
  * class, or part of a run; a pool of a class is headers, blocks allocated, blocks available and a rest that no block
  * fits into. A run that its owner keeps for its next object is free pools, a returned block is an available one.
  *
+ * Of returned blocks the headers are looked at, which the arena must be there for: a client keeps it there meanwhile,
+ * as who holds without the lock does (count.c). Where others keep it out they count as what they were.
+ *
  * It takes time for each pool there is, so it is done in steps.
  */
 
 #include "heap/check.h"
+#include "heap/count.h"
 #include "heap/pool.h"
 
 #include <errno.h>
@@ -25,17 +29,18 @@ static uint32_t min(uint32_t a, uint32_t b)
 }
 
 /* All loads here are relaxed: each figure is of the moment at which it was read. */
-static void count_blocks(const struct pool_entry *pool, uint32_t size_class, pyheap_stats *ret)
+/* looks: its headers may be looked at, for blocks that were returned. */
+static void count_blocks(
+	const struct heap *heap, const struct pool_entry *pool, uint32_t size_class, bool looks, pyheap_stats *ret)
 {
 	const struct class_shape *shape = &class_shapes[size_class];
 	pyheap_class_stats *c = &ret->classes[size_class];
 	uint32_t n_used = min(__atomic_load_n(&pool->n_used, __ATOMIC_RELAXED), shape->n_blocks);
 	uint32_t n_headers = shape->n_blocks * (uint32_t)sizeof(struct object_header);
 
-	n_used -= min(__atomic_load_n(&pool->owner1, __ATOMIC_RELAXED)
-			      ? __atomic_load_n(&pool->n_returned, __ATOMIC_RELAXED)
-			      : 0,
-		n_used);
+	if (looks && __atomic_load_n(&pool->owner1, __ATOMIC_RELAXED) &&
+		__atomic_load_n(&pool->is_returned, __ATOMIC_RELAXED))
+		n_used -= min(pool_count_returned(heap, pool), n_used);
 	c->n_pools++;
 	c->n_used += n_used;
 	c->n_available += shape->n_blocks - n_used;
@@ -46,7 +51,8 @@ static void count_blocks(const struct pool_entry *pool, uint32_t size_class, pyh
 }
 
 /* What begins at this pool, of which so many are left in the arena; how many it takes. */
-static uint32_t count_pool(const struct pool_entry *pool, uint32_t n_left, bool is_record, pyheap_stats *ret)
+static uint32_t count_pool(const struct heap *heap, const struct pool_entry *pool, uint32_t n_left, bool is_record,
+	bool looks, pyheap_stats *ret)
 {
 	uint32_t identity = __atomic_load_n(&pool->identity, __ATOMIC_RELAXED);
 	uint32_t size_class = identity >> 8 & 0xff, n = 1;
@@ -56,7 +62,7 @@ static uint32_t count_pool(const struct pool_entry *pool, uint32_t n_left, bool 
 		if (is_record)
 			ret->bytes_records += POOL_SIZE;
 		else if (size_class < N_CLASSES)
-			count_blocks(pool, size_class, ret);
+			count_blocks(heap, pool, size_class, looks, ret);
 		else
 			ret->bytes_unused_pools += POOL_SIZE; /* it is just changing hands */
 		return 1;
@@ -79,17 +85,21 @@ static uint32_t count_pool(const struct pool_entry *pool, uint32_t n_left, bool 
 }
 
 /* What begins at this arena; how many it takes. */
-static uint32_t count_arena(const struct heap *heap, uint32_t a, uint32_t n_left, pyheap_stats *ret)
+static uint32_t count_arena(struct session *session, uint32_t a, uint32_t n_left, pyheap_stats *ret)
 {
+	const struct heap *heap = session->heap;
 	const struct arena_entry *arena = &heap->arenas[a];
 	uint32_t state = arena_state(arena);
 	bool is_record = __atomic_load_n(&arena->space, __ATOMIC_RELAXED) == SPACE_RECORDS;
 	uint32_t n = 1;
 
 	if (state == ARENA_POOLS) {
+		bool looks = count_begin_look(session, a);
+
 		for (uint32_t i = 0; i < heap->pools_per_arena;)
-			i += count_pool(
-				&heap->pools[a * heap->pools_per_arena + i], heap->pools_per_arena - i, is_record, ret);
+			i += count_pool(heap, &heap->pools[a * heap->pools_per_arena + i], heap->pools_per_arena - i,
+				is_record, looks, ret);
+		count_end_look(session);
 	} else if (state == ARENA_RUN || state == ARENA_RETURNABLE) {
 		n = min(__atomic_load_n(&arena->n_arenas, __ATOMIC_RELAXED), n_left);
 		n = n ? n : 1;
@@ -148,14 +158,15 @@ static void end(const struct heap *heap, pyheap_stats *ret)
 	}
 }
 
-bool heap_stats_step(const struct heap *heap, uint32_t *cursor, pyheap_stats *ret)
+bool heap_stats_step(struct session *session, uint32_t *cursor, pyheap_stats *ret)
 {
+	const struct heap *heap = session->heap;
 	uint32_t n_seen = min(arenas_seen(heap), heap->n_arenas);
 
 	if (!*cursor)
 		begin(heap, ret);
 	for (uint32_t i = 0; i < ARENAS_PER_STEP && *cursor < n_seen; i++)
-		*cursor += count_arena(heap, *cursor, n_seen - *cursor, ret);
+		*cursor += count_arena(session, *cursor, n_seen - *cursor, ret);
 	if (*cursor < n_seen)
 		return true;
 	end(heap, ret);

@@ -138,7 +138,7 @@ pyheap_stats fixture_stats(void)
 	pyheap_stats stats;
 	uint32_t cursor = 0;
 
-	while (heap_stats_step(fx.heap, &cursor, &stats))
+	while (heap_stats_step(&fx.daemon, &cursor, &stats))
 		;
 	return stats;
 }

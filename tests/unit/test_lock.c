@@ -20,7 +20,7 @@
 
 static uint32_t *spare_word(uint32_t i)
 {
-	return &fx.heap->pools[i].n_returned;
+	return &fx.heap->pools[i].reserved2;
 }
 
 START_TEST(log_overflow)

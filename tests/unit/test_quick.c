@@ -91,7 +91,7 @@ END_TEST
 static void begin_and_change(struct session *session)
 {
 	ck_assert_int_eq(change_begin(session), 0);
-	heap_add(fx.heap, &fx.heap->pools[0].n_returned, 1);
+	heap_add(fx.heap, &fx.heap->pools[0].reserved2, 1);
 	heap_add(fx.heap, &session->entry->n_holds, 1);
 }
 

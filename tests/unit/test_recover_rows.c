@@ -284,7 +284,7 @@ void row_pools_returned(int variant)
 		else
 			lent[n_lent++] = refs[i];
 	ck_assert_uint_ne(DEAD->entry->returned_pools1, 0);
-	ck_assert_uint_ne(ref_pool(refs[59])->n_returned, 0);
+	ck_assert_uint_ne(pool_count_returned(fx.heap, ref_pool(refs[59])), 0);
 }
 
 /* Somebody else's block it returned, and held others of that pool. */

@@ -136,7 +136,7 @@ static void populate_returned(void)
 			drop(s1, refs[i]);
 	returned = refs[n_blocks + 1];
 	ck_assert_uint_eq(ref_state(returned), STATE_RETURNED);
-	ck_assert_uint_eq(ref_pool(returned)->n_returned, 4);
+	ck_assert_uint_eq(pool_count_returned(fx.heap, ref_pool(returned)), 4);
 }
 
 static void populate_runs(void)

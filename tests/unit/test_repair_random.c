@@ -68,7 +68,7 @@ static void add_pool(struct pool_entry *pool)
 		return;
 	ADD(pool->returned_next1);
 	ADD(pool->returned_prev1);
-	ADD(pool->n_returned);
+	ADD(pool->is_returned);
 	for (uint32_t i = 0; i < class_pool_blocks(pool->size_class); i++)
 		add_header(&headers[i]);
 }

@@ -19,7 +19,7 @@ static uint32_t n_returned_pools(void)
 	uint32_t n = 0, prev1 = 0;
 
 	for (uint32_t i1 = owner()->returned_pools1; i1; i1 = fx.heap->pools[i1 - 1].returned_next1) {
-		ck_assert_uint_gt(fx.heap->pools[i1 - 1].n_returned, 0);
+		ck_assert_uint_gt(pool_count_returned(fx.heap, &fx.heap->pools[i1 - 1]), 0);
 		ck_assert_uint_eq(fx.heap->pools[i1 - 1].returned_prev1, prev1);
 		prev1 = i1;
 		n++;
@@ -102,7 +102,7 @@ START_TEST(returned_by_whoever_is_last)
 	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
 	ck_assert_uint_eq(ref_header(ref)->rights_counted, RIGHTS_SHARED);
 	ck_assert_uint_eq(ref_header(ref)->word >> REF_POSITION_BITS, ref_generation(ref));
-	ck_assert_uint_eq(pool->n_returned, 1);
+	ck_assert_uint_eq(pool_count_returned(fx.heap, pool), 1);
 	ck_assert_uint_eq(pool->n_used, 2);
 	ck_assert_uint_eq(pool->freeblock1, 3); /* as it was */
 	ck_assert_uint_eq(owner()->returned_pools1, ref_pool_index(ref) + 1);
@@ -143,7 +143,7 @@ START_TEST(list_of_pools)
 	for (uint32_t k = 0; k < 3; k++) {
 		for (uint32_t i = 0; i < 5; i++) {
 			fixture_drop(S1, refs[i][k]);
-			ck_assert_uint_eq(ref_pool(refs[i][0])->n_returned, k + 1);
+			ck_assert_uint_eq(pool_count_returned(fx.heap, ref_pool(refs[i][0])), k + 1);
 			ck_assert_uint_eq(n_returned_pools(), k ? 5 : i + 1);
 		}
 	}
@@ -162,7 +162,7 @@ START_TEST(list_of_pools)
 	fixture_drop(S0, fixture_bytes(S0, 8));
 	ck_assert_uint_eq(n_returned_pools(), 0);
 	for (int i = 0; i < 5; i++)
-		ck_assert_uint_eq(ref_pool(refs[i][0])->n_returned, 0);
+		ck_assert_uint_eq(ref_pool(refs[i][0])->is_returned, 0);
 	for (int i = 0; i < 5; i++)
 		if (i != 2)
 			fixture_drop(S0, keep[i]);
@@ -188,7 +188,7 @@ START_TEST(full_pool_is_taken)
 	S0->entry->in_call = CALL_NONE;
 	for (uint32_t i = 0; i < n; i++) {
 		ck_assert_uint_eq(pool->owner1, S0->owner1);
-		ck_assert_uint_eq(pool->n_returned, i);
+		ck_assert_uint_eq(pool_count_returned(fx.heap, pool), i);
 		fixture_drop(S1, refs[i]);
 	}
 	ck_assert_uint_eq(owner()->in_call, CALL_NONE);
@@ -225,7 +225,7 @@ START_TEST(full_pool_waits_for_its_owner)
 	for (uint32_t i = 0; i < n; i++)
 		fixture_drop(S1, refs[i]);
 	ck_assert_uint_eq(pool->owner1, S0->owner1);
-	ck_assert_uint_eq(pool->n_returned, n);
+	ck_assert_uint_eq(pool_count_returned(fx.heap, pool), n);
 	ck_assert_uint_eq(ref_header(refs[n - 1])->rights_counted, RIGHTS_SHARED);
 	fixture_collect();
 	ck_assert_uint_eq(pool->owner1, S0->owner1);
@@ -250,7 +250,7 @@ START_TEST(pool_with_room_is_left)
 		fixture_drop(S1, refs[i]);
 	pool = ref_pool(refs[0]);
 	ck_assert_uint_eq(pool->owner1, S0->owner1);
-	ck_assert_uint_eq(pool->n_returned, n - 1);
+	ck_assert_uint_eq(pool_count_returned(fx.heap, pool), n - 1);
 	ck_assert_uint_eq(pool->n_used, n - 1);
 	ck_assert_uint_eq(ref_position(fixture_bytes(S0, 512)), ref_position(refs[0]));
 	fixture_check();
@@ -274,7 +274,7 @@ START_TEST(gathered_when_needed)
 		again = fixture_bytes(S0, 512);
 		ck_assert_uint_eq(ref_pool_index(again), ref_pool_index(refs[0]));
 		ck_assert_uint_eq(ref_block(again) % 2, 1);
-		ck_assert_uint_eq(ref_pool(again)->n_returned, 0);
+		ck_assert_uint_eq(ref_pool(again)->is_returned, 0);
 		ck_assert_uint_eq(n_returned_pools(), 0);
 	}
 	ck_assert_uint_eq(owner()->usedpools1[63], 0);
@@ -707,7 +707,7 @@ static void expect_estate_is_s1s(const struct estate *e)
 		ck_assert_int_eq(object_refcount(S1, e->shared[i]), 1);
 		ck_assert_int_eq(object_refcount(S1, e->passed[i]), 1);
 		ck_assert_uint_eq(ref_pool(e->passed[i])->owner1, 0);
-		ck_assert_uint_eq(ref_pool(e->passed[i])->n_returned, 0);
+		ck_assert_uint_eq(ref_pool(e->passed[i])->is_returned, 0);
 	}
 	ck_assert_int_eq((int)object_refcount(S1, e->list), -ESTALE);
 	ck_assert_int_eq((int)object_refcount(S1, e->child), -ESTALE);
@@ -830,7 +830,7 @@ START_TEST(holder_dies)
 	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
 	ck_assert_int_eq(object_refcount(S0, both), 1);
 	fixture_drop(S0, both);
-	ck_assert_uint_eq(ref_pool(ref)->n_returned, 2);
+	ck_assert_uint_eq(pool_count_returned(fx.heap, ref_pool(ref)), 2);
 	fixture_drop(S0, keep);
 	expect_empty();
 }

@@ -249,7 +249,7 @@ START_TEST(counted_in_steps)
 		ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, ARENA_SIZE_MIN - POOL_SIZE, &refs[i])), 0);
 	large = fixture_bytes(S0, 100 * ARENA_SIZE_MIN);
 	ck_assert_uint_eq(fx.heap->control->counters.n_arenas_current, 400);
-	for (; heap_stats_step(fx.heap, &cursor, &s); n_steps++) {
+	for (; heap_stats_step(&fx.daemon, &cursor, &s); n_steps++) {
 		ck_assert_uint_eq(cursor, n_steps * 64);
 		ck_assert_int_eq(object_decref(S0, refs[n_steps]), 0);
 	}

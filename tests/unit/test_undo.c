@@ -69,9 +69,9 @@ static int returned_prepare(void)
 	for (uint32_t i = 0; i < 3 * n; i++)
 		if ((i % n < 4 && i != n && i != 2 * n) || i > 2 * n)
 			fixture_drop(S0, refs[i]);
-	ck_assert_uint_eq(ref_pool(refs[0])->n_returned, 4);
-	ck_assert_uint_eq(ref_pool(refs[n])->n_returned, 3);
-	ck_assert_uint_eq(ref_pool(refs[2 * n])->n_returned, ref_pool(refs[2 * n])->n_used);
+	ck_assert_uint_eq(pool_count_returned(fx.heap, ref_pool(refs[0])), 4);
+	ck_assert_uint_eq(pool_count_returned(fx.heap, ref_pool(refs[n])), 3);
+	ck_assert_uint_eq(pool_count_returned(fx.heap, ref_pool(refs[2 * n])), ref_pool(refs[2 * n])->n_used);
 	return 0;
 }
 static int op_gather(void)
@@ -180,7 +180,7 @@ static int all_but_one_prepare(void)
 		fixture_drop(S0, full[i]);
 	for (uint32_t i = 1; i < 7; i++)
 		fixture_drop(S1, full[i]);
-	ck_assert_uint_eq(ref_pool(full[0])->n_returned, 6);
+	ck_assert_uint_eq(pool_count_returned(fx.heap, ref_pool(full[0])), 6);
 	return 0;
 }
 static int op_decref_returns_pool(void)
