@@ -492,7 +492,7 @@ static void walk_figures(void)
 	pyheap_client_info info;
 	pyheap_stats s;
 
-	while (heap_stats_step(fx.heap, &stats_cursor, &s))
+	while (heap_stats_step(WALKER, &stats_cursor, &s))
 		;
 	EXPECT_THAT(s.bytes_allocated_blocks + s.bytes_available_blocks + s.bytes_unused_pools + s.bytes_pool_headers +
 			    s.bytes_quantization + s.bytes_medium_objects + s.bytes_large_objects + s.bytes_records ==
