@@ -167,8 +167,8 @@ static void look(struct actor *actor)
 }
 
 /*
- * So that each victim's call goes the same way: others know what is shared, and its count is biased to nobody. A right
- * that comes and goes under the lock does both.
+ * So that each victim's call goes the same way: others know what is shared, and its count is biased to nobody, as a
+ * right that comes and goes under the lock does both; and of blocks that are returned the survivor is to be told.
  */
 static void make_known(struct actor *actor)
 {
@@ -182,6 +182,7 @@ static void make_known(struct actor *actor)
 			MUST(actor, object_drop(session, &object));
 		}
 	MUST(actor, change_end(session, 0));
+	MUST(actor, own_gather_all(session));
 }
 
 /* ---- commands --------------------------------------------------------------------------------------------------- */
