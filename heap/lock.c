@@ -48,8 +48,8 @@
  *
  * Counts that others change without the lock (count.c) are claimed first, by a bit beside them. The entry of a claim is
  * written before it: where the bit is not set it has not been made, and nothing is restored. When the log was emptied,
- * after a commit as after taking back, what it says was claimed is let go of; not before, or taking back once more would
- * undo what others did meanwhile. Who dies before that leaves it claimed until the next claim.
+ * after a commit as after taking back, what it says was claimed is let go of; not before, or taking back once more
+ * would undo what others did meanwhile. Who dies before that leaves it claimed until the next claim.
  *
  * A rule that follows: a change never allocates a pool that it has itself given back, since taking it back must find
  * the pool's headers as they were.
@@ -116,7 +116,8 @@ static LOCK_RARE void let_go_of_claims(struct heap *heap, uint32_t n_entries)
 		uint32_t *counted = entry->where & LOG_WHERE_CLAIM ? log_target(heap, entry) : NULL;
 		uint32_t now = counted ? __atomic_load_n(counted, __ATOMIC_RELAXED) : 0;
 
-		if (now & RIGHTS_CLAIMED) /* release: who changes it next comes after all that was changed, or restored */
+		if (now &
+			RIGHTS_CLAIMED) /* release: who changes it next comes after all that was changed, or restored */
 			__atomic_store_n(counted, now & ~RIGHTS_CLAIMED, __ATOMIC_RELEASE);
 	}
 	heap->n_claims = 0;

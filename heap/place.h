@@ -110,7 +110,7 @@ static inline bool place_change(const struct seen *seen, uint64_t ref, uint64_t 
 {
 	two_words old = (two_words)seen->stamp << 64 | seen->ref, new = (two_words)stamp << 64 | ref;
 
-	return __sync_bool_compare_and_swap((two_words *)(void *)seen->place, old, new);
+	return words_change((two_words *)(void *)seen->place, old, new);
 }
 
 static inline bool fill(const struct session *session, const struct seen *seen, uint64_t ref)

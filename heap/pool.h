@@ -99,9 +99,10 @@ static inline uint64_t header_word(const struct object_header *header)
 static inline uint32_t pool_count_returned(const struct heap *heap, const struct pool_entry *pool)
 {
 	const struct object_header *headers = pool_headers(heap, pool);
-	uint32_t n = 0;
+	/* relaxed: of a moment, where the lock is not held */
+	uint32_t size_class = __atomic_load_n(&pool->size_class, __ATOMIC_RELAXED) & (N_CLASSES - 1), n = 0;
 
-	for (uint32_t i = 0; i < class_shapes[pool->size_class & (N_CLASSES - 1)].n_blocks; i++)
+	for (uint32_t i = 0; i < class_shapes[size_class].n_blocks; i++)
 		n += header_state(header_word(&headers[i])) == STATE_RETURNED;
 	return n;
 }

@@ -185,13 +185,19 @@ static uint32_t below(struct worker *w, uint32_t n) /* splitmix64 */
 	return (uint32_t)((z ^ z >> 31) % n);
 }
 
+/* Bytewise, and atomically: who looks without the lock for what is gone may see what lies there now, and passes it by.
+ */
+static void store_word(uint8_t *to, uint64_t value)
+{
+	for (int i = 0; i < 8; i++)
+		__atomic_store_n(&to[i], (uint8_t)(value >> 8 * i), __ATOMIC_RELAXED);
+}
+
 /* The first and last words of what has bytes. */
 static void stamp(uint64_t ref, size_t size)
 {
-	uint64_t value = ref ^ STAMP;
-
-	memcpy(ref_data(ref), &value, 8);
-	memcpy(ref_data(ref) + size - 8, &value, 8);
+	store_word(ref_data(ref), ref ^ STAMP);
+	store_word(ref_data(ref) + size - 8, ref ^ STAMP);
 }
 
 static void compare(struct worker *w, uint64_t ref)
