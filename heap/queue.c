@@ -605,13 +605,16 @@ static int wait_for(struct heap *heap, const struct wait *wait, int64_t deadline
  */
 static inline bool pause_for_other_side(struct other_side *side, int r)
 {
+	uint32_t n_in_a_row;
+
 	if (QUEUE_LIKELY(r != -EAGAIN)) {
 		side->n_in_a_row++;
 		return false;
 	}
-	if (side->n_in_a_row < STREAM_MIN)
-		return false;
+	n_in_a_row = side->n_in_a_row;
 	side->n_in_a_row = 0;
+	if (n_in_a_row < STREAM_MIN)
+		return false;
 	for (int i = 0; i < STREAM_PAUSES; i++)
 		PAUSE();
 	return true;
