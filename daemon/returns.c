@@ -10,7 +10,8 @@
  * and would ask again.
  *
  * One run is being returned at a time. Should this daemon die in the middle, the next one finds it RETURNING and ends
- * it.
+ * it. One that is looked into without the lock (heap/count.c) waits: who was stopped there keeps that run from being
+ * returned, and no other.
  */
 #include "daemon/returns.h"
 
@@ -30,8 +31,6 @@ int unmapping_step(struct daemon *daemon, struct unmapping *unmapping)
 	if (!unmapping->head1)
 		return 0;
 	r = arena_unmap_step(daemon->heap, unmapping->head1 - 1, ARENAS_PER_STEP, &unmapping->n_done);
-	if (r == -EBUSY)
-		return r; /* one that was stopped while it looks at a ref keeps what that names, and no more */
 	if (r < 0) {
 		/* Nothing is lost: the run stays as it is, and is tried again. */
 		if (!unmapping->is_said)
@@ -45,13 +44,59 @@ int unmapping_step(struct daemon *daemon, struct unmapping *unmapping)
 	return 0;
 }
 
+/* False: too many wait, it is to be tried again. */
+static bool wait_for(struct returns *returns, uint32_t head)
+{
+	for (uint32_t i = 0; i < returns->n_waiting; i++)
+		if (returns->waiting[i] == head)
+			return true;
+	if (returns->n_waiting == RETURNS_WAITING_MAX)
+		return false;
+	returns->waiting[returns->n_waiting++] = head;
+	return true;
+}
+
+/* One of those that waited, into which nobody looks any more. */
+static bool take_waiting(struct daemon *daemon, uint32_t *ret)
+{
+	struct returns *returns = &daemon->returns;
+
+	for (uint32_t i = 0; returns->looks_again && i < returns->n_waiting; i++) {
+		if (arena_is_looked_at(daemon->heap, returns->waiting[i]))
+			continue;
+		*ret = returns->waiting[i];
+		returns->waiting[i] = returns->waiting[--returns->n_waiting];
+		return true;
+	}
+	returns->looks_again = false;
+	return false;
+}
+
+/* All of them, or those that nobody looks into. */
+static int adopt(struct daemon *daemon)
+{
+	uint32_t cursor = 0, head, n_done;
+	int r;
+
+	while ((r = arena_next_returning(&daemon->self, &cursor, &head)) > 0) {
+		n_done = 0;
+		if (!arena_is_looked_at(daemon->heap, head))
+			r = arena_unmap_step(daemon->heap, head, UINT32_MAX, &n_done);
+		else if (!wait_for(&daemon->returns, head))
+			r = -EBUSY;
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
 int returns_adopt(struct daemon *daemon)
 {
 	int r;
 
 	if (daemon->returns.is_adopted)
 		return 0;
-	r = arena_adopt_returning(&daemon->self);
+	r = adopt(daemon);
 	if (r < 0 && r != -EBUSY)
 		log_error("cannot return what the daemon before was returning: %s", strerror(-r));
 	daemon->returns.is_adopted = r == 0;
@@ -68,11 +113,17 @@ int returns_step(struct daemon *daemon, uint32_t n_spare)
 	if (r < 0)
 		return r;
 	if (!unmapping->head1) {
-		r = arena_pick_returning(&daemon->self, n_spare, &head);
-		if (r <= 0)
-			return r;
+		if (!take_waiting(daemon, &head)) {
+			r = arena_pick_returning(&daemon->self, n_spare, &head);
+			if (r <= 0)
+				return r;
+			if (arena_is_looked_at(daemon->heap, head) && wait_for(&daemon->returns, head))
+				return 1;
+		}
 		*unmapping = (struct unmapping){.head1 = head + 1};
 	}
+	if (!unmapping->n_done && arena_is_looked_at(daemon->heap, unmapping->head1 - 1))
+		return -EBUSY; /* so many wait */
 	r = unmapping_step(daemon, unmapping);
 	return r < 0 ? r : 1;
 }
@@ -82,6 +133,7 @@ void returns_want(struct daemon *daemon)
 	struct returns *returns = &daemon->returns;
 
 	returns->wanted = true;
+	returns->looks_again = true;
 	returns->n_spare = daemon->options->n_spare_arenas;
 	if (returns->n_granted < INT32_MAX - returns->n_spare)
 		returns->n_spare += returns->n_granted;

@@ -15,8 +15,13 @@ struct unmapping {
 	bool is_said; /* that it cannot go on */
 };
 
+#define RETURNS_WAITING_MAX 64
+
 struct returns {
 	struct unmapping unmapping;
+	uint32_t waiting[RETURNS_WAITING_MAX]; /* heads of runs that somebody looks into still */
+	uint32_t n_waiting;
+	bool looks_again;   /* whether somebody does: once a tick */
 	bool is_adopted;    /* what a daemon before left half returned is returned */
 	bool wanted;        /* look for more, until there is none */
 	uint32_t n_spare;   /* empty arenas that are left alone meanwhile */

@@ -18,7 +18,7 @@
  * Died after ...                the next daemon does ...
  *   reserving, while mapping      MAPPING: punches, HOLE (arena_adopt_all())
  *   granting, session dead too    GRANTED to a session that is FREE: punches, HOLE (the same)
- *   picking, unmapping, punching  RETURNING: does it again; the head turns HOLE last (arena_adopt_returning()). Not
+ *   picking, unmapping, punching  RETURNING: does it again; the head turns HOLE last (arena_next_returning()). Not
  * before it has had the lock: the picking may not be committed, and whoever has the lock now may be about to take it
  * back
  */
@@ -209,7 +209,7 @@ static int arena_unmap(struct heap *heap, uint32_t i)
  * From the last arena to the head, whose n_arenas shrinks with it: a HOLE may be reserved anew before the head is one,
  * and must not be taken for the run's by a daemon that finds it RETURNING.
  */
-static int unmap_some(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done)
+int arena_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done)
 {
 	struct arena_entry *arena = &heap->arenas[head];
 
@@ -236,17 +236,11 @@ static int unmap_some(struct heap *heap, uint32_t head, uint32_t n_step, uint32_
 	return 0;
 }
 
-/* Does somebody without the lock still look into an arena of that run? See count.c. */
-static bool is_looked_at(struct heap *heap, uint32_t head)
+bool arena_is_looked_at(struct heap *heap, uint32_t head)
 {
 	uint32_t n = heap->arenas[head].n_arenas;
 
 	return gate_is_looked_at(heap, head, n ? n : 1);
-}
-
-int arena_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done)
-{
-	return !*n_done && is_looked_at(heap, head) ? -EBUSY : unmap_some(heap, head, n_step, n_done);
 }
 
 static bool is_left_over(const struct heap *heap, const struct arena_entry *arena)
@@ -271,7 +265,7 @@ static int return_whole_run(struct heap *heap, uint32_t head)
 	if (heap->arenas[head].n_arenas > heap->n_arenas - head)
 		return -EUCLEAN;
 	state_store(&heap->arenas[head], ARENA_RETURNING);
-	r = unmap_some(heap, head, UINT32_MAX, &n_done);
+	r = arena_unmap_step(heap, head, UINT32_MAX, &n_done);
 	return r < 0 ? r : 0;
 }
 
@@ -289,24 +283,22 @@ int arena_adopt_all(struct heap *heap)
 	return 0;
 }
 
-int arena_adopt_returning(struct session *daemon)
+int arena_next_returning(struct session *daemon, uint32_t *cursor, uint32_t *ret)
 {
 	struct heap *heap = daemon->heap;
 	int r;
 
-	r = change_try_begin(daemon);
-	if (r < 0)
-		return r;
-	change_end(daemon, 0);
-	for (uint32_t i = 0; i < heap->control->n_arenas_seen; i++) {
-		if (arena_state(&heap->arenas[i]) != ARENA_RETURNING)
-			continue;
-		if (is_looked_at(heap, i))
-			return -EBUSY;
-		r = return_whole_run(heap, i);
+	if (!*cursor) {
+		r = change_try_begin(daemon);
 		if (r < 0)
 			return r;
+		change_end(daemon, 0); /* no change that may be taken back says so of any now */
 	}
+	while (*cursor < heap->control->n_arenas_seen)
+		if (arena_state(&heap->arenas[(*cursor)++]) == ARENA_RETURNING) {
+			*ret = *cursor - 1;
+			return 1;
+		}
 	return 0;
 }
 

@@ -24,8 +24,7 @@ int arena_map_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *
 
 /*
  * Take RETURNING (or MAPPING, or a dead session's GRANTED) run `head` away: munmap, punch the hole, HOLE again, in
- * bounded steps of n_step arenas counted in *n_done. 1 when done, 0 when there is more; -EBUSY at first, while somebody
- * who has no lock looks into one of them (count.c): try it again.
+ * bounded steps of n_step arenas counted in *n_done. 1 when done, 0 when there is more.
  */
 int arena_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done);
 
@@ -42,11 +41,17 @@ int arena_pick_returning(struct session *daemon, uint32_t n_spare, uint32_t *ret
 int arena_adopt_all(struct heap *heap);
 
 /*
- * The same for those that were RETURNING; -EBUSY the lock, which it tries to take, is taken,
- * or somebody looks into one, as above. To be done before this
- * daemon makes any arena RETURNING itself.
+ * Does somebody who has no lock look into a run that was in use and is RETURNING now (count.c)? Then it is not taken
+ * away yet. Nobody comes to it any more, so where it was said once that nobody does it stays so.
  */
-int arena_adopt_returning(struct session *daemon);
+bool arena_is_looked_at(struct heap *heap, uint32_t head);
+
+/*
+ * The next run, from *cursor on, that a daemon before has left RETURNING: 1 and *ret its head, which is to be taken
+ * away by arena_unmap_step(); 0 there is none any more; at first -EBUSY: the lock, which it tries to take, is taken. To
+ * be done before this daemon makes any arena RETURNING itself.
+ */
+int arena_next_returning(struct session *daemon, uint32_t *cursor, uint32_t *ret);
 
 /*
  * Of a session that is DEAD or waits to be resumed: make RETURNING what was granted to it and never accepted: 1 and

@@ -9,8 +9,7 @@
  * noted in its entry (done_counting), as the trace of it is wiped out next. That is not in the log, since it stays true
  * whatever becomes of the change; and it is looked for after the claim, so that it cannot become true any more.
  *
- * The claim itself is in the log (lock.c), and is let go of when that was emptied. Who dies just before leaves it
- * behind, perhaps with the bias, and the next claim takes both over.
+ * The claim itself is in the log (lock.c), and is let go of when that was emptied.
  */
 
 #include "heap/claim.h"
@@ -62,9 +61,11 @@ int claim(struct session *session, struct object_header *header, uint64_t ref)
 	if (!log_claim(heap, &header->rights_counted, (uint32_t)seen.rights))
 		return -EUCLEAN;
 	for (;;) {
-		if (!header_is(seen.word, ref_generation(ref), STATE_LIVE))
+		if (!header_is(seen.word, ref_generation(ref), STATE_LIVE)) {
+			log_claim_in_vain(heap);
 			return -ESTALE;
-		if (seen.rights & RIGHTS_CLAIMED) /* earlier in this change, or by one who died before he went on */
+		}
+		if (seen.rights & RIGHTS_CLAIMED) /* earlier in this change */
 			break;
 		if (header_change(header, &seen, seen.word, seen.rights | RIGHTS_CLAIMED))
 			break;

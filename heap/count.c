@@ -23,8 +23,8 @@
  * Looking at an object without the lock and without a hold means that its memory may be returned at this moment. The
  * intent says what is looked at, the session is inside the gate, and an arena's state is looked at afterwards; who
  * returns an arena changes its state, and then waits for those whose intent says that they look into it
- * (gate_is_looked_at()). A pool may take another class at this moment; then some payload would have to be, in 16 bytes,
- * the very header that was looked for, generation and all, to be taken for it.
+ * (gate_is_looked_at()). A pool may take another class at this moment, so what it is is looked at once more after the
+ * header; after that some payload would have to be, in 16 bytes, the very header that was seen, to be taken for it.
  *
  * Blocks that were returned are gathered by the owner of their pool, if it is on his list. That list is changed under
  * the lock; but only the first who returns a block since the last gathering has to: then the pool is_told, and who
@@ -97,9 +97,8 @@ bool count_begin_look(struct session *session, uint32_t arena)
 		return true;
 	intent_begin_count(session->entry, INTENT_HOLD,
 		ref_make((uint64_t)arena << (session->heap->arena_shift - 3), 0), INTENT_UNKNOWN);
-	if (enter(session) == 0)
-		return arena_state(&session->heap->arenas[arena]) == ARENA_POOLS;
-	return false;
+	/* Nobody is waited for. */
+	return gate_enter(session) && arena_state(&session->heap->arenas[arena]) == ARENA_POOLS;
 }
 
 void count_end_look(struct session *session)
@@ -110,31 +109,46 @@ void count_end_look(struct session *session)
 
 /* ---- hold -------------------------------------------------------------------------------------------------------- */
 
+/* A header, and what its pool was when it was found. */
+struct located {
+	struct object_header *header;
+	uint32_t identity;
+};
+
 /*
  * What is no block, as they are most often: a run, whose header is in the entry of its first pool. NULL: it is neither,
  * or of an arena that this process has not seen yet; who asks with the lock held is told.
  */
-static COUNT_RARE struct object_header *find_run(struct heap *heap, uint64_t ref)
+static COUNT_RARE struct located find_run(const struct heap *heap, uint64_t ref)
 {
 	uint64_t off = ref_position(ref) << 3, p = off >> POOL_SHIFT;
+	struct located ret = {NULL, 0};
 	uint32_t state;
 
 	/* relaxed, both: as in object_locate_block() */
 	if (off & (POOL_SIZE - 1) || p >= __atomic_load_n(&heap->n_pools_seen, __ATOMIC_RELAXED))
-		return NULL;
+		return ret;
 	state = arena_state(&heap->arenas[off >> heap->arena_shift]);
-	return (state == ARENA_POOLS || state == ARENA_RUN) &&
-			       (__atomic_load_n(&heap->pools[p].identity, __ATOMIC_RELAXED) & 0xff) == POOL_RUN
-		       ? &heap->pools[p].header
-		       : NULL;
+	ret.identity = __atomic_load_n(&heap->pools[p].identity, __ATOMIC_RELAXED);
+	if ((state == ARENA_POOLS || state == ARENA_RUN) && (ret.identity & 0xff) == POOL_RUN)
+		ret.header = &heap->pools[p].header;
+	return ret;
 }
 
-static inline struct object_header *find_to_hold(struct heap *heap, uint64_t ref)
+static inline struct located find_to_hold(const struct heap *heap, uint64_t ref)
 {
 	struct object object;
 
-	return COUNT_LIKELY(object_locate_block(heap, ref_position(ref), &object)) ? object.header
-										   : find_run(heap, ref);
+	if (COUNT_LIKELY(object_locate_block(heap, ref_position(ref), &object)))
+		return (struct located){object.header, object.identity};
+	return find_run(heap, ref);
+}
+
+/* relaxed: after the header, whose look acquires */
+static inline bool is_still(const struct session *session, uint64_t ref, uint32_t identity)
+{
+	return __atomic_load_n(&session->pools[ref_position(ref) >> (POOL_SHIFT - 3)].identity, __ATOMIC_RELAXED) ==
+	       identity;
 }
 
 /* Inside: is it alive, and the session's to count, as it was seen? */
@@ -148,20 +162,20 @@ static inline bool can_be_held(const struct session *session, uint64_t ref, cons
 
 static inline int hold_inside(struct session *session, struct session_entry *entry, uint64_t ref, struct hold *place)
 {
-	struct object_header *header = find_to_hold(session->heap, ref);
+	struct located found = find_to_hold(session->heap, ref);
 	struct header_seen seen;
 
-	if (COUNT_UNLIKELY(!header))
+	if (COUNT_UNLIKELY(!found.header))
 		return COUNT_NOT;
-	seen = header_look(header);
-	if (COUNT_UNLIKELY(!can_be_held(session, ref, &seen)))
+	seen = header_look(found.header);
+	if (COUNT_UNLIKELY(!is_still(session, ref, found.identity) || !can_be_held(session, ref, &seen)))
 		return COUNT_NOT;
 	intent_note_count(entry, (uint32_t)seen.rights);
 	if (COUNT_UNLIKELY(!header_change(
-		    header, &seen, seen.word, with_counted(session, &seen, rights_more((uint32_t)seen.rights)))))
+		    found.header, &seen, seen.word, with_counted(session, &seen, rights_more((uint32_t)seen.rights)))))
 		return COUNT_AGAIN;
 	hold_put_quickly(entry, place, ref);
-	recent_note_held(session, ref, header_type(seen.word) != TYPE_QUEUE, header);
+	recent_note_held(session, ref, header_type(seen.word) != TYPE_QUEUE, found.header);
 	return 0;
 }
 

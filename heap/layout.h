@@ -411,7 +411,7 @@ struct global_lock {
 	uint64_t n_acquisitions; /* whoever has the lock */
 	uint64_t n_recoveries;   /* whoever has the lock */
 	uint32_t overflowed;     /* whoever has the lock: the log was full, the change must be taken back */
-	uint32_t reserved0;
+	uint32_t n_let_go;       /* whoever has the lock: of so many entries the claims are to be let go of */
 	uint64_t reserved1[4];
 	struct log_entry entries[LOG_CAPACITY]; /* whoever has the lock */
 };

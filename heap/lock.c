@@ -108,19 +108,28 @@ static void log_take_back(struct heap *heap, const struct log_entry *entry)
 		__atomic_store_n((uint32_t *)target, (uint32_t)entry->old | RIGHTS_CLAIMED, __ATOMIC_RELAXED);
 }
 
-/* After the log was emptied, of so many entries: what they claimed is others' again. */
-static LOCK_RARE void let_go_of_claims(struct heap *heap, uint32_t n_entries)
+/*
+ * The log is emptied: by that the change has taken place, or has been taken back. What its n entries claimed is others'
+ * again; by whoever takes the lock next where this one dies before.
+ */
+static void log_empty(struct heap *heap, uint32_t n)
 {
-	for (uint32_t i = 0; i < n_entries; i++) {
-		const struct log_entry *entry = &heap->control->lock.entries[i];
+	struct global_lock *lock = &heap->control->lock;
+
+	__atomic_store_n(&lock->n_let_go, n, __ATOMIC_RELAXED);
+	/* release: after every store of the change, or the words that were restored */
+	__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct log_entry *entry = &lock->entries[i];
 		uint32_t *counted = entry->where & LOG_WHERE_CLAIM ? log_target(heap, entry) : NULL;
 		uint32_t now = counted ? __atomic_load_n(counted, __ATOMIC_RELAXED) : 0;
 
-		if (now &
-			RIGHTS_CLAIMED) /* release: who changes it next comes after all that was changed, or restored */
+		if (now & RIGHTS_CLAIMED) /* release: who changes it next comes after all that */
 			__atomic_store_n(counted, now & ~RIGHTS_CLAIMED, __ATOMIC_RELEASE);
 	}
 	heap->n_claims = 0;
+	/* release: after they were let go of */
+	__atomic_store_n(&lock->n_let_go, 0, __ATOMIC_RELEASE);
 }
 
 void log_roll_back(struct heap *heap)
@@ -133,10 +142,10 @@ void log_roll_back(struct heap *heap)
 	for (uint32_t i = n; i-- > 0;)
 		log_take_back(heap, &lock->entries[i]);
 	lock->overflowed = 0;
-	/* release: the words before the count. Dying above means that it is all done again, to the same effect: what is
-	 * claimed nobody else has changed. */
-	__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
-	let_go_of_claims(heap, n);
+	if (!n) /* of a change that was over, and whose owner died letting go; relaxed: the lock is held */
+		n = __atomic_load_n(&lock->n_let_go, __ATOMIC_RELAXED);
+	/* Dying above means that it is all done again, to the same effect: what is claimed nobody else has changed. */
+	log_empty(heap, n <= LOG_CAPACITY ? n : LOG_CAPACITY);
 }
 
 /* ---- owners of other pid namespaces ------------------------------------------------------------------------------ */
@@ -583,12 +592,12 @@ int change_try_begin(struct session *session)
 void change_commit(struct heap *heap)
 {
 	struct global_lock *lock = &heap->control->lock;
-	uint32_t n_entries = lock->n_entries;
 
-	/* commit: release, after every store of the change */
-	__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
 	if (LOCK_UNLIKELY(heap->n_claims))
-		let_go_of_claims(heap, n_entries);
+		log_empty(heap, lock->n_entries);
+	else
+		/* commit: release, after every store of the change */
+		__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
 }
 
 int change_end(struct session *session, int result)

@@ -54,6 +54,7 @@ static inline bool log_word(struct heap *heap, const void *p);
  */
 static inline bool log_claim(struct heap *heap, const uint32_t *p, uint32_t old);
 static inline void log_claim_again(struct heap *heap, uint32_t old);
+static inline void log_claim_in_vain(struct heap *heap); /* it was not claimed: the entry goes */
 bool log_is_full(struct heap *heap);
 
 /* Store to a shared member under the lock: written down first, relaxed and after a fence, see lock.c. */
@@ -120,6 +121,15 @@ static inline bool log_claim(struct heap *heap, const uint32_t *p, uint32_t old)
 		return false;
 	heap->n_claims++;
 	return true;
+}
+
+static inline void log_claim_in_vain(struct heap *heap)
+{
+	struct global_lock *lock = &heap->control->lock;
+
+	heap->n_claims--;
+	/* relaxed: with it or without it, nothing is restored */
+	__atomic_store_n(&lock->n_entries, lock->n_entries - 1, __ATOMIC_RELAXED);
 }
 
 static inline void log_claim_again(struct heap *heap, uint32_t old)

@@ -14,6 +14,7 @@ struct object {
 	uint64_t position;
 	uint64_t word; /* of its header, as it was when it was found */
 	uint32_t type;
+	uint32_t identity; /* of its pool, where object_locate_block() found it */
 	bool is_run;
 };
 
@@ -167,6 +168,7 @@ OBJECT_IN_PLACE bool object_locate_block(const struct heap *heap, uint64_t posit
 	ret->type = header_type(ret->word);
 	ret->size = header_size(ret->word);
 	ret->is_run = false;
+	ret->identity = identity;
 	return OBJECT_LIKELY(header_state(ret->word) != STATE_FREE && ret->size <= shape->size);
 }
 

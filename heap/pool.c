@@ -389,6 +389,8 @@ static int link_or_disown(struct session *session, struct pool_entry *pool, cons
 	__atomic_store_n(&owner->n_returns, owner->n_returns + 1, __ATOMIC_RELAXED);
 	if (!pool->is_returned)
 		returned_link(heap, pool);
+	/* that it was returned, before the look: as for who returns it without the lock */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!pool_is_all_returned(pool, header) || gate_is_inside(heap, pool->owner1 - 1U))
 		return 0;
 	heap_set(heap, &pool->n_used, 0);

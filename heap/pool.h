@@ -109,7 +109,7 @@ static inline uint32_t pool_count_returned(const struct heap *heap, const struct
 
 /*
  * Do all its blocks, after one that just was returned? Most often one of its neighbours says no. Who returned the last
- * of them finds them so: the others were returned before by full barriers, or under the lock.
+ * of them finds them so, for after that each has a full barrier.
  */
 static inline bool pool_is_all_returned(const struct pool_entry *pool, const struct object_header *header)
 {

@@ -105,6 +105,18 @@ void fixture_collect(void)
 			;
 }
 
+void fixture_adopt_returning(void)
+{
+	uint32_t cursor = 0, head, n_done;
+	int r;
+
+	while ((r = arena_next_returning(&fx.daemon, &cursor, &head)) == 1) {
+		n_done = 0;
+		ck_assert_int_eq(arena_unmap_step(fx.heap, head, UINT32_MAX, &n_done), 1);
+	}
+	ck_assert_int_eq(r, 0);
+}
+
 uint32_t fixture_trim(uint32_t n_spare)
 {
 	uint32_t head, n_done, n = 0;
@@ -113,6 +125,8 @@ uint32_t fixture_trim(uint32_t n_spare)
 	fixture_collect();
 	while ((r = arena_pick_returning(&fx.daemon, n_spare, &head)) == 1) {
 		n_done = 0;
+		while (arena_is_looked_at(fx.heap, head))
+			;
 		while ((r = arena_unmap_step(fx.heap, head, 3, &n_done)) == 0)
 			;
 		ck_assert_int_eq(r, 1);

@@ -51,6 +51,8 @@ void fixture_collect(void);
 
 /* The same, and return every arena that can go; n_spare free ones stay. The number of runs that went. */
 uint32_t fixture_trim(uint32_t n_spare);
+/* Unmap what a daemon before left RETURNING. */
+void fixture_adopt_returning(void);
 
 /* heap_check(), which must find no fault. */
 void fixture_check(void);

@@ -620,7 +620,7 @@ static void restart_daemon(void)
 	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
 		session_init(&fx.sessions[i], heap, fx.sessions[i].index);
 	ck_assert_int_eq(arena_adopt_all(heap), 0);
-	ck_assert_int_eq(arena_adopt_returning(&fx.daemon), 0);
+	fixture_adopt_returning();
 	fixture_check();
 }
 

@@ -102,6 +102,16 @@ START_TEST(log_of_claims_of_the_dead)
 	ck_assert_int_eq(change_end(s, -EIO), -EIO);
 	ck_assert_uint_eq(header->rights_counted, RIGHTS_SHARED | 4 * RIGHTS_ONE);
 
+	/* He died between the two: the change has taken place, and whoever comes next lets go of what it claimed. */
+	ck_assert_int_eq(change_begin(s), 0);
+	ck_assert_int_eq(claim(s, header, ref), 0);
+	ck_assert_int_eq(change_end(s, 0), 0);
+	header->rights_counted |= RIGHTS_CLAIMED;
+	fx.heap->control->lock.n_let_go = 1;
+	log_roll_back(fx.heap);
+	ck_assert_uint_eq(fx.heap->control->lock.n_let_go, 0);
+	ck_assert_uint_eq(header->rights_counted, RIGHTS_SHARED | 4 * RIGHTS_ONE);
+
 	ck_assert_int_eq(change_begin(s), 0);
 	ck_assert_int_eq(claim(s, header, ref_make(ref_position(ref), ref_generation(ref) + 1)), -ESTALE);
 	ck_assert_int_eq(change_end(s, -ESTALE), -ESTALE);

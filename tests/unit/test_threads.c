@@ -70,9 +70,10 @@ static void pause_a_little(void)
 static void unmap(uint32_t head)
 {
 	uint32_t n_done = 0;
-	int r;
 
-	while ((r = arena_unmap_step(fx.heap, head, 3, &n_done)) == 0 || r == -EBUSY)
+	while (arena_is_looked_at(fx.heap, head))
+		;
+	while (arena_unmap_step(fx.heap, head, 3, &n_done) == 0)
 		;
 }
 
