@@ -98,6 +98,19 @@ int fixture_grant(struct session *session)
 	return arena_accept(session, head);
 }
 
+void fixture_bury(struct session *session)
+{
+	int r;
+
+	session_mark_dead(fx.heap, session->index);
+	fixture_check();
+	while ((r = session_reclaim_step(session)) == 1)
+		fixture_check();
+	ck_assert_int_eq(r, 0);
+	ck_assert_uint_eq(session->entry->state, SESSION_FREE);
+	fixture_check();
+}
+
 void fixture_collect(void)
 {
 	for (uint32_t i = 0; i < fx.heap->n_sessions; i++)

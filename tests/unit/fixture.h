@@ -46,6 +46,9 @@ int fixture_admit(struct heap *heap, struct session *ret);
 /* What the daemon does for a session that wants arenas: reserve, map, grant; and the session accepts. */
 int fixture_grant(struct session *session);
 
+/* Its process is gone: reclaim it, with a check after each step. */
+void fixture_bury(struct session *session);
+
 /* Take back what the sessions keep free, as the daemon does with those that are idle. */
 void fixture_collect(void);
 

@@ -93,18 +93,6 @@ static uint64_t stands_last(const struct session *session, uint64_t *refs, uint3
 	return 0;
 }
 
-static void die(struct session *session)
-{
-	int r;
-
-	session_mark_dead(fx.heap, session->index);
-	fixture_check();
-	while ((r = session_reclaim_step(session)) == 1)
-		fixture_check();
-	ck_assert_int_eq(r, 0);
-	fixture_check();
-}
-
 static void expect_empty(void)
 {
 	fixture_trim(0);
@@ -367,7 +355,7 @@ START_TEST(biased_to_a_dead_one)
 
 	QUICKLY(object_incref(S1, ref));
 	QUICKLY(object_incref(S1, ref));
-	die(S1);
+	fixture_bury(S1);
 	ck_assert_uint_eq(ref_rights(ref), 0);
 	ref_header(ref)->biased1 = (uint16_t)S1->owner1;
 	ck_assert_int_eq(fixture_admit(fx.heap, &next), 0);
@@ -761,7 +749,7 @@ START_TEST(told_once)
 	LOCKED(object_decref(S1, stands_last(S1, refs, 2)));
 	QUICKLY(object_decref(S1, refs[0]));
 	ck_assert_uint_eq(fixture_stats().n_blocks_returned, n_before + n + 2);
-	die(S1);
+	fixture_bury(S1);
 	ck_assert_uint_eq(fixture_stats().n_blocks_returned, n_before + n + 2);
 	ck_assert_int_eq(fixture_admit(fx.heap, S1), 0); /* in its place */
 	ck_assert_uint_eq(fixture_stats().n_blocks_returned, n_before + n + 2);
@@ -1437,7 +1425,7 @@ START_TEST(stopped)
 	}
 	if (others_first)
 		others_go();
-	die(S1);
+	fixture_bury(S1);
 	ck_assert(session_is_empty(S1));
 	if (!others_first)
 		others_go();
@@ -1458,7 +1446,7 @@ START_TEST(stopped_and_repaired)
 	fixture_check();
 	if (ref_state(stopped_ref) == STATE_LIVE)
 		ck_assert_uint_eq(ref_header(stopped_ref)->rights, rights);
-	die(S1);
+	fixture_bury(S1);
 	others_go();
 	ck_assert_uint_eq(fixture_blocks_used(), 0);
 	expect_empty();

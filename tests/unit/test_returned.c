@@ -2,81 +2,7 @@
 /*
  * Blocks that others free in a session's pools: returned, gathered, and what becomes of them when the owner dies
  */
-#include "tests/unit/fixture.h"
-
-#define S0 (&fx.sessions[0]) /* the owner */
-#define S1 (&fx.sessions[1])
-#define S2 (&fx.sessions[2])
-
-static const struct session_entry *owner(void)
-{
-	return S0->entry;
-}
-
-/* The list of pools that have returned blocks. */
-static uint32_t n_returned_pools(void)
-{
-	uint32_t n = 0, prev1 = 0;
-
-	for (uint32_t i1 = owner()->returned_pools1; i1; i1 = fx.heap->pools[i1 - 1].returned_next1) {
-		ck_assert_uint_gt(pool_count_returned(fx.heap, &fx.heap->pools[i1 - 1]), 0);
-		ck_assert_uint_eq(fx.heap->pools[i1 - 1].returned_prev1, prev1);
-		prev1 = i1;
-		n++;
-	}
-	return n;
-}
-
-/* By a name, which the owner gives it: who comes on the strength of a number asks for the owner's attention. */
-static void share(uint64_t ref)
-{
-	uint64_t got;
-
-	MUST(S0, name_set(S0, "shared", ref));
-	MUST(S1, name_get(S1, "shared", &got));
-	MUST(S0, name_del(S0, "shared"));
-	ck_assert_uint_eq(got, ref);
-	ck_assert_uint_eq(owner()->attention, 0);
-}
-
-/* Made by the owner, who has let go of it; held by S1 alone. */
-static uint64_t passed_to_s1(size_t size)
-{
-	uint64_t ref = fixture_bytes(S0, size);
-
-	share(ref);
-	fixture_drop(S0, ref);
-	return ref;
-}
-
-static uint64_t returned(size_t size)
-{
-	uint64_t ref = passed_to_s1(size);
-
-	fixture_drop(S1, ref);
-	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
-	return ref;
-}
-
-static void expect_empty(void)
-{
-	fixture_check();
-	fixture_trim(0);
-	ck_assert_uint_eq(fixture_heap_bytes(), 0);
-}
-
-static void die(struct session *session)
-{
-	int r;
-
-	session_mark_dead(fx.heap, session->index);
-	fixture_check();
-	while ((r = session_reclaim_step(session)) == 1)
-		fixture_check();
-	ck_assert_int_eq(r, 0);
-	ck_assert_uint_eq(session->entry->state, SESSION_FREE);
-	fixture_check();
-}
+#include "tests/unit/test_returned_heap.h"
 
 /* ---- returning --------------------------------------------------------------------------------------------------- */
 
@@ -90,13 +16,13 @@ START_TEST(returned_by_whoever_is_last)
 
 	share(ref);
 	ck_assert_uint_eq(ref_header(ref)->rights_counted, RIGHTS_SHARED | RIGHTS_ONE);
-	n_returns = owner()->n_returns;
+	n_returns = S0->entry->n_returns;
 	fixture_drop(owner_first ? S0 : S1, ref);
 	ck_assert_uint_eq(ref_state(ref), STATE_LIVE);
 	ck_assert_uint_eq(ref_header(ref)->rights_counted, owner_first ? RIGHTS_SHARED | RIGHTS_ONE : RIGHTS_SHARED);
 	ck_assert_int_eq(object_refcount(S2, ref), 1);
-	ck_assert_uint_eq(owner()->n_returns, n_returns);
-	ck_assert_uint_eq(owner()->n_own_holds, owner_first ? 1 : 2);
+	ck_assert_uint_eq(S0->entry->n_returns, n_returns);
+	ck_assert_uint_eq(S0->entry->n_own_holds, owner_first ? 1 : 2);
 	ck_assert_int_eq(object_decref(owner_first ? S0 : S1, ref), -EPERM);
 	fixture_drop(owner_first ? S1 : S0, ref);
 	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
@@ -105,8 +31,8 @@ START_TEST(returned_by_whoever_is_last)
 	ck_assert_uint_eq(pool_count_returned(fx.heap, pool), 1);
 	ck_assert_uint_eq(pool->n_used, 2);
 	ck_assert_uint_eq(pool->freeblock1, 3); /* as it was */
-	ck_assert_uint_eq(owner()->returned_pools1, ref_pool_index(ref) + 1);
-	ck_assert_uint_ne(owner()->n_returns, n_returns);
+	ck_assert_uint_eq(S0->entry->returned_pools1, ref_pool_index(ref) + 1);
+	ck_assert_uint_ne(S0->entry->n_returns, n_returns);
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(object_incref(&fx.sessions[i], ref), -ESTALE);
 		ck_assert_int_eq(object_decref(&fx.sessions[i], ref), -ESTALE);
@@ -123,8 +49,8 @@ START_TEST(run_goes_at_once)
 
 	fixture_drop(S1, ref);
 	ck_assert_uint_eq(ref_pool(ref)->kind, POOL_FREE);
-	ck_assert_uint_eq(owner()->owned_pools1, 0);
-	ck_assert_uint_eq(owner()->returned_pools1, 0);
+	ck_assert_uint_eq(S0->entry->owned_pools1, 0);
+	ck_assert_uint_eq(S0->entry->returned_pools1, 0);
 	expect_empty();
 }
 END_TEST
@@ -184,17 +110,17 @@ START_TEST(full_pool_is_taken)
 		fixture_drop(S0, refs[i]);
 	}
 	pool = ref_pool(refs[0]);
-	ck_assert_uint_eq(owner()->usedpools1[size_class], 0);
+	ck_assert_uint_eq(S0->entry->usedpools1[size_class], 0);
 	S0->entry->in_call = CALL_NONE;
 	for (uint32_t i = 0; i < n; i++) {
 		ck_assert_uint_eq(pool->owner1, S0->owner1);
 		ck_assert_uint_eq(pool_count_returned(fx.heap, pool), i);
 		fixture_drop(S1, refs[i]);
 	}
-	ck_assert_uint_eq(owner()->in_call, CALL_NONE);
+	ck_assert_uint_eq(S0->entry->in_call, CALL_NONE);
 	ck_assert_uint_eq(pool->identity, pool_identity(POOL_FREE, CLASS_NONE, 0));
-	ck_assert_uint_eq(owner()->owned_pools1, 0);
-	ck_assert_uint_eq(owner()->returned_pools1, 0);
+	ck_assert_uint_eq(S0->entry->owned_pools1, 0);
+	ck_assert_uint_eq(S0->entry->returned_pools1, 0);
 	/* It is as good as new: nothing of what its headers said is believed. */
 	again = fixture_bytes(S2, class_block_size(size_class));
 	ck_assert_uint_eq(ref_position(again), ref_position(refs[0]));
@@ -233,7 +159,7 @@ START_TEST(full_pool_waits_for_its_owner)
 	fixture_check();
 	fixture_collect();
 	ck_assert_uint_eq(pool->identity, pool_identity(POOL_FREE, CLASS_NONE, 0));
-	ck_assert_uint_eq(owner()->returned_pools1, 0);
+	ck_assert_uint_eq(S0->entry->returned_pools1, 0);
 }
 END_TEST
 
@@ -269,7 +195,7 @@ START_TEST(gathered_when_needed)
 		refs[i] = i % 2 ? passed_to_s1(512) : fixture_bytes(S0, 512);
 	for (uint32_t i = 1; i < n; i += 2)
 		fixture_drop(S1, refs[i]);
-	ck_assert_uint_eq(owner()->usedpools1[63], 0);
+	ck_assert_uint_eq(S0->entry->usedpools1[63], 0);
 	for (uint32_t i = 1; i < n; i += 2) {
 		again = fixture_bytes(S0, 512);
 		ck_assert_uint_eq(ref_pool_index(again), ref_pool_index(refs[0]));
@@ -277,7 +203,7 @@ START_TEST(gathered_when_needed)
 		ck_assert_uint_eq(ref_pool(again)->is_returned, 0);
 		ck_assert_uint_eq(n_returned_pools(), 0);
 	}
-	ck_assert_uint_eq(owner()->usedpools1[63], 0);
+	ck_assert_uint_eq(S0->entry->usedpools1[63], 0);
 	/* and only then another pool */
 	ck_assert_uint_ne(ref_pool_index(fixture_bytes(S0, 512)), ref_pool_index(refs[0]));
 }
@@ -292,8 +218,8 @@ START_TEST(gathered_when_asked)
 	gate_ask(fx.heap, S0->index, ATTENTION_GATHER);
 	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
 	ck_assert_uint_eq(ref_position(fixture_bytes(S0, 40)), ref_position(ref)); /* its next call */
-	ck_assert_uint_eq(owner()->attention, 0);
-	ck_assert_uint_eq(owner()->returned_pools1, 0);
+	ck_assert_uint_eq(S0->entry->attention, 0);
+	ck_assert_uint_eq(S0->entry->returned_pools1, 0);
 	ck_assert_uint_eq(ref_pool(ref)->n_used, 3);
 	fixture_drop(S0, keep);
 	fixture_drop(S0, other);
@@ -307,7 +233,7 @@ START_TEST(gathered_when_asked_by_a_drop)
 
 	gate_ask(fx.heap, S0->index, ATTENTION_GATHER);
 	fixture_drop(S0, other);
-	ck_assert_uint_eq(owner()->attention, 0);
+	ck_assert_uint_eq(S0->entry->attention, 0);
 	ck_assert_uint_eq(ref_state(ref), STATE_FREE);
 	ck_assert_uint_eq(ref_header(ref)->rights, 0);
 	ck_assert_uint_eq(ref_pool(ref)->freeblock1, ref_block(ref) + 1);
@@ -413,183 +339,6 @@ START_TEST(gathered_when_memory_is_short)
 }
 END_TEST
 
-/* Of an owner that does nothing more: the daemon takes a pool in which all that is used was returned, and gathers the
- * rest. */
-START_TEST(collected_with_what_was_returned)
-{
-	uint64_t keep = fixture_bytes(S0, 40), ref = passed_to_s1(40), alone = passed_to_s1(200), again;
-
-	fixture_drop(S1, ref);
-	fixture_drop(S1, alone);
-	ck_assert_uint_eq(n_returned_pools(), 2);
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
-	fixture_check();
-	ck_assert_uint_eq(ref_pool(alone)->identity, pool_identity(POOL_FREE, CLASS_NONE, 0));
-	ck_assert_uint_eq(n_returned_pools(), 0);
-	ck_assert_uint_eq(ref_state(ref), STATE_FREE); /* in a pool that is in use */
-	ck_assert_uint_eq(ref_pool(ref)->owner1, S0->owner1);
-	again = fixture_bytes(S0, 40);
-	ck_assert_uint_eq(ref_position(again), ref_position(ref));
-	fixture_drop(S0, again);
-	again = fixture_bytes(S1, 200);
-	ck_assert_uint_eq(ref_position(again), ref_position(alone));
-	fixture_drop(S1, again);
-	fixture_drop(S0, keep);
-	expect_empty();
-}
-END_TEST
-
-/*
- * A block in each of so many pools, of which another block is in use, is returned, behind a pool of which all was.
- * The heap is not checked after each step, of which there are too many.
- */
-enum { N_PARTLY = 1100, BLOCKS_512 = 7 };
-static uint64_t partly[N_PARTLY][BLOCKS_512];
-
-static uint64_t return_partly(uint32_t n)
-{
-	uint64_t first = passed_to_s1(200);
-
-	for (uint32_t i = 0; i < n; i++) {
-		for (uint32_t k = 0; k < BLOCKS_512; k++)
-			ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, 512, &partly[i][k])), 0);
-		ck_assert_int_eq(CALL(S1, object_incref(S1, partly[i][0])), 0);
-		ck_assert_int_eq(object_decref(S0, partly[i][0]), 0);
-	}
-	fixture_drop(S1, first);
-	for (uint32_t i = 0; i < n; i++)
-		ck_assert_int_eq(object_decref(S1, partly[i][0]), 0);
-	fixture_check();
-	ck_assert_uint_eq(n_returned_pools(), n + 1);
-	return first;
-}
-
-static void drop_partly(uint32_t n)
-{
-	for (uint32_t i = 0; i < n; i++)
-		for (uint32_t k = 1; k < BLOCKS_512; k++)
-			ck_assert_int_eq(object_decref(S0, partly[i][k]), 0);
-	expect_empty();
-}
-
-/* However many stand before it. */
-START_TEST(collected_behind_many)
-{
-	uint64_t first = return_partly(N_PARTLY);
-
-	fixture_collect();
-	fixture_check();
-	ck_assert_uint_eq(n_returned_pools(), 0);
-	ck_assert_uint_eq(ref_pool(first)->kind, POOL_FREE);
-	drop_partly(N_PARTLY);
-}
-END_TEST
-
-/* Of so many pools one is wholly free, and on the list of those with room behind the others, of which a block is. */
-static struct pool_entry *hide_free_pool(struct session *s, uint64_t refs[][BLOCKS_512], uint32_t n)
-{
-	for (uint32_t i = 0; i < n; i++)
-		for (uint32_t k = 0; k < BLOCKS_512; k++)
-			ck_assert_int_eq(CALL(s, object_new(s, TYPE_BYTES, 512, &refs[i][k])), 0);
-	for (uint32_t k = 0; k < BLOCKS_512; k++)
-		ck_assert_int_eq(object_decref(s, refs[0][k]), 0);
-	for (uint32_t i = 1; i < n; i++)
-		ck_assert_int_eq(object_decref(s, refs[i][0]), 0);
-	ck_assert_uint_eq(ref_pool(refs[0][0])->n_used, 0);
-	ck_assert_uint_eq(ref_pool(refs[0][0])->next1, 0);
-	ck_assert_uint_eq(s->entry->usedpools1[63], ref_pool_index(refs[n - 1][1]) + 1);
-	fixture_check();
-	return ref_pool(refs[0][0]);
-}
-
-static bool is_kept_free(const struct session *s, const struct pool_entry *pool)
-{
-	return pool->owner1 == s->owner1 && pool->kind == POOL_BLOCKS && !pool->n_used;
-}
-
-/* A free pool that stands behind more than are looked at in one change: the next change goes on, of each session. */
-START_TEST(collected_from_the_end)
-{
-	static uint64_t others[N_PARTLY][BLOCKS_512];
-	struct pool_entry *pool = hide_free_pool(S0, partly, N_PARTLY), *other = hide_free_pool(S2, others, N_PARTLY);
-
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
-	ck_assert_int_eq(own_collect(&fx.daemon, S2->index), 1);
-	ck_assert(is_kept_free(S0, pool) && is_kept_free(S2, other));
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
-	ck_assert_int_eq(own_collect(&fx.daemon, S2->index), 0);
-	ck_assert_uint_eq(pool->kind, POOL_FREE);
-	ck_assert_uint_eq(other->kind, POOL_FREE);
-	fixture_check();
-	/* and it begins at the front again */
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
-}
-END_TEST
-
-/* What was true before is not believed: the session has made a call, or the pool to go on from is its own no more. */
-START_TEST(collected_anew)
-{
-	uint64_t *next = partly[N_PARTLY - 1025]; /* after 1024 */
-	struct pool_entry *pool = hide_free_pool(S0, partly, N_PARTLY);
-	bool by_call = _i;
-
-	for (uint32_t k = 1; k < BLOCKS_512; k++) {
-		ck_assert_int_eq(CALL(S1, object_incref(S1, next[k])), 0);
-		ck_assert_int_eq(object_decref(S0, next[k]), 0);
-	}
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
-	if (by_call)
-		fixture_drop(S0, fixture_bytes(S0, 200));
-	for (uint32_t k = 1; k < BLOCKS_512 && !by_call; k++)
-		fixture_drop(S1, next[k]);
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
-	ck_assert_int_eq(ref_pool(next[0])->kind == POOL_FREE, !by_call);
-	ck_assert(is_kept_free(S0, pool));
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
-	ck_assert_uint_eq(pool->kind, POOL_FREE);
-	fixture_check();
-}
-END_TEST
-
-/* The daemon was told by its tick, and not by a step, that the session freed some of what the round has passed. */
-START_TEST(collected_anew_after_a_tick)
-{
-	hide_free_pool(S0, partly, N_PARTLY);
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
-	for (uint32_t i = N_PARTLY - 10; i < N_PARTLY; i++)
-		for (uint32_t k = 1; k < BLOCKS_512; k++)
-			ck_assert_int_eq(object_decref(S0, partly[i][k]), 0);
-	ck_assert_uint_eq(S0->n_freed, 10);
-	ck_assert(!gate_is_idle(S0->entry));
-	own_collect_anew(fx.heap, S0->index);
-	while (own_collect(&fx.daemon, S0->index) == 1)
-		;
-	for (uint32_t i = N_PARTLY - 10; i < N_PARTLY; i++)
-		ck_assert_uint_eq(ref_pool(partly[i][1])->kind, POOL_FREE);
-	fixture_check();
-}
-END_TEST
-
-/* Another session has the place in the table: it is looked at from its front. */
-START_TEST(collected_from_the_next_one)
-{
-	struct pool_entry *pool;
-
-	hide_free_pool(S0, partly, N_PARTLY);
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
-	ck_assert_uint_ne(fx.heap->collecting[S0->index].pool1, 0);
-	die(S0);
-	ck_assert_int_eq(fixture_admit(fx.heap, S0), 0);
-	ck_assert_uint_eq(S0->index, 0);
-	ck_assert_uint_eq(fx.heap->collecting[S0->index].pool1, 0);
-	pool = hide_free_pool(S0, partly, 2);
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
-	ck_assert_uint_eq(pool->kind, POOL_FREE);
-	fixture_check();
-}
-END_TEST
-
 /* An owner that was asked to gather goes on, change by change, until nothing is left. */
 START_TEST(gathered_to_the_end)
 {
@@ -627,7 +376,7 @@ START_TEST(gathered_over_calls)
 		n = n_returned_pools();
 		ck_assert_uint_lt(n, n_before);
 		ck_assert_uint_le(n_before - n, 24);
-		ck_assert_uint_eq(owner()->attention, n ? ATTENTION_GATHER : 0);
+		ck_assert_uint_eq(S0->entry->attention, n ? ATTENTION_GATHER : 0);
 		ck_assert_int_eq(by_drop ? object_new(S0, TYPE_BYTES, 8, &keep) : object_decref(S0, ref), 0);
 		n = n_returned_pools();
 		ck_assert_int_eq(object_incref(S0, keep), 0);
@@ -635,7 +384,7 @@ START_TEST(gathered_over_calls)
 		ck_assert_int_eq(object_decref(S0, keep), 0);
 		fixture_check();
 		n = n_returned_pools();
-		ck_assert_uint_eq(owner()->attention, n ? ATTENTION_GATHER : 0);
+		ck_assert_uint_eq(S0->entry->attention, n ? ATTENTION_GATHER : 0);
 	}
 	ck_assert_int_eq(object_decref(S0, keep), 0);
 	drop_partly(100);
@@ -723,7 +472,7 @@ START_TEST(owner_dies)
 	uint64_t n_free_before;
 
 	estate_new(&e);
-	die(S0);
+	fixture_bury(S0);
 	expect_estate_is_s1s(&e);
 	ck_assert_uint_eq(fixture_stats().classes[class_of_size(40)].n_used, N_BLOCKS);
 	/* Freed where nobody owns the pool any more: at once, and without a trace. */
@@ -776,7 +525,7 @@ START_TEST(its_place_is_given_away)
 	struct session next;
 
 	estate_new(&e);
-	die(S0);
+	fixture_bury(S0);
 	ck_assert_int_eq(fixture_admit(fx.heap, &next), 0);
 	ck_assert_uint_eq(next.index, S0->index);
 	ck_assert(session_is_empty(&next));
@@ -800,7 +549,7 @@ START_TEST(left_pool_gets_another_owner)
 
 	returned(40);
 	fixture_drop(S0, fixture_bytes(S0, 40));
-	die(S0);
+	fixture_bury(S0);
 	ck_assert_uint_eq(
 		fx.heap->control->spaces[SPACE_OBJECTS].usedpools1[class_of_size(40)], ref_pool_index(ref) + 1);
 	mine = fixture_bytes(S2, 40);
@@ -826,7 +575,7 @@ START_TEST(holder_dies)
 
 	share(both);
 	MUST(S1, object_incref(S1, both));
-	die(S1);
+	fixture_bury(S1);
 	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
 	ck_assert_int_eq(object_refcount(S0, both), 1);
 	fixture_drop(S0, both);
@@ -880,12 +629,6 @@ static Suite *suite(void)
 	tcase_add_test(t, gathered_in_bounded_steps);
 	tcase_add_test(t, gathered_pool_goes);
 	tcase_add_loop_test(t, gathered_when_memory_is_short, 0, 2);
-	tcase_add_test(t, collected_with_what_was_returned);
-	tcase_add_test(t, collected_behind_many);
-	tcase_add_test(t, collected_from_the_end);
-	tcase_add_loop_test(t, collected_anew, 0, 2);
-	tcase_add_test(t, collected_anew_after_a_tick);
-	tcase_add_test(t, collected_from_the_next_one);
 	tcase_add_test(t, gathered_to_the_end);
 	tcase_add_loop_test(t, gathered_over_calls, 0, 2);
 	tcase_add_test(t, gathered_before_asking);
