@@ -21,7 +21,7 @@
  * and only in an object that is alive; in the end the block is free, or its pool is on its owner's list.
  *
  *   attempt, tell:  count.c  count_hold(), count_drop(), tell()
- *   claim:          claim.c;  lock.c  log_claim(), log_take_back(), let_go_of_claims()
+ *   claim:          claim.c;  lock.c  log_take_back(), log_empty()
  *   settle_intent:  count.c  count_finish()
  *   let_go, gather: own.c  settle();  pool.c  pool_gather()
  *
