@@ -91,20 +91,22 @@ static inline int enter(struct session *session)
 
 /* The intent is to hold nothing that there is: it says where the session looks, and no more. The daemon alone returns
  * arenas, and needs none. */
-bool count_begin_look(struct session *session, uint32_t arena)
+bool count_begin_look(struct session *session, uint32_t arena, uint32_t *before)
 {
 	if (!session->entry)
 		return true;
 	intent_begin_count(session->entry, INTENT_HOLD,
 		ref_make((uint64_t)arena << (session->heap->arena_shift - 3), 0), INTENT_UNKNOWN);
-	/* Nobody is waited for. */
-	return gate_enter(session) && arena_state(&session->heap->arenas[arena]) == ARENA_POOLS;
+	*before = gate_enter_to_look(session);
+	return arena_state(&session->heap->arenas[arena]) == ARENA_POOLS;
 }
 
-void count_end_look(struct session *session)
+void count_end_look(struct session *session, uint32_t before)
 {
-	if (session->entry)
-		end(session->entry);
+	if (!session->entry)
+		return;
+	intent_end(session);
+	gate_leave_look(session, before);
 }
 
 /* ---- hold -------------------------------------------------------------------------------------------------------- */

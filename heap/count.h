@@ -14,9 +14,10 @@ int object_incref_other(struct session *session, uint64_t ref);
 int object_decref_other(struct session *session, uint64_t ref);
 int64_t object_refcount(struct session *session, uint64_t ref);
 
-/* Look into an arena of pools without a lock or a hold: it is there between the two, where the first says so. */
-bool count_begin_look(struct session *session, uint32_t arena);
-void count_end_look(struct session *session);
+/* Look into an arena of pools without a lock or a hold: it is there between the two, where the first says so. *before
+ * is for the second. */
+bool count_begin_look(struct session *session, uint32_t arena, uint32_t *before);
+void count_end_look(struct session *session, uint32_t before);
 
 /* Within a change: finish what a dead session's intent to hold or drop says. */
 int count_finish(struct session *session);

@@ -19,6 +19,14 @@ static inline void gate_leave(struct session *session, int n_holds);
 static inline bool gate_enter_quickly(struct session_entry *entry, uint64_t but_not);
 static inline void gate_leave_quickly(struct session_entry *entry, int n_holds);
 
+/*
+ * Between the two a session says that it is inside, for who returns arenas (gate_is_looked_at()), and changes nothing:
+ * so it does not matter who wants something of it, and it is as idle after that as it was before. The first returns
+ * what the second is to be told.
+ */
+static inline uint32_t gate_enter_to_look(struct session *session);
+static inline void gate_leave_look(struct session *session, uint32_t before);
+
 /* Daemon: has the session made no such call since this was asked last? Asked with each tick, and with each step of what
  * is taken back from it: who is told so there begins anew, so that neither misses one. */
 static inline bool gate_is_idle(struct session_entry *entry);
@@ -143,6 +151,21 @@ static inline void gate_leave_quickly(struct session_entry *entry, int n_holds)
 			__atomic_load_n(&entry->n_own_holds, __ATOMIC_RELAXED) + (uint64_t)(int64_t)n_holds,
 			__ATOMIC_RELAXED);
 	gate_store(entry, CALL_DONE);
+}
+
+static inline uint32_t gate_enter_to_look(struct session *session)
+{
+	/* relaxed: the daemon may be finding it idle just now, and then does not */
+	uint32_t before = __atomic_load_n(&session->entry->in_call, __ATOMIC_RELAXED);
+
+	gate_store(session->entry, CALL_INSIDE);
+	gate_light_barrier(session);
+	return before;
+}
+
+static inline void gate_leave_look(struct session *session, uint32_t before)
+{
+	gate_store(session->entry, (enum in_call)before);
 }
 
 static inline bool gate_is_idle(struct session_entry *entry)

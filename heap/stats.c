@@ -9,7 +9,7 @@
  * fits into. A run that its owner keeps for its next object is free pools, a returned block is an available one.
  *
  * Of returned blocks the headers are looked at, which the arena must be there for: a client keeps it there meanwhile,
- * as who holds without the lock does (count.c). Where others keep it out they count as what they were.
+ * as who holds without the lock does (count.c).
  *
  * It takes time for each pool there is, so it is done in steps.
  */
@@ -109,12 +109,13 @@ static uint32_t count_arena(struct session *session, uint32_t a, uint32_t n_left
 	uint32_t n = 1;
 
 	if (state == ARENA_POOLS) {
-		bool looks = count_begin_look(session, a);
+		uint32_t before = CALL_NONE;
+		bool looks = count_begin_look(session, a, &before);
 
 		for (uint32_t i = 0; i < heap->pools_per_arena;)
 			i += count_pool(heap, &heap->pools[a * heap->pools_per_arena + i], heap->pools_per_arena - i,
 				is_record, looks, ret);
-		count_end_look(session);
+		count_end_look(session, before);
 	} else if (state == ARENA_RUN || state == ARENA_RETURNABLE) {
 		n = min(__atomic_load_n(&arena->n_arenas, __ATOMIC_RELAXED), n_left);
 		n = n ? n : 1;
