@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Intents: what a session that works without the lock is about to do to a queue
+ * Intents: what a session that works without the lock is about to do to a queue, or to count (count.c)
  *
  * The intent is complete before the session goes inside (gate.c), and is over before it comes out, so it does not
  * change for whoever has kept all others out. While it is there one right is the intent's to say of: queue.c has the
@@ -10,7 +10,7 @@
  * that is changed in the same way again. Who is about to do so, and finds another session's intent of the lap before
  * still there, says so in the other's entry first (`done`), by the number of the intent. That number moves before
  * anything of the next intent is written, and its kind is written last, so what is read in between with the same word
- * before and after is of one intent.
+ * before and after is of one intent. (To count, the number moves with the kind: see intent_begin_count().)
  */
 
 #include "heap/intent.h"

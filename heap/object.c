@@ -4,7 +4,7 @@
  *
  * Who has a right to an object is counted in its header: how often the session that owns its pool holds it in the one
  * word, all others in the other (a session that holds it by its hold table counts once, however often; each slot, queue
- * place and name counts once). The first is the owner's own affair (own.c). The second has two halves that are added:
+ * place and name counts once). The first is the owner's own affair (own.c). The second has two parts that are added:
  * one is changed by claiming it under the lock, here, or by who it is biased to (count.c); to the other the owner alone
  * adds what it gives away (queue.c), so that neither overwrites what the other one does.
  *
