@@ -24,14 +24,21 @@ static SESSION_RARE int new_slowly(pyheap *heap, pyheap_type type, size_t size, 
 	return r;
 }
 
-PYHEAP_PUBLIC int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
+PYHEAP_PUBLIC int pyheap_new_bytes(pyheap *heap, uint32_t size_class, size_t size, pyheap_ref *ret)
 {
 	int r;
 
 	if (!heap || !ret)
 		return -EINVAL;
-	if (type == PYHEAP_BYTES && own_new_bytes(&heap->session, size, ret, &r))
-		return r;
+	return own_new_bytes(&heap->session, size_class, size, ret, &r) ? r : new_slowly(heap, PYHEAP_BYTES, size, ret);
+}
+
+PYHEAP_PUBLIC int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
+{
+	if (type == PYHEAP_BYTES && size - 1 < BLOCK_SIZE_MAX) /* 0 is very large */
+		return pyheap_new_bytes(heap, (uint32_t)((size - 1) >> 3), size, ret);
+	if (!heap || !ret)
+		return -EINVAL;
 	return new_slowly(heap, type, size, ret);
 }
 
@@ -112,8 +119,7 @@ PYHEAP_PUBLIC void *pyheap_data(pyheap *heap, pyheap_ref ref)
 		return data_slowly(heap, ref);
 	recent = recent_object(&heap->session, ref);
 	/* Not NULL, and there is a heap still. relaxed: as in session_ended() */
-	if (recent->ref != ref ||
-		(uintptr_t)recent->data <= __atomic_load_n(&heap->session.control->ended, __ATOMIC_RELAXED))
+	if (recent->ref != ref || (uintptr_t)recent->data <= __atomic_load_n(heap->session.ended, __ATOMIC_RELAXED))
 		return data_slowly(heap, ref);
 	return recent->data;
 }
@@ -188,6 +194,14 @@ PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)
 	if (recent->ref != ref)
 		return decref_block(heap, ref);
 	return own_drop_recent(&heap->session, ref, recent, &r) ? r : decref_any(heap, ref);
+}
+
+PYHEAP_PUBLIC int pyheap_decref_last(pyheap *heap, pyheap_ref ref, struct pyheap_recent *recent)
+{
+	int r;
+
+	return own_drop_last(&heap->session, ref, (struct recent_object *)(void *)recent, &r) ? r
+											      : decref_any(heap, ref);
 }
 
 PYHEAP_PUBLIC int64_t pyheap_refcount(pyheap *heap, pyheap_ref ref)

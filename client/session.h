@@ -5,8 +5,11 @@
 
 #include "client/connection.h"
 #include "heap/recent.h"
+
+#define PYHEAP_NO_INLINE /* here they are what the inline ones leave to others */
 #include "include/pyheap.h"
 
+#include <assert.h>
 #include <errno.h>
 
 /* What the library exports; everything else is hidden. libpyheap.sym lists the same. */
@@ -23,11 +26,29 @@ struct pyheap {
 	uint32_t n_grants; /* that the call under way has asked for */
 };
 
+/* The inline calls read heap/'s own by the names that pyheap.h has for it. */
+#define SESSION_SAME(theirs, ours)                                                                                     \
+	static_assert(offsetof(struct pyheap_inline, theirs) == offsetof(struct session, ours), "see pyheap.h")
+#define SESSION_SAME_RECENT(theirs, ours)                                                                              \
+	static_assert(offsetof(struct pyheap_recent, theirs) == offsetof(struct recent_object, ours), "see pyheap.h")
+SESSION_SAME(recent, recent);
+SESSION_SAME(ended, ended);
+SESSION_SAME_RECENT(ref, ref);
+SESSION_SAME_RECENT(word, header);
+SESSION_SAME_RECENT(word1, word);
+SESSION_SAME_RECENT(data, data);
+static_assert(offsetof(struct pyheap, session) == 0 && offsetof(struct recent, objects) == 0, "see pyheap.h");
+static_assert(sizeof(struct pyheap_recent) == sizeof(struct recent_object), "see pyheap.h");
+static_assert(offsetof(struct object_header, word) == 0, "where the holds are counted");
+static_assert(RECENT_OBJECTS_SHIFT == 8 && RECENT_FACTOR == 0xea956e0d, "where pyheap.h looks for a ref");
+static_assert(OWN_HOLDS_MAX - 1 == 126, "how often pyheap.h counts");
+static_assert(HEAP_ENDED == UINT64_MAX, "what pyheap.h looks for");
+
 /* Did the daemon end and take the heap down? */
 static inline bool session_ended(const pyheap *heap)
 {
 	/* relaxed: nothing else is read on the strength of it */
-	return __atomic_load_n(&heap->session.control->ended, __ATOMIC_RELAXED) != 0;
+	return __atomic_load_n(heap->session.ended, __ATOMIC_RELAXED) != 0;
 }
 
 /* Is it of this process, not one that a forked child inherited? */

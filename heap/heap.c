@@ -496,6 +496,7 @@ void session_init(struct session *session, struct heap *heap, uint32_t index)
 		.base = heap->base,
 		.class_hints = heap->class_hints,
 		.recent = &none,
+		.ended = &heap->control->ended,
 		.is_fenced = heap->is_fenced,
 		.index = index,
 		.owner1 = index + 1,

@@ -74,15 +74,19 @@ struct other_side {
 	uint32_t n_in_a_row; /* attempts that succeeded since one was in vain */
 };
 
-/* Process-local view of a session: on whose behalf the functions of this folder work. One thread at a time. */
+/*
+ * Process-local view of a session: on whose behalf the functions of this folder work. One thread at a time. The first
+ * two members, and the first of struct recent, are read by programs: see the inline calls in pyheap.h.
+ */
 struct session {
+	struct recent *recent; /* what it used lately; never NULL: see recent.h */
+	const uint64_t *ended; /* control's */
 	struct heap *heap;
 	struct session_entry *entry;
 	struct control *control; /* as the three below: heap's, at hand for the most frequent calls */
 	struct pool_entry *pools;
 	uint8_t *base;
 	const uint8_t *class_hints;
-	struct recent *recent; /* what it used lately; never NULL: see recent.h */
 	uint32_t index;
 	uint32_t n_wanted_arenas; /* set with HEAP_WANTS_ARENAS */
 	bool wants_run;           /* set with it: as one run for a large object, not as an arena of pools */

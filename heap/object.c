@@ -569,7 +569,8 @@ int object_new(struct session *session, uint32_t type, size_t size, uint64_t *re
 	struct type_info info;
 	int r;
 
-	if (type == TYPE_BYTES && own_new_bytes(session, size, ret, &r))
+	if (type == TYPE_BYTES && size - 1 < BLOCK_SIZE_MAX && /* 0 is very large */
+		own_new_bytes(session, (uint32_t)((size - 1) >> 3), size, ret, &r))
 		return r;
 	if (type == TYPE_QUEUE)
 		return -EINVAL;

@@ -38,10 +38,10 @@ static inline bool own_look(struct session *session, uint64_t ref, struct own_ob
 /* Make an object, held once. OWN_NOT: own_refill(), or it is none for pools of its own (a run that is too long). */
 int own_new(struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret);
 /*
- * The same of bytes, the most frequent of all, in the pool where the last of that class was made. True: *result is what
- * comes of it. False: own_new() may do it, or say why not.
+ * The same of bytes in a block, the most frequent of all, in the pool where the last of that class was made. True:
+ * *result is what comes of it. False: own_new() may do it, or say why not.
  */
-static inline bool own_new_bytes(struct session *session, size_t size, uint64_t *ret, int *result);
+static inline bool own_new_bytes(struct session *session, uint32_t size_class, size_t size, uint64_t *ret, int *result);
 
 /*
  * A change, or a few: see to it that own_new() of that size finds room. HEAP_WANTS_ARENAS; OWN_NOT it is none for such
@@ -65,6 +65,8 @@ int own_hold_any(struct session *session, uint64_t ref);
 static inline bool own_drop(struct session *session, uint64_t ref, int *result);
 /* The same of what the caller has found among what was used lately. */
 static inline bool own_drop_recent(struct session *session, uint64_t ref, struct recent_object *recent, int *result);
+/* The same of what is held once, as the header's word has just said. */
+static inline bool own_drop_last(struct session *session, uint64_t ref, struct recent_object *recent, int *result);
 int own_drop_any(struct session *session, uint64_t ref);
 /* As own_drop(), but of what is not among what was used lately, in a block of a pool that the session's process made
  * objects in lately. */
@@ -89,6 +91,7 @@ int own_collect(struct session *daemon, uint32_t index);
 
 #define OWN_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define OWN_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define OWN_INLINE      static inline __attribute__((always_inline)) /* whatever the number of its callers */
 
 /*
  * Where the header lies follows from the pool's class, which its entry says. Among many pools neither is in the cache:
@@ -212,7 +215,7 @@ static inline bool own_look(struct session *session, uint64_t ref, struct own_ob
 static inline bool own_is_fewer(const struct session *session, uint64_t n_more, uint64_t n)
 {
 	/* relaxed: nothing else is read on the strength of it */
-	return (n_more | __atomic_load_n(&session->control->ended, __ATOMIC_RELAXED)) < n;
+	return (n_more | __atomic_load_n(session->ended, __ATOMIC_RELAXED)) < n;
 }
 
 static inline int own_hold(struct session *session, uint64_t ref)
@@ -298,7 +301,7 @@ static inline uint64_t own_begin(struct object_header *header, uint32_t generati
 /* Ends the call, and with it one more is held: a pool's free list is empty now. 0. */
 int own_finish_new(struct session *session, struct pool_entry *pool);
 
-static inline bool own_new_bytes(struct session *session, size_t size, uint64_t *ret, int *result)
+OWN_INLINE bool own_new_bytes(struct session *session, uint32_t size_class, size_t size, uint64_t *ret, int *result)
 {
 	struct session_entry *entry = session->entry;
 	const struct recent_pool *recent;
@@ -308,9 +311,7 @@ static inline bool own_new_bytes(struct session *session, size_t size, uint64_t 
 	uint64_t ref, word;
 	uint32_t generation;
 
-	if (OWN_UNLIKELY(size - 1 >= BLOCK_SIZE_MAX)) /* 0 is very large */
-		return false;
-	recent = &session->recent->pools[(size - 1) >> 3];
+	recent = &session->recent->pools[size_class];
 	pool = recent->pool;
 	if (OWN_UNLIKELY(!pool || !gate_enter_quickly(entry, 0)))
 		return false;
@@ -391,28 +392,32 @@ static inline bool own_drop(struct session *session, uint64_t ref, int *result)
 
 static inline bool own_drop_recent(struct session *session, uint64_t ref, struct recent_object *recent, int *result)
 {
-	struct session_entry *entry;
-	struct own_object object;
-	uint64_t rights, n_more, next;
+	struct object_header *header = recent->header;
+	uint64_t n_more, next;
 
-	object.header = recent->header;
-	if (OWN_UNLIKELY(!object.header))
+	if (OWN_UNLIKELY(!header))
 		return false;
-	*result = 0;
 	/* relaxed: as in own_find() */
-	n_more = __atomic_load_n(&object.header->word, __ATOMIC_RELAXED);
+	n_more = __atomic_load_n(&header->word, __ATOMIC_RELAXED);
 	next = n_more - 1;
 	OWN_NOW(next);
 	n_more -= recent->word;
-	if (n_more) {
-		if (OWN_UNLIKELY(!own_is_fewer(session, n_more, OWN_HOLDS_MAX)))
-			return false;
-		/* relaxed: as in own_hold() */
-		__atomic_store_n(&object.header->word, next, __ATOMIC_RELAXED);
-		return true;
-	}
-	entry = session->entry;
-	object.pool = recent->pool;
+	if (!n_more)
+		return own_drop_last(session, ref, recent, result);
+	if (OWN_UNLIKELY(!own_is_fewer(session, n_more, OWN_HOLDS_MAX)))
+		return false;
+	/* relaxed: as in own_hold() */
+	__atomic_store_n(&header->word, next, __ATOMIC_RELAXED);
+	*result = 0;
+	return true;
+}
+
+OWN_INLINE bool own_drop_last(struct session *session, uint64_t ref, struct recent_object *recent, int *result)
+{
+	struct session_entry *entry = session->entry;
+	struct own_object object = {.header = recent->header, .pool = recent->pool, .word = recent->word};
+	uint64_t rights;
+
 	if (OWN_UNLIKELY(!object.pool))
 		return false;
 	/* relaxed: what others have a right to is dropped under the lock; whether they have is asked again */
@@ -425,9 +430,9 @@ static inline bool own_drop_recent(struct session *session, uint64_t ref, struct
 		gate_leave_quickly(entry, 0);
 		return false;
 	}
-	object.word = recent->word; /* the same */
-	recent->ref ^= 1;           /* as recent_forget() */
-	if (OWN_UNLIKELY(own_let_go_as(entry, object.header, next, false)))
+	recent->ref ^= 1; /* as recent_forget() */
+	*result = 0;
+	if (OWN_UNLIKELY(own_let_go(entry, &object, false)))
 		*result = own_settle(session, ref);
 	else if (OWN_UNLIKELY(own_free_block(&object, recent->block1)))
 		*result = own_finish_free(session, object.pool);

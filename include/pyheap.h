@@ -23,7 +23,8 @@
  * Trust.     Clients of one heap map it for writing and so can damage it by stray writes; what is damaged is noticed
  *            (-EUCLEAN) rather than followed. Admit only programs that may trust each other.
  * Speed.     A session makes objects in pools of its own. Making, holding, reading and dropping those, as long as it has
- *            handed them to nobody, takes no lock, no system call and no atomic read-modify-write. Handing over by a
+ *            handed them to nobody, takes no lock, no system call and no atomic read-modify-write; holding and reading
+ *            what was used lately is inline in the program, see the end. Handing over by a
  *            queue takes one compare-and-swap on each side, and so does a first or last hold of another session's
  *            object, as long as the same session comes and goes; where they take turns every second one goes under the
  *            global lock, and so does what frees an object with slots. Under it slots and names are changed.
@@ -353,6 +354,123 @@ int64_t pyheap_check(pyheap *heap, void (*report)(void *userdata, const char *fa
  * then give -EOPNOTSUPP.
  */
 int64_t pyheap_repair(pyheap *heap, void (*report)(void *userdata, const char *fault), void *userdata);
+
+/* ---- the most frequent calls, inline ----------------------------------------------------------------------------- */
+
+/*
+ * As with Py_INCREF(): where GCC or Clang optimizes, pyheap_data(), pyheap_incref() and pyheap_decref() do in place
+ * what they do most often: of an object that the session used lately, and the last two of one that it made itself and
+ * goes on holding. pyheap_new() finds the class of bytes there where the size is a constant. Anything else goes into
+ * the library, which has all four whole: for other languages, for pointers to them, and for who defines
+ * PYHEAP_NO_INLINE. What stands here is for these calls alone; it is part of the library's ABI and changes with its
+ * soname.
+ */
+
+/* An object that the session used lately. In its process's own memory; the session writes it. */
+struct pyheap_recent {
+	pyheap_ref ref; /* what stands here now */
+	uint64_t *word; /* of one in a pool of the session's own: where it counts its holds; else NULL */
+	uint64_t word1; /* with it: what is there where the session holds it once; each hold more adds 1 */
+	void *reserved0;
+	void *data; /* NULL: it is not known, or there is none */
+	uint64_t reserved1[3];
+};
+
+/* What a session begins with; the same as long as it is open. */
+struct pyheap_inline {
+	struct pyheap_recent *recent; /* 256 of them, which the kernel empties in a forked child */
+	const uint64_t *ended; /* in shared memory; the daemon writes it: all bits once it took the heap down, else 0 */
+};
+
+/* pyheap_decref() of what stands there and is held once. */
+int pyheap_decref_last(pyheap *heap, pyheap_ref ref, struct pyheap_recent *recent);
+
+/* pyheap_new() of bytes: 1 to 512, of the class that they are of. */
+int pyheap_new_bytes(pyheap *heap, uint32_t size_class, size_t size, pyheap_ref *ret);
+
+#if defined(__GNUC__) && !defined(PYHEAP_NO_INLINE)
+
+/* The library's own, by another name. */
+extern __typeof__(pyheap_new) pyheap_whole_new __asm__("pyheap_new");
+extern __typeof__(pyheap_data) pyheap_whole_data __asm__("pyheap_data");
+extern __typeof__(pyheap_incref) pyheap_whole_incref __asm__("pyheap_incref");
+extern __typeof__(pyheap_decref) pyheap_whole_decref __asm__("pyheap_decref");
+
+#define PYHEAP_INLINE      extern __inline__ __attribute__((__gnu_inline__))
+#define PYHEAP_INLINE_PART PYHEAP_INLINE __attribute__((__always_inline__))
+
+/* Where ref stands; NULL: nowhere. */
+PYHEAP_INLINE_PART struct pyheap_recent *pyheap_inline_find(const struct pyheap_inline *head, pyheap_ref ref)
+{
+	struct pyheap_recent *recent;
+
+	if (__builtin_expect(!head, 0))
+		return NULL;
+	recent = &head->recent[(uint32_t)ref * UINT32_C(0xea956e0d) >> 24];
+	return __builtin_expect(recent->ref == ref, 1) ? recent : NULL;
+}
+
+/* Is n in 0..125, and is there a heap still? relaxed: nothing is read on the strength of it */
+PYHEAP_INLINE_PART int pyheap_inline_may(const struct pyheap_inline *head, uint64_t n)
+{
+	return (n | __atomic_load_n(head->ended, __ATOMIC_RELAXED)) <= 125;
+}
+
+PYHEAP_INLINE int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
+{
+	if (__builtin_constant_p(type) && type == PYHEAP_BYTES && __builtin_constant_p(size) && size - 1 < 512)
+		return pyheap_new_bytes(heap, (uint32_t)((size - 1) >> 3), size, ret);
+	return pyheap_whole_new(heap, type, size, ret);
+}
+
+PYHEAP_INLINE void *pyheap_data(pyheap *heap, pyheap_ref ref)
+{
+	const struct pyheap_inline *head = (const struct pyheap_inline *)(const void *)heap;
+	const struct pyheap_recent *recent = pyheap_inline_find(head, ref);
+
+	/* Not NULL, and there is a heap still. relaxed: as above */
+	if (__builtin_expect(recent && (uintptr_t)recent->data > __atomic_load_n(head->ended, __ATOMIC_RELAXED), 1))
+		return recent->data;
+	return pyheap_whole_data(heap, ref);
+}
+
+PYHEAP_INLINE int pyheap_incref(pyheap *heap, pyheap_ref ref)
+{
+	const struct pyheap_inline *head = (const struct pyheap_inline *)(const void *)heap;
+	const struct pyheap_recent *recent = pyheap_inline_find(head, ref);
+	uint64_t word;
+
+	if (__builtin_expect(!recent || !recent->word, 0))
+		return pyheap_whole_incref(heap, ref);
+	/* relaxed, both: while the session holds it nobody else stores there; nobody's doing depends on how often it
+	 * does, beyond once */
+	word = __atomic_load_n(recent->word, __ATOMIC_RELAXED);
+	/* If it is another object's the difference is very large. */
+	if (__builtin_expect(!pyheap_inline_may(head, word - recent->word1), 0))
+		return pyheap_whole_incref(heap, ref);
+	__atomic_store_n(recent->word, word + 1, __ATOMIC_RELAXED);
+	return 0;
+}
+
+PYHEAP_INLINE int pyheap_decref(pyheap *heap, pyheap_ref ref)
+{
+	const struct pyheap_inline *head = (const struct pyheap_inline *)(const void *)heap;
+	struct pyheap_recent *recent = pyheap_inline_find(head, ref);
+	uint64_t word;
+
+	if (__builtin_expect(!recent || !recent->word, 0))
+		return pyheap_whole_decref(heap, ref);
+	/* relaxed, both: as in pyheap_incref() */
+	word = __atomic_load_n(recent->word, __ATOMIC_RELAXED);
+	if (word == recent->word1)
+		return pyheap_decref_last(heap, ref, recent);
+	if (__builtin_expect(!pyheap_inline_may(head, word - recent->word1 - 1), 0))
+		return pyheap_whole_decref(heap, ref);
+	__atomic_store_n(recent->word, word - 1, __ATOMIC_RELAXED);
+	return 0;
+}
+
+#endif
 
 #ifdef __cplusplus
 }

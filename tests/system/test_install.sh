@@ -56,6 +56,15 @@ cat > "$tmp/program.c" <<'END'
 #include <stdio.h>
 #include <string.h>
 
+/* The inline calls, without a session. */
+static int calls_fail(pyheap *heap)
+{
+	pyheap_ref ref = 8;
+
+	return pyheap_new(heap, PYHEAP_BYTES, 48, &ref) < 0 && pyheap_incref(heap, ref) < 0 && !pyheap_data(heap, ref) &&
+		pyheap_decref(heap, ref) < 0;
+}
+
 int main(void)
 {
 	pyheap *heap = NULL;
@@ -64,7 +73,7 @@ int main(void)
 	int r = pyheap_open(&heap, "/nowhere/at/all");
 
 	memset(&stats, 0, sizeof(stats));
-	printf("%s\n%d\n", pyheap_version(), r == -2 && pyheap_stats(heap, &stats) < 0 && read_stats(heap, &stats) < 0);
+	printf("%s\n%d\n", pyheap_version(), r == -2 && calls_fail(heap) && pyheap_stats(heap, &stats) < 0 && read_stats(heap, &stats) < 0);
 	return pyheap_close(heap) != NULL;
 }
 END
@@ -89,5 +98,10 @@ build_and_run cc "$tmp/program.c" -std=gnu11
 build_and_run c++ "$tmp/program.cpp" -std=c++98 -Wno-long-long
 build_and_run c++ "$tmp/program.cpp" -std=c++11
 build_and_run c++ "$tmp/program.cpp" -std=c++20
+build_and_run cc "$tmp/program.c" -std=c99 -O2
+build_and_run cc "$tmp/program.c" -std=gnu89 -O2
+build_and_run cc "$tmp/program.c" -std=gnu11 -O2 -DPYHEAP_NO_INLINE
+build_and_run c++ "$tmp/program.cpp" -std=c++98 -Wno-long-long -O2
+build_and_run c++ "$tmp/program.cpp" -std=c++20 -O3
 [ "$(LD_LIBRARY_PATH=$libdir "$(find "$root" -name pyheapctl -type f)" --version)" = "pyheapctl $version" ] ||
 	fail "the installed pyheapctl"

@@ -334,7 +334,7 @@ START_TEST(emptied)
 	ck_assert(!own_drop(S0, 0, &r));
 	ck_assert(!own_drop_block(S0, ref, &r));
 	ck_assert(!own_drop_block(S0, 0, &r));
-	ck_assert(!own_new_bytes(S0, 48, &got, &r));
+	ck_assert(!own_new_bytes(S0, 5, 48, &got, &r));
 	ck_assert_int_eq(r, 7);
 	ck_assert_uint_eq(S0->entry->n_own_holds, 2);
 	recent_begin(S0, S0->recent);

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The calls that are inline in programs say and do what the library's own do
+ *
+ * Each thing is asked for in both ways, by turns or each in a run of its own. The library's are called by pointers that
+ * the compiler knows nothing of.
+ */
+#include "fixture.h"
+
+#define N_OBJECTS 12
+#define N_STEPS   400000
+#define HOLDS_MAX 300
+
+static int (*volatile whole_new)(pyheap *, pyheap_type, size_t, pyheap_ref *) = pyheap_new;
+static void *(*volatile whole_data)(pyheap *, pyheap_ref) = pyheap_data;
+static int (*volatile whole_incref)(pyheap *, pyheap_ref) = pyheap_incref;
+static int (*volatile whole_decref)(pyheap *, pyheap_ref) = pyheap_decref;
+
+static pyheap *heap;
+
+static void setup(void)
+{
+	fixture_setup();
+	heap = fixture_open(&fx);
+}
+
+static void teardown(void)
+{
+	pyheap_close(heap);
+	fixture_teardown();
+}
+
+static int incref(bool is_whole, pyheap_ref ref)
+{
+	return is_whole ? whole_incref(heap, ref) : pyheap_incref(heap, ref);
+}
+
+static int decref(bool is_whole, pyheap_ref ref)
+{
+	return is_whole ? whole_decref(heap, ref) : pyheap_decref(heap, ref);
+}
+
+static void *data(bool is_whole, pyheap_ref ref)
+{
+	errno = 0;
+	return is_whole ? whole_data(heap, ref) : pyheap_data(heap, ref);
+}
+
+static void ck_all_err(bool is_whole, pyheap_ref ref, int code)
+{
+	ck_err(incref(is_whole, ref), code);
+	ck_err(decref(is_whole, ref), code);
+	ck_assert_ptr_null(data(is_whole, ref));
+	ck_assert_int_eq(errno, code);
+}
+
+/* ---- a random walk ---------------------------------------------------------------------------------------------- */
+
+enum kind { KIND_BYTES, KIND_RUN, KIND_LIST, KIND_OTHERS, N_KINDS };
+
+struct object {
+	pyheap_ref ref; /* 0: none */
+	int n_holds;
+	unsigned char mark;
+};
+
+static void make(pyheap *other, struct object *object, enum kind kind, bool is_whole)
+{
+	static unsigned char mark;
+	unsigned char *payload;
+
+	if (kind == KIND_LIST)
+		ck_ok(pyheap_list_new(heap, 5, &object->ref));
+	else if (kind == KIND_OTHERS)
+		ck_ok(pyheap_new(other, PYHEAP_BYTES, 40, &object->ref));
+	else if (is_whole)
+		ck_ok(whole_new(heap, PYHEAP_BYTES, kind == KIND_RUN ? 5000 : 40, &object->ref));
+	else if (kind == KIND_RUN)
+		ck_ok(pyheap_new(heap, PYHEAP_BYTES, 5000, &object->ref));
+	else
+		ck_ok(pyheap_new(heap, PYHEAP_BYTES, 40, &object->ref));
+	if (kind == KIND_OTHERS) {
+		ck_ok(incref(is_whole, object->ref));
+		ck_ok(pyheap_decref(other, object->ref));
+	}
+	object->n_holds = 1;
+	object->mark = ++mark;
+	payload = data(is_whole, object->ref);
+	ck_assert_ptr_nonnull(payload);
+	if (kind != KIND_LIST) /* its slots are only to be read */
+		payload[39] = mark;
+}
+
+static void step(pyheap *other, struct object *object, enum kind kind)
+{
+	bool is_whole = rand() % 2;
+	const unsigned char *payload;
+
+	if (!object->ref) {
+		make(other, object, kind, is_whole);
+		return;
+	}
+	switch (rand() % 4) {
+	case 0:
+		ck_ok(incref(is_whole, object->ref));
+		object->n_holds++;
+		break;
+	case 1:
+		ck_ok(decref(is_whole, object->ref));
+		if (!--object->n_holds) {
+			ck_all_err(is_whole, object->ref, ESTALE);
+			object->ref = 0;
+		}
+		break;
+	case 2:
+		payload = data(is_whole, object->ref);
+		ck_assert_ptr_nonnull(payload);
+		ck_assert_ptr_eq(payload, data(!is_whole, object->ref));
+		ck_assert(kind == KIND_LIST || payload[39] == object->mark);
+		break;
+	default:
+		ck_assert_int_eq(pyheap_refcount(heap, object->ref), object->n_holds);
+	}
+}
+
+START_TEST(test_random)
+{
+	struct object objects[N_OBJECTS] = {{0}};
+	pyheap *other = fixture_open(&fx);
+
+	srand(7);
+	for (int i = 0; i < N_STEPS; i++) {
+		int k = rand() % N_OBJECTS;
+
+		step(other, &objects[k], (enum kind)(k % N_KINDS));
+	}
+	for (int i = 0; i < N_OBJECTS; i++)
+		for (; objects[i].ref && objects[i].n_holds; objects[i].n_holds--)
+			ck_ok(decref(i % 2, objects[i].ref));
+	pyheap_close(other);
+}
+END_TEST
+
+/* ---- bounds ----------------------------------------------------------------------------------------------------- */
+
+/* Beyond 127 holds are counted elsewhere. _i: bit 0 who takes them, bit 1 who drops them. */
+START_TEST(test_many_holds)
+{
+	pyheap_ref ref;
+
+	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 48, &ref));
+	for (int i = 1; i < HOLDS_MAX; i++) {
+		ck_assert_int_eq(pyheap_refcount(heap, ref), i);
+		ck_ok(incref(_i & 1, ref));
+	}
+	for (int i = HOLDS_MAX; i > 0; i--) {
+		ck_assert_int_eq(pyheap_refcount(heap, ref), i);
+		ck_ok(decref(_i & 2, ref));
+	}
+	ck_all_err(_i & 2, ref, ESTALE);
+}
+END_TEST
+
+/* Each size that is a constant, and what no object can have. */
+#define CK_SIZE(n)                                                                                                     \
+	do {                                                                                                           \
+		ck_ok(pyheap_new(heap, PYHEAP_BYTES, (n), &ref));                                                      \
+		ck_assert_int_eq(pyheap_size(heap, ref), (n));                                                         \
+		memset(pyheap_data(heap, ref), 0x5a, (n));                                                             \
+		ck_ok(pyheap_decref(heap, ref));                                                                       \
+	} while (0)
+
+START_TEST(test_constant_sizes)
+{
+	pyheap_ref ref = 99;
+
+	CK_SIZE(1);
+	CK_SIZE(8);
+	CK_SIZE(9);
+	CK_SIZE(16);
+	CK_SIZE(504);
+	CK_SIZE(505);
+	CK_SIZE(512);
+	CK_SIZE(513);
+	CK_SIZE(4096);
+	ref = 99;
+	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 0, &ref));
+	ck_assert_int_eq(pyheap_size(heap, ref), 0);
+	ck_ok(pyheap_decref(heap, ref));
+	ref = 99;
+	ck_err(pyheap_new(heap, PYHEAP_BYTES, SIZE_MAX, &ref), ENOMEM);
+	ck_err(pyheap_new(heap, PYHEAP_LIST, 12, &ref), EINVAL);
+	ck_err(pyheap_new(heap, 9999, 48, &ref), EINVAL);
+	ck_assert_uint_eq(ref, 99);
+	ck_err(pyheap_new(NULL, PYHEAP_BYTES, 48, &ref), EINVAL);
+	ck_err(pyheap_new(heap, PYHEAP_BYTES, 48, NULL), EINVAL);
+}
+END_TEST
+
+/* ---- no object, no session, no heap ------------------------------------------------------------------------------ */
+
+/* A number whose object is gone does not mean the next one in its place. */
+START_TEST(test_reused)
+{
+	pyheap_ref old, ref;
+
+	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 48, &old));
+	ck_assert_ptr_nonnull(data(false, old));
+	ck_ok(decref(_i, old));
+	ck_all_err(_i, old, ESTALE);
+	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 48, &ref));
+	ck_assert_uint_eq((uint32_t)ref, (uint32_t)old);
+	ck_all_err(_i, old, ESTALE);
+	ck_assert_ptr_nonnull(data(_i, ref));
+	ck_all_err(_i, old, ESTALE);
+	ck_all_err(_i, 0, EINVAL);
+	ck_all_err(_i, 1, EINVAL);
+	ck_assert_int_eq(pyheap_refcount(heap, ref), 1);
+	ck_ok(decref(_i, ref));
+}
+END_TEST
+
+/* What another session made, and what it gave up: the maker's own count is not the only one. */
+START_TEST(test_others)
+{
+	pyheap *other = fixture_open(&fx), *first = heap;
+	pyheap_ref ref;
+
+	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 48, &ref));
+	ck_assert_ptr_nonnull(data(false, ref));
+	heap = other;
+	ck_err(decref(_i, ref), EPERM);
+	ck_ok(incref(_i, ref));
+	ck_ok(incref(_i, ref));
+	ck_assert_ptr_nonnull(data(_i, ref));
+	heap = first;
+	ck_ok(decref(_i, ref));
+	ck_err(decref(_i, ref), EPERM);
+	ck_ok(incref(_i, ref));
+	ck_ok(decref(_i, ref));
+	heap = other;
+	ck_assert_int_eq(pyheap_refcount(heap, ref), 2);
+	ck_ok(decref(_i, ref));
+	ck_ok(decref(_i, ref));
+	ck_all_err(_i, ref, ESTALE);
+	heap = first;
+	ck_all_err(_i, ref, ESTALE);
+	pyheap_close(other);
+}
+END_TEST
+
+static void in_child(void *userdata)
+{
+	const pyheap_ref *ref = userdata;
+
+	ck_all_err(false, *ref, ECHILD);
+	ck_all_err(true, *ref, ECHILD);
+	pyheap_close(heap);
+}
+
+START_TEST(test_fork)
+{
+	pyheap_ref ref;
+
+	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 48, &ref));
+	ck_assert_ptr_nonnull(data(false, ref));
+	ck_ok(incref(false, ref));
+	ck_assert_int_eq(fixture_wait(fixture_fork(in_child, &ref)), 0);
+	ck_assert_int_eq(pyheap_refcount(heap, ref), 2);
+	ck_ok(decref(false, ref));
+	ck_ok(decref(false, ref));
+}
+END_TEST
+
+START_TEST(test_ended)
+{
+	pyheap_ref ref, made = 99;
+
+	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 48, &ref));
+	ck_ok(incref(false, ref));
+	ck_assert_ptr_nonnull(data(false, ref));
+	fixture_stop(&fx, SIGTERM);
+	ck_all_err(_i, ref, EPIPE);
+	ck_err(pyheap_new(heap, PYHEAP_BYTES, 48, &made), EPIPE);
+	ck_assert_uint_eq(made, 99);
+}
+END_TEST
+
+START_TEST(test_no_session)
+{
+	pyheap *keep = heap;
+
+	heap = NULL;
+	ck_all_err(_i, 1, EINVAL);
+	heap = keep;
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("client_inline");
+	TCase *tcase = tcase_create("all");
+
+	tcase_set_timeout(tcase, 600);
+	tcase_add_checked_fixture(tcase, setup, teardown);
+	tcase_add_test(tcase, test_random);
+	tcase_add_loop_test(tcase, test_many_holds, 0, 4);
+	tcase_add_test(tcase, test_constant_sizes);
+	tcase_add_loop_test(tcase, test_reused, 0, 2);
+	tcase_add_loop_test(tcase, test_others, 0, 2);
+	tcase_add_test(tcase, test_fork);
+	tcase_add_loop_test(tcase, test_ended, 0, 2);
+	tcase_add_loop_test(tcase, test_no_session, 0, 2);
+	suite_add_tcase(suite, tcase);
+	return fixture_main(suite);
+}
