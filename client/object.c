@@ -24,22 +24,23 @@ static SESSION_RARE int new_slowly(pyheap *heap, pyheap_type type, size_t size, 
 	return r;
 }
 
-PYHEAP_PUBLIC int pyheap_new_bytes(pyheap *heap, uint32_t size_class, size_t size, pyheap_ref *ret)
+PYHEAP_PUBLIC int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
 {
 	int r;
 
 	if (!heap || !ret)
 		return -EINVAL;
-	return own_new_bytes(&heap->session, size_class, size, ret, &r) ? r : new_slowly(heap, PYHEAP_BYTES, size, ret);
+	if (type == PYHEAP_BYTES && size - 1 < BLOCK_SIZE_MAX && /* 0 is very large */
+		own_new_bytes(&heap->session, (size - 1) >> 3, size, ret, &r))
+		return r;
+	return new_slowly(heap, type, size, ret);
 }
 
-PYHEAP_PUBLIC int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
+PYHEAP_PUBLIC int pyheap_new_bytes(pyheap *heap, size_t size_class, size_t size, pyheap_ref *ret)
 {
-	if (type == PYHEAP_BYTES && size - 1 < BLOCK_SIZE_MAX) /* 0 is very large */
-		return pyheap_new_bytes(heap, (uint32_t)((size - 1) >> 3), size, ret);
-	if (!heap || !ret)
-		return -EINVAL;
-	return new_slowly(heap, type, size, ret);
+	int r;
+
+	return own_new_bytes(&heap->session, size_class, size, ret, &r) ? r : new_slowly(heap, PYHEAP_BYTES, size, ret);
 }
 
 PYHEAP_PUBLIC int pyheap_put(pyheap *heap, const void *data, size_t size, pyheap_ref *ret)

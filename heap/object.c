@@ -570,7 +570,7 @@ int object_new(struct session *session, uint32_t type, size_t size, uint64_t *re
 	int r;
 
 	if (type == TYPE_BYTES && size - 1 < BLOCK_SIZE_MAX && /* 0 is very large */
-		own_new_bytes(session, (uint32_t)((size - 1) >> 3), size, ret, &r))
+		own_new_bytes(session, (size - 1) >> 3, size, ret, &r))
 		return r;
 	if (type == TYPE_QUEUE)
 		return -EINVAL;

@@ -41,7 +41,7 @@ int own_new(struct session *session, uint32_t type, const struct type_info *info
  * The same of bytes in a block, the most frequent of all, in the pool where the last of that class was made. True:
  * *result is what comes of it. False: own_new() may do it, or say why not.
  */
-static inline bool own_new_bytes(struct session *session, uint32_t size_class, size_t size, uint64_t *ret, int *result);
+static inline bool own_new_bytes(struct session *session, size_t size_class, size_t size, uint64_t *ret, int *result);
 
 /*
  * A change, or a few: see to it that own_new() of that size finds room. HEAP_WANTS_ARENAS; OWN_NOT it is none for such
@@ -301,7 +301,7 @@ static inline uint64_t own_begin(struct object_header *header, uint32_t generati
 /* Ends the call, and with it one more is held: a pool's free list is empty now. 0. */
 int own_finish_new(struct session *session, struct pool_entry *pool);
 
-OWN_INLINE bool own_new_bytes(struct session *session, uint32_t size_class, size_t size, uint64_t *ret, int *result)
+OWN_INLINE bool own_new_bytes(struct session *session, size_t size_class, size_t size, uint64_t *ret, int *result)
 {
 	struct session_entry *entry = session->entry;
 	const struct recent_pool *recent;

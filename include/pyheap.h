@@ -360,7 +360,7 @@ int64_t pyheap_repair(pyheap *heap, void (*report)(void *userdata, const char *f
 /*
  * As with Py_INCREF(): where GCC or Clang optimizes, pyheap_data(), pyheap_incref() and pyheap_decref() do in place
  * what they do most often: of an object that the session used lately, and the last two of one that it made itself and
- * goes on holding. pyheap_new() finds the class of bytes there where the size is a constant. Anything else goes into
+ * goes on holding. pyheap_new() looks at its arguments there where the type is a constant. Anything else goes into
  * the library, which has all four whole: for other languages, for pointers to them, and for who defines
  * PYHEAP_NO_INLINE. What stands here is for these calls alone; it is part of the library's ABI and changes with its
  * soname.
@@ -385,8 +385,8 @@ struct pyheap_inline {
 /* pyheap_decref() of what stands there and is held once. */
 int pyheap_decref_last(pyheap *heap, pyheap_ref ref, struct pyheap_recent *recent);
 
-/* pyheap_new() of bytes: 1 to 512, of the class that they are of. */
-int pyheap_new_bytes(pyheap *heap, uint32_t size_class, size_t size, pyheap_ref *ret);
+/* pyheap_new() of 1 to 512 bytes, of the class that they are of. Neither pointer is NULL. */
+int pyheap_new_bytes(pyheap *heap, size_t size_class, size_t size, pyheap_ref *ret);
 
 #if defined(__GNUC__) && !defined(PYHEAP_NO_INLINE)
 
@@ -410,16 +410,17 @@ PYHEAP_INLINE_PART struct pyheap_recent *pyheap_inline_find(const struct pyheap_
 	return __builtin_expect(recent->ref == ref, 1) ? recent : NULL;
 }
 
-/* Is n in 0..125, and is there a heap still? relaxed: nothing is read on the strength of it */
-PYHEAP_INLINE_PART int pyheap_inline_may(const struct pyheap_inline *head, uint64_t n)
+/* Is n at most max, and is there a heap still? relaxed: nothing is read on the strength of it */
+PYHEAP_INLINE_PART int pyheap_inline_may(const struct pyheap_inline *head, uint64_t n, uint64_t max)
 {
-	return (n | __atomic_load_n(head->ended, __ATOMIC_RELAXED)) <= 125;
+	return (n | __atomic_load_n(head->ended, __ATOMIC_RELAXED)) <= max;
 }
 
 PYHEAP_INLINE int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
 {
-	if (__builtin_constant_p(type) && type == PYHEAP_BYTES && __builtin_constant_p(size) && size - 1 < 512)
-		return pyheap_new_bytes(heap, (uint32_t)((size - 1) >> 3), size, ret);
+	/* A size of 0 is very large. */
+	if (__builtin_constant_p(type) && type == PYHEAP_BYTES && __builtin_expect(heap && ret && size - 1 < 512, 1))
+		return pyheap_new_bytes(heap, (size - 1) >> 3, size, ret);
 	return pyheap_whole_new(heap, type, size, ret);
 }
 
@@ -445,8 +446,8 @@ PYHEAP_INLINE int pyheap_incref(pyheap *heap, pyheap_ref ref)
 	/* relaxed, both: while the session holds it nobody else stores there; nobody's doing depends on how often it
 	 * does, beyond once */
 	word = __atomic_load_n(recent->word, __ATOMIC_RELAXED);
-	/* If it is another object's the difference is very large. */
-	if (__builtin_expect(!pyheap_inline_may(head, word - recent->word1), 0))
+	/* How often more than once; very large if it is another object's word. 127 times is all that it counts. */
+	if (__builtin_expect(!pyheap_inline_may(head, word - recent->word1, 125), 0))
 		return pyheap_whole_incref(heap, ref);
 	__atomic_store_n(recent->word, word + 1, __ATOMIC_RELAXED);
 	return 0;
@@ -456,15 +457,16 @@ PYHEAP_INLINE int pyheap_decref(pyheap *heap, pyheap_ref ref)
 {
 	const struct pyheap_inline *head = (const struct pyheap_inline *)(const void *)heap;
 	struct pyheap_recent *recent = pyheap_inline_find(head, ref);
-	uint64_t word;
+	uint64_t word, n_more;
 
 	if (__builtin_expect(!recent || !recent->word, 0))
 		return pyheap_whole_decref(heap, ref);
 	/* relaxed, both: as in pyheap_incref() */
 	word = __atomic_load_n(recent->word, __ATOMIC_RELAXED);
-	if (word == recent->word1)
+	n_more = word - recent->word1;
+	if (!n_more)
 		return pyheap_decref_last(heap, ref, recent);
-	if (__builtin_expect(!pyheap_inline_may(head, word - recent->word1 - 1), 0))
+	if (__builtin_expect(!pyheap_inline_may(head, n_more, 126), 0))
 		return pyheap_whole_decref(heap, ref);
 	__atomic_store_n(recent->word, word - 1, __ATOMIC_RELAXED);
 	return 0;

@@ -161,19 +161,21 @@ START_TEST(test_many_holds)
 }
 END_TEST
 
-/* Each size that is a constant, and what no object can have. */
 #define CK_SIZE(n)                                                                                                     \
 	do {                                                                                                           \
 		ck_ok(pyheap_new(heap, PYHEAP_BYTES, (n), &ref));                                                      \
-		ck_assert_int_eq(pyheap_size(heap, ref), (n));                                                         \
+		ck_assert_int_eq(pyheap_size(heap, ref), (ssize_t)(n));                                                \
 		memset(pyheap_data(heap, ref), 0x5a, (n));                                                             \
 		ck_ok(pyheap_decref(heap, ref));                                                                       \
 	} while (0)
 
-START_TEST(test_constant_sizes)
+/* Sizes that are constants, all that the compiler does not know, and what no object can have. */
+START_TEST(test_sizes)
 {
-	pyheap_ref ref = 99;
+	volatile size_t size;
+	pyheap_ref ref;
 
+	CK_SIZE(0);
 	CK_SIZE(1);
 	CK_SIZE(8);
 	CK_SIZE(9);
@@ -183,17 +185,19 @@ START_TEST(test_constant_sizes)
 	CK_SIZE(512);
 	CK_SIZE(513);
 	CK_SIZE(4096);
-	ref = 99;
-	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 0, &ref));
-	ck_assert_int_eq(pyheap_size(heap, ref), 0);
-	ck_ok(pyheap_decref(heap, ref));
+	for (size = 0; size < 600; size++)
+		CK_SIZE(size);
 	ref = 99;
 	ck_err(pyheap_new(heap, PYHEAP_BYTES, SIZE_MAX, &ref), ENOMEM);
+	size = SIZE_MAX;
+	ck_err(pyheap_new(heap, PYHEAP_BYTES, size, &ref), ENOMEM);
 	ck_err(pyheap_new(heap, PYHEAP_LIST, 12, &ref), EINVAL);
 	ck_err(pyheap_new(heap, 9999, 48, &ref), EINVAL);
 	ck_assert_uint_eq(ref, 99);
 	ck_err(pyheap_new(NULL, PYHEAP_BYTES, 48, &ref), EINVAL);
 	ck_err(pyheap_new(heap, PYHEAP_BYTES, 48, NULL), EINVAL);
+	ck_err(whole_new(NULL, PYHEAP_BYTES, 48, &ref), EINVAL);
+	ck_err(whole_new(heap, PYHEAP_BYTES, 48, NULL), EINVAL);
 }
 END_TEST
 
@@ -305,7 +309,7 @@ int main(void)
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, test_random);
 	tcase_add_loop_test(tcase, test_many_holds, 0, 4);
-	tcase_add_test(tcase, test_constant_sizes);
+	tcase_add_test(tcase, test_sizes);
 	tcase_add_loop_test(tcase, test_reused, 0, 2);
 	tcase_add_loop_test(tcase, test_others, 0, 2);
 	tcase_add_test(tcase, test_fork);
