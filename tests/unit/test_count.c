@@ -1,75 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Holding and dropping without the lock: when it is, what is counted, what a claim leaves, who is told of a block
+ * Holding and dropping without the lock: when it is, what is counted, what is refused, who is told of a block
  *
- * What one session has begun and another finds is set up by hand here, as it stands between two stores; the same at
- * each instruction is for tests/crash.
+ * What one session has begun and another finds is in test_count_stopped.c.
  */
-#include "heap/claim.h"
 #include "heap/gate.h"
 #include "heap/intent.h"
-#include "tests/unit/fixture.h"
-
-#include <signal.h>
-#include <stdio.h>
-#include <ucontext.h>
-
-#define S0 (&fx.sessions[0]) /* makes what the others hold */
-#define S1 (&fx.sessions[1])
-#define S2 (&fx.sessions[2])
-
-#define COUNTED(n) ((uint32_t)(n)*RIGHTS_ONE | RIGHTS_SHARED)
-
-static uint64_t n_taken(void)
-{
-	return fx.heap->control->lock.n_acquisitions;
-}
-
-/* The call takes the lock, or does not; the heap is whole afterwards. */
-#define QUICKLY(call)                                                                                                  \
-	do {                                                                                                           \
-		uint64_t before_ = n_taken();                                                                          \
-		ck_assert_int_eq((call), 0);                                                                           \
-		ck_assert_uint_eq(n_taken(), before_);                                                                 \
-		fixture_check();                                                                                       \
-	} while (0)
-#define LOCKED(call)                                                                                                   \
-	do {                                                                                                           \
-		uint64_t before_ = n_taken();                                                                          \
-		ck_assert_int_eq((call), 0);                                                                           \
-		ck_assert_uint_gt(n_taken(), before_);                                                                 \
-		fixture_check();                                                                                       \
-	} while (0)
-
-/* S0's, which others may know; nobody else has a right to it, and it is biased to nobody. */
-static uint64_t share(uint64_t ref)
-{
-	MUST(S0, name_set(S0, "shared", ref));
-	MUST(S0, name_del(S0, "shared"));
-	ck_assert_uint_eq(ref_header(ref)->rights, RIGHTS_SHARED);
-	return ref;
-}
-
-static uint64_t shared(size_t size)
-{
-	return share(fixture_bytes(S0, size));
-}
-
-/* Held by that session alone. */
-static uint64_t passed_to(struct session *session, size_t size)
-{
-	uint64_t ref = shared(size);
-
-	MUST(session, object_incref(session, ref));
-	fixture_drop(S0, ref);
-	return ref;
-}
-
-static void expect_header(uint64_t ref, uint32_t counted, uint32_t biased1)
-{
-	ck_assert_uint_eq(ref_header(ref)->rights_counted, counted);
-	ck_assert_uint_eq(ref_header(ref)->biased1, biased1);
-}
+#include "tests/unit/test_count_heap.h"
 
 static void expect_through(const struct session *session)
 {
@@ -91,12 +28,6 @@ static uint64_t stands_last(const struct session *session, uint64_t *refs, uint3
 	}
 	ck_abort_msg("the table is full");
 	return 0;
-}
-
-static void expect_empty(void)
-{
-	fixture_trim(0);
-	ck_assert_uint_eq(fixture_heap_bytes(), 0);
 }
 
 /* ---- without the lock -------------------------------------------------------------------------------------------- */
@@ -404,21 +335,6 @@ START_TEST(has_the_lock)
 }
 END_TEST
 
-/* By one who died after his commit: whoever comes next by the lock lets go of it. */
-START_TEST(claimed)
-{
-	uint64_t ref = shared(40);
-
-	ref_header(ref)->rights_counted |= RIGHTS_CLAIMED;
-	LOCKED(object_incref(S1, ref));
-	expect_header(ref, COUNTED(1), 0);
-	ref_header(ref)->rights_counted |= RIGHTS_CLAIMED;
-	LOCKED(object_decref(S1, ref));
-	expect_header(ref, COUNTED(0), 0);
-	QUICKLY(object_incref(S1, ref));
-}
-END_TEST
-
 /* Somebody wants something of the session: it sees to that, and then goes on without the lock. */
 START_TEST(attends_first)
 {
@@ -607,91 +523,6 @@ START_TEST(names_nothing)
 }
 END_TEST
 
-/* ---- claims ------------------------------------------------------------------------------------------------------ */
-
-static const struct {
-	const char *name; /* for who reads this */
-	uint32_t kind;
-	int64_t before; /* the intent's position, less what is counted now, in rights; or NOT_KNOWN */
-	bool is_of_another, is_biased_to_another;
-	bool is_done;
-} claims[] = {
-#define NOT_KNOWN INT64_MAX
-	{"no intent", INTENT_NONE, -1, false, false, false},
-	{"to hold, not known yet", INTENT_HOLD, NOT_KNOWN, false, false, false},
-	{"to hold, not done", INTENT_HOLD, 0, false, false, false},
-	{"to hold, done", INTENT_HOLD, -1, false, false, true},
-	{"to drop, not known yet", INTENT_DROP, NOT_KNOWN, false, false, false},
-	{"to drop, not done", INTENT_DROP, 0, false, false, false},
-	{"to drop, done", INTENT_DROP, 1, false, false, true},
-	{"to hold, done, of another object", INTENT_HOLD, -1, true, false, false},
-	{"to drop, done, of another object", INTENT_DROP, 1, true, false, false},
-	{"to hold, counted, the bias is another's", INTENT_HOLD, -1, false, true, false},
-	{"to push", INTENT_PUSH, -1, false, false, false},
-	{"to push with a right", INTENT_PUSH_RIGHT, -1, false, false, false},
-	{"to push its own", INTENT_PUSH_OWN, -1, false, false, false},
-	{"to pop", INTENT_POP, -1, false, false, false},
-	{"to pop a right", INTENT_POP_RIGHT, -1, false, false, false},
-	{"a right", INTENT_RIGHT, -1, false, false, false},
-};
-
-START_TEST(claim_notes)
-{
-	uint64_t ref = shared(40), other = shared(40), number;
-	struct object_header *header = ref_header(ref);
-	struct session_entry *entry = S1->entry;
-	uint64_t rights;
-
-	header->rights_counted = COUNTED(3);
-	header->rights_given = 2;
-	for (int is_committed = 0; is_committed < 2; is_committed++) {
-		number = 70 + (uint64_t)is_committed;
-		header->biased1 = (uint16_t)(claims[_i].is_biased_to_another ? S2 : S1)->owner1;
-		rights = header->rights & ~((uint64_t)UINT16_MAX << 32);
-		entry->intent = (struct intent){.ref = claims[_i].is_of_another ? other : ref,
-			.queue = ref,
-			.position = claims[_i].before == NOT_KNOWN ? INTENT_UNKNOWN : COUNTED(3 + claims[_i].before),
-			.word = intent_word(number, claims[_i].kind)};
-		S2->entry->intent.ref = ref;
-		ck_assert_int_eq(change_begin(S0), 0);
-		ck_assert_int_eq(claim(S0, header, ref), 0);
-		ck_assert_uint_eq(header->rights, rights | RIGHTS_CLAIMED);
-		ck_assert_int_eq(entry->done_counting == number, claims[_i].is_done);
-		entry->done_counting = 0;
-		ck_assert_int_eq(claim(S0, header, ref), 0); /* what was wiped out is not looked for again */
-		ck_assert_uint_eq(entry->done_counting, 0);
-		ck_assert_int_eq(change_end(S0, is_committed ? 0 : -EIO), is_committed ? 0 : -EIO);
-		ck_assert_uint_eq(header->rights, rights);
-		ck_assert_uint_eq(S2->entry->done_counting, 0);
-		ck_assert_uint_eq(entry->done, 0);
-	}
-	header->rights = RIGHTS_SHARED;
-	entry->intent.word = 0;
-	fixture_check();
-}
-END_TEST
-
-/* A stray write has made it biased to none that there can be. */
-START_TEST(claim_of_the_wild)
-{
-	const uint32_t wild[] = {fx.heap->n_sessions, fx.heap->n_sessions + 1, SESSIONS_MAX, SESSIONS_MAX + 1,
-		UINT16_MAX - 1, UINT16_MAX};
-	uint64_t ref = shared(40);
-
-	for (uint32_t i = 0; i < sizeof(wild) / sizeof(wild[0]); i++) {
-		ref_header(ref)->biased1 = (uint16_t)wild[i];
-		fixture_check();
-		ck_assert_int_eq(change_begin(S0), 0);
-		ck_assert_int_eq(claim(S0, ref_header(ref), ref), 0);
-		ck_assert_int_eq(change_end(S0, 0), 0);
-		expect_header(ref, COUNTED(0), 0);
-		fixture_check();
-	}
-	for (uint32_t i = 0; i < fx.heap->n_sessions; i++)
-		ck_assert_uint_eq(fx.heap->sessions[i].done_counting, 0);
-}
-END_TEST
-
 /* ---- blocks that are returned ------------------------------------------------------------------------------------ */
 
 START_TEST(told_once)
@@ -771,14 +602,6 @@ static void repair(void)
 	fx.heap->control->counters.n_names++; /* so that there is something to mend */
 	ck_assert_int_eq(heap_repair(S2, NULL, NULL), 1);
 	ck_assert_uint_eq(S0->entry->returned_pools1 != 0, 1);
-}
-
-static void owner_goes(void)
-{
-	for (int r = 1; r == 1;) {
-		r = session_drop_step(S0, false);
-		ck_assert_int_ge(r, 0);
-	}
 }
 
 static void (*const untellers[])(void) = {collect, repair, owner_goes};
@@ -869,189 +692,6 @@ START_TEST(returned_to_itself)
 }
 END_TEST
 
-/* The last right to it goes, as by a compare-and-swap, and nobody is told. */
-static void return_untold(struct session *session, uint64_t ref)
-{
-	struct hold *hold = hold_find(session, ref);
-	struct object_header *header = ref_header(ref);
-
-	ck_assert(hold && hold_stands_last(session, hold));
-	header->word = header_with_state(header->word, STATE_RETURNED);
-	header->rights = RIGHTS_SHARED;
-	hold->ref = HOLD_EMPTY;
-	session->entry->n_holds--;
-}
-
-static struct pool_entry *tell(uint64_t ref)
-{
-	struct pool_entry *pool;
-
-	ck_assert_int_eq(change_begin(S2), 0);
-	ck_assert_int_eq(change_end(S2, pool_tell_returned(S2, ref, &pool)), 0);
-	fixture_check();
-	return pool;
-}
-
-/* A second telling changes nothing, whatever the block is by then. */
-static void tell_in_vain(uint64_t ref)
-{
-	struct pool_entry before = *ref_pool(ref);
-	struct object_header header = *ref_header(ref);
-	struct session_entry owner = *S0->entry;
-
-	ck_assert_ptr_null(tell(ref));
-	ck_assert_int_eq(memcmp(&before, ref_pool(ref), sizeof(before)), 0);
-	ck_assert_int_eq(memcmp(&header, ref_header(ref), sizeof(header)), 0);
-	ck_assert_int_eq(memcmp(&owner, S0->entry, sizeof(owner)), 0);
-}
-
-START_TEST(owner_has_gone)
-{
-	uint64_t ref = passed_to(S1, 40), other = passed_to(S1, 40);
-
-	owner_goes();
-	return_untold(S1, ref);
-	ck_assert_ptr_null(tell(ref));
-	ck_assert_uint_eq(ref_state(ref), STATE_FREE);
-	ck_assert_uint_eq(ref_header(ref)->rights, 0);
-	ck_assert_uint_eq(ref_pool(ref)->n_used, 1);
-	tell_in_vain(ref);
-	if (_i) { /* and another has come */
-		uint64_t mine = fixture_bytes(S2, 40);
-
-		ck_assert_uint_eq(ref_position(mine), ref_position(ref));
-		tell_in_vain(ref);
-		return_untold(S1, other);
-		ck_assert_ptr_eq(tell(other), ref_pool(other));
-		ck_assert_uint_eq(S2->entry->returned_pools1, ref_pool_index(other) + 1);
-		fixture_drop(S2, mine);
-	} else {
-		return_untold(S1, other);
-		ck_assert_ptr_null(tell(other));
-		ck_assert_uint_eq(ref_pool(other)->kind, POOL_FREE);
-		ck_assert_ptr_null(tell(other));
-	}
-	expect_empty();
-}
-END_TEST
-
-START_TEST(told_in_vain)
-{
-	uint64_t keep = fixture_bytes(S0, 40), ref = passed_to(S1, 40), again;
-
-	tell_in_vain(ref); /* it is alive */
-	return_untold(S1, ref);
-	ck_assert_ptr_eq(tell(ref), ref_pool(ref));
-	ck_assert_uint_eq(S0->entry->returned_pools1, ref_pool_index(ref) + 1);
-	ck_assert_uint_eq(pool_count_returned(fx.heap, ref_pool(ref)), 1);
-	ck_assert_ptr_eq(tell(ref), ref_pool(ref)); /* it is on the list, and no second time */
-	ck_assert_uint_eq(ref_pool(ref)->returned_next1, 0);
-	ck_assert_int_eq(session_attend(S0), 0);
-	tell_in_vain(ref); /* gathered */
-	again = fixture_bytes(S0, 40);
-	ck_assert_uint_eq(ref_position(again), ref_position(ref));
-	tell_in_vain(ref); /* another object */
-	share(again);
-	MUST(S1, object_incref(S1, again));
-	fixture_drop(S0, again);
-	fixture_drop(S1, again);
-	ck_assert_uint_eq(ref_state(again), STATE_RETURNED);
-	tell_in_vain(ref); /* which was returned itself */
-	fixture_drop(S0, keep);
-	fixture_collect();
-	ck_assert_uint_eq(ref_pool(ref)->kind, POOL_FREE);
-	ck_assert_ptr_null(tell(ref));
-	again = fixture_bytes(S0, 3 * POOL_SIZE);
-	ck_assert_uint_eq(ref_pool_index(again), ref_pool_index(ref));
-	ck_assert_ptr_null(tell(ref)); /* a run */
-	ck_assert_ptr_null(tell(ref_make(FIXTURE_HEAP_SIZE / 8, 1)));
-	ck_assert_ptr_null(tell(ref_make(FIXTURE_HEAP_SIZE / 8 - 1, 1)));
-	fixture_drop(S0, again);
-	expect_empty();
-}
-END_TEST
-
-/*
- * Who has returned a block is stopped before it has looked whether that is told, or counts it. Meanwhile the pool goes,
- * and its memory is another object's: nothing is stored there any more.
- */
-static struct {
-	uint64_t ref, list, child; /* list: 0: not made yet */
-	uint64_t at, n;
-	int result;
-} meanwhile;
-
-static void make_list_there(void)
-{
-	int r;
-
-	do
-		r = own_collect(&fx.daemon, S0->index);
-	while (r > 0);
-	if (!r)
-		r = object_new(S2, TYPE_LIST, POOL_SIZE, &meanwhile.list);
-	meanwhile.result = r ? r : list_set(S2, meanwhile.list, 0, meanwhile.child);
-}
-
-static void on_trap(int signal, siginfo_t *info, void *context)
-{
-	(void)signal;
-	(void)info;
-	if (meanwhile.list || S1->entry->in_call != CALL_INSIDE || ref_pool(meanwhile.ref)->kind != POOL_BLOCKS ||
-		ref_state(meanwhile.ref) != STATE_RETURNED || meanwhile.n++ < meanwhile.at)
-		return;
-	make_list_there();
-#ifdef __x86_64__
-	((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~0x100LL;
-#else
-	(void)context;
-#endif
-}
-
-/* False: the call had ended before. */
-static bool make_another_of_it(uint64_t at)
-{
-	uint64_t first = passed_to(S1, 200);
-	struct pool_entry *pool = ref_pool(first);
-	int r;
-
-	meanwhile.ref = passed_to(S1, 200);
-	meanwhile.list = 0;
-	meanwhile.n = 0;
-	meanwhile.at = at;
-	fixture_drop(S1, first);
-	ck_assert_uint_eq(pool->is_told, 1);
-	trap_each_instruction(true);
-	r = object_decref(S1, meanwhile.ref);
-	trap_each_instruction(false);
-	ck_assert_int_eq(r, 0);
-	fixture_check();
-	if (!meanwhile.list)
-		return false;
-	ck_assert_int_eq(meanwhile.result, 0);
-	ck_assert_ptr_eq(ref_pool(meanwhile.list), pool);
-	ck_assert_uint_eq(pool->run_n_dropped, 0);
-	fixture_drop(S2, meanwhile.list);
-	ck_assert_uint_eq(ref_rights(meanwhile.child), 0);
-	fixture_collect();
-	return true;
-}
-
-START_TEST(pool_is_another_by_then)
-{
-	const struct sigaction action = {.sa_sigaction = on_trap, .sa_flags = SA_SIGINFO};
-	uint64_t n = 0;
-
-	ck_assert_int_eq(sigaction(SIGTRAP, &action, NULL), 0);
-	meanwhile.child = fixture_bytes(S2, 8);
-	fixture_bytes(S0, 8);
-	while (make_another_of_it(n))
-		n++;
-	if (!n)
-		fprintf(stderr, "nothing can be cut here\n");
-}
-END_TEST
-
 /* ---- rights that were given away --------------------------------------------------------------------------------- */
 
 START_TEST(given_to_the_full)
@@ -1128,337 +768,11 @@ START_TEST(given_and_held_by_others)
 }
 END_TEST
 
-/* ---- who looks into an arena ------------------------------------------------------------------------------------- */
-
-static void look_at(struct session *session, uint32_t kind, uint32_t arena)
-{
-	session->entry->intent.ref = ref_make(((uint64_t)arena << fx.heap->arena_shift) / 8 + 5, 9);
-	session->entry->intent.word = intent_word(intent_number(session->entry->intent.word) + 1, kind);
-	session->entry->in_call = CALL_INSIDE;
-}
-
-static void look_no_more(struct session *session)
-{
-	session->entry->in_call = CALL_DONE;
-	session->entry->intent.word = intent_word(intent_number(session->entry->intent.word), INTENT_NONE);
-}
-
-START_TEST(looked_at)
-{
-	ck_assert(!gate_is_looked_at(fx.heap, 0, fx.heap->n_arenas));
-	for (uint32_t kind = INTENT_NONE; kind <= INTENT_DROP; kind++) {
-		bool is_count = kind == INTENT_HOLD || kind == INTENT_DROP;
-
-		look_at(S1, kind, 3);
-		ck_assert_int_eq(gate_is_looked_at(fx.heap, 3, 1), is_count);
-		ck_assert_int_eq(gate_is_looked_at(fx.heap, 0, 4), is_count);
-		ck_assert_int_eq(gate_is_looked_at(fx.heap, 2, 3), is_count);
-		ck_assert(!gate_is_looked_at(fx.heap, 0, 3));
-		ck_assert(!gate_is_looked_at(fx.heap, 4, fx.heap->n_arenas - 4));
-		ck_assert(!gate_is_looked_at(fx.heap, 3, 0));
-		S1->entry->in_call = CALL_DONE;
-		ck_assert(!gate_is_looked_at(fx.heap, 3, 1));
-		S1->entry->in_call = CALL_NONE;
-		ck_assert(!gate_is_looked_at(fx.heap, 3, 1));
-	}
-	look_at(S1, INTENT_HOLD, 0);
-	ck_assert(gate_is_looked_at(fx.heap, 0, 1));
-	look_at(S2, INTENT_DROP, 7); /* any of them */
-	ck_assert(gate_is_looked_at(fx.heap, 7, 1));
-	S1->entry->state = SESSION_DEAD;
-	ck_assert(!gate_is_looked_at(fx.heap, 0, 1));
-	S1->entry->state = SESSION_ACTIVE;
-	S1->entry->intent.ref = UINT64_MAX;
-	ck_assert(!gate_is_looked_at(fx.heap, 0, 7));
-	look_no_more(S1);
-	look_no_more(S2);
-	ck_assert(!gate_is_looked_at(fx.heap, 0, fx.heap->n_arenas));
-	fixture_check();
-}
-END_TEST
-
-/* An arena on its way out is not unmapped before those who look into it are through, be it one of a run. */
-START_TEST(looked_at_while_returning)
-{
-	bool is_adopted = _i / 2;
-	uint32_t head, n = _i % 2 ? 3 : 1, n_done = 0;
-
-	fixture_drop(S0, fixture_bytes(S0, n > 1 ? n * ARENA_SIZE_DEFAULT : 40));
-	fixture_collect();
-	ck_assert_int_eq(arena_pick_returning(&fx.daemon, 0, &head), 1);
-	ck_assert_uint_eq(fx.heap->arenas[head].n_arenas, n);
-	for (uint32_t i = head; i < head + n; i++) {
-		look_at(S1, i % 2 ? INTENT_HOLD : INTENT_DROP, i);
-		ck_assert(arena_is_looked_at(fx.heap, head));
-		ck_assert_uint_eq(fx.heap->arenas[head].state, ARENA_RETURNING);
-		ck_assert_uint_eq(fx.heap->arenas[head].n_arenas, n);
-		/* nobody comes to it meanwhile */
-		ck_assert_int_eq(object_incref(S2, ref_make(((uint64_t)i << fx.heap->arena_shift) / 8, 1)), -ESTALE);
-		look_no_more(S1);
-	}
-	look_at(S1, INTENT_HOLD, head + n);
-	ck_assert(!arena_is_looked_at(fx.heap, head));
-	if (is_adopted)
-		fixture_adopt_returning();
-	else
-		for (uint32_t i = 1; i <= n; i++)
-			ck_assert_int_eq(arena_unmap_step(fx.heap, head, 1, &n_done), i == n);
-	ck_assert_uint_eq(fx.heap->arenas[head].state, ARENA_HOLE);
-	look_no_more(S1);
-	fixture_check();
-	expect_empty();
-}
-END_TEST
-
-/* ---- stopped in the middle --------------------------------------------------------------------------------------- */
-
-static uint64_t stopped_ref;
-
-static void begin(uint32_t kind, uint64_t position)
-{
-	struct session_entry *entry = S1->entry;
-
-	entry->intent = (struct intent){.ref = stopped_ref,
-		.position = position,
-		.word = intent_word(intent_number(entry->intent.word) + 1, kind)};
-	entry->intent_before = entry->n_holds;
-	entry->in_call = CALL_INSIDE;
-}
-
-static void count(int n)
-{
-	struct object_header *header = ref_header(stopped_ref);
-
-	header->rights_counted += (uint32_t)n * RIGHTS_ONE;
-	header->biased1 = (uint16_t)S1->owner1;
-}
-
-static void hold_begun(void)
-{
-	stopped_ref = shared(40);
-	begin(INTENT_HOLD, INTENT_UNKNOWN);
-}
-
-static void hold_known(void)
-{
-	hold_begun();
-	S1->entry->intent.position = ref_header(stopped_ref)->rights_counted;
-}
-
-static void hold_counted(void)
-{
-	hold_known();
-	count(1);
-}
-
-static void hold_put_in(void)
-{
-	hold_counted();
-	*hold_place(S1, stopped_ref) = (struct hold){.ref = stopped_ref, .count = 1};
-}
-
-static void hold_numbered(void)
-{
-	hold_put_in();
-	S1->entry->n_holds++;
-}
-
-/* The first of a run, that others look at, too. */
-static void hold_of_run(void)
-{
-	stopped_ref = shared(2 * POOL_SIZE);
-	begin(INTENT_HOLD, ref_header(stopped_ref)->rights_counted);
-	count(1);
-}
-
-static void drop_begun(void)
-{
-	stopped_ref = shared(40);
-	MUST(S1, object_incref(S1, stopped_ref));
-	begin(INTENT_DROP, ref_header(stopped_ref)->rights_counted);
-}
-
-static void drop_counted(void)
-{
-	drop_begun();
-	count(-1);
-}
-
-static void drop_taken_out(void)
-{
-	drop_counted();
-	hold_find(S1, stopped_ref)->ref = HOLD_EMPTY;
-}
-
-static void drop_numbered(void)
-{
-	drop_taken_out();
-	S1->entry->n_holds--;
-}
-
-/* What was only ever given: that is in the first count, and others' drops are in the second one. */
-static void drop_of_given(void)
-{
-	uint64_t queue, got;
-
-	stopped_ref = fixture_bytes(S0, 40);
-	MUST(S0, object_incref(S0, stopped_ref));
-	MUST(S0, queue_new(S0, 4, &queue));
-	MUST(S0, queue_push(S0, queue, stopped_ref, 0));
-	MUST(S1, queue_pop(S1, queue, &got, 0));
-	ck_assert_uint_eq(ref_header(stopped_ref)->rights_counted, 0);
-	begin(INTENT_DROP, 0);
-	ref_header(stopped_ref)->rights_counted = COUNTED(RIGHTS_MAX);
-	ref_header(stopped_ref)->biased1 = (uint16_t)S1->owner1;
-}
-
-static void last_begun(void)
-{
-	stopped_ref = passed_to(S1, 40);
-	begin(INTENT_DROP, ref_header(stopped_ref)->rights_counted);
-}
-
-static void last_returned(void)
-{
-	struct object_header *header;
-
-	last_begun();
-	header = ref_header(stopped_ref);
-	header->word = header_with_state(header->word, STATE_RETURNED);
-	header->rights = RIGHTS_SHARED;
-}
-
-static void last_taken_out(void)
-{
-	last_returned();
-	hold_find(S1, stopped_ref)->ref = HOLD_EMPTY;
-	S1->entry->n_holds--;
-}
-
-/* It waits for the lock to tell it. */
-static void last_outside(void)
-{
-	last_taken_out();
-	S1->entry->in_call = CALL_DONE;
-}
-
-static void last_told(void)
-{
-	last_taken_out();
-	ck_assert_ptr_nonnull(tell(stopped_ref));
-}
-
-static void last_gathered(void)
-{
-	last_told();
-	ck_assert_int_eq(session_attend(S0), 0);
-}
-
-static void last_made_again(void)
-{
-	last_gathered();
-	ck_assert_uint_eq(ref_position(fixture_bytes(S0, 40)), ref_position(stopped_ref));
-}
-
-/* It was told of another one, and this one just marked. */
-static void last_marked(void)
-{
-	uint64_t other = passed_to(S2, 40);
-
-	last_returned();
-	fixture_drop(S2, other);
-	ck_assert_uint_eq(ref_pool(stopped_ref)->is_told, 1);
-}
-
-/* The pool's owner has gone since, before the block was returned, or after. */
-static void last_unowned(void)
-{
-	last_begun();
-	passed_to(S2, 40);
-	owner_goes();
-	ref_header(stopped_ref)->word = header_with_state(ref_header(stopped_ref)->word, STATE_RETURNED);
-	ref_header(stopped_ref)->rights = RIGHTS_SHARED;
-	ck_assert_uint_eq(ref_pool(stopped_ref)->owner1, 0);
-}
-
-static void last_left_behind(void)
-{
-	last_returned();
-	owner_goes();
-}
-
-static void (*const stops[])(void) = {hold_begun, hold_known, hold_counted, hold_put_in, hold_numbered, hold_of_run,
-	drop_begun, drop_counted, drop_taken_out, drop_numbered, drop_of_given, last_begun, last_returned,
-	last_taken_out, last_outside, last_told, last_gathered, last_made_again, last_marked, last_unowned,
-	last_left_behind};
-
-/* All others drop what they have, whatever that is. */
-static void others_go(void)
-{
-	struct session *others[] = {S0, S2};
-
-	for (int i = 0; i < 2; i++)
-		for (int r = 1; r == 1;) {
-			r = session_drop_step(others[i], false);
-			ck_assert_int_ge(r, 0);
-			fixture_check();
-		}
-}
-
-START_TEST(stopped)
-{
-	bool others_first = _i % 2;
-	struct session_entry entry;
-	struct pool_entry pool;
-	struct object_header header;
-
-	stops[_i / 2]();
-	entry = *S1->entry;
-	pool = *ref_pool(stopped_ref);
-	header = *ref_header(stopped_ref);
-	for (int i = 0; i < 2; i++) {
-		fixture_check();
-		ck_assert_int_eq(heap_repair(S2, NULL, NULL), 0);
-		ck_assert_int_eq(memcmp(&entry, S1->entry, sizeof(entry)), 0);
-		ck_assert_int_eq(memcmp(&pool, ref_pool(stopped_ref), sizeof(pool)), 0);
-		ck_assert_int_eq(memcmp(&header, ref_header(stopped_ref), sizeof(header)), 0);
-	}
-	if (others_first)
-		others_go();
-	fixture_bury(S1);
-	ck_assert(session_is_empty(S1));
-	if (!others_first)
-		others_go();
-	ck_assert_uint_eq(fixture_blocks_used(), 0);
-	expect_empty();
-}
-END_TEST
-
-/* The same where there is something else to mend: then all that is derived is made anew around it. */
-START_TEST(stopped_and_repaired)
-{
-	uint64_t rights;
-
-	stops[_i]();
-	rights = ref_header(stopped_ref)->rights;
-	fx.heap->control->counters.n_names++;
-	ck_assert_int_eq(heap_repair(S2, NULL, NULL), 1);
-	fixture_check();
-	if (ref_state(stopped_ref) == STATE_LIVE)
-		ck_assert_uint_eq(ref_header(stopped_ref)->rights, rights);
-	fixture_bury(S1);
-	others_go();
-	ck_assert_uint_eq(fixture_blocks_used(), 0);
-	expect_empty();
-}
-END_TEST
-
 static Suite *suite(void)
 {
 	Suite *s = suite_create("count");
 	TCase *t = tcase_create("count");
 	const int n_kinds = (int)(sizeof(kinds) / sizeof(kinds[0]));
-	const int n_stops = (int)(sizeof(stops) / sizeof(stops[0]));
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
 	tcase_set_timeout(t, 300);
@@ -1473,28 +787,18 @@ static Suite *suite(void)
 	tcase_add_test(t, biased_to_a_dead_one);
 	tcase_add_test(t, kept);
 	tcase_add_test(t, has_the_lock);
-	tcase_add_test(t, claimed);
 	tcase_add_test(t, attends_first);
 	tcase_add_loop_test(t, last_of_another_kind, 0, n_kinds);
 	tcase_add_test(t, last_where_nobody_owns);
 	tcase_add_loop_test(t, too_many, 0, 2);
 	tcase_add_test(t, too_often);
 	tcase_add_test(t, names_nothing);
-	tcase_add_loop_test(t, claim_notes, 0, (int)(sizeof(claims) / sizeof(claims[0])));
-	tcase_add_test(t, claim_of_the_wild);
 	tcase_add_loop_test(t, told_once, 0, 2);
 	tcase_add_loop_test(t, untold_by_others, 0, (int)(sizeof(untellers) / sizeof(untellers[0])));
 	tcase_add_loop_test(t, last_of_a_full_pool, 0, 2);
 	tcase_add_test(t, returned_to_itself);
-	tcase_add_loop_test(t, owner_has_gone, 0, 2);
-	tcase_add_test(t, told_in_vain);
-	tcase_add_test(t, pool_is_another_by_then);
 	tcase_add_loop_test(t, given_to_the_full, 0, 2);
 	tcase_add_test(t, given_and_held_by_others);
-	tcase_add_test(t, looked_at);
-	tcase_add_loop_test(t, looked_at_while_returning, 0, 4);
-	tcase_add_loop_test(t, stopped, 0, 2 * n_stops);
-	tcase_add_loop_test(t, stopped_and_repaired, 0, n_stops);
 	suite_add_tcase(s, t);
 	return s;
 }
