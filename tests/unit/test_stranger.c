@@ -481,9 +481,10 @@ END_TEST
 
 #define NO_REF_YET 1
 
+/* n times at least, and until the other has come; should it be gone, not for ever. */
 static int make_and_drop(uint64_t n)
 {
-	for (uint64_t i = 0; i < n; i++) {
+	for (uint64_t i = 0; i < n || (i < 1000 * n && !__atomic_load_n(&shared_refs[1], __ATOMIC_RELAXED)); i++) {
 		size_t size = i % 16 ? 40 : 2 * POOL_SIZE;
 		uint64_t ref;
 
@@ -513,6 +514,7 @@ static void come_often(uint64_t *ret_n_found, uint64_t *ret_n_gone)
 		r = object_incref(S1, ref);
 		ck_assert(r == 0 || r == -ESTALE);
 		*(r ? ret_n_gone : ret_n_found) += 1;
+		__atomic_store_n(&shared_refs[1], 1, __ATOMIC_RELAXED);
 		if (r)
 			continue;
 		for (int i = 0; i < 40; i++)
@@ -531,6 +533,7 @@ START_TEST(owner_and_stranger_at_once)
 	fixture_drop(S0, fixture_bytes(S0, 2 * POOL_SIZE)); /* there is an arena */
 	fixture_drop(S2, fixture_bytes(S2, 8));
 	shared_refs[0] = NO_REF_YET;
+	shared_refs[1] = 0;
 	pid = fork();
 	ck_assert_int_ge(pid, 0);
 	if (!pid)
