@@ -205,6 +205,14 @@ PYHEAP_PUBLIC int pyheap_decref_last(pyheap *heap, pyheap_ref ref, struct pyheap
 											      : decref_any(heap, ref);
 }
 
+/* For the inline calls: what they call must have other names than they. */
+#define WHOLE(name)                                                                                                    \
+	extern PYHEAP_PUBLIC __typeof__(pyheap_##name) pyheap_whole_##name __attribute__((alias("pyheap_" #name)))
+WHOLE(new);
+WHOLE(data);
+WHOLE(incref);
+WHOLE(decref);
+
 PYHEAP_PUBLIC int64_t pyheap_refcount(pyheap *heap, pyheap_ref ref)
 {
 	int r = session_enter(heap);

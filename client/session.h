@@ -40,8 +40,10 @@ SESSION_SAME_RECENT(data, data);
 static_assert(offsetof(struct pyheap, session) == 0 && offsetof(struct recent, objects) == 0, "see pyheap.h");
 static_assert(sizeof(struct pyheap_recent) == sizeof(struct recent_object), "see pyheap.h");
 static_assert(offsetof(struct object_header, word) == 0, "where the holds are counted");
-static_assert(RECENT_OBJECTS_SHIFT == 8 && RECENT_FACTOR == 0xea956e0d, "where pyheap.h looks for a ref");
-static_assert(OWN_HOLDS_MAX - 1 == 126, "how often pyheap.h counts");
+static_assert(RECENT_FACTOR == PYHEAP_INLINE_FACTOR, "where pyheap.h looks for a ref");
+static_assert(RECENT_OBJECTS_SHIFT == 32 - PYHEAP_INLINE_SHIFT && RECENT_OBJECTS == 256, "the same");
+static_assert(OWN_HOLDS_MAX == PYHEAP_INLINE_HOLDS, "how often pyheap.h counts");
+static_assert(BLOCK_SIZE_MAX == PYHEAP_INLINE_SIZE && BLOCK_ALIGNMENT == PYHEAP_INLINE_CLASS, "see pyheap_new()");
 static_assert(HEAP_ENDED == UINT64_MAX, "what pyheap.h looks for");
 
 /* Did the daemon end and take the heap down? */

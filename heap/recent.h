@@ -25,7 +25,7 @@
 #define RECENT_NAMES         64U
 #define RECENT_FACTOR        UINT32_C(0xea956e0d) /* odd; see recent_object() */
 
-/* An object that the session holds. */
+/* An object that the session holds. Programs read it, too: the inline calls of pyheap.h. */
 struct recent_object {
 	uint64_t ref;                 /* 0: none yet; one of another place: forgotten */
 	struct object_header *header; /* of one in a pool of the session's own; else NULL */

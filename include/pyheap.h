@@ -24,10 +24,10 @@
  *            (-EUCLEAN) rather than followed. Admit only programs that may trust each other.
  * Speed.     A session makes objects in pools of its own. Making, holding, reading and dropping those, as long as it has
  *            handed them to nobody, takes no lock, no system call and no atomic read-modify-write; holding and reading
- *            what was used lately is inline in the program, see the end. Handing over by a
- *            queue takes one compare-and-swap on each side, and so does a first or last hold of another session's
- *            object, as long as the same session comes and goes; where they take turns every second one goes under the
- *            global lock, and so does what frees an object with slots. Under it slots and names are changed.
+ *            what was used lately is inline in the program, see the end. Handing over by a queue takes one
+ *            compare-and-swap on each side, and so does a first or last hold of another session's object, as long as
+ *            the same session comes and goes; where they take turns every second one goes under the global lock, and
+ *            so does what frees an object with slots. Under it slots and names are changed.
  * Numbers.   A ref that was handed over by a slot, a queue or a name is held by pyheap_incref() as said. One that came
  *            as a bare number (by a pipe, say), of an object that its maker has told the heap of in no other way, costs
  *            a membarrier(2), some microseconds, the first time; -EOPNOTSUPP where a kernel or a sandbox forbids that
@@ -359,12 +359,22 @@ int64_t pyheap_repair(pyheap *heap, void (*report)(void *userdata, const char *f
 
 /*
  * As with Py_INCREF(): where GCC or Clang optimizes, pyheap_data(), pyheap_incref() and pyheap_decref() do in place
- * what they do most often: of an object that the session used lately, and the last two of one that it made itself and
- * goes on holding. pyheap_new() looks at its arguments there where the type is a constant. Anything else goes into
- * the library, which has all four whole: for other languages, for pointers to them, and for who defines
- * PYHEAP_NO_INLINE. What stands here is for these calls alone; it is part of the library's ABI and changes with its
- * soname.
+ * what they do most often: look where an object lies that the session used lately, and hold once more or less one that
+ * it made itself and goes on holding. pyheap_new() looks at its arguments there where the type is a constant. Anything
+ * else goes into the library, which has all four whole: for other languages, and for pointers to them.
+ *
+ * PYHEAP_NO_INLINE leaves the inline ones out: for who makes bindings from this header, or replaces these calls
+ * (LD_PRELOAD, --wrap, a test's mock).
+ *
+ * What is declared here is for these calls alone, and programs call none of it. It is part of the library's ABI and
+ * changes with its soname.
  */
+
+#define PYHEAP_INLINE_FACTOR 0xea956e0dU /* where a ref stands: the upper 8 bits of the product of its lower half */
+#define PYHEAP_INLINE_SHIFT  24
+#define PYHEAP_INLINE_HOLDS  127 /* how often a word can count */
+#define PYHEAP_INLINE_SIZE   512 /* of the largest block, bytes */
+#define PYHEAP_INLINE_CLASS  8   /* from one class to the next */
 
 /* An object that the session used lately. In its process's own memory; the session writes it. */
 struct pyheap_recent {
@@ -382,49 +392,49 @@ struct pyheap_inline {
 	const uint64_t *ended; /* in shared memory; the daemon writes it: all bits once it took the heap down, else 0 */
 };
 
-/* pyheap_decref() of what stands there and is held once. */
-int pyheap_decref_last(pyheap *heap, pyheap_ref ref, struct pyheap_recent *recent);
+/* The four, by names that are never inline. */
+int pyheap_whole_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret);
+void *pyheap_whole_data(pyheap *heap, pyheap_ref ref);
+int pyheap_whole_incref(pyheap *heap, pyheap_ref ref);
+int pyheap_whole_decref(pyheap *heap, pyheap_ref ref);
 
 /* pyheap_new() of 1 to 512 bytes, of the class that they are of. Neither pointer is NULL. */
 int pyheap_new_bytes(pyheap *heap, size_t size_class, size_t size, pyheap_ref *ret);
 
+/* pyheap_decref() of what stands there and is held once. */
+int pyheap_decref_last(pyheap *heap, pyheap_ref ref, struct pyheap_recent *recent);
+
 #if defined(__GNUC__) && !defined(PYHEAP_NO_INLINE)
-
-/* The library's own, by another name. */
-extern __typeof__(pyheap_new) pyheap_whole_new __asm__("pyheap_new");
-extern __typeof__(pyheap_data) pyheap_whole_data __asm__("pyheap_data");
-extern __typeof__(pyheap_incref) pyheap_whole_incref __asm__("pyheap_incref");
-extern __typeof__(pyheap_decref) pyheap_whole_decref __asm__("pyheap_decref");
-
-#define PYHEAP_INLINE      extern __inline__ __attribute__((__gnu_inline__))
-#define PYHEAP_INLINE_PART PYHEAP_INLINE __attribute__((__always_inline__))
+#define PYHEAP_EXTERN_INLINE extern __inline__ __attribute__((__gnu_inline__))
+#define PYHEAP_ALWAYS_INLINE PYHEAP_EXTERN_INLINE __attribute__((__always_inline__))
 
 /* Where ref stands; NULL: nowhere. */
-PYHEAP_INLINE_PART struct pyheap_recent *pyheap_inline_find(const struct pyheap_inline *head, pyheap_ref ref)
+PYHEAP_ALWAYS_INLINE struct pyheap_recent *pyheap_inline_find(const struct pyheap_inline *head, pyheap_ref ref)
 {
 	struct pyheap_recent *recent;
 
 	if (__builtin_expect(!head, 0))
 		return NULL;
-	recent = &head->recent[(uint32_t)ref * UINT32_C(0xea956e0d) >> 24];
+	recent = &head->recent[(uint32_t)ref * PYHEAP_INLINE_FACTOR >> PYHEAP_INLINE_SHIFT];
 	return __builtin_expect(recent->ref == ref, 1) ? recent : NULL;
 }
 
 /* Is n at most max, and is there a heap still? relaxed: nothing is read on the strength of it */
-PYHEAP_INLINE_PART int pyheap_inline_may(const struct pyheap_inline *head, uint64_t n, uint64_t max)
+PYHEAP_ALWAYS_INLINE int pyheap_inline_may(const struct pyheap_inline *head, uint64_t n, uint64_t max)
 {
 	return (n | __atomic_load_n(head->ended, __ATOMIC_RELAXED)) <= max;
 }
 
-PYHEAP_INLINE int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
+PYHEAP_EXTERN_INLINE int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
 {
 	/* A size of 0 is very large. */
-	if (__builtin_constant_p(type) && type == PYHEAP_BYTES && __builtin_expect(heap && ret && size - 1 < 512, 1))
-		return pyheap_new_bytes(heap, (size - 1) >> 3, size, ret);
+	if (__builtin_constant_p(type) && type == PYHEAP_BYTES &&
+		__builtin_expect(heap && ret && size - 1 < PYHEAP_INLINE_SIZE, 1))
+		return pyheap_new_bytes(heap, (size - 1) / PYHEAP_INLINE_CLASS, size, ret);
 	return pyheap_whole_new(heap, type, size, ret);
 }
 
-PYHEAP_INLINE void *pyheap_data(pyheap *heap, pyheap_ref ref)
+PYHEAP_EXTERN_INLINE void *pyheap_data(pyheap *heap, pyheap_ref ref)
 {
 	const struct pyheap_inline *head = (const struct pyheap_inline *)(const void *)heap;
 	const struct pyheap_recent *recent = pyheap_inline_find(head, ref);
@@ -435,7 +445,7 @@ PYHEAP_INLINE void *pyheap_data(pyheap *heap, pyheap_ref ref)
 	return pyheap_whole_data(heap, ref);
 }
 
-PYHEAP_INLINE int pyheap_incref(pyheap *heap, pyheap_ref ref)
+PYHEAP_EXTERN_INLINE int pyheap_incref(pyheap *heap, pyheap_ref ref)
 {
 	const struct pyheap_inline *head = (const struct pyheap_inline *)(const void *)heap;
 	const struct pyheap_recent *recent = pyheap_inline_find(head, ref);
@@ -446,14 +456,14 @@ PYHEAP_INLINE int pyheap_incref(pyheap *heap, pyheap_ref ref)
 	/* relaxed, both: while the session holds it nobody else stores there; nobody's doing depends on how often it
 	 * does, beyond once */
 	word = __atomic_load_n(recent->word, __ATOMIC_RELAXED);
-	/* How often more than once; very large if it is another object's word. 127 times is all that it counts. */
-	if (__builtin_expect(!pyheap_inline_may(head, word - recent->word1, 125), 0))
+	/* How often more than once; very large if it is another object's word. */
+	if (__builtin_expect(!pyheap_inline_may(head, word - recent->word1, PYHEAP_INLINE_HOLDS - 2), 0))
 		return pyheap_whole_incref(heap, ref);
 	__atomic_store_n(recent->word, word + 1, __ATOMIC_RELAXED);
 	return 0;
 }
 
-PYHEAP_INLINE int pyheap_decref(pyheap *heap, pyheap_ref ref)
+PYHEAP_EXTERN_INLINE int pyheap_decref(pyheap *heap, pyheap_ref ref)
 {
 	const struct pyheap_inline *head = (const struct pyheap_inline *)(const void *)heap;
 	struct pyheap_recent *recent = pyheap_inline_find(head, ref);
@@ -466,12 +476,14 @@ PYHEAP_INLINE int pyheap_decref(pyheap *heap, pyheap_ref ref)
 	n_more = word - recent->word1;
 	if (!n_more)
 		return pyheap_decref_last(heap, ref, recent);
-	if (__builtin_expect(!pyheap_inline_may(head, n_more, 126), 0))
+	if (__builtin_expect(!pyheap_inline_may(head, n_more, PYHEAP_INLINE_HOLDS - 1), 0))
 		return pyheap_whole_decref(heap, ref);
 	__atomic_store_n(recent->word, word - 1, __ATOMIC_RELAXED);
 	return 0;
 }
 
+#undef PYHEAP_EXTERN_INLINE
+#undef PYHEAP_ALWAYS_INLINE
 #endif
 
 #ifdef __cplusplus

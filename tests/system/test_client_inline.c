@@ -201,6 +201,107 @@ START_TEST(test_sizes)
 }
 END_TEST
 
+static uint64_t n_used(size_t size)
+{
+	pyheap_stats stats;
+
+	ck_ok(pyheap_stats(heap, &stats));
+	return stats.classes[(size - 1) / 8].n_used;
+}
+
+/* Each lies in a block of its own size's class, whichever way it is made. */
+START_TEST(test_classes)
+{
+	volatile size_t size;
+	pyheap_ref refs[3];
+
+	for (size = 1; size <= 512; size++) {
+		uint64_t n = n_used(size);
+
+		ck_ok(pyheap_new(heap, PYHEAP_BYTES, size, &refs[0])); /* in a pool that the session did not know yet */
+		ck_ok(pyheap_new(heap, PYHEAP_BYTES, size, &refs[1]));
+		ck_ok(whole_new(heap, PYHEAP_BYTES, size, &refs[2]));
+		ck_assert_uint_eq(n_used(size), n + 3);
+		for (int i = 0; i < 3; i++)
+			ck_ok(decref(i % 2, refs[i]));
+	}
+}
+END_TEST
+
+/* ---- what was used lately ---------------------------------------------------------------------------------------- */
+
+static struct pyheap_recent *find(pyheap_ref ref)
+{
+	struct pyheap_recent *recent = ((const struct pyheap_inline *)(const void *)heap)->recent;
+
+	for (int i = 0; i < 256; i++)
+		if (recent[i].ref == ref)
+			return &recent[i];
+	return NULL;
+}
+
+/* The programs' way to it is the library's. */
+START_TEST(test_found)
+{
+	pyheap_ref refs[1000];
+
+	for (int i = 0; i < 1000; i++) {
+		ck_ok(pyheap_new(heap, PYHEAP_BYTES, (size_t)(i % 512 + 1), &refs[i]));
+		ck_assert_ptr_nonnull(data(true, refs[i]));
+		ck_assert_ptr_nonnull(find(refs[i]));
+#ifndef PYHEAP_NO_INLINE
+		ck_assert_ptr_eq(pyheap_inline_find((const void *)heap, refs[i]), find(refs[i]));
+#endif
+		ck_assert_ptr_eq(find(refs[i])->data, data(false, refs[i]));
+	}
+	for (int i = 0; i < 1000; i++) {
+		ck_ok(decref(i % 2, refs[i]));
+		ck_assert_ptr_null(find(refs[i]));
+	}
+}
+END_TEST
+
+/*
+ * Its header says another thing than when the object was used last, as where the heap was damaged, or mended: nothing
+ * is done on the strength of what it said. _i: bit 0 how it is asked, bit 1 whether others have a right to it.
+ */
+START_TEST(test_another_word)
+{
+	uint64_t word, generation = UINT64_C(1) << 36;
+	struct pyheap_recent *recent;
+	pyheap_ref ref;
+
+	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 48, &ref));
+	ck_ok(incref(false, ref));
+	if (_i & 2)
+		ck_ok(pyheap_name_set(heap, "x", ref));
+	recent = find(ref);
+	ck_assert_ptr_nonnull(recent);
+	word = *recent->word;
+	ck_assert_uint_eq(word, recent->word1 + 1);
+
+	for (int i = 0; i < 5; i++) {
+		const uint64_t others[] = {word + generation, recent->word1 + generation, (word | 127) - generation,
+			recent->word1 - generation, word ^ UINT64_C(1) << 63};
+
+		*recent->word = others[i];
+		ck_err(incref(_i & 1, ref), ESTALE);
+		ck_err(decref(_i & 1, ref), ESTALE);
+		ck_assert_uint_eq(*recent->word, others[i]);
+	}
+	*recent->word = recent->word1 - 1; /* held not at all */
+	ck_err(decref(_i & 1, ref), _i & 2 ? EPERM : ESTALE);
+	ck_assert_uint_eq(*recent->word, recent->word1 - 1);
+
+	*recent->word = word;
+	ck_ok(decref(_i & 1, ref));
+	ck_ok(decref(_i & 1, ref));
+	if (_i & 2)
+		ck_ok(pyheap_name_del(heap, "x"));
+	ck_all_err(_i & 1, ref, ESTALE);
+}
+END_TEST
+
 /* ---- no object, no session, no heap ------------------------------------------------------------------------------ */
 
 /* A number whose object is gone does not mean the next one in its place. */
@@ -219,6 +320,7 @@ START_TEST(test_reused)
 	ck_all_err(_i, old, ESTALE);
 	ck_all_err(_i, 0, EINVAL);
 	ck_all_err(_i, 1, EINVAL);
+	ck_all_err(_i, UINT64_MAX, EINVAL);
 	ck_assert_int_eq(pyheap_refcount(heap, ref), 1);
 	ck_ok(decref(_i, ref));
 }
@@ -256,9 +358,16 @@ END_TEST
 static void in_child(void *userdata)
 {
 	const pyheap_ref *ref = userdata;
+	pyheap_ref made = 99;
 
-	ck_all_err(false, *ref, ECHILD);
-	ck_all_err(true, *ref, ECHILD);
+	for (int is_whole = 0; is_whole < 2; is_whole++) {
+		ck_all_err(is_whole, *ref, ECHILD);
+		ck_all_err(is_whole, 0, ECHILD);
+		ck_all_err(is_whole, UINT64_MAX, ECHILD);
+	}
+	ck_err(pyheap_new(heap, PYHEAP_BYTES, 48, &made), ECHILD);
+	ck_err(whole_new(heap, PYHEAP_BYTES, 48, &made), ECHILD);
+	ck_assert_uint_eq(made, 99);
 	pyheap_close(heap);
 }
 
@@ -310,6 +419,9 @@ int main(void)
 	tcase_add_test(tcase, test_random);
 	tcase_add_loop_test(tcase, test_many_holds, 0, 4);
 	tcase_add_test(tcase, test_sizes);
+	tcase_add_test(tcase, test_classes);
+	tcase_add_test(tcase, test_found);
+	tcase_add_loop_test(tcase, test_another_word, 0, 4);
 	tcase_add_loop_test(tcase, test_reused, 0, 2);
 	tcase_add_loop_test(tcase, test_others, 0, 2);
 	tcase_add_test(tcase, test_fork);

@@ -93,15 +93,29 @@ build_and_run() { # compiler, source, flags...
 	[ "$(LD_LIBRARY_PATH=$libdir "$tmp/program" | tr '\n' ' ')" = "$version 1 " ] || fail "the program of $compiler $*"
 	echo "built and run: $compiler $*"
 }
+is_inline() { # yes or no, of the program built last: does it call what the inline calls leave to the library?
+	calls=$(nm "$tmp/program" | grep -c -e ' U pyheap_decref_last' -e ' U pyheap_new_bytes' || true)
+	[ "$1 $calls" = "yes 2" ] || [ "$1 $calls" = "no 0" ] || fail "inline calls: $1 was expected, there are $calls"
+}
 build_and_run cc "$tmp/program.c" -std=c99
 build_and_run cc "$tmp/program.c" -std=gnu11
 build_and_run c++ "$tmp/program.cpp" -std=c++98 -Wno-long-long
 build_and_run c++ "$tmp/program.cpp" -std=c++11
 build_and_run c++ "$tmp/program.cpp" -std=c++20
-build_and_run cc "$tmp/program.c" -std=c99 -O2
-build_and_run cc "$tmp/program.c" -std=gnu89 -O2
-build_and_run cc "$tmp/program.c" -std=gnu11 -O2 -DPYHEAP_NO_INLINE
+for compiler in cc clang; do
+	command -v "$compiler" >/dev/null || continue
+	build_and_run "$compiler" "$tmp/program.c" -std=gnu11 -O0
+	is_inline no
+	build_and_run "$compiler" "$tmp/program.c" -std=gnu11 -O2 -DPYHEAP_NO_INLINE
+	is_inline no
+	for std in gnu89 c99 gnu11; do
+		build_and_run "$compiler" "$tmp/program.c" -std=$std -O2
+		is_inline yes
+	done
+done
 build_and_run c++ "$tmp/program.cpp" -std=c++98 -Wno-long-long -O2
+is_inline yes
 build_and_run c++ "$tmp/program.cpp" -std=c++20 -O3
+is_inline yes
 [ "$(LD_LIBRARY_PATH=$libdir "$(find "$root" -name pyheapctl -type f)" --version)" = "pyheapctl $version" ] ||
 	fail "the installed pyheapctl"
