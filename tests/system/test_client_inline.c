@@ -209,12 +209,14 @@ static uint64_t n_used(size_t size)
 	return stats.classes[(size - 1) / 8].n_used;
 }
 
-/* Each lies in a block of its own size's class, whichever way it is made. */
+/* Each lies in a block of its own size's class, whichever way it is made, though there is room in others. */
 START_TEST(test_classes)
 {
+	pyheap_ref refs[3], keep[64];
 	volatile size_t size;
-	pyheap_ref refs[3];
 
+	for (int i = 0; i < 64; i += 3)
+		ck_ok(pyheap_new(heap, PYHEAP_BYTES, (size_t)(8 * i + 8), &keep[i]));
 	for (size = 1; size <= 512; size++) {
 		uint64_t n = n_used(size);
 
@@ -225,6 +227,8 @@ START_TEST(test_classes)
 		for (int i = 0; i < 3; i++)
 			ck_ok(decref(i % 2, refs[i]));
 	}
+	for (int i = 0; i < 64; i += 3)
+		ck_ok(decref(i % 2, keep[i]));
 }
 END_TEST
 
