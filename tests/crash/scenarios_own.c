@@ -79,6 +79,22 @@ static int new_call(struct actor *a)
 	return pyheap_new(a->heap, PYHEAP_BYTES, 48, &a->mine[0]);
 }
 
+/* The same three by what the library has for who does not call them inline. */
+static int whole_drop_call(struct actor *a)
+{
+	return pyheap_whole_decref(a->heap, a->mine[0]);
+}
+
+static int whole_hold_call(struct actor *a)
+{
+	return pyheap_whole_incref(a->heap, a->mine[0]);
+}
+
+static int whole_new_call(struct actor *a)
+{
+	return pyheap_whole_new(a->heap, PYHEAP_BYTES, 48, &a->mine[0]);
+}
+
 static int new_block_call(struct actor *a)
 {
 	return pyheap_new(a->heap, PYHEAP_BYTES, BLOCK, &a->mine[0]);
@@ -93,7 +109,14 @@ static void block_setup(struct actor *a)
 	a->stage->passed = a->mine[0];
 }
 
-/* The same, and one of it was freed: the next one takes the shortest way. */
+/* The same, and what is called on is held twice. */
+static void twice_setup(struct actor *a)
+{
+	block_setup(a);
+	MUST(a, pyheap_incref(a->heap, a->mine[0]));
+}
+
+/* As block_setup(), and one of it was freed: the next one takes the shortest way. */
 static void freed_block_setup(struct actor *a)
 {
 	make(a, 3, 48);
@@ -361,6 +384,7 @@ static void return_some(struct actor *a)
 
 const struct scenario scenarios_own[] = {
 	{"own_new", prepare, block_setup, new_call, .verify = verify},
+	{"own_new_whole", prepare, freed_block_setup, whole_new_call, .verify = verify},
 	{"own_new_freed", prepare, freed_block_setup, new_call, .verify = verify},
 	{"own_new_long", prepare, forgotten_setup, new_call, .verify = verify},
 	{"own_new_last", prepare, last_block_setup, new_block_call, .verify = verify},
@@ -368,10 +392,14 @@ const struct scenario scenarios_own[] = {
 	{"own_new_run", prepare, spare_setup, new_run_call, .verify = verify},
 	{"own_new_list_run", prepare, short_spare_setup, list_run_call, .verify = verify},
 	{"own_drop", prepare, block_setup, drop_call, .verify = verify},
+	{"own_drop_whole", prepare, block_setup, whole_drop_call, .verify = verify},
+	{"own_drop_one", prepare, twice_setup, drop_call, .verify = verify},
+	{"own_drop_one_whole", prepare, twice_setup, whole_drop_call, .verify = verify},
 	{"own_drop_long", prepare, forgotten_setup, drop_call, .verify = verify},
 	{"own_drop_pool", prepare, pool_goes_setup, drop_call, .verify = verify},
 	{"own_drop_run", prepare, second_run_setup, drop_call, .verify = verify},
 	{"own_hold", prepare, block_setup, hold_call, .verify = verify},
+	{"own_hold_whole", prepare, block_setup, whole_hold_call, .verify = verify},
 	{"own_hold_long", prepare, forgotten_setup, hold_call, .verify = verify},
 	{"own_hold_128", prepare, most_holds_setup, hold_call, .verify = verify},
 	{"own_drop_128", prepare, both_holds_setup, drop_call, .verify = verify},
