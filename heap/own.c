@@ -28,8 +28,9 @@
  * (own_collect()). There may be any number of such pools: a call gathers from a few, and leaves it to the next to go
  * on, by asking itself for it. Only where there is no other memory all of them are gathered (own_gather_all()).
  *
- * The most frequent calls are inline (own.h). They find an object and the pool of a class by what the session's process
- * keeps of those it used lately (recent.h); the functions here find them anew.
+ * The most frequent calls are inline (own.h; the shortest of them in programs, too: pyheap.h). They find an object and
+ * the pool of a class by what the session's process keeps of those it used lately (recent.h); the functions here find
+ * them anew.
  *
  * Died in the middle: pools and runs are found by the list of owned ones, which is changed under the lock; what is in
  * them is said by their headers. The rest, lists and numbers, is made anew from them when the session is reclaimed. A

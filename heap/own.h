@@ -38,8 +38,8 @@ static inline bool own_look(struct session *session, uint64_t ref, struct own_ob
 /* Make an object, held once. OWN_NOT: own_refill(), or it is none for pools of its own (a run that is too long). */
 int own_new(struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret);
 /*
- * The same of bytes in a block, the most frequent of all, in the pool where the last of that class was made. True:
- * *result is what comes of it. False: own_new() may do it, or say why not.
+ * The same of 1 to BLOCK_SIZE_MAX bytes, the most frequent of all, in the pool where the last of their class was made.
+ * True: *result is what comes of it. False: own_new() may do it, or say why not.
  */
 static inline bool own_new_bytes(struct session *session, size_t size_class, size_t size, uint64_t *ret, int *result);
 
@@ -340,26 +340,19 @@ OWN_INLINE bool own_new_bytes(struct session *session, size_t size_class, size_t
 	return true;
 }
 
-/* Within a call: it is held no more, by its word from now on. True: others know it, or want something of the session;
- * then own_settle(). */
-static inline bool own_let_go_as(
-	const struct session_entry *entry, struct object_header *header, uint64_t word, bool is_fenced)
+/* Within a call: it is held no more, by its word from now on, which is as it was found. True: others know it, or want
+ * something of the session; then own_settle(). */
+static inline bool own_let_go(const struct session_entry *entry, const struct own_object *object, bool is_fenced)
 {
 	/* release: whoever sees it sees that the session is inside */
-	__atomic_store_n(&header->word, word, __ATOMIC_RELEASE);
+	__atomic_store_n(&object->header->word, object->word - 1, __ATOMIC_RELEASE);
 	/* that store before these loads, for who calls gate_barrier(); see gate_light_barrier() */
 	if (is_fenced)
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	else
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	return __atomic_load_n(&header->rights, __ATOMIC_ACQUIRE) |
+	return __atomic_load_n(&object->header->rights, __ATOMIC_ACQUIRE) |
 	       __atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE);
-}
-
-/* The same, where its word is as it was found. */
-static inline bool own_let_go(const struct session_entry *entry, const struct own_object *object, bool is_fenced)
-{
-	return own_let_go_as(entry, object->header, object->word - 1, is_fenced);
 }
 
 /*

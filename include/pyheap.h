@@ -401,7 +401,7 @@ int pyheap_whole_decref(pyheap *heap, pyheap_ref ref);
 /* pyheap_new() of 1 to 512 bytes, of the class that they are of. Neither pointer is NULL. */
 int pyheap_new_bytes(pyheap *heap, size_t size_class, size_t size, pyheap_ref *ret);
 
-/* pyheap_decref() of what stands there and is held once. */
+/* pyheap_decref() of what stands at `recent`, by whose word it is held once. */
 int pyheap_decref_last(pyheap *heap, pyheap_ref ref, struct pyheap_recent *recent);
 
 #if defined(__GNUC__) && !defined(PYHEAP_NO_INLINE)
