@@ -3,7 +3,8 @@
 #
 # All tests: built by gcc and run, built by clang, built with the sanitizers and run (ThreadSanitizer: those with
 # threads), the unit tests under valgrind.
-# Ends non-zero where anything failed; the last line is "N passed, N failed, N skipped", builds counted as well.
+# Ends non-zero where anything failed, and says at its end once more what and how; the last line is "N passed, N failed,
+# N skipped", builds counted as well.
 #
 # usage: tests/run.sh
 #   PYHEAP_BUILD=DIR   where to build (default: build-run in the project's folder)
@@ -16,8 +17,9 @@ n_passed=0
 n_failed=0
 n_skipped=0
 log=$(mktemp)
+failures=$(mktemp)
 began=$SECONDS
-trap 'rm -f "$log"' EXIT
+trap 'rm -f "$log" "$failures"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
@@ -33,7 +35,7 @@ note()
 		n_passed=$((n_passed + 1))
 	else
 		n_failed=$((n_failed + 1))
-		echo "FAILED: $2"
+		echo "FAILED: $2" | tee -a "$failures"
 	fi
 }
 
@@ -44,11 +46,11 @@ build_as()
 	shift
 	say "building: $name"
 	if [ -f "$build/$name/build.ninja" ]; then
-		meson configure "$build/$name" "$@" >"$log" 2>&1
+		meson configure "$build/$name" "$@"
 	else
-		meson setup "$build/$name" "$top" "$@" >"$log" 2>&1
-	fi || { status=1; tail -n 30 "$log"; }
-	[ $status != 0 ] || ninja -C "$build/$name" -j 2 || status=1
+		meson setup "$build/$name" "$top" "$@"
+	fi >"$log" 2>&1 && ninja -C "$build/$name" -j 2 --quiet >>"$log" 2>&1 || status=1
+	[ $status = 0 ] || tail -n 100 "$log" | tee -a "$failures"
 	note $status "the build $name"
 	return $status
 }
@@ -60,6 +62,17 @@ count_of()
 		BEGIN { split(names, list, ","); for (i in list) wanted[list[i]] = 1 }
 		$1 in wanted && $2 ~ /^ *[0-9]+ *$/ { n += $2 }
 		END { print n + 0 }' "$log"
+}
+
+# Which tests failed, and what they printed, out of what meson did: the first stand below a heading, the second between
+# two lines of dashes each.
+failures_of()
+{
+	awk '
+		/^――/ { inside = !inside; print; next }
+		/^Summary of Failures/ { listed = 1 }
+		/^Ok: / { listed = 0 }
+		inside || listed' "$log"
 }
 
 # test_in NAME ARGUMENT...: run tests of a build and add up what came of them
@@ -75,6 +88,7 @@ test_in()
 	n_passed=$((n_passed + passed))
 	n_failed=$((n_failed + failed))
 	n_skipped=$((n_skipped + skipped))
+	[ "$failed" = 0 ] || { echo "== in $name $*"; failures_of; } >>"$failures"
 	# Something went wrong that no test stands for: meson itself, or nothing was run at all.
 	if [ "$failed" = 0 ] && { [ $status != 0 ] || [ $((passed + skipped)) = 0 ]; }; then
 		note 1 "meson test in $name"
@@ -113,6 +127,7 @@ main()
 	note $? "installing what is missing"
 	[ $n_failed != 0 ] || run_all
 
+	[ $n_failed = 0 ] || { say "what failed"; cat "$failures"; }
 	printf '\nin %d s\n' $((SECONDS - began))
 	echo "$n_passed passed, $n_failed failed, $n_skipped skipped"
 	[ $n_failed = 0 ]
