@@ -4,7 +4,8 @@
  *
  * At every moment exactly one of sender, queue and receiver has the object. So after the sender was killed at its k-th
  * instruction of push, and the receiver at its l-th of pop, either the queue has the object, whole and counted once, or
- * nobody has, and it is gone. Four ways:
+ * nobody has, and it is gone; and it is the queue that has it if one of its places was filled when both were stopped,
+ * and not if none was. Four ways:
  *
  *   in turn     the sender is killed, then the receiver is stepped: it also takes back what the sender had under way,
  *               and is killed in that
@@ -12,8 +13,8 @@
  *   waiting     the receiver sleeps in pop first; the sender is killed, then the receiver is stepped on
  *   and drops   as at once, and the receiver drops what it got, which goes back to the pool of the sender's
  *
- * What a sender has finished is finished for good: with l = 0 the queue must have it, and with l rising there is one
- * place from which on it does not.
+ * What a sender has finished is finished for good: with l = 0 the queue must have it. From which l on it does not is
+ * not the same each time: the receiver goes another way where the daemon has not cleared up the sender yet.
  */
 #include "rig.h"
 #include "trace.h"
@@ -29,6 +30,7 @@
 #include <unistd.h>
 
 #define SIZE         50U
+#define QUEUE_PLACES 3U
 #define PATTERN      80U
 #define N_FAULTS_MAX 10U
 
@@ -41,6 +43,7 @@ struct handover {
 	struct trace push;
 	enum way way;
 	uint64_t seed;
+	uint64_t n_filled;                                   /* places of the queue, when both were stopped */
 	uint64_t n_kills, n_pairs, n_faults, n_left, n_gone; /* in the queue afterwards, or nowhere */
 };
 
@@ -50,7 +53,7 @@ static struct handover handover;
 
 static void prepare(struct actor *a)
 {
-	MUST(a, pyheap_queue_new(a->heap, 3, &a->stage->refs[0]));
+	MUST(a, pyheap_queue_new(a->heap, QUEUE_PLACES, &a->stage->refs[0]));
 }
 
 static void push_setup(struct actor *a)
@@ -181,6 +184,17 @@ static enum tracee_event receiver_start(struct handover *h)
 	return event;
 }
 
+static uint64_t count_filled(const struct handover *h)
+{
+	const struct world *world = &h->rig.world;
+	const struct queue *queue = (void *)(world->base + (ref_position(world->stage->refs[0]) << 3));
+	uint64_t n = 0;
+
+	for (uint64_t i = 0; i < QUEUE_PLACES; i++)
+		n += __atomic_load_n(&queue->places[i].ref, __ATOMIC_RELAXED) != 0;
+	return n;
+}
+
 /* One pair; *ret says whether the receiver's call ended within l instructions. Negative: it cannot be tried. */
 static int kill_pair(struct handover *h, uint64_t k, uint64_t l, bool *ret)
 {
@@ -212,6 +226,7 @@ static int kill_pair(struct handover *h, uint64_t k, uint64_t l, bool *ret)
 	if (event == TRACEE_GONE)
 		rig_note(&h->rig, "the receiver itself crashed or ended");
 	*ret = event != TRACEE_STOPPED;
+	h->n_filled = count_filled(h);
 	h->n_kills += (h->sender.pid ? 1U : 0U) + (h->receiver.pid ? 1U : 0U);
 	if (receiver_first)
 		tracee_kill(&h->receiver);
@@ -222,19 +237,22 @@ static int kill_pair(struct handover *h, uint64_t k, uint64_t l, bool *ret)
 
 /* ---- every pair ------------------------------------------------------------------------------------------------- */
 
-static int judge(struct handover *h, uint64_t k, uint64_t l, bool was_there, bool *ret_is_there)
+static int judge(struct handover *h, uint64_t k, uint64_t l)
 {
 	struct stage *stage = h->rig.world.stage;
+	bool is_there;
 
 	if (!stage->n_faults)
 		rig_examine(&h->rig, (k + l) & 2);
-	*ret_is_there = stage->refs[1] == 1;
-	if (*ret_is_there && !was_there)
-		rig_note(&h->rig, "the queue has again what had left it");
-	if (l == 0 && k >= h->push.n && !*ret_is_there && h->way != WAITING)
+	is_there = stage->refs[1] == 1;
+	if (is_there && !h->n_filled)
+		rig_note(&h->rig, "the queue has again what had left it, or what it never had");
+	if (!is_there && h->n_filled)
+		rig_note(&h->rig, "the queue has no more what was in it");
+	if (l == 0 && k >= h->push.n && !is_there && h->way != WAITING)
 		rig_note(&h->rig, "what was sent, and not yet received, is gone");
 	h->n_pairs++;
-	if (*ret_is_there)
+	if (is_there)
 		h->n_left++;
 	else
 		h->n_gone++;
@@ -252,12 +270,12 @@ static int try_pairs(struct handover *h, uint64_t n_points)
 	int r = 0;
 
 	for (uint64_t k = h->seed % stride; r == 0 && k < h->push.n + 2 * stride; k += stride) {
-		bool is_there = true, ended = false;
+		bool ended = false;
 
 		for (uint64_t l = 0; r == 0 && !ended; l += l == 0 ? 1 + (h->seed + k) % stride : stride) {
 			r = kill_pair(h, k, l, &ended);
 			if (r == 0)
-				r = judge(h, k, l, is_there, &is_there);
+				r = judge(h, k, l);
 		}
 	}
 	return r;
