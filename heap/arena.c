@@ -9,10 +9,12 @@
  * Memory is allocated (posix_fallocate) before anybody is told of it, for the arena and for its entries: a full
  * /dev/shm is an error of the daemon's and never a SIGBUS in a client.
  *
- * usable_arenas is CPython's: doubly linked, ascending by the number of free pools, so that new pools come from the
- * fullest arena and the emptier ones can become wholly free; nfp2lasta[n] is the last arena that has n free pools, by
- * which an arena whose number changed finds its new place without walking the list. An arena without a free pool is not
- * on it. What an arena has free is said by a bitmap, its freepools: the lowest free pool is taken first, and a run of
+ * usable_arenas is CPython's: doubly linked, ascending by how free an arena is, so that new pools come from the fullest
+ * and the emptier ones can become wholly free. Where CPython goes by the number of free pools, this goes by its eighths
+ * (arena_rank()), with what is wholly free last of all: among many arenas that take and give pools in turn each pool
+ * would change the order, and so one in eight does. rank2lasta[rank], CPython's nfp2lasta, is the last arena of a rank,
+ * by which one whose rank changed finds its new place without walking the list. An arena without a free pool is not on
+ * it. What an arena has free is said by a bitmap, its freepools: the lowest free pool is taken first, and a run of
  * adjacent ones is found by looking at a few words.
  *
  * Died after ...                the next daemon does ...
@@ -342,21 +344,24 @@ static struct space *space_of(struct heap *heap, uint32_t space)
 	return &heap->control->spaces[space & 1];
 }
 
-/* The last usable arena with at most n free pools; 0: none. Its successor is the first with more. */
-static uint32_t last_with_at_most(const struct heap *heap, const struct space *space, uint32_t n)
+static uint32_t rank_of(const struct heap *heap, const struct arena_entry *arena)
 {
-	if (n > heap->pools_per_arena)
-		n = heap->pools_per_arena;
-	while (n > 0 && !space->nfp2lasta1[n])
-		n--;
-	return n ? space->nfp2lasta1[n] : 0;
+	return arena_rank(heap, arena->n_free_pools);
 }
 
-/* Put an arena that is on no list where its number of free pools belongs. */
+/* The last usable arena of at most that rank; 0: none. Its successor is the first of a higher one. */
+static uint32_t last_up_to(const struct space *space, uint32_t rank)
+{
+	while (rank > 0 && !space->rank2lasta1[rank])
+		rank--;
+	return rank ? space->rank2lasta1[rank] : 0;
+}
+
+/* Put an arena that is on no list where its rank belongs. */
 static void usable_link(struct heap *heap, struct space *space, struct arena_entry *arena)
 {
 	uint32_t index1 = arena_index(heap, arena) + 1;
-	uint32_t prev1 = last_with_at_most(heap, space, arena->n_free_pools);
+	uint32_t prev1 = last_up_to(space, rank_of(heap, arena));
 	struct arena_entry *prev = arena_at1(heap, prev1);
 	uint32_t next1 = prev ? prev->next1 : space->usable_arenas1;
 	struct arena_entry *next = arena_at1(heap, next1);
@@ -369,17 +374,17 @@ static void usable_link(struct heap *heap, struct space *space, struct arena_ent
 		heap_set(heap, &space->usable_arenas1, index1);
 	if (next)
 		heap_set(heap, &next->prev1, index1);
-	heap_set(heap, &space->nfp2lasta1[arena->n_free_pools], index1);
+	heap_set(heap, &space->rank2lasta1[rank_of(heap, arena)], index1);
 }
 
 static void usable_unlink(struct heap *heap, struct space *space, struct arena_entry *arena)
 {
 	struct arena_entry *prev = arena_at1(heap, arena->prev1);
 	struct arena_entry *next = arena_at1(heap, arena->next1);
-	uint32_t n = arena->n_free_pools;
+	uint32_t rank = rank_of(heap, arena);
 
-	if (space->nfp2lasta1[n] == arena_index(heap, arena) + 1)
-		heap_set(heap, &space->nfp2lasta1[n], prev && prev->n_free_pools == n ? arena->prev1 : 0);
+	if (space->rank2lasta1[rank] == arena_index(heap, arena) + 1)
+		heap_set(heap, &space->rank2lasta1[rank], prev && rank_of(heap, prev) == rank ? arena->prev1 : 0);
 	if (prev)
 		heap_set(heap, &prev->next1, arena->next1);
 	else
@@ -390,21 +395,24 @@ static void usable_unlink(struct heap *heap, struct space *space, struct arena_e
 	heap_set(heap, &arena->prev1, 0);
 }
 
-/* The number of free pools of an arena changes, and its place with it. */
+/* The number of free pools of an arena changes, and where its rank does its place. */
 static void free_pools_change(struct heap *heap, struct arena_entry *arena, uint32_t n_free_pools)
 {
 	struct space *space = space_of(heap, arena->space);
-	uint32_t all = heap->pools_per_arena;
-	uint32_t old = arena->n_free_pools;
+	uint32_t old = rank_of(heap, arena), new = arena_rank(heap, n_free_pools);
 
+	if (old == new) {
+		heap_set(heap, &arena->n_free_pools, n_free_pools);
+		return;
+	}
 	if (old)
 		usable_unlink(heap, space, arena);
-	if (old == all)
+	if (old == RANK_FREE)
 		heap_add(heap, &space->n_free_arenas, -1);
 	heap_set(heap, &arena->n_free_pools, n_free_pools);
-	if (n_free_pools)
+	if (new)
 		usable_link(heap, space, arena);
-	if (n_free_pools == all)
+	if (new == RANK_FREE)
 		heap_add(heap, &space->n_free_arenas, 1);
 }
 
@@ -459,10 +467,11 @@ static int wants(struct session *session, uint32_t n, bool run, enum space_kind 
 	return HEAP_WANTS_ARENAS;
 }
 
-/* From the fullest arena that may have n adjacent free pools on, a bounded number of them, and at last the emptiest. */
+/* From the fullest arenas that may have n adjacent free pools on, a bounded number of them, and at last the emptiest.
+ */
 static struct arena_entry *find_pools(struct heap *heap, struct space *space, uint32_t n, uint32_t *ret)
 {
-	struct arena_entry *arena = arena_at1(heap, last_with_at_most(heap, space, n - 1));
+	struct arena_entry *arena = arena_at1(heap, last_up_to(space, arena_rank(heap, n) - 1));
 
 	arena = arena_at1(heap, arena ? arena->next1 : space->usable_arenas1);
 	for (uint32_t i = 0; arena && i < WALK_MAX; i++, arena = arena_at1(heap, arena->next1)) {
@@ -470,7 +479,7 @@ static struct arena_entry *find_pools(struct heap *heap, struct space *space, ui
 		if (*ret != UINT32_MAX)
 			return arena;
 	}
-	arena = arena ? arena_at1(heap, last_with_at_most(heap, space, heap->pools_per_arena)) : NULL;
+	arena = arena ? arena_at1(heap, last_up_to(space, RANK_FREE)) : NULL;
 	if (!arena)
 		return NULL;
 	*ret = freepools_find(freepools_of(heap, arena), heap->pools_per_arena, n);
@@ -481,7 +490,7 @@ static struct arena_entry *find_pools(struct heap *heap, struct space *space, ui
 static struct arena_entry *convert_arena(struct heap *heap, enum space_kind to)
 {
 	struct space *from = space_of(heap, 1U - to);
-	struct arena_entry *arena = arena_at1(heap, from->nfp2lasta1[heap->pools_per_arena]);
+	struct arena_entry *arena = arena_at1(heap, from->rank2lasta1[RANK_FREE]);
 
 	if (!arena)
 		return NULL;
@@ -677,9 +686,9 @@ static struct arena_entry *pick(struct heap *heap, uint32_t n_spare)
 	if (heap->control->spaces[SPACE_OBJECTS].n_free_arenas + heap->control->spaces[SPACE_RECORDS].n_free_arenas <=
 		n_spare)
 		return NULL;
-	arena = arena_at1(heap, heap->control->spaces[SPACE_RECORDS].nfp2lasta1[heap->pools_per_arena]);
+	arena = arena_at1(heap, heap->control->spaces[SPACE_RECORDS].rank2lasta1[RANK_FREE]);
 	if (!arena)
-		arena = arena_at1(heap, heap->control->spaces[SPACE_OBJECTS].nfp2lasta1[heap->pools_per_arena]);
+		arena = arena_at1(heap, heap->control->spaces[SPACE_OBJECTS].rank2lasta1[RANK_FREE]);
 	if (!arena)
 		return NULL;
 	free_pools_change(heap, arena, 0);

@@ -85,3 +85,16 @@ int arena_take_run(struct session *session, uint32_t n, enum space_kind space, u
 
 /* Give it back: RETURNABLE. */
 int arena_give_run(struct session *session, uint32_t head);
+
+/* ---- small ones ---------------------------------------------------------------------------------------------------
+ */
+
+/* The rank of an arena with that many free pools. */
+static inline uint32_t arena_rank(const struct heap *heap, uint32_t n_free_pools)
+{
+	if (!n_free_pools)
+		return 0;
+	if (n_free_pools >= heap->pools_per_arena)
+		return RANK_FREE;
+	return 1 + (n_free_pools << 3 >> (heap->arena_shift - POOL_SHIFT));
+}

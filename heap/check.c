@@ -506,13 +506,13 @@ static void check_arenas(struct check *check)
 		a = check_arena(check, a);
 }
 
-/* usable_arenas: linked both ways, ascending, each arena with a free pool once; nfp2lasta as the list says. */
+/* usable_arenas: linked both ways, ascending, each arena with a free pool once; rank2lasta as the list says. */
 static void check_usable_arenas(struct check *check, uint32_t space_kind)
 {
 	struct heap *heap = check->heap;
 	struct space *space = &heap->control->spaces[space_kind];
-	uint32_t last1[POOLS_PER_ARENA_MAX + 2] = {0};
-	uint32_t prev1 = 0, n_before = 0, n_listed = 0, n_usable = 0;
+	uint32_t last1[N_RANKS] = {0};
+	uint32_t prev1 = 0, rank = 0, rank_before = 0, n_listed = 0, n_usable = 0;
 
 	for (uint32_t a1 = space->usable_arenas1; a1; n_listed++) {
 		const struct arena_entry *arena = arena_at1(heap, a1);
@@ -523,12 +523,14 @@ static void check_usable_arenas(struct check *check, uint32_t space_kind)
 			check_fault(check, "usable_arenas of space %u is broken at arena %u", space_kind, a1 - 1);
 			return;
 		}
-		if (arena->n_free_pools < n_before)
+		rank = arena_rank(heap, arena->n_free_pools);
+		if (rank < rank_before)
 			check_fault(check,
-				"usable_arenas of space %u: arena %u with %u free pools stands behind one with %u",
-				space_kind, a1 - 1, arena->n_free_pools, n_before);
-		n_before = arena->n_free_pools;
-		last1[n_before] = a1;
+				"usable_arenas of space %u: arena %u with %u free pools, rank %u, stands behind one of "
+				"rank %u",
+				space_kind, a1 - 1, arena->n_free_pools, rank, rank_before);
+		rank_before = rank;
+		last1[rank] = a1;
 		prev1 = a1;
 		a1 = arena->next1;
 	}
@@ -538,10 +540,10 @@ static void check_usable_arenas(struct check *check, uint32_t space_kind)
 	if (n_usable != n_listed)
 		check_fault(check, "usable_arenas of space %u lists %u arenas, %u have free pools", space_kind,
 			n_listed, n_usable);
-	for (uint32_t n = 0; n <= heap->pools_per_arena; n++)
-		if (space->nfp2lasta1[n] != last1[n])
-			check_fault(check, "nfp2lasta[%u] of space %u is %u, should be %u", n, space_kind,
-				space->nfp2lasta1[n], last1[n]);
+	for (rank = 0; rank < N_RANKS; rank++)
+		if (space->rank2lasta1[rank] != last1[rank])
+			check_fault(check, "rank2lasta[%u] of space %u is %u, should be %u", rank, space_kind,
+				space->rank2lasta1[rank], last1[rank]);
 }
 
 static void check_returnable_arenas(struct check *check)

@@ -75,6 +75,7 @@ uint64_t layout_hash(void)
 		offsetof(struct pool_entry, owned_next1),
 		offsetof(struct arena_entry, n_free_pools),
 		offsetof(struct space, usable_arenas1),
+		offsetof(struct space, rank2lasta1),
 		offsetof(struct session_entry, holds_position1),
 		offsetof(struct session_entry, making1),
 		offsetof(struct session_entry, n_own_holds),

@@ -34,7 +34,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   UINT64_C(0x0070616568797001) /* "\1pyheap\0" */
-#define LAYOUT_VERSION 6U
+#define LAYOUT_VERSION 7U
 
 #define ARENA_SIZE_DEFAULT (UINT32_C(256) << 10)
 #define ARENA_SIZE_MIN     (UINT32_C(64) << 10)
@@ -207,6 +207,10 @@ struct arena_entry {
 	uint64_t reserved1[4];
 };
 
+/* How free an arena of pools is: 0 none of them are, 1 to 8 by eighths, RANK_FREE all are; see arena_rank(). */
+#define RANK_FREE 9U
+#define N_RANKS   (RANK_FREE + 1)
+
 /* ---- spaces ----------------------------------------------------------------------------------------------------- */
 
 /* Memory for the manager's own records is kept apart from memory for objects: each has its pools and arenas. */
@@ -218,9 +222,9 @@ enum space_kind {
 
 struct space {
 	uint32_t usedpools1[N_CLASSES]; /* locked: the first pool with room of each class, of those nobody owns */
-	uint32_t usable_arenas1;        /* locked: arenas with free pools, ascending by n_free_pools */
+	uint32_t usable_arenas1;        /* locked: arenas with free pools, ascending by their rank */
 	uint32_t n_free_arenas;         /* locked: of them, those of which every pool is free */
-	uint32_t nfp2lasta1[POOLS_PER_ARENA_MAX + 2]; /* locked: the last usable arena with that many free pools */
+	uint32_t rank2lasta1[N_RANKS];  /* locked: the last usable arena of that rank */
 };
 
 /* ---- sessions --------------------------------------------------------------------------------------------------- */

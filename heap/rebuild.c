@@ -4,7 +4,7 @@
  *
  * The truth is in few places: the states of arenas, the kinds of pools, the header words of blocks and runs, hold
  * tables, slots and name entries. Everything else (free lists, usedpools, freepools, nfreepools, usable_arenas and its
- * order, nfp2lasta, returnable_arenas, name chains, counters) follows from it and is made here without a look at what
+ * order, rank2lasta, returnable_arenas, name chains, counters) follows from it and is made here without a look at what
  * it was.
  *
  * That is more than a log can hold, so none is kept: control->rebuilding is set before the first store and cleared
@@ -281,31 +281,32 @@ static void rebuild_arena_run(struct heap *heap, uint32_t a)
 	*returnable1 = a + 1;
 }
 
-/* Arenas with n free pools, for each n in turn, go to the end of usable_arenas: ascending, and nfp2lasta with it. */
+/* Arenas of each rank in turn go to the end of usable_arenas: ascending, and rank2lasta with it. */
 static void rebuild_usable_arenas(struct heap *heap, uint32_t space_kind)
 {
 	struct space *space = &heap->control->spaces[space_kind];
-	uint32_t first1[POOLS_PER_ARENA_MAX + 2] = {0};
-	uint32_t last1 = 0;
+	uint32_t first1[N_RANKS] = {0};
+	uint32_t last1 = 0, rank;
 
 	for (uint32_t a = n_seen(heap); a-- > 0;) {
 		struct arena_entry *arena = &heap->arenas[a];
 
 		if (arena_state(arena) != ARENA_POOLS || arena->space != space_kind)
 			continue;
+		rank = arena_rank(heap, arena->n_free_pools);
 		arena->prev1 = 0;
-		arena->next1 = first1[arena->n_free_pools]; /* chains of the same number first */
-		first1[arena->n_free_pools] = a + 1;
+		arena->next1 = first1[rank]; /* chains of the same rank first */
+		first1[rank] = a + 1;
 	}
-	for (uint32_t n = 1; n <= heap->pools_per_arena; n++) {
-		for (uint32_t a1 = first1[n]; a1; a1 = heap->arenas[a1 - 1].next1) {
+	for (rank = 1; rank < N_RANKS; rank++) {
+		for (uint32_t a1 = first1[rank]; a1; a1 = heap->arenas[a1 - 1].next1) {
 			heap->arenas[a1 - 1].prev1 = last1;
 			if (last1)
 				heap->arenas[last1 - 1].next1 = a1;
 			else
 				space->usable_arenas1 = a1;
 			last1 = a1;
-			space->nfp2lasta1[n] = a1;
+			space->rank2lasta1[rank] = a1;
 		}
 	}
 }

@@ -118,11 +118,10 @@ int queue_empty(struct actor *actor, pyheap_ref queue)
 
 void take_free_pools(struct actor *actor)
 {
-	const struct heap *heap = actor->heap->session.heap;
-	const struct space *spaces = heap->control->spaces;
+	const struct space *spaces = actor->heap->session.heap->control->spaces;
 	pyheap_ref ref;
 
-	while (spaces[SPACE_OBJECTS].usable_arenas1 || spaces[SPACE_RECORDS].nfp2lasta1[heap->pools_per_arena])
+	while (spaces[SPACE_OBJECTS].usable_arenas1 || spaces[SPACE_RECORDS].rank2lasta1[RANK_FREE])
 		MUST(actor, pyheap_new(actor->heap, PYHEAP_BYTES, POOL_SIZE, &ref));
 }
 

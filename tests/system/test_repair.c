@@ -462,7 +462,7 @@ static void arena_heads(void)
 }
 static void lasts(void)
 {
-	memset(control->spaces[SPACE_OBJECTS].nfp2lasta1, 0x11, sizeof(control->spaces[0].nfp2lasta1));
+	memset(control->spaces[SPACE_OBJECTS].rank2lasta1, 0x11, sizeof(control->spaces[0].rank2lasta1));
 }
 static void free_arenas(void)
 {
@@ -532,7 +532,7 @@ static const struct {
 	{free_pool_numbers, "nfreepools"},
 	{arena_links, "usable_arenas"},
 	{arena_heads, "usable_arenas"},
-	{lasts, "nfp2lasta"},
+	{lasts, "rank2lasta"},
 	{free_arenas, "n_free_arenas"},
 	{returnables, "returnable_arenas"},
 	{counters, "counter"},

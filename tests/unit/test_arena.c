@@ -36,11 +36,17 @@ static uint32_t count_free_pools(uint32_t arena)
 	return n;
 }
 
-/* Ascending, linked both ways, nfp2lasta exact for every number, and every arena with a free pool is there. */
+/* None, by eighths, all. */
+static uint32_t rank_of(const struct arena_entry *arena)
+{
+	return arena->n_free_pools == POOLS ? 9 : arena->n_free_pools ? 1 + arena->n_free_pools * 8 / POOLS : 0;
+}
+
+/* Ascending, linked both ways, rank2lasta exact for every rank, and every arena with a free pool is there. */
 static void check_order(enum space_kind kind)
 {
 	const struct space *space = &fx.heap->control->spaces[kind];
-	uint32_t last[POOLS + 1] = {0}, prev1 = 0, n_linked = 0, n_usable = 0;
+	uint32_t last[N_RANKS] = {0}, prev1 = 0, n_linked = 0, n_usable = 0;
 
 	for (uint32_t i1 = space->usable_arenas1; i1; i1 = fx.heap->arenas[i1 - 1].next1) {
 		const struct arena_entry *arena = &fx.heap->arenas[i1 - 1];
@@ -51,13 +57,13 @@ static void check_order(enum space_kind kind)
 		ck_assert_uint_eq(arena->n_free_pools, count_free_pools(i1 - 1));
 		ck_assert_uint_gt(arena->n_free_pools, 0);
 		if (prev1)
-			ck_assert_uint_ge(arena->n_free_pools, fx.heap->arenas[prev1 - 1].n_free_pools);
-		last[arena->n_free_pools] = i1;
+			ck_assert_uint_ge(rank_of(arena), rank_of(&fx.heap->arenas[prev1 - 1]));
+		last[rank_of(arena)] = i1;
 		prev1 = i1;
 		ck_assert_uint_le(++n_linked, fx.heap->n_arenas);
 	}
-	for (uint32_t n = 0; n <= POOLS; n++)
-		ck_assert_uint_eq(space->nfp2lasta1[n], last[n]);
+	for (uint32_t rank = 0; rank < N_RANKS; rank++)
+		ck_assert_uint_eq(space->rank2lasta1[rank], last[rank]);
 	for (uint32_t i = 0; i < fx.heap->control->n_arenas_seen; i++)
 		n_usable += fx.heap->arenas[i].state == ARENA_POOLS && fx.heap->arenas[i].space == kind &&
 			    count_free_pools(i);

@@ -373,13 +373,13 @@ static void usable_circle(void)
 {
 	ref_arena(block)->next1 = ref_arena_index(block) + 1;
 }
-static void nfp2lasta_missing(void)
+static void rank2lasta_missing(void)
 {
-	space()->nfp2lasta1[ref_arena(block)->n_free_pools] = 0;
+	space()->rank2lasta1[arena_rank(fx.heap, ref_arena(block)->n_free_pools)] = 0;
 }
-static void nfp2lasta_too_much(void)
+static void rank2lasta_too_much(void)
 {
-	space()->nfp2lasta1[7] = 1;
+	space()->rank2lasta1[2] = 1;
 }
 static void returnable_empty(void)
 {
@@ -672,8 +672,8 @@ static const struct {
 	{usable_empty, "usable_arenas"},
 	{usable_wild, "usable_arenas"},
 	{usable_circle, "usable_arenas"},
-	{nfp2lasta_missing, "nfp2lasta"},
-	{nfp2lasta_too_much, "nfp2lasta[7]"},
+	{rank2lasta_missing, "rank2lasta"},
+	{rank2lasta_too_much, "rank2lasta[2]"},
 	{returnable_empty, "returnable_arenas"},
 	{returnable_wild, "returnable_arenas"},
 	{n_free_arenas, "n_free_arenas"},

@@ -317,9 +317,9 @@ static void usable_misordered(void) /* two neighbours with different numbers cha
 		behind->prev1 = first1;
 }
 
-DAMAGE(nfp2lasta_missing, space()->nfp2lasta1[usable_arena(0)->n_free_pools] = 0)
-DAMAGE(nfp2lasta_too_much, space()->nfp2lasta1[7] = 1)
-DAMAGE(nfp2lasta_wild, space()->nfp2lasta1[usable_arena(1)->n_free_pools] = UINT32_MAX)
+DAMAGE(rank2lasta_missing, space()->rank2lasta1[arena_rank(fx.heap, usable_arena(0)->n_free_pools)] = 0)
+DAMAGE(rank2lasta_too_much, space()->rank2lasta1[7] = 1)
+DAMAGE(rank2lasta_wild, space()->rank2lasta1[arena_rank(fx.heap, usable_arena(1)->n_free_pools)] = UINT32_MAX)
 DAMAGE(n_free_arenas, space()->n_free_arenas++)
 DAMAGE(n_free_arenas_of_records, control()->spaces[SPACE_RECORDS].n_free_arenas = 5)
 DAMAGE(returnable_empty, control()->returnable_arenas1 = 0)
@@ -501,9 +501,9 @@ static const struct {
 	{usable_prev, "usable_arenas", 0, false},
 	{usable_of_run, "usable_arenas", 0, false},
 	{usable_misordered, "stands behind", 0, false},
-	{nfp2lasta_missing, "nfp2lasta", 0, false},
-	{nfp2lasta_too_much, "nfp2lasta[7]", 0, false},
-	{nfp2lasta_wild, "nfp2lasta", 0, false},
+	{rank2lasta_missing, "rank2lasta", 0, false},
+	{rank2lasta_too_much, "rank2lasta[7]", 0, false},
+	{rank2lasta_wild, "rank2lasta", 0, false},
 	{n_free_arenas, "n_free_arenas of objects", 0, false},
 	{n_free_arenas_of_records, "n_free_arenas of records", 0, false},
 	{returnable_empty, "returnable_arenas", 0, false},
