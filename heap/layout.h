@@ -129,7 +129,7 @@ enum pool_kind {
 
 /*
  * An entry per pool of the heap segment. A pool that no session owns (owner1 is 0) is changed under the lock alone.
- * The members that several of stand in one word are logged together.
+ * Members that stand in one word are logged together, and where several change, changed by one store to it.
  */
 struct pool_entry {
 	union {
@@ -155,24 +155,45 @@ struct pool_entry {
 
 	struct object_header header; /* of the run that starts here */
 
-	uint32_t next1; /* owner: in usedpools[class], its owner's or that of pools nobody owns */
-	uint32_t prev1; /* owner */
+	union {
+		struct {
+			uint32_t next1; /* owner: in usedpools[class], its owner's or that of pools nobody owns */
+			uint32_t prev1; /* owner */
+		};
+		uint64_t links; /* both */
+	};
 	union {
 		struct {                        /* of a run */
 			uint64_t run_size;      /* owner: its payload, bytes */
 			uint32_t run_n_pools;   /* locked: its pools, all arenas' together */
 			uint32_t run_n_dropped; /* locked: its slots dropped so far, while it is dying */
 		};
-		struct {                         /* of a pool of blocks that a session owns; all locked */
-			uint32_t returned_next1; /* in its owner's returned_pools */
-			uint32_t returned_prev1;
-			uint16_t is_returned; /* it is on that list */
-			uint16_t is_told;     /* not logged: who returns a block need not put it there; see count.c */
-			uint32_t reserved2;
+		struct { /* of a pool of blocks that a session owns; all locked */
+			union {
+				struct {
+					uint32_t returned_next1; /* in its owner's returned_pools */
+					uint32_t returned_prev1;
+				};
+				uint64_t returned_links; /* both */
+			};
+			union {
+				struct {
+					uint16_t is_returned; /* it is on that list */
+					uint16_t is_told;     /* not logged: who returns a block need not put it there;
+								 see count.c */
+					uint32_t reserved2;
+				};
+				uint64_t returned_flags; /* all of them */
+			};
 		};
 	};
-	uint32_t owned_next1; /* locked: in its owner's owned_pools, of all classes and runs */
-	uint32_t owned_prev1; /* locked */
+	union {
+		struct {
+			uint32_t owned_next1; /* locked: in its owner's owned_pools, of all classes and runs */
+			uint32_t owned_prev1; /* locked */
+		};
+		uint64_t owned_links; /* both */
+	};
 };
 
 /* ---- arenas ----------------------------------------------------------------------------------------------------- */

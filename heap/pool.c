@@ -76,15 +76,15 @@ static struct session_entry *owner_of(struct heap *heap, const struct pool_entry
 	return pool->owner1 && pool->owner1 <= heap->n_sessions ? &heap->sessions[pool->owner1 - 1] : NULL;
 }
 
+/* The caller says in its identity whose it is, and whose it is no more. */
 static void owned_link(struct session *session, struct pool_entry *pool)
 {
 	struct heap *heap = session->heap;
 	uint32_t *head1 = &session->entry->owned_pools1;
 	struct pool_entry *next = *head1 ? pool_at(heap, *head1 - 1) : NULL;
 
-	heap_set(heap, &pool->owner1, session->owner1);
-	heap_set(heap, &pool->owned_next1, *head1);
-	heap_set(heap, &pool->owned_prev1, 0);
+	if (pool->owned_links != *head1)
+		heap_set(heap, &pool->owned_links, *head1); /* owned_next1, and no owned_prev1 */
 	if (next)
 		heap_set(heap, &next->owned_prev1, pool_index(heap, pool) + 1);
 	heap_set(heap, head1, pool_index(heap, pool) + 1);
@@ -106,9 +106,8 @@ static void owned_unlink(struct heap *heap, struct pool_entry *pool)
 		heap_set(heap, &owner->owned_pools1, pool->owned_next1);
 	if (next)
 		heap_set(heap, &next->owned_prev1, pool->owned_prev1);
-	heap_set(heap, &pool->owner1, 0);
-	heap_set(heap, &pool->owned_next1, 0);
-	heap_set(heap, &pool->owned_prev1, 0);
+	if (pool->owned_links)
+		heap_set(heap, &pool->owned_links, 0);
 }
 
 static void returned_link(struct heap *heap, struct pool_entry *pool)
@@ -149,15 +148,15 @@ static void returned_unlink(struct heap *heap, struct pool_entry *pool)
 		heap_set(heap, &owner->returned_pools1, pool->returned_next1);
 	if (next)
 		heap_set(heap, &next->returned_prev1, pool->returned_prev1);
-	heap_set(heap, &pool->returned_next1, 0);
-	heap_set(heap, &pool->returned_prev1, 0);
+	if (pool->returned_links)
+		heap_set(heap, &pool->returned_links, 0);
 	heap_set(heap, &pool->is_returned, 0);
 }
 
 /* ---- pools ------------------------------------------------------------------------------------------------------- */
 
-/* Give a free pool a class: see at the head for the order. */
-static void pool_set_class(struct heap *heap, struct pool_entry *pool, uint32_t size_class)
+/* Clear a free pool's headers for a class, which the caller then gives it: see at the head for the order. */
+static void pool_clear(struct heap *heap, struct pool_entry *pool, uint32_t size_class)
 {
 	struct object_header *headers = pool_headers(heap, pool);
 
@@ -169,13 +168,13 @@ static void pool_set_class(struct heap *heap, struct pool_entry *pool, uint32_t 
 		__atomic_store_n(&headers[i].word, 0, __ATOMIC_RELAXED);
 		__atomic_store_n(&headers[i].rights, 0, __ATOMIC_RELAXED);
 	}
-	heap_set(heap, &pool->size_class, size_class);
-	heap_set(heap, &pool->n_carved, 0);
-	heap_set(heap, &pool->freeblock1, 0);
+	if (pool->counts)
+		heap_set(heap, &pool->counts, 0);
 }
 
-/* A pool of that class, with no block in use and on no list. */
-static int pool_take(struct session *session, enum space_kind space, uint32_t size_class, struct pool_entry **ret)
+/* A pool of that class and owner, with no block in use and on no list. */
+static int pool_take(
+	struct session *session, enum space_kind space, uint32_t size_class, uint32_t owner1, struct pool_entry **ret)
 {
 	struct heap *heap = session->heap;
 	struct pool_entry *pool;
@@ -189,17 +188,18 @@ static int pool_take(struct session *session, enum space_kind space, uint32_t si
 	if (!pool || pool->kind != POOL_FREE)
 		return -EUCLEAN;
 	if (pool->size_class != size_class)
-		pool_set_class(heap, pool, size_class);
-	heap_set(heap, &pool->identity, pool_identity(POOL_BLOCKS, size_class, 0));
-	heap_set(heap, &pool->n_used, 0);
+		pool_clear(heap, pool, size_class);
+	else if (pool->n_used)
+		heap_set(heap, &pool->n_used, 0);
+	heap_set(heap, &pool->identity, pool_identity(POOL_BLOCKS, size_class, owner1));
 	*ret = pool;
 	return 0;
 }
 
-/* A pool that is on no list and has no owner goes back to its arena. */
+/* A pool that is on no list, and whose owner has it no more, goes back to its arena. */
 static int pool_free(struct session *session, struct pool_entry *pool)
 {
-	heap_set(session->heap, &pool->kind, POOL_FREE);
+	heap_set(session->heap, &pool->identity, pool_identity(POOL_FREE, pool->size_class, 0));
 	return arena_give_pools(session, pool_index(session->heap, pool), 1);
 }
 
@@ -215,15 +215,17 @@ int pool_own(struct session *session, uint32_t size_class)
 		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, size_class, 0) || !pool_has_room(pool))
 			return -EUCLEAN;
 		usedpools_remove(heap, true, unowned1, pool);
+		heap_set(heap, &pool->owner1, session->owner1);
 	} else {
-		r = pool_take(session, SPACE_OBJECTS, size_class, &pool);
+		r = pool_take(session, SPACE_OBJECTS, size_class, session->owner1, &pool);
 		if (r)
 			return r;
 	}
-	heap_set(heap, &pool->returned_next1, 0);
-	heap_set(heap, &pool->returned_prev1, 0);
-	heap_set(heap, &pool->is_returned, 0);
-	heap_set(heap, &pool->is_told, 0);
+	/* A run may have left something else there. */
+	if (pool->returned_links)
+		heap_set(heap, &pool->returned_links, 0);
+	if (pool->returned_flags)
+		heap_set(heap, &pool->returned_flags, 0);
 	owned_link(session, pool);
 	usedpools_push(heap, true, &session->entry->usedpools1[size_class], pool);
 	return 0;
@@ -237,10 +239,11 @@ int pool_disown(struct session *session, struct pool_entry *pool)
 	if (pool->is_returned)
 		returned_unlink(heap, pool);
 	owned_unlink(heap, pool);
-	heap_set(heap, &pool->next1, 0);
-	heap_set(heap, &pool->prev1, 0);
+	if (pool->links)
+		heap_set(heap, &pool->links, 0);
 	if (!pool->n_used)
 		return pool_free(session, pool);
+	heap_set(heap, &pool->owner1, 0);
 	if (pool_has_room(pool))
 		usedpools_push(heap, true, &heap->control->spaces[SPACE_OBJECTS].usedpools1[pool->size_class], pool);
 	return 0;
@@ -335,7 +338,7 @@ static int block_take(struct session *session, enum space_kind space, size_t siz
 		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, size_class, 0))
 			return -EUCLEAN;
 	} else {
-		r = pool_take(session, space, size_class, &pool);
+		r = pool_take(session, space, size_class, 0, &pool);
 		if (r)
 			return r;
 		usedpools_push(heap, true, head1, pool);
@@ -461,11 +464,12 @@ static int run_begin(struct session *session, enum space_kind space, uint64_t n_
 	if (!pool || pool->kind != POOL_FREE)
 		return -EUCLEAN;
 	forget_classes(heap, first, n_pools);
-	heap_set(heap, &pool->identity, pool_identity(POOL_RUN, CLASS_NONE, 0));
+	heap_set(heap, &pool->identity,
+		pool_identity(POOL_RUN, CLASS_NONE, space == SPACE_OBJECTS ? session->owner1 : 0));
 	heap_set(heap, &pool->run_n_pools, n_pools);
 	heap_set(heap, &pool->run_n_dropped, 0);
-	heap_set(heap, &pool->owned_next1, 0);
-	heap_set(heap, &pool->owned_prev1, 0);
+	if (pool->owned_links)
+		heap_set(heap, &pool->owned_links, 0);
 	if (space == SPACE_OBJECTS)
 		owned_link(session, pool);
 	*ret = pool;
@@ -510,8 +514,10 @@ int run_disown(struct session *session, struct pool_entry *pool)
 	struct heap *heap = session->heap;
 	uint32_t n_pools = pool->run_n_pools;
 
-	if (pool->owner1)
+	if (pool->owner1) {
 		owned_unlink(heap, pool);
+		heap_set(heap, &pool->owner1, 0);
+	}
 	if (header_state(pool->header.word) != STATE_FREE)
 		return 0;
 	heap_set(heap, &pool->kind, POOL_FREE);

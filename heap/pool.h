@@ -151,8 +151,8 @@ static inline void usedpools_push(struct heap *heap, bool logged, uint32_t *head
 {
 	struct pool_entry *next = *head1 ? pool_at(heap, *head1 - 1) : NULL;
 
-	pool_set(heap, logged, &pool->prev1, 0);
-	pool_set(heap, logged, &pool->next1, *head1);
+	if (pool->links != *head1)
+		pool_set(heap, logged, &pool->links, *head1); /* next1, and no prev1 */
 	if (next)
 		pool_set(heap, logged, &next->prev1, pool_index(heap, pool) + 1);
 	pool_set(heap, logged, head1, pool_index(heap, pool) + 1);
@@ -169,6 +169,6 @@ static inline void usedpools_remove(struct heap *heap, bool logged, uint32_t *he
 		pool_set(heap, logged, head1, pool->next1);
 	if (next)
 		pool_set(heap, logged, &next->prev1, pool->prev1);
-	pool_set(heap, logged, &pool->next1, 0);
-	pool_set(heap, logged, &pool->prev1, 0);
+	if (pool->links)
+		pool_set(heap, logged, &pool->links, 0);
 }
