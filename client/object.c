@@ -176,8 +176,7 @@ static SESSION_RARE int decref_any(pyheap *heap, pyheap_ref ref)
 	return r < 0 ? r : object_decref_other(&heap->session, ref);
 }
 
-/* Of what is not among those used lately. */
-static SESSION_RARE int decref_block(pyheap *heap, pyheap_ref ref)
+PYHEAP_PUBLIC int pyheap_decref_other(pyheap *heap, pyheap_ref ref)
 {
 	int r;
 
@@ -193,7 +192,7 @@ PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)
 		return decref_any(heap, ref);
 	recent = recent_object(&heap->session, ref);
 	if (recent->ref != ref)
-		return decref_block(heap, ref);
+		return pyheap_decref_other(heap, ref);
 	return own_drop_recent(&heap->session, ref, recent, &r) ? r : decref_any(heap, ref);
 }
 

@@ -53,18 +53,14 @@ static int locate_run(const struct heap *heap, struct pool_entry *pool, uint64_t
 
 static int locate_block(struct heap *heap, struct pool_entry *pool, uint64_t off, struct object *ret)
 {
-	uint32_t in_page = (uint32_t)(off & (POOL_SIZE - 1));
-	uint32_t size_class = pool->size_class;
-	const struct class_shape *shape;
-	uint32_t i;
+	uint32_t size_class = pool->size_class, block1;
 
 	if (size_class >= N_CLASSES)
 		return -EUCLEAN;
-	shape = &class_shapes[size_class];
-	i = (uint32_t)((uint64_t)(in_page - shape->first) * shape->inverse >> 32);
-	if (in_page < shape->first || i >= shape->n_blocks || i * shape->size != in_page - shape->first)
+	block1 = block_at_position(size_class, off >> 3);
+	if (!block1)
 		return -ESTALE;
-	ret->header = (struct object_header *)(void *)(heap->base + (off - in_page)) + i;
+	ret->header = pool_headers(heap, pool) + (block1 - 1);
 	ret->is_run = false;
 	return 0;
 }

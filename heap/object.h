@@ -139,8 +139,7 @@ static inline int take_down(struct session *session, int result);
 OBJECT_IN_PLACE bool object_locate_block(const struct heap *heap, uint64_t position, struct object *ret)
 {
 	uint64_t off = position << 3;
-	uint32_t in_page = (uint32_t)(off & (POOL_SIZE - 1)), identity, x, i;
-	const struct class_shape *shape;
+	uint32_t identity, size_class, block1;
 
 	/* Entries of such pools can be read. relaxed: those that came since are only found by the longer way. */
 	if (!OBJECT_LIKELY(off >> POOL_SHIFT < __atomic_load_n(&heap->n_pools_seen, __ATOMIC_RELAXED)))
@@ -155,12 +154,11 @@ OBJECT_IN_PLACE bool object_locate_block(const struct heap *heap, uint64_t posit
 	static_assert(N_CLASSES == 64, "the two top bits of size_class");
 	if (!OBJECT_LIKELY((identity & 0xc0ff) == POOL_BLOCKS))
 		return false;
-	shape = &class_shapes[identity >> 8 & (N_CLASSES - 1)];
-	x = in_page - shape->first; /* very large for what is before the first */
-	i = (uint32_t)((uint64_t)x * shape->inverse >> 32);
-	if (!OBJECT_LIKELY(i < shape->n_blocks && i * shape->size == x))
+	size_class = identity >> 8 & (N_CLASSES - 1);
+	block1 = block_at_position(size_class, position);
+	if (!OBJECT_LIKELY(block1))
 		return false;
-	ret->header = (struct object_header *)(void *)(heap->base + (off - in_page)) + i;
+	ret->header = (struct object_header *)(void *)(heap->base + (off & -(uint64_t)POOL_SIZE)) + (block1 - 1);
 	ret->position = position;
 	ret->data = heap->base + off;
 	/* acquire: its rights are looked at after it, as in end_if_last() */
@@ -169,7 +167,7 @@ OBJECT_IN_PLACE bool object_locate_block(const struct heap *heap, uint64_t posit
 	ret->size = header_size(ret->word);
 	ret->is_run = false;
 	ret->identity = identity;
-	return OBJECT_LIKELY(header_state(ret->word) != STATE_FREE && ret->size <= shape->size);
+	return OBJECT_LIKELY(header_state(ret->word) != STATE_FREE && ret->size <= class_block_size(size_class));
 }
 
 OBJECT_IN_PLACE bool object_find_block(const struct heap *heap, uint64_t ref, struct object *ret)

@@ -52,20 +52,6 @@
 
 #define OWN_LAST 3 /* it is made, and was the last block of its pool's free list */
 
-#define SHAPE_BLOCKS(c) (POOL_SIZE / (((c) + 1) * BLOCK_ALIGNMENT + sizeof(struct object_header)))
-#define SHAPE(c)                                                                                                       \
-	{                                                                                                              \
-		.inverse = UINT32_MAX / ((c) + 1) + UINT64_C(1),                                                       \
-		.first = SHAPE_BLOCKS(c) * sizeof(struct object_header) / BLOCK_ALIGNMENT,                             \
-		.n_blocks = SHAPE_BLOCKS(c),                                                                           \
-	}
-#define SHAPES_8(c)                                                                                                    \
-	SHAPE(c), SHAPE((c) + 1), SHAPE((c) + 2), SHAPE((c) + 3), SHAPE((c) + 4), SHAPE((c) + 5), SHAPE((c) + 6),      \
-		SHAPE((c) + 7)
-
-const struct own_shape own_shapes[1 + N_CLASSES] = {{.n_blocks = 0}, SHAPES_8(0), SHAPES_8(8), SHAPES_8(16),
-	SHAPES_8(24), SHAPES_8(32), SHAPES_8(40), SHAPES_8(48), SHAPES_8(56)};
-
 /* ---- making ------------------------------------------------------------------------------------------------------ */
 
 /* One change: see to what is wanted of the session; what was returned is gathered from so many pools at most. */
@@ -425,7 +411,7 @@ static int drop_last(struct session *session, uint64_t ref, const struct own_obj
 		return own_settle(session, ref);
 	if (object->pool->kind == POOL_RUN)
 		free_run(session, object);
-	else if (own_free_block(object, object->block + 1U))
+	else if (own_free_block(object))
 		return own_finish_free(session, object->pool);
 	gate_leave(session, -1);
 	return 0;
@@ -444,7 +430,7 @@ void own_remember(struct session *session, uint64_t ref, const struct own_object
 		.pool = is_plain ? object->pool : NULL,
 		.word = object->word - header_own(object->word) + 1,
 		.data = type == TYPE_QUEUE ? NULL : session->base + (ref_position(ref) << 3),
-		.block1 = is_plain ? object->block + 1 : 0,
+		.block1 = is_plain ? object->block1 : 0,
 	};
 }
 
@@ -473,7 +459,7 @@ static int drop_bytes(struct session *session, uint64_t ref, struct own_object *
 	recent_forget(session, ref);
 	if (own_let_go(session->entry, object, session->is_fenced))
 		return own_settle(session, ref);
-	if (own_free_block(object, object->block + 1U))
+	if (own_free_block(object))
 		return own_finish_free(session, object->pool);
 	gate_leave(session, -1);
 	return 0;

@@ -19,7 +19,7 @@ struct own_object {
 	struct object_header *header;
 	uint64_t word;     /* as it was when it was found */
 	uint32_t identity; /* the same, of its pool */
-	uint32_t block;    /* its number in it, from 0 */
+	uint32_t block1;   /* its number in it, from 1; 0: it is a run */
 };
 
 /*
@@ -100,15 +100,11 @@ int own_collect(struct session *daemon, uint32_t index);
 static inline const void *own_guess_header(const struct session *session, uint64_t off)
 {
 	/* relaxed: other threads of this process write it, too, and whatever it says does no harm */
-	uint32_t size_class = __atomic_load_n(&session->heap->class_hints[off >> POOL_SHIFT], __ATOMIC_RELAXED) - 1U;
-	uint32_t in_page = (uint32_t)(off & (POOL_SIZE - 1)), block;
-	const struct class_shape *shape;
+	uint8_t hint = __atomic_load_n(&session->class_hints[off >> POOL_SHIFT], __ATOMIC_RELAXED);
+	uint32_t block1 = block_numbers[hint][off / BLOCK_ALIGNMENT & (POOL_SIZE / BLOCK_ALIGNMENT - 1)];
 
-	if (size_class >= N_CLASSES)
-		return NULL;
-	shape = &class_shapes[size_class];
-	block = (uint32_t)((uint64_t)(in_page - shape->first) * shape->inverse >> 32);
-	return session->base + (off - in_page) + (block * sizeof(struct object_header) & (POOL_SIZE - 1));
+	return block1 ? session->base + (off & -(uint64_t)POOL_SIZE) + (block1 - 1) * sizeof(struct object_header)
+		      : NULL;
 }
 
 static inline void own_fetch_header(const struct session *session, uint64_t off)
@@ -152,11 +148,16 @@ static inline bool own_may_be(const struct session *session, uint64_t ref)
 	return __atomic_load_n(&session->pools[off >> POOL_SHIFT].identity, __ATOMIC_RELAXED) >> 16 == session->owner1;
 }
 
+/* Of block block1 of a pool. */
+static inline struct object_header *own_block_header(const struct session *session, uint64_t pool, uint64_t block1)
+{
+	return (struct object_header *)(void *)(session->base + (pool << POOL_SHIFT)) + block1 - 1;
+}
+
 /* Where its header lies, if it names anything in the session's pools; of what that is nothing is said. */
 static inline bool own_locate(const struct session *session, uint64_t ref, struct own_object *ret)
 {
 	uint64_t off = ref_position(ref) << 3;
-	uint32_t in_page = (uint32_t)(off & (POOL_SIZE - 1));
 
 	/* relaxed: what the session owns was seen when it took it */
 	if (OWN_UNLIKELY(off >> POOL_SHIFT >= __atomic_load_n(&session->heap->n_pools_seen, __ATOMIC_RELAXED)))
@@ -168,18 +169,13 @@ static inline bool own_locate(const struct session *session, uint64_t ref, struc
 		return false;
 	/* a kind and a class in one look: as in object_locate_block() */
 	if (OWN_LIKELY((ret->identity & 0xc0ff) == POOL_BLOCKS)) {
-		const struct class_shape *shape = &class_shapes[ret->identity >> 8 & (N_CLASSES - 1)];
-		uint32_t x = in_page - shape->first; /* very large for what is before the first */
-
-		ret->block = (uint32_t)((uint64_t)x * shape->inverse >> 32);
-		if (ret->block >= shape->n_blocks || ret->block * shape->size != x)
-			return false;
-		ret->header = (struct object_header *)(void *)(session->base + (off - in_page)) + ret->block;
-		return true;
+		ret->block1 = block_at_position(ret->identity >> 8 & (N_CLASSES - 1), ref_position(ref));
+		ret->header = own_block_header(session, off >> POOL_SHIFT, ret->block1);
+		return ret->block1;
 	}
 	ret->header = &ret->pool->header;
-	ret->block = 0;
-	return (ret->identity & 0xff) == POOL_RUN && !in_page;
+	ret->block1 = 0;
+	return (ret->identity & 0xff) == POOL_RUN && !(off & (POOL_SIZE - 1));
 }
 
 static inline bool own_find(const struct session *session, uint64_t ref, struct own_object *ret)
@@ -356,14 +352,14 @@ static inline bool own_let_go(const struct session_entry *entry, const struct ow
 }
 
 /*
- * Within a call: block number block1 goes on its pool's free list. True: that was empty, or the pool is free now:
+ * Within a call: the block goes on its pool's free list. True: that was empty, or the pool is free now:
  * own_finish_free().
  */
-static inline bool own_free_block(const struct own_object *object, uint64_t block1)
+static inline bool own_free_block(const struct own_object *object)
 {
 	struct pool_entry *pool = object->pool;
 	uint64_t before = __atomic_load_n(&pool->counts, __ATOMIC_RELAXED);
-	uint64_t counts = counts_with_freeblock1(before, block1) - COUNTS_ONE_USED;
+	uint64_t counts = counts_with_freeblock1(before, object->block1) - COUNTS_ONE_USED;
 
 	__atomic_store_n(&object->header->word, header_free(object->word, counts_freeblock1(before)), __ATOMIC_RELAXED);
 	__atomic_store_n(&pool->counts, counts, __ATOMIC_RELAXED);
@@ -408,7 +404,10 @@ static inline bool own_drop_recent(struct session *session, uint64_t ref, struct
 OWN_INLINE bool own_drop_last(struct session *session, uint64_t ref, struct recent_object *recent, int *result)
 {
 	struct session_entry *entry = session->entry;
-	struct own_object object = {.header = recent->header, .pool = recent->pool, .word = recent->word};
+	struct own_object object = {.header = recent->header,
+		.pool = recent->pool,
+		.word = recent->word,
+		.block1 = (uint32_t)recent->block1};
 	uint64_t rights;
 
 	if (OWN_UNLIKELY(!object.pool))
@@ -427,22 +426,12 @@ OWN_INLINE bool own_drop_last(struct session *session, uint64_t ref, struct rece
 	*result = 0;
 	if (OWN_UNLIKELY(own_let_go(entry, &object, false)))
 		*result = own_settle(session, ref);
-	else if (OWN_UNLIKELY(own_free_block(&object, recent->block1)))
+	else if (OWN_UNLIKELY(own_free_block(&object)))
 		*result = own_finish_free(session, object.pool);
 	else
 		gate_leave_quickly(entry, -1);
 	return true;
 }
-
-/* What class_shapes says, in units of 8 bytes as refs count, by a pool's hint: of no class at all, where no place is a
- * block's, and of each. */
-struct own_shape {
-	uint64_t inverse; /* 2^32 / size of a block, rounded up: the product of it and what lies before a place has the
-			     blocks before it in its upper half, and less than this in the lower one where one begins */
-	uint32_t first;   /* where the first block lies in its pool */
-	uint32_t n_blocks;
-};
-extern const struct own_shape own_shapes[1 + N_CLASSES] __attribute__((visibility("hidden")));
 
 /* What the header's word says of bytes that the session holds once, whatever their size. */
 #define OWN_BYTES_ONCE (header_live(0, TYPE_BYTES, 0, STATE_LIVE) | 1)
@@ -450,11 +439,10 @@ extern const struct own_shape own_shapes[1 + N_CLASSES] __attribute__((visibilit
 
 static inline bool own_drop_block(struct session *session, uint64_t ref, int *result)
 {
-	uint64_t index = ref_position(ref) >> (POOL_SHIFT - 3), product, generation;
+	uint64_t index = ref_position(ref) >> (POOL_SHIFT - 3), generation;
 	struct session_entry *entry = session->entry;
-	const struct own_shape *shape;
 	struct own_object object;
-	uint32_t hint, block;
+	uint32_t hint;
 
 	if (OWN_UNLIKELY(index >= session->recent->n_pools))
 		return false;
@@ -464,23 +452,20 @@ static inline bool own_drop_block(struct session *session, uint64_t ref, int *re
 	 * the other. relaxed: as in own_guess_header()
 	 */
 	hint = __atomic_load_n(&session->class_hints[index], __ATOMIC_RELAXED);
-	shape = &own_shapes[hint];
-	/* what is before the first is very large */
-	product = (uint32_t)((ref & (POOL_SIZE / 8 - 1)) - shape->first) * shape->inverse;
-	block = (uint32_t)(product >> 32);
-	if (OWN_UNLIKELY(block >= shape->n_blocks || (uint32_t)product >= shape->inverse))
+	object.block1 = block_numbers[hint][ref & (POOL_SIZE / BLOCK_ALIGNMENT - 1)];
+	if (OWN_UNLIKELY(!object.block1))
 		return false;
 	if (OWN_UNLIKELY(!gate_enter_quickly(entry, 0)))
 		return false;
 	object.pool = &session->pools[index];
-	object.header = (struct object_header *)(void *)(session->base + (index << POOL_SHIFT)) + block;
+	object.header = own_block_header(session, index, object.block1);
 	/* relaxed, all: as in own_find(), and in own_drop() */
 	if (OWN_UNLIKELY(__atomic_load_n(&object.pool->identity, __ATOMIC_RELAXED) !=
 			 session->hinted_identity + (hint << 8)))
 		goto another;
 	object.word = __atomic_load_n(&object.header->word, __ATOMIC_RELAXED);
 	generation = ref & ~REF_POSITION_MASK;
-	if (OWN_UNLIKELY((object.word - OWN_BYTES_ONCE - generation) & ~OWN_SIZE_BITS ||
+	if (OWN_UNLIKELY(((object.word - OWN_BYTES_ONCE - generation) & ~OWN_SIZE_BITS) |
 			 __atomic_load_n(&object.header->rights, __ATOMIC_RELAXED)))
 		goto another;
 	*result = 0;
@@ -489,7 +474,7 @@ static inline bool own_drop_block(struct session *session, uint64_t ref, int *re
 		return true;
 	}
 	object.word = generation; /* all that is wanted of it now */
-	if (OWN_UNLIKELY(own_free_block(&object, block + UINT64_C(1))))
+	if (OWN_UNLIKELY(own_free_block(&object)))
 		*result = own_finish_free_at(session, ref);
 	else
 		gate_leave_quickly(entry, -1);

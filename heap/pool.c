@@ -36,7 +36,6 @@
 	{                                                                                                              \
 		.size = ((c) + 1) * BLOCK_ALIGNMENT, .n_blocks = SHAPE_BLOCKS(c),                                      \
 		.first = SHAPE_BLOCKS(c) * sizeof(struct object_header),                                               \
-		.inverse = UINT32_MAX / (((c) + 1) * BLOCK_ALIGNMENT) + 1,                                             \
 	}
 #define SHAPES_8(c)                                                                                                    \
 	SHAPE(c), SHAPE((c) + 1), SHAPE((c) + 2), SHAPE((c) + 3), SHAPE((c) + 4), SHAPE((c) + 5), SHAPE((c) + 6),      \
@@ -44,6 +43,32 @@
 
 const struct class_shape class_shapes[N_CLASSES] = {
 	SHAPES_8(0), SHAPES_8(8), SHAPES_8(16), SHAPES_8(24), SHAPES_8(32), SHAPES_8(40), SHAPES_8(48), SHAPES_8(56)};
+
+/* What lies at x, in units of 8 bytes: the n-th block of c + 1 such units each, after n of two for the headers. */
+#define NUMBER_FIRST(c) (SHAPE_BLOCKS(c) * sizeof(struct object_header) / BLOCK_ALIGNMENT)
+#define NUMBER(c, x)                                                                                                   \
+	((x) >= NUMBER_FIRST(c) && ((x)-NUMBER_FIRST(c)) % ((c) + 1) == 0 &&                                           \
+				((x)-NUMBER_FIRST(c)) / ((c) + 1) < SHAPE_BLOCKS(c)                                    \
+			? 1 + ((x)-NUMBER_FIRST(c)) / ((c) + 1)                                                        \
+			: 0)
+#define NUMBERS_8(c, x)                                                                                                \
+	NUMBER(c, x), NUMBER(c, (x) + 1), NUMBER(c, (x) + 2), NUMBER(c, (x) + 3), NUMBER(c, (x) + 4),                  \
+		NUMBER(c, (x) + 5), NUMBER(c, (x) + 6), NUMBER(c, (x) + 7)
+#define NUMBERS_64(c, x)                                                                                               \
+	NUMBERS_8(c, x), NUMBERS_8(c, (x) + 8), NUMBERS_8(c, (x) + 16), NUMBERS_8(c, (x) + 24),                        \
+		NUMBERS_8(c, (x) + 32), NUMBERS_8(c, (x) + 40), NUMBERS_8(c, (x) + 48), NUMBERS_8(c, (x) + 56)
+#define NUMBERS(c)                                                                                                     \
+	{                                                                                                              \
+		NUMBERS_64(c, 0), NUMBERS_64(c, 64), NUMBERS_64(c, 128), NUMBERS_64(c, 192), NUMBERS_64(c, 256),       \
+			NUMBERS_64(c, 320), NUMBERS_64(c, 384), NUMBERS_64(c, 448)                                     \
+	}
+#define CLASSES_8(c)                                                                                                   \
+	NUMBERS(c), NUMBERS((c) + 1), NUMBERS((c) + 2), NUMBERS((c) + 3), NUMBERS((c) + 4), NUMBERS((c) + 5),          \
+		NUMBERS((c) + 6), NUMBERS((c) + 7)
+
+const uint8_t block_numbers[1 + N_CLASSES][POOL_SIZE / BLOCK_ALIGNMENT] = {{0}, CLASSES_8(0), CLASSES_8(8),
+	CLASSES_8(16), CLASSES_8(24), CLASSES_8(32), CLASSES_8(40), CLASSES_8(48), CLASSES_8(56)};
+static_assert(SHAPE_BLOCKS(0) <= UINT8_MAX, "block_numbers");
 
 /* ---- headers ----------------------------------------------------------------------------------------------------- */
 
@@ -562,17 +587,15 @@ int memory_take(struct session *session, enum space_kind space, size_t size, siz
 	return block_take(session, space, size, size_class, type, state, rights, ret);
 }
 
-/* The number of the block that a position lies in, in a pool that may be any; -EUCLEAN: it lies in none. */
+/* The number of the block that begins at a position, in a pool that may be any; -EUCLEAN: none does. */
 static int block_at(const struct pool_entry *pool, uint64_t position)
 {
-	uint32_t in_page = (uint32_t)(position << 3 & (POOL_SIZE - 1)), i;
-	const struct class_shape *shape;
+	uint32_t block1;
 
 	if (pool->kind != POOL_BLOCKS || pool->size_class >= N_CLASSES)
 		return -EUCLEAN;
-	shape = &class_shapes[pool->size_class];
-	i = (in_page - shape->first) / shape->size;
-	return in_page < shape->first || i >= shape->n_blocks ? -EUCLEAN : (int)i;
+	block1 = block_at_position(pool->size_class, position);
+	return block1 ? (int)block1 - 1 : -EUCLEAN;
 }
 
 static struct pool_entry *pool_of(const struct heap *heap, uint64_t position)

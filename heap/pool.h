@@ -11,10 +11,12 @@ struct class_shape {
 	uint16_t n_blocks; /* in a pool */
 	uint16_t first;    /* where the first block lies in its pool */
 	uint16_t reserved;
-	uint32_t inverse; /* 2^32 / size, rounded up: x * inverse >> 32 is x / size for every x in a page */
-	uint32_t reserved1;
 };
 extern const struct class_shape class_shapes[N_CLASSES] __attribute__((visibility("hidden")));
+
+/* By the class of a pool, plus one, and by where in it something lies, in units of 8 bytes: which block begins there,
+ * counted from 1; 0: none does. Where there is no class (0) none does anywhere. */
+extern const uint8_t block_numbers[1 + N_CLASSES][POOL_SIZE / BLOCK_ALIGNMENT] __attribute__((visibility("hidden")));
 
 /*
  * Within a change: allocate room for `size` bytes aligned to `alignment` in `space`; its header gets type and `state`,
@@ -87,6 +89,12 @@ static inline uint64_t block_position(const struct heap *heap, const struct pool
 	const struct class_shape *shape = &class_shapes[pool->size_class];
 
 	return (((uint64_t)pool_index(heap, pool) << POOL_SHIFT) + shape->first + (uint64_t)i * shape->size) >> 3;
+}
+
+/* Which block of a pool of that class begins at that position, counted from 1; 0: none. */
+static inline uint32_t block_at_position(uint32_t size_class, uint64_t position)
+{
+	return block_numbers[1 + size_class][position & (POOL_SIZE / BLOCK_ALIGNMENT - 1)];
 }
 
 /* Relaxed: its pool's owner changes it without the lock. */

@@ -401,12 +401,20 @@ int pyheap_whole_decref(pyheap *heap, pyheap_ref ref);
 /* pyheap_new() of 1 to 512 bytes, of the class that they are of. Neither pointer is NULL. */
 int pyheap_new_bytes(pyheap *heap, size_t size_class, size_t size, pyheap_ref *ret);
 
-/* pyheap_decref() of what stands at `recent`, by whose word it is held once. */
+/* pyheap_decref() of what stands at `recent`, by whose word it is held once; and of what does not stand where it would.
+ * `heap` is not NULL. */
 int pyheap_decref_last(pyheap *heap, pyheap_ref ref, struct pyheap_recent *recent);
+int pyheap_decref_other(pyheap *heap, pyheap_ref ref);
 
 #if defined(__GNUC__) && !defined(PYHEAP_NO_INLINE)
 #define PYHEAP_EXTERN_INLINE extern __inline__ __attribute__((__gnu_inline__))
 #define PYHEAP_ALWAYS_INLINE PYHEAP_EXTERN_INLINE __attribute__((__always_inline__))
+
+/* Where ref would stand. */
+PYHEAP_ALWAYS_INLINE struct pyheap_recent *pyheap_inline_place(const struct pyheap_inline *head, pyheap_ref ref)
+{
+	return &head->recent[(uint32_t)ref * PYHEAP_INLINE_FACTOR >> PYHEAP_INLINE_SHIFT];
+}
 
 /* Where ref stands; NULL: nowhere. */
 PYHEAP_ALWAYS_INLINE struct pyheap_recent *pyheap_inline_find(const struct pyheap_inline *head, pyheap_ref ref)
@@ -415,7 +423,7 @@ PYHEAP_ALWAYS_INLINE struct pyheap_recent *pyheap_inline_find(const struct pyhea
 
 	if (__builtin_expect(!head, 0))
 		return NULL;
-	recent = &head->recent[(uint32_t)ref * PYHEAP_INLINE_FACTOR >> PYHEAP_INLINE_SHIFT];
+	recent = pyheap_inline_place(head, ref);
 	return __builtin_expect(recent->ref == ref, 1) ? recent : NULL;
 }
 
@@ -466,10 +474,15 @@ PYHEAP_EXTERN_INLINE int pyheap_incref(pyheap *heap, pyheap_ref ref)
 PYHEAP_EXTERN_INLINE int pyheap_decref(pyheap *heap, pyheap_ref ref)
 {
 	const struct pyheap_inline *head = (const struct pyheap_inline *)(const void *)heap;
-	struct pyheap_recent *recent = pyheap_inline_find(head, ref);
+	struct pyheap_recent *recent;
 	uint64_t word, n_more;
 
-	if (__builtin_expect(!recent || !recent->word, 0))
+	if (__builtin_expect(!heap, 0))
+		return pyheap_whole_decref(heap, ref);
+	recent = pyheap_inline_place(head, ref);
+	if (recent->ref != ref)
+		return pyheap_decref_other(heap, ref);
+	if (__builtin_expect(!recent->word, 0))
 		return pyheap_whole_decref(heap, ref);
 	/* relaxed, both: as in pyheap_incref() */
 	word = __atomic_load_n(recent->word, __ATOMIC_RELAXED);
