@@ -642,6 +642,10 @@ static inline uint32_t counts_freeblock1(uint64_t counts)
 {
 	return (uint32_t)(counts >> 48);
 }
+static inline uint64_t counts_carved(uint64_t n_used, uint64_t n_carved, uint64_t freeblock1)
+{
+	return n_used | n_carved << 16 | freeblock1 << 48;
+}
 static inline uint64_t counts_with_freeblock1(uint64_t counts, uint64_t freeblock1)
 {
 	return (counts << 16 >> 16) + (freeblock1 << 48);

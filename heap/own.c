@@ -93,8 +93,8 @@ static bool carve(struct heap *heap, struct pool_entry *pool)
 	/* relaxed, as pool_set(): it is the session's own */
 	for (uint32_t i = first; i < n_blocks; i++)
 		__atomic_store_n(&headers[i].word, header_free(0, i + 1 < n_blocks ? i + 2 : 0), __ATOMIC_RELAXED);
-	pool_set(heap, false, &pool->n_carved, n_blocks);
-	pool_set(heap, false, &pool->freeblock1, first + 1);
+	/* as a whole, as it is read next */
+	pool_set(heap, false, &pool->counts, counts_carved(pool->n_used, n_blocks, first + 1));
 	return true;
 }
 
