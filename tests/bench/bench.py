@@ -41,7 +41,7 @@ def options_parse(arguments):
     parser.add_argument('--from', dest='source', metavar='FILE', help='measure nothing, take that results.json')
     parser.add_argument('--rounds', type=int, default=11, help=f'measured runs of each contender, at least 1; 11, and '
                         f'{FEWEST_ROUNDS} of those that take long')
-    parser.add_argument('--round-ms', type=float, default=20, help='about how long each takes; 20')
+    parser.add_argument('--round-ms', type=float, default=20, help='about how long each takes, of most works; 20')
     parser.add_argument('--seconds', type=float, default=200, help='when that is running out, rounds are left out, but '
                         f'{FEWEST_ROUNDS}; 200')
     parser.add_argument('--only', action='append', metavar='WORK', help='only that work; may be given again')
@@ -98,7 +98,7 @@ def run(options, chosen, programs, servers):
         fewest = min(options.rounds, FEWEST_ROUNDS)
         # What a noisy machine has taken too long for is made up by the works that are left.
         entrants = measure(work, contenders, programs, servers, (fewest, fewest if work.slow else options.rounds),
-                           options.round_ms / 1000, began + options.seconds * number / len(chosen))
+                           work.longer * options.round_ms / 1000, began + options.seconds * number / len(chosen))
         for entrant in entrants:
             if entrant.error:
                 failed.append(f'{work.key}: {entrant.contender.label}: {entrant.error}')
