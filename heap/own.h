@@ -19,7 +19,7 @@ struct own_object {
 	struct object_header *header;
 	uint64_t word;     /* as it was when it was found */
 	uint32_t identity; /* the same, of its pool */
-	uint32_t block1;   /* its number in it, from 1; 0: it is a run */
+	uint64_t block1;   /* its number in it, from 1; 0: it is a run */
 };
 
 /*
@@ -404,10 +404,8 @@ static inline bool own_drop_recent(struct session *session, uint64_t ref, struct
 OWN_INLINE bool own_drop_last(struct session *session, uint64_t ref, struct recent_object *recent, int *result)
 {
 	struct session_entry *entry = session->entry;
-	struct own_object object = {.header = recent->header,
-		.pool = recent->pool,
-		.word = recent->word,
-		.block1 = (uint32_t)recent->block1};
+	struct own_object object = {
+		.header = recent->header, .pool = recent->pool, .word = recent->word, .block1 = recent->block1};
 	uint64_t rights;
 
 	if (OWN_UNLIKELY(!object.pool))
