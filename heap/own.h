@@ -366,6 +366,21 @@ static inline bool own_free_block(const struct own_object *object)
 	return !counts_freeblock1(before) || !counts_used(counts);
 }
 
+/* The same of a pool that was not used lately, whose numbers are not at hand: the one that is not to be read first is
+ * stored without waiting for the others. Who reads all three next waits for that instead. */
+static inline bool own_free_block_of_other(const struct own_object *object)
+{
+	struct pool_entry *pool = object->pool;
+	/* relaxed, all: as there */
+	uint32_t before = __atomic_load_n(&pool->freeblock1, __ATOMIC_RELAXED);
+	uint32_t n_used = __atomic_load_n(&pool->n_used, __ATOMIC_RELAXED) - 1U;
+
+	__atomic_store_n(&object->header->word, header_free(object->word, before), __ATOMIC_RELAXED);
+	__atomic_store_n(&pool->freeblock1, (uint16_t)object->block1, __ATOMIC_RELAXED);
+	__atomic_store_n(&pool->n_used, (uint16_t)n_used, __ATOMIC_RELAXED);
+	return !before || !n_used;
+}
+
 /* Both end the call that they are called in, with one held less; the first, where it is refused the lock, with as many.
  */
 int own_settle(struct session *session, uint64_t ref);
@@ -472,7 +487,7 @@ static inline bool own_drop_block(struct session *session, uint64_t ref, int *re
 		return true;
 	}
 	object.word = generation; /* all that is wanted of it now */
-	if (OWN_UNLIKELY(own_free_block(&object)))
+	if (OWN_UNLIKELY(own_free_block_of_other(&object)))
 		*result = own_finish_free_at(session, ref);
 	else
 		gate_leave_quickly(entry, -1);

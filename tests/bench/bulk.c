@@ -45,12 +45,22 @@ static int bulk_make(struct bulk_state *bulk)
 	return r;
 }
 
-static int bulk_drop(struct bulk_state *bulk)
+/* What the loops need stands in variables, as it does in the other contenders': it is not what is measured. */
+static int bulk_drop(const struct bulk_state *bulk)
 {
+	pyheap *heap = bulk->heap;
+	const pyheap_ref *refs = bulk->refs;
+	const uint32_t *order = bulk->order;
+	size_t n = bulk->n;
 	int r = 0;
 
-	for (size_t i = 0; r >= 0 && i < bulk->n; i++)
-		r = pyheap_decref(bulk->heap, bulk->refs[bulk->order ? bulk->order[i] : i]);
+	if (order) {
+		for (size_t i = 0; r >= 0 && i < n; i++)
+			r = pyheap_decref(heap, refs[order[i]]);
+	} else {
+		for (size_t i = 0; r >= 0 && i < n; i++)
+			r = pyheap_decref(heap, refs[i]);
+	}
 	return r;
 }
 
