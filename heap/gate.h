@@ -3,6 +3,7 @@
 
 /* Calls that need no lock, and how others keep a session out of them. See gate.c. */
 
+#include "heap/in_place.h"
 #include "heap/lock.h"
 
 /*
@@ -15,8 +16,8 @@ bool gate_enter_gathering(struct session *session);
 /* It holds so many of its own objects more, or fewer. */
 static inline void gate_leave(struct session *session, int n_holds);
 
-/* The same of a session that is not fenced, unless something else is not 0 that speaks against it. */
-static inline bool gate_enter_quickly(struct session_entry *entry, uint64_t but_not);
+/* The same of a session that is not fenced. */
+static inline bool gate_enter_quickly(struct session_entry *entry);
 static inline void gate_leave_quickly(struct session_entry *entry, int n_holds);
 
 /*
@@ -133,12 +134,12 @@ static inline void gate_leave(struct session *session, int n_holds)
 	gate_leave_quickly(session->entry, n_holds);
 }
 
-static inline bool gate_enter_quickly(struct session_entry *entry, uint64_t but_not)
+static inline bool gate_enter_quickly(struct session_entry *entry)
 {
 	gate_store(entry, CALL_INSIDE);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	/* acquire: as in gate_enter() */
-	if (__builtin_expect(!(__atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE) | but_not), 1))
+	if (__builtin_expect(word32_is(&entry->attention, 0), 1))
 		return true;
 	gate_store(entry, CALL_DONE);
 	return false;
@@ -147,9 +148,7 @@ static inline bool gate_enter_quickly(struct session_entry *entry, uint64_t but_
 static inline void gate_leave_quickly(struct session_entry *entry, int n_holds)
 {
 	if (n_holds) /* relaxed: for reports */
-		__atomic_store_n(&entry->n_own_holds,
-			__atomic_load_n(&entry->n_own_holds, __ATOMIC_RELAXED) + (uint64_t)(int64_t)n_holds,
-			__ATOMIC_RELAXED);
+		word64_add(&entry->n_own_holds, (uint64_t)(int64_t)n_holds);
 	gate_store(entry, CALL_DONE);
 }
 

@@ -259,7 +259,7 @@ static inline bool own_take_block(const struct recent_pool *recent, struct pool_
 	ret->header = recent->header0 + block1;
 	ret->position = recent->position0 + block1 * recent->stride;
 	/* relaxed, both: nobody else changes a free one; the stranger's rights are ordered as in own_let_go() */
-	if (OWN_UNLIKELY(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED)))
+	if (OWN_UNLIKELY(!word64_is(&ret->header->rights, 0)))
 		return false;
 	word = __atomic_load_n(&ret->header->word, __ATOMIC_RELAXED);
 	if (OWN_UNLIKELY(word & HEADER_FREE_MASK))
@@ -309,7 +309,7 @@ OWN_INLINE bool own_new_bytes(struct session *session, size_t size_class, size_t
 
 	recent = &session->recent->pools[size_class];
 	pool = recent->pool;
-	if (OWN_UNLIKELY(!pool || !gate_enter_quickly(entry, 0)))
+	if (OWN_UNLIKELY(!pool || !gate_enter_quickly(entry)))
 		return false;
 	/* relaxed: only this session and who keeps it out change it */
 	if (OWN_UNLIKELY(__atomic_load_n(&pool->identity, __ATOMIC_RELAXED) != recent->identity ||
@@ -347,8 +347,7 @@ static inline bool own_let_go(const struct session_entry *entry, const struct ow
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	else
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	return __atomic_load_n(&object->header->rights, __ATOMIC_ACQUIRE) |
-	       __atomic_load_n(&entry->attention, __ATOMIC_ACQUIRE);
+	return OWN_UNLIKELY(!word64_is(&object->header->rights, 0)) || OWN_UNLIKELY(!word32_is(&entry->attention, 0));
 }
 
 /*
@@ -373,12 +372,12 @@ static inline bool own_free_block_of_other(const struct own_object *object)
 	struct pool_entry *pool = object->pool;
 	/* relaxed, all: as there */
 	uint32_t before = __atomic_load_n(&pool->freeblock1, __ATOMIC_RELAXED);
-	uint32_t n_used = __atomic_load_n(&pool->n_used, __ATOMIC_RELAXED) - 1U;
 
 	__atomic_store_n(&object->header->word, header_free(object->word, before), __ATOMIC_RELAXED);
 	__atomic_store_n(&pool->freeblock1, (uint16_t)object->block1, __ATOMIC_RELAXED);
-	__atomic_store_n(&pool->n_used, (uint16_t)n_used, __ATOMIC_RELAXED);
-	return !before || !n_used;
+	if (OWN_UNLIKELY(word16_count_down(&pool->n_used)))
+		return true;
+	return !before;
 }
 
 /* Both end the call that they are called in, with one held less; the first, where it is refused the lock, with as many.
@@ -421,13 +420,13 @@ OWN_INLINE bool own_drop_last(struct session *session, uint64_t ref, struct rece
 	struct session_entry *entry = session->entry;
 	struct own_object object = {
 		.header = recent->header, .pool = recent->pool, .word = recent->word, .block1 = recent->block1};
-	uint64_t rights;
 
 	if (OWN_UNLIKELY(!object.pool))
 		return false;
 	/* relaxed: what others have a right to is dropped under the lock; whether they have is asked again */
-	rights = __atomic_load_n(&object.header->rights, __ATOMIC_RELAXED);
-	if (OWN_UNLIKELY(!gate_enter_quickly(entry, rights)))
+	if (OWN_UNLIKELY(!word64_is(&object.header->rights, 0)))
+		return false;
+	if (OWN_UNLIKELY(!gate_enter_quickly(entry)))
 		return false;
 	/* relaxed: as in own_find(). Of whatever class, unless it is none; no class has one of the two top bits. */
 	if (OWN_UNLIKELY((__atomic_load_n(&object.pool->identity, __ATOMIC_RELAXED) & ~((N_CLASSES - 1) << 8)) !=
@@ -468,18 +467,17 @@ static inline bool own_drop_block(struct session *session, uint64_t ref, int *re
 	object.block1 = block_numbers[hint][ref & (POOL_SIZE / BLOCK_ALIGNMENT - 1)];
 	if (OWN_UNLIKELY(!object.block1))
 		return false;
-	if (OWN_UNLIKELY(!gate_enter_quickly(entry, 0)))
+	if (OWN_UNLIKELY(!gate_enter_quickly(entry)))
 		return false;
 	object.pool = &session->pools[index];
 	object.header = own_block_header(session, index, object.block1);
 	/* relaxed, all: as in own_find(), and in own_drop() */
-	if (OWN_UNLIKELY(__atomic_load_n(&object.pool->identity, __ATOMIC_RELAXED) !=
-			 session->hinted_identity + (hint << 8)))
+	if (OWN_UNLIKELY(!word32_is(&object.pool->identity, session->hinted_identity + (hint << 8))))
 		goto another;
 	object.word = __atomic_load_n(&object.header->word, __ATOMIC_RELAXED);
 	generation = ref & ~REF_POSITION_MASK;
-	if (OWN_UNLIKELY(((object.word - OWN_BYTES_ONCE - generation) & ~OWN_SIZE_BITS) |
-			 __atomic_load_n(&object.header->rights, __ATOMIC_RELAXED)))
+	if (OWN_UNLIKELY((object.word - OWN_BYTES_ONCE - generation) & ~OWN_SIZE_BITS) ||
+		OWN_UNLIKELY(!word64_is(&object.header->rights, 0)))
 		goto another;
 	*result = 0;
 	if (OWN_UNLIKELY(own_let_go(entry, &object, false))) {

@@ -49,7 +49,7 @@ const struct class_shape class_shapes[N_CLASSES] = {
 #define NUMBER(c, x)                                                                                                   \
 	((x) >= NUMBER_FIRST(c) && ((x)-NUMBER_FIRST(c)) % ((c) + 1) == 0 &&                                           \
 				((x)-NUMBER_FIRST(c)) / ((c) + 1) < SHAPE_BLOCKS(c)                                    \
-			? 1 + ((x)-NUMBER_FIRST(c)) / ((c) + 1)                                                        \
+			? (uint8_t)(1 + ((x)-NUMBER_FIRST(c)) / ((c) + 1))                                             \
 			: 0)
 #define NUMBERS_8(c, x)                                                                                                \
 	NUMBER(c, x), NUMBER(c, (x) + 1), NUMBER(c, (x) + 2), NUMBER(c, (x) + 3), NUMBER(c, (x) + 4),                  \

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Shared words that are only compared, or counted, where they lie
+ *
+ * Compilers keep an atomic load apart from what it is for: it takes an instruction and a register of its own. Where
+ * objects are dropped of which nothing is in the cache it is the CPU's registers that limit how many drops it has under
+ * way, and so how many of them wait for memory at the same time: each register that a drop writes takes a nanosecond.
+ * (Comparisons write none but the flags: ten more of them take no time at all.) So on x86-64 these are given as the one
+ * instruction that they are; a plain load orders like acquire there. To the sanitizer of threads they stay atomics.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+
+#define IN_PLACE_IS(cmp, p, n)                                                                                         \
+	({                                                                                                             \
+		bool is_;                                                                                              \
+		/* to the compiler: acquire, too */                                                                    \
+		__asm__ volatile(cmp " %2, %1" : "=@cce"(is_) : "m"(*(p)), "er"(n) : "memory");                        \
+		is_;                                                                                                   \
+	})
+
+static inline bool word32_is(const uint32_t *p, uint32_t n)
+{
+	return IN_PLACE_IS("cmpl", p, n);
+}
+
+static inline bool word64_is(const uint64_t *p, uint64_t n)
+{
+	return IN_PLACE_IS("cmpq", p, n);
+}
+
+static inline void word64_add(uint64_t *p, uint64_t n)
+{
+	__asm__ volatile("addq %1, %0" : "+m"(*p) : "er"(n) : "cc");
+}
+
+/* One less; is it 0 now? */
+static inline bool word16_count_down(uint16_t *p)
+{
+	bool is_zero;
+
+	__asm__ volatile("subw $1, %1" : "=@cce"(is_zero), "+m"(*p));
+	return is_zero;
+}
+
+#else
+
+/* acquire */
+static inline bool word32_is(const uint32_t *p, uint32_t n)
+{
+	return __atomic_load_n(p, __ATOMIC_ACQUIRE) == n;
+}
+
+static inline bool word64_is(const uint64_t *p, uint64_t n)
+{
+	return __atomic_load_n(p, __ATOMIC_ACQUIRE) == n;
+}
+
+/* relaxed, both: of a word that nobody else writes meanwhile */
+static inline void word64_add(uint64_t *p, uint64_t n)
+{
+	__atomic_store_n(p, __atomic_load_n(p, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+
+static inline bool word16_count_down(uint16_t *p)
+{
+	uint16_t n = (uint16_t)(__atomic_load_n(p, __ATOMIC_RELAXED) - 1);
+
+	__atomic_store_n(p, n, __ATOMIC_RELAXED);
+	return n == 0;
+}
+
+#endif
