@@ -34,7 +34,9 @@
 
 #define ENTRIES_PER_STEP (UINT64_C(4) << 20) /* bytes of pool entries that are allocated in one step */
 #define WALK_MAX                                                                                                       \
-	16U /* arenas looked at for a run of pools, and runs for one of arenas, before fresh memory is wanted */
+	16U /* arenas looked at for a run of pools, from either end, and runs for one of arenas, before fresh memory   \
+	       is wanted */
+#define PASS_MAX 256U /* arenas passed on the way that have too few */
 
 /* ---- the daemon's side ------------------------------------------------------------------------------------------- */
 
@@ -467,23 +469,34 @@ static int wants(struct session *session, uint32_t n, bool run, enum space_kind 
 	return HEAP_WANTS_ARENAS;
 }
 
-/* From the fullest arenas that may have n adjacent free pools on, a bounded number of them, and at last the emptiest.
+static bool has_run(struct heap *heap, const struct arena_entry *arena, uint32_t n, uint32_t *ret)
+{
+	*ret = freepools_find(freepools_of(heap, arena), heap->pools_per_arena, n);
+	return *ret != UINT32_MAX;
+}
+
+/*
+ * n adjacent free pools, at least 1: of the fullest arenas that have so many, a bounded number of them, and at last of
+ * the emptiest. The first ones are of the rank of n, and may have fewer.
  */
 static struct arena_entry *find_pools(struct heap *heap, struct space *space, uint32_t n, uint32_t *ret)
 {
 	struct arena_entry *arena = arena_at1(heap, last_up_to(space, arena_rank(heap, n) - 1));
+	uint32_t n_looks = 0;
 
 	arena = arena_at1(heap, arena ? arena->next1 : space->usable_arenas1);
-	for (uint32_t i = 0; arena && i < WALK_MAX; i++, arena = arena_at1(heap, arena->next1)) {
-		*ret = freepools_find(freepools_of(heap, arena), heap->pools_per_arena, n);
-		if (*ret != UINT32_MAX)
+	for (uint32_t i = 0; arena && i < PASS_MAX && n_looks < WALK_MAX; i++, arena = arena_at1(heap, arena->next1)) {
+		if (arena->n_free_pools < n)
+			continue;
+		if (has_run(heap, arena, n, ret))
 			return arena;
+		n_looks++;
 	}
 	arena = arena ? arena_at1(heap, last_up_to(space, RANK_FREE)) : NULL;
-	if (!arena)
-		return NULL;
-	*ret = freepools_find(freepools_of(heap, arena), heap->pools_per_arena, n);
-	return *ret != UINT32_MAX ? arena : NULL;
+	for (uint32_t i = 0; arena && i < WALK_MAX; i++, arena = arena_at1(heap, arena->prev1))
+		if (arena->n_free_pools >= n && has_run(heap, arena, n, ret))
+			return arena;
+	return NULL;
 }
 
 /* A wholly free arena of the other space can change sides. */

@@ -197,6 +197,15 @@ static void pool_clear(struct heap *heap, struct pool_entry *pool, uint32_t size
 		heap_set(heap, &pool->counts, 0);
 }
 
+/* What a run may have left where a pool says that blocks were returned: before it has an owner. */
+static void pool_clear_returned(struct heap *heap, struct pool_entry *pool)
+{
+	if (pool->returned_links)
+		heap_set(heap, &pool->returned_links, 0);
+	if (pool->returned_flags)
+		heap_set(heap, &pool->returned_flags, 0);
+}
+
 /* A pool of that class and owner, with no block in use and on no list. */
 static int pool_take(
 	struct session *session, enum space_kind space, uint32_t size_class, uint32_t owner1, struct pool_entry **ret)
@@ -216,6 +225,7 @@ static int pool_take(
 		pool_clear(heap, pool, size_class);
 	else if (pool->n_used)
 		heap_set(heap, &pool->n_used, 0);
+	pool_clear_returned(heap, pool);
 	heap_set(heap, &pool->identity, pool_identity(POOL_BLOCKS, size_class, owner1));
 	*ret = pool;
 	return 0;
@@ -240,17 +250,13 @@ int pool_own(struct session *session, uint32_t size_class)
 		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, size_class, 0) || !pool_has_room(pool))
 			return -EUCLEAN;
 		usedpools_remove(heap, true, unowned1, pool);
+		pool_clear_returned(heap, pool);
 		heap_set(heap, &pool->owner1, session->owner1);
 	} else {
 		r = pool_take(session, SPACE_OBJECTS, size_class, session->owner1, &pool);
 		if (r)
 			return r;
 	}
-	/* A run may have left something else there. */
-	if (pool->returned_links)
-		heap_set(heap, &pool->returned_links, 0);
-	if (pool->returned_flags)
-		heap_set(heap, &pool->returned_flags, 0);
 	owned_link(session, pool);
 	usedpools_push(heap, true, &session->entry->usedpools1[size_class], pool);
 	return 0;
