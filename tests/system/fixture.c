@@ -20,6 +20,7 @@
 #define WATCHDOG_S 60
 
 struct fixture_daemon fx;
+pyheap *fixture_heap;
 char fixture_folder[32];
 
 static pid_t main_pid;
@@ -222,6 +223,18 @@ void fixture_teardown(void)
 	ck_assert_int_eq(pyheap_check(heap, print_fault, NULL), 0);
 	pyheap_close(heap);
 	ck_assert_int_eq(fixture_stop(&fx, SIGTERM), 0);
+}
+
+void fixture_setup_session(void)
+{
+	fixture_setup();
+	fixture_heap = fixture_open(&fx);
+}
+
+void fixture_teardown_session(void)
+{
+	pyheap_close(fixture_heap);
+	fixture_teardown();
 }
 
 pyheap *fixture_open(const struct fixture_daemon *daemon)

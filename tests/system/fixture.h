@@ -48,6 +48,11 @@ int fixture_stop(struct fixture_daemon *daemon, int signal_number);
 void fixture_setup(void);
 void fixture_teardown(void);
 
+/* The same, with a session of the test's own: fixture_heap. */
+extern pyheap *fixture_heap;
+void fixture_setup_session(void);
+void fixture_teardown_session(void);
+
 /* A session, which must be had. */
 pyheap *fixture_open(const struct fixture_daemon *daemon);
 

@@ -16,34 +16,20 @@ static void *(*volatile whole_data)(pyheap *, pyheap_ref) = pyheap_data;
 static int (*volatile whole_incref)(pyheap *, pyheap_ref) = pyheap_incref;
 static int (*volatile whole_decref)(pyheap *, pyheap_ref) = pyheap_decref;
 
-static pyheap *heap;
-
-static void setup(void)
-{
-	fixture_setup();
-	heap = fixture_open(&fx);
-}
-
-static void teardown(void)
-{
-	pyheap_close(heap);
-	fixture_teardown();
-}
-
 static int incref(bool is_whole, pyheap_ref ref)
 {
-	return is_whole ? whole_incref(heap, ref) : pyheap_incref(heap, ref);
+	return is_whole ? whole_incref(fixture_heap, ref) : pyheap_incref(fixture_heap, ref);
 }
 
 static int decref(bool is_whole, pyheap_ref ref)
 {
-	return is_whole ? whole_decref(heap, ref) : pyheap_decref(heap, ref);
+	return is_whole ? whole_decref(fixture_heap, ref) : pyheap_decref(fixture_heap, ref);
 }
 
 static void *data(bool is_whole, pyheap_ref ref)
 {
 	errno = 0;
-	return is_whole ? whole_data(heap, ref) : pyheap_data(heap, ref);
+	return is_whole ? whole_data(fixture_heap, ref) : pyheap_data(fixture_heap, ref);
 }
 
 static void ck_all_err(bool is_whole, pyheap_ref ref, int code)
@@ -70,15 +56,15 @@ static void make(pyheap *other, struct object *object, enum kind kind, bool is_w
 	unsigned char *payload;
 
 	if (kind == KIND_LIST)
-		ck_ok(pyheap_list_new(heap, 5, &object->ref));
+		ck_ok(pyheap_list_new(fixture_heap, 5, &object->ref));
 	else if (kind == KIND_OTHERS)
 		ck_ok(pyheap_new(other, PYHEAP_BYTES, 40, &object->ref));
 	else if (is_whole)
-		ck_ok(whole_new(heap, PYHEAP_BYTES, kind == KIND_RUN ? 5000 : 40, &object->ref));
+		ck_ok(whole_new(fixture_heap, PYHEAP_BYTES, kind == KIND_RUN ? 5000 : 40, &object->ref));
 	else if (kind == KIND_RUN)
-		ck_ok(pyheap_new(heap, PYHEAP_BYTES, 5000, &object->ref));
+		ck_ok(pyheap_new(fixture_heap, PYHEAP_BYTES, 5000, &object->ref));
 	else
-		ck_ok(pyheap_new(heap, PYHEAP_BYTES, 40, &object->ref));
+		ck_ok(pyheap_new(fixture_heap, PYHEAP_BYTES, 40, &object->ref));
 	if (kind == KIND_OTHERS) {
 		ck_ok(incref(is_whole, object->ref));
 		ck_ok(pyheap_decref(other, object->ref));
@@ -119,7 +105,7 @@ static void step(pyheap *other, struct object *object, enum kind kind)
 		ck_assert(kind == KIND_LIST || payload[39] == object->mark);
 		break;
 	default:
-		ck_assert_int_eq(pyheap_refcount(heap, object->ref), object->n_holds);
+		ck_assert_int_eq(pyheap_refcount(fixture_heap, object->ref), object->n_holds);
 	}
 }
 
@@ -148,13 +134,13 @@ START_TEST(test_many_holds)
 {
 	pyheap_ref ref;
 
-	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 48, &ref));
+	ck_ok(pyheap_new(fixture_heap, PYHEAP_BYTES, 48, &ref));
 	for (int i = 1; i < HOLDS_MAX; i++) {
-		ck_assert_int_eq(pyheap_refcount(heap, ref), i);
+		ck_assert_int_eq(pyheap_refcount(fixture_heap, ref), i);
 		ck_ok(incref(_i & 1, ref));
 	}
 	for (int i = HOLDS_MAX; i > 0; i--) {
-		ck_assert_int_eq(pyheap_refcount(heap, ref), i);
+		ck_assert_int_eq(pyheap_refcount(fixture_heap, ref), i);
 		ck_ok(decref(_i & 2, ref));
 	}
 	ck_all_err(_i & 2, ref, ESTALE);
@@ -163,10 +149,10 @@ END_TEST
 
 #define CK_SIZE(n)                                                                                                     \
 	do {                                                                                                           \
-		ck_ok(pyheap_new(heap, PYHEAP_BYTES, (n), &ref));                                                      \
-		ck_assert_int_eq(pyheap_size(heap, ref), (ssize_t)(n));                                                \
-		memset(pyheap_data(heap, ref), 0x5a, (n));                                                             \
-		ck_ok(pyheap_decref(heap, ref));                                                                       \
+		ck_ok(pyheap_new(fixture_heap, PYHEAP_BYTES, (n), &ref));                                              \
+		ck_assert_int_eq(pyheap_size(fixture_heap, ref), (ssize_t)(n));                                        \
+		memset(pyheap_data(fixture_heap, ref), 0x5a, (n));                                                     \
+		ck_ok(pyheap_decref(fixture_heap, ref));                                                               \
 	} while (0)
 
 /* Sizes that are constants, all that the compiler does not know, and what no object can have. */
@@ -188,16 +174,16 @@ START_TEST(test_sizes)
 	for (size = 0; size < 600; size++)
 		CK_SIZE(size);
 	ref = 99;
-	ck_err(pyheap_new(heap, PYHEAP_BYTES, SIZE_MAX, &ref), ENOMEM);
+	ck_err(pyheap_new(fixture_heap, PYHEAP_BYTES, SIZE_MAX, &ref), ENOMEM);
 	size = SIZE_MAX;
-	ck_err(pyheap_new(heap, PYHEAP_BYTES, size, &ref), ENOMEM);
-	ck_err(pyheap_new(heap, PYHEAP_LIST, 12, &ref), EINVAL);
-	ck_err(pyheap_new(heap, 9999, 48, &ref), EINVAL);
+	ck_err(pyheap_new(fixture_heap, PYHEAP_BYTES, size, &ref), ENOMEM);
+	ck_err(pyheap_new(fixture_heap, PYHEAP_LIST, 12, &ref), EINVAL);
+	ck_err(pyheap_new(fixture_heap, 9999, 48, &ref), EINVAL);
 	ck_assert_uint_eq(ref, 99);
 	ck_err(pyheap_new(NULL, PYHEAP_BYTES, 48, &ref), EINVAL);
-	ck_err(pyheap_new(heap, PYHEAP_BYTES, 48, NULL), EINVAL);
+	ck_err(pyheap_new(fixture_heap, PYHEAP_BYTES, 48, NULL), EINVAL);
 	ck_err(whole_new(NULL, PYHEAP_BYTES, 48, &ref), EINVAL);
-	ck_err(whole_new(heap, PYHEAP_BYTES, 48, NULL), EINVAL);
+	ck_err(whole_new(fixture_heap, PYHEAP_BYTES, 48, NULL), EINVAL);
 }
 END_TEST
 
@@ -205,7 +191,7 @@ static uint64_t n_used(size_t size)
 {
 	pyheap_stats stats;
 
-	ck_ok(pyheap_stats(heap, &stats));
+	ck_ok(pyheap_stats(fixture_heap, &stats));
 	return stats.classes[(size - 1) / 8].n_used;
 }
 
@@ -216,13 +202,14 @@ START_TEST(test_classes)
 	volatile size_t size;
 
 	for (int i = 0; i < 64; i += 3)
-		ck_ok(pyheap_new(heap, PYHEAP_BYTES, (size_t)(8 * i + 8), &keep[i]));
+		ck_ok(pyheap_new(fixture_heap, PYHEAP_BYTES, (size_t)(8 * i + 8), &keep[i]));
 	for (size = 1; size <= 512; size++) {
 		uint64_t n = n_used(size);
 
-		ck_ok(pyheap_new(heap, PYHEAP_BYTES, size, &refs[0])); /* in a pool that the session did not know yet */
-		ck_ok(pyheap_new(heap, PYHEAP_BYTES, size, &refs[1]));
-		ck_ok(whole_new(heap, PYHEAP_BYTES, size, &refs[2]));
+		ck_ok(pyheap_new(
+			fixture_heap, PYHEAP_BYTES, size, &refs[0])); /* in a pool that the session did not know yet */
+		ck_ok(pyheap_new(fixture_heap, PYHEAP_BYTES, size, &refs[1]));
+		ck_ok(whole_new(fixture_heap, PYHEAP_BYTES, size, &refs[2]));
 		ck_assert_uint_eq(n_used(size), n + 3);
 		for (int i = 0; i < 3; i++)
 			ck_ok(decref(i % 2, refs[i]));
@@ -236,7 +223,7 @@ END_TEST
 
 static struct pyheap_recent *find(pyheap_ref ref)
 {
-	struct pyheap_recent *recent = ((const struct pyheap_inline *)(const void *)heap)->recent;
+	struct pyheap_recent *recent = ((const struct pyheap_inline *)(const void *)fixture_heap)->recent;
 
 	for (int i = 0; i < 256; i++)
 		if (recent[i].ref == ref)
@@ -250,11 +237,11 @@ START_TEST(test_found)
 	pyheap_ref refs[1000];
 
 	for (int i = 0; i < 1000; i++) {
-		ck_ok(pyheap_new(heap, PYHEAP_BYTES, (size_t)(i % 512 + 1), &refs[i]));
+		ck_ok(pyheap_new(fixture_heap, PYHEAP_BYTES, (size_t)(i % 512 + 1), &refs[i]));
 		ck_assert_ptr_nonnull(data(true, refs[i]));
 		ck_assert_ptr_nonnull(find(refs[i]));
 #ifndef PYHEAP_NO_INLINE
-		ck_assert_ptr_eq(pyheap_inline_find((const void *)heap, refs[i]), find(refs[i]));
+		ck_assert_ptr_eq(pyheap_inline_find((const void *)fixture_heap, refs[i]), find(refs[i]));
 #endif
 		ck_assert_ptr_eq(find(refs[i])->data, data(false, refs[i]));
 	}
@@ -275,10 +262,10 @@ START_TEST(test_another_word)
 	struct pyheap_recent *recent;
 	pyheap_ref ref;
 
-	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 48, &ref));
+	ck_ok(pyheap_new(fixture_heap, PYHEAP_BYTES, 48, &ref));
 	ck_ok(incref(false, ref));
 	if (_i & 2)
-		ck_ok(pyheap_name_set(heap, "x", ref));
+		ck_ok(pyheap_name_set(fixture_heap, "x", ref));
 	recent = find(ref);
 	ck_assert_ptr_nonnull(recent);
 	word = *recent->word;
@@ -301,7 +288,7 @@ START_TEST(test_another_word)
 	ck_ok(decref(_i & 1, ref));
 	ck_ok(decref(_i & 1, ref));
 	if (_i & 2)
-		ck_ok(pyheap_name_del(heap, "x"));
+		ck_ok(pyheap_name_del(fixture_heap, "x"));
 	ck_all_err(_i & 1, ref, ESTALE);
 }
 END_TEST
@@ -313,11 +300,11 @@ START_TEST(test_reused)
 {
 	pyheap_ref old, ref;
 
-	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 48, &old));
+	ck_ok(pyheap_new(fixture_heap, PYHEAP_BYTES, 48, &old));
 	ck_assert_ptr_nonnull(data(false, old));
 	ck_ok(decref(_i, old));
 	ck_all_err(_i, old, ESTALE);
-	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 48, &ref));
+	ck_ok(pyheap_new(fixture_heap, PYHEAP_BYTES, 48, &ref));
 	ck_assert_uint_eq((uint32_t)ref, (uint32_t)old);
 	ck_all_err(_i, old, ESTALE);
 	ck_assert_ptr_nonnull(data(_i, ref));
@@ -325,7 +312,7 @@ START_TEST(test_reused)
 	ck_all_err(_i, 0, EINVAL);
 	ck_all_err(_i, 1, EINVAL);
 	ck_all_err(_i, UINT64_MAX, EINVAL);
-	ck_assert_int_eq(pyheap_refcount(heap, ref), 1);
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, ref), 1);
 	ck_ok(decref(_i, ref));
 }
 END_TEST
@@ -333,27 +320,27 @@ END_TEST
 /* What another session made, and what it gave up: the maker's own count is not the only one. */
 START_TEST(test_others)
 {
-	pyheap *other = fixture_open(&fx), *first = heap;
+	pyheap *other = fixture_open(&fx), *first = fixture_heap;
 	pyheap_ref ref;
 
-	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 48, &ref));
+	ck_ok(pyheap_new(fixture_heap, PYHEAP_BYTES, 48, &ref));
 	ck_assert_ptr_nonnull(data(false, ref));
-	heap = other;
+	fixture_heap = other;
 	ck_err(decref(_i, ref), EPERM);
 	ck_ok(incref(_i, ref));
 	ck_ok(incref(_i, ref));
 	ck_assert_ptr_nonnull(data(_i, ref));
-	heap = first;
+	fixture_heap = first;
 	ck_ok(decref(_i, ref));
 	ck_err(decref(_i, ref), EPERM);
 	ck_ok(incref(_i, ref));
 	ck_ok(decref(_i, ref));
-	heap = other;
-	ck_assert_int_eq(pyheap_refcount(heap, ref), 2);
+	fixture_heap = other;
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, ref), 2);
 	ck_ok(decref(_i, ref));
 	ck_ok(decref(_i, ref));
 	ck_all_err(_i, ref, ESTALE);
-	heap = first;
+	fixture_heap = first;
 	ck_all_err(_i, ref, ESTALE);
 	pyheap_close(other);
 }
@@ -369,21 +356,21 @@ static void in_child(void *userdata)
 		ck_all_err(is_whole, 0, ECHILD);
 		ck_all_err(is_whole, UINT64_MAX, ECHILD);
 	}
-	ck_err(pyheap_new(heap, PYHEAP_BYTES, 48, &made), ECHILD);
-	ck_err(whole_new(heap, PYHEAP_BYTES, 48, &made), ECHILD);
+	ck_err(pyheap_new(fixture_heap, PYHEAP_BYTES, 48, &made), ECHILD);
+	ck_err(whole_new(fixture_heap, PYHEAP_BYTES, 48, &made), ECHILD);
 	ck_assert_uint_eq(made, 99);
-	pyheap_close(heap);
+	pyheap_close(fixture_heap);
 }
 
 START_TEST(test_fork)
 {
 	pyheap_ref ref;
 
-	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 48, &ref));
+	ck_ok(pyheap_new(fixture_heap, PYHEAP_BYTES, 48, &ref));
 	ck_assert_ptr_nonnull(data(false, ref));
 	ck_ok(incref(false, ref));
 	ck_assert_int_eq(fixture_wait(fixture_fork(in_child, &ref)), 0);
-	ck_assert_int_eq(pyheap_refcount(heap, ref), 2);
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, ref), 2);
 	ck_ok(decref(false, ref));
 	ck_ok(decref(false, ref));
 }
@@ -393,23 +380,23 @@ START_TEST(test_ended)
 {
 	pyheap_ref ref, made = 99;
 
-	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 48, &ref));
+	ck_ok(pyheap_new(fixture_heap, PYHEAP_BYTES, 48, &ref));
 	ck_ok(incref(false, ref));
 	ck_assert_ptr_nonnull(data(false, ref));
 	fixture_stop(&fx, SIGTERM);
 	ck_all_err(_i, ref, EPIPE);
-	ck_err(pyheap_new(heap, PYHEAP_BYTES, 48, &made), EPIPE);
+	ck_err(pyheap_new(fixture_heap, PYHEAP_BYTES, 48, &made), EPIPE);
 	ck_assert_uint_eq(made, 99);
 }
 END_TEST
 
 START_TEST(test_no_session)
 {
-	pyheap *keep = heap;
+	pyheap *keep = fixture_heap;
 
-	heap = NULL;
+	fixture_heap = NULL;
 	ck_all_err(_i, 1, EINVAL);
-	heap = keep;
+	fixture_heap = keep;
 }
 END_TEST
 
@@ -419,7 +406,7 @@ int main(void)
 	TCase *tcase = tcase_create("all");
 
 	tcase_set_timeout(tcase, 600);
-	tcase_add_checked_fixture(tcase, setup, teardown);
+	tcase_add_checked_fixture(tcase, fixture_setup_session, fixture_teardown_session);
 	tcase_add_test(tcase, test_random);
 	tcase_add_loop_test(tcase, test_many_holds, 0, 4);
 	tcase_add_test(tcase, test_sizes);

@@ -9,26 +9,12 @@
 #define HEAP_SIZE  ((size_t)64 << 20)
 #define ARENA_SIZE ((size_t)256 << 10)
 
-static pyheap *heap;
-
-static void setup(void)
-{
-	fixture_setup();
-	heap = fixture_open(&fx);
-}
-
-static void teardown(void)
-{
-	pyheap_close(heap);
-	fixture_teardown();
-}
-
 static uint64_t n_objects(void)
 {
 	pyheap_stats stats;
 	uint64_t n;
 
-	ck_ok(pyheap_stats(heap, &stats));
+	ck_ok(pyheap_stats(fixture_heap, &stats));
 	n = stats.n_medium_objects + stats.n_large_objects;
 	for (int i = 0; i < PYHEAP_CLASSES; i++)
 		n += stats.classes[i].n_used;
@@ -47,21 +33,21 @@ START_TEST(test_sizes)
 		pyheap_ref ref;
 		uint8_t *data;
 
-		ck_ok(pyheap_new(heap, PYHEAP_BYTES, sizes[i], &ref));
-		data = pyheap_data(heap, ref);
+		ck_ok(pyheap_new(fixture_heap, PYHEAP_BYTES, sizes[i], &ref));
+		data = pyheap_data(fixture_heap, ref);
 		ck_assert_ptr_nonnull(data);
 		ck_assert_uint_eq((uintptr_t)data % 8, 0);
 		if (sizes[i] % 16 == 0)
 			ck_assert_uint_eq((uintptr_t)data % 16, 0);
 		if (sizes[i] > 512)
 			ck_assert_uint_eq((uintptr_t)data % 4096, 0);
-		ck_assert_int_eq(pyheap_size(heap, ref), (ssize_t)sizes[i]);
-		ck_ok(pyheap_typeof(heap, ref, &type));
+		ck_assert_int_eq(pyheap_size(fixture_heap, ref), (ssize_t)sizes[i]);
+		ck_ok(pyheap_typeof(fixture_heap, ref, &type));
 		ck_assert_uint_eq(type, PYHEAP_BYTES);
-		ck_assert_int_eq(pyheap_refcount(heap, ref), 1);
+		ck_assert_int_eq(pyheap_refcount(fixture_heap, ref), 1);
 		memset(data, 0xa5, sizes[i]);
-		ck_assert_int_eq(pyheap_check(heap, NULL, NULL), 0);
-		ck_ok(pyheap_decref(heap, ref));
+		ck_assert_int_eq(pyheap_check(fixture_heap, NULL, NULL), 0);
+		ck_ok(pyheap_decref(fixture_heap, ref));
 	}
 	ck_assert_uint_eq(n_objects(), 0);
 }
@@ -72,18 +58,18 @@ START_TEST(test_sizes_that_cannot_be)
 	static const size_t sizes[] = {HEAP_SIZE, HEAP_SIZE + 1, SIZE_MAX / 2, SIZE_MAX - 4096, SIZE_MAX - 7, SIZE_MAX};
 	pyheap_ref ref = 7;
 
-	ck_ok(pyheap_put(heap, "x", 1, &ref)); /* so that the whole heap is not free any more */
-	ck_ok(pyheap_name_set(heap, "x", ref));
+	ck_ok(pyheap_put(fixture_heap, "x", 1, &ref)); /* so that the whole heap is not free any more */
+	ck_ok(pyheap_name_set(fixture_heap, "x", ref));
 	ref = 7;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		ck_err(pyheap_new(heap, PYHEAP_BYTES, sizes[i], &ref), ENOMEM);
-		ck_err(pyheap_list_new(heap, sizes[i] / 8, &ref), ENOMEM);
+		ck_err(pyheap_new(fixture_heap, PYHEAP_BYTES, sizes[i], &ref), ENOMEM);
+		ck_err(pyheap_list_new(fixture_heap, sizes[i] / 8, &ref), ENOMEM);
 	}
-	ck_err(pyheap_list_new(heap, SIZE_MAX, &ref), ENOMEM);
-	ck_err(pyheap_queue_new(heap, SIZE_MAX, &ref), ENOMEM);
-	ck_err(pyheap_queue_new(heap, SIZE_MAX / 8, &ref), ENOMEM);
-	ck_err(pyheap_queue_new(heap, 0, &ref), EINVAL);
-	ck_err(pyheap_new(heap, PYHEAP_LIST, 12, &ref), EINVAL);
+	ck_err(pyheap_list_new(fixture_heap, SIZE_MAX, &ref), ENOMEM);
+	ck_err(pyheap_queue_new(fixture_heap, SIZE_MAX, &ref), ENOMEM);
+	ck_err(pyheap_queue_new(fixture_heap, SIZE_MAX / 8, &ref), ENOMEM);
+	ck_err(pyheap_queue_new(fixture_heap, 0, &ref), EINVAL);
+	ck_err(pyheap_new(fixture_heap, PYHEAP_LIST, 12, &ref), EINVAL);
 	ck_assert_uint_eq(ref, 7);
 	ck_assert_uint_eq(n_objects(), 1);
 }
@@ -96,23 +82,23 @@ START_TEST(test_full)
 	size_t n = 0;
 	int r;
 
-	ck_ok(pyheap_list_new(heap, 1000, &list));
-	ck_ok(pyheap_name_set(heap, "last", list)); /* the name's own memory, while there is some */
-	while ((r = pyheap_new(heap, PYHEAP_BYTES, ARENA_SIZE, &ref)) == 0) {
-		ck_ok(pyheap_list_set(heap, list, n++, ref));
-		ck_ok(pyheap_decref(heap, ref));
+	ck_ok(pyheap_list_new(fixture_heap, 1000, &list));
+	ck_ok(pyheap_name_set(fixture_heap, "last", list)); /* the name's own memory, while there is some */
+	while ((r = pyheap_new(fixture_heap, PYHEAP_BYTES, ARENA_SIZE, &ref)) == 0) {
+		ck_ok(pyheap_list_set(fixture_heap, list, n++, ref));
+		ck_ok(pyheap_decref(fixture_heap, ref));
 	}
 	ck_err(r, ENOMEM);
 	ck_assert_uint_ge(n, HEAP_SIZE / ARENA_SIZE - 8);
-	while ((r = pyheap_new(heap, PYHEAP_BYTES, 512, &ref)) == 0)
-		ck_ok(pyheap_name_set(heap, "last", ref));
+	while ((r = pyheap_new(fixture_heap, PYHEAP_BYTES, 512, &ref)) == 0)
+		ck_ok(pyheap_name_set(fixture_heap, "last", ref));
 	ck_err(r, ENOMEM);
-	ck_assert_int_eq(pyheap_check(heap, NULL, NULL), 0);
-	ck_ok(pyheap_name_get(heap, "last", &got));
-	ck_ok(pyheap_incref(heap, list));
-	ck_ok(pyheap_decref(heap, list));
-	ck_ok(pyheap_list_set(heap, list, 0, 0));
-	ck_ok(pyheap_new(heap, PYHEAP_BYTES, ARENA_SIZE, &ref));
+	ck_assert_int_eq(pyheap_check(fixture_heap, NULL, NULL), 0);
+	ck_ok(pyheap_name_get(fixture_heap, "last", &got));
+	ck_ok(pyheap_incref(fixture_heap, list));
+	ck_ok(pyheap_decref(fixture_heap, list));
+	ck_ok(pyheap_list_set(fixture_heap, list, 0, 0));
+	ck_ok(pyheap_new(fixture_heap, PYHEAP_BYTES, ARENA_SIZE, &ref));
 }
 END_TEST
 
@@ -121,15 +107,15 @@ START_TEST(test_put)
 	char *large = malloc(3 << 20);
 	pyheap_ref ref;
 
-	ck_ok(pyheap_put(heap, "hello", 6, &ref));
-	ck_assert_str_eq(pyheap_data(heap, ref), "hello");
-	ck_ok(pyheap_put(heap, NULL, 0, &ref));
-	ck_assert_ptr_nonnull(pyheap_data(heap, ref));
-	ck_assert_int_eq(pyheap_size(heap, ref), 0);
+	ck_ok(pyheap_put(fixture_heap, "hello", 6, &ref));
+	ck_assert_str_eq(pyheap_data(fixture_heap, ref), "hello");
+	ck_ok(pyheap_put(fixture_heap, NULL, 0, &ref));
+	ck_assert_ptr_nonnull(pyheap_data(fixture_heap, ref));
+	ck_assert_int_eq(pyheap_size(fixture_heap, ref), 0);
 	for (size_t i = 0; i < 3 << 20; i++)
 		large[i] = (char)(i * 7 + i / 251);
-	ck_ok(pyheap_put(heap, large, 3 << 20, &ref));
-	ck_assert_mem_eq(pyheap_data(heap, ref), large, 3 << 20);
+	ck_ok(pyheap_put(fixture_heap, large, 3 << 20, &ref));
+	ck_assert_mem_eq(pyheap_data(fixture_heap, ref), large, 3 << 20);
 	free(large);
 }
 END_TEST
@@ -141,26 +127,26 @@ START_TEST(test_holds)
 	pyheap *other = fixture_open(&fx);
 	pyheap_ref ref;
 
-	ck_ok(pyheap_put(heap, "x", 1, &ref));
-	ck_ok(pyheap_incref(heap, ref));
-	ck_ok(pyheap_incref(heap, ref));
-	ck_assert_int_eq(pyheap_refcount(heap, ref), 3);
+	ck_ok(pyheap_put(fixture_heap, "x", 1, &ref));
+	ck_ok(pyheap_incref(fixture_heap, ref));
+	ck_ok(pyheap_incref(fixture_heap, ref));
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, ref), 3);
 	ck_err(pyheap_decref(other, ref), EPERM);
 	ck_ok(pyheap_incref(other, ref));
 	ck_assert_int_eq(pyheap_refcount(other, ref), 4);
 	for (int i = 0; i < 3; i++)
-		ck_ok(pyheap_decref(heap, ref));
-	ck_err(pyheap_decref(heap, ref), EPERM);
-	ck_assert_int_eq(pyheap_refcount(heap, ref), 1);
+		ck_ok(pyheap_decref(fixture_heap, ref));
+	ck_err(pyheap_decref(fixture_heap, ref), EPERM);
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, ref), 1);
 	ck_ok(pyheap_decref(other, ref));
 	ck_err(pyheap_decref(other, ref), ESTALE);
-	ck_err(pyheap_incref(heap, ref), ESTALE);
+	ck_err(pyheap_incref(fixture_heap, ref), ESTALE);
 
-	ck_ok(pyheap_put(heap, "x", 1, &ref));
+	ck_ok(pyheap_put(fixture_heap, "x", 1, &ref));
 	ck_ok(pyheap_incref(other, ref));
 	pyheap_close(other); /* drops it */
-	ck_assert_int_eq(pyheap_refcount(heap, ref), 1);
-	ck_ok(pyheap_decref(heap, ref));
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, ref), 1);
+	ck_ok(pyheap_decref(fixture_heap, ref));
 	ck_assert_uint_eq(n_objects(), 0);
 }
 END_TEST
@@ -195,26 +181,26 @@ START_TEST(test_numbers_and_matrix)
 {
 	pyheap_ref numbers, more_numbers, matrix, row;
 
-	ck_ok(pyheap_list_new(heap, 3, &numbers));
-	ck_assert_int_eq(pyheap_refcount(heap, numbers), 1);
+	ck_ok(pyheap_list_new(fixture_heap, 3, &numbers));
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, numbers), 1);
 	more_numbers = numbers;
-	ck_ok(pyheap_incref(heap, more_numbers));
-	ck_assert_int_eq(pyheap_refcount(heap, numbers), 2);
-	ck_ok(pyheap_list_new(heap, 3, &matrix));
+	ck_ok(pyheap_incref(fixture_heap, more_numbers));
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, numbers), 2);
+	ck_ok(pyheap_list_new(fixture_heap, 3, &matrix));
 	for (size_t i = 0; i < 3; i++)
-		ck_ok(pyheap_list_set(heap, matrix, i, numbers));
-	ck_assert_int_eq(pyheap_refcount(heap, numbers), 5);
-	ck_ok(pyheap_list_get(heap, matrix, 1, &row));
+		ck_ok(pyheap_list_set(fixture_heap, matrix, i, numbers));
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, numbers), 5);
+	ck_ok(pyheap_list_get(fixture_heap, matrix, 1, &row));
 	ck_assert_uint_eq(row, numbers);
-	ck_assert_int_eq(pyheap_refcount(heap, numbers), 6);
-	ck_ok(pyheap_decref(heap, row));
-	ck_ok(pyheap_list_set(heap, matrix, 0, 0));
-	ck_assert_int_eq(pyheap_refcount(heap, numbers), 4);
-	ck_ok(pyheap_decref(heap, matrix));
-	ck_assert_int_eq(pyheap_refcount(heap, numbers), 2);
-	ck_ok(pyheap_decref(heap, more_numbers));
-	ck_ok(pyheap_decref(heap, numbers));
-	ck_err(pyheap_refcount(heap, numbers), ESTALE);
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, numbers), 6);
+	ck_ok(pyheap_decref(fixture_heap, row));
+	ck_ok(pyheap_list_set(fixture_heap, matrix, 0, 0));
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, numbers), 4);
+	ck_ok(pyheap_decref(fixture_heap, matrix));
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, numbers), 2);
+	ck_ok(pyheap_decref(fixture_heap, more_numbers));
+	ck_ok(pyheap_decref(fixture_heap, numbers));
+	ck_err(pyheap_refcount(fixture_heap, numbers), ESTALE);
 	ck_assert_uint_eq(n_objects(), 0);
 }
 END_TEST
@@ -223,24 +209,24 @@ START_TEST(test_list_bounds)
 {
 	pyheap_ref list, bytes, got = 7;
 
-	ck_ok(pyheap_list_new(heap, 4, &list));
-	ck_ok(pyheap_put(heap, "x", 1, &bytes));
-	ck_assert_int_eq(pyheap_size(heap, list), 32);
-	ck_err(pyheap_list_set(heap, list, 4, bytes), ERANGE);
-	ck_err(pyheap_list_get(heap, list, 4, &got), ERANGE);
-	ck_err(pyheap_list_set(heap, list, SIZE_MAX, bytes), ERANGE);
-	ck_err(pyheap_list_get(heap, list, SIZE_MAX, &got), ERANGE);
-	ck_err(pyheap_list_get(heap, list, SIZE_MAX / 8 + 1, &got), ERANGE);
-	ck_err(pyheap_list_get(heap, bytes, 0, &got), EINVAL);
-	ck_err(pyheap_list_set(heap, bytes, 0, bytes), EINVAL);
-	ck_err(pyheap_queue_pop(heap, list, &got, 0), EINVAL);
-	ck_err(pyheap_queue_push(heap, list, bytes, 0), EINVAL);
+	ck_ok(pyheap_list_new(fixture_heap, 4, &list));
+	ck_ok(pyheap_put(fixture_heap, "x", 1, &bytes));
+	ck_assert_int_eq(pyheap_size(fixture_heap, list), 32);
+	ck_err(pyheap_list_set(fixture_heap, list, 4, bytes), ERANGE);
+	ck_err(pyheap_list_get(fixture_heap, list, 4, &got), ERANGE);
+	ck_err(pyheap_list_set(fixture_heap, list, SIZE_MAX, bytes), ERANGE);
+	ck_err(pyheap_list_get(fixture_heap, list, SIZE_MAX, &got), ERANGE);
+	ck_err(pyheap_list_get(fixture_heap, list, SIZE_MAX / 8 + 1, &got), ERANGE);
+	ck_err(pyheap_list_get(fixture_heap, bytes, 0, &got), EINVAL);
+	ck_err(pyheap_list_set(fixture_heap, bytes, 0, bytes), EINVAL);
+	ck_err(pyheap_queue_pop(fixture_heap, list, &got, 0), EINVAL);
+	ck_err(pyheap_queue_push(fixture_heap, list, bytes, 0), EINVAL);
 	ck_assert_uint_eq(got, 7);
-	ck_ok(pyheap_list_get(heap, list, 3, &got));
+	ck_ok(pyheap_list_get(fixture_heap, list, 3, &got));
 	ck_assert_uint_eq(got, 0);
-	ck_ok(pyheap_list_new(heap, 0, &list));
-	ck_err(pyheap_list_get(heap, list, 0, &got), ERANGE);
-	ck_assert_int_eq(pyheap_refcount(heap, bytes), 1);
+	ck_ok(pyheap_list_new(fixture_heap, 0, &list));
+	ck_err(pyheap_list_get(fixture_heap, list, 0, &got), ERANGE);
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, bytes), 1);
 }
 END_TEST
 
@@ -249,15 +235,15 @@ START_TEST(test_deep_list)
 {
 	pyheap_ref inner, outer;
 
-	ck_ok(pyheap_list_new(heap, 1, &inner));
+	ck_ok(pyheap_list_new(fixture_heap, 1, &inner));
 	for (int i = 0; i < 200000; i++) {
-		ck_ok(pyheap_list_new(heap, 1, &outer));
-		ck_ok(pyheap_list_set(heap, outer, 0, inner));
-		ck_ok(pyheap_decref(heap, inner));
+		ck_ok(pyheap_list_new(fixture_heap, 1, &outer));
+		ck_ok(pyheap_list_set(fixture_heap, outer, 0, inner));
+		ck_ok(pyheap_decref(fixture_heap, inner));
 		inner = outer;
 	}
 	ck_assert_uint_eq(n_objects(), 200001);
-	ck_ok(pyheap_decref(heap, inner));
+	ck_ok(pyheap_decref(fixture_heap, inner));
 	ck_assert_uint_eq(n_objects(), 0);
 }
 END_TEST
@@ -275,48 +261,48 @@ START_TEST(test_types)
 	pyheap_ref pair, bytes, got;
 	char name[PYHEAP_TYPE_NAME_MAX + 1];
 
-	ck_ok(pyheap_type_register(heap, &spec, &type));
+	ck_ok(pyheap_type_register(fixture_heap, &spec, &type));
 	ck_ok(pyheap_type_register(other, &spec, &again));
 	ck_assert_uint_eq(type, again);
 	changed.size = 32;
 	ck_err(pyheap_type_register(other, &changed, &again), EEXIST);
 	pyheap_close(other);
-	ck_ok(pyheap_type_name(heap, type, name));
+	ck_ok(pyheap_type_name(fixture_heap, type, name));
 	ck_assert_str_eq(name, "pair");
-	ck_ok(pyheap_type_name(heap, PYHEAP_BYTES, name));
+	ck_ok(pyheap_type_name(fixture_heap, PYHEAP_BYTES, name));
 	ck_assert_str_eq(name, "bytes");
-	ck_err(pyheap_type_name(heap, 0, name), EINVAL);
-	ck_err(pyheap_type_name(heap, type + 1, name), EINVAL);
-	ck_err(pyheap_type_name(heap, UINT32_MAX, name), EINVAL);
+	ck_err(pyheap_type_name(fixture_heap, 0, name), EINVAL);
+	ck_err(pyheap_type_name(fixture_heap, type + 1, name), EINVAL);
+	ck_err(pyheap_type_name(fixture_heap, UINT32_MAX, name), EINVAL);
 
-	ck_ok(pyheap_new(heap, type, 0, &pair));
-	ck_assert_int_eq(pyheap_size(heap, pair), 24);
-	ck_assert_uint_eq((uintptr_t)pyheap_data(heap, pair) % 64, 0);
-	ck_ok(pyheap_put(heap, "x", 1, &bytes));
-	ck_ok(pyheap_slot_get(heap, pair, 16, &got));
+	ck_ok(pyheap_new(fixture_heap, type, 0, &pair));
+	ck_assert_int_eq(pyheap_size(fixture_heap, pair), 24);
+	ck_assert_uint_eq((uintptr_t)pyheap_data(fixture_heap, pair) % 64, 0);
+	ck_ok(pyheap_put(fixture_heap, "x", 1, &bytes));
+	ck_ok(pyheap_slot_get(fixture_heap, pair, 16, &got));
 	ck_assert_uint_eq(got, 0);
-	ck_ok(pyheap_slot_set(heap, pair, 16, bytes));
-	ck_assert_int_eq(pyheap_refcount(heap, bytes), 2);
-	ck_ok(pyheap_slot_get(heap, pair, 16, &got));
+	ck_ok(pyheap_slot_set(fixture_heap, pair, 16, bytes));
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, bytes), 2);
+	ck_ok(pyheap_slot_get(fixture_heap, pair, 16, &got));
 	ck_assert_uint_eq(got, bytes);
-	ck_ok(pyheap_decref(heap, got));
+	ck_ok(pyheap_decref(fixture_heap, got));
 	for (size_t offset = 1; offset < 40; offset++)
 		if (offset != 16)
-			ck_err(pyheap_slot_set(heap, pair, offset, bytes), EINVAL);
-	ck_err(pyheap_slot_get(heap, pair, SIZE_MAX, &got), EINVAL);
-	ck_err(pyheap_slot_set(heap, bytes, 0, pair), EINVAL);
-	ck_err(pyheap_list_set(heap, pair, 0, bytes), EINVAL);
-	ck_ok(pyheap_decref(heap, pair));
-	ck_assert_int_eq(pyheap_refcount(heap, bytes), 1);
+			ck_err(pyheap_slot_set(fixture_heap, pair, offset, bytes), EINVAL);
+	ck_err(pyheap_slot_get(fixture_heap, pair, SIZE_MAX, &got), EINVAL);
+	ck_err(pyheap_slot_set(fixture_heap, bytes, 0, pair), EINVAL);
+	ck_err(pyheap_list_set(fixture_heap, pair, 0, bytes), EINVAL);
+	ck_ok(pyheap_decref(fixture_heap, pair));
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, bytes), 1);
 
-	ck_ok(pyheap_new(heap, type, 100, &pair)); /* a flexible array follows */
-	ck_assert_int_eq(pyheap_size(heap, pair), 100);
-	ck_err(pyheap_new(heap, type, 23, &got), EINVAL);
-	ck_err(pyheap_new(heap, type + 1, 8, &got), EINVAL);
-	ck_err(pyheap_new(heap, 0, 8, &got), EINVAL);
-	ck_err(pyheap_new(heap, PYHEAP_QUEUE, 64, &got), EINVAL);
+	ck_ok(pyheap_new(fixture_heap, type, 100, &pair)); /* a flexible array follows */
+	ck_assert_int_eq(pyheap_size(fixture_heap, pair), 100);
+	ck_err(pyheap_new(fixture_heap, type, 23, &got), EINVAL);
+	ck_err(pyheap_new(fixture_heap, type + 1, 8, &got), EINVAL);
+	ck_err(pyheap_new(fixture_heap, 0, 8, &got), EINVAL);
+	ck_err(pyheap_new(fixture_heap, PYHEAP_QUEUE, 64, &got), EINVAL);
 	for (pyheap_type own = 4; own < 16; own++) /* the heap's own records are for nobody */
-		ck_err(pyheap_new(heap, own, 64, &got), EINVAL);
+		ck_err(pyheap_new(fixture_heap, own, 64, &got), EINVAL);
 }
 END_TEST
 
@@ -353,12 +339,12 @@ START_TEST(test_specs_that_are_wrong)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		pyheap_type_spec wrong = {
 			rows[i].name, rows[i].size, rows[i].alignment, rows[i].n_slots, rows[i].slots};
-		int r = pyheap_type_register(heap, &wrong, &type);
+		int r = pyheap_type_register(fixture_heap, &wrong, &type);
 
 		ck_assert_msg(r == -rows[i].code, "row %zu: %d", i, r);
 	}
 	ck_assert_uint_eq(type, 7);
-	ck_ok(pyheap_stats(heap, &stats));
+	ck_ok(pyheap_stats(fixture_heap, &stats));
 	ck_assert_uint_eq(stats.n_types, 0);
 }
 END_TEST
@@ -372,37 +358,37 @@ START_TEST(test_names)
 	pyheap_ref a, b, got;
 	int n = 0;
 
-	ck_ok(pyheap_put(heap, "a", 2, &a));
-	ck_ok(pyheap_put(heap, "b", 2, &b));
+	ck_ok(pyheap_put(fixture_heap, "a", 2, &a));
+	ck_ok(pyheap_put(fixture_heap, "b", 2, &b));
 	memset(longest, 'n', sizeof(longest));
 	longest[sizeof(longest) - 1] = '\0';
-	ck_err(pyheap_name_set(heap, longest, a), ENAMETOOLONG);
+	ck_err(pyheap_name_set(fixture_heap, longest, a), ENAMETOOLONG);
 	longest[sizeof(longest) - 2] = '\0';
-	ck_ok(pyheap_name_set(heap, longest, a));
-	ck_ok(pyheap_name_get(heap, longest, &got));
+	ck_ok(pyheap_name_set(fixture_heap, longest, a));
+	ck_ok(pyheap_name_get(fixture_heap, longest, &got));
 	ck_assert_uint_eq(got, a);
-	ck_ok(pyheap_decref(heap, got));
-	ck_err(pyheap_name_set(heap, "", a), EINVAL);
-	ck_err(pyheap_name_set(heap, "\xc3", a), EINVAL);
-	ck_err(pyheap_name_set(heap, "\xed\xa0\x80", a), EINVAL); /* a surrogate */
-	ck_err(pyheap_name_set(heap, "\xc0\x80", a), EINVAL);     /* overlong */
-	ck_ok(pyheap_name_set(heap, "gr\xc3\xbc\xc3\x9f", a));
-	ck_assert_int_eq(pyheap_refcount(heap, a), 3);
+	ck_ok(pyheap_decref(fixture_heap, got));
+	ck_err(pyheap_name_set(fixture_heap, "", a), EINVAL);
+	ck_err(pyheap_name_set(fixture_heap, "\xc3", a), EINVAL);
+	ck_err(pyheap_name_set(fixture_heap, "\xed\xa0\x80", a), EINVAL); /* a surrogate */
+	ck_err(pyheap_name_set(fixture_heap, "\xc0\x80", a), EINVAL);     /* overlong */
+	ck_ok(pyheap_name_set(fixture_heap, "gr\xc3\xbc\xc3\x9f", a));
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, a), 3);
 
-	ck_ok(pyheap_name_set(heap, longest, b)); /* over the old one */
-	ck_assert_int_eq(pyheap_refcount(heap, a), 2);
-	ck_assert_int_eq(pyheap_refcount(heap, b), 2);
-	ck_ok(pyheap_decref(heap, b));
-	ck_assert_str_eq(pyheap_data(heap, b), "b"); /* its name keeps it */
+	ck_ok(pyheap_name_set(fixture_heap, longest, b)); /* over the old one */
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, a), 2);
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, b), 2);
+	ck_ok(pyheap_decref(fixture_heap, b));
+	ck_assert_str_eq(pyheap_data(fixture_heap, b), "b"); /* its name keeps it */
 
-	while (pyheap_name_next(heap, &cursor, name, &got) == 1)
+	while (pyheap_name_next(fixture_heap, &cursor, name, &got) == 1)
 		n++;
 	ck_assert_int_eq(n, 2);
-	ck_err(pyheap_name_get(heap, "nothing", &got), ENOENT);
-	ck_err(pyheap_name_del(heap, "nothing"), ENOENT);
-	ck_ok(pyheap_name_del(heap, longest));
-	ck_err(pyheap_size(heap, b), ESTALE);
-	ck_err(pyheap_name_del(heap, longest), ENOENT);
+	ck_err(pyheap_name_get(fixture_heap, "nothing", &got), ENOENT);
+	ck_err(pyheap_name_del(fixture_heap, "nothing"), ENOENT);
+	ck_ok(pyheap_name_del(fixture_heap, longest));
+	ck_err(pyheap_size(fixture_heap, b), ESTALE);
+	ck_err(pyheap_name_del(fixture_heap, longest), ENOENT);
 }
 END_TEST
 
@@ -416,13 +402,13 @@ START_TEST(test_many_names)
 
 	for (i = 0; i < 3000; i++) {
 		snprintf(name, sizeof(name), "name %d", i);
-		ck_ok(pyheap_put(heap, &i, sizeof(i), &ref));
-		ck_ok(pyheap_name_set(heap, name, ref));
-		ck_ok(pyheap_decref(heap, ref));
+		ck_ok(pyheap_put(fixture_heap, &i, sizeof(i), &ref));
+		ck_ok(pyheap_name_set(fixture_heap, name, ref));
+		ck_ok(pyheap_decref(fixture_heap, ref));
 	}
-	while ((r = pyheap_name_next(heap, &cursor, name, &ref)) == 1) {
+	while ((r = pyheap_name_next(fixture_heap, &cursor, name, &ref)) == 1) {
 		ck_assert_int_eq(sscanf(name, "name %d", &i), 1);
-		ck_assert_int_eq(*(int *)pyheap_data(heap, ref), i);
+		ck_assert_int_eq(*(int *)pyheap_data(fixture_heap, ref), i);
 		ck_assert(!seen[i]);
 		seen[i] = true;
 		n++;
@@ -438,7 +424,7 @@ int main(void)
 	TCase *tcase = tcase_create("all");
 
 	tcase_set_timeout(tcase, 600);
-	tcase_add_checked_fixture(tcase, setup, teardown);
+	tcase_add_checked_fixture(tcase, fixture_setup_session, fixture_teardown_session);
 	tcase_add_test(tcase, test_sizes);
 	tcase_add_test(tcase, test_sizes_that_cannot_be);
 	tcase_add_test(tcase, test_full);

@@ -6,20 +6,6 @@
 
 #include <stdio.h>
 
-static pyheap *heap;
-
-static void setup(void)
-{
-	fixture_setup();
-	heap = fixture_open(&fx);
-}
-
-static void teardown(void)
-{
-	pyheap_close(heap);
-	fixture_teardown();
-}
-
 static void write_ref(int fd, pyheap_ref ref)
 {
 	ck_assert_int_eq(write(fd, &ref, sizeof(ref)), sizeof(ref));
@@ -37,7 +23,7 @@ static uint64_t n_clients(void)
 {
 	pyheap_stats stats;
 
-	ck_ok(pyheap_stats(heap, &stats));
+	ck_ok(pyheap_stats(fixture_heap, &stats));
 	return stats.n_sessions;
 }
 
@@ -46,7 +32,7 @@ static uint64_t n_objects(void)
 	pyheap_stats stats;
 	uint64_t n;
 
-	ck_ok(pyheap_stats(heap, &stats));
+	ck_ok(pyheap_stats(fixture_heap, &stats));
 	n = stats.n_medium_objects + stats.n_large_objects;
 	for (int i = 0; i < PYHEAP_CLASSES; i++)
 		n += stats.classes[i].n_used;
@@ -80,17 +66,17 @@ START_TEST(test_by_name)
 	char text[32];
 
 	ck_ok(fixture_wait(fixture_fork(publish, NULL)));
-	ck_ok(pyheap_name_get(heap, "published", &list));
-	ck_assert_int_eq(pyheap_refcount(heap, list), 2);
+	ck_ok(pyheap_name_get(fixture_heap, "published", &list));
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, list), 2);
 	for (size_t i = 0; i < 100; i++) {
-		ck_ok(pyheap_list_get(heap, list, i, &ref));
+		ck_ok(pyheap_list_get(fixture_heap, list, i, &ref));
 		snprintf(text, sizeof(text), "item %zu", i);
-		ck_assert_str_eq(pyheap_data(heap, ref), text);
-		ck_ok(pyheap_decref(heap, ref));
+		ck_assert_str_eq(pyheap_data(fixture_heap, ref), text);
+		ck_ok(pyheap_decref(fixture_heap, ref));
 	}
-	ck_ok(pyheap_name_del(heap, "published"));
+	ck_ok(pyheap_name_del(fixture_heap, "published"));
 	ck_assert_uint_eq(n_objects(), 101);
-	ck_ok(pyheap_decref(heap, list));
+	ck_ok(pyheap_decref(fixture_heap, list));
 	ck_assert_uint_eq(n_objects(), 0);
 }
 END_TEST
@@ -170,10 +156,10 @@ START_TEST(test_by_queue)
 	pyheap_ref queue, done, ref;
 	uint32_t n_received = 0;
 
-	ck_ok(pyheap_queue_new(heap, 16, &queue));
-	ck_ok(pyheap_name_set(heap, "work", queue));
-	ck_ok(pyheap_queue_new(heap, N_RECEIVERS, &done));
-	ck_ok(pyheap_name_set(heap, "done", done));
+	ck_ok(pyheap_queue_new(fixture_heap, 16, &queue));
+	ck_ok(pyheap_name_set(fixture_heap, "work", queue));
+	ck_ok(pyheap_queue_new(fixture_heap, N_RECEIVERS, &done));
+	ck_ok(pyheap_name_set(fixture_heap, "done", done));
 	for (uintptr_t i = 0; i < N_SENDERS; i++)
 		senders[i] = fixture_fork(send_items, (void *)i);
 	for (uintptr_t i = 0; i < N_RECEIVERS; i++)
@@ -181,17 +167,17 @@ START_TEST(test_by_queue)
 	for (int i = 0; i < N_SENDERS; i++)
 		ck_ok(fixture_wait(senders[i]));
 	for (int i = 0; i < N_RECEIVERS; i++) {
-		ck_ok(pyheap_put(heap, NULL, 0, &ref));
-		ck_ok(pyheap_queue_push(heap, queue, ref, -1));
+		ck_ok(pyheap_put(fixture_heap, NULL, 0, &ref));
+		ck_ok(pyheap_queue_push(fixture_heap, queue, ref, -1));
 	}
 	for (int i = 0; i < N_RECEIVERS; i++) {
-		ck_ok(pyheap_queue_pop(heap, done, &ref, -1));
-		n_received += *(uint32_t *)pyheap_data(heap, ref);
-		ck_ok(pyheap_decref(heap, ref));
+		ck_ok(pyheap_queue_pop(fixture_heap, done, &ref, -1));
+		n_received += *(uint32_t *)pyheap_data(fixture_heap, ref);
+		ck_ok(pyheap_decref(fixture_heap, ref));
 		ck_ok(fixture_wait(receivers[i]));
 	}
 	ck_assert_uint_eq(n_received, N_SENDERS * N_ITEMS);
-	ck_err(pyheap_queue_pop(heap, queue, &ref, 0), EAGAIN);
+	ck_err(pyheap_queue_pop(fixture_heap, queue, &ref, 0), EAGAIN);
 	ck_assert_uint_eq(n_objects(), 2);
 }
 END_TEST
@@ -201,35 +187,35 @@ START_TEST(test_queue_bounds)
 	pyheap *other = fixture_open(&fx);
 	pyheap_ref queue, a, b, got = 7;
 
-	ck_ok(pyheap_queue_new(heap, 2, &queue));
-	ck_assert_int_eq(pyheap_size(heap, queue), 16);
+	ck_ok(pyheap_queue_new(fixture_heap, 2, &queue));
+	ck_assert_int_eq(pyheap_size(fixture_heap, queue), 16);
 	errno = 0;
-	ck_assert_ptr_null(pyheap_data(heap, queue));
+	ck_assert_ptr_null(pyheap_data(fixture_heap, queue));
 	ck_assert_int_eq(errno, EINVAL);
-	ck_ok(pyheap_put(heap, "a", 2, &a));
-	ck_ok(pyheap_put(heap, "b", 2, &b));
-	ck_ok(pyheap_incref(heap, a));
+	ck_ok(pyheap_put(fixture_heap, "a", 2, &a));
+	ck_ok(pyheap_put(fixture_heap, "b", 2, &b));
+	ck_ok(pyheap_incref(fixture_heap, a));
 	ck_err(pyheap_queue_push(other, queue, a, 0), EPERM);
-	ck_ok(pyheap_queue_push(heap, queue, a, 0));
-	ck_assert_int_eq(pyheap_refcount(heap, a), 2);
-	ck_ok(pyheap_queue_push(heap, queue, a, 0));
-	ck_assert_int_eq(pyheap_refcount(heap, a), 2);
-	ck_err(pyheap_queue_push(heap, queue, a, 0), EPERM);
-	ck_err(pyheap_queue_push(heap, queue, b, 0), EAGAIN);
-	ck_err(pyheap_queue_push(heap, queue, b, 20), ETIMEDOUT);
-	ck_assert_int_eq(pyheap_refcount(heap, b), 1); /* the caller keeps it */
-	ck_err(pyheap_list_get(heap, queue, 0, &got), EINVAL);
-	ck_err(pyheap_slot_get(heap, queue, 0, &got), EINVAL);
+	ck_ok(pyheap_queue_push(fixture_heap, queue, a, 0));
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, a), 2);
+	ck_ok(pyheap_queue_push(fixture_heap, queue, a, 0));
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, a), 2);
+	ck_err(pyheap_queue_push(fixture_heap, queue, a, 0), EPERM);
+	ck_err(pyheap_queue_push(fixture_heap, queue, b, 0), EAGAIN);
+	ck_err(pyheap_queue_push(fixture_heap, queue, b, 20), ETIMEDOUT);
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, b), 1); /* the caller keeps it */
+	ck_err(pyheap_list_get(fixture_heap, queue, 0, &got), EINVAL);
+	ck_err(pyheap_slot_get(fixture_heap, queue, 0, &got), EINVAL);
 	ck_assert_uint_eq(got, 7);
 	ck_ok(pyheap_queue_pop(other, queue, &got, 0));
 	ck_assert_uint_eq(got, a);
 	ck_ok(pyheap_queue_pop(other, queue, &got, -1));
 	ck_err(pyheap_queue_pop(other, queue, &got, 0), EAGAIN);
 	ck_err(pyheap_queue_pop(other, queue, &got, 20), ETIMEDOUT);
-	ck_assert_int_eq(pyheap_refcount(heap, a), 2);
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, a), 2);
 	pyheap_close(other);
-	ck_err(pyheap_size(heap, a), ESTALE);
-	ck_assert_int_eq(pyheap_refcount(heap, queue), 1); /* no waiter left a hold behind */
+	ck_err(pyheap_size(fixture_heap, a), ESTALE);
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, queue), 1); /* no waiter left a hold behind */
 }
 END_TEST
 
@@ -255,13 +241,13 @@ START_TEST(test_queue_and_signal)
 	int status = 0;
 	pid_t pid;
 
-	ck_ok(pyheap_queue_new(heap, 2, &queue));
+	ck_ok(pyheap_queue_new(fixture_heap, 2, &queue));
 	pid = fixture_fork(pop_until_signal, &queue);
-	fixture_until(pyheap_refcount(heap, queue) == 2);
+	fixture_until(pyheap_refcount(fixture_heap, queue) == 2);
 	/* It may come a moment before the wait: then the next one does it. */
 	fixture_until(kill(pid, SIGUSR1) == 0 && waitpid(pid, &status, WNOHANG) == pid);
 	ck_ok(status);
-	ck_assert_int_eq(pyheap_refcount(heap, queue), 1);
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, queue), 1);
 }
 END_TEST
 
@@ -294,15 +280,15 @@ START_TEST(test_by_number)
 	ck_ok(pipe(pipes.to_child));
 	ck_ok(pipe(pipes.from_child));
 	pid = fixture_fork(hold_by_number, &pipes);
-	ck_ok(pyheap_put(heap, "by number", 10, &ref));
+	ck_ok(pyheap_put(fixture_heap, "by number", 10, &ref));
 	write_ref(pipes.to_child[1], ref);
 	ck_assert_uint_eq(read_ref(pipes.from_child[0]), ref);
-	ck_ok(pyheap_incref(heap, ref));
-	ck_assert_int_eq(pyheap_refcount(heap, ref), 3);
+	ck_ok(pyheap_incref(fixture_heap, ref));
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, ref), 3);
 	write_ref(pipes.to_child[1], 0);
 	ck_ok(fixture_wait(pid));
-	ck_assert_int_eq(pyheap_refcount(heap, ref), 2);
-	ck_assert_str_eq(pyheap_data(heap, ref), "changed!");
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, ref), 2);
+	ck_assert_str_eq(pyheap_data(fixture_heap, ref), "changed!");
 }
 END_TEST
 
@@ -342,22 +328,22 @@ START_TEST(test_killed)
 
 	ck_ok(pipe(pipes.to_child));
 	ck_ok(pipe(pipes.from_child));
-	ck_ok(pyheap_put(heap, "kept", 5, &kept));
-	ck_ok(pyheap_name_set(heap, "kept", kept));
-	ck_ok(pyheap_queue_new(heap, 4, &queue));
-	ck_ok(pyheap_name_set(heap, "queue", queue));
+	ck_ok(pyheap_put(fixture_heap, "kept", 5, &kept));
+	ck_ok(pyheap_name_set(fixture_heap, "kept", kept));
+	ck_ok(pyheap_queue_new(fixture_heap, 4, &queue));
+	ck_ok(pyheap_name_set(fixture_heap, "queue", queue));
 	pid = fixture_fork(hold_and_wait, &pipes);
 	handed = read_ref(pipes.from_child[0]);
-	ck_assert_int_eq(pyheap_refcount(heap, kept), 4);
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, kept), 4);
 	ck_assert_uint_eq(n_objects(), 1005);
 	fixture_kill(pid);
 	fixture_until(n_objects() == 3);
 	fixture_until(n_clients() == 1);
-	ck_assert_int_eq(pyheap_refcount(heap, kept), 2);
-	ck_assert_int_eq(pyheap_refcount(heap, handed), 1);
-	ck_ok(pyheap_queue_pop(heap, queue, &ref, 0));
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, kept), 2);
+	ck_assert_int_eq(pyheap_refcount(fixture_heap, handed), 1);
+	ck_ok(pyheap_queue_pop(fixture_heap, queue, &ref, 0));
 	ck_assert_uint_eq(ref, handed);
-	ck_assert_str_eq(pyheap_data(heap, ref), "handed over");
+	ck_assert_str_eq(pyheap_data(fixture_heap, ref), "handed over");
 }
 END_TEST
 
@@ -375,14 +361,14 @@ START_TEST(test_killed_while_waiting)
 	pyheap_ref queue, ref, got;
 	pid_t pid;
 
-	ck_ok(pyheap_queue_new(heap, 1, &queue));
+	ck_ok(pyheap_queue_new(fixture_heap, 1, &queue));
 	pid = fixture_fork(wait_at_queue, &queue);
-	fixture_until(pyheap_refcount(heap, queue) == 2);
+	fixture_until(pyheap_refcount(fixture_heap, queue) == 2);
 	fixture_kill(pid);
-	ck_ok(pyheap_put(heap, "x", 1, &ref));
-	ck_ok(pyheap_queue_push(heap, queue, ref, 0));
-	fixture_until(pyheap_refcount(heap, queue) == 1);
-	ck_ok(pyheap_queue_pop(heap, queue, &got, 0));
+	ck_ok(pyheap_put(fixture_heap, "x", 1, &ref));
+	ck_ok(pyheap_queue_push(fixture_heap, queue, ref, 0));
+	fixture_until(pyheap_refcount(fixture_heap, queue) == 1);
+	ck_ok(pyheap_queue_pop(fixture_heap, queue, &got, 0));
 	ck_assert_uint_eq(got, ref);
 }
 END_TEST
@@ -419,10 +405,10 @@ START_TEST(test_killed_at_work)
 	pyheap_ref queue, list, ref;
 	pid_t pids[3];
 
-	ck_ok(pyheap_queue_new(heap, 8, &queue));
-	ck_ok(pyheap_name_set(heap, "queue", queue));
-	ck_ok(pyheap_list_new(heap, 64, &list));
-	ck_ok(pyheap_name_set(heap, "list", list));
+	ck_ok(pyheap_queue_new(fixture_heap, 8, &queue));
+	ck_ok(pyheap_name_set(fixture_heap, "queue", queue));
+	ck_ok(pyheap_list_new(fixture_heap, 64, &list));
+	ck_ok(pyheap_name_set(fixture_heap, "list", list));
 	for (uintptr_t i = 0; i < 3; i++)
 		pids[i] = fixture_fork(work_until_killed, (void *)i);
 	for (uintptr_t i = 0; i < 60; i++) {
@@ -432,16 +418,16 @@ START_TEST(test_killed_at_work)
 		ck_ok(kill(pids[i % 3], SIGKILL));
 		status = fixture_wait(pids[i % 3]);
 		ck_assert(WIFSIGNALED(status));
-		ck_assert_int_eq(pyheap_check(heap, NULL, NULL), 0);
+		ck_assert_int_eq(pyheap_check(fixture_heap, NULL, NULL), 0);
 		pids[i % 3] = fixture_fork(work_until_killed, (void *)(i + 3));
 	}
 	for (int i = 0; i < 3; i++)
 		fixture_kill(pids[i]);
 	fixture_until(n_clients() == 1);
 	for (size_t i = 0; i < 64; i++)
-		ck_ok(pyheap_list_set(heap, list, i, 0));
-	while (pyheap_queue_pop(heap, queue, &ref, 0) == 0)
-		ck_ok(pyheap_decref(heap, ref));
+		ck_ok(pyheap_list_set(fixture_heap, list, i, 0));
+	while (pyheap_queue_pop(fixture_heap, queue, &ref, 0) == 0)
+		ck_ok(pyheap_decref(fixture_heap, ref));
 	ck_assert_uint_eq(n_objects(), 2);
 }
 END_TEST
@@ -459,7 +445,7 @@ START_TEST(test_clients)
 	for (int i = 0; i < 5; i++)
 		ck_ok(pyheap_put(other, "x", 1, &ref));
 	ck_ok(pyheap_lock(other));
-	while (pyheap_client_next(heap, &cursor, &info) == 1) {
+	while (pyheap_client_next(fixture_heap, &cursor, &info) == 1) {
 		ck_assert_int_eq(info.pid, getpid());
 		ck_assert_uint_eq(info.uid, geteuid());
 		ck_assert_str_eq(info.program, program_invocation_short_name);
@@ -484,7 +470,7 @@ int main(void)
 	TCase *tcase = tcase_create("all");
 
 	tcase_set_timeout(tcase, 600);
-	tcase_add_checked_fixture(tcase, setup, teardown);
+	tcase_add_checked_fixture(tcase, fixture_setup_session, fixture_teardown_session);
 	tcase_add_test(tcase, test_by_name);
 	tcase_add_test(tcase, test_by_queue);
 	tcase_add_test(tcase, test_queue_bounds);

@@ -269,38 +269,33 @@ START_TEST(runs_first_fit)
 }
 END_TEST
 
-/* Arenas that are as full as one which has room, but have none, hide it from nobody. */
-START_TEST(run_among_many_of_its_rank)
+/* Of an arena that fill_arenas() has filled: free n pools, each stride-th. */
+static void free_some(const uint64_t *refs, uint32_t arena, uint32_t n, uint32_t stride)
 {
-	static uint64_t refs[20 * POOLS];
+	for (uint32_t i = arena * POOLS; n-- > 0; i += stride)
+		free_now(session_of(i), refs[i]);
+}
+
+/* Arenas that are as full as one which has room, but have none, hide it from nobody; nor do those that have room by
+ * their number, and none by what is adjacent, hide the emptiest. */
+START_TEST(run_among_many)
+{
+	static const struct {
+		uint32_t n, stride;  /* of pools that are free in 17 arenas */
+		uint32_t n_adjacent; /* and in the next one */
+	} rows[] = {{1, 1, 7}, {10, 2, 12}};
+	static uint64_t refs[19 * POOLS];
 	uint64_t ref;
 
-	fill_arenas(refs, 20);
-	for (uint32_t a = 0; a < 19; a++)
-		for (uint32_t i = 0; i < (a == 17 ? 7 : 1); i++)
-			free_now(session_of(a * POOLS + i), refs[a * POOLS + i]);
+	fill_arenas(refs, 19);
+	for (uint32_t a = 0; a < 17; a++)
+		free_some(refs, a, rows[_i].n, rows[_i].stride);
+	free_some(refs, 17, rows[_i].n_adjacent, 1);
+	free_some(refs, 18, rows[_i].n, rows[_i].stride);
 	check_order(SPACE_OBJECTS);
 	ref = fixture_bytes(session_of(0), 4 * POOL_SIZE);
 	ck_assert_uint_eq(ref_arena_index(ref), ref_arena_index(refs[17 * POOLS]));
 	check_order(SPACE_OBJECTS);
-}
-END_TEST
-
-/* Many have room for it by their number, and none by what is adjacent, but for the emptiest. */
-START_TEST(run_in_the_emptiest)
-{
-	static uint64_t refs[20 * POOLS];
-	uint64_t ref;
-
-	fill_arenas(refs, 20);
-	for (uint32_t a = 0; a < 18; a++)
-		for (uint32_t i = 0; i < 20; i += 2)
-			free_now(session_of(a * POOLS + i), refs[a * POOLS + i]);
-	for (uint32_t i = 0; i < 12; i++)
-		free_now(session_of(18 * POOLS + i), refs[18 * POOLS + i]);
-	check_order(SPACE_OBJECTS);
-	ref = fixture_bytes(session_of(0), 4 * POOL_SIZE);
-	ck_assert_uint_eq(ref_arena_index(ref), ref_arena_index(refs[18 * POOLS]));
 }
 END_TEST
 
@@ -744,8 +739,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, generations_survive_return, 0, 5);
 	tcase_add_test(t, emptier_arena_drains);
 	tcase_add_test(t, runs_first_fit);
-	tcase_add_test(t, run_among_many_of_its_rank);
-	tcase_add_test(t, run_in_the_emptiest);
+	tcase_add_loop_test(t, run_among_many, 0, 2);
 	tcase_add_test(t, runs_of_each_length);
 	tcase_add_test(t, runs_fragmented);
 	tcase_add_test(t, arena_runs_of_each_length);
