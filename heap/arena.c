@@ -442,6 +442,12 @@ static uint32_t freepools_find(const uint64_t *words, uint32_t n_pools, uint32_t
 
 static void freepools_set(struct heap *heap, uint64_t *words, uint32_t first, uint32_t n, bool free)
 {
+	if (n == 1) { /* most often */
+		uint64_t *word = &words[first / 64], mask = UINT64_C(1) << (first & 63);
+
+		heap_set(heap, word, free ? *word | mask : *word & ~mask);
+		return;
+	}
 	while (n > 0) {
 		uint32_t bit = first & 63;
 		uint32_t n_here = n < 64 - bit ? n : 64 - bit;

@@ -87,12 +87,12 @@ static bool carve(struct heap *heap, struct pool_entry *pool)
 	struct object_header *headers = pool_headers(heap, pool);
 	uint32_t n_blocks = class_shapes[pool->size_class & (N_CLASSES - 1)].n_blocks, first = pool->n_carved;
 
-	for (uint32_t i = first; i < n_blocks; i++)
-		if (header_word(&headers[i]) || __atomic_load_n(&headers[i].rights, __ATOMIC_RELAXED))
-			return false;
 	/* relaxed, as pool_set(): it is the session's own */
-	for (uint32_t i = first; i < n_blocks; i++)
+	for (uint32_t i = first; i < n_blocks; i++) {
+		if (!word64_is(&headers[i].word, 0) || !word64_is(&headers[i].rights, 0))
+			return false;
 		__atomic_store_n(&headers[i].word, header_free(0, i + 1 < n_blocks ? i + 2 : 0), __ATOMIC_RELAXED);
+	}
 	/* as a whole, as it is read next */
 	pool_set(heap, false, &pool->counts, counts_carved(pool->n_used, n_blocks, first + 1));
 	return true;
