@@ -197,8 +197,9 @@ static struct block_count check_headers(struct check *check, uint32_t p, const s
 		count.n_returned += state == STATE_RETURNED;
 		if (headers_are_still(check, owner))
 			check_header(check, p, i, word, headers[i].rights, owner);
-		if (state != STATE_FREE && i >= pool->n_carved && !owner_is_inside(check, owner))
-			check_fault(check, "pool %u: block %u is in use and nextoffset says it is untouched", p, i);
+		if (word && i >= pool->n_carved && !owner_is_inside(check, owner))
+			check_fault(check, "pool %u: block %u is %s and nextoffset says it is untouched", p, i,
+				state != STATE_FREE ? "in use" : "as one that was freed");
 	}
 	return count;
 }

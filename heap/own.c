@@ -80,7 +80,8 @@ static int enter(struct session *session)
 
 /*
  * Within a call: the blocks that were never touched go on the free list, which is empty, in their order. Died in the
- * middle: some of them look as if they had been used before. False: that they were never touched is not true.
+ * middle: some of them look as if they had been used before. False: that they were never touched is not true. Those in
+ * front are linked by then, on no list: the next call says the same, and a repair finds them free.
  */
 static bool carve(struct heap *heap, struct pool_entry *pool)
 {

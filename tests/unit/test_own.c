@@ -598,6 +598,32 @@ START_TEST(damaged_lists)
 }
 END_TEST
 
+/* A block that was never handed out is not as it was left: those before it are linked when that is found, again and
+ * again; mended, all are handed out. */
+START_TEST(damaged_untouched)
+{
+	struct pool_entry *pool;
+	struct object_header *headers;
+	uint64_t got = 7;
+
+	ck_assert_int_eq(CALL(S0, own_refill(S0, 320, 8)), 0);
+	pool = &fx.heap->pools[S0->entry->usedpools1[class_of_size(320)] - 1];
+	headers = pool_headers(fx.heap, pool);
+	ck_assert_uint_eq(pool->n_carved, 0);
+	headers[3].word = header_free(ref_make(0, 5), 2);
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, 320, &got)), -EUCLEAN);
+		ck_assert_uint_eq(pool->n_carved, 0);
+	}
+	ck_assert_uint_eq(got, 7);
+	ck_assert_int_gt(heap_repair(S1, NULL, NULL), 0);
+	fixture_check();
+	for (uint32_t i = 0; i < class_pool_blocks(class_of_size(320)); i++)
+		ck_assert_uint_eq(ref_pool_index(fixture_bytes(S0, 320)), (uint32_t)(pool - fx.heap->pools));
+	fixture_check();
+}
+END_TEST
+
 /* ---- kept out ---------------------------------------------------------------------------------------------------- */
 
 /* Who kept the session out opens the gate after so many instructions of its drop. */
@@ -673,6 +699,7 @@ static Suite *suite(void)
 	tcase_add_test(t, slots_of_a_struct_are_empty_in_reused_memory);
 	tcase_add_loop_test(t, generations_wrap, 0, N_SIZES);
 	tcase_add_test(t, damaged_lists);
+	tcase_add_test(t, damaged_untouched);
 	suite_add_tcase(s, t);
 	return s;
 }
