@@ -12,10 +12,10 @@
  * usable_arenas is CPython's: doubly linked, ascending by how free an arena is, so that new pools come from the fullest
  * and the emptier ones can become wholly free. Where CPython goes by the number of free pools, this goes by its eighths
  * (arena_rank()), with what is wholly free last of all: among many arenas that take and give pools in turn each pool
- * would change the order, and so one in eight does. rank2lasta[rank], CPython's nfp2lasta, is the last arena of a rank,
- * by which one whose rank changed finds its new place without walking the list. An arena without a free pool is not on
- * it. What an arena has free is said by a bitmap, its freepools: the lowest free pool is taken first, and a run of
- * adjacent ones is found by looking at a few words.
+ * would change the order, and so (of 64 pools in an arena) one in eight does. rank2lasta[rank], CPython's nfp2lasta, is
+ * the last arena of a rank, by which one whose rank changed finds its new place without walking the list. An arena
+ * without a free pool is not on it. What an arena has free is said by a bitmap, its freepools: the lowest free pool is
+ * taken first, and a run of adjacent ones is found by looking at a few words.
  *
  * Died after ...                the next daemon does ...
  *   reserving, while mapping      MAPPING: punches, HOLE (arena_adopt_all())
@@ -475,10 +475,24 @@ static int wants(struct session *session, uint32_t n, bool run, enum space_kind 
 	return HEAP_WANTS_ARENAS;
 }
 
-static bool has_run(struct heap *heap, const struct arena_entry *arena, uint32_t n, uint32_t *ret)
+/* From an arena on, towards the fuller or the emptier ones: look for n adjacent free pools in WALK_MAX that have so
+ * many. NULL: there were none; *arena is the one to go on with. */
+static struct arena_entry *walk(struct heap *heap, struct arena_entry **arena, bool fuller, uint32_t n, uint32_t *ret)
 {
-	*ret = freepools_find(freepools_of(heap, arena), heap->pools_per_arena, n);
-	return *ret != UINT32_MAX;
+	uint32_t n_looks = 0;
+
+	for (uint32_t i = 0; *arena && i < PASS_MAX && n_looks < WALK_MAX; i++) {
+		struct arena_entry *one = *arena;
+
+		*arena = arena_at1(heap, fuller ? one->prev1 : one->next1);
+		if (one->n_free_pools < n)
+			continue;
+		*ret = freepools_find(freepools_of(heap, one), heap->pools_per_arena, n);
+		if (*ret != UINT32_MAX)
+			return one;
+		n_looks++;
+	}
+	return NULL;
 }
 
 /*
@@ -487,22 +501,14 @@ static bool has_run(struct heap *heap, const struct arena_entry *arena, uint32_t
  */
 static struct arena_entry *find_pools(struct heap *heap, struct space *space, uint32_t n, uint32_t *ret)
 {
-	struct arena_entry *arena = arena_at1(heap, last_up_to(space, arena_rank(heap, n) - 1));
-	uint32_t n_looks = 0;
+	struct arena_entry *before = arena_at1(heap, last_up_to(space, arena_rank(heap, n) - 1));
+	struct arena_entry *next = arena_at1(heap, before ? before->next1 : space->usable_arenas1);
+	struct arena_entry *found = walk(heap, &next, false, n, ret);
 
-	arena = arena_at1(heap, arena ? arena->next1 : space->usable_arenas1);
-	for (uint32_t i = 0; arena && i < PASS_MAX && n_looks < WALK_MAX; i++, arena = arena_at1(heap, arena->next1)) {
-		if (arena->n_free_pools < n)
-			continue;
-		if (has_run(heap, arena, n, ret))
-			return arena;
-		n_looks++;
-	}
-	arena = arena ? arena_at1(heap, last_up_to(space, RANK_FREE)) : NULL;
-	for (uint32_t i = 0; arena && i < WALK_MAX; i++, arena = arena_at1(heap, arena->prev1))
-		if (arena->n_free_pools >= n && has_run(heap, arena, n, ret))
-			return arena;
-	return NULL;
+	if (found || !next) /* or all were seen */
+		return found;
+	next = arena_at1(heap, last_up_to(space, RANK_FREE));
+	return walk(heap, &next, true, n, ret);
 }
 
 /* A wholly free arena of the other space can change sides. */

@@ -73,8 +73,8 @@ int arena_accept(struct session *session, uint32_t head);
 /* ---- within a change (the lock is held) ---------------------------------------------------------------------------
  */
 
-/* Take `n` adjacent free pools, at least 1, of a usable arena, from the fullest on; *ret is the first. HEAP_WANTS_ARENAS (1 arena).
- */
+/* Take `n` adjacent free pools, at least 1, of a usable arena: one of the fullest that have them, or of the emptiest.
+ * *ret is the first. HEAP_WANTS_ARENAS (1 arena). */
 int arena_take_pools(struct session *session, enum space_kind space, uint32_t n, uint32_t *ret);
 
 /* Give pools back; the entries must be POOL_FREE already. */

@@ -8,18 +8,29 @@
  * objects are dropped of which nothing is in the cache it is the CPU's registers that limit how many drops it has under
  * way, and so how many of them wait for memory at the same time: each register that a drop writes takes a nanosecond.
  * (Comparisons write none but the flags: ten more of them take no time at all.) So on x86-64 these are given as the one
- * instruction that they are; a plain load orders like acquire there. To the sanitizer of threads they stay atomics.
+ * instruction that they are. To the sanitizer of threads they stay atomics.
+ *
+ * Comparing orders like an acquire load, which each load is there. Counting orders nothing: it is of words that nobody
+ * else writes meanwhile, and of which nobody else reads more than some number.
  */
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define IN_PLACE_ATOMIC
+#endif
+#elif defined(__SANITIZE_THREAD__)
+#define IN_PLACE_ATOMIC
+#endif
+
+#if defined(__x86_64__) && !defined(IN_PLACE_ATOMIC)
 
 #define IN_PLACE_IS(cmp, p, n)                                                                                         \
 	({                                                                                                             \
 		bool is_;                                                                                              \
-		/* to the compiler: acquire, too */                                                                    \
+		/* memory: to the compiler, too */                                                                     \
 		__asm__ volatile(cmp " %2, %1" : "=@cce"(is_) : "m"(*(p)), "er"(n) : "memory");                        \
 		is_;                                                                                                   \
 	})
@@ -33,6 +44,7 @@ static inline bool word64_is(const uint64_t *p, uint64_t n)
 {
 	return IN_PLACE_IS("cmpq", p, n);
 }
+#undef IN_PLACE_IS
 
 static inline void word64_add(uint64_t *p, uint64_t n)
 {
@@ -50,7 +62,6 @@ static inline bool word16_count_down(uint16_t *p)
 
 #else
 
-/* acquire */
 static inline bool word32_is(const uint32_t *p, uint32_t n)
 {
 	return __atomic_load_n(p, __ATOMIC_ACQUIRE) == n;
@@ -61,7 +72,7 @@ static inline bool word64_is(const uint64_t *p, uint64_t n)
 	return __atomic_load_n(p, __ATOMIC_ACQUIRE) == n;
 }
 
-/* relaxed, both: of a word that nobody else writes meanwhile */
+/* relaxed, both */
 static inline void word64_add(uint64_t *p, uint64_t n)
 {
 	__atomic_store_n(p, __atomic_load_n(p, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);

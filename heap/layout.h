@@ -129,7 +129,7 @@ enum pool_kind {
 
 /*
  * An entry per pool of the heap segment. A pool that no session owns (owner1 is 0) is changed under the lock alone.
- * Members that stand in one word are logged together, and where several change, changed by one store to it.
+ * Members that stand in one word are logged together, and where several change mostly changed by one store to it.
  */
 struct pool_entry {
 	union {
@@ -150,7 +150,7 @@ struct pool_entry {
 			uint16_t reserved1;
 			uint16_t freeblock1; /* owner: the block freed last; the top bits of counts: one shift */
 		};
-		uint64_t counts; /* the three, which its owner reads and stores at once */
+		uint64_t counts; /* the three, which its owner reads and mostly stores at once */
 	};
 
 	struct object_header header; /* of the run that starts here */

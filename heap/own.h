@@ -365,9 +365,9 @@ static inline bool own_free_block(const struct own_object *object)
 	return !counts_freeblock1(before) || !counts_used(counts);
 }
 
-/* The same of a pool that was not used lately, whose numbers are not at hand: the one that is not to be read first is
- * stored without waiting for the others. Who reads all three next waits for that instead. */
-static inline bool own_free_block_of_other(const struct own_object *object)
+/* The same of a pool whose numbers are in no cache: by parts, so that the store of the new freeblock1, which follows
+ * from the ref, waits for no load. Who loads all three soon after waits until all are in the cache. */
+static inline bool own_free_block_by_parts(const struct own_object *object)
 {
 	struct pool_entry *pool = object->pool;
 	/* relaxed, all: as there */
@@ -485,7 +485,7 @@ static inline bool own_drop_block(struct session *session, uint64_t ref, int *re
 		return true;
 	}
 	object.word = generation; /* all that is wanted of it now */
-	if (OWN_UNLIKELY(own_free_block_of_other(&object)))
+	if (OWN_UNLIKELY(own_free_block_by_parts(&object)))
 		*result = own_finish_free_at(session, ref);
 	else
 		gate_leave_quickly(entry, -1);

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# All tests: built by gcc and run, built by clang, built with the sanitizers and run (ThreadSanitizer: those with
+# All tests: built by gcc and run, built by clang and the unit tests run, built with the sanitizers and run (ThreadSanitizer: those with
 # threads), the unit tests under valgrind.
 # Ends non-zero where anything failed, and says at its end once more what and how; the last line is "N passed, N failed,
 # N skipped", builds counted as well.
@@ -39,6 +39,13 @@ note()
 	fi
 }
 
+# The same of what has left its output in the log.
+note_logged()
+{
+	[ "$1" = 0 ] || tail -n 100 "$log" >>"$failures"
+	note "$1" "$2"
+}
+
 # build_as NAME OPTION...: set up and build; false where that fails
 build_as()
 {
@@ -50,8 +57,8 @@ build_as()
 	else
 		meson setup "$build/$name" "$top" "$@"
 	fi >"$log" 2>&1 && ninja -C "$build/$name" -j 2 --quiet >>"$log" 2>&1 || status=1
-	[ $status = 0 ] || tail -n 100 "$log" | tee -a "$failures"
-	note $status "the build $name"
+	[ $status = 0 ] || tail -n 100 "$log"
+	note_logged $status "the build $name"
 	return $status
 }
 
@@ -91,7 +98,7 @@ test_in()
 	[ "$failed" = 0 ] || { echo "== in $name $*"; failures_of; } >>"$failures"
 	# Something went wrong that no test stands for: meson itself, or nothing was run at all.
 	if [ "$failed" = 0 ] && { [ $status != 0 ] || [ $((passed + skipped)) = 0 ]; }; then
-		note 1 "meson test in $name"
+		note_logged 1 "meson test in $name"
 	fi
 }
 
@@ -100,11 +107,11 @@ run_all()
 	if build_as gcc -Dwerror=true; then
 		test_in gcc
 		say "the demo"
-		PYHEAP_BUILD=$build/gcc "$top/tests/demo.sh"
-		note $? "tests/demo.sh"
+		PYHEAP_BUILD=$build/gcc "$top/tests/demo.sh" 2>&1 | tee "$log"
+		note_logged $? "tests/demo.sh"
 	fi
 
-	CC=clang CXX=clang++ build_as clang -Dwerror=true
+	CC=clang CXX=clang++ build_as clang -Dwerror=true && test_in clang --suite unit
 
 	build_as sanitize -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-fno-sanitize-recover=all &&
 		ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 test_in sanitize \

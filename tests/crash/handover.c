@@ -227,6 +227,8 @@ static int kill_pair(struct handover *h, uint64_t k, uint64_t l, bool *ret)
 		rig_note(&h->rig, "the receiver itself crashed or ended");
 	*ret = event != TRACEE_STOPPED;
 	h->n_filled = count_filled(h);
+	if (event == TRACEE_AT_END && h->n_filled)
+		rig_note(&h->rig, "pop has returned, and what it was to bring is in its place still");
 	h->n_kills += (h->sender.pid ? 1U : 0U) + (h->receiver.pid ? 1U : 0U);
 	if (receiver_first)
 		tracee_kill(&h->receiver);
