@@ -188,6 +188,7 @@ static struct block_count check_headers(struct check *check, uint32_t p, const s
 	const struct pool_entry *pool = &check->heap->pools[p];
 	const struct object_header *headers = pool_headers(check->heap, pool);
 	struct block_count count = {0};
+	bool is_touched = owner_is_inside(check, owner); /* said once: where nextoffset is wrong it may be many */
 
 	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++) {
 		uint64_t word = header_word(&headers[i]);
@@ -197,9 +198,11 @@ static struct block_count check_headers(struct check *check, uint32_t p, const s
 		count.n_returned += state == STATE_RETURNED;
 		if (headers_are_still(check, owner))
 			check_header(check, p, i, word, headers[i].rights, owner);
-		if (word && i >= pool->n_carved && !owner_is_inside(check, owner))
+		if (word && i >= pool->n_carved && !is_touched) {
 			check_fault(check, "pool %u: block %u is %s and nextoffset says it is untouched", p, i,
 				state != STATE_FREE ? "in use" : "as one that was freed");
+			is_touched = true;
+		}
 	}
 	return count;
 }
@@ -489,6 +492,8 @@ static uint32_t check_arena(struct check *check, uint32_t a)
 		n = __atomic_load_n(&heap->arenas[a].n_arenas, __ATOMIC_ACQUIRE);
 	if (state < ARENA_BODY && n && n <= n_seen(heap) - a) {
 		check_run_bodies(check, a, n);
+		if ((state == ARENA_POOLS || state == ARENA_RUN) && heap->arenas[a].space >= N_SPACES)
+			check_fault(check, "arena %u: is of the unknown space %u", a, heap->arenas[a].space);
 		if (state == ARENA_POOLS)
 			check_arena_of_pools(check, a);
 		else if (state == ARENA_RUN || state == ARENA_RETURNABLE)

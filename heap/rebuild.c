@@ -316,6 +316,8 @@ static void rebuild_arenas(struct heap *heap)
 	for (uint32_t a = 0; a < n_seen(heap); a++) {
 		struct arena_entry *arena = &heap->arenas[a];
 
+		if (arena->space >= N_SPACES)
+			arena->space = SPACE_OBJECTS; /* damaged: what most are of */
 		if (arena_state(arena) == ARENA_POOLS)
 			rebuild_arena_of_pools(heap, a);
 		else if (arena_state(arena) == ARENA_RUN || arena_state(arena) == ARENA_RETURNABLE)

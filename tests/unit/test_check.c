@@ -361,6 +361,14 @@ static void arena_body(void)
 {
 	ref_arena(large)[1].state = ARENA_POOLS;
 }
+static void arena_space_of_pools(void)
+{
+	ref_arena(block)->space = 2;
+}
+static void arena_space_of_run(void)
+{
+	ref_arena(large)->space = UINT32_MAX;
+}
 static void usable_empty(void)
 {
 	space()->usable_arenas1 = 0;
@@ -669,6 +677,8 @@ static const struct {
 	{arena_run_length, "60 arenas"},
 	{arena_run_without_object, "without an object"},
 	{arena_body, "middle of a run"},
+	{arena_space_of_pools, "unknown space 2"},
+	{arena_space_of_run, "unknown space"},
 	{usable_empty, "usable_arenas"},
 	{usable_wild, "usable_arenas"},
 	{usable_circle, "usable_arenas"},

@@ -301,7 +301,8 @@ static void usable_misordered(void) /* two neighbours with different numbers cha
 	struct arena_entry *first, *second, *behind;
 	uint32_t i = 0, first1, second1;
 
-	while (usable_arena(i)->n_free_pools == usable_arena(i + 1)->n_free_pools)
+	while (arena_rank(fx.heap, usable_arena(i)->n_free_pools) ==
+		arena_rank(fx.heap, usable_arena(i + 1)->n_free_pools))
 		i++;
 	first = usable_arena(i);
 	second = usable_arena(i + 1);
@@ -317,6 +318,8 @@ static void usable_misordered(void) /* two neighbours with different numbers cha
 		behind->prev1 = first1;
 }
 
+DAMAGE(space_of_arena, usable_arena(0)->space = 2)
+DAMAGE(space_of_arena_wild, usable_arena(1)->space = UINT32_MAX)
 DAMAGE(rank2lasta_missing, space()->rank2lasta1[arena_rank(fx.heap, usable_arena(0)->n_free_pools)] = 0)
 DAMAGE(rank2lasta_too_much, space()->rank2lasta1[7] = 1)
 DAMAGE(rank2lasta_wild, space()->rank2lasta1[arena_rank(fx.heap, usable_arena(1)->n_free_pools)] = UINT32_MAX)
@@ -501,6 +504,8 @@ static const struct {
 	{usable_prev, "usable_arenas", 0, false},
 	{usable_of_run, "usable_arenas", 0, false},
 	{usable_misordered, "stands behind", 0, false},
+	{space_of_arena, "unknown space 2", 0, false},
+	{space_of_arena_wild, "unknown space", 0, false},
 	{rank2lasta_missing, "rank2lasta", 0, false},
 	{rank2lasta_too_much, "rank2lasta[7]", 0, false},
 	{rank2lasta_wild, "rank2lasta", 0, false},
