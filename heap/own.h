@@ -258,7 +258,8 @@ static inline bool own_take_block(const struct recent_pool *recent, struct pool_
 	ret->block1 = block1;
 	ret->header = recent->header0 + block1;
 	ret->position = recent->position0 + block1 * recent->stride;
-	/* relaxed, both: nobody else changes a free one; the stranger's rights are ordered as in own_let_go() */
+	/* relaxed is enough, for both: nobody else changes a free one; the stranger's rights are ordered as in
+	 * own_let_go() */
 	if (OWN_UNLIKELY(!word64_is(&ret->header->rights, 0)))
 		return false;
 	word = __atomic_load_n(&ret->header->word, __ATOMIC_RELAXED);
@@ -423,7 +424,7 @@ OWN_INLINE bool own_drop_last(struct session *session, uint64_t ref, struct rece
 
 	if (OWN_UNLIKELY(!object.pool))
 		return false;
-	/* relaxed: what others have a right to is dropped under the lock; whether they have is asked again */
+	/* relaxed is enough: what others have a right to is dropped under the lock; whether they have is asked again */
 	if (OWN_UNLIKELY(!word64_is(&object.header->rights, 0)))
 		return false;
 	if (OWN_UNLIKELY(!gate_enter_quickly(entry)))
@@ -471,7 +472,7 @@ static inline bool own_drop_block(struct session *session, uint64_t ref, int *re
 		return false;
 	object.pool = &session->pools[index];
 	object.header = own_block_header(session, index, object.block1);
-	/* relaxed, all: as in own_find(), and in own_drop() */
+	/* relaxed is enough, for all: as in own_find(), and in own_drop() */
 	if (OWN_UNLIKELY(!word32_is(&object.pool->identity, session->hinted_identity + (hint << 8))))
 		goto another;
 	object.word = __atomic_load_n(&object.header->word, __ATOMIC_RELAXED);

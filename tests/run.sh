@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# All tests: built by gcc and run, built by clang and the unit tests run, built with the sanitizers and run (ThreadSanitizer: those with
-# threads), the unit tests under valgrind.
+# All tests: built by gcc and run, built by clang and the unit tests run, built with the sanitizers and run
+# (ThreadSanitizer: those with threads), the unit tests under valgrind.
 # Ends non-zero where anything failed, and says at its end once more what and how; the last line is "N passed, N failed,
 # N skipped", builds counted as well.
 #
