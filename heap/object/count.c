@@ -33,7 +33,10 @@
 
 #include "heap/object/count.h"
 #include "heap/change/intent.h"
+#include "heap/object/dying.h"
 #include "heap/object/header_lock.h"
+#include "heap/object/own.h"
+#include "heap/object/right.h"
 #include "heap/shared/critical.h"
 
 #include <errno.h>
@@ -355,7 +358,7 @@ static COUNT_RARE int hold_locked(struct session *session, uint64_t ref)
 		return r;
 	r = object_find_fast(session->heap, ref, &object);
 	if (!r)
-		r = object_hold(session, ref, &object);
+		r = right_hold(session, ref, &object);
 	return change_end(session, r);
 }
 
@@ -394,7 +397,7 @@ static COUNT_RARE int drop_locked(struct session *session, uint64_t ref, struct 
 	int r;
 
 	r = change_begin(session);
-	return r < 0 ? r : deferred_free(session, change_end(session, object_drop_held(session, ref, hold)));
+	return r < 0 ? r : dying_free(session, change_end(session, right_drop_held(session, ref, hold)));
 }
 
 int object_decref_other(struct session *session, uint64_t ref)
@@ -488,7 +491,7 @@ int count_finish(struct session *session)
 	if (entry->intent.position != INTENT_UNKNOWN)
 		heap_set(heap, &entry->n_holds, before + (is_hold && hold) - (!is_hold && !hold));
 	if (is_hold && happened && !hold)
-		r = object_drop(session, &object);
+		r = right_drop(session, &object);
 	if (!is_hold && happened && hold)
 		hold_remove(session, hold);
 	if (r < 0)

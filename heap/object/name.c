@@ -8,7 +8,9 @@
  */
 
 #include "heap/object/name.h"
+#include "heap/object/dying.h"
 #include "heap/object/hold.h"
+#include "heap/object/utf8.h"
 
 #include <errno.h>
 #include <string.h>
@@ -169,7 +171,7 @@ static int set_in_change(struct session *session, const struct name *name, uint6
 
 	r = object_find(heap, ref, &new);
 	if (!r)
-		r = object_retain(session, &new);
+		r = right_retain(session, &new);
 	if (r < 0)
 		return r;
 	r = find(heap, name, &link, &entry);
@@ -179,7 +181,7 @@ static int set_in_change(struct session *session, const struct name *name, uint6
 		return add_entry(session, link, name, ref);
 	old_ref = entry->ref;
 	heap_set(heap, &entry->ref, ref);
-	return object_find(heap, old_ref, &old) < 0 ? 0 : object_drop(session, &old);
+	return object_find(heap, old_ref, &old) < 0 ? 0 : right_drop(session, &old);
 }
 
 int name_set(struct session *session, const char *bytes, uint64_t ref)
@@ -193,7 +195,7 @@ int name_set(struct session *session, const char *bytes, uint64_t ref)
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	return deferred_free(session, change_end(session, set_in_change(session, &name, ref)));
+	return dying_free(session, change_end(session, set_in_change(session, &name, ref)));
 }
 
 /* Is there an object in that pool, or may there be, so that its header can be looked at? A long one's is beside it. */
@@ -210,7 +212,7 @@ static inline bool is_of_pools(const struct heap *heap, uint64_t pool)
 }
 
 /*
- * The name was asked for before, and neither its entry nor what it names has changed since: *ret has what object_hold()
+ * The name was asked for before, and neither its entry nor what it names has changed since: *ret has what right_hold()
  * looks at. An entry that is alive with the same generation is the same entry, whose name never changes; what it names
  * is kept alive by it, where it was. False: it is to be looked for.
  */
@@ -290,7 +292,7 @@ static inline int get_in_change(struct session *session, const struct name *name
 			return r;
 	}
 	*ret_type = object.type;
-	return object_hold(session, *ret, &object);
+	return right_hold(session, *ret, &object);
 }
 
 int name_get(struct session *session, const char *bytes, uint64_t *ret)
@@ -334,7 +336,7 @@ static int del_in_change(struct session *session, const struct name *name)
 	heap_add(heap, &heap->control->counters.n_names, -1);
 	r = memory_give(session, position);
 	if (!r && !object_find(heap, ref, &object))
-		r = object_drop(session, &object);
+		r = right_drop(session, &object);
 	return r;
 }
 
@@ -349,7 +351,7 @@ int name_del(struct session *session, const char *bytes)
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	return deferred_free(session, change_end(session, del_in_change(session, &name)));
+	return dying_free(session, change_end(session, del_in_change(session, &name)));
 }
 
 /* The first name whose hash is *cursor or more, among so many buckets: 1 found, 0 not yet (*cursor moves), -ENOENT

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Objects: refs and headers, making, holding, dropping, taking down. See object.c. */
+/* Objects: what a ref names. See object.c. */
 
-#include "heap/object/own.h"
+#include "heap/memory/pool.h"
+#include "heap/object/type.h"
 
 /* What a ref leads to, in this process. */
 struct object {
@@ -50,7 +51,7 @@ int object_match(struct heap *heap, uint64_t ref, struct object *ret);
 /* As object_find(), but takes the lock unless the session holds the object: then nothing can change under it. */
 int object_lookup(struct session *session, uint64_t ref, struct object *ret);
 
-/* What object_lookup() found, where the session holds it, is found sooner from now on: see cached.h. */
+/* What object_lookup() found, where the session holds it, is found sooner from now on: see cache.h. */
 void object_remember(struct session *session, uint64_t ref, const struct object *object);
 
 /* relaxed: the owner may be giving rights away at this moment, or others be counting; see end_if_last() for the order
@@ -76,31 +77,6 @@ static inline uint64_t *object_slot(const struct object *object, const struct ty
 	return (uint64_t *)(void *)(object->data + type_slot_offset(type, i));
 }
 
-/* Each of these is one change, and takes down what it freed. Returns as the public functions, or HEAP_WANTS_ARENAS. */
-int object_new(struct session *session, uint32_t type, size_t size, uint64_t *ret);
-int queue_new(struct session *session, size_t n, uint64_t *ret);
-
-/*
- * Within a change: somebody who is not its owner has one right fewer (`what` is never an own record). When it was the
- * last, the object is freed, or goes on session's dying list.
- */
-int object_drop(struct session *session, const struct object *what);
-/* Within a change: one right more. -EOVERFLOW; -ESTALE its owner let go of it meanwhile. */
-int object_retain(struct session *session, const struct object *what);
-
-/*
- * Within a change: the session holds it once more, by the header of its own object or by its hold table, where
- * hold_reserve() has made room. Errors as object_retain().
- */
-int object_hold(struct session *session, uint64_t ref, const struct object *what);
-/*
- * Within a change: what the session holds, by `hold` of its table or, where that is NULL, by the header's word, it
- * holds once less, or not at all any more: its right goes to somebody else (a queue).
- */
-int object_pass_on(struct session *session, uint64_t ref, const struct object *what, struct hold *hold);
-/* Within a change: the same, and the right ends. -EPERM it does not hold it; errors as object_find(). */
-int object_drop_held(struct session *session, uint64_t ref, struct hold *hold);
-
 /*
  * Does the session hold it? With the lock held; the second without it, and sees to what is wanted of the session first:
  * false also when that fails.
@@ -114,21 +90,6 @@ static inline bool object_is_held_by_word(const struct session *session, const s
 	return what->pool->owner1 == session->owner1 &&
 	       header_own(__atomic_load_n(&what->header->word, __ATOMIC_RELAXED));
 }
-
-/* Within a change: nobody has a right to it: free it, or put it on session's dying list. */
-int object_end(struct session *session, const struct object *what);
-
-/* Within a change: free what the session was making and did not finish. */
-int making_drop(struct session *session);
-
-/*
- * One change: take down a bounded part of what is dying on this session's list. 1 there may be more, 0 nothing is left;
- * -EBUSY where `try` and the lock is taken.
- */
-int dying_step(struct session *session, bool try);
-
-/* All of it. Returns `result`, so that it ends a function that dropped something. */
-static inline int deferred_free(struct session *session, int result);
 
 /* ---- inline, for they are the most frequent ---------------------------------------------------------------------- */
 
@@ -202,13 +163,4 @@ OBJECT_INLINE int object_find_fast(struct heap *heap, uint64_t ref, struct objec
 	r = object_find_other(heap, ref, &other);
 	*ret = other; /* as there */
 	return r;
-}
-
-void deferred_free_all(struct session *session);
-
-static inline int deferred_free(struct session *session, int result)
-{
-	if (!OBJECT_LIKELY(!session->entry->dying1))
-		deferred_free_all(session);
-	return result;
 }

@@ -4,14 +4,12 @@
 /* A session's own pools: making, holding and giving up its own objects without the lock. See own.c. */
 
 #include "heap/memory/pool.h"
+#include "heap/object/own_trim.h"
 #include "heap/object/type.h"
 #include "heap/shared/cache.h"
 #include "heap/shared/critical.h"
 
 #include <errno.h>
-
-/* What a function here returns, beside negative errnos, when the thing goes under the lock. Nothing was changed. */
-#define OWN_NOT 2
 
 /* A LIVE object in a pool of the session's own. */
 struct own_object {
@@ -43,16 +41,6 @@ int own_new(struct session *session, uint32_t type, const struct type_info *info
  */
 static inline bool own_new_bytes(struct session *session, size_t size_class, size_t size, uint64_t *ret, int *result);
 
-/*
- * A change, or a few: see to it that own_new() of that size finds room. HEAP_WANTS_ARENAS; OWN_NOT it is none for such
- * pools. Before the first of both the caller sets session->n_collections to 0.
- */
-int own_refill(struct session *session, size_t size, size_t alignment);
-
-/* There is no memory for what the session wants: gather all that was returned to it. 1 there was something: try it
- * again. */
-int own_collect_all(struct session *session);
-
 /* Hold once more what it holds already. The first is quick and knows what was used lately. */
 static inline int own_hold(struct session *session, uint64_t ref);
 int own_hold_any(struct session *session, uint64_t ref);
@@ -72,19 +60,8 @@ int own_drop_any(struct session *session, uint64_t ref);
  * objects in lately. */
 static inline bool own_drop_block(struct session *session, uint64_t ref, int *result);
 
-/* Of an object that the session holds: it is found sooner from now on, see cached.h. */
+/* Of an object that the session holds: it is found sooner from now on, see cache.h. */
 void own_remember(struct session *session, uint64_t ref, const struct own_object *object);
-
-/* Somebody wants something of the session: wait until he is done, and see to what he asks for. Where that is to gather
- * more than one change can, he asks for the rest still. */
-int session_serve_requests(struct session *session);
-
-/* Daemon: the session has done something: what was gone through so far of what it keeps free is gone through anew. */
-void own_trim_restart(struct heap *heap, uint32_t index);
-
-/* Daemon, one step: take back what an idle session keeps free. 1 there may be more, 0 done, -EBUSY the lock is taken.
- */
-int own_trim(struct session *daemon, uint32_t index);
 
 /* ---- inline, for they are the most frequent of all ----------------------------------------------------------------
  */

@@ -38,6 +38,3 @@ int type_register(struct session *session, const struct type_spec *spec, uint32_
 /* -EINVAL no such type. Needs no lock: an entry that n_types counts never changes. */
 int type_find(const struct heap *heap, uint32_t type, struct type_info *ret);
 int type_name(const struct heap *heap, uint32_t type, char ret[64]);
-
-/* Is it 1..max bytes of well-formed UTF-8? -EINVAL, -ENAMETOOLONG; else its length. */
-int utf8_check(const char *s, size_t max);

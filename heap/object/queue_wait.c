@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/* Waiting for a queue */
+
+#include "heap/object/queue_wait.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NSEC_PER_SEC INT64_C(1000000000)
+#define SLICE_NSEC   NSEC_PER_SEC
+
+void queue_wake(uint32_t *seq)
+{
+	__atomic_fetch_add(seq, 1, __ATOMIC_SEQ_CST);
+	syscall(SYS_futex, seq, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+}
+
+/* Before the last look: somebody is going to wait for a cell to be emptied (filled). */
+void queue_announce(struct queue *queue, bool is_push_call, struct queue_wait *ret)
+{
+	ret->seq = is_push_call ? &queue->pop_seq : &queue->push_seq;
+	__atomic_store_n(is_push_call ? &queue->push_waiting : &queue->pop_waiting, 1, __ATOMIC_SEQ_CST);
+	ret->value = __atomic_load_n(ret->seq, __ATOMIC_SEQ_CST);
+	/* that store before the look: either who changes a cell sees the flag, or the cell is seen changed */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+int64_t queue_now_nsec(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
+}
+
+/* Sleep until woken, or the deadline (-1: none), or the end of a slice. -ETIMEDOUT, -EINTR, -EPIPE. */
+int queue_wait_for(struct heap *heap, const struct queue_wait *wait, int64_t deadline)
+{
+	int64_t left = SLICE_NSEC;
+	struct timespec ts;
+
+	if (deadline >= 0) {
+		left = deadline - queue_now_nsec();
+		if (left <= 0)
+			return -ETIMEDOUT;
+		if (left > SLICE_NSEC)
+			left = SLICE_NSEC;
+	}
+	ts = (struct timespec){.tv_sec = left / NSEC_PER_SEC, .tv_nsec = left % NSEC_PER_SEC};
+	if (syscall(SYS_futex, wait->seq, FUTEX_WAIT, wait->value, &ts, NULL, 0) < 0 && errno == EINTR)
+		return -EINTR;
+	return __atomic_load_n(&heap->control->ended, __ATOMIC_RELAXED) ? -EPIPE : 0;
+}
