@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * The cells of a queue: ring, filled and emptied, each by one compare-and-swap. See queue.c, and struct cell.
+ * The cells of a queue: find one, fill it, empty it, each change by one compare-and-swap. See queue.c, and struct cell.
  */
 
 #include "heap/object/header_lock.h"
@@ -16,17 +16,17 @@
 #define CELL_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define CELL_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-/* A queue and how many cells it has for certain, whatever a stray write may have made of its own number. */
+/* A queue, and the number of its cells as its object's size proves it, whatever a stray write did to queue->n. */
 struct cell_ring {
 	struct queue *queue;
 	uint64_t n;
 };
 
-/* A cell as it was when it was looked at, by who wants to fill or empty it. */
+/* A cell as it was at one moment, and the position that was looked for in it. */
 struct cell_value {
 	struct cell *cell;
 	uint64_t ref, stamp;
-	uint64_t position; /* that he looked for there */
+	uint64_t position; /* that was looked for */
 };
 
 static inline uint32_t stamp_filled_by(uint64_t stamp)
@@ -39,15 +39,17 @@ static inline uint32_t stamp_emptied_by(uint64_t stamp)
 	return (uint32_t)(stamp >> CELL_EMPTIED_BY & CELL_SESSION);
 }
 
-/* How many positions the cell is ahead of what was looked for in it: 0, or laps of the ring. */
+/* Read the cell of a position. Returns how many positions the cell is ahead of that: 0, or a number of laps. */
 static inline int64_t cell_read(const struct cell_ring *ring, uint64_t position, struct cell_value *ret)
 {
 	uint64_t i = position % ring->n, before;
 
 	ret->cell = &ring->queue->cells[i];
 	ret->position = position;
-	/* acquire: what was done before the cell was changed. Looked at twice, so that ref and stamp are of one
-	 * moment. */
+	/*
+	 * acquire: what was done before the cell was changed. The stamp is read again after ref, so that both are of
+	 * one moment.
+	 */
 	before = __atomic_load_n(&ret->cell->stamp, __ATOMIC_ACQUIRE);
 	do {
 		ret->stamp = before;
@@ -57,19 +59,22 @@ static inline int64_t cell_read(const struct cell_ring *ring, uint64_t position,
 	return (int64_t)((ret->stamp + i - position) << (64 - CELL_LAP_BITS)) >> (64 - CELL_LAP_BITS);
 }
 
-/* The cell is so far ahead: the position that was looked for is over, and so are all up to the one returned. */
+/* The next position to try, after cell_read() returned `ahead`: the positions before it are over. */
 static inline uint64_t cell_next_position(const struct cell_ring *ring, uint64_t position, int64_t ahead)
 {
 	return ahead ? position + (uint64_t)ahead - ring->n + 1 : position + 1;
 }
 
-/* Who looks for a cell passes each once, and what others do meanwhile; more is a circle that a stray write made. */
+/*
+ * A search passes each cell once, and some more while others push and pop. Even more means that the cells contradict
+ * each other.
+ */
 static inline bool cell_is_circle(const struct cell_ring *ring, uint64_t n_examined)
 {
 	return n_examined > 4 * ring->n + 1024;
 }
 
-/* The cell to push to. -EAGAIN all are filled; -EUCLEAN they contradict each other. */
+/* The cell to push to. -EAGAIN: all are filled. -EUCLEAN: they contradict each other. */
 static inline int cell_find_free(const struct cell_ring *ring, struct cell_value *ret)
 {
 	uint64_t position = __atomic_load_n(&ring->queue->tail, __ATOMIC_RELAXED); /* relaxed: a hint */
@@ -88,7 +93,7 @@ static inline int cell_find_free(const struct cell_ring *ring, struct cell_value
 	return -EUCLEAN;
 }
 
-/* The cell to pop from. -EAGAIN all are empty. */
+/* The cell to pop from. -EAGAIN: all are empty. -EUCLEAN: they contradict each other. */
 static inline int cell_find_filled(const struct cell_ring *ring, struct cell_value *ret)
 {
 	uint64_t position = __atomic_load_n(&ring->queue->head, __ATOMIC_RELAXED); /* relaxed: a hint */
@@ -105,7 +110,7 @@ static inline int cell_find_filled(const struct cell_ring *ring, struct cell_val
 	return -EUCLEAN;
 }
 
-/* Change a cell as a whole, if it is still as it was seen. A full barrier. */
+/* Replace the whole cell, if it still is what *seen says. A full barrier. */
 static inline bool cell_change(const struct cell_value *seen, uint64_t ref, uint64_t stamp)
 {
 	two_words old = (two_words)seen->stamp << 64 | seen->ref, new = (two_words)stamp << 64 | ref;

@@ -1,22 +1,35 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The deferred free list: objects with slots, freed in bounded steps
+ *
+ * An object with slots whose count reached 0 is DYING and stands on the list of the session that dropped it, linked
+ * through the rights of the headers (right.c puts it there). The session empties its list after the change, in changes
+ * that drop at most DROP_STEP slots each: so the lock is never held for long, and no stack grows, however deep a list
+ * of lists is. A slot that is not dropped yet still counts as a right to what it refers to. run_n_dropped says how many
+ * slots of a run are done; a block has few slots, which one change drops.
+ *
+ * A session that dies leaves its list to the daemon, which goes on where the session stopped (recover.c).
+ */
+
 #include "heap/object/dying.h"
 
 #include <errno.h>
 
-#define DROP_STEP 64U /* slots dropped in one change */
+#define DROP_STEP 64U /* dropped in one change */
 
 static int drop_slot(struct session *session, const uint64_t *slot)
 {
 	uint64_t ref = __atomic_load_n(slot, __ATOMIC_RELAXED);
 	struct object child;
 
-	/* What a stray write put there names nothing and is passed over. */
+	/* A stray write may have put there what names nothing: it is passed over. */
 	if (!ref || object_find(session->heap, ref, &child) < 0)
 		return 0;
 	return right_drop(session, &child);
 }
 
-/* The next slots of the first dying object; when they are the last, it comes off the list before its children come on.
+/*
+ * The next slots of the first object. With the last of them the object leaves the list before its children come on it.
  */
 static int free_some(struct session *session)
 {

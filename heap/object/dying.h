@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The deferred free list of a session. See dying.c. */
+/*
+ * The deferred free list of a session: objects whose count reached 0 and whose slots are not dropped yet. See dying.c.
+ */
 
 #include "heap/object/right.h"
 
 /*
- * One change: take down a bounded part of what is dying on this session's list. 1 there may be more, 0 nothing is left;
- * -EBUSY where `try` and the lock is taken.
+ * One change: drop a bounded number of slots of the first object on the list. 1: there may be more, 0: the list is
+ * empty. -EBUSY: `try` is set and the lock is taken.
  */
 int dying_step(struct session *session, bool try);
 
-/* All of it. Returns `result`, so that it ends a function that dropped something. */
+/* Empty the list. Returns `result`, so that it can end a function that dropped something. */
 static inline int dying_free(struct session *session, int result);
 
 void dying_free_all(struct session *session);

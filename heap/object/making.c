@@ -1,10 +1,20 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Making objects
+ *
+ * Most objects are made by one store, of the header's word, in a pool of the session's own (own.c); if that has no
+ * room, own_refill() finds some. What is too long for such pools is made here: in one change if it has no slots, else
+ * in two. Between these two the object is MAKING, its position stands in the session's entry (making1), and its slots
+ * are cleared without the lock. The second change makes it LIVE and held. If the session dies in between, recovery
+ * frees what making1 names.
+ */
+
 #include "heap/object/making.h"
 #include "heap/object/own.h"
 
 #include <errno.h>
 
-/* In one change. */
+/* One change. */
 static int make_at_once(
 	struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret)
 {
@@ -57,7 +67,7 @@ static int make_in_two(struct session *session, uint32_t type, const struct type
 	r = change_end(session, make_begin(session, type, info, size, &ref));
 	if (r)
 		return r;
-	/* Nobody else can reach it now, so neither lock nor log. */
+	/* Nobody else can reach the object yet, so this needs neither lock nor log. */
 	r = object_locate(session->heap, ref_position(ref), &object);
 	if (r < 0)
 		return r;
@@ -83,7 +93,7 @@ int making_drop(struct session *session)
 	return memory_give(session, position);
 }
 
-/* Only where the heap is damaged can a making before this one have failed between its two changes. */
+/* Only in a damaged heap can a making before this one have failed between its two changes. */
 static int make_room_for_making(struct session *session)
 {
 	int r;
@@ -129,7 +139,7 @@ int object_new(struct session *session, uint32_t type, size_t size, uint64_t *re
 	struct type_info info;
 	int r;
 
-	if (type == TYPE_BYTES && size - 1 < BLOCK_SIZE_MAX && /* 0 is very large */
+	if (type == TYPE_BYTES && size - 1 < BLOCK_SIZE_MAX && /* size - 1: a size of 0 becomes very large */
 		own_new_bytes(session, (size - 1) >> 3, size, ret, &r))
 		return r;
 	if (type == TYPE_QUEUE)
@@ -162,8 +172,7 @@ int queue_new(struct session *session, size_t n, uint64_t *ret)
 	r = type_find(session->heap, TYPE_QUEUE, &info);
 	if (r < 0)
 		return r;
-	/* Until it has its number of places it is a queue of none: an all-zero payload, harmless to whoever finds it.
-	 */
+	/* Until n is set it is a queue without cells: an all-zero payload, harmless to whoever finds it. */
 	r = make(session, TYPE_QUEUE, &info, sizeof(struct queue) + n * sizeof(struct cell), &ref);
 	if (r)
 		return r;

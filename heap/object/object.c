@@ -1,23 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Objects: refs checked, objects made, held, dropped and taken down
+ * Objects: from a ref to a header
  *
- * Who has a right to an object is counted in its header: how often the session that owns its pool holds it in the one
- * word, all others in the other (a session that holds it by its hold table counts once, however often; each slot, queue
- * place and name counts once). The first is the owner's own affair (own.c). The second has two parts that are added:
- * one is changed by claiming it under the lock, here, or by who it is biased to (count.c); to the other the owner alone
- * adds what it gives away (queue.c), so that neither overwrites what the other one does.
+ * A ref is a position and a generation. Any 64-bit number can be looked up, in constant time and without touching
+ * memory outside the heap: the position leads to an arena, which must be in use; the entry of its pool says the kind
+ * and the class, and so which block starts there, if any; the block's header must say LIVE with the ref's generation. A
+ * block in an arena of pools is by far the most frequent and is found inline (object.h), a run in such an arena next;
+ * object_locate() finds everything.
  *
- * When nobody has a right any more the object goes at once if it has no slots; else it turns DYING and goes on the
- * dying list of the session that dropped it, linked through the second words. That session takes its list down after
- * the change, in changes of at most DROP_STEP slots each, so that the lock is never held long and no stack grows
- * however deep the lists. What a slot held and is not dropped yet still counts. A session that dies leaves its list to
- * the daemon, which goes on where it stopped.
- *
- * Making an object is one store, of its header's word (own.c). One that is too long for that way is made in one change,
- * or, where slots have to be cleared, in two: the object is MAKING, written down in the session's entry, while its
- * slots are cleared outside of the lock; then it is LIVE and held. Died in between, the daemon frees what the entry
- * names.
+ * An object is alive while its state is LIVE and somebody has a right to it. The header counts that twice: in the word,
+ * how often the session that owns its pool holds it, and in the rights, everybody else (right.c). The owner may be
+ * letting go of the object between its stores, so whoever is not certain that the object stays alive has the lock.
  */
 
 #include "heap/object/object.h"
@@ -26,14 +19,14 @@
 
 #include <errno.h>
 
-/* ---- refs -------------------------------------------------------------------------------------------------------- */
-
 static int locate_run(const struct heap *heap, struct pool_entry *pool, uint64_t off, struct object *ret)
 {
 	uint64_t size;
 
-	/* Its owner may be making another object of it. acquire: with the release in own_begin(), so that the size is
-	 * not older than the word. */
+	/*
+	 * The owner may be making another object of this run. acquire: with the release in own_begin(), so that the
+	 * size is not older than the word
+	 */
 	ret->word = __atomic_load_n(&pool->header.word, __ATOMIC_ACQUIRE);
 	size = __atomic_load_n(&pool->run_size, __ATOMIC_RELAXED);
 	if (off & (POOL_SIZE - 1))
@@ -69,7 +62,7 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 
 	if (off >= heap->heap_size || !arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
 		return -ESTALE;
-	/* object_locate_block() was called in vain, perhaps for not knowing it. Relaxed: as there. */
+	/* object_locate_block() may have failed only because it did not know the arena. relaxed: as there */
 	if (off >> POOL_SHIFT >= __atomic_load_n(&heap->n_pools_known, __ATOMIC_RELAXED))
 		heap_refresh_arenas(heap);
 	state = arena_state(&heap->arenas[off >> heap->arena_shift]);
@@ -87,7 +80,8 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 	if (r)
 		return r;
 	if (!ret->is_run)
-		ret->word = __atomic_load_n(&ret->header->word, __ATOMIC_ACQUIRE); /* as in object_locate_block() */
+		ret->word = __atomic_load_n(
+			&ret->header->word, __ATOMIC_ACQUIRE); /* acquire: as in object_locate_block() */
 	ret->type = header_type(ret->word);
 	if (ret->is_run)
 		return 0;
@@ -110,18 +104,20 @@ int object_match(struct heap *heap, uint64_t ref, struct object *ret)
 	return ret->type == TYPE_HOLDS || ret->type == TYPE_NAME ? -EINVAL : 0;
 }
 
-/* relaxed: who is not sure that it stays alive has the lock; between two stores its owner may be letting go */
+/* relaxed: whoever is not certain that the object stays alive has the lock */
 static bool has_rights(const struct object *object)
 {
 	return header_own(object->word) || rights_count(__atomic_load_n(&object->header->rights, __ATOMIC_RELAXED));
 }
 
-/* The next most frequent: a run in an arena of pools. False: object_find_block() has said what that means. */
+/*
+ * A run in an arena of pools, the next most frequent after blocks. False: it may be something else, see object_match().
+ */
 static bool find_run(const struct heap *heap, uint64_t ref, struct object *ret)
 {
 	uint64_t position = ref_position(ref), off = position << 3;
 
-	/* As in object_locate_block(). */
+	/* relaxed: as in object_locate_block() */
 	if (off & (POOL_SIZE - 1) || off >> POOL_SHIFT >= __atomic_load_n(&heap->n_pools_known, __ATOMIC_RELAXED) ||
 		arena_state(&heap->arenas[off >> heap->arena_shift]) != ARENA_POOLS)
 		return false;

@@ -2,39 +2,36 @@
 /*
  * A session's own pools
  *
- * A session makes objects in pools that it owns, and as long as nobody else has come to know such an object it is the
- * session's private affair: made and freed by plain stores to memory that nobody else changes, without the lock, a
- * system call or an atomic read-modify-write. How often the session holds it stands in the header word, so that such an
- * object costs no entry in a hold table.
+ * A session makes objects in pools that it owns. As long as nobody else knows such an object, it is the session's
+ * private affair: made and freed by plain stores to memory that nobody else changes, within a critical section, without
+ * the lock, a system call or an atomic read-modify-write. How often the session holds it is counted in the header's
+ * word, so the object needs no entry of a hold table.
  *
- * The header's second word counts everybody else's rights. Others change it, under the lock or by a
- * compare-and-swap of both words (claim.c, count.c), and beside them the owner counts what it gives away to queues
- * (queue.c). Once one was given (RIGHTS_SHARED), the owner gives up the last right of all under the lock. The owner
- * looks at that word after it has stored that it holds the object no more, and frees the block only if it is 0. A
- * stranger who takes a hold on the strength of a number that he got from somewhere stores to it, then makes all
- * processors see that (critical_barrier()), then looks at the word: either he finds that the owner let go, or the owner
- * finds him (or, should he have come and gone meanwhile and freed it, at least REQUEST_STRANGER). Who is given a
- * right by the owner (a slot, a name, a queue) needs no barrier: the owner has stored it itself.
+ * The header's rights count everybody else (right.c). Others change them under the lock, or by a compare-and-swap of
+ * the whole header (count.c); the owner adds what it gives away to queues (queue.c). Once another has had a right
+ * (RIGHTS_SHARED), the owner gives up its last hold under the lock (own_settle()).
  *
- * What is let go of so is put back where the lock is then refused, since the caller is told that nothing happened: see
- * put_back() for why it is certain that nobody has acted on it.
+ * The owner first stores that it holds the object no more, then reads the rights, and frees the block only if they are
+ * 0. A stranger, who holds the object because of a number that it got from somewhere, first stores its right, then
+ * makes all processors see that (critical_barrier()), then reads the word. So either the stranger finds that the owner
+ * let go, or the owner finds the right. (If the stranger has come and gone meanwhile and freed the object, the owner
+ * finds at least REQUEST_STRANGER.) A right that the owner itself gives (to a slot, a name, a queue) needs no barrier,
+ * because the owner has stored it. Model: tests/model/own.pml.
  *
- * usedpools are the session's pools with room, its own list of each class; a block that is freed in a full pool brings
- * that to the front. All blocks of a pool come on its free list when the first of them is asked for, so that an empty
- * list is a full pool. One free pool of a class stays; any further go back to their arenas, SESSION_FREED_MAX in one
- * change, or with the next change of the session's own pools, or when it does nothing any more. A run of at most
- * SPARE_RUN_MAX pools is kept when it becomes free, one of each length. What others returned is gathered when a class
- * has no block left, when the daemon asks for it (requests), or by the daemon when the session does nothing
- * (own_trim()). There may be any number of such pools: a call gathers from a few, and leaves it to the next to go
- * on, by asking itself for it. Only where there is no other memory all of them are gathered (own_collect_all()).
+ * If the owner lets go of an object and is then refused the lock, it puts the hold back, because its caller is told
+ * that nothing happened. put_back() says why nobody can have acted on it.
  *
- * The most frequent calls are inline (own.h; the shortest of them in programs, too: pyheap.h). They find an object and
- * the pool of a class by what the session's process keeps of those it used lately (cache.h); the functions here find
- * them anew.
+ * usedpools has the session's pools with room, by class. A full pool is on no list; a block freed in it brings it to
+ * the front of its class. The first allocation of a pool puts all its blocks on its free list, so that an empty free
+ * list means a full pool. What becomes free, and what others freed, goes back in own_trim.c.
  *
- * Died in the middle: pools and runs are found by the list of owned ones, which is changed under the lock; what is in
- * them is said by their headers. The rest, lists and numbers, is made anew from them when the session is reclaimed. A
- * header is complete when its word says LIVE, and the pool's generation is counted before.
+ * The most frequent calls are inline in own.h, and the shortest of them are inline in programs too (pyheap-inline.h).
+ * They find objects and pools in the cache of the session's process (heap/shared/cache.h). The functions here find them
+ * anew.
+ *
+ * If the session dies: its pools and runs are on the list owned_pools, which is changed under the lock; the headers say
+ * what is in them, and lists and counts are made anew from the headers when the session is reclaimed. A header is
+ * complete when its word says LIVE; the pool's generation is raised before that.
  */
 
 #include "heap/object/own.h"
@@ -44,11 +41,11 @@
 
 #define STRANGERS_MAX 100U
 
-#define OWN_LAST 3 /* it is made, and was the last block of its pool's free list */
+#define OWN_LAST 3 /* the object is made, of the last block of the free list */
 
 /* ---- making ------------------------------------------------------------------------------------------------------ */
 
-/* In, or a negative errno. */
+/* 0: the session is active. Negative errno: it is not. */
 static int enter(struct session *session)
 {
 	int r;
@@ -64,22 +61,22 @@ static int enter(struct session *session)
 }
 
 /*
- * Within a call: the blocks that were never touched go on the free list, which is empty, in their order. Died in the
- * middle: some of them look as if they had been used before. False: that they were never touched is not true. Those in
- * front are linked by then, on no list: the next call says the same, and a repair finds them free.
+ * Within a critical section: put the untouched blocks on the free list, which is empty, in their order. After a death
+ * in the middle some of them look as if they had been used before. False: one of them was not untouched. Those before
+ * it are linked then, but on no list: the next call says so again, and a repair finds them free.
  */
 static bool carve(struct heap *heap, struct pool_entry *pool)
 {
 	struct object_header *headers = pool_headers(heap, pool);
 	uint32_t n_blocks = class_shapes[pool->size_class & (N_CLASSES - 1)].n_blocks, first = pool->n_carved;
 
-	/* relaxed, as pool_set(): it is the session's own */
+	/* relaxed: it is the session's own */
 	for (uint32_t i = first; i < n_blocks; i++) {
 		if (!word64_is(&headers[i].word, 0) || !word64_is(&headers[i].rights, 0))
 			return false;
 		__atomic_store_n(&headers[i].word, header_free(0, i + 1 < n_blocks ? i + 2 : 0), __ATOMIC_RELAXED);
 	}
-	/* as a whole, as it is read next */
+	/* by one store, since it is read as one word next */
 	pool_set(heap, false, &pool->counts, counts_carved(pool->n_used, n_blocks, first + 1));
 	return true;
 }
@@ -89,7 +86,7 @@ int own_finish_new(struct session *session, struct pool_entry *pool)
 	uint32_t size_class = pool->size_class & (N_CLASSES - 1);
 
 	if (pool->n_carved < class_shapes[size_class].n_blocks)
-		(void)carve(session->heap, pool); /* in vain: the next call says so */
+		(void)carve(session->heap, pool); /* if it fails, the next call says so */
 	else
 		usedpools_remove(session->heap, false, &session->entry->usedpools1[size_class], pool);
 	critical_leave(session, 1);
@@ -126,7 +123,7 @@ static int take_run(struct session *session, uint64_t n_pools, uint32_t type, co
 	return 0;
 }
 
-/* Describe the first pool of a class. 0; OWN_NOT there is none, -EUCLEAN. */
+/* Describe the first pool with room of a class. OWN_NOT: there is none. -EUCLEAN. */
 static int describe_pool(const struct session *session, uint32_t size_class, struct cached_pool *ret)
 {
 	const struct class_shape *shape = &class_shapes[size_class];
@@ -154,10 +151,7 @@ static int describe_pool(const struct session *session, uint32_t size_class, str
 	return 0;
 }
 
-/*
- * Of a pool among those with room. -EAGAIN somebody is about to find out that what he looks for is not there any more:
- * he has the lock.
- */
+/* Of a pool with room. -EAGAIN: a stranger, who has the lock, is about to find out that the object is gone. */
 static int why_not_taken(const struct cached_pool *pool)
 {
 	uint32_t block1 = pool->pool->freeblock1;
@@ -193,7 +187,7 @@ static int take_block(struct session *session, uint32_t size_class, uint32_t typ
 	return counts_freeblock1(block.counts) ? 0 : OWN_LAST;
 }
 
-/* Whoever has the lock has it no more. */
+/* Returns after whoever has the lock has released it. */
 static int wait_for_lock(struct session *session)
 {
 	int r = change_begin(session);
@@ -231,7 +225,10 @@ int own_new(struct session *session, uint32_t type, const struct type_info *info
 
 /* ---- freeing ----------------------------------------------------------------------------------------------------- */
 
-/* It is held no more, unless it was put back in vain: then it is let go of now. */
+/*
+ * Within a change: free the object if nobody has a right to it. If put_back() has put the hold back in vain, it goes
+ * now.
+ */
 static int settle(struct session *session, uint64_t ref)
 {
 	struct own_object object;
@@ -241,38 +238,41 @@ static int settle(struct session *session, uint64_t ref)
 		return 0;
 	r = header_lock(session, object.header, ref);
 	if (r < 0)
-		return r == -ESTALE ? 0 : r; /* the last of the others has just dropped it */
+		return r == -ESTALE ? 0 : r; /* somebody else has just dropped the last right */
 	if (header_own(object.word))
 		heap_set(session->heap, &object.header->word, object.word - header_own(object.word));
-	/* relaxed: nobody else changes it */
+	/* relaxed: nobody else changes them now */
 	return rights_count(__atomic_load_n(&object.header->rights, __ATOMIC_RELAXED))
 		       ? 0
 		       : memory_give(session, ref_position(ref));
 }
 
 /*
- * The lock is kept by a thread of this session, or by this thread (`error` says which), so nobody changes anything and
- * the hold can be put back. True: that was so until it had been done. False: somebody may have come to the lock and
- * have found that the object is held no more, and free it or have freed it; by CAS, so that what was freed stays so.
+ * Hold the object again, after the lock was refused (`error`) because another thread has it for this session (-EPERM)
+ * or this thread has it for another session (-EDEADLK). Nobody changes anything under the lock meanwhile. True: the
+ * lock was held by that thread until the hold was back. False: somebody may have taken the lock, found the object held
+ * no more, and freed it, or be about to. The compare-and-swap leaves alone what was freed.
  */
 static bool put_back(struct session *session, const struct own_object *object, int error)
 {
 	uint64_t word = object->word;
 
-	/* relaxed: the fence is what matters */
+	/* relaxed: the fence below orders it */
 	if (!header_own(word) && !__atomic_compare_exchange_n(&object->header->word, &word, word + 1, false,
 					 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return false;
-	/* That store before the look at the lock: who takes it after that finds the object held. See lock_answered().
+	/*
+	 * That store before the lock is read: whoever takes the lock after that finds the object held. See
+	 * heap/change/lock.c.
 	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return error == -EDEADLK || lock_is_still_held(session);
 }
 
 /*
- * Others know the object, or knew it. If they had let go of it before this session did, it goes now; if after, whoever
- * was the last has freed it already. Where the lock cannot be had at all, the heap being damaged, nobody can say that
- * it is not being freed: it stays dropped, and if nobody has a right to it, it is found when the session is cleared up.
+ * Others know the object, or knew it. If they let go of it before the owner did, the owner frees it now; if after, the
+ * last of them has freed it. If the lock cannot be had at all because the heap is damaged, somebody may be freeing the
+ * object: it stays dropped, and if nobody has a right to it, reclaiming the session frees it.
  */
 int own_settle(struct session *session, uint64_t ref)
 {
@@ -299,10 +299,10 @@ int own_finish_free(struct session *session, struct pool_entry *pool)
 	uint32_t size_class = pool->size_class & (N_CLASSES - 1);
 	bool goes;
 
-	/* The only block on its free list: it was full, and on no list. */
+	/* It is the only block on the free list: the pool was full, and on no list. */
 	if (!header_link(last->word) && pool->n_carved == class_shapes[size_class].n_blocks) {
 		usedpools_push(heap, false, &session->entry->usedpools1[size_class], pool);
-		cache_forget_pool(session, size_class); /* this one comes first */
+		cache_forget_pool(session, size_class); /* the pool stands first now */
 	}
 	goes = !pool->n_used && (pool->next1 || pool->prev1);
 	critical_leave(session, -1);
@@ -332,7 +332,7 @@ static void free_run(struct session *session, const struct own_object *object)
 		pool_index(session->heap, object->pool) + 1);
 }
 
-/* Can the object be freed by this session alone? It is held once. */
+/* It is held once. Can this session alone free it? */
 static bool is_private(struct session *session, const struct own_object *object)
 {
 	uint32_t type = header_type(object->word);
@@ -346,7 +346,7 @@ static bool is_private(struct session *session, const struct own_object *object)
 	if (object->pool->kind == POOL_BLOCKS)
 		return true;
 	spare1 = spare_of_size(session, object->pool);
-	/* relaxed: who keeps this session out takes it away, nobody but it puts one there */
+	/* relaxed: whoever keeps this session out takes a run away, but nobody else puts one there */
 	return spare1 && !__atomic_load_n(spare1, __ATOMIC_RELAXED);
 }
 
@@ -359,7 +359,7 @@ static int drop_last(struct session *session, uint64_t ref, const struct own_obj
 		return OWN_NOT;
 	if (!critical_enter(session)) {
 		r = session_serve_requests(session);
-		return r < 0 ? r : OWN_NOT; /* whatever it waited for, the object may be another now */
+		return r < 0 ? r : OWN_NOT; /* after waiting, the object may be another one */
 	}
 	cache_forget(session, ref);
 	if (own_let_go(session->entry, object, session->is_fenced))
@@ -399,15 +399,15 @@ int own_hold_any(struct session *session, uint64_t ref)
 	n = header_own(object.word);
 	if (!n || n == OWN_HOLDS_MAX)
 		return OWN_NOT;
-	__atomic_store_n(&object.header->word, object.word + 1, __ATOMIC_RELAXED); /* as in own_hold() */
+	__atomic_store_n(&object.header->word, object.word + 1, __ATOMIC_RELAXED); /* relaxed: as in own_hold() */
 	own_remember(session, ref, &object);
 	return 0;
 }
 
-/* Within a call: what own_drop() does, of bytes in a block that was not used lately. OWN_NOT: it is another. */
+/* Within a critical section: own_drop() of bytes in a block that is not in the cache. OWN_NOT: it is something else. */
 static int drop_bytes(struct session *session, uint64_t ref, struct own_object *object)
 {
-	/* relaxed: as in own_drop() */
+	/* relaxed: as in own_drop_last() */
 	if (object->pool->kind != POOL_BLOCKS || header_type(object->word) != TYPE_BYTES ||
 		__atomic_load_n(&object->header->rights, __ATOMIC_RELAXED))
 		return OWN_NOT;
@@ -427,7 +427,7 @@ int own_drop_any(struct session *session, uint64_t ref)
 
 	if (!own_may_be(session, ref))
 		return OWN_NOT;
-	if (!critical_enter(session)) /* it sees to what is wanted of it, where it has something to drop here */
+	if (!critical_enter(session)) /* the requests are served only if there is something to drop here */
 		return own_find(session, ref, &object) && header_own(object.word) == 1
 			       ? drop_last(session, ref, &object)
 			       : OWN_NOT;
@@ -436,7 +436,8 @@ int own_drop_any(struct session *session, uint64_t ref)
 		return OWN_NOT;
 	}
 	if (header_own(object.word) > 1) {
-		__atomic_store_n(&object.header->word, object.word - 1, __ATOMIC_RELAXED); /* as in own_hold() */
+		__atomic_store_n(
+			&object.header->word, object.word - 1, __ATOMIC_RELAXED); /* relaxed: as in own_hold() */
 		critical_leave(session, 0);
 		return 0;
 	}

@@ -1,5 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* Collecting, refilling and trimming a session's own pools */
+/*
+ * A session's own pools: collecting what others freed, and giving back what is free
+ *
+ * Blocks that others free (STATE_REMOTE_FREE) come back to the owner of their pool through the list remote_pools: a
+ * pool is put on it under the lock by the first that frees a block after the last collection (count.c). They are
+ * collected when a class has no free block left, when the daemon requests it (REQUEST_COLLECT), or by the daemon while
+ * the session is idle (own_trim()). A list may have any number of pools, so a call collects from a few and requests the
+ * rest for the next call. Only if there is no other memory it collects from all (own_collect_all()).
+ *
+ * One wholly free pool of each class stays with the session. Further ones go back to their arenas: SESSION_FREED_MAX in
+ * one change, or with the next change of the session's own pools, or when the session is idle. A run of up to
+ * SPARE_RUN_MAX pools stays when it becomes free, one of each length.
+ *
+ * The daemon trims a session while it keeps it out (critical_block()), and commits before it lets the session in again.
+ * If the daemon dies, the next taker of the lock rolls its change back.
+ */
 
 #include "heap/object/own_trim.h"
 #include "heap/memory/pool.h"
@@ -10,11 +25,14 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define POOLS_COLLECTED_COST 8U    /* in one change */
-#define TRIM_POOLS_MAX       32U   /* given back in one change */
-#define POOLS_EXAMINED       1024U /* in one change, for free ones */
+#define POOLS_COLLECTED 8U    /* pools that one change collects from */
+#define TRIM_POOLS_MAX  32U   /* pools that one change gives back */
+#define POOLS_EXAMINED  1024U /* pools that one change examines */
 
-/* Within a change: what became free and still is goes, where it is not the only one with room of its class. */
+/*
+ * Within a change: the pools that became free, and still are, go back, unless one is the only pool with room of its
+ * class.
+ */
 static int give_freed(struct session *session)
 {
 	struct heap *heap = session->heap;
@@ -34,7 +52,7 @@ static int give_freed(struct session *session)
 	return r;
 }
 
-/* A pool has become free and is not the only one with room of its class. Where it cannot go it stays. */
+/* A pool has become free, and is not the only one with room of its class. If it cannot go back, it stays. */
 void own_note_freed(struct session *session, const struct pool_entry *pool)
 {
 	session->freed[session->n_freed++] = pool_index(session->heap, pool);
@@ -46,14 +64,14 @@ void own_note_freed(struct session *session, const struct pool_entry *pool)
 		(void)change_end(session, give_freed(session));
 }
 
-/* How many pools the next change of this call may gather from. */
+/* How many pools the next change of this call may collect from. */
 static uint32_t collecting_share(struct session *session)
 {
-	return session->n_collections++ < OWN_COLLECTIONS_MAX ? POOLS_COLLECTED_COST : 0;
+	return session->n_collections++ < OWN_COLLECTIONS_MAX ? POOLS_COLLECTED : 0;
 }
 
-/* Gather what others returned, from so many pools at most. */
-static int gather(struct session *session, uint32_t n_max)
+/* Collect the remotely freed blocks of n_max pools at most. */
+static int collect(struct session *session, uint32_t n_max)
 {
 	struct heap *heap = session->heap;
 	struct session_entry *entry = session->entry;
@@ -98,22 +116,23 @@ static int refill_blocks(struct session *session, uint32_t size_class)
 {
 	int r;
 
-	r = gather(session, collecting_share(session));
+	r = collect(session, collecting_share(session));
 	if (!r)
 		r = give_freed(session);
 	if (r < 0)
 		return r;
-	change_commit(session->heap); /* a pool that is given back must not be taken in the same change */
+	change_commit(
+		session->heap); /* a pool that was given back must not be taken again in the change that gave it back */
 	return session->entry->usedpools1[size_class] ? 0 : pool_own(session, size_class);
 }
 
-/* relaxed: others return at any time, what is missed now is gathered later */
+/* relaxed: others free blocks at any time; what is missed now is collected later */
 static bool has_remote(const struct session *session)
 {
 	return __atomic_load_n(&session->entry->remote_pools1, __ATOMIC_RELAXED);
 }
 
-/* One change: see to what is wanted of the session; what was returned is gathered from so many pools at most. */
+/* One change: serve the session's requests, and collect from n_max pools at most. */
 static int serve(struct session *session, uint32_t n_max)
 {
 	struct heap *heap = session->heap;
@@ -122,7 +141,7 @@ static int serve(struct session *session, uint32_t n_max)
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	/* relaxed: nothing is read on the strength of it */
+	/* relaxed: nothing else is read because of it */
 	if (__atomic_load_n(&session->control->ended, __ATOMIC_RELAXED))
 		return change_end(session, -EPIPE);
 	/* relaxed: set with the lock held */
@@ -130,13 +149,13 @@ static int serve(struct session *session, uint32_t n_max)
 		r = heap_rebuild_own(session);
 	if (r < 0)
 		return change_end(session, r);
-	change_commit(heap); /* before it is asked for no more */
+	change_commit(heap); /* before the requests are cleared */
 	critical_requests_served(session);
-	r = gather(session, n_max);
+	r = collect(session, n_max);
 	if (!r)
 		r = give_freed(session);
 	if (!r && session->entry->remote_pools1)
-		critical_request(heap, session->index, REQUEST_COLLECT); /* the rest, in changes of their own */
+		critical_request(heap, session->index, REQUEST_COLLECT); /* the rest goes in further changes */
 	return change_end(session, r);
 }
 
@@ -147,7 +166,7 @@ int own_serve_share(struct session *session)
 
 int session_serve_requests(struct session *session)
 {
-	return serve(session, POOLS_COLLECTED_COST);
+	return serve(session, POOLS_COLLECTED);
 }
 
 int own_collect_all(struct session *session)
@@ -177,7 +196,7 @@ int own_refill(struct session *session, size_t size, size_t alignment)
 		r = size_class == CLASS_NONE ? refill_run(session, (uint32_t)n_pools)
 					     : refill_blocks(session, size_class);
 		r = change_end(session, r);
-		/* What was returned comes before memory that the daemon would have to map, and may not have. */
+		/* Collecting comes before memory that the daemon would have to map, and may not have. */
 		if (r != HEAP_WANTS_ARENAS || session->n_collections >= OWN_COLLECTIONS_MAX || !has_remote(session))
 			return r;
 		r = serve(session, collecting_share(session));
@@ -189,8 +208,8 @@ int own_refill(struct session *session, size_t size, size_t alignment)
 /* ---- the daemon -------------------------------------------------------------------------------------------------- */
 
 /*
- * What was returned: pools of which every block that is not free was returned go, of the others it is gathered. How
- * many pools, at most n_max; one that is gathered counts for several, as it fills more of the log.
+ * Collect from remote_pools, and give back the pools that are wholly free then. How many pools were handled, n_max at
+ * most. A pool that keeps blocks counts for several, since collecting it fills more of the log.
  */
 static int trim_remote(struct session *daemon, uint32_t index, uint32_t n_max)
 {
@@ -213,12 +232,12 @@ static int trim_remote(struct session *daemon, uint32_t index, uint32_t n_max)
 			pool_collect(heap, pool);
 			if (was_full)
 				usedpools_push(heap, true, used1, pool);
-			n += TRIM_POOLS_MAX / POOLS_COLLECTED_COST;
+			n += TRIM_POOLS_MAX / POOLS_COLLECTED;
 			continue;
 		}
 		if (!was_full)
 			usedpools_remove(heap, true, used1, pool);
-		heap_set(heap, &pool->size_class, CLASS_NONE); /* its headers are not those of a free list */
+		heap_set(heap, &pool->size_class, CLASS_NONE); /* its headers are no free list */
 		heap_set(heap, &pool->n_used, 0);
 		r = pool_disown(daemon, pool);
 		if (r < 0)
@@ -229,10 +248,10 @@ static int trim_remote(struct session *daemon, uint32_t index, uint32_t n_max)
 }
 
 /*
- * Among so many pools with room a free one is rare, so a change looks at a few of them and the next goes on where it
- * stopped. Meanwhile the list may have become another one in front of that place only (what was gathered goes there,
- * and is not free), unless the session has made a call, or the pool itself is gone: then it is all looked at anew. A
- * pool that is still the session's and has room is on the list of its class.
+ * A wholly free pool is rare among many pools with room, so one change examines POOLS_EXAMINED of them and the next
+ * goes on from there. Meanwhile the list has changed in front of that pool only: pools that were collected go to the
+ * front, and are not wholly free. If the session was active, or the pool has gone, the search begins anew. (A pool that
+ * is still the session's and has room is on the list of its class.)
  */
 static void find_trim_cursor(struct heap *heap, uint32_t index, struct trimming *at)
 {
@@ -245,7 +264,7 @@ static void find_trim_cursor(struct heap *heap, uint32_t index, struct trimming 
 		*at = (struct trimming){.size_class = at->size_class};
 }
 
-/* Free pools of one class go, at most *n_max, of *n_examine that it looks at. 1 there are more to look at. */
+/* Give back the free pools of one class, *n_max at most, examining *n_examine. 1: there are more to examine. */
 static int trim_class(struct session *daemon, uint32_t index, struct trimming *at, uint32_t *n_max, uint32_t *n_examine)
 {
 	struct heap *heap = daemon->heap;
@@ -256,7 +275,7 @@ static int trim_class(struct session *daemon, uint32_t index, struct trimming *a
 		struct pool_entry *pool = pool_at(heap, at->pool1 - 1);
 
 		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, at->size_class, index + 1) ||
-			at->n_examined++ >= heap->n_arenas * heap->pools_per_arena) /* it goes round in a circle */
+			at->n_examined++ >= heap->n_arenas * heap->pools_per_arena) /* the list is a circle */
 			return -EUCLEAN;
 		at->pool1 = pool->next1;
 		if (pool->n_used)
@@ -270,7 +289,7 @@ static int trim_class(struct session *daemon, uint32_t index, struct trimming *a
 	return at->pool1 != 0;
 }
 
-/* Free pools, class by class, at most n_max of them. 1 there are more to look at. */
+/* Give back free pools, class by class, n_max at most. 1: there are more to examine. */
 static int trim_pools(struct session *daemon, uint32_t index, struct trimming *at, uint32_t n_max)
 {
 	uint32_t n_examine = POOLS_EXAMINED;
@@ -317,17 +336,17 @@ static int trim_in_change(struct session *daemon, uint32_t index, struct trimmin
 	return trim_pools(daemon, index, at, TRIM_POOLS_MAX - (uint32_t)n);
 }
 
-/* With the session kept out. As own_trim(). */
+/* While the session is kept out. Returns as own_trim(). */
 static int trim_blocked(struct session *daemon, uint32_t index)
 {
 	struct heap *heap = daemon->heap;
 	struct trimming at = heap->trimming[index];
 	int more = trim_in_change(daemon, index, &at);
 
-	/* Where it failed, or is through, the next round begins at the front. */
+	/* after an error, and after the last pool, the next round begins at the front */
 	heap->trimming[index] = more > 0 ? at : (struct trimming){0};
 	if (more >= 0)
-		change_commit(heap); /* before the session comes in again */
+		change_commit(heap); /* before the session is let in again */
 	else
 		log_roll_back(heap);
 	return more;

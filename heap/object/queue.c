@@ -1,37 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Queues of refs: handing an object over with no moment unheld, and without the lock
+ * Queues of refs: an object is handed over without the lock, and held at every moment
  *
- * A queue is a ring of cells. Each push and each pop is one compare-and-swap of a whole cell, its ref and its stamp:
- * the stamp says which position of all that was ever pushed is in the cell or is waited for, so whoever looked at the
- * cell earlier than somebody else's change fails. Who comes first to a cell has it; nobody waits for one that was
- * stopped. `tail` and `head` only say where to begin to look: they may lag behind, as the cells tell how far
- * (cell_find_free(), cell_find_filled()).
+ * A queue is a ring of cells. Each push and each pop is one compare-and-swap of a whole cell, its ref and its stamp
+ * (cell.h). The stamp says which position, of all that were ever pushed, is in the cell or is waited for, so a session
+ * that read the cell before another changed it fails. The first to come to a cell has it, and nobody waits for a
+ * session that was stopped. `tail` and `head` are hints where a search begins; they may lag behind, because the cells
+ * say how far ahead they are.
  *
- * What is handed over is a right that is counted already: the object's count does not change. The sender's hold goes
- * out of its table into its intent, from there into the cell, from there into the receiver's intent, and into its
- * table: at every moment exactly one of them has it. What the sender holds as the owner of its pool it gives away
- * first: one more in rights_given, which nobody else writes, and one less in the word.
+ * What is handed over is a right that is counted already, so the object's count does not change. The right goes from
+ * the sender's hold table to its intent, from there to the cell, from there to the receiver's intent, and from there to
+ * the receiver's table: at every moment exactly one of these has it. If the sender holds the object as the owner of its
+ * pool, it gives a right away first: one more in rights_given, which nobody else writes, then one less in the word.
  *
- * The intent stands in the session's entry before the first of these steps, and is taken away after the last. When the
- * session dies on the way whoever clears it up (queue_finish()) has to know whether the compare-and-swap took cell:
- * the cell says so by its stamp and by who filled or emptied it last, and that stays until the cell has been changed
- * twice more. Whoever is about to make that second change, and is somebody else, looks whether the intent is still
- * there, and if so notes in the session's entry (`done`) that it has taken cell. This is where the handover of CXL-SHM
- * (SOSP 2023) fails: what tells whether it took cell is gone there once the receiver has changed the count, and it is
- * done twice. tests/model/queue.pml goes through all orders and deaths.
+ * The intent stands in the session's entry before the first of these steps and ends after the last. If the session dies
+ * in between, recovery (queue_recover.c) must know whether the compare-and-swap took place. The cell says so, by its
+ * stamp and by who filled or emptied it last, until it has been changed twice more. Whoever is about to make that
+ * second change, and is another session, looks whether the intent is still there, and if so notes in the entry of its
+ * session (`done`) that it has taken place. Here the handover of CXL-SHM (SOSP 2023) fails: its evidence is gone once
+ * the receiver has changed the count, and the change is made twice. tests/model/queue.pml tries all orders and deaths.
  *
- * These quick ways are inside the gate, as calls to one's own pools: so who checks or repairs the heap finds each right
- * in one cell. What they do not know goes under the lock, in changes that stand on the same intent: a hold table that
- * has to be put in order, what is held several times, or is held already by who receives it, and where another session
- * keeps the lock between its calls, so that nobody may change a queue.
- *
- * Waiting is a futex in the queue. Who finds it full (empty) sets the waiting flag, reads the sequence number, looks
- * once more, and sleeps for as long as the number is still that. Who empties (fills) a cell looks at the flag
- * afterwards; when it is set he clears it, moves the number and wakes all. Should he be killed before, he is cleared
- * up, and that wakes them; should he be stopped, they look by themselves at the end of a slice. A dead sleeper costs
- * one needless wake-up. A sleeper holds the queue meanwhile, so that the futex stays where it is; it sees once a slice
- * whether the heap has ended.
+ * These changes are made within critical sections, so whoever checks or repairs the heap finds each right in one place.
+ * Whatever they cannot do is done under the lock (queue_locked.c). Waiting is in queue_wait.c.
  */
 
 #include "heap/object/queue.h"
@@ -47,9 +37,9 @@
 #include <errno.h>
 #include <time.h>
 
-#define PASS_OVER_MAX 1024 /* spoilt cells passed over in one call */
-#define STREAM_MIN    8U   /* so many in a row are more than a message and its answer */
-#define STREAM_PAUSES 16   /* some 40 cycles each, or some 100 */
+#define PASS_OVER_MAX 1024 /* spoilt cells that one call passes over */
+#define STREAM_MIN    8U   /* more successes in a row than a message and its answer */
+#define STREAM_PAUSES 16   /* some 40 to 100 cycles each */
 
 #define QUEUE_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define QUEUE_UNLIKELY(x) __builtin_expect(!!(x), 0)
@@ -63,7 +53,6 @@
 
 /* ---- finding the queue ------------------------------------------------------------------------------------------- */
 
-/* Which it is; nothing is said of how full it is. */
 int queue_find(struct heap *heap, uint64_t ref, struct object *ret_object, struct cell_ring *ret)
 {
 	int r;
@@ -81,7 +70,7 @@ int queue_find(struct heap *heap, uint64_t ref, struct object *ret_object, struc
 		       : -EUCLEAN;
 }
 
-/* Most often it is one that the session holds and used lately: false, it is not. */
+/* Most often the session holds the queue and has it in the cache. */
 static inline bool find_cached(const struct session *session, uint64_t ref, struct cell_ring *ret)
 {
 	const struct cached_object *cached = cache_object(session, ref);
@@ -89,14 +78,14 @@ static inline bool find_cached(const struct session *session, uint64_t ref, stru
 
 	if (!QUEUE_LIKELY(cached->ref == ref && !cached->pool && cached->queue))
 		return false;
-	/* relaxed: it is alive for as long as it is held, unless the heap was damaged and repaired */
+	/* relaxed: it is alive as long as it is held, unless the heap was damaged and repaired */
 	word = __atomic_load_n(&cached->held_header->word, __ATOMIC_RELAXED);
 	*ret = (struct cell_ring){cached->queue, cached->n_cells};
-	/* its own number: a stray write is found out here as it is there */
+	/* n is compared: queue_find() would find out a stray write too */
 	return QUEUE_LIKELY(header_is(word, ref_generation(ref), STATE_LIVE) && cached->queue->n == cached->n_cells);
 }
 
-/* A queue that was not used lately. QUEUE_NOT the session does not hold it, where that is not known (is_held). */
+/* A queue that is not in the cache. QUEUE_NOT: the session does not hold it. is_held: it is known to hold it. */
 static QUEUE_RARE int get_to_know(struct session *session, uint64_t ref, bool is_held, struct cell_ring *ret)
 {
 	struct object object;
@@ -115,9 +104,9 @@ static QUEUE_RARE int get_to_know(struct session *session, uint64_t ref, bool is
 	return 0;
 }
 
-/* ---- who was there before ---------------------------------------------------------------------------------------- */
+/* ---- evidence of the dead --------------------------------------------------------------------------------------- */
 
-/* Before the cell is changed, which takes away what tells of the same change one lap ago. */
+/* Before the cell is changed: that wipes out the evidence of the same change one lap ago, so it is noted first. */
 static inline int help_filler(
 	struct session *session, uint64_t queue, const struct cell_ring *ring, const struct cell_value *seen)
 {
@@ -138,16 +127,16 @@ static inline int help_emptier(
 		       : intent_note_done_of_other(session, index, intent_is_pop, queue, seen->position - ring->n);
 }
 
-/* ---- what comes next --------------------------------------------------------------------------------------------- */
+/* ---- prefetch --------------------------------------------------------------------------------------------------- */
 
 /*
- * Places and headers come from the other side's cache, which takes longer than all else. So they are fetched while what
- * comes before them is done: a cell eight positions ahead, and the header of what is in the one four ahead, if the
- * other side is known to be done with them; where it is near, to fetch them would take them out of its hands.
+ * Cells and headers come from the other side's processor cache, which takes longer than all else. So they are fetched
+ * ahead: the cell eight positions ahead, and the header of what is in the cell four ahead, if the other side is known
+ * to be done with them. Nearer than that, a fetch would take the lines out of its hands.
  */
 #define AHEAD_CELL   8
 #define AHEAD_HEADER 4
-#define AHEAD_READ   16U /* of so many positions one looks how far the other side is, which is such a fetch itself */
+#define AHEAD_READ   16U /* once in so many positions the other side's hint is read, which is such a fetch itself */
 
 static inline struct cell *cell_ahead(const struct cell_ring *ring, const struct cell_value *seen, uint64_t n)
 {
@@ -156,7 +145,7 @@ static inline struct cell *cell_ahead(const struct cell_ring *ring, const struct
 	return &ring->queue->cells[i < ring->n ? i : i - ring->n];
 }
 
-/* Is the other side, whose hint is *hint, `lead` positions ahead, or more? */
+/* Is the other side, whose hint is *hint, at least `lead` positions ahead? */
 static inline bool is_far(
 	struct other_side *side, const struct cell_ring *ring, const uint64_t *hint, uint64_t position, int64_t lead)
 {
@@ -168,7 +157,7 @@ static inline bool is_far(
 	return (int64_t)(side->position - position) >= lead;
 }
 
-/* After a push: the next cells were emptied long ago. */
+/* After a push: the cells ahead were emptied long ago. */
 static inline void fetch_for_push(struct session *session, const struct cell_ring *ring, const struct cell_value *seen)
 {
 	if (ring->n > AHEAD_CELL &&
@@ -176,7 +165,7 @@ static inline void fetch_for_push(struct session *session, const struct cell_rin
 		__builtin_prefetch(cell_ahead(ring, seen, AHEAD_CELL), 1);
 }
 
-/* After a pop: the next cells were filled long ago, and so were the objects in them made. */
+/* After a pop: the cells ahead were filled long ago, and their objects made. */
 static inline void fetch_for_pop(struct session *session, const struct cell_ring *ring, const struct cell_value *seen)
 {
 	const void *header;
@@ -195,13 +184,13 @@ static inline void fetch_for_pop(struct session *session, const struct cell_ring
 
 /* ---- push -------------------------------------------------------------------------------------------------------- */
 
-/* From whom a quick push takes the right. */
+/* Where a push without the lock takes the right from. */
 struct sender {
-	struct hold *hold;            /* its entry in the session's table or, if that has none, where it would stand */
-	struct object_header *header; /* NULL, or its own object's, that it holds by the word and not by the table */
+	struct hold *hold; /* entry of the session's table; without a ref: the free one, should the right come back */
+	struct object_header *header; /* not NULL: of an object of its own, held by the word and not by the table */
 };
 
-/* The header of the session's own object, if it holds it by that; most often one used lately. */
+/* The header of the session's own object, if it holds that by the word. Most often the object is in the cache. */
 static inline struct object_header *own_header(struct session *session, uint64_t ref)
 {
 	const struct cached_object *cached = cache_object(session, ref);
@@ -214,7 +203,7 @@ static inline struct object_header *own_header(struct session *session, uint64_t
 	return own_lookup(session, ref, &own) && header_own(own.word) ? own.header : NULL;
 }
 
-/* 0; QUEUE_NOT it is none for the quick way; *ret_is_held: the session holds it. */
+/* 0. QUEUE_NOT: push under the lock. *ret_is_held: the session holds the object. */
 static inline int find_sender(struct session *session, uint64_t ref, struct sender *ret, bool *ret_is_held)
 {
 	*ret_is_held = false;
@@ -228,14 +217,14 @@ static inline int find_sender(struct session *session, uint64_t ref, struct send
 	}
 	ret->header = own_header(session, ref);
 	*ret_is_held = ret->header;
-	/* relaxed: others drop theirs at any time. There is room in the table, should it have to go there. */
+	/* relaxed: others drop their rights at any time. The table must have room, should the right come back. */
 	return QUEUE_LIKELY(ret->header && hold_has_room(session) && ret->header->rights_given < RIGHTS_GIVEN_MAX &&
 			    rights_count(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED)) < RIGHTS_MAX)
 		       ? 0
 		       : QUEUE_NOT;
 }
 
-/* Inside: the sender has the right no more. True: it holds the object no more as the owner of its pool. */
+/* Within the critical section: the sender gives the right up. True: it is one own hold less. */
 static inline bool take_from(const struct session *session, const struct sender *sender, uint64_t ref)
 {
 	uint16_t given;
@@ -248,7 +237,9 @@ static inline bool take_from(const struct session *session, const struct sender 
 	}
 	given = sender->header->rights_given;
 	intent_note(session, given);
-	/* relaxed, then release: who finds the word of an object that was let go of finds what was given away */
+	/*
+	 * relaxed, then release: who reads the word of an object that was let go of finds the right that was given away
+	 */
 	__atomic_store_n(&sender->header->rights_given, (uint16_t)(given + 1), __ATOMIC_RELAXED);
 	word = __atomic_load_n(&sender->header->word, __ATOMIC_RELAXED);
 	__atomic_store_n(&sender->header->word, word - 1, __ATOMIC_RELEASE);
@@ -259,8 +250,8 @@ static inline bool take_from(const struct session *session, const struct sender 
 }
 
 /*
- * Inside, another one came first: the sender has the right again, by its table. Not by the word: what was given away
- * stays given, so that who looks at the word and then at the rights misses neither.
+ * Within the critical section, after somebody else came first: the right goes to the sender's table. It does not go
+ * back to the word: a right given away stays given, so that who reads the word and then the rights misses neither.
  */
 static QUEUE_RARE void give_back_to(const struct session *session, const struct sender *sender, uint64_t queue,
 	const struct cell_value *seen, uint64_t ref)
@@ -281,12 +272,12 @@ static inline int push_fast(struct session *session, uint64_t queue_ref, const s
 	bool is_held, is_let_go = false;
 	int quick, r;
 
-	/* A queue that goes into itself might be gone before it is told. */
+	/* A queue that is pushed into itself could be gone before anybody is woken. */
 	if (QUEUE_UNLIKELY(session->has_lock || ref == queue_ref))
 		return QUEUE_NOT;
 	quick = find_sender(session, ref, &sender, &is_held);
 	if (QUEUE_UNLIKELY(!is_held))
-		return QUEUE_NOT; /* which says why */
+		return QUEUE_NOT; /* the lock finds out why */
 	r = cell_find_free(ring, &seen);
 	if (QUEUE_UNLIKELY(!r && quick))
 		return quick;
@@ -319,7 +310,7 @@ static inline int push_fast(struct session *session, uint64_t queue_ref, const s
 
 /* ---- pop --------------------------------------------------------------------------------------------------------- */
 
-/* One attempt without the lock. What a stray write put into a cell names nothing and is passed over. */
+/* One attempt without the lock. A stray write may have put into the cell what names nothing: it is passed over. */
 static inline int pop_fast(struct session *session, uint64_t queue_ref, const struct cell_ring *ring, uint64_t *ret)
 {
 	struct object object;
@@ -363,10 +354,10 @@ static inline int pop_fast(struct session *session, uint64_t queue_ref, const st
 }
 
 /*
- * Who is faster than the other side and tries again at once takes the cache line of the next cell out of its hands,
- * each time that it wants to change it: both get slow. So after some successes the first attempt in vain is followed by
- * a pause, for as long as it takes the other side to do several, and one more attempt. Of single ones, back and forth,
- * nobody waits so. True: a pause was made.
+ * A side that is faster than the other, and tries again at once, takes the cache line of the next cell away each time
+ * that the other wants to change it, and both get slow. So after several successes in a row the first failure is
+ * followed by a pause, long enough for several changes of the other side, and by one more attempt. A call that waits
+ * for an answer never pauses. True: there was a pause.
  */
 static inline bool pause_for_other_side(struct other_side *side, int r)
 {
@@ -416,8 +407,10 @@ static inline int pop(struct session *session, uint64_t queue_ref, const struct 
 	return -EUCLEAN;
 }
 
-/* One of the two, by whether ref_to_push is given, on a queue that the session holds; is_held: that is known. With
- * `wait`: and wants to wait. */
+/*
+ * Push (ref_to_push is not 0) or pop. is_held: the session is known to hold the queue. `wait`: it will wait after a
+ * failure.
+ */
 static inline int attempt(struct session *session, uint64_t queue_ref, uint64_t ref_to_push, uint64_t *ret,
 	bool is_held, struct queue_wait *wait)
 {
@@ -434,7 +427,7 @@ static inline int attempt(struct session *session, uint64_t queue_ref, uint64_t 
 	return ref_to_push ? push(session, queue_ref, &ring, ref_to_push) : pop(session, queue_ref, &ring, ret);
 }
 
-/* The same, of a queue that the session holds for as long as it takes, and after waiting. */
+/* The session holds the queue meanwhile, so that the futex stays where it is. */
 static int attempt_and_wait(
 	struct session *session, uint64_t queue, uint64_t ref_to_push, uint64_t *ret, int timeout_ms)
 {

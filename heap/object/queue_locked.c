@@ -1,5 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Changing a queue under the lock */
+/*
+ * Pushing and popping under the lock
+ *
+ * For what cannot be done without the lock: a hold table that has to be put in order, an object that the sender holds
+ * several times or that the receiver holds already, and while a session has the lock between its calls, so that nobody
+ * else may change a queue.
+ *
+ * These are changes under the lock, but others go on changing cells without it. So they use the same intent and the
+ * same compare-and-swap of a cell as queue.c, in several changes: first the sender's right becomes the intent's, then
+ * the cell is filled; or the cell is emptied, and then the intent's right becomes the receiver's. If the session dies
+ * in between, queue_recover.c finds the right by the intent.
+ */
 
 #include "heap/object/queue_locked.h"
 #include "heap/change/intent.h"
@@ -9,7 +20,7 @@
 #include "heap/object/right.h"
 #include "heap/shared/critical.h"
 
-#define TRIES_MAX 100U /* under the lock, against others without it */
+#define TRIES_MAX 100U /* attempts, against others that need no lock */
 
 /* Within a change: the sender's right becomes the intent's. */
 static int take_from_locked(struct session *session, uint64_t ref, const struct object *object, struct hold *hold)
@@ -27,18 +38,21 @@ static int take_from_locked(struct session *session, uint64_t ref, const struct 
 	return 0;
 }
 
-/* Within a change, there was no cell after all: the intent's right becomes the session's again, as it was taken. */
+/*
+ * Within a change, after no cell could be filled: the intent's right becomes the session's again, in the way it was
+ * held.
+ */
 static void give_back_locked(struct session *session, uint64_t ref, const struct object *object, bool by_word)
 {
 	struct heap *heap = session->heap;
 	bool first = false;
 
-	if (by_word && header_lock(session, object->header, ref) == 0) { /* it counts less than it can: one was taken */
+	if (by_word && header_lock(session, object->header, ref) == 0) { /* the word has room: one was taken from it */
 		if (!header_own(header_word(object->header)))
 			heap_add(heap, &session->entry->n_own_holds, 1);
 		heap_set(heap, &object->header->word, header_word(object->header) + 1);
 	} else {
-		(void)hold_add(session, ref, &first); /* there is room: it was held a moment ago */
+		(void)hold_add(session, ref, &first); /* the table has room: it was held a moment ago */
 	}
 	if (!first)
 		(void)right_drop(session, object);
@@ -62,7 +76,7 @@ static int fill_locked(struct session *session, uint64_t queue_ref, const struct
 		if (cell_fill(session, &seen, ref))
 			break;
 		if (n_tries == TRIES_MAX && !session->has_lock)
-			critical_pause_queues(session); /* the others, who need no lock, wait now */
+			critical_pause_queues(session); /* now others, who need no lock, wait */
 	}
 	if (!r) {
 		queue_pushed(ring, &seen);
@@ -139,7 +153,7 @@ static int pop_in_change(struct session *session, uint64_t queue_ref, const stru
 	intent_record_done(session);
 	queue_popped(ring, &seen);
 	r = is_alive ? hold_put(session, cell, seen.ref, &first) : 0;
-	if (!r && !first) /* the session has its right already, the queue's goes */
+	if (!r && !first) /* the session has a right of its own, so the queue's ends */
 		r = right_drop(session, &object);
 	intent_turn(session, INTENT_NONE);
 	if (r < 0 || !is_alive)

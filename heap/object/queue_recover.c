@@ -1,5 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* What the dead had begun with a queue */
+/*
+ * Queues: finishing what a dead session had begun
+ *
+ * The intent of the dead session says what it was about to do, and `done`, or else the cell's stamp, whether the
+ * compare-and-swap has taken place (queue.c). From that follows who has the right now:
+ *
+ *   intent      has taken place                 has not
+ *   RIGHT       the intent: drop it             the intent: drop it
+ *   PUSH        the queue                       the table or, if it was taken out of it, the intent: drop it
+ *   PUSH_RIGHT  the queue                       the intent: drop it
+ *   PUSH_OWN    the queue                       the word or the table; a right that was given away is taken back
+ *   POP         the table or else the intent    the queue
+ *   POP_RIGHT   the intent: drop it             the queue
+ *
+ * Once it has taken place that is noted (`done`), and the waiters are woken, since the dead session may not have come
+ * to that. n_holds is made what it must be. Model: tests/model/queue.pml.
+ */
 
 #include "heap/object/queue_recover.h"
 #include "heap/change/intent.h"
@@ -9,7 +25,7 @@
 #include "heap/object/queue_wait.h"
 #include "heap/object/right.h"
 
-/* Has the compare-and-swap of the session's intent taken cell? */
+/* Has the compare-and-swap of the dead session's intent taken place? */
 static bool has_happened(const struct session *session, const struct cell_ring *ring)
 {
 	const struct intent *intent = &session->entry->intent;
@@ -31,7 +47,7 @@ static int drop_right_of(struct session *session, uint64_t ref)
 	return object_find(session->heap, ref, &object) < 0 ? 0 : right_drop(session, &object);
 }
 
-/* It was to be given away, and was not. */
+/* A right was to be given away, and was not. */
 static void take_gift_back(struct session *session)
 {
 	const struct session_entry *entry = session->entry;
@@ -49,7 +65,7 @@ static void take_gift_back(struct session *session)
 	}
 }
 
-/* Of an intent to push or pop: where is the right? True: nowhere else, so it is dropped. */
+/* Of an intent to push or pop: does the intent have the right, so that it must be dropped? */
 static bool finish_change(struct session *session, uint32_t kind, bool is_held)
 {
 	struct session_entry *entry = session->entry;
@@ -57,8 +73,10 @@ static bool finish_change(struct session *session, uint32_t kind, bool is_held)
 	struct cell_ring ring;
 	bool happened;
 
-	/* A queue that is gone although it was held: the heap was damaged, and nobody knows. Then a right is lost
-	 * rather than dropped twice: a repair finds it. */
+	/*
+	 * The queue is gone although it was held: the heap was damaged, and nobody knows who has the right. It is lost
+	 * rather than dropped twice; a repair finds it.
+	 */
 	if (queue_find(session->heap, entry->intent.queue, &queue, &ring) < 0)
 		return false;
 	happened = has_happened(session, &ring);
@@ -85,7 +103,7 @@ int queue_finish(struct session *session)
 	if (intent_is_push(kind) || intent_is_pop(kind))
 		has_right = finish_change(session, kind, is_held);
 	if ((kind == INTENT_PUSH || kind == INTENT_POP) &&
-		entry->intent_before != INTENT_UNKNOWN) /* with the right that the table has, or has no more */
+		entry->intent_before != INTENT_UNKNOWN) /* n_holds as it was, with what the table got or lost */
 		heap_set(session->heap, &entry->n_holds,
 			entry->intent_before + (kind == INTENT_POP && is_held) - (kind == INTENT_PUSH && !is_held));
 	intent_turn(session, INTENT_NONE);

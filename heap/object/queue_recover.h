@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What the dead had begun with a queue. See queue_recover.c. */
+/* Finishing what a dead session had begun with a queue. See queue_recover.c. */
 
 #include "heap/shared/heap.h"
 
-/* Within a change: of a dead session, what it had begun has taken place, or has not: its intent is over. */
+/*
+ * Within a change: find out whether the push or pop of a dead session has taken place, drop its right if nobody else
+ * has it, and end its intent.
+ */
 int queue_finish(struct session *dead);
-/* The same where that fails, what it names being damaged: it is over, whatever a repair will find. */
+/* Within a change, if queue_finish() fails because what the intent names is damaged: end the intent. */
 int queue_forget(struct session *dead);

@@ -1,5 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Waiting for a queue */
+/*
+ * Waiting for a queue: a futex in it
+ *
+ * A session that finds the queue full (empty) sets the waiting flag, reads the sequence number, looks at the cells once
+ * more, and sleeps as long as the number stays what it was. A session that empties (fills) a cell reads the flag
+ * afterwards; if it is set, it clears it, moves the number and wakes all sleepers.
+ *
+ * If the waker is killed before that, reclaiming it wakes them (queue_recover.c). If it is stopped, the sleepers look
+ * for themselves after a slice. A dead sleeper costs one needless wake-up. A sleeper holds the queue meanwhile, so that
+ * the futex stays where it is. Once a slice it looks whether the heap has ended.
+ */
 
 #include "heap/object/queue_wait.h"
 
@@ -17,13 +27,12 @@ void queue_wake(uint32_t *seq)
 	syscall(SYS_futex, seq, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
-/* Before the last look: somebody is going to wait for a cell to be emptied (filled). */
 void queue_announce(struct queue *queue, bool is_push_call, struct queue_wait *ret)
 {
 	ret->seq = is_push_call ? &queue->pop_seq : &queue->push_seq;
 	__atomic_store_n(is_push_call ? &queue->push_waiting : &queue->pop_waiting, 1, __ATOMIC_SEQ_CST);
 	ret->value = __atomic_load_n(ret->seq, __ATOMIC_SEQ_CST);
-	/* that store before the look: either who changes a cell sees the flag, or the cell is seen changed */
+	/* that store before the look: either who changes a cell sees the flag, or the session sees the cell changed */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
@@ -35,7 +44,6 @@ int64_t queue_now_nsec(void)
 	return (int64_t)ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
 }
 
-/* Sleep until woken, or the deadline (-1: none), or the end of a slice. -ETIMEDOUT, -EINTR, -EPIPE. */
 int queue_wait_for(struct heap *heap, const struct queue_wait *wait, int64_t deadline)
 {
 	int64_t left = SLICE_NSEC;

@@ -1,4 +1,24 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Rights to objects, counted in their headers under the lock
+ *
+ * Two counts say who has a right to an object. The header's word counts how often the session that owns its pool holds
+ * it: that is the owner's own affair (own.c). The header's rights count everybody else: a session that holds it by its
+ * hold table once, however often it holds it; each slot, cell of a queue and name once. The object is alive while
+ * either is not 0.
+ *
+ * The rights are the sum of two parts, so that nobody overwrites what another counts. rights_counted is changed here,
+ * with the header locked (header_lock.c), or without the lock by the session that the header is biased to (count.c).
+ * rights_given is changed by the owner alone, which adds what it gives away to queues (queue.c).
+ *
+ * The count of an object and whatever holds it (table entry, slot, name) change in one change. An object without
+ * rights and without slots is freed in the change that drops the last right. One with slots goes on the deferred free
+ * list of the session that dropped it (dying.c): it turns DYING, and its rights become the link of the list.
+ *
+ * Whoever reads both counts reads the word first, then the rights: the owner stores what it gives away before it
+ * stores that it holds the object no more (release), so one of the two is seen. Model: tests/model/own.pml.
+ */
+
 #include "heap/object/right.h"
 #include "heap/object/header_lock.h"
 #include "heap/object/hold.h"
@@ -9,8 +29,8 @@
 #define RIGHT_RARE __attribute__((noinline))
 
 /*
- * A right to what its owner may have told nobody of: it frees such an object without the lock, so it has to be made
- * sure that it sees this right, or that this change sees that it let go. See own.c.
+ * The owner frees an object that nobody else knows without the lock. So either the owner must see this right, or this
+ * change must see that the owner let go. See own.c.
  */
 static RIGHT_RARE int retain_unshared(struct session *session, struct object what)
 {
@@ -28,18 +48,24 @@ static RIGHT_RARE int retain_unshared(struct session *session, struct object wha
 	word = __atomic_load_n(&what.header->word, __ATOMIC_ACQUIRE);
 	if (header_generation(word) != header_generation(what.word) || header_state(word) != STATE_LIVE)
 		return -ESTALE;
-	/* relaxed: after the word; what the owner gave away before it let go. The right that was just taken is one. */
+	/*
+	 * relaxed: after the word. The right that was just taken is one; more than one means that the owner gave some
+	 * away before it let go.
+	 */
 	return header_own(word) || rights_count(__atomic_load_n(&what.header->rights, __ATOMIC_RELAXED)) > 1 ? 0
 													     : -ESTALE;
 }
 
-/* Claimed: the log need not be told. */
+/* The header is locked: this store needs no entry of the log. */
 static inline void counted_store(const struct object *what, uint32_t counted)
 {
 	__atomic_store_n(&what->header->rights_counted, counted, __ATOMIC_RELAXED);
 }
 
-/* Claimed, and the session's own: what it gave away without the lock is counted with the rest before it is too much. */
+/*
+ * The header is locked and the session's own. The rights that it gave away without the lock are added to those counted,
+ * before rights_given overflows.
+ */
 static RIGHT_RARE void count_given(struct session *session, struct object_header *header)
 {
 	uint32_t counted = header->rights_counted + header->rights_given * RIGHTS_ONE;
@@ -82,26 +108,27 @@ int right_end(struct session *session, const struct object *what)
 {
 	struct type_info type;
 
-	/* Most are bytes, which have no slots. */
+	/* Most objects are bytes, which have no slots. */
 	if (what->type == TYPE_BYTES || type_find(session->heap, what->type, &type) < 0 || !object_n_slots(what, &type))
 		return memory_give(session, what->position);
 	dying_push(session, what);
 	return 0;
 }
 
-/* By value, as a caller that keeps *what in registers can go on doing so. */
+/* By value, so that callers can keep *what in registers. */
 static RIGHT_RARE int end_copy(struct session *session, struct object what)
 {
 	return right_end(session, &what);
 }
 
 /*
- * After a count has fallen. The owner may be letting go at this moment: then it sees that the other count is 0; or
- * giving it away: then its hold or the right that it has given is seen here, as the word is looked at first.
+ * After a count has fallen. The owner of the pool may act at this moment. If it lets go of the object, it finds the
+ * other count 0 afterwards. If it gives a right away, its hold or that right is seen here, because the word is read
+ * before the rights.
  */
 OBJECT_INLINE int end_if_last(struct session *session, const struct object *what)
 {
-	/* acquire: with the release in own_let_go(), see block_remote_free(), and in queue.c */
+	/* acquire: with the release in own_let_go() and in queue.c, take_from(); see also block_remote_free() */
 	uint64_t word = __atomic_load_n(&what->header->word, __ATOMIC_ACQUIRE);
 
 	if (header_own(word) || rights_count(header_rights(what->header)))
@@ -114,7 +141,7 @@ OBJECT_INLINE int drop_right(struct session *session, const struct object *what)
 	int r = header_lock(session, what->header, object_ref(what));
 
 	if (r < 0)
-		return r == -ESTALE ? -EUCLEAN : r; /* there was a right to it */
+		return r == -ESTALE ? -EUCLEAN : r; /* there was a right to it: damaged */
 	if (!rights_count(header_rights(what->header)))
 		return -EUCLEAN;
 	counted_store(what, rights_less((uint32_t)header_rights(what->header)));
@@ -126,7 +153,7 @@ int right_drop(struct session *session, const struct object *what)
 	return drop_right(session, what);
 }
 
-/* Of the session's own object that it holds by the header's word. */
+/* Of an object in a pool of its own that the session holds by the header's word. */
 static void own_hold_less(struct session *session, uint64_t ref, struct object_header *header)
 {
 	struct heap *heap = session->heap;
@@ -145,7 +172,7 @@ int right_hold(struct session *session, uint64_t ref, const struct object *what)
 	int r;
 
 	if (object_is_held_by_word(session, what) && header_own(header_word(what->header)) < OWN_HOLDS_MAX) {
-		r = header_lock(session, what->header, ref); /* the word is logged, and others change it, too */
+		r = header_lock(session, what->header, ref); /* the word is logged, and others change it too */
 		if (!r)
 			heap_set(session->heap, &what->header->word, header_word(what->header) + 1);
 		return r;
@@ -158,7 +185,7 @@ int right_pass_on(struct session *session, uint64_t ref, const struct object *wh
 {
 	int r;
 
-	if (hold && hold_remove(session, hold)) /* the right that it had by its table is the one that is passed on */
+	if (hold && hold_remove(session, hold)) /* the table's right itself is passed on */
 		return 0;
 	r = retain(session, what);
 	if (!r && !hold)

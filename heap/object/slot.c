@@ -2,8 +2,8 @@
 /*
  * Slots of lists and structs
  *
- * A slot's right to an object and the object's count change together, in one change. Setting retains the new before it
- * drops the old, so that putting back what is there is harmless.
+ * A slot and the count of the object that it refers to change in one change. A set retains the new object before it
+ * drops the old one, so setting a slot to what it has is harmless.
  */
 
 #include "heap/object/slot.h"
@@ -69,7 +69,7 @@ static int set_in_change(struct session *session, uint64_t *slot, uint64_t ref)
 			return r;
 	}
 	heap_set(heap, slot, ref);
-	/* What a stray write put there names nothing and is just overwritten. */
+	/* A stray write may have put there what names nothing: it is overwritten. */
 	if (old_ref && !object_find(heap, old_ref, &old))
 		r = right_drop(session, &old);
 	return r;

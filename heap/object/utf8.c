@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* Well-formed UTF-8 */
+/*
+ * UTF-8: is a string well-formed?
+ *
+ * As RFC 3629 has it: the shortest form of each character, no surrogates, nothing above U+10FFFF.
+ */
 
 #include "heap/object/utf8.h"
 
 #include <errno.h>
 #include <string.h>
 
-/* The length of the well-formed sequence at s, or 0: shortest forms only, no surrogates, nothing above U+10FFFF. */
+/* The length of the well-formed sequence at s; 0: there is none. */
 static size_t utf8_sequence(const unsigned char *s)
 {
 	unsigned char lead = s[0];
-	unsigned char low = 0x80, high = 0xbf; /* of the second byte */
+	unsigned char low = 0x80, high = 0xbf; /* range of the second byte */
 	size_t n;
 
 	if (lead < 0x80)
@@ -43,7 +47,7 @@ int utf8_check(const char *s, size_t max)
 	if (length > max)
 		return -ENAMETOOLONG;
 	for (size_t i = 0; i < length;) {
-		size_t n = utf8_sequence((const unsigned char *)s + i); /* stops at the NUL at the latest */
+		size_t n = utf8_sequence((const unsigned char *)s + i); /* reads no further than the NUL */
 
 		if (!n)
 			return -EINVAL;

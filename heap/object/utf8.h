@@ -3,5 +3,5 @@
 
 #include <stddef.h>
 
-/* Is it 1..max bytes of well-formed UTF-8? -EINVAL, -ENAMETOOLONG; else its length. */
+/* The length of s if it is 1..max bytes of well-formed UTF-8. -EINVAL: it is not. -ENAMETOOLONG: it is longer. */
 int utf8_check(const char *s, size_t max);
