@@ -77,7 +77,7 @@ static bool carve(struct heap *heap, struct pool_entry *pool)
 		__atomic_store_n(&headers[i].word, header_free(0, i + 1 < n_blocks ? i + 2 : 0), __ATOMIC_RELAXED);
 	}
 	/* by one store, since it is read as one word next */
-	pool_set(heap, false, &pool->counts, counts_carved(pool->n_used, n_blocks, first + 1));
+	heap_store(heap, false, &pool->counts, counts_carved(pool->n_used, n_blocks, first + 1));
 	return true;
 }
 
@@ -88,7 +88,7 @@ int own_finish_new(struct session *session, struct pool_entry *pool)
 	if (pool->n_carved < class_shapes[size_class].n_blocks)
 		(void)carve(session->heap, pool); /* if it fails, the next call says so */
 	else
-		usedpools_remove(session->heap, false, &session->entry->usedpools1[size_class], pool);
+		pool_unlink_used(session->heap, false, &session->entry->usedpools1[size_class], pool);
 	critical_leave(session, 1);
 	return 0;
 }
@@ -113,8 +113,8 @@ static int take_run(struct session *session, uint64_t n_pools, uint32_t type, co
 		return -EUCLEAN;
 	if (__atomic_load_n(&pool->header.rights, __ATOMIC_RELAXED))
 		return -EAGAIN;
-	pool_set(heap, false, spare1, 0);
-	pool_set(heap, false, &pool->run_size, size);
+	heap_store(heap, false, spare1, 0);
+	heap_store(heap, false, &pool->run_size, size);
 	if (slots)
 		type_clear_slots(slots, heap->base + ((uint64_t)index << POOL_SHIFT), size);
 	generation = own_next_generation(pool);
@@ -301,8 +301,8 @@ int own_finish_free(struct session *session, struct pool_entry *pool)
 
 	/* It is the only block on the free list: the pool was full, and on no list. */
 	if (!header_link(last->word) && pool->n_carved == class_shapes[size_class].n_blocks) {
-		usedpools_push(heap, false, &session->entry->usedpools1[size_class], pool);
-		cache_forget_pool(session, size_class); /* the pool stands first now */
+		pool_link_used(heap, false, &session->entry->usedpools1[size_class], pool);
+		cache_forget_pool(session->cache, size_class); /* the pool stands first now */
 	}
 	goes = !pool->n_used && (pool->next1 || pool->prev1);
 	critical_leave(session, -1);
@@ -328,7 +328,7 @@ static uint32_t *spare_of_size(struct session *session, const struct pool_entry 
 static void free_run(struct session *session, const struct own_object *object)
 {
 	__atomic_store_n(&object->header->word, header_free(object->word, 0), __ATOMIC_RELAXED);
-	pool_set(session->heap, false, spare_of_size(session, object->pool),
+	heap_store(session->heap, false, spare_of_size(session, object->pool),
 		pool_index(session->heap, object->pool) + 1);
 }
 
@@ -361,7 +361,7 @@ static int drop_last(struct session *session, uint64_t ref, const struct own_obj
 		r = session_serve_requests(session);
 		return r < 0 ? r : OWN_NOT; /* after waiting, the object may be another one */
 	}
-	cache_forget(session, ref);
+	cache_forget(session->cache, ref);
 	if (own_let_go(session->entry, object, session->is_fenced))
 		return own_settle(session, ref);
 	if (object->pool->kind == POOL_RUN)
@@ -379,7 +379,7 @@ void own_remember(struct session *session, uint64_t ref, const struct own_object
 
 	if (!session->cache->is_mine)
 		return;
-	*cache_object(session, ref) = (struct cached_object){
+	*cache_object(session->cache, ref) = (struct cached_object){
 		.ref = ref,
 		.header = object->header,
 		.pool = is_plain ? object->pool : NULL,
@@ -411,7 +411,7 @@ static int drop_bytes(struct session *session, uint64_t ref, struct own_object *
 	if (object->pool->kind != POOL_BLOCKS || header_type(object->word) != TYPE_BYTES ||
 		__atomic_load_n(&object->header->rights, __ATOMIC_RELAXED))
 		return OWN_NOT;
-	cache_forget(session, ref);
+	cache_forget(session->cache, ref);
 	if (own_let_go(session->entry, object, session->is_fenced))
 		return own_settle(session, ref);
 	if (own_free_block(object))
@@ -445,6 +445,6 @@ int own_drop_any(struct session *session, uint64_t ref)
 	if (r != OWN_NOT)
 		return r;
 	critical_leave(session, 0);
-	cache_forget(session, ref);
+	cache_forget(session->cache, ref);
 	return drop_last(session, ref, &object);
 }

@@ -46,7 +46,7 @@ static int give_freed(struct session *session)
 		if (!pool || pool->owner1 != session->owner1 || pool->kind != POOL_BLOCKS || pool->n_used ||
 			pool->size_class >= N_CLASSES || !(pool->next1 || pool->prev1))
 			continue;
-		usedpools_remove(heap, true, &session->entry->usedpools1[pool->size_class], pool);
+		pool_unlink_used(heap, true, &session->entry->usedpools1[pool->size_class], pool);
 		r = pool_disown(session, pool);
 	}
 	return r;
@@ -89,10 +89,10 @@ static int collect(struct session *session, uint32_t n_max)
 		was_full = !pool_has_room(pool);
 		is_free = pool_collect(heap, pool);
 		if (was_full)
-			usedpools_push(heap, true, used1, pool);
+			pool_link_used(heap, true, used1, pool);
 		if (!is_free || !(pool->next1 || pool->prev1))
 			continue;
-		usedpools_remove(heap, true, used1, pool);
+		pool_unlink_used(heap, true, used1, pool);
 		r = pool_disown(session, pool);
 	}
 	return r;
@@ -146,7 +146,7 @@ static int serve(struct session *session, uint32_t n_max)
 		return change_end(session, -EPIPE);
 	/* relaxed: set with the lock held */
 	if (__atomic_load_n(&session->entry->requests, __ATOMIC_RELAXED) & REQUEST_REBUILD)
-		r = heap_rebuild_own(session);
+		r = rebuild_own(session);
 	if (r < 0)
 		return change_end(session, r);
 	change_commit(heap); /* before the requests are cleared */
@@ -231,12 +231,12 @@ static int trim_remote(struct session *daemon, uint32_t index, uint32_t n_max)
 		if (pool->n_used != pool_count_remote(heap, pool)) {
 			pool_collect(heap, pool);
 			if (was_full)
-				usedpools_push(heap, true, used1, pool);
+				pool_link_used(heap, true, used1, pool);
 			n += TRIM_POOLS_MAX / POOLS_COLLECTED;
 			continue;
 		}
 		if (!was_full)
-			usedpools_remove(heap, true, used1, pool);
+			pool_unlink_used(heap, true, used1, pool);
 		heap_set(heap, &pool->size_class, CLASS_NONE); /* its headers are no free list */
 		heap_set(heap, &pool->n_used, 0);
 		r = pool_disown(daemon, pool);
@@ -280,7 +280,7 @@ static int trim_class(struct session *daemon, uint32_t index, struct trimming *a
 		at->pool1 = pool->next1;
 		if (pool->n_used)
 			continue;
-		usedpools_remove(heap, true, used1, pool);
+		pool_unlink_used(heap, true, used1, pool);
 		r = pool_disown(daemon, pool);
 		if (r < 0)
 			return r;

@@ -73,7 +73,7 @@ int queue_find(struct heap *heap, uint64_t ref, struct object *ret_object, struc
 /* Most often the session holds the queue and has it in the cache. */
 static inline bool find_cached(const struct session *session, uint64_t ref, struct cell_ring *ret)
 {
-	const struct cached_object *cached = cache_object(session, ref);
+	const struct cached_object *cached = cache_object(session->cache, ref);
 	uint64_t word;
 
 	if (!QUEUE_LIKELY(cached->ref == ref && !cached->pool && cached->queue))
@@ -99,8 +99,8 @@ static QUEUE_RARE int get_to_know(struct session *session, uint64_t ref, bool is
 	if (r < 0)
 		return r;
 	object_remember(session, ref, &object);
-	if (cache_object(session, ref)->ref == ref)
-		cache_object(session, ref)->n_cells = ret->n; /* as it was when it was found good */
+	if (cache_object(session->cache, ref)->ref == ref)
+		cache_object(session->cache, ref)->n_cells = ret->n; /* as it was when it was found good */
 	return 0;
 }
 
@@ -193,7 +193,7 @@ struct sender {
 /* The header of the session's own object, if it holds that by the word. Most often the object is in the cache. */
 static inline struct object_header *own_header(struct session *session, uint64_t ref)
 {
-	const struct cached_object *cached = cache_object(session, ref);
+	const struct cached_object *cached = cache_object(session->cache, ref);
 	struct own_object own;
 
 	/* relaxed: as in own_hold() */
@@ -245,7 +245,7 @@ static inline bool take_from(const struct session *session, const struct sender 
 	__atomic_store_n(&sender->header->word, word - 1, __ATOMIC_RELEASE);
 	if (header_own(word) != 1)
 		return false;
-	cache_forget(session, ref);
+	cache_forget(session->cache, ref);
 	return true;
 }
 

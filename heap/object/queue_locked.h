@@ -22,5 +22,5 @@ int queue_pop_locked(struct session *session, uint64_t queue_ref, const struct c
 /* The session holds what it received by its table: put it into the cache. */
 static inline void queue_note_received(struct session *session, uint64_t ref, const struct object *object)
 {
-	cache_add_held(session, ref, object->type != TYPE_QUEUE, object->header);
+	session_cache_held(session, ref, object->type != TYPE_QUEUE, object->header);
 }

@@ -163,7 +163,7 @@ static void own_hold_less(struct session *session, uint64_t ref, struct object_h
 	if (header_own(word) != 1)
 		return;
 	heap_add(heap, &session->entry->n_own_holds, -1);
-	cache_forget(session, ref);
+	cache_forget(session->cache, ref);
 }
 
 int right_hold(struct session *session, uint64_t ref, const struct object *what)
