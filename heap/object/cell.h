@@ -5,7 +5,8 @@
  * The cells of a queue: find one, fill it, empty it, each change by one compare-and-swap. See queue.c, and struct cell.
  */
 
-#include "heap/object/header_lock.h"
+#include "heap/shared/session.h"
+#include "heap/shared/two_words.h"
 
 #include <errno.h>
 

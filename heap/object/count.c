@@ -38,6 +38,7 @@
 
 #include "heap/object/count.h"
 #include "heap/change/intent.h"
+#include "heap/memory/block.h"
 #include "heap/object/dying.h"
 #include "heap/object/header_lock.h"
 #include "heap/object/own.h"

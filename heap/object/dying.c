@@ -12,6 +12,8 @@
  */
 
 #include "heap/object/dying.h"
+#include "heap/change/lock.h"
+#include "heap/memory/memory.h"
 
 #include <errno.h>
 

@@ -17,6 +17,7 @@
  */
 
 #include "heap/object/header_lock.h"
+#include "heap/shared/log.h"
 
 #include <errno.h>
 

@@ -3,9 +3,8 @@
 
 /* A header is changed as a whole, and locked by whoever changes it under the global lock. See header_lock.c. */
 
-#include "heap/change/lock.h"
-
-__extension__ typedef unsigned __int128 two_words;
+#include "heap/shared/session.h"
+#include "heap/shared/two_words.h"
 
 /* A header as it was at one moment. header_change() succeeds only while it is still so. */
 struct header_value {
@@ -22,36 +21,11 @@ static inline struct header_value header_read(const struct object_header *header
 	return seen;
 }
 
-/*
- * Under ThreadSanitizer a compare-and-swap of 16 bytes is two plain loads and stores under a lock of its own, between
- * which the owner's stores to a part of the header would get lost. So the instruction is given as such there, and the
- * sanitizer is told what it orders.
- */
-#if defined(__SANITIZE_THREAD__) && defined(__x86_64__)
-void __tsan_acquire(void *);
-void __tsan_release(void *);
-
-static inline bool two_words_change(two_words *p, two_words old, two_words new)
+/* relaxed: the owner may be giving rights away, or others counting, at this moment. right.c has the order. */
+static inline uint64_t header_rights(const struct object_header *header)
 {
-	uint64_t low = (uint64_t)old, high = (uint64_t)(old >> 64);
-	bool is_changed;
-
-	__tsan_release(p);
-	__tsan_release((uint64_t *)p + 1);
-	__asm__ volatile("lock cmpxchg16b %1"
-			 : "=@ccz"(is_changed), "+m"(*p), "+a"(low), "+d"(high)
-			 : "b"((uint64_t) new), "c"((uint64_t)(new >> 64))
-			 : "memory");
-	__tsan_acquire(p);
-	__tsan_acquire((uint64_t *)p + 1);
-	return is_changed;
+	return __atomic_load_n(&header->rights, __ATOMIC_RELAXED);
 }
-#else
-static inline bool two_words_change(two_words *p, two_words old, two_words new)
-{
-	return __sync_bool_compare_and_swap(p, old, new);
-}
-#endif
 
 /* Replaces the header if it still is what *seen says. A full barrier. */
 static inline bool header_change(

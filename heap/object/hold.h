@@ -3,8 +3,8 @@
 
 /* The hold table of a session: the one truth about who holds an object. See hold.c. */
 
-#include "heap/memory/pool.h"
-#include "heap/shared/cache.h"
+#include "heap/shared/log.h"
+#include "heap/shared/session.h"
 
 #include <errno.h>
 

@@ -10,6 +10,8 @@
  */
 
 #include "heap/object/making.h"
+#include "heap/change/lock.h"
+#include "heap/memory/memory.h"
 #include "heap/object/own.h"
 
 #include <errno.h>

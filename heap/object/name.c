@@ -10,6 +10,8 @@
  */
 
 #include "heap/object/name.h"
+#include "heap/change/lock.h"
+#include "heap/memory/memory.h"
 #include "heap/object/dying.h"
 #include "heap/object/hold.h"
 #include "heap/object/utf8.h"

@@ -14,6 +14,7 @@
  */
 
 #include "heap/object/object.h"
+#include "heap/change/lock.h"
 #include "heap/object/hold.h"
 #include "heap/object/own.h"
 

@@ -54,12 +54,6 @@ int object_lookup(struct session *session, uint64_t ref, struct object *ret);
 /* Put what object_lookup() found into the cache, if the session holds it. See heap/shared/cache.h. */
 void object_remember(struct session *session, uint64_t ref, const struct object *object);
 
-/* relaxed: the owner may be giving rights away, or others counting, at this moment. right.c has the order. */
-static inline uint64_t header_rights(const struct object_header *header)
-{
-	return __atomic_load_n(&header->rights, __ATOMIC_RELAXED);
-}
-
 static inline uint64_t object_ref(const struct object *object)
 {
 	return ref_make(object->position, header_generation(object->word));

@@ -35,6 +35,8 @@
  */
 
 #include "heap/object/own.h"
+#include "heap/change/lock.h"
+#include "heap/memory/memory.h"
 #include "heap/object/header_lock.h"
 
 #include <errno.h>

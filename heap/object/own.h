@@ -6,7 +6,6 @@
 #include "heap/memory/pool.h"
 #include "heap/object/own_trim.h"
 #include "heap/object/type.h"
-#include "heap/shared/cache.h"
 #include "heap/shared/critical.h"
 
 #include <errno.h>

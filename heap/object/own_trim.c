@@ -17,9 +17,10 @@
  */
 
 #include "heap/object/own_trim.h"
-#include "heap/memory/pool.h"
+#include "heap/change/lock.h"
+#include "heap/memory/memory.h"
 #include "heap/memory/rebuild.h"
-#include "heap/shared/cache.h"
+#include "heap/memory/run.h"
 #include "heap/shared/critical.h"
 
 #include <errno.h>

@@ -3,7 +3,7 @@
 
 /* A session's own pools: serving requests, collecting, refilling, trimming. See own_trim.c. */
 
-#include "heap/change/lock.h"
+#include "heap/shared/session.h"
 
 /*
  * Returned by functions of own.h and here, beside negative errnos: it is to be done under the lock. Nothing was

@@ -26,10 +26,7 @@
 
 #include "heap/object/queue.h"
 #include "heap/change/intent.h"
-#include "heap/object/cell.h"
 #include "heap/object/count.h"
-#include "heap/object/header_lock.h"
-#include "heap/object/hold.h"
 #include "heap/object/own.h"
 #include "heap/object/queue_locked.h"
 #include "heap/object/queue_wait.h"

@@ -5,7 +5,6 @@
 
 #include "heap/object/cell.h"
 #include "heap/object/object.h"
-#include "heap/shared/cache.h"
 
 /*
  * What an attempt returns beside 0 and negative errnos. Nothing was changed: try again, because somebody else came

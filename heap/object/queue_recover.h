@@ -3,7 +3,7 @@
 
 /* Finishing what a dead session had begun with a queue. See queue_recover.c. */
 
-#include "heap/shared/heap.h"
+#include "heap/shared/session.h"
 
 /*
  * Within a change: find out whether the push or pop of a dead session has taken place, drop its right if nobody else

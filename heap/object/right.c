@@ -20,6 +20,7 @@
  */
 
 #include "heap/object/right.h"
+#include "heap/memory/memory.h"
 #include "heap/object/header_lock.h"
 #include "heap/object/hold.h"
 #include "heap/shared/critical.h"

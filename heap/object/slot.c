@@ -7,6 +7,7 @@
  */
 
 #include "heap/object/slot.h"
+#include "heap/change/lock.h"
 #include "heap/object/dying.h"
 #include "heap/object/hold.h"
 

@@ -11,6 +11,7 @@
  */
 
 #include "heap/object/type.h"
+#include "heap/change/lock.h"
 #include "heap/object/utf8.h"
 
 #include <errno.h>

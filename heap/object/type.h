@@ -3,7 +3,7 @@
 
 /* The registry of types. A type is data and not code, so that any process can free any object. See type.c. */
 
-#include "heap/change/lock.h"
+#include "heap/shared/session.h"
 
 struct type_spec {
 	const char *name;

@@ -14,6 +14,7 @@
  */
 
 #include "heap/repair/check.h"
+#include "heap/change/lock.h"
 #include "heap/repair/check_count.h"
 #include "heap/repair/check_list.h"
 #include "heap/repair/check_pool.h"

@@ -2,6 +2,7 @@
 /* Rights, counted where they are found */
 
 #include "heap/repair/check_count.h"
+#include "heap/change/lock.h"
 #include "heap/shared/critical.h"
 
 #include <stdlib.h>

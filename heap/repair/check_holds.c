@@ -2,6 +2,7 @@
 /* What sessions have, counted */
 
 #include "heap/repair/check_holds.h"
+#include "heap/change/lock.h"
 #include "heap/object/hold.h"
 #include "heap/repair/check_count.h"
 #include "heap/shared/critical.h"

@@ -2,6 +2,7 @@
 /* Lists compared with what they should have */
 
 #include "heap/repair/check_list.h"
+#include "heap/memory/arena.h"
 #include "heap/shared/critical.h"
 
 #include <stdio.h>

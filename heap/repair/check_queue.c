@@ -2,6 +2,7 @@
 /* Queues: positions and cells */
 
 #include "heap/repair/check_queue.h"
+#include "heap/change/lock.h"
 #include "heap/repair/check_count.h"
 
 /* Where the position lies that a place has or waits for: so many from *head on; less than 0: it lies before it. */

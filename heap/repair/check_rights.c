@@ -13,6 +13,8 @@
  */
 
 #include "heap/repair/check_rights.h"
+#include "heap/change/lock.h"
+#include "heap/memory/memory.h"
 #include "heap/object/right.h"
 #include "heap/repair/check_count.h"
 #include "heap/repair/check_holds.h"

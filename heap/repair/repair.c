@@ -2,10 +2,10 @@
 /* The heap compared with itself, and mended */
 
 #include "heap/repair/repair.h"
+#include "heap/change/lock.h"
 #include "heap/memory/rebuild.h"
 #include "heap/object/dying.h"
 #include "heap/repair/check.h"
-#include "heap/shared/cache.h"
 #include "heap/shared/critical.h"
 
 #include <errno.h>

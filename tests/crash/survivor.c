@@ -5,6 +5,7 @@
 #include "world.h"
 
 #include "client/session.h"
+#include "heap/change/lock.h"
 #include "heap/object/object.h"
 #include "heap/object/own_trim.h"
 #include "heap/object/right.h"
