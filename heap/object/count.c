@@ -4,18 +4,18 @@
  *
  * The header of an object counts the rights of everybody except the owner of its pool (right.c). The first hold and the
  * last drop of a session change that count by one compare-and-swap of the whole header, word and rights. So the change
- * takes place only while the object is alive, and of several sessions that drop the object exactly one is the last.
+ * takes hold only while the object is alive, and of several sessions that drop the object exactly one is the last.
  * That one turns an object without slots from LIVE to REMOTE_FREE in the same step. All other ends of an object are
  * changes under the lock.
  *
  * The session's intent stands in its entry before the compare-and-swap, and ends when its hold table agrees with the
- * count. If the session dies in between, recovery (count_finish()) must know whether the compare-and-swap took place.
+ * count. If the session dies in between, recovery (count_finish()) must know whether the compare-and-swap took hold.
  * For that each header is biased to one session, the only one that may change its count without the lock. The first to
  * count takes the bias with its change; any other session goes to the lock, which takes the bias away. While a session
- * has the bias nobody else changes the count, so its change has taken place if rights_counted differs from what the
+ * has the bias nobody else changes the count, so its change has taken hold if rights_counted differs from what the
  * intent says it was.
  *
- * Whoever has the lock locks a header before it stores to it (header_lock.c), and notes whose change has taken place
+ * Whoever has the lock locks a header before it stores to it (header_lock.c), and notes whose change has taken hold
  * before it wipes out the evidence.
  *
  * One compare-and-swap that says who did it, and as which of its operations, is how CXL-SHM (SOSP 2023) and the
@@ -177,8 +177,7 @@ static inline bool can_be_held(const struct session *session, uint64_t ref, cons
 	       may_count(session, seen) && (header_own(seen->word) || n) && n != RIGHTS_MAX;
 }
 
-static inline int hold_in_section(
-	struct session *session, struct session_entry *entry, uint64_t ref, struct hold *place)
+static inline int hold_in_section(struct session *session, struct session_entry *entry, uint64_t ref, struct hold *hold)
 {
 	struct located found = find_to_hold(session->heap, ref);
 	struct header_value seen;
@@ -192,15 +191,15 @@ static inline int hold_in_section(
 	if (COUNT_UNLIKELY(!header_change(
 		    found.header, &seen, seen.word, with_counted(session, &seen, rights_more((uint32_t)seen.rights)))))
 		return COUNT_AGAIN;
-	hold_put_fast(entry, place, ref);
+	hold_put_fast(entry, hold, ref);
 	session_cache_held(session, ref, header_type(seen.word) != TYPE_QUEUE, found.header);
 	return 0;
 }
 
-/* An object that the session does not hold yet. `place` is its entry-to-be of the hold table, which has room. */
-COUNT_INLINE int count_hold(struct session *session, uint64_t ref, struct hold *place)
+/* An object that the session does not hold yet. `hold` is its entry-to-be of the hold table, which has room. */
+COUNT_INLINE int count_hold(struct session *session, uint64_t ref, struct hold *hold)
 {
-	if (COUNT_UNLIKELY(session->has_lock || !place || place->ref != HOLD_EMPTY || !ref_generation(ref)))
+	if (COUNT_UNLIKELY(session->has_lock || !hold || hold->ref != HOLD_EMPTY || !ref_generation(ref)))
 		return COUNT_NOT;
 	for (int n = 0; n < TRIES_MAX; n++) {
 		struct session_entry *entry = session->entry;
@@ -209,7 +208,7 @@ COUNT_INLINE int count_hold(struct session *session, uint64_t ref, struct hold *
 		intent_begin_count(entry, INTENT_HOLD, ref, INTENT_UNKNOWN);
 		r = enter(session);
 		if (COUNT_LIKELY(!r)) {
-			r = hold_in_section(session, entry, ref, place);
+			r = hold_in_section(session, entry, ref, hold);
 			end_attempt(entry);
 		}
 		if (COUNT_LIKELY(r != COUNT_AGAIN))
@@ -379,10 +378,10 @@ static COUNT_RARE int hold_locked(struct session *session, uint64_t ref)
 
 int object_incref_other(struct session *session, uint64_t ref)
 {
-	struct hold *place = hold_probe(session, ref); /* nobody else moves it */
+	struct hold *hold = hold_probe(session, ref); /* nobody else moves it */
 	int r;
 
-	if (hold_again(place))
+	if (hold_again(hold))
 		return 0;
 	if (own_is_mine(session, ref)) {
 		r = own_hold_any(session, ref);
@@ -393,9 +392,9 @@ int object_incref_other(struct session *session, uint64_t ref)
 		r = hold_reserve(session);
 		if (r)
 			return r;
-		place = hold_probe(session, ref); /* perhaps in another table */
+		hold = hold_probe(session, ref); /* perhaps in another table */
 	}
-	r = count_hold(session, ref, place);
+	r = count_hold(session, ref, hold);
 	return COUNT_LIKELY(r != COUNT_NOT) ? r : hold_locked(session, ref);
 }
 
@@ -477,7 +476,7 @@ int64_t object_refcount(struct session *session, uint64_t ref)
 
 /* ---- recovery --------------------------------------------------------------------------------------------------- */
 
-/* Has the change of the dead session's intent taken place? */
+/* Has the change of the dead session's intent taken hold? */
 static bool has_happened(const struct session *session, const struct object *object)
 {
 	const struct session_entry *entry = session->entry;

@@ -78,10 +78,10 @@ static struct hold *probe(const struct heap *heap, const struct session_entry *e
 
 struct hold *hold_lookup(const struct heap *heap, const struct session_entry *entry, uint64_t ref)
 {
-	struct hold *place = probe(heap, entry, ref);
+	struct hold *hold = probe(heap, entry, ref);
 
 	/* acquire: as in probe(). Another session may be putting a hold in, or taking it out. */
-	return place && ref != HOLD_EMPTY && __atomic_load_n(&place->ref, __ATOMIC_ACQUIRE) == ref ? place : NULL;
+	return hold && ref != HOLD_EMPTY && __atomic_load_n(&hold->ref, __ATOMIC_ACQUIRE) == ref ? hold : NULL;
 }
 
 struct hold *hold_probe_run(const struct session *session, uint64_t ref)

@@ -267,17 +267,17 @@ static inline int push_fast(struct session *session, uint64_t queue_ref, const s
 	struct sender sender;
 	struct cell_value seen;
 	bool is_held, is_let_go = false;
-	int quick, r;
+	int fast, r;
 
 	/* A queue that is pushed into itself could be gone before anybody is woken. */
 	if (QUEUE_UNLIKELY(session->has_lock || ref == queue_ref))
 		return QUEUE_NOT;
-	quick = find_sender(session, ref, &sender, &is_held);
+	fast = find_sender(session, ref, &sender, &is_held);
 	if (QUEUE_UNLIKELY(!is_held))
 		return QUEUE_NOT; /* the lock finds out why */
 	r = cell_find_free(ring, &seen);
-	if (QUEUE_UNLIKELY(!r && quick))
-		return quick;
+	if (QUEUE_UNLIKELY(!r && fast))
+		return fast;
 	if (!r)
 		r = help_filler(session, queue_ref, ring, &seen);
 	if (QUEUE_UNLIKELY(r))
@@ -311,7 +311,7 @@ static inline int push_fast(struct session *session, uint64_t queue_ref, const s
 static inline int pop_fast(struct session *session, uint64_t queue_ref, const struct cell_ring *ring, uint64_t *ret)
 {
 	struct object object;
-	struct hold *cell;
+	struct hold *hold;
 	struct cell_value seen;
 	int r;
 
@@ -322,8 +322,8 @@ static inline int pop_fast(struct session *session, uint64_t queue_ref, const st
 		r = help_emptier(session, queue_ref, ring, &seen);
 	if (QUEUE_UNLIKELY(r))
 		return r;
-	cell = hold_probe(session, seen.ref);
-	if (QUEUE_UNLIKELY(!cell || cell->ref != HOLD_EMPTY))
+	hold = hold_probe(session, seen.ref);
+	if (QUEUE_UNLIKELY(!hold || hold->ref != HOLD_EMPTY))
 		return QUEUE_NOT;
 	intent_begin(session, INTENT_NONE, INTENT_POP, queue_ref, seen.position, seen.ref);
 	if (QUEUE_UNLIKELY(!critical_enter(session))) {
@@ -337,7 +337,7 @@ static inline int pop_fast(struct session *session, uint64_t queue_ref, const st
 		fetch_for_pop(session, ring, &seen);
 		r = QUEUE_SPOILT;
 		if (QUEUE_LIKELY(object_find_fast(session->heap, seen.ref, &object) == 0)) {
-			hold_put_fast(session->entry, cell, seen.ref);
+			hold_put_fast(session->entry, hold, seen.ref);
 			own_note_class(session, object.pool);
 			queue_note_received(session, seen.ref, &object);
 			*ret = seen.ref;
