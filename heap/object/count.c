@@ -4,18 +4,18 @@
  *
  * The header of an object counts the rights of everybody except the owner of its pool (right.c). The first hold and the
  * last drop of a session change that count by one compare-and-swap of the whole header, word and rights. So the change
- * takes hold only while the object is alive, and of several sessions that drop the object exactly one is the last.
+ * takes place only while the object is alive, and of several sessions that drop the object exactly one is the last.
  * That one turns an object without slots from LIVE to REMOTE_FREE in the same step. All other ends of an object are
  * changes under the lock.
  *
  * The session's intent stands in its entry before the compare-and-swap, and ends when its hold table agrees with the
- * count. If the session dies in between, recovery (count_finish()) must know whether the compare-and-swap took hold.
+ * count. If the session dies in between, recovery (count_recover.c) must know whether the compare-and-swap took place.
  * For that each header is biased to one session, the only one that may change its count without the lock. The first to
  * count takes the bias with its change; any other session goes to the lock, which takes the bias away. While a session
- * has the bias nobody else changes the count, so its change has taken hold if rights_counted differs from what the
+ * has the bias nobody else changes the count, so its change has taken place if rights_counted differs from what the
  * intent says it was.
  *
- * Whoever has the lock locks a header before it stores to it (header_lock.c), and notes whose change has taken hold
+ * Whoever has the lock locks a header before it stores to it (header_lock.c), and notes whose change has taken place
  * before it wipes out the evidence.
  *
  * One compare-and-swap that says who did it, and as which of its operations, is how CXL-SHM (SOSP 2023) and the
@@ -61,7 +61,7 @@
 
 #define TRIES_MAX 8
 
-/* ---- attempts --------------------------------------------------------------------------------------------------- */
+/* Attempts */
 
 /* May the session count the object without the lock, as the header was seen? */
 static inline bool may_count(const struct session *session, const struct header_value *seen)
@@ -100,7 +100,7 @@ static inline int enter(struct session *session)
 	return session_serve_requests(session) < 0 ? COUNT_NOT : COUNT_AGAIN;
 }
 
-/* ---- lookups ---------------------------------------------------------------------------------------------------- */
+/* Lookups */
 
 /*
  * The intent is to hold generation 0, which never exists: it only says where the session reads. The daemon needs none,
@@ -124,7 +124,7 @@ void count_end_lookup(struct session *session, uint32_t before)
 	critical_leave_lookup(session, before);
 }
 
-/* ---- hold -------------------------------------------------------------------------------------------------------- */
+/* Hold */
 
 /* A header, and the identity of its pool when it was found. */
 struct located {
@@ -161,7 +161,7 @@ static inline struct located find_to_hold(const struct heap *heap, uint64_t ref)
 	return find_run(heap, ref);
 }
 
-/* relaxed: after the header, whose load is an acquire */
+/* Is the pool still what it was? relaxed: after the header, whose load is an acquire */
 static inline bool is_still(const struct session *session, uint64_t ref, uint32_t identity)
 {
 	return __atomic_load_n(&session->pools[ref_position(ref) >> (POOL_SHIFT - 3)].identity, __ATOMIC_RELAXED) ==
@@ -196,7 +196,7 @@ static inline int hold_in_section(struct session *session, struct session_entry 
 	return 0;
 }
 
-/* An object that the session does not hold yet. `hold` is its entry-to-be of the hold table, which has room. */
+/* An object that the session does not hold yet. `hold` is the free entry that it gets in the hold table. */
 COUNT_INLINE int count_hold(struct session *session, uint64_t ref, struct hold *hold)
 {
 	if (COUNT_UNLIKELY(session->has_lock || !hold || hold->ref != HOLD_EMPTY || !ref_generation(ref)))
@@ -217,7 +217,7 @@ COUNT_INLINE int count_hold(struct session *session, uint64_t ref, struct hold *
 	return COUNT_NOT;
 }
 
-/* ---- drop -------------------------------------------------------------------------------------------------------- */
+/* Drop */
 
 /* An object that is to be dropped, as it was seen. */
 struct dropped {
@@ -340,7 +340,7 @@ COUNT_INLINE int count_drop(struct session *session, uint64_t ref, struct hold *
 	return COUNT_NOT;
 }
 
-/* ---- calls ------------------------------------------------------------------------------------------------------ */
+/* Calls */
 
 /*
  * How often a session holds what it holds is one relaxed store to its own table, and that is the whole change. No count
@@ -472,46 +472,4 @@ int64_t object_refcount(struct session *session, uint64_t ref)
 		n = count_rights(session->heap, &object, ref);
 	r = change_end(session, r);
 	return r < 0 ? r : n;
-}
-
-/* ---- recovery --------------------------------------------------------------------------------------------------- */
-
-/* Has the change of the dead session's intent taken hold? */
-static bool has_happened(const struct session *session, const struct object *object)
-{
-	const struct session_entry *entry = session->entry;
-
-	return entry->done_counting == intent_number(entry->intent.word) ||
-	       (entry->intent.position != INTENT_UNKNOWN && object->header->biased1 == session->owner1 &&
-		       (uint32_t)entry->intent.position != (object->header->rights_counted & ~RIGHTS_LOCKED));
-}
-
-int count_finish(struct session *session)
-{
-	struct heap *heap = session->heap;
-	struct session_entry *entry = session->entry;
-	uint64_t ref = entry->intent.ref, before = entry->intent_before;
-	bool is_hold = intent_kind(entry->intent.word) == INTENT_HOLD, happened;
-	struct hold *hold = hold_lookup(heap, entry, ref);
-	struct pool_entry *pool;
-	struct object object;
-	int r = 0;
-
-	/* a right that was not dropped would have kept it alive */
-	if (object_match(heap, ref, &object) < 0)
-		happened = !is_hold;
-	else
-		happened = has_happened(session, &object);
-	if (entry->intent.position != INTENT_UNKNOWN)
-		heap_set(heap, &entry->n_holds, before + (is_hold && hold) - (!is_hold && !hold));
-	if (is_hold && happened && !hold)
-		r = right_drop(session, &object);
-	if (!is_hold && happened && hold)
-		hold_remove(session, hold);
-	if (r < 0)
-		return r;
-	intent_turn(session, INTENT_NONE);
-	if (is_hold || !happened)
-		return 0;
-	return block_notify_remote_free(session, ref, &pool);
 }

@@ -89,7 +89,7 @@ struct hold *hold_probe_run(const struct session *session, uint64_t ref)
 	return probe(session->heap, session->entry, ref);
 }
 
-/* ---- another table ----------------------------------------------------------------------------------------------- */
+/* Another table */
 
 static int new_table_begin(struct session *session, uint64_t n, uint64_t *ret_position1)
 {
@@ -201,7 +201,7 @@ void hold_shrink_run(struct session *session)
 		(void)change_table(session, shift); /* if it fails, the next drop tries again */
 }
 
-/* ---- holds ------------------------------------------------------------------------------------------------------- */
+/* Holds */
 
 int hold_add(struct session *session, uint64_t ref, bool *ret_first)
 {

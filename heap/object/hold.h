@@ -53,7 +53,7 @@ static inline void hold_shrink(struct session *session);
  */
 int hold_table_free(struct session *session, bool try);
 
-/* ---- inline: most tables are the inline one, and most holds stand where their search begins ---------------------- */
+/* Inline: most tables are the inline one, and most holds stand where their search begins */
 
 #define HOLD_LIKELY(x) __builtin_expect(!!(x), 1)
 

@@ -60,9 +60,7 @@ static inline bool own_drop_block(struct session *session, uint64_t ref, int *re
 /* Put an object that the session holds into the cache. See heap/shared/cache.h. */
 void own_remember(struct session *session, uint64_t ref, const struct own_object *object);
 
-/*
- * ---- inline: the most frequent of all -----------------------------------------------------------------------------
- */
+/* Inline: the most frequent of all. */
 
 #define OWN_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define OWN_UNLIKELY(x) __builtin_expect(!!(x), 0)

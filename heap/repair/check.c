@@ -24,7 +24,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* ---- arenas ------------------------------------------------------------------------------------------------------ */
+/* Arenas */
 
 /* How many pools are taken by what starts at pool p. 0: it is free. */
 static uint32_t pools_taken(struct check *check, uint32_t p, uint32_t n_left)
@@ -161,7 +161,7 @@ static void check_arenas(struct check *check)
 		a = check_arena(check, a);
 }
 
-/* ---- counters ---------------------------------------------------------------------------------------------------- */
+/* Counters */
 
 static void check_counter(struct check *check, const char *name, uint64_t says, uint64_t is)
 {
@@ -186,7 +186,7 @@ static void check_counters(struct check *check)
 			check->heap->control->spaces[i].n_free_arenas, check->n_free_arenas[i]);
 }
 
-/* ---- the walk --------------------------------------------------------------------------------------------------- */
+/* The walk */
 
 static void check_all(struct check *check)
 {

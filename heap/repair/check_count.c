@@ -85,7 +85,7 @@ bool check_count_record(struct check *check, uint64_t position, uint32_t type, c
 	return true;
 }
 
-/* ---- rights in flight ------------------------------------------------------------------------------------------- */
+/* Rights in flight */
 
 /*
  * A session may have stopped or died while it changes a queue, or holds or drops an object, or just before. Then nobody

@@ -71,7 +71,7 @@ static void check_usedpools(struct check *check, uint32_t space, uint32_t size_c
 	}
 }
 
-/* ---- sessions' lists of pools ------------------------------------------------------------------------------------ */
+/* Sessions' lists of pools */
 
 static void check_spare_runs(struct check *check, uint32_t index)
 {

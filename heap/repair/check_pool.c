@@ -13,7 +13,7 @@
 #include "heap/repair/check_count.h"
 #include "heap/shared/critical.h"
 
-/* ---- owners ------------------------------------------------------------------------------------------------------ */
+/* Owners */
 
 /* The session that owns the pool. NULL: there is none, or none that can be, which is a fault. */
 static struct session_entry *owner_of(struct check *check, uint32_t p)
@@ -50,7 +50,7 @@ static void check_owned(struct check *check, uint32_t p, const struct session_en
 			(uint32_t)(owner - check->heap->sessions));
 }
 
-/* ---- pools of blocks --------------------------------------------------------------------------------------------- */
+/* Pools of blocks */
 
 static void check_free_list(
 	struct check *check, uint32_t p, const struct pool_entry *pool, const struct object_header *headers)
@@ -166,7 +166,7 @@ void check_block_pool(struct check *check, uint32_t p)
 			count.n_remote ? "not on" : "on");
 }
 
-/* ---- runs of pools ----------------------------------------------------------------------------------------------- */
+/* Runs of pools */
 
 void check_run(struct check *check, uint32_t p)
 {

@@ -26,7 +26,7 @@ static bool is_record(const struct object *object)
 	return object->type == TYPE_HOLDS || object->type == TYPE_NAME;
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------------- */
+/* Names */
 
 static void mend_name(struct check *check, uint64_t *link, const struct name_entry *entry)
 {
@@ -68,7 +68,7 @@ static void count_names(struct check *check, uint32_t bucket)
 	}
 }
 
-/* ---- slots ------------------------------------------------------------------------------------------------------- */
+/* Slots */
 
 /*
  * What the object held cannot be told, and is counted as nothing. If it is dying it becomes bytes, so that freeing it
@@ -109,7 +109,7 @@ static void count_slots(struct check *check, const struct object *object)
 		check_queue(check, object);
 }
 
-/* ---- the comparison ---------------------------------------------------------------------------------------------- */
+/* The comparison */
 
 /* Does the owner of the pool hold it, or may it be letting go of it? */
 static bool owner_has_it(struct check *check, const struct object *object)

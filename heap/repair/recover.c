@@ -10,7 +10,7 @@
  *   a commit                                        nothing: the change has taken place
  *   pushing to a queue or popping from it           finds out whether it has taken place, and who has the right
  *                                                   (queue_recover.c)
- *   holding or dropping without the lock            finds out whether it has taken place (count.c)
+ *   holding or dropping without the lock            finds out whether it has taken place (count_recover.c)
  *   making a run with slots, before it is held      frees what making1 names
  *   allocating a new hold table, before the switch  frees what new_holds_position1 names
  *   dropping, before all slots were dropped         goes on with the deferred free list (dying1)
@@ -32,7 +32,7 @@
 #include "heap/change/foreign_lock.h"
 #include "heap/change/lock.h"
 #include "heap/memory/run.h"
-#include "heap/object/count.h"
+#include "heap/object/count_recover.h"
 #include "heap/object/dying.h"
 #include "heap/object/header_lock.h"
 #include "heap/object/hold.h"
@@ -74,7 +74,7 @@ static void entry_store(struct session_entry *entry, const struct session_entry 
 			__atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
 	static_assert(offsetof(struct session_entry, is_fenced) / sizeof(*to) ==
 			      offsetof(struct session_entry, requests) / sizeof(*to),
-		"the two of that word");
+		"they share a word");
 	__atomic_store_n(&entry->is_fenced, content->is_fenced, __ATOMIC_RELAXED);
 	__atomic_fetch_and(&entry->requests, REQUEST_BLOCK, __ATOMIC_RELAXED);
 }
@@ -160,7 +160,7 @@ void session_mark_dead(struct heap *heap, uint32_t index)
 	foreign_lock_owner_died(heap, index);
 }
 
-/* ---- pools ------------------------------------------------------------------------------------------------------ */
+/* Pools */
 
 /*
  * The session holds the object no more. If nobody else has a right to it, it is freed; abandon_blocks() makes the free
@@ -290,7 +290,7 @@ static void forget_pools(struct session *session)
 	}
 }
 
-/* ---- holds ------------------------------------------------------------------------------------------------------ */
+/* Holds */
 
 static int drop_hold(struct session *session, struct hold *hold)
 {

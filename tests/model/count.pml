@@ -24,7 +24,7 @@
  *
  *   attempt, notify:    count.c  count_hold(), count_drop(), notify(), notify_in_change()
  *   lock_header:        header_lock.c;  log.c  log_take_back(), log_empty()
- *   finish_intent:      count.c  count_finish()
+ *   finish_intent:      count_recover.c  count_finish()
  *   drop_own, collect:  own.c  settle();  pool.c  pool_collect()
  *
  * There is one block. Each session holds what is in it and drops it, in N_TRIES attempts before it goes by the lock.
