@@ -55,5 +55,5 @@ static inline void arena_unlink(struct heap *heap, uint32_t *head1, struct arena
 {
 	struct list_node prev = arena_node(heap, arena->prev1), next = arena_node(heap, arena->next1);
 
-	list_remove(heap, true, head1, &arena->links, &prev, &next);
+	list_remove(heap, true, head1, &arena->links, prev, next);
 }

@@ -37,7 +37,7 @@ void pool_unlink_owned(struct heap *heap, struct pool_entry *pool)
 	struct list_node prev = POOL_NODE(heap, pool->owned_prev1, owned_links);
 	struct list_node next = POOL_NODE(heap, pool->owned_next1, owned_links);
 
-	list_remove(heap, true, owner ? &owner->owned_pools1 : NULL, &pool->owned_links, &prev, &next);
+	list_remove(heap, true, owner ? &owner->owned_pools1 : NULL, &pool->owned_links, prev, next);
 }
 
 void pool_link_remote(struct heap *heap, struct pool_entry *pool)
@@ -68,7 +68,7 @@ static void pool_unlink_remote(struct heap *heap, struct pool_entry *pool)
 	struct list_node prev = POOL_NODE(heap, pool->remote_prev1, remote_links);
 	struct list_node next = POOL_NODE(heap, pool->remote_next1, remote_links);
 
-	list_remove(heap, true, owner ? &owner->remote_pools1 : NULL, &pool->remote_links, &prev, &next);
+	list_remove(heap, true, owner ? &owner->remote_pools1 : NULL, &pool->remote_links, prev, next);
 	heap_set(heap, &pool->is_on_remote_list, 0);
 }
 

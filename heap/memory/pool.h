@@ -146,5 +146,5 @@ static inline void pool_unlink_used(struct heap *heap, bool logged, uint32_t *he
 {
 	struct list_node prev = POOL_NODE(heap, pool->prev1, links), next = POOL_NODE(heap, pool->next1, links);
 
-	list_remove(heap, logged, head1, &pool->links, &prev, &next);
+	list_remove(heap, logged, head1, &pool->links, prev, next);
 }
