@@ -10,7 +10,7 @@
  * that nobody owns, which are changed under the lock, and remote frees: a session frees a block of another session's
  * pool. A remote free changes the block's header alone, since the owner may be making objects in the pool at this
  * moment: the state becomes REMOTE_FREE. Then the pool goes on its owner's remote_pools, from which the owner collects.
- * The same is done without the lock by count.c; tests/model/remote_free.pml is the proof.
+ * Proved by tests/model/remote_free.pml; remote frees without the lock (count.c) by tests/model/count.pml.
  *
  * A pool of which all blocks are remotely freed is taken from its owner at once. Each session that frees a block makes
  * its store, executes a full barrier, and only then reads the other headers: so the one that frees the last block sees
