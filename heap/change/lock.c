@@ -52,8 +52,7 @@
 #define REBUILD_TURNS     1000U
 #define REBUILD_NSEC      1000000
 
-/* Most changes find the lock free, no dead owner and no request, and commit: code for all else is kept out of the way.
- */
+/* Most changes find the lock free, no dead owner and no request, and commit: other code is kept out of their way. */
 #define LOCK_RARE        __attribute__((noinline))
 #define LOCK_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define LOCK_UNLIKELY(x) __builtin_expect(!!(x), 0)

@@ -155,8 +155,7 @@ void critical_request(struct heap *heap, uint32_t index, enum request what)
 
 void critical_requests_served(struct session *session)
 {
-	/* release: as in critical_unblock(). acquire: where REQUEST_ENDED was among them, the next load finds the end
-	 */
+	/* release: as in critical_unblock(). acquire: if REQUEST_ENDED was among them, the next load finds the end */
 	__atomic_fetch_and(&session->entry->requests, 0, __ATOMIC_ACQ_REL);
 	if (__atomic_load_n(&session->control->ended, __ATOMIC_RELAXED))
 		critical_request(session->heap, session->index, REQUEST_ENDED);

@@ -93,8 +93,7 @@ void critical_end(struct heap *heap);
  * still to be made anew by itself? */
 bool critical_is_active(const struct heap *heap, uint32_t index);
 
-/* Between critical_block_all() and critical_unblock_all(): was the session active, so that its own must be left alone?
- */
+/* Between critical_block_all() and critical_unblock_all(): was it active, so that its own must be left alone? */
 static inline bool critical_was_active(const struct heap *heap, uint32_t index)
 {
 	return heap->active[index / 64] >> (index & 63) & 1;

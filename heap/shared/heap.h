@@ -15,8 +15,7 @@
  */
 #define HEAP_WANTS_ARENAS 1
 
-/* Daemon: how far own_trim() has come in a round through the pools of a session; all 0: at the start. See own_trim.c.
- */
+/* Daemon: how far own_trim() has come in a round through a session's pools; all 0: at the start. See own_trim.c. */
 struct trimming {
 	uint32_t size_class; /* classes below it are done */
 	uint32_t pool1;      /* the next pool of that class, plus one; 0: the first on its list */
