@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Pools and blocks, runs of pools, runs of arenas: memory for one object
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Queues of refs: handing an object over with no moment unheld, and without the lock
  *

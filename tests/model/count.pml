@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Holding another session's object for the first time, and dropping it for the last time, without the lock
  *

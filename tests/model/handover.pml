@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * An object handed over, each step a change under the lock: as through a slot, and through a queue where its quick way,
  * which queue.pml has, does not know what is held

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Shared memory, the global lock and its undo log, and death: what all models here are made of
  *
