@@ -3,7 +3,7 @@
 #
 # Sourced by tests/demo.sh, tests/run.sh and tests/bench.sh: what they need of the system, installed only where it is missing.
 
-# To build, with the unit tests; the demo needs no more.
+# To build, with the unit tests; the demo needs no more. (The man pages need scdoc, and are left out without it.)
 deps_build()
 {
 	deps_install gcc libc6-dev meson ninja-build pkg-config libevent-dev libprotobuf-c-dev protobuf-c-compiler \
@@ -13,7 +13,7 @@ deps_build()
 # To run all tests; g++ and Boost build one peer of the benchmark, so that it is compiled in every run of the tests.
 deps_test()
 {
-	deps_build && deps_install g++ libboost-dev clang valgrind systemd python3 spin
+	deps_build && deps_install g++ libboost-dev clang valgrind systemd python3 spin scdoc git
 }
 
 # To measure beside all peers. Each is left out where it is missing; the servers are started by the benchmark itself.
