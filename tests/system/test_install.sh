@@ -157,7 +157,7 @@ install_at() { # prefix
 destdir='' reconfigure=''
 install_at "$tmp/opt/x"
 "$tmp/opt/x/bin/pyheapctl" --version > "$tmp/said" 2>&1 || { cat "$tmp/said"; fail "pyheapctl under a prefix of its own"; }
-export PKG_CONFIG_PATH="$(dirname "$(find "$tmp/opt/x" -name pyheap.pc)")"
+PKG_CONFIG_PATH=$(dirname "$(find "$tmp/opt/x" -name pyheap.pc)")
 [ "$(pkg-config --variable=prefix pyheap)" = "$tmp/opt/x" ] || fail "pyheap.pc has another prefix"
 # shellcheck disable=SC2046
 cc -o "$tmp/program" "$tmp/program.c" $(pkg-config --cflags --libs pyheap) -Wl,-rpath,"$(pkg-config --variable=libdir pyheap)" ||
