@@ -2,16 +2,20 @@
 # SPDX-License-Identifier: MIT
 """The man pages and completions, compared with what the programs' help, the header and the symbol files say.
 
-Whatever is named on one side only is a failure, whichever side it is.
+Whatever is named on one side only is a failure, whichever side it is. With --write-errors the sentences of
+pyheap_strerror(3) are written anew from the library's.
 """
 
 import os
 import re
 import subprocess
+import sys
+import textwrap
 import unittest
 
-SOURCE = os.environ["PYHEAP_SOURCE"]
-PROGRAMS = {"pyheapd": (os.environ["PYHEAPD"], "pyheapd.8"), "pyheapctl": (os.environ["PYHEAPCTL"], "pyheapctl.1")}
+SOURCE = os.environ.get("PYHEAP_SOURCE", os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
+PROGRAMS = {"pyheapd": (os.environ.get("PYHEAPD"), "pyheapd.8"),
+            "pyheapctl": (os.environ.get("PYHEAPCTL"), "pyheapctl.1")}
 OPTION = r"--[a-z][a-z-]*"
 
 
@@ -91,9 +95,8 @@ def completed(program, *words):
     script = 'source "$1"; program=$2; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); "_$program"; ' \
              'printf "%s\\n" "${COMPREPLY[@]}"'
     file = os.path.join(SOURCE, "client/ctl/completions", program + ".bash")
-    output = subprocess.run(["bash", "-c", script, "bash", file, program, *words], check=True, capture_output=True, text=True,
-                            timeout=120).stdout
-    return set(output.split())
+    return set(subprocess.run(["bash", "-c", script, "bash", file, program, *words], check=True, capture_output=True,
+                              text=True, timeout=120).stdout.split())
 
 
 def zsh_text(program):
@@ -107,6 +110,34 @@ def zsh_options(text):
 
 def symbols(text, pattern):
     return set(re.findall(pattern, text, flags=re.M))
+
+
+def errors():
+    """The errors that the library knows by name and their sentences, as the page is to show them."""
+    found, names = [], []
+    for name, strings in re.findall(r'case (\w+):|return ((?:"[^"]*"\s*)+);', read("client/error.c")):
+        if name:
+            names.append(name)
+            continue
+        if names and names != ["0"]:
+            sentence = "".join(re.findall(r'"([^"]*)"', strings))
+            found.append((", ".join(f"*-{each}*" for each in names), sentence[0].upper() + sentence[1:] + "."))
+        names = []
+    return found
+
+
+def errors_text():
+    return "".join(f"{names}\n" + textwrap.fill(sentence, 106, initial_indent="\t", subsequent_indent="\t",
+                                                break_on_hyphens=False) + "\n\n" for names, sentence in errors())
+
+
+def write_errors():
+    path = os.path.join(SOURCE, "doc/pyheap_strerror.3.scd")
+    before, old, after = re.match(r"(.*\n# ERRORS OF THE LIBRARY\n\n)(.*?)(# SEE ALSO\n.*)", read(path),
+                                  flags=re.S).groups()
+    if old != errors_text():
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(before + errors_text() + after)
 
 
 class Options(unittest.TestCase):
@@ -255,18 +286,14 @@ class Calls(unittest.TestCase):
             for member in members:
                 self.assertIn(member, shown, struct)
         members = set(re.findall(r"^\s*(?:u?int\d+_t|char) \w+.*;", without_comments(text), flags=re.M))
-        for line in re.findall(r"^(?:u?int\d+_t|char) \w+(?:\[\d+\])?;", without_comments(read("doc/pyheap_stats.3.scd")), flags=re.M):
+        page_text = without_comments(read("doc/pyheap_stats.3.scd"))
+        for line in re.findall(r"^(?:u?int\d+_t|char) \w+(?:\[\d+\])?;", page_text, flags=re.M):
             self.assertIn(line, {one_spaced(member) for member in members})
 
     def test_errors(self):
-        """pyheap_strerror(3) has the sentences that the library has."""
-        source = read("client/error.c")
-        known = set(re.findall(r"case (E[A-Z]+):", source))
-        text = "\n".join(text for text in page("pyheap_strerror.3").values())
-        self.assertEqual(set(re.findall(r"\*-(E[A-Z]+)\*", text)), known)
-        shown = one_spaced(text).lower()
-        for sentence in re.findall(r'return ((?:"[^"]*"\s*)+);', source)[1:-1]:
-            self.assertIn(one_spaced("".join(re.findall(r'"([^"]*)"', sentence))).lower() + ".", shown)
+        """pyheap_strerror(3) has the sentences that the library has; --write-errors writes them anew."""
+        self.assertGreaterEqual(len(errors()), 20)
+        self.assertEqual("\n" + errors_text(), page("pyheap_strerror.3")["ERRORS OF THE LIBRARY"])
 
     def test_debian_symbols(self):
         self.assertEqual(symbols(read("debian/libpyheap0.symbols"), r"^ (pyheap_\w+)@PYHEAP_0 "), self.exported())
@@ -289,4 +316,7 @@ class Pages(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    if sys.argv[1:] == ["--write-errors"]:
+        write_errors()
+    else:
+        unittest.main()
