@@ -37,7 +37,7 @@ find "$work" -maxdepth 1 -name '*.deb' -printf '   %f\n' | sort
 
 # Tags of fewer than a warning are shown.
 echo "== lintian"
-lintian --allow-root --display-info --fail-on error,warning --suppress-tags bad-distribution-in-changes-file "$work"/*.changes
+lintian --allow-root --display-info --fail-on error,warning "$work"/*.changes
 
 if [ -n "${KEEP:-}" ]; then
 	mkdir -p "$KEEP"
