@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Every tracked file says its licence, in the one form that its kind of file has. The argument is the source folder.
 
-The line is one of the first three: a script begins with "#!", a man page with its title.
+The line is one of the first three: a script begins with "#!", a man page with its title. With --write after the folder
+the line is put where it is missing, or has another form.
 """
 
 import os
@@ -47,6 +48,16 @@ def has_line(path):
         return form(path) in [file.readline().rstrip("\n") for _ in range(3)]
 
 
+def write_line(path):
+    with open(path, encoding="utf-8") as file:
+        lines = file.readlines()
+    lines = [line for i, line in enumerate(lines) if i > 2 or LINE not in line]
+    n_before = 1 if path.endswith(".scd") or (lines and lines[0].startswith("#!")) else 0
+    lines.insert(n_before, form(path) + "\n")
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(lines)
+
+
 def main():
     os.chdir(sys.argv[1])
     if not os.path.exists(".git") or not shutil.which("git"):
@@ -54,8 +65,12 @@ def main():
         return 77
     found = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True)
     files = [path for path in found.stdout.split("\0") if path and os.path.exists(path)]
-    faults = [f"{path}: none of its first three lines is `{form(path)}`" for path in files
-              if path not in EXCEPTIONS and not has_line(path)]
+    without = [path for path in files if path not in EXCEPTIONS and not has_line(path)]
+    if "--write" in sys.argv[2:]:
+        for path in without:
+            write_line(path)
+        without = []
+    faults = [f"{path}: none of its first three lines is `{form(path)}`" for path in without]
     faults += [f"{path}: an exception for a file that is not there" for path in EXCEPTIONS if path not in files]
     if len(files) < 100:
         faults.append(f"only {len(files)} files were found")
