@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Intents: what a session is about to do, without the lock, to a queue or to a count (count.c)
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * The geometry of a heap: three figures from which all sizes and offsets follow
  *
