@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * What sessions have, counted: hold tables, deferred free lists, objects in the making
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * critical.c: a session in its critical sections, which take no lock, and two processes that keep it out
  *

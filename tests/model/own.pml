@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * own.c: a session drops its own object without the lock, while strangers come to the object
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * pool.c: blocks that strangers free, and how they come back to the owner of the pool or to the heap
  *
