@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define NAME_MAX_LENGTH  255U
 #define CHAIN_MAX        (UINT32_C(1) << 20) /* a longer chain is a damaged one */
 #define BUCKETS_PER_STEP 1024U               /* looked at by name_next() before it lets others have the lock */
 

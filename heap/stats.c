@@ -14,7 +14,8 @@
  * It takes time for each pool there is, so it is done in steps.
  */
 
-#include "heap/check.h"
+#include "heap/stats.h"
+
 #include "heap/count.h"
 #include "heap/pool.h"
 
@@ -46,10 +47,10 @@ static __attribute__((noinline, no_sanitize_thread)) uint32_t count_returned(
 
 /* looks: its headers may be looked at, for blocks that were returned. */
 static void count_blocks(
-	const struct heap *heap, const struct pool_entry *pool, uint32_t size_class, bool looks, pyheap_stats *ret)
+	const struct heap *heap, const struct pool_entry *pool, uint32_t size_class, bool looks, struct heap_stats *ret)
 {
 	const struct class_shape *shape = &class_shapes[size_class];
-	pyheap_class_stats *c = &ret->classes[size_class];
+	struct class_stats *c = &ret->classes[size_class];
 	uint32_t n_used = min(__atomic_load_n(&pool->n_used, __ATOMIC_RELAXED), shape->n_blocks);
 	uint32_t n_headers = shape->n_blocks * (uint32_t)sizeof(struct object_header);
 
@@ -67,7 +68,7 @@ static void count_blocks(
 
 /* What begins at this pool, of which so many are left in the arena; how many it takes. */
 static uint32_t count_pool(const struct heap *heap, const struct pool_entry *pool, uint32_t n_left, bool is_record,
-	bool looks, pyheap_stats *ret)
+	bool looks, struct heap_stats *ret)
 {
 	uint32_t identity = __atomic_load_n(&pool->identity, __ATOMIC_RELAXED);
 	uint32_t size_class = identity >> 8 & 0xff, n = 1;
@@ -100,7 +101,7 @@ static uint32_t count_pool(const struct heap *heap, const struct pool_entry *poo
 }
 
 /* What begins at this arena; how many it takes. */
-static uint32_t count_arena(struct session *session, uint32_t a, uint32_t n_left, pyheap_stats *ret)
+static uint32_t count_arena(struct session *session, uint32_t a, uint32_t n_left, struct heap_stats *ret)
 {
 	const struct heap *heap = session->heap;
 	const struct arena_entry *arena = &heap->arenas[a];
@@ -133,7 +134,7 @@ static uint32_t count_arena(struct session *session, uint32_t a, uint32_t n_left
 	return n;
 }
 
-static void begin(const struct heap *heap, pyheap_stats *ret)
+static void begin(const struct heap *heap, struct heap_stats *ret)
 {
 	memset(ret, 0, sizeof(*ret));
 	ret->heap_size = heap->heap_size;
@@ -145,7 +146,7 @@ static void begin(const struct heap *heap, pyheap_stats *ret)
 	}
 }
 
-static void end(const struct heap *heap, pyheap_stats *ret)
+static void end(const struct heap *heap, struct heap_stats *ret)
 {
 	const struct counters *c = &heap->control->counters;
 	const struct global_lock *lock = &heap->control->lock;
@@ -174,7 +175,7 @@ static void end(const struct heap *heap, pyheap_stats *ret)
 	}
 }
 
-bool heap_stats_step(struct session *session, uint32_t *cursor, pyheap_stats *ret)
+bool heap_stats_step(struct session *session, uint32_t *cursor, struct heap_stats *ret)
 {
 	const struct heap *heap = session->heap;
 	uint32_t n_seen = min(arenas_seen(heap), heap->n_arenas);
@@ -197,7 +198,7 @@ static void read_program(const struct session_entry *entry, char *ret, size_t si
 }
 
 /* Relaxed, all loads: the daemon may give the entry to another session meanwhile. */
-int heap_client_next(struct session *session, uint64_t *cursor, pyheap_client_info *ret)
+int heap_client_next(struct session *session, uint64_t *cursor, struct heap_client *ret)
 {
 	const struct heap *heap = session->heap;
 	uint32_t owner1 = lock_owner1(heap);
@@ -208,7 +209,7 @@ int heap_client_next(struct session *session, uint64_t *cursor, pyheap_client_in
 
 		if (state == SESSION_FREE)
 			continue;
-		*ret = (pyheap_client_info){
+		*ret = (struct heap_client){
 			.session = (uint32_t)i,
 			.pid = __atomic_load_n(&entry->pid, __ATOMIC_RELAXED),
 			.uid = __atomic_load_n(&entry->uid, __ATOMIC_RELAXED),

@@ -11,6 +11,7 @@
 #include "heap/queue.h"
 #include "heap/recover.h"
 #include "heap/slot.h"
+#include "heap/stats.h"
 #include "heap/type.h"
 
 #include <check.h>
@@ -61,7 +62,7 @@ void fixture_adopt_returning(void);
 void fixture_check(void);
 
 /* The heap's figures. */
-pyheap_stats fixture_stats(void);
+struct heap_stats fixture_stats(void);
 
 /* Bytes that the heap file occupies. */
 uint64_t fixture_heap_bytes(void);
