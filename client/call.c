@@ -12,7 +12,7 @@
 #include "client/call.h"
 
 #include "client/grant.h"
-#include "heap/own.h"
+#include "heap/object/own.h"
 
 #define GRANTS_MAX 1000U /* of one call */
 
@@ -29,7 +29,7 @@ bool call_grow(pyheap *heap, int *r)
 	}
 	*r = grant_request(&heap->connection, &heap->session);
 	/* Blocks of the session's own pools that others freed are memory, too. */
-	if (*r == -ENOMEM && own_gather_all(&heap->session) > 0)
+	if (*r == -ENOMEM && own_collect_all(&heap->session) > 0)
 		*r = 0;
 	if (*r == -ECONNRESET && session_ended(heap))
 		*r = -EPIPE;

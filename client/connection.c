@@ -17,7 +17,7 @@
  */
 #include "client/connection.h"
 
-#include "heap/heap.h"
+#include "heap/shared/heap.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -14,7 +14,7 @@
  */
 #include "client/grant.h"
 
-#include "heap/arena.h"
+#include "heap/memory/arena.h"
 
 #include <errno.h>
 

@@ -3,16 +3,16 @@
  * Holding once more, and dropping
  *
  * Each call tries the shortest path first. An object that the session made itself and nobody else holds is counted in
- * its header word, by plain stores (heap/own.h); pyheap-inline.h does the same inside programs and calls the two
+ * its header word, by plain stores (heap/object/own.h); pyheap-inline.h does the same inside programs and calls the two
  * functions at the end of this file for what it leaves over. Every other object is held in the session's hold table
- * (heap/count.c): that path begins with session_enter(), as every call does.
+ * (heap/object/count.c): that path begins with session_enter(), as every call does.
  *
  * The short paths need no session_enter(). They find an object only in the session's cache or in its own pools, a
  * forked child finds none there, and each of them looks at `ended` or at the session's requests.
  */
 #include "client/call.h"
 #include "client/inline.h"
-#include "heap/count.h"
+#include "heap/object/count.h"
 
 static SESSION_RARE int incref_slow(pyheap *heap, pyheap_ref ref)
 {
@@ -32,15 +32,15 @@ static SESSION_RARE int decref_slow(pyheap *heap, pyheap_ref ref)
 
 PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)
 {
-	struct recent_object *cached;
+	struct cached_object *cached;
 	int r;
 
 	if (!heap)
 		return decref_slow(heap, ref);
-	cached = recent_object(&heap->session, ref);
+	cached = cache_object(&heap->session, ref);
 	if (cached->ref != ref)
 		return pyheap_decref_other(heap, ref);
-	return own_drop_recent(&heap->session, ref, cached, &r) ? r : decref_slow(heap, ref);
+	return own_drop_cached(&heap->session, ref, cached, &r) ? r : decref_slow(heap, ref);
 }
 INLINE_WHOLE(decref);
 
@@ -62,6 +62,6 @@ PYHEAP_PUBLIC int pyheap_decref_last(pyheap *heap, pyheap_ref ref, struct pyheap
 {
 	int r;
 
-	return own_drop_last(&heap->session, ref, (struct recent_object *)(void *)cached, &r) ? r
+	return own_drop_last(&heap->session, ref, (struct cached_object *)(void *)cached, &r) ? r
 											      : decref_slow(heap, ref);
 }

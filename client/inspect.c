@@ -2,14 +2,14 @@
 /*
  * Reading the heap as a whole: figures, sessions, check and repair
  *
- * heap/ has structs of its own for figures and sessions (heap/stats.h), because it stands below the public header. They
- * are copied here, member by member: the public structs are part of the ABI, while heap/ may change its own. A few
- * dozen assignments are nothing beside the walk over all pools.
+ * heap/ has structs of its own for figures and sessions (heap/repair/stats.h), because it stands below the public
+ * header. They are copied here, member by member: the public structs are part of the ABI, while heap/ may change its
+ * own. A few dozen assignments are nothing beside the walk over all pools.
  */
 #include "client/session.h"
 
-#include "heap/check.h"
-#include "heap/stats.h"
+#include "heap/repair/check.h"
+#include "heap/repair/stats.h"
 
 #include <assert.h>
 #include <string.h>

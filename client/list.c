@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * Lists: each call is one change of heap/slot.c
+ * Lists: each call is one change of heap/object/slot.c
  */
 #include "client/call.h"
-#include "heap/slot.h"
+#include "heap/object/slot.h"
 
 PYHEAP_PUBLIC int pyheap_list_new(pyheap *heap, size_t n, pyheap_ref *ret)
 {

@@ -11,11 +11,11 @@
  * pyheap_put() is two changes, making and filling. A process that dies in between leaves bytes that nobody but itself
  * ever held, and the daemon drops its hold.
  */
-#include "heap/object.h"
+#include "heap/object/object.h"
 #include "client/call.h"
 #include "client/inline.h"
-#include "heap/count.h"
-#include "heap/place.h"
+#include "heap/object/cell.h"
+#include "heap/object/count.h"
 
 #include <string.h>
 
@@ -60,7 +60,7 @@ PYHEAP_PUBLIC int pyheap_put(pyheap *heap, const void *data, size_t size, pyheap
 	r = pyheap_new(heap, PYHEAP_BYTES, size, &ref);
 	if (r < 0)
 		return r;
-	r = object_look(&heap->session, ref, &object);
+	r = object_lookup(&heap->session, ref, &object);
 	if (r < 0) {
 		pyheap_decref(heap, ref);
 		return r;
@@ -75,13 +75,13 @@ PYHEAP_PUBLIC int pyheap_put(pyheap *heap, const void *data, size_t size, pyheap
 
 static int object_enter(pyheap *heap, pyheap_ref ref, struct object *ret)
 {
-	return CALL_ONCE(heap, true, object_look(&heap->session, ref, ret));
+	return CALL_ONCE(heap, true, object_lookup(&heap->session, ref, ret));
 }
 
 /* The payload of an object that is in the cache without it: own_new_bytes() leaves it out. NULL: it is not there. */
 static void *data_of_new(pyheap *heap, pyheap_ref ref)
 {
-	struct recent_object *cached = recent_object(&heap->session, ref);
+	struct cached_object *cached = cache_object(&heap->session, ref);
 
 	if (cached->ref != ref || !cached->pool)
 		return NULL;
@@ -100,7 +100,7 @@ static SESSION_RARE void *data_slow(pyheap *heap, pyheap_ref ref)
 	data = r < 0 ? NULL : data_of_new(heap, ref);
 	if (data)
 		return data;
-	if (r == 0 && own_look(&heap->session, ref, &own) && header_own(own.word) &&
+	if (r == 0 && own_lookup(&heap->session, ref, &own) && header_own(own.word) &&
 		header_type(own.word) != PYHEAP_QUEUE) {
 		own_remember(&heap->session, ref, &own);
 		return heap->session.base + (ref_position(ref) << 3);
@@ -118,11 +118,11 @@ static SESSION_RARE void *data_slow(pyheap *heap, pyheap_ref ref)
 
 PYHEAP_PUBLIC void *pyheap_data(pyheap *heap, pyheap_ref ref)
 {
-	const struct recent_object *cached;
+	const struct cached_object *cached;
 
 	if (!heap)
 		return data_slow(heap, ref);
-	cached = recent_object(&heap->session, ref);
+	cached = cache_object(&heap->session, ref);
 	/* Is data known (not NULL), and does the heap still exist? `ended` is 0, or larger than any address. relaxed:
 	 * as in session_ended() */
 	if (cached->ref != ref || (uintptr_t)cached->data <= __atomic_load_n(heap->session.ended, __ATOMIC_RELAXED))
@@ -140,7 +140,7 @@ PYHEAP_PUBLIC ssize_t pyheap_size(pyheap *heap, pyheap_ref ref)
 		return r;
 	/* A queue's payload has more than its refs; its user is told of these alone. */
 	if (object.type == PYHEAP_QUEUE)
-		return (ssize_t)((object.size - sizeof(struct queue)) / sizeof(struct place) * sizeof(pyheap_ref));
+		return (ssize_t)((object.size - sizeof(struct queue)) / sizeof(struct cell) * sizeof(pyheap_ref));
 	return (ssize_t)object.size;
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * Queues: each call is one change of heap/queue.c, which also waits for room or for an object
+ * Queues: each call is one change of heap/object/queue.c, which also waits for room or for an object
  *
  * A push or pop that wants arenas says so before it waits. Calling it again after a grant therefore never doubles the
  * time that it waits.
  */
-#include "heap/queue.h"
+#include "heap/object/queue.h"
 
 #include "client/call.h"
 

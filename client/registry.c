@@ -7,8 +7,8 @@
  * a daemon that was restarted serves the heap of that id, a heap that was made anew has another id.
  *
  * A mapping is unmapped when no session uses it any more. One exception: a thread that the global lock was left to
- * (heap/lock.c) keeps the mapping until it has given the lock back or has ended. That is asked whenever a session comes
- * or goes.
+ * (heap/change/lock.c) keeps the mapping until it has given the lock back or has ended. That is asked whenever a
+ * session comes or goes.
  *
  * The mutex is this process's own. It guards the list, its counts and process_identify(). It is held while a heap is
  * mapped, so that two threads that open their first sessions at the same time make one mapping. fork() takes it too:
@@ -17,7 +17,7 @@
 #include "client/registry.h"
 
 #include "client/process.h"
-#include "heap/lock.h"
+#include "heap/change/lock.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -45,7 +45,7 @@ static void registry_unlock(void)
 static void registry_renew(void)
 {
 	for (struct mapping *mapping = mappings; mapping; mapping = mapping->next)
-		mapping->heap->left_tid = 0;
+		mapping->heap->abandoned_tid = 0;
 	pthread_mutex_init(&mutex, NULL);
 }
 
@@ -117,7 +117,7 @@ static void mappings_sweep(void)
 	while (*link) {
 		struct mapping *mapping = *link;
 
-		if (mapping->n_sessions > 0 || lock_is_left(mapping->heap)) {
+		if (mapping->n_sessions > 0 || lock_is_abandoned_by_other(mapping->heap)) {
 			link = &mapping->next;
 			continue;
 		}

@@ -8,7 +8,7 @@
  * Closing drops the holds in bounded changes, so that nobody waits long for a session with a million of them. A process
  * that dies in the middle leaves the rest to the daemon, as does one that dies without closing. For that reason a step
  * of closing may fail: where another thread of the session has the global lock, for one, the daemon drops everything
- * once that thread has given it back (heap/lock.c).
+ * once that thread has given it back (heap/change/lock.c).
  *
  * A session belongs to the process that opened it. Its cache of objects lies in memory that the kernel empties in every
  * forked child (process.c), so one load tells a session whether it is used by its owner, without a system call and
@@ -17,7 +17,7 @@
 #include "client/session.h"
 
 #include "client/process.h"
-#include "heap/recover.h"
+#include "heap/repair/recover.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +43,7 @@ static void session_free(pyheap *heap)
 {
 	connection_deinit(&heap->connection);
 	registry_detach(heap->mapping);
-	munmap(heap->recent, sizeof(*heap->recent));
+	munmap(heap->cache, sizeof(*heap->cache));
 	free(heap);
 }
 
@@ -60,7 +60,7 @@ static int session_attach(pyheap *heap, const struct admission *admission)
 	if (admission->session >= shared->n_sessions)
 		return -EUCLEAN;
 	session_init(&heap->session, shared, admission->session);
-	recent_begin(&heap->session, heap->recent);
+	cache_begin(&heap->session, heap->cache);
 	/* In another pid namespace than the heap's, thread ids are not those that the kernel compares. */
 	if (heap->session.is_home)
 		heap->session.process = process_number();
@@ -80,12 +80,12 @@ PYHEAP_PUBLIC int pyheap_open(pyheap **ret, const char *socket)
 	heap = calloc(1, sizeof(*heap));
 	if (!heap)
 		return -ENOMEM;
-	r = process_map(&memory, sizeof(*heap->recent));
+	r = process_map(&memory, sizeof(*heap->cache));
 	if (r < 0) {
 		free(heap);
 		return r;
 	}
-	heap->recent = memory;
+	heap->cache = memory;
 	r = connection_open(&heap->connection, socket, &admission);
 	if (r == 0)
 		r = session_attach(heap, &admission);
@@ -122,7 +122,7 @@ PYHEAP_PUBLIC int pyheap_dispatch(pyheap *heap)
 		return -EPIPE;
 	if (r == 0)
 		return 0;
-	r = session_has_lock(&heap->session);
+	r = session_check_lock(&heap->session);
 	return r < 0 ? r : connection_resume(&heap->connection, r);
 }
 
@@ -153,8 +153,8 @@ static void session_drop_all(pyheap *heap)
 {
 	struct session *session = &heap->session;
 
-	if (session->has_lock && session_unlock(session) < 0 && session_has_lock(session) < 0)
-		session_leave_lock(session);
+	if (session->has_lock && session_unlock(session) < 0 && session_check_lock(session) < 0)
+		session_abandon_lock(session);
 	/* A session that holds nothing does not wait for the lock: its owner may be stopped. */
 	if (session_is_empty(session))
 		return;
@@ -169,7 +169,7 @@ PYHEAP_PUBLIC pyheap *pyheap_close(pyheap *heap)
 	if (session_is_mine(heap)) {
 		session_drop_all(heap);
 		/* In the session table first: a daemon that starts later reads it there. */
-		session_leave(&heap->session);
+		session_detach(&heap->session);
 		connection_goodbye(&heap->connection);
 	}
 	session_free(heap);

@@ -5,7 +5,7 @@
 
 #include "client/connection.h"
 #include "client/registry.h"
-#include "heap/recent.h"
+#include "heap/shared/cache.h"
 
 #define PYHEAP_NO_INLINE /* the library defines the calls that are inline in programs */
 #include "include/pyheap.h"
@@ -20,7 +20,7 @@
 
 struct pyheap {
 	struct session session; /* for heap/; must be first: inline calls read its beginning, see inline.h */
-	struct recent *recent;  /* the session's cache of objects, owned */
+	struct cache *cache;    /* the session's cache of objects, owned */
 	struct mapping *mapping;
 	struct connection connection;
 	uint32_t n_grants; /* grants that the current call has asked for, see call.c */
@@ -36,7 +36,7 @@ static inline bool session_ended(const pyheap *heap)
 /* Was it opened by this process, and not inherited by fork()? The kernel empties the cache in a forked child. */
 static inline bool session_is_mine(const pyheap *heap)
 {
-	return heap->recent->is_mine != 0;
+	return heap->cache->is_mine != 0;
 }
 
 /*

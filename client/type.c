@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * Struct types and their slots: each call is one change of heap/type.c or heap/slot.c
+ * Struct types and their slots: each call is one change of heap/object/type.c or heap/object/slot.c
  */
-#include "heap/type.h"
+#include "heap/object/type.h"
 
 #include "client/call.h"
-#include "heap/slot.h"
+#include "heap/object/slot.h"
 
 #include <assert.h>
 

@@ -8,7 +8,7 @@
 #include "daemon/stats.h"
 
 #include "daemon/daemon.h"
-#include "heap/stats.h"
+#include "heap/repair/stats.h"
 
 #include <errno.h>
 #include <stdlib.h>
