@@ -14,13 +14,19 @@
  * What is true of every function, unless its own paragraph says otherwise
  *
  *   Returns  0 or more, or a negative errno, as in systemd's libraries. pyheap_strerror() explains each errno. A
- * function that fails changes nothing and does not write to `ret`. NULL     -EINVAL for a `heap`, `ret`, `cursor`, name
- * or buffer that is NULL. It never crashes. Errors   Besides those that a function lists: -EINVAL   an argument is
- * NULL, or a number that can name no object -ESTALE   the object of the ref is gone -ECHILD   the session was opened by
- * the parent process -EPIPE    the daemon was ended and removed the heap -EUCLEAN  the heap is damaged, see
- * pyheap_check() and where a function changes what is shared: -EPERM    another thread of the session has the global
- * lock -EDEADLK  another session of this thread has the global lock Refs     Any 64-bit number may be given as a ref.
- * One that names no live object gives -EINVAL or -ESTALE and never makes the library touch memory outside the heap.
+ *            function that fails changes nothing and does not write to `ret`.
+ *   NULL     A `heap`, `ret`, `cursor`, name or buffer that is NULL gives -EINVAL, and never a crash.
+ *   Errors   Besides those that a function lists:
+ *            -EINVAL   an argument is NULL, or a number that can name no object
+ *            -ESTALE   the object of the ref is gone
+ *            -ECHILD   the session was opened by the parent process
+ *            -EPIPE    the daemon was ended and removed the heap
+ *            -EUCLEAN  the heap is damaged, see pyheap_check()
+ *            and where a function changes what is shared:
+ *            -EPERM    another thread of the session has the global lock
+ *            -EDEADLK  another session of this thread has the global lock
+ *   Refs     Any 64-bit number may be given as a ref. One that names no live object gives -EINVAL or -ESTALE and
+ *            never makes the library touch memory outside the heap.
  *   Owners   A function never takes over memory of the caller, and never returns memory for the caller to free. A ref
  *            that a function writes to *ret is held once more by the session; the caller drops that hold with
  *            pyheap_decref().
@@ -30,23 +36,25 @@
  *   Death    A process may be killed between any two instructions. Each call has then happened as a whole or not at
  *            all. The daemon drops what the dead process held; what others hold stays.
  *   fork()   A forked child cannot use the sessions of its parent: each call returns -ECHILD, or NULL with errno
- * ECHILD. It opens its own. pyheap_close() frees the child's copy and leaves the parent's session alone. Signals  No
- * function raises SIGPIPE or installs a handler. None may be called from a signal handler.
+ *            ECHILD. It opens its own. pyheap_close() frees the child's copy and leaves the parent's session alone.
+ *   Signals  No function raises SIGPIPE or installs a handler. None may be called from a signal handler.
  *
  * About the whole
  *
  *   Daemon   Without its daemon a session goes on with the memory that it has. Only a call that needs fresh memory
- * waits for the daemon to come back, see pyheap_set_timeout(), and resumes the session there. When no daemon comes, the
- * call returns -ECONNRESET. Trust    The programs of one heap map it for writing, so a stray write of one can damage it
- * for all. Damage is noticed (-EUCLEAN) and not followed. Admit only programs that may trust each other. Speed    A
- * session makes objects in pools of its own. Making, holding, reading and dropping these takes no lock, no system call
- * and no atomic read-modify-write as long as no other session knows them. Handing an object over by a queue takes one
- * compare-and-swap on each side. So does the first or last hold of another session's object while one session comes and
- * goes; where two take turns, every second of these takes the global lock. Changing slots and names takes the global
- * lock, and so does freeing an object with slots. Numbers  A ref that came by a slot, a queue or a name is held by
- * pyheap_incref() as described. A ref that came as a bare number (through a pipe, for example) may name an object that
- * its maker has shared in no other way. The first hold of such an object costs a membarrier(2), which takes some
- * microseconds. Where a kernel or a sandbox forbids that call, the hold fails with -EOPNOTSUPP.
+ *            waits for the daemon to come back, see pyheap_set_timeout(), and resumes the session there. When no
+ *            daemon comes, the call returns -ECONNRESET.
+ *   Trust    The programs of one heap map it for writing, so a stray write of one can damage it for all. Damage is
+ *            noticed (-EUCLEAN) and not followed. Admit only programs that may trust each other.
+ *   Speed    A session makes objects in pools of its own. Making, holding, reading and dropping these takes no lock,
+ *            no system call and no atomic read-modify-write as long as no other session knows them. Handing an object
+ *            over by a queue takes one compare-and-swap on each side. So does the first or last hold of another
+ *            session's object while one session comes and goes; where two take turns, every second of these takes the
+ *            global lock. Changing slots and names takes the global lock, and so does freeing an object with slots.
+ *   Numbers  A ref that came by a slot, a queue or a name is held by pyheap_incref() as described. A ref that came as
+ *            a bare number (through a pipe, for example) may name an object that its maker has shared in no other way.
+ *            The first hold of such an object costs a membarrier(2), which takes some microseconds. Where a kernel or
+ *            a sandbox forbids that call to this process, and the maker relies on it, the hold fails with -EOPNOTSUPP.
  */
 #ifndef PYHEAP_H
 #define PYHEAP_H
@@ -86,7 +94,7 @@ typedef uint32_t pyheap_type; /* one of the three below, or what pyheap_type_reg
  * root and on $XDG_RUNTIME_DIR/pyheap.sock for others. Programs with more rights than their user (set-user-ID) do not
  * read the environment. The caller owns *ret and ends it with pyheap_close().
  *
- * -ENOENT        there is no such socket; or `socket` is NULL, and neither variable is set
+ * -ENOENT        there is no such socket; or `socket` is empty; or it is NULL, and the environment names none
  * -ECONNREFUSED  no daemon listens on it
  * -EACCES        the daemon does not admit this user, or the user may not reach the socket
  * -ENAMETOOLONG  the path is longer than a socket's address can be (107 bytes)
@@ -169,7 +177,7 @@ const char *pyheap_version(void);
  * -ECONNRESET  fresh memory was needed, and there is no daemon
  * -ETIMEDOUT   fresh memory was needed, and the daemon did not answer
  *
- * These last three stand for "no memory" at every function below.
+ * Every function below that lists -ENOMEM may return the last two as well.
  */
 int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret);
 
@@ -315,7 +323,8 @@ int pyheap_queue_new(pyheap *heap, size_t n, pyheap_ref *ret);
  *          room, a sender or receiver that is stopped in the middle of its own call delays it by a second at most.
  * Speed    Hold the queue while you use it, and hold `ref` once or have made it: then the call takes no lock, waits for
  *          nobody, and makes no system call unless somebody sleeps. A call on a queue that the session does not hold
- * takes a hold for its own length. A `ref` that the session holds several times is moved under the global lock.
+ *          holds it for the length of the call. A `ref` that the session holds several times is moved under the global
+ *          lock.
  *
  * -EINVAL     it is not a queue
  * -EPERM      the session does not hold `ref`
@@ -386,17 +395,18 @@ int pyheap_name_next(pyheap *heap, uint64_t *cursor, char name[PYHEAP_NAME_MAX +
  * program takes it only to keep others out between its calls.
  *
  * Others      Every other session that changes something shared waits: slots, queues, names, holds of objects that
- * others made. So keep it short. Sessions go on with objects that no other session knows. A process that is stopped in
- *             the middle of a push or pop is waited for some milliseconds only; it finishes its call when it goes on.
+ *             others made. So keep it short. Sessions go on with objects that no other session knows. A process that
+ *             is stopped in the middle of a push or pop is waited for some milliseconds only; it finishes its call
+ *             when it goes on.
  * Owner       The session has the lock, and the thread that took it. That thread gives it back with pyheap_unlock().
  *             Until then a call of the session in another thread returns -EPERM where it needs the lock.
  * Death       When the process dies, finished calls stay, the unfinished one is taken back, and the lock is free. When
  *             only the thread ends, the lock is free, and the session has it no more.
  * Closing     pyheap_close() in the thread that took the lock gives it back. In another thread it cannot: the lock
- * becomes free when the thread that took it ends, or next makes a call of another session of this heap that needs the
- *             lock or closes that session.
+ *             becomes free when the thread that took it ends, or next makes a call of another session of this heap
+ *             that needs the lock or closes that session.
  * Namespaces  The kernel cannot tell the threads of a process in another pid namespace than the heap's. There any
- * thread of the session works under the lock and gives it back.
+ *             thread of the session works under the lock and gives it back.
  *
  * -EDEADLK  this session has the lock, or another session of this thread has it
  */
