@@ -36,7 +36,7 @@
 #define BACKOFF_MAX_MS 100
 #define PROGRAM_BYTES  63
 
-/* ---- address ---------------------------------------------------------------------------------------------------- */
+/* Address */
 
 static int address_fill(struct sockaddr_un *address, const char *folder, const char *name)
 {
@@ -61,7 +61,7 @@ int connection_address(const char *socket, struct sockaddr_un *ret)
 	return folder && *folder ? address_fill(ret, folder, SOCKET_USER) : -ENOENT;
 }
 
-/* ---- messages --------------------------------------------------------------------------------------------------- */
+/* Messages */
 
 /* Give the stream up. Returns the error that a call of the session has for it. */
 static int connection_fail(struct connection *connection, int error)
@@ -102,7 +102,7 @@ int connection_error(const Pyheap__Error *error)
 	return error->code > 0 && error->code < 4096 ? -error->code : -EPROTO;
 }
 
-/* ---- opening ---------------------------------------------------------------------------------------------------- */
+/* Opening */
 
 /*
  * A process that closed stdin, stdout or stderr gets these numbers for its next descriptors. What it still prints must
@@ -236,7 +236,7 @@ int connection_open(struct connection *connection, const char *socket, struct ad
 	return r;
 }
 
-/* ---- the daemon's successor -------------------------------------------------------------------------------------- */
+/* The daemon's successor */
 
 static int64_t now_ms(void)
 {
@@ -316,7 +316,7 @@ int connection_poll(struct connection *connection)
 	return connection->broken ? -ECONNRESET : 0;
 }
 
-/* ---- closing ---------------------------------------------------------------------------------------------------- */
+/* Closing */
 
 void connection_goodbye(struct connection *connection)
 {

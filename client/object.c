@@ -19,7 +19,7 @@
 
 #include <string.h>
 
-/* ---- making ----------------------------------------------------------------------------------------------------- */
+/* Making */
 
 static SESSION_RARE int new_slow(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
 {
@@ -71,7 +71,7 @@ PYHEAP_PUBLIC int pyheap_put(pyheap *heap, const void *data, size_t size, pyheap
 	return 0;
 }
 
-/* ---- reading ---------------------------------------------------------------------------------------------------- */
+/* Reading */
 
 static int object_enter(pyheap *heap, pyheap_ref ref, struct object *ret)
 {

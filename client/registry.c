@@ -6,9 +6,9 @@
  * and a race detector sees two threads' stores to one object at one address. A mapping is found by the id of its heap:
  * a daemon that was restarted serves the heap of that id, a heap that was made anew has another id.
  *
- * A mapping is unmapped when no session uses it any more. One exception: a thread that the global lock was left to
- * (heap/change/lock.c) keeps the mapping until it has given the lock back or has ended. That is asked whenever a
- * session comes or goes.
+ * A mapping is unmapped when no session uses it any more. One exception: a thread took the global lock, and another
+ * thread closed its session (heap/change/lock.c). The mapping then stays until that thread has given the lock back or
+ * has ended, which is asked whenever a session comes or goes.
  *
  * The mutex is this process's own. It guards the list, its counts and process_identify(). It is held while a heap is
  * mapped, so that two threads that open their first sessions at the same time make one mapping. fork() takes it too:
@@ -40,7 +40,7 @@ static void registry_unlock(void)
 
 /*
  * In a forked child. Its mutex is made anew: race detectors do not let a child unlock what a thread of the parent
- * locked. The global lock is left to no thread of the child.
+ * locked. No thread of the child has the global lock.
  */
 static void registry_renew(void)
 {
@@ -108,8 +108,10 @@ out:
 	return r;
 }
 
-/* Unmap what no session uses, unless the global lock was left to a thread: the C library's list of that thread's robust
- * mutexes leads into the mapping. */
+/*
+ * Unmap what no session uses, unless a thread still has the global lock: the C library's list of its robust mutexes
+ * leads into the mapping.
+ */
 static void mappings_sweep(void)
 {
 	struct mapping **link = &mappings;

@@ -23,7 +23,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* ---- opening ---------------------------------------------------------------------------------------------------- */
+/* Opening */
 
 /* An error of heap_attach(), as pyheap_open() reports it. */
 static int attach_error(int error)
@@ -97,7 +97,7 @@ PYHEAP_PUBLIC int pyheap_open(pyheap **ret, const char *socket)
 	return 0;
 }
 
-/* ---- the connection and the global lock ------------------------------------------------------------------------- */
+/* The connection and the global lock */
 
 PYHEAP_PUBLIC int pyheap_set_timeout(pyheap *heap, int timeout_ms)
 {
@@ -147,7 +147,7 @@ PYHEAP_PUBLIC int pyheap_unlock(pyheap *heap)
 	return r < 0 ? r : session_unlock(&heap->session);
 }
 
-/* ---- closing ---------------------------------------------------------------------------------------------------- */
+/* Closing */
 
 static void session_drop_all(pyheap *heap)
 {

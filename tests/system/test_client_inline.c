@@ -40,7 +40,7 @@ static void ck_all_err(bool is_whole, pyheap_ref ref, int code)
 	ck_assert_int_eq(errno, code);
 }
 
-/* ---- a random walk ---------------------------------------------------------------------------------------------- */
+/* A random walk */
 
 enum kind { KIND_BYTES, KIND_RUN, KIND_LIST, KIND_OTHERS, N_KINDS };
 
@@ -127,7 +127,7 @@ START_TEST(test_random)
 }
 END_TEST
 
-/* ---- bounds ----------------------------------------------------------------------------------------------------- */
+/* Bounds */
 
 /* Beyond 127 holds are counted elsewhere. _i: bit 0 who takes them, bit 1 who drops them. */
 START_TEST(test_many_holds)
@@ -219,7 +219,7 @@ START_TEST(test_classes)
 }
 END_TEST
 
-/* ---- the cache ---------------------------------------------------------------------------------------- */
+/* The cache */
 
 static struct pyheap_cached *find(pyheap_ref ref)
 {
@@ -293,7 +293,7 @@ START_TEST(test_another_word)
 }
 END_TEST
 
-/* ---- no object, no session, no heap ------------------------------------------------------------------------------ */
+/* No object, no session, no heap */
 
 /* A number whose object is gone does not mean the next one in its place. */
 START_TEST(test_reused)
