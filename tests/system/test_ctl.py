@@ -435,7 +435,7 @@ class Figures(CtlTest):
             "# bytes that the heap may grow to": "heap_size",
             "# lock recoveries": "n_lock_recoveries",
             "# pools claimed by sessions": "n_pools_claimed",
-            "# blocks returned by others": "n_blocks_returned",
+            "# blocks freed by other sessions": "n_blocks_returned",
         }
         for label, key in pairs.items():
             self.assertEqual(labels.pop(label), figures.pop(key) if key != "bytes_total" else figures[key], label)
