@@ -9,12 +9,12 @@
  * There is one request at a time. When its answer does not come in time the request stays open, and the next call that
  * needs arenas waits for that answer first; its arenas are as good then. So requests and answers never get out of step.
  *
- * A process that dies between the daemon's grant and arena_accept() leaves arenas in the state GRANTED. The daemon
+ * A process that dies between the daemon's grant and supply_accept() leaves arenas in the state GRANTED. The daemon
  * finds them in the arena table, so nothing is written down here.
  */
 #include "client/grant.h"
 
-#include "heap/memory/arena.h"
+#include "heap/change/supply.h"
 
 #include <errno.h>
 
@@ -50,7 +50,7 @@ static int grant_accept(struct session *session, const Pyheap__FromDaemon *messa
 	if (message->body_case != PYHEAP__FROM_DAEMON__BODY_GRANT || grant->n_heads == 0)
 		return -EPROTO;
 	for (size_t i = 0; i < grant->n_heads; i++) {
-		int r = arena_accept(session, grant->heads[i]);
+		int r = supply_accept(session, grant->heads[i]);
 
 		if (r < 0)
 			return r;

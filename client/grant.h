@@ -4,7 +4,7 @@
 /* Asking the daemon for arenas. See grant.c. */
 
 #include "client/connection.h"
-#include "heap/shared/heap.h"
+#include "heap/shared/session.h"
 
 /*
  * Ask for the arenas that `session` wants, and take them into use. Where the daemon was restarted, the session is

@@ -37,7 +37,7 @@ PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)
 
 	if (!heap)
 		return decref_slow(heap, ref);
-	cached = cache_object(&heap->session, ref);
+	cached = cache_object(heap->session.cache, ref);
 	if (cached->ref != ref)
 		return pyheap_decref_other(heap, ref);
 	return own_drop_cached(&heap->session, ref, cached, &r) ? r : decref_slow(heap, ref);

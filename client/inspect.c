@@ -9,6 +9,7 @@
 #include "client/session.h"
 
 #include "heap/repair/check.h"
+#include "heap/repair/repair.h"
 #include "heap/repair/stats.h"
 
 #include <assert.h>

@@ -15,7 +15,7 @@
 #include "client/call.h"
 #include "client/inline.h"
 #include "heap/object/cell.h"
-#include "heap/object/count.h"
+#include "heap/object/making.h"
 
 #include <string.h>
 
@@ -81,7 +81,7 @@ static int object_enter(pyheap *heap, pyheap_ref ref, struct object *ret)
 /* The payload of an object that is in the cache without it: own_new_bytes() leaves it out. NULL: it is not there. */
 static void *data_of_new(pyheap *heap, pyheap_ref ref)
 {
-	struct cached_object *cached = cache_object(&heap->session, ref);
+	struct cached_object *cached = cache_object(heap->session.cache, ref);
 
 	if (cached->ref != ref || !cached->pool)
 		return NULL;
@@ -122,7 +122,7 @@ PYHEAP_PUBLIC void *pyheap_data(pyheap *heap, pyheap_ref ref)
 
 	if (!heap)
 		return data_slow(heap, ref);
-	cached = cache_object(&heap->session, ref);
+	cached = cache_object(heap->session.cache, ref);
 	/* Is data known (not NULL), and does the heap still exist? `ended` is 0, or larger than any address. relaxed:
 	 * as in session_ended() */
 	if (cached->ref != ref || (uintptr_t)cached->data <= __atomic_load_n(heap->session.ended, __ATOMIC_RELAXED))

@@ -6,6 +6,7 @@
  * time that it waits.
  */
 #include "heap/object/queue.h"
+#include "heap/object/making.h"
 
 #include "client/call.h"
 

@@ -4,7 +4,7 @@
 /* The heaps that this process has mapped, each once. See registry.c. */
 
 #include "client/admission.h"
-#include "heap/shared/heap.h"
+#include "heap/shared/session.h"
 
 struct mapping {
 	struct heap *heap;

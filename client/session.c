@@ -17,6 +17,7 @@
 #include "client/session.h"
 
 #include "client/process.h"
+#include "heap/change/lock.h"
 #include "heap/repair/recover.h"
 
 #include <stdlib.h>
@@ -60,7 +61,7 @@ static int session_attach(pyheap *heap, const struct admission *admission)
 	if (admission->session >= shared->n_sessions)
 		return -EUCLEAN;
 	session_init(&heap->session, shared, admission->session);
-	cache_begin(&heap->session, heap->cache);
+	session_begin_cache(&heap->session, heap->cache);
 	/* In another pid namespace than the heap's, thread ids are not those that the kernel compares. */
 	if (heap->session.is_home)
 		heap->session.process = process_number();
@@ -122,7 +123,7 @@ PYHEAP_PUBLIC int pyheap_dispatch(pyheap *heap)
 		return -EPIPE;
 	if (r == 0)
 		return 0;
-	r = session_check_lock(&heap->session);
+	r = session_refresh_lock(&heap->session);
 	return r < 0 ? r : connection_resume(&heap->connection, r);
 }
 
@@ -153,7 +154,7 @@ static void session_drop_all(pyheap *heap)
 {
 	struct session *session = &heap->session;
 
-	if (session->has_lock && session_unlock(session) < 0 && session_check_lock(session) < 0)
+	if (session->has_lock && session_unlock(session) < 0 && session_refresh_lock(session) < 0)
 		session_abandon_lock(session);
 	/* A session that holds nothing does not wait for the lock: its owner may be stopped. */
 	if (session_is_empty(session))

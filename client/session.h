@@ -5,7 +5,7 @@
 
 #include "client/connection.h"
 #include "client/registry.h"
-#include "heap/shared/cache.h"
+#include "heap/shared/session.h"
 
 #define PYHEAP_NO_INLINE /* the library defines the calls that are inline in programs */
 #include "include/pyheap.h"

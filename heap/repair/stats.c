@@ -16,6 +16,7 @@
 
 #include "heap/repair/stats.h"
 
+#include "heap/change/lock_report.h"
 #include "heap/memory/pool.h"
 #include "heap/object/count.h"
 

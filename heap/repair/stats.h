@@ -4,11 +4,11 @@
 /*
  * Figures of the heap and of its sessions. See stats.c.
  *
- * These are heap/'s own structs: heap/ does not include the public header. client/look.c copies them into the public
+ * These are heap/'s own structs: heap/ does not include the public header. client/inspect.c copies them into the public
  * ones, which keep their layout for programs that were built long ago.
  */
 
-#include "heap/shared/heap.h"
+#include "heap/shared/session.h"
 
 struct class_stats {
 	uint32_t size;        /* bytes of a block */

@@ -6,7 +6,7 @@
  */
 #include "peer.h"
 
-#include "heap/memory/arena.h"
+#include "heap/change/supply.h"
 #include "heap/repair/recover.h"
 
 #include <stdio.h>
@@ -161,8 +161,9 @@ void peer_grant(struct peer *p, int fd, uint32_t n)
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t n_mapped = 0;
 
-		ck_assert_int_eq(arena_reserve(p->heap, p->index, p->request->grant_request->run_length, &heads[i]), 0);
-		while (arena_map_step(p->heap, heads[i], 4, &n_mapped) == 0)
+		ck_assert_int_eq(
+			supply_reserve(p->heap, p->index, p->request->grant_request->run_length, &heads[i]), 0);
+		while (supply_map_step(p->heap, heads[i], 4, &n_mapped) == 0)
 			;
 	}
 	grant.n_heads = n;

@@ -4,7 +4,7 @@
  */
 #include "peer.h"
 
-#include "heap/memory/arena.h"
+#include "heap/change/supply.h"
 
 #include <semaphore.h>
 #include <stdlib.h>
@@ -183,8 +183,8 @@ static void play_anothers(struct peer *p, int fd)
 {
 	uint32_t head, n_mapped = 0;
 
-	ck_assert_int_eq(arena_reserve(p->heap, p->index + 1, 1, &head), 0);
-	while (arena_map_step(p->heap, head, 1, &n_mapped) == 0)
+	ck_assert_int_eq(supply_reserve(p->heap, p->index + 1, 1, &head), 0);
+	while (supply_map_step(p->heap, head, 1, &n_mapped) == 0)
 		;
 	grant_head(p, fd, head);
 }
