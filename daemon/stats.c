@@ -8,7 +8,7 @@
 #include "daemon/stats.h"
 
 #include "daemon/daemon.h"
-#include "heap/repair/check.h"
+#include "heap/repair/stats.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 /* Figures on their way. */
 struct stats_walk {
 	uint32_t cursor;
-	pyheap_stats figures;
+	struct heap_stats figures;
 };
 
 void stats_request(struct client *client)
@@ -26,7 +26,7 @@ void stats_request(struct client *client)
 }
 
 /* Everything but the classes. */
-static void body_fill(Pyheap__Stats *body, const pyheap_stats *stats)
+static void body_fill(Pyheap__Stats *body, const struct heap_stats *stats)
 {
 	body->heap_size = stats->heap_size;
 	body->arena_size = stats->arena_size;
@@ -61,16 +61,16 @@ static void body_fill(Pyheap__Stats *body, const pyheap_stats *stats)
 	body->n_blocks_returned = stats->n_blocks_returned;
 }
 
-static void stats_send(struct client *client, const pyheap_stats *stats)
+static void stats_send(struct client *client, const struct heap_stats *stats)
 {
 	Pyheap__FromDaemon message = PYHEAP__FROM_DAEMON__INIT;
 	Pyheap__Stats body = PYHEAP__STATS__INIT;
-	Pyheap__ClassStats classes[PYHEAP_CLASSES], *class_pointers[PYHEAP_CLASSES];
+	Pyheap__ClassStats classes[N_CLASSES], *class_pointers[N_CLASSES];
 
 	body_fill(&body, stats);
 	body.classes = class_pointers;
-	for (unsigned int i = 0; i < PYHEAP_CLASSES; i++) {
-		const pyheap_class_stats *from = &stats->classes[i];
+	for (unsigned int i = 0; i < N_CLASSES; i++) {
+		const struct class_stats *from = &stats->classes[i];
 		Pyheap__ClassStats *to = &classes[body.n_classes];
 
 		if (!from->n_pools)
