@@ -17,7 +17,7 @@
 
 #include "daemon/daemon.h"
 #include "daemon/log.h"
-#include "heap/recover.h"
+#include "heap/repair/recover.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -71,7 +71,7 @@ void admit_welcome(struct client *client)
 static int take_session(struct client *client)
 {
 	struct daemon *daemon = client->daemon;
-	struct session_claim claim = {
+	struct session_identity claim = {
 		.pid = client->process.pid,
 		.start_time = client->process.start_time,
 		.uid = client->process.uid,
@@ -169,7 +169,7 @@ static void admit_again(struct client *client, const Pyheap__Hello *hello)
 	}
 	client_wait(client);
 	member_attach(member, client);
-	session_claim_again(client->daemon->heap, member->index, client->process.pid, client->process.start_time);
+	session_set_process(client->daemon->heap, member->index, client->process.pid, client->process.start_time);
 	log_info("%s is resumed", client_name(client));
 	member_resume(member, hello->has_lock);
 }

@@ -19,7 +19,7 @@
 #include "daemon/adopt.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
-#include "heap/gate.h"
+#include "heap/shared/critical.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -230,7 +230,7 @@ static void say_goodbye(struct daemon *daemon)
 	sd_notify(0, "STOPPING=1");
 	if (!daemon->options->keep)
 		/* commit: the heap is over */
-		gate_end(daemon->heap);
+		critical_end(daemon->heap);
 	message.body_case = PYHEAP__FROM_DAEMON__BODY_GOODBYE;
 	message.goodbye = &body;
 	for (client = TAILQ_FIRST(&daemon->clients); client; client = TAILQ_NEXT(client, entry))

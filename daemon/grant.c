@@ -17,7 +17,7 @@
 #include "daemon/clock.h"
 #include "daemon/daemon.h"
 #include "daemon/log.h"
-#include "heap/arena.h"
+#include "heap/memory/arena.h"
 
 #include <errno.h>
 #include <string.h>

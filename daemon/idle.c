@@ -3,16 +3,16 @@
  * What sessions keep free
  *
  * A session keeps a pool of each class that it uses, and a run or two, for its next objects, and gathers what others
- * returned when it needs it (heap/own.c). One that does nothing any more would keep that memory for ever. So each tick
- * looks whether a session has made calls: where it has made none since the tick before, what it keeps free is taken
- * back, once, and again only when it has done something or somebody has returned blocks to it. One that is busy with
- * other things is asked to gather what was returned; it does so before its next call.
+ * returned when it needs it (heap/object/own.c). One that does nothing any more would keep that memory for ever. So
+ * each tick looks whether a session has made calls: where it has made none since the tick before, what it keeps free is
+ * taken back, once, and again only when it has done something or somebody has returned blocks to it. One that is busy
+ * with other things is asked to gather what was returned; it does so before its next call.
  */
 #include "daemon/idle.h"
 
 #include "daemon/daemon.h"
 #include "daemon/log.h"
-#include "heap/own.h"
+#include "heap/object/own.h"
 
 #include <errno.h>
 #include <string.h>
@@ -28,15 +28,15 @@ static void idle_look(struct daemon *daemon, struct member *member)
 	struct session_entry *entry = &daemon->heap->sessions[member->index];
 	struct idleness *idleness = &member->idleness;
 
-	if (!gate_is_idle(entry)) {
+	if (!critical_poll_idle(entry)) {
 		idleness->is_collected = false;
 		idleness->is_wanted = false;
-		own_collect_anew(daemon->heap, member->index);
-		if (look(&entry->returned_pools1))
-			gate_ask(daemon->heap, member->index, ATTENTION_GATHER);
+		own_trim_restart(daemon->heap, member->index);
+		if (look(&entry->remote_pools1))
+			critical_request(daemon->heap, member->index, REQUEST_COLLECT);
 		return;
 	}
-	if (idleness->is_collected && look(&entry->n_returns) == idleness->n_returns_collected)
+	if (idleness->is_collected && look(&entry->n_remote_frees) == idleness->n_returns_collected)
 		return;
 	idleness->is_wanted = true;
 	work_add(daemon, member);
@@ -53,15 +53,15 @@ int idle_step(struct daemon *daemon, struct member *member)
 {
 	const struct session_entry *entry = &daemon->heap->sessions[member->index];
 	struct idleness *idleness = &member->idleness;
-	uint32_t n_returns = look(&entry->n_returns);
+	uint32_t n_remote_frees = look(&entry->n_remote_frees);
 	int r;
 
 	/* One that does something again is not idle: its lists change, and going over them would never end. */
-	if (look(&entry->in_call) != CALL_NONE)
+	if (look(&entry->activity) != ACTIVITY_NONE)
 		idleness->is_wanted = false;
 	if (!idleness->is_wanted)
 		return 0;
-	r = own_collect(&daemon->self, member->index);
+	r = own_trim(&daemon->self, member->index);
 	if (r > 0 || r == -EBUSY)
 		return r;
 	if (r < 0)
@@ -69,7 +69,7 @@ int idle_step(struct daemon *daemon, struct member *member)
 			member->index, strerror(-r));
 	idleness->is_wanted = false;
 	idleness->is_collected = true; /* a call meanwhile is seen at the next tick */
-	idleness->n_returns_collected = n_returns;
+	idleness->n_returns_collected = n_remote_frees;
 	returns_again(daemon);
 	return 0;
 }

@@ -11,7 +11,7 @@ struct member;
 
 struct idleness {
 	bool is_collected;            /* all that it kept free was taken back, and it has made no call since */
-	uint32_t n_returns_collected; /* its n_returns then */
+	uint32_t n_returns_collected; /* its n_remote_frees then */
 	bool is_wanted;               /* take back what it keeps */
 };
 

@@ -16,7 +16,7 @@
 
 #include "daemon/daemon.h"
 #include "daemon/log.h"
-#include "heap/recover.h"
+#include "heap/repair/recover.h"
 
 #include <errno.h>
 #include <signal.h>

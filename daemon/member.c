@@ -15,8 +15,8 @@
  *                          RESUMING ------------------------------------
  *
  * A dead session is cleared up in steps: the grant under way is given up, what was granted and never taken into use is
- * unmapped, then its holds are dropped (heap/recover.c). Should this daemon die in between, the next one finds the
- * session marked DEAD and does the rest.
+ * unmapped, then its holds are dropped (heap/repair/recover.c). Should this daemon die in between, the next one finds
+ * the session marked DEAD and does the rest.
  *
  * Where that cannot be done, as what the session left is damaged, it is LOST, and its slot with it; until the heap has
  * been repaired, which is seen with the next tick: then it is DEAD once more.
@@ -27,8 +27,8 @@
 #include "daemon/daemon.h"
 #include "daemon/log.h"
 #include "daemon/stats.h"
-#include "heap/arena.h"
-#include "heap/recover.h"
+#include "heap/memory/arena.h"
+#include "heap/repair/recover.h"
 
 #include <errno.h>
 #include <string.h>

@@ -10,14 +10,14 @@
  * and would ask again.
  *
  * One run is being returned at a time. Should this daemon die in the middle, the next one finds it RETURNING and ends
- * it. One that is looked into without the lock (heap/count.c) waits: who was stopped there keeps that run from being
- * returned, and no other.
+ * it. One that is looked into without the lock (heap/object/count.c) waits: who was stopped there keeps that run from
+ * being returned, and no other.
  */
 #include "daemon/returns.h"
 
 #include "daemon/daemon.h"
 #include "daemon/log.h"
-#include "heap/arena.h"
+#include "heap/memory/arena.h"
 
 #include <errno.h>
 #include <string.h>
@@ -62,7 +62,7 @@ static bool take_waiting(struct daemon *daemon, uint32_t *ret)
 	struct returns *returns = &daemon->returns;
 
 	for (uint32_t i = 0; returns->looks_again && i < returns->n_waiting; i++) {
-		if (arena_is_looked_at(daemon->heap, returns->waiting[i]))
+		if (arena_has_lookup(daemon->heap, returns->waiting[i]))
 			continue;
 		*ret = returns->waiting[i];
 		returns->waiting[i] = returns->waiting[--returns->n_waiting];
@@ -80,7 +80,7 @@ static int adopt(struct daemon *daemon)
 
 	while ((r = arena_next_returning(&daemon->self, &cursor, &head)) > 0) {
 		n_done = 0;
-		if (!arena_is_looked_at(daemon->heap, head))
+		if (!arena_has_lookup(daemon->heap, head))
 			r = arena_unmap_step(daemon->heap, head, UINT32_MAX, &n_done);
 		else if (!wait_for(&daemon->returns, head))
 			r = -EBUSY;
@@ -117,12 +117,12 @@ int returns_step(struct daemon *daemon, uint32_t n_spare)
 			r = arena_pick_returning(&daemon->self, n_spare, &head);
 			if (r <= 0)
 				return r;
-			if (arena_is_looked_at(daemon->heap, head) && wait_for(&daemon->returns, head))
+			if (arena_has_lookup(daemon->heap, head) && wait_for(&daemon->returns, head))
 				return 1;
 		}
 		*unmapping = (struct unmapping){.head1 = head + 1};
 	}
-	if (!unmapping->n_done && arena_is_looked_at(daemon->heap, unmapping->head1 - 1))
+	if (!unmapping->n_done && arena_has_lookup(daemon->heap, unmapping->head1 - 1))
 		return -EBUSY; /* so many wait */
 	r = unmapping_step(daemon, unmapping);
 	return r < 0 ? r : 1;

@@ -8,7 +8,7 @@
 #include "daemon/stats.h"
 
 #include "daemon/daemon.h"
-#include "heap/check.h"
+#include "heap/repair/check.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -14,7 +14,7 @@ import struct
 HELLO, GRANT_REQUEST, STATS_REQUEST, GOODBYE = 1, 2, 3, 4
 WELCOME, GRANT, STATS, GOODBYE_FROM_DAEMON, ERROR = 1, 2, 3, 4, 5
 
-SESSIONS_OFF, SESSION_SIZE, SESSION_ATTACHMENT, TAKEN = 160, 1664, 100, 1  # heap/layout.h: struct control, session_entry
+SESSIONS_OFF, SESSION_SIZE, SESSION_ATTACHMENT, TAKEN = 160, 1664, 100, 1  # heap/shared/layout.h: struct control, session_entry
 
 WATCHDOG_S = 60  # no answer takes that long unless something is broken
 
