@@ -111,11 +111,11 @@ static void stale_verify(struct actor *a)
 	verify(a);
 }
 
-const struct scenario scenarios_stranger[] = {
-	{"stranger_hold", prepare, NULL, hold_call, .verify = verify, .ready = ready},
-	{"stranger_hold_run", prepare, NULL, hold_call, .verify = run_verify, .ready = run_ready},
-	{"stranger_slot", prepare, NULL, slot_call, .verify = slot_verify, .ready = ready},
-	{"stranger_name", prepare, NULL, name_call, .verify = name_verify, .ready = ready},
-	{"stranger_late", prepare, NULL, hold_call, .result = -ESTALE, .verify = stale_verify, .ready = stale_ready},
+const struct scenario scenarios_unshared[] = {
+	{"unshared_hold", prepare, NULL, hold_call, .verify = verify, .ready = ready},
+	{"unshared_hold_run", prepare, NULL, hold_call, .verify = run_verify, .ready = run_ready},
+	{"unshared_slot", prepare, NULL, slot_call, .verify = slot_verify, .ready = ready},
+	{"unshared_name", prepare, NULL, name_call, .verify = name_verify, .ready = ready},
+	{"unshared_late", prepare, NULL, hold_call, .result = -ESTALE, .verify = stale_verify, .ready = stale_ready},
 	{.name = NULL},
 };

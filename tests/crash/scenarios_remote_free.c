@@ -165,13 +165,13 @@ static void unowned_last_ready(struct actor *a)
 	abandon_pool(a, 0, 1);
 }
 
-const struct scenario scenarios_return[] = {
+const struct scenario scenarios_remote_free[] = {
 	{"remote_free_block", prepare, block_setup, drop_call, .verify = block_verify, .ready = block_ready},
 	{"remote_free_pool", prepare, pool_setup, drop_call, .verify = pool_verify, .ready = pool_ready},
-	{"return_run", prepare, run_setup, drop_call, .verify = run_verify, .ready = run_ready},
-	{"return_list", prepare, list_setup, drop_call, .verify = block_verify, .ready = list_ready},
-	{"return_unowned", prepare, block_setup, drop_call, .verify = block_verify, .ready = unowned_ready},
-	{"return_unowned_last", prepare, block_setup, drop_call, .verify = block_verify, .ready = unowned_last_ready},
+	{"remote_free_run", prepare, run_setup, drop_call, .verify = run_verify, .ready = run_ready},
+	{"remote_free_list", prepare, list_setup, drop_call, .verify = block_verify, .ready = list_ready},
+	{"remote_free_unowned", prepare, block_setup, drop_call, .verify = block_verify, .ready = unowned_ready},
+	{"remote_free_unowned_last", prepare, block_setup, drop_call, .verify = block_verify, .ready = unowned_last_ready},
 	{"adopt_pool", prepare, NULL, claim_call, .verify = block_verify, .ready = claim_ready},
 	{.name = NULL},
 };
