@@ -10,15 +10,16 @@
  *   both die       one after the other
  *   both go on     in turns, each until it has to wait for the other, or has finished its call
  *
- * pyheap_check() must find nothing while the sessions that are left still live, as reclaiming them would rebuild much of
- * what they had damaged. Then they are killed, too, and the heap must be as it was before.
+ * pyheap_check() must find nothing while the sessions that are left still live, as reclaiming them would rebuild much
+ * of what they had damaged. Then they are killed, too, and the heap must be as it was before.
  *
  * An owner that is elsewhere than at instruction k is examined like any other; then the pair is taken anew. Where the
  * other session stops depends on what the owner has done: it has no trace to be compared with.
  *
- * --plant makes a store visible late, as if the processor had delayed it beyond the loads that follow: the owner's store
- * that it no longer holds the object, or the other session's store that it has a right to it. The barriers exclude this;
- * without them the owner would free an object that the other session has just got. The harness must see that.
+ * --plant makes a store visible late, as if the processor had delayed it beyond the loads that follow: the owner's
+ * store that it no longer holds the object, or the other session's store that it has a right to it. The barriers
+ * exclude this; without them the owner would free an object that the other session has just got. The harness must see
+ * that.
  */
 #include "encounters.h"
 #include "parts.h"
@@ -136,7 +137,8 @@ static void other_go_to_origin(struct meet *m)
 
 /*
  * The owner goes to instruction k, the other session as far as it gets towards l. *ret: is the owner where it is to be?
- * k = n: it has finished its call. l = 0: the other session stands before its call; 1: where its instructions count from.
+ * k = n: it has finished its call. l = 0: the other session stands before its call; 1: where its instructions count
+ * from.
  */
 static int bring_together(struct meet *m, uint64_t k, uint64_t l, bool *ret)
 {
@@ -369,7 +371,8 @@ static int run_all(struct meet *m)
 
 	for (uint64_t i = 0, k; r == 0 && (k = sample(m, m->owner.trace.n, m->n_points, i)) <= m->owner.trace.n; i++)
 		for (uint64_t j = 0, l;
-			r == 0 && (l = sample(m, m->other.trace.n, m->n_points / 3 + 1, j)) <= m->other.trace.n + 1; j++)
+			r == 0 && (l = sample(m, m->other.trace.n, m->n_points / 3 + 1, j)) <= m->other.trace.n + 1;
+			j++)
 			r = meet_at(m, k, l, (enum way)((i + j + m->seed) % N_WAYS));
 	return r;
 }

@@ -6,9 +6,9 @@
 #include <stddef.h>
 
 /*
- * Call `run` in n processes, the first of them bound to that CPU, the next ones to those that follow (-1: to none). Each
- * takes its items by parts_take() until there are no more. The number of failures: what each process answers, and one
- * for each that does not end by itself.
+ * Call `run` in n processes, the first of them bound to that CPU, the next ones to those that follow (-1: to none).
+ * Each takes its items by parts_take() until there are no more. The number of failures: what each process answers, and
+ * one for each that does not end by itself.
  */
 int parts_run(unsigned int n, int cpu, int (*run)(void *userdata), void *userdata);
 

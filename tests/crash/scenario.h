@@ -56,7 +56,7 @@ struct scenario {
 	void (*partner)(struct actor *); /* survivor: lets a call that waits go on */
 	void (*verify)(struct actor *);  /* survivor: after each death; restores the shared objects, too */
 	bool opens;                      /* `call` opens the victim's session, which is not done before */
-	bool wants_arenas; /* the call must ask for arenas: it begins when only the spare arena is there */
+	bool wants_arenas;              /* the call must ask for arenas: it begins when only the spare arena is there */
 	void (*ready)(struct actor *);  /* survivor: before each victim begins */
 	void (*beside)(struct actor *); /* survivor: when a victim stands before its call */
 };

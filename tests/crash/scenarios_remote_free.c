@@ -171,7 +171,8 @@ const struct scenario scenarios_remote_free[] = {
 	{"remote_free_run", prepare, run_setup, drop_call, .verify = run_verify, .ready = run_ready},
 	{"remote_free_list", prepare, list_setup, drop_call, .verify = block_verify, .ready = list_ready},
 	{"remote_free_unowned", prepare, block_setup, drop_call, .verify = block_verify, .ready = unowned_ready},
-	{"remote_free_unowned_last", prepare, block_setup, drop_call, .verify = block_verify, .ready = unowned_last_ready},
+	{"remote_free_unowned_last", prepare, block_setup, drop_call, .verify = block_verify,
+		.ready = unowned_last_ready},
 	{"adopt_pool", prepare, NULL, claim_call, .verify = block_verify, .ready = claim_ready},
 	{.name = NULL},
 };

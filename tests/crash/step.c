@@ -2,8 +2,8 @@
 /*
  * step: a client is killed after each instruction of each call that changes the heap
  *
- * stepper.c does it; scenario.c has the calls. With a planted defect faults must be found. The exit status is 0 where the
- * outcome is what it should be.
+ * stepper.c does it; scenario.c has the calls. With a planted defect faults must be found. The exit status is 0 where
+ * the outcome is what it should be.
  */
 #include "parts.h"
 #include "stepper.h"
@@ -210,9 +210,8 @@ static void add(struct outcome *sum, const struct outcome *o)
 	add_to(&sum->n_with_lock, o->n_with_lock);
 	add_to(&sum->n_faults, o->n_faults);
 	add_to(&sum->n_false, o->n_false);
-	while (o->wait_ns > wait_ns &&
-		!__atomic_compare_exchange_n(
-			&sum->wait_ns, &wait_ns, o->wait_ns, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+	while (o->wait_ns > wait_ns && !__atomic_compare_exchange_n(&sum->wait_ns, &wait_ns, o->wait_ns, false,
+					       __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		;
 }
 
@@ -231,7 +230,8 @@ static bool run_planted(const struct scenario *scenario, struct plan plan)
 	sum.n_instructions = outcome.n_instructions;
 	print_row(scenario->name, &sum, (double)(clock_ns() - then) / 1e9);
 	if (plant_is_own(plan.plant))
-		printf("  %s: planted in its own pools, and %s\n", scenario->name, sum.n_faults ? "found" : "not found");
+		printf("  %s: planted in its own pools, and %s\n", scenario->name,
+			sum.n_faults ? "found" : "not found");
 	else
 		printf("  %s: planted at %u entries of the log in turn, found at %" PRIu64 " of them\n", scenario->name,
 			n_plants, sum.n_faults);
@@ -242,7 +242,8 @@ static bool run_planted(const struct scenario *scenario, struct plan plan)
 }
 
 /*
- * A busy machine makes a call miss some of its samples. Where it misses nearly all of them, the call has not been tested.
+ * A busy machine makes a call miss some of its samples. Where it misses nearly all of them, the call has not been
+ * tested.
  */
 static bool is_untested(const char *name, const struct outcome *o)
 {

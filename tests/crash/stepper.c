@@ -3,14 +3,14 @@
  * A client that is killed or stopped after each instruction of a call
  *
  * A victim is a process of its own: it opens a session, sets up the scenario, and makes the call. The first victim is
- * traced through the whole call and killed when the call has returned. Each of the others is killed k instructions after
- * the call began, for every k, or for the samples of the plan. After each death the survivor uses what both shared, the
- * daemon reclaims the dead session, and the heap must be consistent and have the figures of the baseline.
+ * traced through the whole call and killed when the call has returned. Each of the others is killed k instructions
+ * after the call began, for every k, or for the samples of the plan. After each death the survivor uses what both
+ * shared, the daemon reclaims the dead session, and the heap must be consistent and have the figures of the baseline.
  *
  * A call does not go the same way each time: the daemon's tick comes by the clock, and on a busy machine others may be
- * late. A victim that is elsewhere than its sample wants is killed there and examined like any other; then the sample is
- * taken anew, up to N_TRIES times. Halfway the call is traced anew, as the first trace may have been the exception. A
- * sample that is still not reached counts as missed.
+ * late. A victim that is elsewhere than its sample wants is killed there and examined like any other; then the sample
+ * is taken anew, up to N_TRIES times. Halfway the call is traced anew, as the first trace may have been the exception.
+ * A sample that is still not reached counts as missed.
  *
  * A call that sleeps until another process acts is also killed in its sleep. To get beyond, the survivor acts.
  *
@@ -50,10 +50,10 @@ struct stepper {
 	bool is_helped;      /* the scenario's partner has acted for this victim */
 	uint32_t n_entries;  /* of the log, at the last instruction */
 	bool is_planted;
-	struct session_entry *entry;            /* the victim's; the rest is for planting in its own pools: */
-	struct pool_entry *pool;                /* of the block that its call is about, */
-	struct object_header *header;           /* that block's, */
-	struct pool_entry pool_before;          /* and both as they were when the call began */
+	struct session_entry *entry;   /* the victim's; the rest is for planting in its own pools: */
+	struct pool_entry *pool;       /* of the block that its call is about, */
+	struct object_header *header;  /* that block's, */
+	struct pool_entry pool_before; /* and both as they were when the call began */
 	uint8_t payload_before[BLOCK_SIZE_MAX];
 };
 

@@ -10,9 +10,9 @@ enum plant {
 	PLANT_NONE,
 	PLANT_SKIP_LOG,     /* an entry of the undo log is missing */
 	PLANT_EARLY_COMMIT, /* the log is emptied before the last stores of a change */
-	PLANT_EARLY_WORD,   /* a new object's header says LIVE before its generation is counted and its slots are clear */
-	PLANT_LOST_FREE,    /* a freed block is not on its pool's free list */
-	PLANT_OPEN_GATE,    /* a session in a critical section says that it is in none */
+	PLANT_EARLY_WORD, /* a new object's header says LIVE before its generation is counted and its slots are clear */
+	PLANT_LOST_FREE,  /* a freed block is not on its pool's free list */
+	PLANT_OPEN_GATE,  /* a session in a critical section says that it is in none */
 };
 
 struct plan {
@@ -23,7 +23,8 @@ struct plan {
 	bool stops;        /* SIGSTOP first, see that the others go on, then SIGKILL */
 	bool foreign;      /* victims lock as processes of another pid namespace do */
 	enum plant plant;
-	uint32_t plant_entry; /* the first two defects: number of the log's entry, from 1, in the first change that has one */
+	uint32_t plant_entry; /* the first two defects: number of the log's entry, from 1, in the first change that has
+				 one */
 	bool brief;           /* do not wait at the end until the daemon has trimmed the sessions */
 	bool show;            /* print each fault, not only the first few */
 };

@@ -78,8 +78,8 @@ static void count_pools(struct actor *actor, uint32_t *ret)
 	}
 }
 
-/* The first figure that differs from the baseline, or NULL. Arenas, which the daemon returns by the clock, are compared by
- * rig_examine_memory(). */
+/* The first figure that differs from the baseline, or NULL. Arenas, which the daemon returns by the clock, are compared
+ * by rig_examine_memory(). */
 static const char *difference(
 	const pyheap_stats *was, const uint32_t *pools_were, const pyheap_stats *is, const uint32_t *pools_are)
 {

@@ -3,9 +3,9 @@
  * The instructions that a call executes, in order, and the way to the k-th of them
  *
  * Stepping to the k-th of n instructions, for every k, would take n * n / 2 steps. A breakpoint stops the tracee each
- * time that it comes to an address, so the i-th instruction takes as many stops as its address occurs in the trace up to
- * i. From there k - i steps remain. One pass finds for each k the cheapest i, its landmark. In straight code a landmark
- * takes one stop, in a loop one per round.
+ * time that it comes to an address, so the i-th instruction takes as many stops as its address occurs in the trace up
+ * to i. From there k - i steps remain. One pass finds for each k the cheapest i, its landmark. In straight code a
+ * landmark takes one stop, in a loop one per round.
  *
  * A call does not always take the way that was traced: a bucket has one more entry, or somebody has the lock for a
  * moment. Then the tracee stops at another instruction, or reaches its end. The caller compares and decides.

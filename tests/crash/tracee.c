@@ -8,10 +8,10 @@
  * A breakpoint is an int3 that is written over an instruction, as debug registers do not work in every virtual machine.
  *
  * A tracee that waits for another process must not make its tracer wait for ever. So a timer interrupts waitpid(), and
- * a tracee that is then seen asleep in futex or epoll_wait N_IDLE times in a row is reported as blocked. On a busy machine
- * this may be too early, when the process that it waits for has not had its turn: the caller must be able to wait on,
- * and must not conclude that the tracee would have slept for ever. A sleep in poll() is not reported: there a session
- * waits for the daemon's answer, which comes.
+ * a tracee that is then seen asleep in futex or epoll_wait N_IDLE times in a row is reported as blocked. On a busy
+ * machine this may be too early, when the process that it waits for has not had its turn: the caller must be able to
+ * wait on, and must not conclude that the tracee would have slept for ever. A sleep in poll() is not reported: there a
+ * session waits for the daemon's answer, which comes.
  */
 #include "tracee.h"
 
