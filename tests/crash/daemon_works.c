@@ -135,14 +135,13 @@ static void free_given_remotely(struct actor *a)
 {
 	struct actor other = {.stage = a->stage, .is_victim = true};
 	const struct session_entry *entry;
-	int n_examined = 0;
+	uint64_t give_up = watchdog_ns();
 
 	MUST(&other, pyheap_open(&other.heap, a->stage->socket));
 	EXPECT(&other, queue_empty(&other, a->stage->refs[QUEUE]) > 0);
 	entry = other.heap->session.entry;
 	pyheap_close(other.heap);
-	while (__atomic_load_n(&entry->state, __ATOMIC_ACQUIRE) != SESSION_FREE &&
-		n_examined++ < 20000) /* a watch-dog */
+	while (__atomic_load_n(&entry->state, __ATOMIC_ACQUIRE) != SESSION_FREE && clock_ns() < give_up)
 		usleep(500);
 }
 
