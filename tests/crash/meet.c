@@ -36,11 +36,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define N_FAULTS_MAX 10U
-#define N_TRIES      4 /* of one pair */
-#define N_TRACES_MAX 6 /* of the owner's call */
-#define N_JOBS       4U
-#define PLANTED_MS   3000 /* patience after a planted defect, which may well be that something never comes */
+#define N_FAULTS_MAX  10U
+#define N_TRIES       4 /* of one pair */
+#define N_TRACES_MAX  6 /* of the owner's call */
+#define N_JOBS        4U
+#define N_POINTS_BOTH 12U  /* so many samples must show both outcomes of an encounter */
+#define PLANTED_MS    3000 /* patience after a planted defect, which may well be that something never comes */
 
 enum way { OWNER_DIES, OTHER_DIES, BOTH_DIE, BOTH_GO_ON, N_WAYS };
 static const char *const way_names[N_WAYS] = {"owner dies", "other dies", "both die", "both go on"};
@@ -377,10 +378,10 @@ static int run_all(struct meet *m)
 	return r;
 }
 
-/* The other session must have been in time in some meetings and late in others: else the samples show nothing. */
+/* Of enough samples, the other session must be in time in some meetings and late in others: else they show nothing. */
 static bool is_one_sided(const struct meet *m)
 {
-	return (m->n_in_time || m->n_late) && !(m->n_in_time && m->n_late);
+	return m->n_points >= N_POINTS_BOTH && (m->n_in_time || m->n_late) && !(m->n_in_time && m->n_late);
 }
 
 /* A busy machine makes some pairs miss. Where nearly all do, the encounter has not been tested. */
