@@ -15,7 +15,7 @@ enum { HELD, LIST, QUEUE }; /* in stage->refs */
 
 #define PATTERN 90U
 
-/* ---- the client ------------------------------------------------------------------------------------------------- */
+/* ---- the client ---- */
 
 static void open_setup(struct actor *a)
 {
@@ -127,7 +127,7 @@ static void reclaim_setup(struct actor *a)
 		pattern_new(a, 32, PATTERN);
 }
 
-/* ---- its own pools ----------------------------------------------------------------------------------------------- */
+/* ---- its own pools ---- */
 
 /* Another session drops the objects in the queue, which frees the client's blocks remotely, closes, and is reclaimed.
  */
@@ -266,8 +266,7 @@ const struct work daemon_works[] = {
 	{.name = NULL},
 };
 
-/* ---- the survivor, and a client that dies in the middle of a change
- * -------------------------------------------------- */
+/* ---- the survivor, and a client that dies in the middle of a change ---- */
 
 static void prepare(struct actor *a)
 {

@@ -54,8 +54,7 @@ struct handover {
 
 static struct handover handover;
 
-/* ---- sender, receiver and survivor
- * ------------------------------------------------------------------------------------------ */
+/* ---- sender, receiver and survivor ---- */
 
 static void prepare(struct actor *a)
 {
@@ -115,7 +114,7 @@ static const struct scenario receives = {"pop", NULL, NULL, pop_call, .verify = 
 static const struct scenario waits = {"pop, waiting", NULL, NULL, pop_wait_call, .verify = verify};
 static const struct scenario drops = {"pop, dropping", NULL, NULL, pop_and_drop_call, .verify = verify};
 
-/* ---- killing ---------------------------------------------------------------------------------------------------- */
+/* ---- killing ---- */
 
 static bool never(void *userdata)
 {
@@ -183,8 +182,7 @@ static enum tracee_event receive_to(struct handover *h, uint64_t l)
 	return event;
 }
 
-/* For WAITING the receiver is then asleep in pop. On a busy machine it may only wait for its turn of the lock: fine,
- * too. */
+/* WAITING: until the receiver sleeps in pop, or, on a busy machine, waits there for the lock. */
 static enum tracee_event receiver_start(struct handover *h)
 {
 	enum tracee_event event = TRACEE_STOPPED;
@@ -254,7 +252,7 @@ static int kill_pair(struct handover *h, uint64_t k, uint64_t l, bool *ret, bool
 	return 0;
 }
 
-/* ---- every pair ------------------------------------------------------------------------------------------------- */
+/* ---- every pair ---- */
 
 static int judge(struct handover *h, uint64_t k, uint64_t l)
 {

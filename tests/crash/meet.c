@@ -83,7 +83,7 @@ static void on_signal(int signal_number)
 	_exit(128 + signal_number);
 }
 
-/* ---- one session ------------------------------------------------------------------------------------------------- */
+/* ---- one session ---- */
 
 static int party_start(struct meet *m, struct party *party, const struct scenario *scenario)
 {
@@ -173,7 +173,7 @@ static void go_on_by_turns(struct meet *m, bool owner_first)
 	}
 }
 
-/* ---- a meeting --------------------------------------------------------------------------------------------------- */
+/* ---- a meeting ---- */
 
 /* The sessions that are left have finished their calls and released the lock: check the heap while they live. */
 static void examine_beside_living(struct meet *m)
@@ -225,7 +225,7 @@ static int judge(struct meet *m, uint64_t k, uint64_t l, const char *way)
 	return m->n_faults < N_FAULTS_MAX ? rig_again(&m->rig) : -EIO;
 }
 
-/* ---- traces ------------------------------------------------------------------------------------------------------ */
+/* ---- traces ---- */
 
 static int party_trace(struct party *party)
 {
@@ -263,7 +263,7 @@ static int trace_owner(struct meet *m)
 	return r < 0 ? r : judge(m, m->owner.trace.n, 0, "both die");
 }
 
-/* ---- a pair ------------------------------------------------------------------------------------------------------ */
+/* ---- a pair ---- */
 
 /* A pair is taken anew until the owner is where it is to be; halfway its call is traced anew. */
 static int meet_at(struct meet *m, uint64_t k, uint64_t l, enum way way)
@@ -286,7 +286,7 @@ static int meet_at(struct meet *m, uint64_t k, uint64_t l, enum way way)
 	return r;
 }
 
-/* ---- the planted defect ------------------------------------------------------------------------------------------ */
+/* ---- the planted defect ---- */
 
 /* At instruction k the owner has dropped its hold, which the other session does not see until its call is finished. */
 static int plant_owner(struct meet *m, uint64_t k)
@@ -355,7 +355,7 @@ static int run_planted(struct meet *m)
 	return r;
 }
 
-/* ---- all pairs -------------------------------------------------------------------------------------------------- */
+/* ---- all pairs ---- */
 
 /* Sample i of n instructions. The first sample is always the first instruction. */
 static uint64_t sample(const struct meet *m, uint64_t n, uint64_t n_points, uint64_t i)

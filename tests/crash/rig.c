@@ -13,7 +13,7 @@
 
 #define N_FREE_MAX 8 /* empty arenas that may wait to be returned */
 
-/* ---- waiting ---------------------------------------------------------------------------------------------------- */
+/* ---- waiting ---- */
 
 void rig_note(struct rig *rig, const char *text)
 {
@@ -83,7 +83,7 @@ static bool is_roomy(const struct world *world)
 	return n_free_arenas(world) <= N_FREE_MAX || rig_memory_is_back(world);
 }
 
-/* ---- the world -------------------------------------------------------------------------------------------------- */
+/* ---- the world ---- */
 
 static int settle(struct rig *rig)
 {
@@ -122,7 +122,7 @@ int rig_again(struct rig *rig)
 	return rig_begin(rig);
 }
 
-/* ---- victims ---------------------------------------------------------------------------------------------------- */
+/* ---- victims ---- */
 
 static void victim_run(void *userdata)
 {
@@ -163,7 +163,7 @@ int rig_start_victim(struct rig *rig, struct tracee *victim)
 	return rig_start_victim_of(rig, victim, rig->scenario);
 }
 
-/* ---- after the death -------------------------------------------------------------------------------------------- */
+/* ---- after the death ---- */
 
 void rig_examine(struct rig *rig, bool first)
 {

@@ -67,7 +67,7 @@ void fault(struct actor *actor, const char *format, ...)
 		_exit(3);
 }
 
-/* ---- contents --------------------------------------------------------------------------------------------------- */
+/* ---- contents ---- */
 
 static uint8_t pattern_byte(uint32_t seed, size_t i)
 {
@@ -125,7 +125,7 @@ void take_free_pools(struct actor *actor)
 		MUST(actor, pyheap_new(actor->heap, PYHEAP_BYTES, POOL_SIZE, &ref));
 }
 
-/* ---- the garden ------------------------------------------------------------------------------------------------- */
+/* ---- the garden ---- */
 
 void garden_prepare(struct actor *actor)
 {

@@ -65,7 +65,7 @@ void stepper_clear_up(void)
 	world_stop(&stepper.rig.world);
 }
 
-/* ---- the victim ------------------------------------------------------------------------------------------------- */
+/* ---- the victim ---- */
 
 static bool victim_start(struct stepper *s)
 {
@@ -93,7 +93,7 @@ static bool victim_blocks(void *userdata)
 	return world_ask(&s->rig.world, COMMAND_PARTNER) == 0;
 }
 
-/* ---- planted defects -------------------------------------------------------------------------------------------- */
+/* ---- planted defects ---- */
 
 /* Once per call: when the log has got the entry in question, and the store that it is for is not yet made. */
 static void plant(struct stepper *s)
@@ -168,10 +168,11 @@ static void plant_own(struct stepper *s)
 {
 	enum plant plant = s->plan->plant;
 
-	if (!s->entry || s->is_planted || s->entry->activity != ACTIVITY_ACTIVE)
+	if (!s->entry || s->entry->activity != ACTIVITY_ACTIVE || (s->is_planted && plant != PLANT_OPEN_GATE))
 		return;
 	if (plant == PLANT_OPEN_GATE) {
-		s->entry->activity = ACTIVITY_DONE;
+		s->entry->activity = ACTIVITY_DONE; /* and again after each store that the victim makes */
+		s->is_planted = true;
 		return;
 	}
 	if (!s->pool) {
@@ -204,7 +205,7 @@ static enum tracee_event go_planting(struct stepper *s, size_t k)
 	return event;
 }
 
-/* ---- one sample -------------------------------------------------------------------------------------------------- */
+/* ---- one sample ---- */
 
 static void report(struct stepper *s, uint64_t k, uint64_t ip)
 {
@@ -306,7 +307,7 @@ static int die_at(struct stepper *s, uint64_t k, bool sleeping, bool *ret)
 	return end_victim(s, k, s->trace.ips[k]);
 }
 
-/* ---- the whole call --------------------------------------------------------------------------------------------- */
+/* ---- the whole call ---- */
 
 static int take_trace(struct stepper *s)
 {

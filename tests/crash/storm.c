@@ -34,7 +34,7 @@
 struct shared *shared;
 static struct box box;
 
-/* ---- helpers ----------------------------------------------------------------------------------------------------- */
+/* ---- helpers ---- */
 
 uint64_t now_ns(void)
 {
@@ -81,7 +81,7 @@ static void on_signal(int signal_number)
 	_exit(128 + signal_number);
 }
 
-/* ---- the end ----------------------------------------------------------------------------------------------------- */
+/* ---- the end ---- */
 
 static pyheap *open_at_last(void)
 {
@@ -181,7 +181,7 @@ static void examine_at_the_end(pyheap_stats *stats)
 		end_daemon();
 }
 
-/* ---- figures ----------------------------------------------------------------------------------------------------- */
+/* ---- figures ---- */
 
 static void print_figures(const struct weather *weather, const pyheap_stats *stats, uint64_t began)
 {
@@ -224,7 +224,7 @@ static void print_figures(const struct weather *weather, const pyheap_stats *sta
 	printf("  faults            %u\n", n_faults());
 }
 
-/* ---- main -------------------------------------------------------------------------------------------------------- */
+/* ---- main ---- */
 
 static int options_read(int argc, char **argv, uint64_t *ret_seconds)
 {

@@ -31,8 +31,7 @@
 #define SPARE_ARENAS   1
 #define WATCHDOG_S     180 /* a process that makes no call for so long hangs */
 
-/* ---- memory that all processes of the storm share
- * ------------------------------------------------------------------------ */
+/* ---- memory that all processes of the storm share ---- */
 
 /* Figures of all workers that have had one number. Written by the worker, without a lock. */
 struct report {
@@ -74,7 +73,7 @@ uint64_t now_ns(void);
 uint64_t random_next(uint64_t *state);
 uint64_t random_below(uint64_t *state, uint64_t n);
 
-/* ---- the box: storm_box.c ---------------------------------------------------------------------------------------- */
+/* ---- the box: storm_box.c ---- */
 
 struct box {
 	bool has_own_shm; /* a small tmpfs of the storm's mount namespace */
@@ -99,13 +98,13 @@ bool box_has_segments(const struct box *box);
 void box_fill(const struct box *box);
 void box_unfill(const struct box *box);
 
-/* ---- contents: storm_pattern.c ----------------------------------------------------------------------------------- */
+/* ---- contents: storm_pattern.c ---- */
 
 /* Fill `size` bytes so that pattern_check() can verify them without knowing the key; `ref` 0: it is not known yet. */
 void pattern_fill(uint8_t *data, size_t size, uint64_t key, pyheap_ref ref);
 bool pattern_check(const uint8_t *data, size_t size, pyheap_ref ref, uint64_t *ret_key);
 
-/* ---- workers: storm_work.c, storm_ops.c, storm_keep.c ------------------------------------------------------------ */
+/* ---- workers: storm_work.c, storm_ops.c, storm_keep.c ---- */
 
 struct kept {
 	pyheap_ref ref;   /* 0: nothing here */

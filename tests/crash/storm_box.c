@@ -30,7 +30,7 @@
 #define SHM_SIZE "64M"
 #define LOG_MAX  (8 << 20)
 
-/* ---- coming and going -------------------------------------------------------------------------------------------- */
+/* ---- coming and going ---- */
 
 static bool own_shm(void)
 {
@@ -100,7 +100,7 @@ void box_close(struct box *box)
 	nftw(box->folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-/* ---- the daemon -------------------------------------------------------------------------------------------------- */
+/* ---- the daemon ---- */
 
 /* A log that has grown long is kept as .old: after a fault only the latest part matters. */
 static int open_log(const struct box *box)
@@ -173,7 +173,7 @@ void box_print_log(const struct box *box)
 	fclose(file);
 }
 
-/* ---- /dev/shm ---------------------------------------------------------------------------------------------------- */
+/* ---- /dev/shm ---- */
 
 int64_t box_heap_bytes(const struct box *box)
 {

@@ -14,8 +14,7 @@
 #define CHILDREN_MAX 6U
 #define DEPTH_MAX    3U
 
-/* ---- verifying -----------------------------------------------------------------------------------------------------
- */
+/* ---- verifying ---- */
 
 static uint64_t verify_at(struct worker *worker, pyheap_ref ref, unsigned int depth);
 
@@ -83,7 +82,7 @@ uint64_t verify(struct worker *worker, pyheap_ref ref)
 	return verify_at(worker, ref, 0);
 }
 
-/* ---- keeping ----------------------------------------------------------------------------------------------------- */
+/* ---- keeping ---- */
 
 struct kept *random_kept(struct worker *worker)
 {
@@ -147,7 +146,7 @@ void drop_all(struct worker *worker)
 	drop_roots(worker, N_NODES, worker->nodes);
 }
 
-/* ---- making ------------------------------------------------------------------------------------------------------ */
+/* ---- making ---- */
 
 size_t random_size(struct worker *worker)
 {

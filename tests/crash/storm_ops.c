@@ -24,7 +24,7 @@ static int random_timeout(struct worker *worker)
 	return worker->has_lock || random_below(&worker->random, 4) ? 0 : WAIT_MS;
 }
 
-/* ---- own objects ------------------------------------------------------------------------------------------------- */
+/* ---- own objects ---- */
 
 static void do_make(struct worker *worker)
 {
@@ -78,8 +78,7 @@ static void do_stale(struct worker *worker)
 		keep(worker, ref);
 }
 
-/* ---- lists, nodes and names ---------------------------------------------------------------------------------------
- */
+/* ---- lists, nodes and names ---- */
 
 static void do_list_set(struct worker *worker)
 {
@@ -154,7 +153,7 @@ static void do_name_del(struct worker *worker)
 	CALL(worker, MAY_MISS, pyheap_name_del(worker->heap, name));
 }
 
-/* ---- queues ------------------------------------------------------------------------------------------------------ */
+/* ---- queues ---- */
 
 static void do_push(struct worker *worker)
 {
@@ -208,7 +207,7 @@ static void do_hand_over(struct worker *worker)
 	CALL(worker, MAY_NOTHING, pyheap_decref(worker->heap, queue));
 }
 
-/* ---- the heap as a whole ----------------------------------------------------------------------------------------- */
+/* ---- the heap as a whole ---- */
 
 static void do_stats(struct worker *worker)
 {
@@ -282,7 +281,7 @@ static void do_reopen(struct worker *worker)
 
 static void do_some_with_the_lock(struct worker *worker);
 
-/* ---- the choice ------------------------------------------------------------------------------------------------- */
+/* ---- the choice ---- */
 
 struct op {
 	void (*run)(struct worker *worker);

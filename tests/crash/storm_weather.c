@@ -35,7 +35,7 @@ static void unrest(int n)
 	__atomic_fetch_add(&shared->n_unrest, (uint32_t)n, __ATOMIC_RELAXED);
 }
 
-/* ---- workers ----------------------------------------------------------------------------------------------------- */
+/* ---- workers ---- */
 
 static pid_t fork_child(const struct box *box)
 {
@@ -173,7 +173,7 @@ static void victim_ended(struct weather *weather, struct victim *victim, int sta
 	*victim = (struct victim){0};
 }
 
-/* ---- the daemon -------------------------------------------------------------------------------------------------- */
+/* ---- the daemon ---- */
 
 static void daemon_start(struct weather *weather)
 {
@@ -253,7 +253,7 @@ static void daemon_step(struct weather *weather)
 	weather->next_daemon = after_ms(weather, 50, 1200);
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------ */
+/* ---- memory ---- */
 
 static uint64_t n_grown(void)
 {
@@ -304,7 +304,7 @@ static void look_after_growth(struct weather *weather)
 	}
 }
 
-/* ---- all together ------------------------------------------------------------------------------------------------ */
+/* ---- all together ---- */
 
 static void reap(struct weather *weather)
 {

@@ -35,7 +35,7 @@ void worker_fault(struct worker *worker, const char *format, ...)
 	_exit(1);
 }
 
-/* ---- calls ------------------------------------------------------------------------------------------------------- */
+/* ---- calls ---- */
 
 /* relaxed: figures that the storm writes, and this process may be preempted anywhere */
 static uint32_t n_unrest(void)
@@ -92,7 +92,7 @@ int64_t call_end(struct worker *worker, int may, int64_t r)
 	worker_fault(worker, "it answered %lld, %s", (long long)r, pyheap_strerror((int)r));
 }
 
-/* ---- sessions ---------------------------------------------------------------------------------------------------- */
+/* ---- sessions ---- */
 
 /* There may be no daemon just now, or no free session until it has reclaimed dead ones. */
 static bool may_come(int r)
@@ -152,7 +152,7 @@ void worker_close(struct worker *worker)
 	worker->heap = pyheap_close(worker->heap);
 }
 
-/* ---- crashes ----------------------------------------------------------------------------------------------------- */
+/* ---- crashes ---- */
 
 static struct worker *crashing; /* the worker of this process */
 
@@ -174,7 +174,7 @@ static void watch_for_crashes(struct worker *worker)
 		sigaction(signals[i], &action, NULL);
 }
 
-/* ---- lives ------------------------------------------------------------------------------------------------------- */
+/* ---- lives ---- */
 
 void worker_run(uint32_t number, uint64_t seed, const char *socket)
 {

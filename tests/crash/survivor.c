@@ -58,7 +58,7 @@ static void name_owner(struct actor *actor)
 		fault(actor, "process %d has the lock, but %d is said to have it", actor->stage->victim_pid, pid);
 }
 
-/* ---- figures ---------------------------------------------------------------------------------------------------- */
+/* ---- figures ---- */
 
 /* Pools with objects, per class. Free pools do not count: how many of them a session keeps depends on the past. */
 static void count_pools(struct actor *actor, uint32_t *ret)
@@ -186,7 +186,7 @@ static void make_known(struct actor *actor)
 	MUST(actor, own_collect_all(session));
 }
 
-/* ---- commands --------------------------------------------------------------------------------------------------- */
+/* ---- commands ---- */
 
 static void prepare(struct actor *actor)
 {

@@ -53,7 +53,7 @@ void sleep_ms(unsigned int ms)
 		;
 }
 
-/* ---- the daemon ------------------------------------------------------------------------------------------------- */
+/* ---- the daemon ---- */
 
 _Noreturn void world_exec_daemon(void *userdata)
 {
@@ -152,7 +152,7 @@ static void daemon_end(struct world *world)
 	world->daemon = 0;
 }
 
-/* ---- the survivor ----------------------------------------------------------------------------------------------- */
+/* ---- the survivor ---- */
 
 int world_start_survivor(struct world *world)
 {
@@ -203,7 +203,7 @@ int world_ask(struct world *world, enum command command)
 	return recv(world->line, &byte, 1, 0) == 1 ? 0 : -EPIPE;
 }
 
-/* ---- all of it -------------------------------------------------------------------------------------------------- */
+/* ---- all of it ---- */
 
 static int map_segment(const struct world *world, const char *which, size_t *ret_size, void *ret)
 {
@@ -294,7 +294,7 @@ void world_stop(struct world *world)
 	world->folder[0] = '\0';
 }
 
-/* ---- looking from outside --------------------------------------------------------------------------------------- */
+/* ---- looking from outside ---- */
 
 static const void *at(const struct world *world, uint64_t off)
 {
