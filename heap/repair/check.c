@@ -13,6 +13,7 @@
  * reclaimed.
  */
 
+#include "heap/memory/arena.h"
 #include "heap/memory/rebuild.h"
 #include "heap/repair/check_walk.h"
 #include "heap/shared/critical.h"
@@ -61,11 +62,6 @@ static uint32_t n_known(const struct heap *heap)
 	uint32_t n = arenas_known(heap);
 
 	return n < heap->n_arenas ? n : heap->n_arenas;
-}
-
-static struct arena_entry *arena_at1(struct heap *heap, uint32_t index1)
-{
-	return index1 && index1 <= n_known(heap) ? &heap->arenas[index1 - 1] : NULL;
 }
 
 /* ---- owners ------------------------------------------------------------------------------------------------------ */
@@ -719,7 +715,7 @@ static int64_t mend(struct session *session, struct faults *faults)
 {
 	int64_t n;
 
-	heap_rebuild(session->heap);
+	rebuild_all(session->heap);
 	n = walk(session->heap, session, NULL);
 	if (n >= 0)
 		n = walk(session->heap, NULL, faults);
@@ -739,7 +735,7 @@ int64_t heap_repair(struct session *session, check_report report, void *userdata
 		n = walk(session->heap, NULL, &faults);
 	if (n > 0) {
 		r = mend(session, &faults);
-		cache_forget_all(session);
+		cache_forget_all(session->cache);
 	}
 	critical_unblock_all(session->heap);
 	change_end(session, 0);

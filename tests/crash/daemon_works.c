@@ -252,7 +252,7 @@ const struct work daemon_works[] = {
 	{"admit", "client_new", NULL, admit_act, .verify = open_verify},
 	{"grant", "grant_request", grant_setup, grant_act, .verify = grant_verify},
 	{"grant_run", "grant_request", open_setup, grant_run_act, .verify = grant_verify},
-	{"return", "arena_pick_returning", return_setup, return_act, .verify = open_verify, .acts_before = true},
+	{"return", "supply_pick_returning", return_setup, return_act, .verify = open_verify, .acts_before = true},
 	{"tick", "on_tick", open_setup, tick_act, open_verify, .goes_on = true},
 	{"trim", "own_trim", trim_setup, tick_act, trim_verify, .is_of_client = true, .goes_on = true},
 	{"trim_many", "own_trim", trim_many_setup, tick_act, trim_verify, .is_of_client = true, .goes_on = true},

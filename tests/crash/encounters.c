@@ -375,7 +375,7 @@ static int block_call(struct actor *a)
 /* What pyheap_repair() does after it has found a fault. */
 static int rebuild_call(struct actor *a)
 {
-	return block_while(a, heap_rebuild);
+	return block_while(a, rebuild_all);
 }
 
 static void on_fault(void *userdata, const char *text)

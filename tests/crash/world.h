@@ -3,6 +3,8 @@
 
 /* The daemon, the heap and the survivor that one program of the crash tests starts for itself: see world.c. */
 
+#include "heap/memory/size_class.h"
+#include "heap/shared/accessors.h"
 #include "heap/shared/layout.h"
 #include "scenario.h"
 
