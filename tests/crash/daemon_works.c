@@ -129,8 +129,7 @@ static void reclaim_setup(struct actor *a)
 
 /* ---- its own pools ---- */
 
-/* Another session drops the objects in the queue, which frees the client's blocks remotely, closes, and is reclaimed.
- */
+/* Another session drops the objects in the queue, which are remote frees, closes, and is reclaimed. */
 static void free_given_remotely(struct actor *a)
 {
 	struct actor other = {.stage = a->stage, .is_victim = true};

@@ -293,8 +293,7 @@ static void client_verifies(struct runner *r)
 
 static void examine(struct runner *r, uint64_t k)
 {
-	/* Half of the heaps are examined while there is no daemon; of the others a fresh daemon is the first visitor.
-	 */
+	/* Half of the heaps are examined while there is no daemon, the others after a fresh daemon has adopted them. */
 	if ((k ^ r->seed) & 1 && (!rig_ask(&r->rig, COMMAND_LOOK, "check the heap while the daemon is gone") ||
 					 !rig_ask(&r->rig, COMMAND_VERIFY, "go on without the daemon")))
 		return;

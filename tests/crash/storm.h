@@ -145,27 +145,27 @@ void call_begin(struct worker *worker, const char *call);
 bool call_was_calm(const struct worker *worker);
 int64_t call_end(struct worker *worker, int may, int64_t r);
 
-/* The worker found something wrong: say so, and end, or stay to be looked at. */
+/* Report a fault that the worker has found, and end; with --hold: stay for a debugger. */
 __attribute__((noreturn, format(printf, 2, 3))) void worker_fault(struct worker *worker, const char *format, ...);
 
 void worker_open(struct worker *worker);
 void worker_close(struct worker *worker);
 
-/* The lives of a worker, of one that takes all the memory, and of who makes the roots. */
+/* The main functions of a worker, of the hog, which takes all memory, and of the process that makes the roots. */
 void worker_run(uint32_t number, uint64_t seed, const char *socket);
 void hog_run(uint64_t seed, const char *socket);
 void roots_make(const char *socket);
 
-/* Is the object, which somebody holds for the worker, whole? What its contents say it is. */
+/* Verify an object that somebody holds for the worker, and answer its contents' key. */
 uint64_t verify(struct worker *worker, pyheap_ref ref);
 
 size_t random_size(struct worker *worker);
-struct kept *random_kept(struct worker *worker);     /* NULL: that place is empty */
-void keep(struct worker *worker, pyheap_ref ref);    /* one more hold of it came */
-void drop(struct worker *worker, struct kept *kept); /* all holds of it go */
+struct kept *random_kept(struct worker *worker);     /* NULL: that entry is empty */
+void keep(struct worker *worker, pyheap_ref ref);    /* verify and keep an object of which the worker has got a hold */
+void drop(struct worker *worker, struct kept *kept); /* drop all holds of it */
 void drop_all(struct worker *worker);
 void make_something(struct worker *worker);
 pyheap_ref make_bytes(struct worker *worker, size_t size, uint64_t key); /* 0: no memory */
 
-/* One thing or another. */
+/* Make one random operation. */
 void worker_step(struct worker *worker);

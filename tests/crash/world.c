@@ -444,8 +444,7 @@ int64_t world_excess_bytes(const struct world *world)
 	return st.st_blocks * 512 - (int64_t)(world->control->counters.n_arenas_current * world->control->arena_size);
 }
 
-/* The robust mutex's first word says which thread has it; in other pid namespaces, which session (heap/change/lock.c).
- */
+/* The robust mutex's first word names its owner: a thread, or, of another pid namespace, a session (foreign_lock.c). */
 bool world_has_lock(const struct world *world, pid_t pid)
 {
 	const struct session_entry *sessions = at(world, world->control->sessions_off);
