@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /* Owners of the lock that are of other pid namespaces */
 
 #include "heap/change/foreign_lock.h"

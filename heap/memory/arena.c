@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /* Arenas of pools */
 
 #include "heap/memory/arena.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /* Room for one object of any size */
 
 #include "heap/memory/memory.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /* Pools made anew */
 
 #include "heap/memory/rebuild_pool.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /* Runs of arenas and of pools */
 
 #include "heap/memory/run.h"

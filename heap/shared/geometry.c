@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /* Sizes and offsets that follow from a heap's geometry */
 
 #include "heap/shared/geometry.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /* The view on whose behalf functions run */
 
 #include "heap/shared/session.h"
