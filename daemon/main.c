@@ -4,6 +4,7 @@
  */
 #include "daemon/daemon.h"
 #include "daemon/log.h"
+#include "daemon/store.h"
 
 #include <fcntl.h>
 #include <unistd.h>

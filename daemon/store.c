@@ -19,6 +19,7 @@
 
 #include "daemon/guard.h"
 #include "daemon/log.h"
+#include "heap/recover.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -154,18 +155,6 @@ static int refuse(const struct store *store, const char *name, int error)
 	return error == -ENOENT || error == -EPERM ? -EUCLEAN : error;
 }
 
-/* Was it never finished, or is it one that was just being removed? Then nothing in it is of use. */
-static bool is_leftover(int control_fd)
-{
-	uint64_t magic = 0;
-	uint64_t ended = 0;
-
-	if (pread(control_fd, &magic, sizeof(magic), offsetof(struct control, magic)) < (ssize_t)sizeof(magic))
-		return true;
-	return !magic ||
-	       (pread(control_fd, &ended, sizeof(ended), offsetof(struct control, ended)) == sizeof(ended) && ended);
-}
-
 /* -ENODATA: there is none, or none that was ever finished. */
 static int store_adopt(const struct store *store, struct heap **ret)
 {
@@ -180,7 +169,7 @@ static int store_adopt(const struct store *store, struct heap **ret)
 		r = -ENODATA;
 	if (r == 0)
 		r = file_open(store->heap_path, 0, &heap_fd);
-	if (r == -ENOENT && is_leftover(control_fd)) /* its daemon died between the two unlinks */
+	if (r == -ENOENT && control_is_leftover(control_fd)) /* its daemon died between the two unlinks */
 		r = -ENODATA;
 	if (r == 0)
 		r = heap_adopt(&heap, control_fd, heap_fd);
@@ -190,7 +179,7 @@ static int store_adopt(const struct store *store, struct heap **ret)
 			close(heap_fd);
 		return r;
 	}
-	if (__atomic_load_n(&heap->control->ended, __ATOMIC_ACQUIRE)) {
+	if (heap_is_ended(heap)) {
 		heap_free(heap);
 		return -ENODATA;
 	}
