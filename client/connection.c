@@ -18,7 +18,7 @@
  */
 #include "client/connection.h"
 
-#include "heap/arena.h"
+#include "heap/memory/arena.h"
 
 #include <errno.h>
 #include <fcntl.h>

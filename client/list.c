@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * Lists for the application: each call is one change of heap/slot.c
+ * Lists for the application: each call is one change of heap/object/slot.c
  */
 #include "client/session.h"
 
-#include "heap/slot.h"
+#include "heap/object/slot.h"
 
 PYHEAP_PUBLIC int pyheap_list_new(pyheap *heap, size_t n, pyheap_ref *ret)
 {

@@ -4,7 +4,7 @@
  */
 #include "client/session.h"
 
-#include "heap/check.h"
+#include "heap/repair/check.h"
 
 PYHEAP_PUBLIC int pyheap_get_stats(pyheap *heap, pyheap_stats *ret)
 {

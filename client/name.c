@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Names for the application: each call is one change of heap/name.c
+ * Names for the application: each call is one change of heap/object/name.c
  */
-#include "heap/name.h"
+#include "heap/object/name.h"
 
 #include "client/session.h"
 

@@ -2,13 +2,13 @@
 /*
  * Objects for the application: making, looking at, holding, dropping
  *
- * Each call is one change of heap/object.c. pyheap_put() is two, making and filling: a process that dies in between
- * leaves bytes that nobody but itself ever held, and the daemon drops its hold.
+ * Each call is one change of heap/object/object.c. pyheap_put() is two, making and filling: a process that dies in
+ * between leaves bytes that nobody but itself ever held, and the daemon drops its hold.
  */
 #include "client/session.h"
 
-#include "heap/count.h"
-#include "heap/object.h"
+#include "heap/object/count.h"
+#include "heap/object/object.h"
 
 #include <string.h>
 
@@ -56,7 +56,7 @@ PYHEAP_PUBLIC int pyheap_put(pyheap *heap, const void *data, size_t size, pyheap
 	r = pyheap_new(heap, PYHEAP_BYTES, size, &ref);
 	if (r < 0)
 		return r;
-	r = object_look(&heap->session, ref, &object);
+	r = object_lookup(&heap->session, ref, &object);
 	if (r < 0) {
 		pyheap_decref(heap, ref);
 		return r;
@@ -71,13 +71,13 @@ static int object_enter(pyheap *heap, pyheap_ref ref, struct object *ret)
 {
 	int r = session_enter(heap);
 
-	return r < 0 ? r : object_look(&heap->session, ref, ret);
+	return r < 0 ? r : object_lookup(&heap->session, ref, ret);
 }
 
 /* It was made just now: where it lies is noted when that is asked for. NULL: that is not so. */
 static void *data_of_new(pyheap *heap, pyheap_ref ref)
 {
-	struct recent_object *recent = recent_object(&heap->session, ref);
+	struct cached_object *recent = cache_object(&heap->session, ref);
 
 	if (recent->ref != ref || !recent->pool)
 		return NULL;
@@ -96,7 +96,7 @@ static SESSION_RARE void *data_slowly(pyheap *heap, pyheap_ref ref)
 	data = r < 0 ? NULL : data_of_new(heap, ref);
 	if (data)
 		return data;
-	if (r == 0 && own_look(&heap->session, ref, &own) && header_own(own.word) &&
+	if (r == 0 && own_lookup(&heap->session, ref, &own) && header_own(own.word) &&
 		header_type(own.word) != PYHEAP_QUEUE) {
 		own_remember(&heap->session, ref, &own);
 		return heap->session.base + (ref_position(ref) << 3);
@@ -114,11 +114,11 @@ static SESSION_RARE void *data_slowly(pyheap *heap, pyheap_ref ref)
 
 PYHEAP_PUBLIC void *pyheap_data(pyheap *heap, pyheap_ref ref)
 {
-	const struct recent_object *recent;
+	const struct cached_object *recent;
 
 	if (!heap)
 		return data_slowly(heap, ref);
-	recent = recent_object(&heap->session, ref);
+	recent = cache_object(&heap->session, ref);
 	/* Not NULL, and there is a heap still. relaxed: as in session_ended() */
 	if (recent->ref != ref || (uintptr_t)recent->data <= __atomic_load_n(heap->session.ended, __ATOMIC_RELAXED))
 		return data_slowly(heap, ref);
@@ -135,7 +135,7 @@ PYHEAP_PUBLIC ssize_t pyheap_size(pyheap *heap, pyheap_ref ref)
 		return r;
 	/* What a queue needs beside the refs in it is not its user's affair. */
 	if (object.type == PYHEAP_QUEUE)
-		return (ssize_t)((object.size - sizeof(struct queue)) / sizeof(struct place) * sizeof(pyheap_ref));
+		return (ssize_t)((object.size - sizeof(struct queue)) / sizeof(struct cell) * sizeof(pyheap_ref));
 	return (ssize_t)object.size;
 }
 
@@ -185,22 +185,22 @@ PYHEAP_PUBLIC int pyheap_decref_other(pyheap *heap, pyheap_ref ref)
 
 PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)
 {
-	struct recent_object *recent;
+	struct cached_object *recent;
 	int r;
 
 	if (!heap)
 		return decref_any(heap, ref);
-	recent = recent_object(&heap->session, ref);
+	recent = cache_object(&heap->session, ref);
 	if (recent->ref != ref)
 		return pyheap_decref_other(heap, ref);
-	return own_drop_recent(&heap->session, ref, recent, &r) ? r : decref_any(heap, ref);
+	return own_drop_cached(&heap->session, ref, recent, &r) ? r : decref_any(heap, ref);
 }
 
 PYHEAP_PUBLIC int pyheap_decref_last(pyheap *heap, pyheap_ref ref, struct pyheap_recent *recent)
 {
 	int r;
 
-	return own_drop_last(&heap->session, ref, (struct recent_object *)(void *)recent, &r) ? r
+	return own_drop_last(&heap->session, ref, (struct cached_object *)(void *)recent, &r) ? r
 											      : decref_any(heap, ref);
 }
 

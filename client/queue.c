@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * Queues for the application: each call is one change of heap/queue.c, after waiting there for as long as it may
+ * Queues for the application: each call is one change of heap/object/queue.c, after waiting there for as long as it may
  *
  * A call that wants arenas says so before it waits, so calling it again gives nobody more time than was asked for.
  */
-#include "heap/queue.h"
+#include "heap/object/queue.h"
 
 #include "client/session.h"
 

@@ -17,7 +17,7 @@
 #include "client/registry.h"
 
 #include "client/process.h"
-#include "heap/lock.h"
+#include "heap/change/lock.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -45,7 +45,7 @@ static void registry_unlock(void)
 static void registry_renew(void)
 {
 	for (struct mapping *mapping = mappings; mapping; mapping = mapping->next)
-		mapping->heap->left_tid = 0;
+		mapping->heap->abandoned_tid = 0;
 	pthread_mutex_init(&mutex, NULL);
 }
 
@@ -117,7 +117,7 @@ static void mappings_sweep(void)
 	while (*link) {
 		struct mapping *mapping = *link;
 
-		if (mapping->n_sessions > 0 || lock_is_left(mapping->heap)) {
+		if (mapping->n_sessions > 0 || lock_is_abandoned_by_other(mapping->heap)) {
 			link = &mapping->next;
 			continue;
 		}

@@ -20,8 +20,8 @@
 #include "client/session.h"
 
 #include "client/process.h"
-#include "heap/own.h"
-#include "heap/recover.h"
+#include "heap/object/own.h"
+#include "heap/repair/recover.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -46,17 +46,17 @@ static int attach_error(int error)
 	}
 }
 
-static int recent_new(struct recent **ret)
+static int recent_new(struct cache **ret)
 {
 	void *p;
 	int r;
 
-	p = mmap(NULL, sizeof(struct recent), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	p = mmap(NULL, sizeof(struct cache), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p == MAP_FAILED)
 		return -errno;
-	if (madvise(p, sizeof(struct recent), MADV_WIPEONFORK) < 0) {
+	if (madvise(p, sizeof(struct cache), MADV_WIPEONFORK) < 0) {
 		r = -errno;
-		munmap(p, sizeof(struct recent));
+		munmap(p, sizeof(struct cache));
 		return r;
 	}
 	*ret = p;
@@ -67,7 +67,7 @@ static void session_free(pyheap *heap)
 {
 	connection_deinit(&heap->connection);
 	registry_detach(heap->mapping);
-	munmap(heap->recent, sizeof(*heap->recent));
+	munmap(heap->cache, sizeof(*heap->cache));
 	free(heap);
 }
 
@@ -84,7 +84,7 @@ static int session_attach(pyheap *heap, const struct admission *admission)
 	if (admission->session >= shared->n_sessions)
 		return -EUCLEAN;
 	session_init(&heap->session, shared, admission->session);
-	recent_begin(&heap->session, heap->recent);
+	cache_begin(&heap->session, heap->cache);
 	if (heap->session.is_home) /* else its thread ids are not those that the kernel looks for */
 		heap->session.process = process_number();
 	memcpy(token, admission->token, sizeof(token));
@@ -102,7 +102,7 @@ PYHEAP_PUBLIC int pyheap_open(pyheap **ret, const char *socket)
 	heap = calloc(1, sizeof(*heap));
 	if (!heap)
 		return -ENOMEM;
-	r = recent_new(&heap->recent);
+	r = recent_new(&heap->cache);
 	if (r < 0) {
 		free(heap);
 		return r;
@@ -129,7 +129,7 @@ bool session_grow(pyheap *heap, int *r)
 		return false;
 	}
 	*r = connection_grow(&heap->connection, &heap->session);
-	if (*r == -ENOMEM && own_gather_all(&heap->session) > 0)
+	if (*r == -ENOMEM && own_collect_all(&heap->session) > 0)
 		*r = 0; /* it had some itself */
 	if (*r == -ECONNRESET && session_ended(heap))
 		*r = -EPIPE;
@@ -159,7 +159,7 @@ PYHEAP_PUBLIC int pyheap_dispatch(pyheap *heap)
 		return -EPIPE;
 	if (r == 0)
 		return 0;
-	r = session_has_lock(&heap->session);
+	r = session_check_lock(&heap->session);
 	return r < 0 ? r : connection_resume(&heap->connection, r);
 }
 
@@ -190,8 +190,8 @@ static void session_drop_all(pyheap *heap)
 {
 	struct session *session = &heap->session;
 
-	if (session->has_lock && session_unlock(session) < 0 && session_has_lock(session) < 0)
-		session_leave_lock(session);
+	if (session->has_lock && session_unlock(session) < 0 && session_check_lock(session) < 0)
+		session_abandon_lock(session);
 	if (session_is_empty(session)) /* who only looked does not wait for the lock: its owner may be stopped */
 		return;
 	while (!session_ended(heap) && session_drop_step(session, false) > 0)
@@ -205,7 +205,7 @@ PYHEAP_PUBLIC pyheap *pyheap_close(pyheap *heap)
 	if (session_is_mine(heap)) {
 		session_drop_all(heap);
 		/* Should there be no daemon now, the next one knows by this. */
-		session_leave(&heap->session);
+		session_detach(&heap->session);
 		connection_goodbye(&heap->connection);
 	}
 	session_free(heap);

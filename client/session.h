@@ -4,7 +4,7 @@
 /* A session as the application has it, and what every public call begins and ends with. See session.c. */
 
 #include "client/connection.h"
-#include "heap/recent.h"
+#include "heap/shared/cache.h"
 
 #define PYHEAP_NO_INLINE /* here they are what the inline ones leave to others */
 #include "include/pyheap.h"
@@ -20,7 +20,7 @@
 
 struct pyheap {
 	struct session session; /* on whose behalf heap/ works */
-	struct recent *recent;  /* session's, owned */
+	struct cache *cache;    /* session's, owned */
 	struct mapping *mapping;
 	struct connection connection;
 	uint32_t n_grants; /* that the call under way has asked for */
@@ -30,18 +30,18 @@ struct pyheap {
 #define SESSION_SAME(theirs, ours)                                                                                     \
 	static_assert(offsetof(struct pyheap_inline, theirs) == offsetof(struct session, ours), "see pyheap.h")
 #define SESSION_SAME_RECENT(theirs, ours)                                                                              \
-	static_assert(offsetof(struct pyheap_recent, theirs) == offsetof(struct recent_object, ours), "see pyheap.h")
-SESSION_SAME(recent, recent);
+	static_assert(offsetof(struct pyheap_recent, theirs) == offsetof(struct cached_object, ours), "see pyheap.h")
+SESSION_SAME(recent, cache);
 SESSION_SAME(ended, ended);
 SESSION_SAME_RECENT(ref, ref);
 SESSION_SAME_RECENT(word, header);
 SESSION_SAME_RECENT(word1, word);
 SESSION_SAME_RECENT(data, data);
-static_assert(offsetof(struct pyheap, session) == 0 && offsetof(struct recent, objects) == 0, "see pyheap.h");
-static_assert(sizeof(struct pyheap_recent) == sizeof(struct recent_object), "see pyheap.h");
+static_assert(offsetof(struct pyheap, session) == 0 && offsetof(struct cache, objects) == 0, "see pyheap.h");
+static_assert(sizeof(struct pyheap_recent) == sizeof(struct cached_object), "see pyheap.h");
 static_assert(offsetof(struct object_header, word) == 0, "where the holds are counted");
-static_assert(RECENT_FACTOR == PYHEAP_INLINE_FACTOR, "where pyheap.h looks for a ref");
-static_assert(RECENT_OBJECTS_SHIFT == 32 - PYHEAP_INLINE_SHIFT && RECENT_OBJECTS == 256, "the same");
+static_assert(CACHE_FACTOR == PYHEAP_INLINE_FACTOR, "where pyheap.h looks for a ref");
+static_assert(CACHE_OBJECTS_SHIFT == 32 - PYHEAP_INLINE_SHIFT && CACHE_OBJECTS == 256, "the same");
 static_assert(OWN_HOLDS_MAX == PYHEAP_INLINE_HOLDS, "how often pyheap.h counts");
 static_assert(BLOCK_SIZE_MAX == PYHEAP_INLINE_SIZE && BLOCK_ALIGNMENT == PYHEAP_INLINE_CLASS, "see pyheap_new()");
 static_assert(HEAP_ENDED == UINT64_MAX, "what pyheap.h looks for");
@@ -56,7 +56,7 @@ static inline bool session_ended(const pyheap *heap)
 /* Is it of this process, not one that a forked child inherited? */
 static inline bool session_is_mine(const pyheap *heap)
 {
-	return heap->recent->is_mine != 0;
+	return heap->cache->is_mine != 0;
 }
 
 /* Each public call begins with it, or does nothing but what recent.h allows before it. -EINVAL no session, -ECHILD it

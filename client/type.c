@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * Struct types and their slots for the application: each call is one change of heap/type.c or heap/slot.c
+ * Struct types and their slots for the application: each call is one change of heap/object/type.c or heap/object/slot.c
  */
-#include "heap/type.h"
+#include "heap/object/type.h"
 
 #include "client/session.h"
-#include "heap/slot.h"
+#include "heap/object/slot.h"
 
 PYHEAP_PUBLIC int pyheap_type_register(pyheap *heap, const pyheap_type_spec *spec, pyheap_type *ret)
 {

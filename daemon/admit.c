@@ -18,7 +18,7 @@
 
 #include "daemon/answer.h"
 #include "daemon/log.h"
-#include "heap/recover.h"
+#include "heap/repair/recover.h"
 
 #include <errno.h>
 #include <string.h>
@@ -57,7 +57,7 @@ void admit_connection(struct admission *admission, struct connection *connection
 static int take_session(struct admission *admission, struct connection *connection)
 {
 	struct heap *heap = heap_of(admission);
-	struct session_claim claim = {
+	struct session_identity claim = {
 		.pid = connection->process.pid,
 		.start_time = connection->process.start_time,
 		.uid = connection->process.uid,

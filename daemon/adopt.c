@@ -20,8 +20,8 @@
 #include "daemon/adopt.h"
 
 #include "daemon/log.h"
-#include "heap/arena.h"
-#include "heap/recover.h"
+#include "heap/memory/arena.h"
+#include "heap/repair/recover.h"
 
 #include <errno.h>
 #include <string.h>

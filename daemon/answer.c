@@ -4,7 +4,7 @@
  */
 #include "daemon/answer.h"
 
-#include "heap/recover.h"
+#include "heap/repair/recover.h"
 
 void answer_welcome(struct connection *connection, const struct heap *heap, uint32_t index)
 {

@@ -4,7 +4,7 @@
 /* What the daemon says over a connection, but for errors: see answer.c. */
 
 #include "daemon/connection.h"
-#include "heap/check.h"
+#include "heap/repair/check.h"
 
 /* Session `index` is the connection's: its Welcome, with the heap's descriptors. */
 void answer_welcome(struct connection *connection, const struct heap *heap, uint32_t index);

@@ -26,7 +26,7 @@
 #include "daemon/lock_watch.h"
 #include "daemon/log.h"
 #include "daemon/store.h"
-#include "heap/gate.h"
+#include "heap/shared/critical.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -305,7 +305,7 @@ static void say_goodbye(struct daemon *daemon)
 	sd_notify(0, "STOPPING=1");
 	if (!daemon->options->keep)
 		/* commit: the heap is over */
-		gate_end(daemon->heap);
+		critical_end(daemon->heap);
 	TAILQ_FOREACH(connection, &daemon->connections.list, entry)
 	answer_goodbye(connection);
 }

@@ -23,15 +23,15 @@
  * decides about the session only when the connection ended by itself.
  *
  * A dead session is reclaimed in steps: the grant under way is given up, what was granted and never taken into use is
- * unmapped, then its holds are dropped (heap/recover.c). If this daemon dies in between, the next one finds the session
- * marked DEAD and does the rest. Where reclaiming is impossible, since what the session left is damaged, it is LOST,
- * and its slot with it, until the heap has been repaired.
+ * unmapped, then its holds are dropped (heap/repair/recover.c). If this daemon dies in between, the next one finds the
+ * session marked DEAD and does the rest. Where reclaiming is impossible, since what the session left is damaged, it is
+ * LOST, and its slot with it, until the heap has been repaired.
  */
 #include "daemon/dsession.h"
 
 #include "daemon/answer.h"
 #include "daemon/log.h"
-#include "heap/recover.h"
+#include "heap/repair/recover.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -215,7 +215,7 @@ int dsession_resume(struct dsession *session, struct connection *connection, boo
 	if (!is_alive(session))
 		return -ESTALE;
 	dsession_attach(session, connection);
-	session_claim_again(heap_of(session), session->index, connection->process.pid, connection->process.start_time);
+	session_set_process(heap_of(session), session->index, connection->process.pid, connection->process.start_time);
 	session->state = DSESSION_RESUMING;
 	session->has_lock = has_lock;
 	take_back_begin(session);

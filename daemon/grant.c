@@ -19,7 +19,7 @@
 #include "daemon/grant.h"
 
 #include "daemon/clock.h"
-#include "heap/arena.h"
+#include "heap/memory/arena.h"
 
 #include <errno.h>
 

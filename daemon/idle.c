@@ -3,16 +3,16 @@
  * What sessions keep free
  *
  * A session keeps a pool of each class that it uses, and a run or two, for its next objects, and collects remote frees
- * when it needs memory (heap/own.c). A session that does nothing any more would keep that memory for ever. So each tick
- * asks whether a session has made calls. If it has made none since the last tick, what it keeps free is taken back,
- * once; and again only when the session has done something, or when others have freed blocks of its pools. A session
- * that is busy with other things is asked to collect remote frees, which it does before its next call.
+ * when it needs memory (heap/object/own.c). A session that does nothing any more would keep that memory for ever. So
+ * each tick asks whether a session has made calls. If it has made none since the last tick, what it keeps free is taken
+ * back, once; and again only when the session has done something, or when others have freed blocks of its pools. A
+ * session that is busy with other things is asked to collect remote frees, which it does before its next call.
  */
 #include "daemon/idle.h"
 
 #include "daemon/log.h"
-#include "heap/own.h"
-#include "heap/recover.h"
+#include "heap/object/own.h"
+#include "heap/repair/recover.h"
 
 #include <errno.h>
 #include <string.h>
@@ -29,9 +29,9 @@ bool idle_tick(struct idle *idle)
 	if (!session_poll_idle(heap, idle->index)) {
 		idle->is_trimmed = false;
 		idle->is_wanted = false;
-		own_collect_anew(heap, idle->index);
+		own_trim_restart(heap, idle->index);
 		if (session_has_remote_frees(heap, idle->index))
-			gate_ask(heap, idle->index, ATTENTION_GATHER);
+			critical_request(heap, idle->index, REQUEST_COLLECT);
 		return false;
 	}
 	if (idle->is_trimmed && session_n_remote_frees(heap, idle->index) == idle->n_remote_frees)
@@ -51,7 +51,7 @@ int idle_step(struct idle *idle)
 		idle->is_wanted = false;
 	if (!idle->is_wanted)
 		return 0;
-	r = own_collect(idle->trim->self, idle->index);
+	r = own_trim(idle->trim->self, idle->index);
 	if (r > 0 || r == -EBUSY)
 		return r;
 	if (r < 0)

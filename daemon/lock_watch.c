@@ -18,7 +18,7 @@
 #include "daemon/lock_watch.h"
 
 #include "daemon/log.h"
-#include "heap/recover.h"
+#include "heap/repair/recover.h"
 
 #include <errno.h>
 #include <string.h>

@@ -3,7 +3,7 @@
 
 /* The command line of pyheapd: see options.c. */
 
-#include "heap/heap.h"
+#include "heap/shared/heap.h"
 
 #include <stdbool.h>
 #include <sys/types.h>

@@ -3,7 +3,7 @@
 
 /* The heap's figures for a session that asks for them: see stats.c. */
 
-#include "heap/check.h"
+#include "heap/repair/check.h"
 
 #include <stdint.h>
 

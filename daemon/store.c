@@ -19,7 +19,7 @@
 
 #include "daemon/guard.h"
 #include "daemon/log.h"
-#include "heap/recover.h"
+#include "heap/repair/recover.h"
 
 #include <errno.h>
 #include <fcntl.h>

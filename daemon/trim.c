@@ -12,13 +12,13 @@
  *
  * One run is returned at a time. If this daemon dies in the middle, the next one finds the run RETURNING and ends it.
  *
- * A session may be reading a run without the lock (heap/count.c). Such a run waits, until a tick finds that nobody
- * reads it any more: a session that was stopped there keeps that run from being returned, and no other.
+ * A session may be reading a run without the lock (heap/object/count.c). Such a run waits, until a tick finds that
+ * nobody reads it any more: a session that was stopped there keeps that run from being returned, and no other.
  */
 #include "daemon/trim.h"
 
 #include "daemon/log.h"
-#include "heap/arena.h"
+#include "heap/memory/arena.h"
 
 #include <errno.h>
 #include <string.h>
@@ -78,7 +78,7 @@ static bool wait_for(struct trim *trim, uint32_t head)
 static bool take_waiting(struct trim *trim, uint32_t *ret)
 {
 	for (uint32_t i = 0; trim->retries_waiting && i < trim->n_waiting; i++) {
-		if (arena_is_looked_at(trim->self->heap, trim->waiting[i]))
+		if (arena_has_lookup(trim->self->heap, trim->waiting[i]))
 			continue;
 		*ret = trim->waiting[i];
 		trim->waiting[i] = trim->waiting[--trim->n_waiting];
@@ -96,7 +96,7 @@ static int return_leftovers(struct trim *trim)
 
 	while ((r = arena_next_returning(trim->self, &cursor, &head)) > 0) {
 		n_done = 0;
-		if (!arena_is_looked_at(trim->self->heap, head))
+		if (!arena_has_lookup(trim->self->heap, head))
 			r = arena_unmap_step(trim->self->heap, head, UINT32_MAX, &n_done);
 		else if (!wait_for(trim, head))
 			r = -EBUSY;
@@ -130,7 +130,7 @@ static int choose_run(struct trim *trim, uint32_t n_spare)
 		r = arena_pick_returning(trim->self, n_spare, &head);
 		if (r <= 0)
 			return r;
-		if (arena_is_looked_at(trim->self->heap, head) && wait_for(trim, head))
+		if (arena_has_lookup(trim->self->heap, head) && wait_for(trim, head))
 			return 2;
 	}
 	trim->run = (struct trim_run){.head1 = head + 1};
@@ -148,7 +148,7 @@ int trim_step(struct trim *trim, uint32_t n_spare)
 		if (r != 1)
 			return r == 2 ? 1 : r;
 	}
-	if (!trim->run.n_done && arena_is_looked_at(trim->self->heap, trim->run.head1 - 1))
+	if (!trim->run.n_done && arena_has_lookup(trim->self->heap, trim->run.head1 - 1))
 		return -EBUSY; /* too many wait for it to wait among them */
 	r = trim_run_step(trim->self->heap, &trim->run);
 	return r < 0 ? r : 1;

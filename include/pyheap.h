@@ -22,17 +22,16 @@
  *            When the daemon was ended (SIGTERM) and took the heap down, every call answers -EPIPE.
  * Trust.     Clients of one heap map it for writing and so can damage it by stray writes; what is damaged is noticed
  *            (-EUCLEAN) rather than followed. Admit only programs that may trust each other.
- * Speed.     A session makes objects in pools of its own. Making, holding, reading and dropping those, as long as it has
- *            handed them to nobody, takes no lock, no system call and no atomic read-modify-write; holding and reading
- *            what was used lately is inline in the program, see the end. Handing over by a queue takes one
- *            compare-and-swap on each side, and so does a first or last hold of another session's object, as long as
- *            the same session comes and goes; where they take turns every second one goes under the global lock, and
- *            so does what frees an object with slots. Under it slots and names are changed.
- * Numbers.   A ref that was handed over by a slot, a queue or a name is held by pyheap_incref() as said. One that came
- *            as a bare number (by a pipe, say), of an object that its maker has told the heap of in no other way, costs
- *            a membarrier(2), some microseconds, the first time; -EOPNOTSUPP where a kernel or a sandbox forbids that
- *            call to this process and its maker relies on it.
- * Signals.   No function raises SIGPIPE or installs a handler; none is async-signal-safe.
+ * Speed.     A session makes objects in pools of its own. Making, holding, reading and dropping those, as long as it
+ * has handed them to nobody, takes no lock, no system call and no atomic read-modify-write; holding and reading what
+ * was used lately is inline in the program, see the end. Handing over by a queue takes one compare-and-swap on each
+ * side, and so does a first or last hold of another session's object, as long as the same session comes and goes; where
+ * they take turns every second one goes under the global lock, and so does what frees an object with slots. Under it
+ * slots and names are changed. Numbers.   A ref that was handed over by a slot, a queue or a name is held by
+ * pyheap_incref() as said. One that came as a bare number (by a pipe, say), of an object that its maker has told the
+ * heap of in no other way, costs a membarrier(2), some microseconds, the first time; -EOPNOTSUPP where a kernel or a
+ * sandbox forbids that call to this process and its maker relies on it. Signals.   No function raises SIGPIPE or
+ * installs a handler; none is async-signal-safe.
  */
 #ifndef PYHEAP_H
 #define PYHEAP_H
@@ -87,7 +86,8 @@ int pyheap_fd(pyheap *heap);
 /*
  * Take in what the daemon said, without waiting for more. When it is gone, wait for its successor (see
  * pyheap_set_timeout()) and be the same session there. 0: all is well. -ECONNRESET no daemon came, or it does not know
- * the session; -EPIPE the heap was taken down; -EPERM it is gone, and another thread of the session has the global lock.
+ * the session; -EPIPE the heap was taken down; -EPERM it is gone, and another thread of the session has the global
+ * lock.
  */
 int pyheap_dispatch(pyheap *heap);
 
@@ -211,9 +211,9 @@ int pyheap_queue_new(pyheap *heap, size_t n, pyheap_ref *ret);
  * does not hold `ref`; -EDEADLK it would wait while this session has the global lock. -EINTR a signal handler ran while
  * it waited. The caller should hold the queue: then neither call takes the lock, makes a system call (unless somebody
  * sleeps) or waits for anybody. Who does not takes a hold for the length of the call: -ESTALE it was freed.
- * Without the lock means of an object that the caller holds once, or made itself; what it holds several times goes under
- * it, and so does receiving what one holds already. A sender or receiver that is stopped in the middle delays who sleeps
- * for its sake by a second at most.
+ * Without the lock means of an object that the caller holds once, or made itself; what it holds several times goes
+ * under it, and so does receiving what one holds already. A sender or receiver that is stopped in the middle delays who
+ * sleeps for its sake by a second at most.
  */
 int pyheap_queue_push(pyheap *heap, pyheap_ref queue, pyheap_ref ref, int timeout_ms);
 
@@ -246,13 +246,12 @@ int pyheap_name_next(pyheap *heap, uint64_t *cursor, char name[PYHEAP_NAME_MAX +
  * Take the global lock, for a change made of several calls; calls of this session made under it work as always. All
  * others wait meanwhile when they change anything that is shared (slots, queues, names, holds of others' objects), so
  * keep it short; with objects that nobody else knows they go on. Who was stopped in the middle of a push or a pop is
- * waited for only some milliseconds, and finishes it when it goes on. A death in between keeps the calls that were finished
- * and frees the lock.
- * It is the calling thread's: until that gives it back, what the session does in another thread is -EPERM where it
- * needs the lock. When the thread ends without having given it back, the lock is free and the session has it no more.
- * When another thread closes the session, the lock is free when the one that took it ends or next calls for another
- * session of the heap, if that call needs the lock or closes it. (A process of another pid namespace than the heap's
- * is an exception: there any thread of the session works under the lock and gives it back.)
+ * waited for only some milliseconds, and finishes it when it goes on. A death in between keeps the calls that were
+ * finished and frees the lock. It is the calling thread's: until that gives it back, what the session does in another
+ * thread is -EPERM where it needs the lock. When the thread ends without having given it back, the lock is free and the
+ * session has it no more. When another thread closes the session, the lock is free when the one that took it ends or
+ * next calls for another session of the heap, if that call needs the lock or closes it. (A process of another pid
+ * namespace than the heap's is an exception: there any thread of the session works under the lock and gives it back.)
  * -EDEADLK this session has it already, or another one of this thread has; the latter also from any call that needs it.
  */
 int pyheap_lock(pyheap *heap);

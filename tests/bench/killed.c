@@ -50,11 +50,11 @@ static void times_add(struct times *times, uint64_t ns)
 /* The time that 999 of 1000 pairs do not exceed. */
 static uint64_t times_tail(const struct times *times)
 {
-	uint64_t n_seen = 0, n_wanted = times->n - times->n / 1000;
+	uint64_t n_known = 0, n_wanted = times->n - times->n / 1000;
 
 	for (uint64_t ns = 0; ns < NS_MAX; ns++) {
-		n_seen += times->counts[ns];
-		if (n_seen >= n_wanted)
+		n_known += times->counts[ns];
+		if (n_known >= n_wanted)
 			return ns;
 	}
 	return NS_MAX;

@@ -131,13 +131,14 @@ static void return_given(struct actor *a)
 {
 	struct actor other = {.stage = a->stage, .is_victim = true};
 	const struct session_entry *entry;
-	int n_looks = 0;
+	int n_examined = 0;
 
 	MUST(&other, pyheap_open(&other.heap, a->stage->socket));
 	EXPECT(&other, queue_empty(&other, a->stage->refs[QUEUE]) > 0);
 	entry = other.heap->session.entry;
 	pyheap_close(other.heap);
-	while (__atomic_load_n(&entry->state, __ATOMIC_ACQUIRE) != SESSION_FREE && n_looks++ < 20000) /* a watch-dog */
+	while (__atomic_load_n(&entry->state, __ATOMIC_ACQUIRE) != SESSION_FREE &&
+		n_examined++ < 20000) /* a watch-dog */
 		usleep(500);
 }
 
@@ -197,7 +198,7 @@ static void gather_act(struct actor *a)
 	const struct session_entry *entry = a->heap->session.entry;
 	uint64_t give_up = clock_ns() + UINT64_C(500000000);
 
-	while (entry->returned_pools1 && clock_ns() < give_up)
+	while (entry->remote_pools1 && clock_ns() < give_up)
 		MUST(a, pyheap_decref(a->heap, pattern_new(a, 300, PATTERN)));
 }
 
@@ -249,8 +250,8 @@ const struct work daemon_works[] = {
 	{"grant_run", "dsession_ask_grant", open_setup, grant_run_act, .verify = grant_verify},
 	{"return", "arena_pick_returning", return_setup, return_act, .verify = open_verify},
 	{"tick", "on_tick", open_setup, tick_act, open_verify, .goes_on = true},
-	{"collect", "own_collect", collect_setup, tick_act, collect_verify, .is_of_client = true, .goes_on = true},
-	{"collect_many", "own_collect", collect_many_setup, tick_act, collect_verify, .is_of_client = true,
+	{"collect", "own_trim", collect_setup, tick_act, collect_verify, .is_of_client = true, .goes_on = true},
+	{"collect_many", "own_trim", collect_many_setup, tick_act, collect_verify, .is_of_client = true,
 		.goes_on = true},
 	{"gather", "dsessions_tick", gather_setup, gather_act, gather_verify, .is_one_call = true, .goes_on = true},
 	{"goodbye", "dsession_end", leave_setup, goodbye_act, NULL, .goes_on = true},

@@ -9,8 +9,8 @@
 #include "encounters.h"
 
 #include "client/session.h"
-#include "heap/own.h"
-#include "heap/rebuild.h"
+#include "heap/memory/rebuild.h"
+#include "heap/object/own.h"
 
 #include <errno.h>
 
@@ -348,7 +348,7 @@ static int collect_call(struct actor *a)
 
 	session_init(&daemon, a->heap->session.heap, SESSION_DAEMON);
 	do
-		r = own_collect(&daemon, index);
+		r = own_trim(&daemon, index);
 	while (r > 0);
 	return r == -EBUSY ? 0 : r;
 }
@@ -361,10 +361,10 @@ static int keep_out_while(struct actor *a, void (*work)(struct heap *))
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	r = gate_close_all(session->heap);
+	r = critical_block_all(session->heap);
 	if (r == 0 && work)
 		work(session->heap);
-	gate_open_all(session->heap);
+	critical_unblock_all(session->heap);
 	return change_end(session, r);
 }
 
@@ -412,9 +412,9 @@ const struct encounter encounters[] = {
 	{"work, collect", OWNER(kept_setup, work_call), OTHER(NULL, collect_call)},
 	{"work on run, collect", OWNER(kept_setup, work_on_run_call), OTHER(NULL, collect_call)},
 	{"work, keep out", OWNER(small_setup, work_call), OTHER(NULL, keep_out_call)},
-	{"work, check", OWNER(small_setup, work_call), OTHER(NULL, check_call), .from = gate_close_all},
-	{"drop, rebuild", OWNER(small_setup, drop_call), OTHER(NULL, rebuild_call), .from = gate_close_all},
-	{"work, rebuild", OWNER(kept_setup, work_call), OTHER(NULL, rebuild_call), .from = gate_close_all},
+	{"work, check", OWNER(small_setup, work_call), OTHER(NULL, check_call), .from = critical_block_all},
+	{"drop, rebuild", OWNER(small_setup, drop_call), OTHER(NULL, rebuild_call), .from = critical_block_all},
+	{"work, rebuild", OWNER(kept_setup, work_call), OTHER(NULL, rebuild_call), .from = critical_block_all},
 	{"push, push", OWNER(narrow_owner_setup, narrow_push_call), OTHER(narrow_setup, narrow_push_call)},
 	{"push, pop", OWNER(narrow_owner_setup, narrow_push_call), OTHER(narrow_setup, narrow_pop_call)},
 	{"push, pop and push", OWNER(narrow_owner_setup, narrow_push_call), OTHER(narrow_setup, narrow_pop_push_call)},
@@ -426,11 +426,13 @@ const struct encounter encounters[] = {
 		OTHER(narrow_setup, narrow_push_call)},
 	{"pop, push and pop", OWNER(narrow_full_setup, narrow_pop_call), OTHER(narrow_setup, narrow_push_pop_call)},
 	{"pop, pop and push", OWNER(narrow_full_setup, narrow_pop_call), OTHER(narrow_setup, narrow_pop_push_call)},
-	{"push, check", OWNER(narrow_table_setup, narrow_push_call), OTHER(NULL, check_call), .from = gate_close_all},
-	{"pop, check", OWNER(narrow_full_setup, narrow_pop_call), OTHER(NULL, check_call), .from = gate_close_all},
+	{"push, check", OWNER(narrow_table_setup, narrow_push_call), OTHER(NULL, check_call),
+		.from = critical_block_all},
+	{"pop, check", OWNER(narrow_full_setup, narrow_pop_call), OTHER(NULL, check_call), .from = critical_block_all},
 	{"push, rebuild", OWNER(narrow_owner_setup, narrow_push_call), OTHER(NULL, rebuild_call),
-		.from = gate_close_all},
-	{"pop, rebuild", OWNER(narrow_full_setup, narrow_pop_call), OTHER(NULL, rebuild_call), .from = gate_close_all},
+		.from = critical_block_all},
+	{"pop, rebuild", OWNER(narrow_full_setup, narrow_pop_call), OTHER(NULL, rebuild_call),
+		.from = critical_block_all},
 	{"hold common, hold", OWNER(common_setup, common_hold_call), OTHER(NULL, common_hold_call)},
 	{"hold common, come and go", OWNER(common_setup, common_hold_call), OTHER(NULL, common_come_and_go_call)},
 	{"drop common, hold", OWNER(common_held_setup, common_drop_call), OTHER(NULL, common_hold_call)},
@@ -439,12 +441,14 @@ const struct encounter encounters[] = {
 	{"come and go, come and go", OWNER(common_setup, common_come_and_go_call),
 		OTHER(NULL, common_come_and_go_call)},
 	{"drop of two, drop", OWNER(both_setup, drop_call), OTHER(both_other_setup, drop_call)},
-	{"hold common, check", OWNER(common_setup, common_hold_call), OTHER(NULL, check_call), .from = gate_close_all},
+	{"hold common, check", OWNER(common_setup, common_hold_call), OTHER(NULL, check_call),
+		.from = critical_block_all},
 	{"drop common, check", OWNER(common_held_setup, common_drop_call), OTHER(NULL, check_call),
-		.from = gate_close_all},
-	{"drop of two, rebuild", OWNER(both_setup, drop_call), OTHER(NULL, rebuild_call), .from = gate_close_all},
-	{"return, check", OWNER(narrow_table_setup, drop_call), OTHER(NULL, check_call), .from = gate_close_all},
-	{"return, rebuild", OWNER(narrow_table_setup, drop_call), OTHER(NULL, rebuild_call), .from = gate_close_all},
+		.from = critical_block_all},
+	{"drop of two, rebuild", OWNER(both_setup, drop_call), OTHER(NULL, rebuild_call), .from = critical_block_all},
+	{"return, check", OWNER(narrow_table_setup, drop_call), OTHER(NULL, check_call), .from = critical_block_all},
+	{"return, rebuild", OWNER(narrow_table_setup, drop_call), OTHER(NULL, rebuild_call),
+		.from = critical_block_all},
 	{"close, return", OWNER(full_setup, close_call), OTHER(taken_setup, drop_call)},
 	{"close, hold", OWNER(small_setup, close_call), OTHER(NULL, hold_call)},
 	{.name = NULL},

@@ -191,7 +191,7 @@ static uint64_t count_filled(const struct handover *h)
 	uint64_t n = 0;
 
 	for (uint64_t i = 0; i < QUEUE_PLACES; i++)
-		n += __atomic_load_n(&queue->places[i].ref, __ATOMIC_RELAXED) != 0;
+		n += __atomic_load_n(&queue->cells[i].ref, __ATOMIC_RELAXED) != 0;
 	return n;
 }
 

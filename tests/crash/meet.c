@@ -232,13 +232,13 @@ static int plant_owner(struct meet *m, uint64_t k)
 	return judge(m, k, 0, "the owner's store is seen late");
 }
 
-/* At its l-th instruction the other one has got its right and has asked for the owner's attention, neither of which the
+/* At its l-th instruction the other one has got its right and has asked for the owner's requests, neither of which the
  * owner sees until it is through. */
 static int plant_other(struct meet *m, uint64_t l)
 {
 	struct object_header *header;
 	struct session_entry *owner;
-	uint32_t attention;
+	uint32_t requests;
 	uint64_t rights;
 
 	if (bring_together(m, 0, l) < 0)
@@ -248,12 +248,12 @@ static int plant_other(struct meet *m, uint64_t l)
 	rights = header->rights;
 	if (rights && owner && world_has_lock(&m->rig.world, m->other.tracee.pid)) {
 		m->is_planted = true;
-		attention = owner->attention;
-		owner->attention = 0;
+		requests = owner->requests;
+		owner->requests = 0;
 		header->rights = 0;
 		party_go_on(m, &m->owner);
 		header->rights = rights;
-		owner->attention |= attention;
+		owner->requests |= requests;
 	}
 	go_on_by_turns(m, false);
 	look_at_the_living(m);

@@ -8,7 +8,7 @@
 #include "scenario.h"
 
 #include "client/session.h"
-#include "heap/gate.h"
+#include "heap/shared/critical.h"
 
 #include <string.h>
 
@@ -128,8 +128,8 @@ static void freed_block_setup(struct actor *a)
 static void forgotten_setup(struct actor *a)
 {
 	block_setup(a);
-	recent_forget(&a->heap->session, a->mine[0]);
-	recent_forget_pool(&a->heap->session, class_of_size(48));
+	cache_forget(&a->heap->session, a->mine[0]);
+	cache_forget_pool(&a->heap->session, class_of_size(48));
 }
 
 static void last_block_setup(struct actor *a)
@@ -335,8 +335,8 @@ static void ask_to_gather(struct actor *a)
 	return_given(a);
 	MUST(a, pyheap_lock(a->heap));
 	for (uint32_t i = 0; i < session->heap->n_sessions; i++)
-		if (sessions[i].state == SESSION_ACTIVE && sessions[i].returned_pools1 && i != session->index)
-			gate_ask(session->heap, i, ATTENTION_GATHER);
+		if (sessions[i].state == SESSION_ACTIVE && sessions[i].remote_pools1 && i != session->index)
+			critical_request(session->heap, i, REQUEST_COLLECT);
 	MUST(a, pyheap_unlock(a->heap));
 }
 
@@ -352,8 +352,8 @@ static int keep_out_call(struct actor *a)
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	r = gate_close_all(session->heap);
-	gate_open_all(session->heap);
+	r = critical_block_all(session->heap);
+	critical_unblock_all(session->heap);
 	return change_end(session, r);
 }
 
@@ -405,15 +405,15 @@ const struct scenario scenarios_own[] = {
 	{"own_drop_128", prepare, both_holds_setup, drop_call, .verify = verify},
 	{"own_drop_known", prepare, known_setup, drop_call, .verify = verify},
 	{"own_drop_shared", prepare, shared_setup, drop_call, .verify = shared_verify},
-	{"own_gather", prepare, full_given_setup, new_block_call, .verify = verify, .beside = return_given},
-	{"own_gather_pool", prepare, pool_given_setup, new_call, .verify = verify, .beside = return_given},
-	{"own_gather_many", prepare, many_given_setup, new_block_call, .verify = verify, .beside = return_given},
+	{"own_collect", prepare, full_given_setup, new_block_call, .verify = verify, .beside = return_given},
+	{"own_collect_pool", prepare, pool_given_setup, new_call, .verify = verify, .beside = return_given},
+	{"own_collect_many", prepare, many_given_setup, new_block_call, .verify = verify, .beside = return_given},
 	{"own_drop_among", prepare, all_but_one_given_setup, drop_call, .verify = verify, .beside = return_given},
 	{"own_dies", prepare, dies_setup, new_block_call, .verify = dies_verify, .beside = take_given},
-	{"own_attend_new", prepare, attend_setup, new_call, .verify = verify, .beside = come_and_go},
-	{"own_attend_drop", prepare, attend_setup, drop_call, .verify = verify, .beside = come_and_go},
-	{"own_attend_gather", prepare, full_given_setup, new_call, .verify = verify, .beside = ask_to_gather},
-	{"own_keep_out", prepare, block_setup, keep_out_call, .verify = verify},
+	{"own_serve_new", prepare, attend_setup, new_call, .verify = verify, .beside = come_and_go},
+	{"own_serve_drop", prepare, attend_setup, drop_call, .verify = verify, .beside = come_and_go},
+	{"own_serve_collect", prepare, full_given_setup, new_call, .verify = verify, .beside = ask_to_gather},
+	{"own_block", prepare, block_setup, keep_out_call, .verify = verify},
 	{"own_close", prepare, close_setup, close_call, .verify = dies_verify, .beside = return_some},
 	{.name = NULL},
 };

@@ -279,10 +279,10 @@ static void waiter_prepare(struct actor *a)
 static void waiter_verify(struct actor *a)
 {
 	pyheap_ref ref = pattern_new(a, SIZE, OLD);
-	int n_looks = 0;
+	int n_examined = 0;
 
 	MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], ref, 0));
-	while (pyheap_refcount(a->heap, ref) >= 0 && n_looks++ < 20000) /* a watch-dog */
+	while (pyheap_refcount(a->heap, ref) >= 0 && n_examined++ < 20000) /* a watch-dog */
 		usleep(500);
 	EXPECT(a, pyheap_refcount(a->heap, ref) == -ESTALE);
 }
@@ -290,7 +290,7 @@ static void waiter_verify(struct actor *a)
 const struct scenario scenarios_queue[] = {
 	{"queue_new", NULL, NULL, new_call, .result = 0},
 	{"queue_push", push_prepare, push_setup, push_call, .verify = push_verify},
-	{"queue_push_kept", push_prepare, push_kept_setup, push_call, .verify = push_verify},
+	{"queue_push_paused", push_prepare, push_kept_setup, push_call, .verify = push_verify},
 	{"queue_push_own", push_prepare, push_own_setup, push_call, .verify = push_verify},
 	{"queue_push_again", push_prepare, push_again_setup, push_call, .verify = push_again_verify},
 	{"queue_push_table", push_prepare, push_table_setup, push_call, .verify = push_verify},
@@ -299,7 +299,7 @@ const struct scenario scenarios_queue[] = {
 		.verify = push_wait_verify},
 	{"queue_push_wakes", waiter_prepare, push_setup, push_call, .verify = waiter_verify},
 	{"queue_pop", pop_prepare, NULL, pop_call, .verify = pop_verify},
-	{"queue_pop_quick", pop_prepare, pop_quick_setup, pop_call, .verify = pop_verify},
+	{"queue_pop_fast", pop_prepare, pop_quick_setup, pop_call, .verify = pop_verify},
 	{"queue_pop_held", pop_held_prepare, pop_held_setup, pop_call, .verify = pop_held_verify},
 	{"queue_pop_wait", push_prepare, NULL, pop_wait_call, .partner = pop_wait_partner, .verify = pop_wait_verify},
 	{"queue_pop_timeout", push_prepare, NULL, pop_timeout_call, .result = -ETIMEDOUT, .verify = pop_wait_verify},

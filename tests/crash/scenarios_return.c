@@ -129,7 +129,7 @@ static void list_setup(struct actor *a)
  * A session makes n objects, hands n_given to the victim and one to the survivor, and closes: what is left of its pool
  * belongs to nobody.
  */
-static void leave_pool(struct actor *a, size_t n, size_t n_given)
+static void abandon_pool(struct actor *a, size_t n, size_t n_given)
 {
 	struct actor other = {.stage = a->stage};
 
@@ -147,7 +147,7 @@ static void leave_pool(struct actor *a, size_t n, size_t n_given)
 
 static void claim_ready(struct actor *a)
 {
-	leave_pool(a, 3, 0);
+	abandon_pool(a, 3, 0);
 }
 
 static int claim_call(struct actor *a)
@@ -157,21 +157,21 @@ static int claim_call(struct actor *a)
 
 static void unowned_ready(struct actor *a)
 {
-	leave_pool(a, 3, 1);
+	abandon_pool(a, 3, 1);
 }
 
 static void unowned_last_ready(struct actor *a)
 {
-	leave_pool(a, 0, 1);
+	abandon_pool(a, 0, 1);
 }
 
 const struct scenario scenarios_return[] = {
-	{"return_block", prepare, block_setup, drop_call, .verify = block_verify, .ready = block_ready},
-	{"return_pool", prepare, pool_setup, drop_call, .verify = pool_verify, .ready = pool_ready},
+	{"remote_free_block", prepare, block_setup, drop_call, .verify = block_verify, .ready = block_ready},
+	{"remote_free_pool", prepare, pool_setup, drop_call, .verify = pool_verify, .ready = pool_ready},
 	{"return_run", prepare, run_setup, drop_call, .verify = run_verify, .ready = run_ready},
 	{"return_list", prepare, list_setup, drop_call, .verify = block_verify, .ready = list_ready},
 	{"return_unowned", prepare, block_setup, drop_call, .verify = block_verify, .ready = unowned_ready},
 	{"return_unowned_last", prepare, block_setup, drop_call, .verify = block_verify, .ready = unowned_last_ready},
-	{"claim_pool", prepare, NULL, claim_call, .verify = block_verify, .ready = claim_ready},
+	{"adopt_pool", prepare, NULL, claim_call, .verify = block_verify, .ready = claim_ready},
 	{.name = NULL},
 };

@@ -361,7 +361,7 @@ static int take_trace(struct runner *r)
 
 	if (begin(r)) {
 		uint64_t tick = address_of(r, "on_tick");
-		uint64_t collect = strcmp(r->work->entry, "own_collect") ? address_of(r, "own_collect") : 0;
+		uint64_t collect = strcmp(r->work->entry, "own_trim") ? address_of(r, "own_trim") : 0;
 		uint64_t end = r->work->is_one_call ? tracee_return_address(&r->daemon) : 0;
 
 		while (event == TRACEE_STOPPED && result == 0 && r->trace.n < N_STEPS_MAX) {

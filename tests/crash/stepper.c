@@ -155,10 +155,10 @@ static void plant_own(struct stepper *s)
 {
 	enum plant plant = s->plan->plant;
 
-	if (!s->entry || s->is_planted || s->entry->in_call != CALL_INSIDE)
+	if (!s->entry || s->is_planted || s->entry->activity != ACTIVITY_ACTIVE)
 		return;
 	if (plant == PLANT_OPEN_GATE) {
-		s->entry->in_call = CALL_DONE;
+		s->entry->activity = ACTIVITY_DONE;
 		return;
 	}
 	if (!s->pool) {

@@ -5,7 +5,7 @@
 #include "world.h"
 
 #include "client/session.h"
-#include "heap/object.h"
+#include "heap/object/object.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -66,14 +66,14 @@ static void count_pools(struct actor *actor, uint32_t *ret)
 	const struct heap *heap = actor->heap->session.heap;
 
 	memset(ret, 0, PYHEAP_CLASSES * sizeof(*ret));
-	for (uint32_t a = 0; a < heap->control->n_arenas_seen; a++) {
+	for (uint32_t a = 0; a < heap->control->n_arenas_known; a++) {
 		const struct pool_entry *pools = &heap->pools[a * heap->pools_per_arena];
 
 		if (heap->arenas[a].state != ARENA_POOLS || heap->arenas[a].space != SPACE_OBJECTS)
 			continue;
 		for (uint32_t i = 0; i < heap->pools_per_arena; i++)
 			if (pools[i].kind == POOL_BLOCKS && pools[i].size_class < PYHEAP_CLASSES &&
-				pools[i].n_used > (pools[i].owner1 ? pool_count_returned(heap, &pools[i]) : 0))
+				pools[i].n_used > (pools[i].owner1 ? pool_count_remote(heap, &pools[i]) : 0))
 				ret[pools[i].size_class]++;
 	}
 }
@@ -182,7 +182,7 @@ static void make_known(struct actor *actor)
 			MUST(actor, object_drop(session, &object));
 		}
 	MUST(actor, change_end(session, 0));
-	MUST(actor, own_gather_all(session));
+	MUST(actor, own_collect_all(session));
 }
 
 /* ---- commands --------------------------------------------------------------------------------------------------- */

@@ -158,18 +158,18 @@ enum tracee_event tracee_wait(struct tracee *tracee)
 {
 	int n_idle = 0, status;
 
-	for (int n_looks = 0; n_looks < N_LOOKS_MAX;) {
+	for (int n_examined = 0; n_examined < N_LOOKS_MAX;) {
 		pid_t r = waitpid(tracee->pid, &status, __WALL);
 
 		if (r == tracee->pid)
 			break;
 		if (errno != EINTR)
 			return TRACEE_GONE;
-		n_looks++;
+		n_examined++;
 		n_idle = is_blocked(tracee->pid) ? n_idle + 1 : 0;
 		if (n_idle == N_IDLE)
 			return TRACEE_BLOCKED;
-		if (n_looks == N_LOOKS_MAX)
+		if (n_examined == N_LOOKS_MAX)
 			return TRACEE_BLOCKED;
 	}
 	tracee->is_pending = false;

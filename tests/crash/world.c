@@ -312,7 +312,7 @@ uint32_t world_count_moving_arenas(const struct world *world)
 	const struct arena_entry *arenas = at(world, world->control->arenas_off);
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < world->control->n_arenas_seen; i++) {
+	for (uint32_t i = 0; i < world->control->n_arenas_known; i++) {
 		uint32_t state = __atomic_load_n(&arenas[i].state, __ATOMIC_ACQUIRE);
 
 		n += state == ARENA_MAPPING || state == ARENA_GRANTED || state == ARENA_RETURNING;
@@ -321,16 +321,16 @@ uint32_t world_count_moving_arenas(const struct world *world)
 }
 
 /* Its blocks that wait to be gathered, by their headers. */
-static uint32_t count_returned(const struct world *world, const struct pool_entry *pool)
+static uint32_t count_remote(const struct world *world, const struct pool_entry *pool)
 {
 	const struct pool_entry *pools = at(world, world->control->pools_off);
 	const struct object_header *headers = (const void *)(world->base + ((uint64_t)(pool - pools) << POOL_SHIFT));
 	uint32_t n = 0;
 
-	if (!pool->owner1 || !pool->is_returned || pool->size_class >= N_CLASSES)
+	if (!pool->owner1 || !pool->is_on_remote_list || pool->size_class >= N_CLASSES)
 		return 0;
 	for (uint32_t i = 0; i < class_pool_blocks(pool->size_class); i++)
-		n += header_state(headers[i].word) == STATE_RETURNED;
+		n += header_state(headers[i].word) == STATE_REMOTE_FREE;
 	return n;
 }
 
@@ -339,7 +339,7 @@ static bool is_pool_used(const struct world *world, const struct pool_entry *poo
 {
 	*ret_n = 1;
 	if (pool->kind == POOL_BLOCKS)
-		return pool->n_used > count_returned(world, pool);
+		return pool->n_used > count_remote(world, pool);
 	if (pool->kind != POOL_RUN)
 		return false;
 	*ret_n = pool->run_n_pools ? pool->run_n_pools : 1;
@@ -353,7 +353,7 @@ uint64_t world_count_used_arenas(const struct world *world)
 	const struct pool_entry *pools = at(world, c->pools_off);
 	uint64_t n_used = 0;
 
-	for (uint32_t a = 0; a < c->n_arenas_seen; a++) {
+	for (uint32_t a = 0; a < c->n_arenas_known; a++) {
 		bool is_used = false;
 		uint32_t n;
 
@@ -373,7 +373,7 @@ static uint32_t count_kept_pools(const struct world *world, uint32_t index1)
 	for (uint32_t n = 0; index1 && index1 <= n_pools && n < n_pools; n++) {
 		const struct pool_entry *pool = &pools[index1 - 1];
 
-		n_kept += pool->n_used == count_returned(world, pool);
+		n_kept += pool->n_used == count_remote(world, pool);
 		index1 = pool->next1;
 	}
 	return n_kept;
@@ -440,7 +440,8 @@ int64_t world_excess_bytes(const struct world *world)
 	return st.st_blocks * 512 - (int64_t)(world->control->counters.n_arenas_current * world->control->arena_size);
 }
 
-/* The robust mutex's first word says which thread has it; in other pid namespaces, which session (heap/lock.c). */
+/* The robust mutex's first word says which thread has it; in other pid namespaces, which session (heap/change/lock.c).
+ */
 bool world_has_lock(const struct world *world, pid_t pid)
 {
 	const struct session_entry *sessions = at(world, world->control->sessions_off);

@@ -3,7 +3,7 @@
 
 /* A daemon and a survivor of the harness's own: see world.c. */
 
-#include "heap/layout.h"
+#include "heap/shared/layout.h"
 #include "scenario.h"
 
 #include <sys/types.h>

@@ -3,8 +3,8 @@
  * Any 64-bit number as a ref, to every function that takes one
  *
  * What can name no object gives -EINVAL, what is gone -ESTALE, from every call alike, and nothing is touched: at the
- * end of each test all figures are as before and pyheap_check() finds no fault. Refs are made up here as heap/layout.h
- * says: bits 0..35 the position in units of 8 bytes, 36..63 the generation.
+ * end of each test all figures are as before and pyheap_check() finds no fault. Refs are made up here as
+ * heap/shared/layout.h says: bits 0..35 the position in units of 8 bytes, 36..63 the generation.
  */
 #include "fixture.h"
 

@@ -16,7 +16,7 @@ from daemon_box import PYHEAPD, Child, Daemon, until
 
 IS_ROOT = os.geteuid() == 0
 SETPRIV = shutil.which("setpriv")
-CONTROL_VERSION, CONTROL_HASH, CONTROL_SIZE = 8, 16, 24  # offsets, heap/layout.h
+CONTROL_VERSION, CONTROL_HASH, CONTROL_SIZE = 8, 16, 24  # offsets, heap/shared/layout.h
 
 
 def pyheapd(*args, env=None):

@@ -9,7 +9,7 @@
  */
 #include "fixture.h"
 
-#include "heap/layout.h"
+#include "heap/shared/layout.h"
 
 #include <fcntl.h>
 #include <limits.h>

@@ -59,7 +59,7 @@ static void look_at(pyheap_ref ref)
 	entry->intent.ref = ref;
 	entry->intent.position = INTENT_UNKNOWN;
 	__atomic_store_n(&entry->intent.word, intent_word(1000, INTENT_HOLD), __ATOMIC_RELEASE);
-	__atomic_store_n(&entry->in_call, CALL_INSIDE, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&entry->activity, ACTIVITY_ACTIVE, __ATOMIC_SEQ_CST);
 }
 
 static void look_no_more(void)
@@ -67,7 +67,7 @@ static void look_no_more(void)
 	struct session_entry *entry = looker->session.entry;
 
 	__atomic_store_n(&entry->intent.word, intent_word(1000, INTENT_NONE), __ATOMIC_RELEASE);
-	__atomic_store_n(&entry->in_call, CALL_DONE, __ATOMIC_RELEASE);
+	__atomic_store_n(&entry->activity, ACTIVITY_DONE, __ATOMIC_RELEASE);
 }
 
 static void make_and_look(void)

@@ -12,7 +12,7 @@
  */
 #include "fixture.h"
 
-#include "heap/layout.h"
+#include "heap/shared/layout.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -253,20 +253,20 @@ static void each_pool(uint8_t kind, void (*damage)(struct pool_entry *pool, uint
 {
 	struct pool_entry *pools = in_control(control->pools_off);
 
-	for (uint32_t a = 0; a < control->n_arenas_seen; a++)
+	for (uint32_t a = 0; a < control->n_arenas_known; a++)
 		for (uint32_t i = a * control->pools_per_arena; i < (a + 1) * control->pools_per_arena; i++)
 			if (arenas()[a].state == ARENA_POOLS && pools[i].kind == kind)
 				damage(&pools[i], i);
 }
 
 /* Is a client in the middle of a call that needs no lock? Exact while all are stopped. */
-static bool somebody_is_inside(void)
+static bool any_is_active(void)
 {
 	const struct session_entry *sessions = in_control(control->sessions_off);
 
 	for (uint32_t i = 0; i < control->n_sessions; i++)
 		if (sessions[i].state == SESSION_ACTIVE &&
-			__atomic_load_n(&sessions[i].in_call, __ATOMIC_ACQUIRE) == CALL_INSIDE)
+			__atomic_load_n(&sessions[i].activity, __ATOMIC_ACQUIRE) == ACTIVITY_ACTIVE)
 			return true;
 	return false;
 }
@@ -283,7 +283,7 @@ static void stop_clients(void)
 			ck_assert_int_eq(waitpid(pids[i], &status, WUNTRACED), pids[i]);
 			ck_assert(WIFSTOPPED(status));
 		}
-		if (!somebody_is_inside())
+		if (!any_is_active())
 			return;
 		/* one may be inside waiting for this very lock */
 		ck_ok(pyheap_unlock(heap));
@@ -327,10 +327,10 @@ static void wild_owned_links(struct pool_entry *pool, uint32_t index)
 static void wild_returned(struct pool_entry *pool, uint32_t index)
 {
 	(void)index;
-	pool->returned_next1 = (uint32_t)rand();
-	pool->returned_prev1 = (uint32_t)rand();
-	pool->is_returned = (uint16_t)rand();
-	pool->is_told = 0; /* true or not, it only says what need not be done */
+	pool->remote_next1 = (uint32_t)rand();
+	pool->remote_prev1 = (uint32_t)rand();
+	pool->is_on_remote_list = (uint16_t)rand();
+	pool->is_notified = 0; /* true or not, it only says what need not be done */
 }
 static uint32_t state_of(const struct object_header *header)
 {
@@ -384,7 +384,7 @@ static void wild_spare_runs(struct session_entry *entry)
 static void wild_heads(struct session_entry *entry)
 {
 	entry->owned_pools1 = (uint32_t)rand();
-	entry->returned_pools1 = (uint32_t)rand();
+	entry->remote_pools1 = (uint32_t)rand();
 }
 static void wild_n_own_holds(struct session_entry *entry)
 {
@@ -440,19 +440,19 @@ static void used_heads(void)
 static void bitmaps(void)
 {
 	uint64_t *words = in_control(control->freepools_off);
-	uint32_t n = (control->pools_per_arena + 63) / 64 * control->n_arenas_seen;
+	uint32_t n = (control->pools_per_arena + 63) / 64 * control->n_arenas_known;
 
 	for (uint32_t i = 0; i < n; i++)
 		words[i] = ~words[i];
 }
 static void free_pool_numbers(void)
 {
-	for (uint32_t a = 0; a < control->n_arenas_seen; a++)
+	for (uint32_t a = 0; a < control->n_arenas_known; a++)
 		arenas()[a].n_free_pools ^= 21;
 }
 static void arena_links(void)
 {
-	for (uint32_t a = 0; a < control->n_arenas_seen; a++)
+	for (uint32_t a = 0; a < control->n_arenas_known; a++)
 		arenas()[a].next1 = arenas()[a].prev1 = (uint32_t)rand();
 }
 static void arena_heads(void)
@@ -524,7 +524,7 @@ static const struct {
 	{own_used_heads, "usedpools"},
 	{owned_links, "owned_pools is broken"},
 	{owned_heads, "owned_pools"},
-	{returned, "returned_pools, which it is"},
+	{returned, "remote_pools, which it is"},
 	{spare_runs, "keeps a run of"},
 	{own_holds, "objects of its own"},
 	{free_headers, "somebody has a right to it"},

@@ -38,7 +38,7 @@ struct token {
 };
 
 /* What a worker believes of one of its places. */
-struct place {
+struct cell {
 	pyheap_ref ref; /* 0: nothing there */
 	uint64_t key;
 	size_t size;
@@ -51,7 +51,7 @@ struct worker {
 	uint64_t random;
 	pyheap *heap;
 	pyheap_ref list, from, to;
-	struct place places[N_PLACES];
+	struct cell places[N_PLACES];
 };
 
 static struct shared *shared;
@@ -119,16 +119,16 @@ static size_t random_size(uint64_t *random)
 	}
 }
 
-static void place_fill(struct worker *worker, struct place *place)
+static void place_fill(struct worker *worker, struct cell *place)
 {
-	*place = (struct place){.size = random_size(&worker->random), .key = random_below(&worker->random, UINT64_MAX)};
+	*place = (struct cell){.size = random_size(&worker->random), .key = random_below(&worker->random, UINT64_MAX)};
 	ck_ok(pyheap_new(worker->heap, PYHEAP_BYTES, place->size, &place->ref));
 	pattern_fill(pyheap_data(worker->heap, place->ref), place->size, place->key);
 	place->n_holds = 1;
 	shared->workers[worker->number].n_bytes += place->size;
 }
 
-static void place_verify(struct worker *worker, const struct place *place)
+static void place_verify(struct worker *worker, const struct cell *place)
 {
 	uint32_t n_rights = place->n_holds + place->in_list + place->has_name;
 
@@ -140,7 +140,7 @@ static void place_verify(struct worker *worker, const struct place *place)
 }
 
 /* What nobody has a right to is gone. */
-static void place_settle(struct worker *worker, struct place *place)
+static void place_settle(struct worker *worker, struct cell *place)
 {
 	if (place->n_holds || place->in_list || place->has_name)
 		return;
@@ -148,7 +148,7 @@ static void place_settle(struct worker *worker, struct place *place)
 	place->ref = 0;
 }
 
-static void place_turn_hold(struct worker *worker, struct place *place)
+static void place_turn_hold(struct worker *worker, struct cell *place)
 {
 	if (place->n_holds && random_below(&worker->random, 3)) {
 		ck_ok(pyheap_decref(worker->heap, place->ref));
@@ -159,7 +159,7 @@ static void place_turn_hold(struct worker *worker, struct place *place)
 	}
 }
 
-static void place_turn_slot(struct worker *worker, struct place *place)
+static void place_turn_slot(struct worker *worker, struct cell *place)
 {
 	size_t i = (size_t)(place - worker->places);
 	pyheap_ref got;
@@ -171,7 +171,7 @@ static void place_turn_slot(struct worker *worker, struct place *place)
 	place->in_list = !place->in_list;
 }
 
-static void place_turn_name(struct worker *worker, struct place *place)
+static void place_turn_name(struct worker *worker, struct cell *place)
 {
 	pyheap_ref got;
 	char name[32];
@@ -189,7 +189,7 @@ static void place_turn_name(struct worker *worker, struct place *place)
 	place->has_name = !place->has_name;
 }
 
-static void place_empty(struct worker *worker, struct place *place)
+static void place_empty(struct worker *worker, struct cell *place)
 {
 	place_verify(worker, place);
 	if (place->has_name)
@@ -224,7 +224,7 @@ static void pass_token(struct worker *worker)
 
 static void work_once(struct worker *worker)
 {
-	struct place *place = &worker->places[random_below(&worker->random, N_PLACES)];
+	struct cell *place = &worker->places[random_below(&worker->random, N_PLACES)];
 	uint64_t what = random_below(&worker->random, 16);
 
 	shared->workers[worker->number].n_ops++;
@@ -344,7 +344,7 @@ static void make_queues(pyheap *heap, pyheap_ref queues[N_WORKERS])
 
 static void take_tokens(pyheap *heap, const pyheap_ref queues[N_WORKERS])
 {
-	uint64_t n_seen[N_TOKENS] = {0}, n_hops = 0, n_hops_said = 0;
+	uint64_t n_known[N_TOKENS] = {0}, n_hops = 0, n_hops_said = 0;
 	pyheap_ref ref;
 	char name[32];
 
@@ -353,7 +353,7 @@ static void take_tokens(pyheap *heap, const pyheap_ref queues[N_WORKERS])
 			const struct token *token = pyheap_data(heap, ref);
 
 			ck_assert_uint_lt(token->id, N_TOKENS);
-			n_seen[token->id]++;
+			n_known[token->id]++;
 			n_hops += token->n_hops;
 			ck_ok(pyheap_decref(heap, ref));
 		}
@@ -363,7 +363,7 @@ static void take_tokens(pyheap *heap, const pyheap_ref queues[N_WORKERS])
 		ck_ok(pyheap_decref(heap, queues[i]));
 	}
 	for (int i = 0; i < N_TOKENS; i++)
-		ck_assert_uint_eq(n_seen[i], 1);
+		ck_assert_uint_eq(n_known[i], 1);
 	ck_assert_uint_eq(n_hops, n_hops_said);
 }
 

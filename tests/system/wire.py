@@ -14,7 +14,7 @@ import struct
 HELLO, GRANT_REQUEST, STATS_REQUEST, GOODBYE = 1, 2, 3, 4
 WELCOME, GRANT, STATS, GOODBYE_FROM_DAEMON, ERROR = 1, 2, 3, 4, 5
 
-# heap/layout.h: struct control, session_entry
+# heap/shared/layout.h: struct control, session_entry
 SESSIONS_OFF, SESSION_SIZE, SESSION_STATE, SESSION_ATTACHMENT = 160, 1664, 0, 100
 FREE, ACTIVE, DEAD = 0, 1, 2
 OFFERED, TAKEN, CLOSED = 0, 1, 2

@@ -20,11 +20,11 @@
 struct fixture fx;
 
 static uint64_t random_state;
-static struct recent recents[SESSIONS_MAX]; /* of a session by its index, as the client gives it one */
+static struct cache recents[SESSIONS_MAX]; /* of a session by its index, as the client gives it one */
 
 int fixture_admit(struct heap *heap, struct session *ret)
 {
-	struct session_claim claim = {.pid = getpid(), .start_time = 1, .token = {1, 2}, .program = "unit-test"};
+	struct session_identity claim = {.pid = getpid(), .start_time = 1, .token = {1, 2}, .program = "unit-test"};
 	uint32_t index;
 	int r = session_admit(fx.heap, &claim, &index);
 
@@ -32,7 +32,7 @@ int fixture_admit(struct heap *heap, struct session *ret)
 		return r;
 	session_init(ret, heap, index);
 	memset(&recents[index], 0, sizeof(recents[index]));
-	recent_begin(ret, &recents[index]);
+	cache_begin(ret, &recents[index]);
 	ret->entry->is_fenced =
 		heap->is_fenced; /* as session_take() does it; there is no offer here that waits for it */
 	return 0;
@@ -83,7 +83,7 @@ int fixture_grant(struct session *session)
 	uint32_t head, n_done = 0, n = session->n_wanted_arenas;
 	int r = arena_reserve(fx.heap, session->index, n, &head);
 
-	if (r == -ENOMEM && own_gather_all(session) > 0)
+	if (r == -ENOMEM && own_collect_all(session) > 0)
 		return 0; /* as the client does: it has some itself */
 	if (r == -ENOMEM) {
 		fixture_trim(0);
@@ -114,7 +114,7 @@ void fixture_bury(struct session *session)
 void fixture_collect(void)
 {
 	for (uint32_t i = 0; i < fx.heap->n_sessions; i++)
-		while (fx.heap->sessions[i].state == SESSION_ACTIVE && own_collect(&fx.daemon, i) == 1)
+		while (fx.heap->sessions[i].state == SESSION_ACTIVE && own_trim(&fx.daemon, i) == 1)
 			;
 }
 
@@ -138,7 +138,7 @@ uint32_t fixture_trim(uint32_t n_spare)
 	fixture_collect();
 	while ((r = arena_pick_returning(&fx.daemon, n_spare, &head)) == 1) {
 		n_done = 0;
-		while (arena_is_looked_at(fx.heap, head))
+		while (arena_has_lookup(fx.heap, head))
 			;
 		while ((r = arena_unmap_step(fx.heap, head, 3, &n_done)) == 0)
 			;

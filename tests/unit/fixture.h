@@ -3,15 +3,15 @@
 
 /* A heap in this very process, with sessions, and somebody who plays the daemon: see fixture.c. */
 
-#include "heap/check.h"
-#include "heap/count.h"
-#include "heap/hold.h"
-#include "heap/lock.h"
-#include "heap/name.h"
-#include "heap/queue.h"
-#include "heap/recover.h"
-#include "heap/slot.h"
-#include "heap/type.h"
+#include "heap/change/lock.h"
+#include "heap/object/count.h"
+#include "heap/object/hold.h"
+#include "heap/object/name.h"
+#include "heap/object/queue.h"
+#include "heap/object/slot.h"
+#include "heap/object/type.h"
+#include "heap/repair/check.h"
+#include "heap/repair/recover.h"
 
 #include <check.h>
 #include <errno.h>

@@ -64,7 +64,7 @@ static void check_order(enum space_kind kind)
 	}
 	for (uint32_t rank = 0; rank < N_RANKS; rank++)
 		ck_assert_uint_eq(space->rank2lasta1[rank], last[rank]);
-	for (uint32_t i = 0; i < fx.heap->control->n_arenas_seen; i++)
+	for (uint32_t i = 0; i < fx.heap->control->n_arenas_known; i++)
 		n_usable += fx.heap->arenas[i].state == ARENA_POOLS && fx.heap->arenas[i].space == kind &&
 			    count_free_pools(i);
 	ck_assert_uint_eq(n_usable, n_linked);
@@ -208,14 +208,14 @@ START_TEST(generations_survive_return)
 		ref = fixture_bytes(session_of(0), size);
 		for (int i = 0; i < round; i++) {
 			ck_assert_uint_eq(ref_position(old[i]), ref_position(ref));
-			ck_assert_int_eq(object_look(session_of(0), old[i], &object), -ESTALE);
+			ck_assert_int_eq(object_lookup(session_of(0), old[i], &object), -ESTALE);
 			ck_assert_int_eq(object_incref(session_of(0), old[i]), -ESTALE);
 		}
 		old[round] = ref;
 		fixture_drop(session_of(0), ref);
 		ck_assert_uint_eq(fixture_trim(0), 1);
 		for (int i = 0; i <= round; i++)
-			ck_assert_int_eq(object_look(session_of(0), old[i], &object), -ESTALE);
+			ck_assert_int_eq(object_lookup(session_of(0), old[i], &object), -ESTALE);
 		fixture_check();
 	}
 	ck_assert_uint_eq(fixture_heap_bytes(), 0);

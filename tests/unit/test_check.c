@@ -86,7 +86,7 @@ static void populate(void)
 	populate_unowned();
 	returned = lend(S0, S1, 150); /* last: its next call of its own would gather it */
 	fixture_drop(S1, returned);
-	ck_assert_uint_eq(ref_state(returned), STATE_RETURNED);
+	ck_assert_uint_eq(ref_state(returned), STATE_REMOTE_FREE);
 }
 
 /* ---- damages ----------------------------------------------------------------------------------------------------- */
@@ -258,45 +258,45 @@ static void owner_of_records(void)
 }
 static void returned_empty(void)
 {
-	S0->entry->returned_pools1 = 0;
+	S0->entry->remote_pools1 = 0;
 }
 static void returned_wild(void)
 {
-	S0->entry->returned_pools1 = 4000000000;
+	S0->entry->remote_pools1 = 4000000000;
 }
 static void returned_of_run(void)
 {
 	ref_pool(run)->run_size = 0;
-	S0->entry->returned_pools1 = index1(run);
+	S0->entry->remote_pools1 = index1(run);
 }
 static void returned_of_other(void)
 {
-	S1->entry->returned_pools1 = index1(returned);
+	S1->entry->remote_pools1 = index1(returned);
 }
 static void returned_circle(void)
 {
-	ref_pool(returned)->returned_next1 = index1(returned);
+	ref_pool(returned)->remote_next1 = index1(returned);
 }
 static void returned_prev(void)
 {
-	ref_pool(returned)->returned_prev1 = 1;
+	ref_pool(returned)->remote_prev1 = 1;
 }
 static void returned_without(void)
 {
-	ref_pool(returned)->returned_next1 = index1(block);
-	ref_pool(block)->returned_prev1 = index1(returned);
+	ref_pool(returned)->remote_next1 = index1(block);
+	ref_pool(block)->remote_prev1 = index1(returned);
 }
 static void not_said_returned(void)
 {
-	ref_pool(returned)->is_returned = 0;
+	ref_pool(returned)->is_on_remote_list = 0;
 }
 static void said_returned(void)
 {
-	ref_pool(block)->is_returned = 1;
+	ref_pool(block)->is_on_remote_list = 1;
 }
 static void returned_unowned(void)
 {
-	ref_header(orphan)->word = header_with_state(ref_header(orphan)->word, STATE_RETURNED);
+	ref_header(orphan)->word = header_with_state(ref_header(orphan)->word, STATE_REMOTE_FREE);
 }
 static void returned_unmarked(void)
 {
@@ -591,7 +591,7 @@ static void slot_too_many(void)
 }
 static void place_of_dead(void)
 {
-	((struct queue *)(void *)ref_data(queue))->places[0].ref = gone;
+	((struct queue *)(void *)ref_data(queue))->cells[0].ref = gone;
 }
 static void queue_head(void)
 {
@@ -603,7 +603,7 @@ static void queue_tail(void)
 }
 static void queue_stamp(void)
 {
-	((struct queue *)(void *)ref_data(queue))->places[1].stamp++;
+	((struct queue *)(void *)ref_data(queue))->cells[1].stamp++;
 }
 static void log_left(void)
 {
@@ -652,15 +652,15 @@ static const struct {
 	{owner_no_session, "is owned by session 7, which cannot be"},
 	{owner_another, "not on the list owned_pools of its owner, session 1"},
 	{owner_of_records, "is owned by session 0, which cannot be"},
-	{returned_empty, "not on returned_pools"},
-	{returned_wild, "session 0: its list returned_pools"},
-	{returned_of_run, "session 0: its list returned_pools"},
-	{returned_of_other, "session 1: its list returned_pools"},
-	{returned_circle, "session 0: its list returned_pools"},
-	{returned_prev, "session 0: its list returned_pools"},
-	{returned_without, "has 0 returned blocks and is on returned_pools"},
-	{not_said_returned, "says that it is not on returned_pools, which it is"},
-	{said_returned, "says that it is on returned_pools, which it is not"},
+	{returned_empty, "not on remote_pools"},
+	{returned_wild, "session 0: its list remote_pools"},
+	{returned_of_run, "session 0: its list remote_pools"},
+	{returned_of_other, "session 1: its list remote_pools"},
+	{returned_circle, "session 0: its list remote_pools"},
+	{returned_prev, "session 0: its list remote_pools"},
+	{returned_without, "has 0 returned blocks and is on remote_pools"},
+	{not_said_returned, "says that it is not on remote_pools, which it is"},
+	{said_returned, "says that it is on remote_pools, which it is not"},
 	{returned_unowned, "waits to be gathered and the pool has no owner"},
 	{returned_unmarked, "waits to be gathered and its second word"},
 	{spare_lost, "header says that it is free"},
@@ -778,7 +778,7 @@ START_TEST(damage_is_survived)
 		sizeof(refs));
 	damages[_i].damage();
 	for (size_t i = 0; i < sizeof(refs) / sizeof(refs[0]); i++) {
-		(void)object_look(s, refs[i], &object);
+		(void)object_lookup(s, refs[i], &object);
 		(void)CALL(s, object_incref(s, refs[i]));
 		(void)list_set(s, refs[i], 0, other);
 		(void)CALL(s, list_get(s, refs[i], 1, &ref));

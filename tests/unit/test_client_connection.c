@@ -6,7 +6,7 @@
  * daemon could give, descriptors of something else included.
  */
 #include "client/session.h"
-#include "heap/recover.h"
+#include "heap/repair/recover.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -295,7 +295,7 @@ static void play_welcome_and_no_memory(struct peer *p, int fd)
 static void heap_setup(void)
 {
 	struct heap_geometry geometry = {HEAP_SIZE, ARENA_SIZE_DEFAULT, 4};
-	struct session_claim claim = {.pid = getpid(), .program = "test"};
+	struct session_identity claim = {.pid = getpid(), .program = "test"};
 	int control_fd = memfd_create("control", MFD_CLOEXEC), heap_fd = memfd_create("heap", MFD_CLOEXEC);
 
 	memset(&peer, 0, sizeof(peer));

@@ -4,14 +4,14 @@
  *
  * What one session has begun and another finds is in test_count_stopped.c.
  */
-#include "heap/gate.h"
-#include "heap/intent.h"
+#include "heap/change/intent.h"
+#include "heap/shared/critical.h"
 #include "tests/unit/test_count_heap.h"
 
 static void expect_through(const struct session *session)
 {
 	ck_assert_uint_eq(intent_kind(session->entry->intent.word), INTENT_NONE);
-	ck_assert_uint_ne(session->entry->in_call, CALL_INSIDE);
+	ck_assert_uint_ne(session->entry->activity, ACTIVITY_ACTIVE);
 }
 
 /* One of those that the session holds goes without the lock: nothing stands behind it. It becomes the last of them. */
@@ -68,7 +68,7 @@ START_TEST(quickly_of_each_kind)
 		ck_assert_uint_eq(entry->n_holds, 1);
 		ck_assert_int_eq(object_refcount(S2, ref), 3);
 		if (i == 1)
-			memset(S1->recent, 0, sizeof(*S1->recent)); /* and where it knows nothing of it */
+			memset(S1->cache, 0, sizeof(*S1->cache)); /* and where it knows nothing of it */
 		QUICKLY(object_decref(S1, ref));
 		QUICKLY(object_decref(S1, ref));
 		expect_header(ref, COUNTED(0), S1->owner1);
@@ -109,7 +109,7 @@ START_TEST(beside_others)
 	QUICKLY(object_incref(S1, ref)); /* nobody else has a right to it */
 	QUICKLY(object_decref(S1, ref));
 	fixture_drop(S1, ref);
-	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
+	ck_assert_uint_eq(ref_state(ref), STATE_REMOTE_FREE);
 	ck_assert_uint_eq(ref_header(ref)->rights, RIGHTS_SHARED);
 	fixture_drop(S0, queue);
 	expect_empty();
@@ -136,7 +136,7 @@ START_TEST(given_and_dropped)
 	ck_assert_uint_eq(ref_rights(ref), 1);
 	ck_assert_int_eq(object_refcount(S0, ref), 1);
 	LOCKED(object_decref(S2, ref));
-	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
+	ck_assert_uint_eq(ref_state(ref), STATE_REMOTE_FREE);
 	ck_assert_uint_eq(ref_header(ref)->rights, RIGHTS_SHARED);
 	fixture_drop(S1, queue);
 	fixture_drop(S2, queue);
@@ -246,7 +246,7 @@ START_TEST(first_stranger)
 
 	LOCKED(object_incref(S1, ref));
 	expect_header(ref, COUNTED(1), 0);
-	ck_assert_uint_eq(S0->entry->attention, ATTENTION_STRANGER);
+	ck_assert_uint_eq(S0->entry->requests, REQUEST_STRANGER);
 	QUICKLY(object_decref(S1, ref));
 	expect_header(ref, COUNTED(0), S1->owner1);
 	QUICKLY(object_incref(S1, ref));
@@ -303,12 +303,12 @@ START_TEST(kept)
 {
 	uint64_t ref = shared(40);
 
-	fx.heap->control->kept1 = S2->owner1;
+	fx.heap->control->queues_paused_by1 = S2->owner1;
 	LOCKED(object_incref(S1, ref));
 	expect_header(ref, COUNTED(1), 0);
 	expect_through(S1);
-	ck_assert_uint_eq(fx.heap->control->kept1, 0);
-	fx.heap->control->kept1 = S2->owner1;
+	ck_assert_uint_eq(fx.heap->control->queues_paused_by1, 0);
+	fx.heap->control->queues_paused_by1 = S2->owner1;
 	LOCKED(object_decref(S1, ref));
 	expect_header(ref, COUNTED(0), 0);
 	expect_through(S1);
@@ -341,17 +341,17 @@ START_TEST(attends_first)
 	uint64_t ref = shared(40);
 
 	for (int i = 0; i < 2; i++) {
-		gate_ask(fx.heap, S1->index, ATTENTION_GATHER);
+		critical_request(fx.heap, S1->index, REQUEST_COLLECT);
 		LOCKED(i ? object_decref(S1, ref) : object_incref(S1, ref));
-		ck_assert_uint_eq(S1->entry->attention, 0);
+		ck_assert_uint_eq(S1->entry->requests, 0);
 		expect_header(ref, COUNTED(!i), S1->owner1);
 		expect_through(S1);
 	}
 	fx.heap->control->ended = HEAP_ENDED;
-	gate_ask(fx.heap, S1->index, ATTENTION_ENDED);
+	critical_request(fx.heap, S1->index, REQUEST_ENDED);
 	(void)object_incref(S1, ref);
 	expect_through(S1);
-	ck_assert_uint_eq(S1->entry->attention, ATTENTION_ENDED);
+	ck_assert_uint_eq(S1->entry->requests, REQUEST_ENDED);
 	fx.heap->control->ended = 0;
 }
 END_TEST
@@ -481,7 +481,7 @@ START_TEST(names_nothing)
 	MUST(S1, object_incref(S1, gone));
 	fixture_drop(S0, gone);
 	fixture_drop(S1, gone);
-	ck_assert_uint_eq(ref_state(gone), STATE_RETURNED);
+	ck_assert_uint_eq(ref_state(gone), STATE_REMOTE_FREE);
 	share(dying);
 	fixture_give_up(S0, dying);
 
@@ -530,30 +530,30 @@ START_TEST(told_once)
 	enum { N = 5 };
 	uint64_t keep = fixture_bytes(S0, 40), refs[N], by_lock, n_before = fixture_stats().n_blocks_returned;
 	struct pool_entry *pool = ref_pool(keep);
-	uint32_t n_returns, n_used, n = N;
+	uint32_t n_remote_frees, n_used, n = N;
 
 	for (int i = 0; i < N; i++)
 		refs[i] = passed_to(S1, 40);
 	by_lock = passed_to(S2, 40);
 	n_used = pool->n_used;
-	n_returns = S0->entry->n_returns;
-	ck_assert_uint_eq(pool->is_told, 0);
+	n_remote_frees = S0->entry->n_remote_frees;
+	ck_assert_uint_eq(pool->is_notified, 0);
 	LOCKED(object_decref(S1, stands_last(S1, refs, n)));
-	ck_assert_uint_eq(pool->is_told, 1);
-	ck_assert_uint_eq(pool->is_returned, 1);
-	ck_assert_uint_eq(S0->entry->returned_pools1, ref_pool_index(keep) + 1);
-	ck_assert_uint_eq(S0->entry->n_returns, n_returns + 1);
+	ck_assert_uint_eq(pool->is_notified, 1);
+	ck_assert_uint_eq(pool->is_on_remote_list, 1);
+	ck_assert_uint_eq(S0->entry->remote_pools1, ref_pool_index(keep) + 1);
+	ck_assert_uint_eq(S0->entry->n_remote_frees, n_remote_frees + 1);
 	expect_through(S1);
 	for (uint32_t i = 1; i < N; i++) {
 		uint64_t ref = stands_last(S1, refs, N - i);
 
 		QUICKLY(object_decref(S1, ref));
-		ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
+		ck_assert_uint_eq(ref_state(ref), STATE_REMOTE_FREE);
 		ck_assert_uint_eq(ref_header(ref)->rights, RIGHTS_SHARED);
 		ck_assert_uint_eq(ref_header(ref)->word >> REF_POSITION_BITS, ref_generation(ref));
-		ck_assert_uint_eq(pool_count_returned(fx.heap, pool), i + 1);
+		ck_assert_uint_eq(pool_count_remote(fx.heap, pool), i + 1);
 		ck_assert_uint_eq(pool->n_used, n_used);
-		ck_assert_uint_eq(S0->entry->n_returns, n_returns + 1);
+		ck_assert_uint_eq(S0->entry->n_remote_frees, n_remote_frees + 1);
 		ck_assert_uint_eq(fixture_stats().n_blocks_returned, n_before + i + 1);
 		ck_assert_int_eq(object_incref(S1, ref), -ESTALE);
 		expect_through(S1);
@@ -562,18 +562,18 @@ START_TEST(told_once)
 	if (_i) { /* one that goes under the lock makes no difference */
 		ref_header(by_lock)->biased1 = (uint16_t)S1->owner1;
 		LOCKED(object_decref(S2, by_lock));
-		ck_assert_uint_eq(pool->is_told, 1);
+		ck_assert_uint_eq(pool->is_notified, 1);
 		n++;
 	}
-	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_int_eq(session_serve_requests(S0), 0);
 	fixture_check();
 	for (int i = 0; i < N; i++)
 		ck_assert_uint_eq(ref_header(refs[i])->word & HEADER_FREE_MASK, 0);
-	ck_assert_uint_eq(pool->is_told, 0);
-	ck_assert_uint_eq(pool->is_returned, 0);
-	ck_assert_uint_eq(pool_count_returned(fx.heap, pool), 0);
+	ck_assert_uint_eq(pool->is_notified, 0);
+	ck_assert_uint_eq(pool->is_on_remote_list, 0);
+	ck_assert_uint_eq(pool_count_remote(fx.heap, pool), 0);
 	ck_assert_uint_eq(pool->n_used, n_used - n);
-	ck_assert_uint_eq(S0->entry->returned_pools1, 0);
+	ck_assert_uint_eq(S0->entry->remote_pools1, 0);
 	/* and again */
 	refs[0] = passed_to(S1, 40);
 	refs[1] = passed_to(S1, 40);
@@ -601,7 +601,7 @@ static void repair(void)
 {
 	fx.heap->control->counters.n_names++; /* so that there is something to mend */
 	ck_assert_int_eq(heap_repair(S2, NULL, NULL), 1);
-	ck_assert_uint_eq(S0->entry->returned_pools1 != 0, 1);
+	ck_assert_uint_eq(S0->entry->remote_pools1 != 0, 1);
 }
 
 static void (*const untellers[])(void) = {collect, repair, owner_goes};
@@ -614,12 +614,12 @@ START_TEST(untold_by_others)
 	for (int i = 0; i < 3; i++)
 		refs[i] = passed_to(S1, 40);
 	LOCKED(object_decref(S1, stands_last(S1, refs, 3)));
-	ck_assert_uint_eq(pool->is_told, 1);
+	ck_assert_uint_eq(pool->is_notified, 1);
 	untellers[_i]();
 	fixture_check();
-	ck_assert_uint_eq(pool->is_told, 0);
+	ck_assert_uint_eq(pool->is_notified, 0);
 	LOCKED(object_decref(S1, stands_last(S1, refs, 2)));
-	ck_assert_uint_eq(pool->is_told, pool->owner1 != 0);
+	ck_assert_uint_eq(pool->is_notified, pool->owner1 != 0);
 	if (pool->owner1)
 		QUICKLY(object_decref(S1, refs[0]));
 	else
@@ -632,7 +632,7 @@ END_TEST
 START_TEST(last_of_a_full_pool)
 {
 	const uint32_t n = class_pool_blocks(63);
-	bool is_inside = _i;
+	bool is_active = _i;
 	uint64_t refs[POOL_SIZE / 512];
 	struct pool_entry *pool;
 
@@ -640,8 +640,8 @@ START_TEST(last_of_a_full_pool)
 		refs[i] = passed_to(S1, 512);
 	pool = ref_pool(refs[0]);
 	ck_assert_uint_eq(S0->entry->usedpools1[63], 0);
-	if (is_inside)
-		gate_stay(S0);
+	if (is_active)
+		critical_stay(S0);
 	for (uint32_t i = 0; i < n - 1; i++) {
 		uint64_t ref = stands_last(S1, refs, n - i), before = n_taken();
 
@@ -652,14 +652,14 @@ START_TEST(last_of_a_full_pool)
 	fixture_check();
 	LOCKED(object_decref(S1, refs[0]));
 	expect_through(S1);
-	ck_assert_uint_eq(pool->owner1, is_inside ? S0->owner1 : 0);
-	ck_assert_uint_eq(pool->kind, is_inside ? POOL_BLOCKS : POOL_FREE);
+	ck_assert_uint_eq(pool->owner1, is_active ? S0->owner1 : 0);
+	ck_assert_uint_eq(pool->kind, is_active ? POOL_BLOCKS : POOL_FREE);
 	ck_assert_uint_eq(S1->entry->n_blocks_returned, n);
-	if (is_inside) {
-		ck_assert_uint_eq(pool_count_returned(fx.heap, pool), n);
-		ck_assert_uint_eq(pool->is_told, 1);
-		ck_assert_uint_eq(ref_state(refs[0]), STATE_RETURNED);
-		gate_leave(S0, 0);
+	if (is_active) {
+		ck_assert_uint_eq(pool_count_remote(fx.heap, pool), n);
+		ck_assert_uint_eq(pool->is_notified, 1);
+		ck_assert_uint_eq(ref_state(refs[0]), STATE_REMOTE_FREE);
+		critical_leave(S0, 0);
 	}
 	expect_empty();
 }
@@ -678,10 +678,10 @@ START_TEST(returned_to_itself)
 		ck_assert_uint_eq(ref_own(got), 0);
 	}
 	LOCKED(object_decref(S0, stands_last(S0, refs, 2)));
-	ck_assert_uint_eq(S0->entry->returned_pools1, ref_pool_index(refs[0]) + 1);
+	ck_assert_uint_eq(S0->entry->remote_pools1, ref_pool_index(refs[0]) + 1);
 	QUICKLY(object_decref(S0, refs[0]));
-	ck_assert_uint_eq(ref_state(refs[0]), STATE_RETURNED);
-	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_uint_eq(ref_state(refs[0]), STATE_REMOTE_FREE);
+	ck_assert_int_eq(session_serve_requests(S0), 0);
 	fixture_check();
 	ck_assert_uint_eq(ref_state(refs[0]), STATE_FREE);
 	got = fixture_bytes(S0, 40);

@@ -5,9 +5,9 @@
  * What one session has begun and another finds is set up by hand here, as it stands between two stores; the same at
  * each instruction is for tests/crash.
  */
-#include "heap/claim.h"
-#include "heap/gate.h"
-#include "heap/intent.h"
+#include "heap/change/intent.h"
+#include "heap/object/header_lock.h"
+#include "heap/shared/critical.h"
 #include "tests/unit/test_count_heap.h"
 
 #include <signal.h>
@@ -21,10 +21,10 @@ START_TEST(claimed)
 {
 	uint64_t ref = shared(40);
 
-	ref_header(ref)->rights_counted |= RIGHTS_CLAIMED;
+	ref_header(ref)->rights_counted |= RIGHTS_LOCKED;
 	LOCKED(object_incref(S1, ref));
 	expect_header(ref, COUNTED(1), 0);
-	ref_header(ref)->rights_counted |= RIGHTS_CLAIMED;
+	ref_header(ref)->rights_counted |= RIGHTS_LOCKED;
 	LOCKED(object_decref(S1, ref));
 	expect_header(ref, COUNTED(0), 0);
 	QUICKLY(object_incref(S1, ref));
@@ -76,11 +76,11 @@ START_TEST(claim_notes)
 			.word = intent_word(number, claims[_i].kind)};
 		S2->entry->intent.ref = ref;
 		ck_assert_int_eq(change_begin(S0), 0);
-		ck_assert_int_eq(claim(S0, header, ref), 0);
-		ck_assert_uint_eq(header->rights, rights | RIGHTS_CLAIMED);
+		ck_assert_int_eq(header_lock(S0, header, ref), 0);
+		ck_assert_uint_eq(header->rights, rights | RIGHTS_LOCKED);
 		ck_assert_int_eq(entry->done_counting == number, claims[_i].is_done);
 		entry->done_counting = 0;
-		ck_assert_int_eq(claim(S0, header, ref), 0); /* what was wiped out is not looked for again */
+		ck_assert_int_eq(header_lock(S0, header, ref), 0); /* what was wiped out is not looked for again */
 		ck_assert_uint_eq(entry->done_counting, 0);
 		ck_assert_int_eq(change_end(S0, is_committed ? 0 : -EIO), is_committed ? 0 : -EIO);
 		ck_assert_uint_eq(header->rights, rights);
@@ -104,7 +104,7 @@ START_TEST(claim_of_the_wild)
 		ref_header(ref)->biased1 = (uint16_t)wild[i];
 		fixture_check();
 		ck_assert_int_eq(change_begin(S0), 0);
-		ck_assert_int_eq(claim(S0, ref_header(ref), ref), 0);
+		ck_assert_int_eq(header_lock(S0, ref_header(ref), ref), 0);
 		ck_assert_int_eq(change_end(S0, 0), 0);
 		expect_header(ref, COUNTED(0), 0);
 		fixture_check();
@@ -123,7 +123,7 @@ static void return_untold(struct session *session, uint64_t ref)
 	struct object_header *header = ref_header(ref);
 
 	ck_assert(hold && hold_stands_last(session, hold));
-	header->word = header_with_state(header->word, STATE_RETURNED);
+	header->word = header_with_state(header->word, STATE_REMOTE_FREE);
 	header->rights = RIGHTS_SHARED;
 	hold->ref = HOLD_EMPTY;
 	session->entry->n_holds--;
@@ -134,7 +134,7 @@ static struct pool_entry *tell(uint64_t ref)
 	struct pool_entry *pool;
 
 	ck_assert_int_eq(change_begin(S2), 0);
-	ck_assert_int_eq(change_end(S2, pool_tell_returned(S2, ref, &pool)), 0);
+	ck_assert_int_eq(change_end(S2, pool_notify_remote_free(S2, ref, &pool)), 0);
 	fixture_check();
 	return pool;
 }
@@ -170,7 +170,7 @@ START_TEST(owner_has_gone)
 		tell_in_vain(ref);
 		return_untold(S1, other);
 		ck_assert_ptr_eq(tell(other), ref_pool(other));
-		ck_assert_uint_eq(S2->entry->returned_pools1, ref_pool_index(other) + 1);
+		ck_assert_uint_eq(S2->entry->remote_pools1, ref_pool_index(other) + 1);
 		fixture_drop(S2, mine);
 	} else {
 		return_untold(S1, other);
@@ -189,11 +189,11 @@ START_TEST(told_in_vain)
 	tell_in_vain(ref); /* it is alive */
 	return_untold(S1, ref);
 	ck_assert_ptr_eq(tell(ref), ref_pool(ref));
-	ck_assert_uint_eq(S0->entry->returned_pools1, ref_pool_index(ref) + 1);
-	ck_assert_uint_eq(pool_count_returned(fx.heap, ref_pool(ref)), 1);
+	ck_assert_uint_eq(S0->entry->remote_pools1, ref_pool_index(ref) + 1);
+	ck_assert_uint_eq(pool_count_remote(fx.heap, ref_pool(ref)), 1);
 	ck_assert_ptr_eq(tell(ref), ref_pool(ref)); /* it is on the list, and no second time */
-	ck_assert_uint_eq(ref_pool(ref)->returned_next1, 0);
-	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_uint_eq(ref_pool(ref)->remote_next1, 0);
+	ck_assert_int_eq(session_serve_requests(S0), 0);
 	tell_in_vain(ref); /* gathered */
 	again = fixture_bytes(S0, 40);
 	ck_assert_uint_eq(ref_position(again), ref_position(ref));
@@ -202,7 +202,7 @@ START_TEST(told_in_vain)
 	MUST(S1, object_incref(S1, again));
 	fixture_drop(S0, again);
 	fixture_drop(S1, again);
-	ck_assert_uint_eq(ref_state(again), STATE_RETURNED);
+	ck_assert_uint_eq(ref_state(again), STATE_REMOTE_FREE);
 	tell_in_vain(ref); /* which was returned itself */
 	fixture_drop(S0, keep);
 	fixture_collect();
@@ -233,7 +233,7 @@ static void make_list_there(void)
 	int r;
 
 	do
-		r = own_collect(&fx.daemon, S0->index);
+		r = own_trim(&fx.daemon, S0->index);
 	while (r > 0);
 	if (!r)
 		r = object_new(S2, TYPE_LIST, POOL_SIZE, &meanwhile.list);
@@ -244,8 +244,8 @@ static void on_trap(int signal, siginfo_t *info, void *context)
 {
 	(void)signal;
 	(void)info;
-	if (meanwhile.list || S1->entry->in_call != CALL_INSIDE || ref_pool(meanwhile.ref)->kind != POOL_BLOCKS ||
-		ref_state(meanwhile.ref) != STATE_RETURNED || meanwhile.n++ < meanwhile.at)
+	if (meanwhile.list || S1->entry->activity != ACTIVITY_ACTIVE || ref_pool(meanwhile.ref)->kind != POOL_BLOCKS ||
+		ref_state(meanwhile.ref) != STATE_REMOTE_FREE || meanwhile.n++ < meanwhile.at)
 		return;
 	make_list_there();
 #ifdef __x86_64__
@@ -267,7 +267,7 @@ static bool make_another_of_it(uint64_t at)
 	meanwhile.n = 0;
 	meanwhile.at = at;
 	fixture_drop(S1, first);
-	ck_assert_uint_eq(pool->is_told, 1);
+	ck_assert_uint_eq(pool->is_notified, 1);
 	trap_each_instruction(true);
 	r = object_decref(S1, meanwhile.ref);
 	trap_each_instruction(false);
@@ -305,45 +305,45 @@ static void look_at(struct session *session, uint32_t kind, uint32_t arena)
 {
 	session->entry->intent.ref = ref_make(((uint64_t)arena << fx.heap->arena_shift) / 8 + 5, 9);
 	session->entry->intent.word = intent_word(intent_number(session->entry->intent.word) + 1, kind);
-	session->entry->in_call = CALL_INSIDE;
+	session->entry->activity = ACTIVITY_ACTIVE;
 }
 
 static void look_no_more(struct session *session)
 {
-	session->entry->in_call = CALL_DONE;
+	session->entry->activity = ACTIVITY_DONE;
 	session->entry->intent.word = intent_word(intent_number(session->entry->intent.word), INTENT_NONE);
 }
 
 START_TEST(looked_at)
 {
-	ck_assert(!gate_is_looked_at(fx.heap, 0, fx.heap->n_arenas));
+	ck_assert(!critical_has_lookup(fx.heap, 0, fx.heap->n_arenas));
 	for (uint32_t kind = INTENT_NONE; kind <= INTENT_DROP; kind++) {
 		bool is_count = kind == INTENT_HOLD || kind == INTENT_DROP;
 
 		look_at(S1, kind, 3);
-		ck_assert_int_eq(gate_is_looked_at(fx.heap, 3, 1), is_count);
-		ck_assert_int_eq(gate_is_looked_at(fx.heap, 0, 4), is_count);
-		ck_assert_int_eq(gate_is_looked_at(fx.heap, 2, 3), is_count);
-		ck_assert(!gate_is_looked_at(fx.heap, 0, 3));
-		ck_assert(!gate_is_looked_at(fx.heap, 4, fx.heap->n_arenas - 4));
-		ck_assert(!gate_is_looked_at(fx.heap, 3, 0));
-		S1->entry->in_call = CALL_DONE;
-		ck_assert(!gate_is_looked_at(fx.heap, 3, 1));
-		S1->entry->in_call = CALL_NONE;
-		ck_assert(!gate_is_looked_at(fx.heap, 3, 1));
+		ck_assert_int_eq(critical_has_lookup(fx.heap, 3, 1), is_count);
+		ck_assert_int_eq(critical_has_lookup(fx.heap, 0, 4), is_count);
+		ck_assert_int_eq(critical_has_lookup(fx.heap, 2, 3), is_count);
+		ck_assert(!critical_has_lookup(fx.heap, 0, 3));
+		ck_assert(!critical_has_lookup(fx.heap, 4, fx.heap->n_arenas - 4));
+		ck_assert(!critical_has_lookup(fx.heap, 3, 0));
+		S1->entry->activity = ACTIVITY_DONE;
+		ck_assert(!critical_has_lookup(fx.heap, 3, 1));
+		S1->entry->activity = ACTIVITY_NONE;
+		ck_assert(!critical_has_lookup(fx.heap, 3, 1));
 	}
 	look_at(S1, INTENT_HOLD, 0);
-	ck_assert(gate_is_looked_at(fx.heap, 0, 1));
+	ck_assert(critical_has_lookup(fx.heap, 0, 1));
 	look_at(S2, INTENT_DROP, 7); /* any of them */
-	ck_assert(gate_is_looked_at(fx.heap, 7, 1));
+	ck_assert(critical_has_lookup(fx.heap, 7, 1));
 	S1->entry->state = SESSION_DEAD;
-	ck_assert(!gate_is_looked_at(fx.heap, 0, 1));
+	ck_assert(!critical_has_lookup(fx.heap, 0, 1));
 	S1->entry->state = SESSION_ACTIVE;
 	S1->entry->intent.ref = UINT64_MAX;
-	ck_assert(!gate_is_looked_at(fx.heap, 0, 7));
+	ck_assert(!critical_has_lookup(fx.heap, 0, 7));
 	look_no_more(S1);
 	look_no_more(S2);
-	ck_assert(!gate_is_looked_at(fx.heap, 0, fx.heap->n_arenas));
+	ck_assert(!critical_has_lookup(fx.heap, 0, fx.heap->n_arenas));
 	fixture_check();
 }
 END_TEST
@@ -360,7 +360,7 @@ START_TEST(looked_at_while_returning)
 	ck_assert_uint_eq(fx.heap->arenas[head].n_arenas, n);
 	for (uint32_t i = head; i < head + n; i++) {
 		look_at(S1, i % 2 ? INTENT_HOLD : INTENT_DROP, i);
-		ck_assert(arena_is_looked_at(fx.heap, head));
+		ck_assert(arena_has_lookup(fx.heap, head));
 		ck_assert_uint_eq(fx.heap->arenas[head].state, ARENA_RETURNING);
 		ck_assert_uint_eq(fx.heap->arenas[head].n_arenas, n);
 		/* nobody comes to it meanwhile */
@@ -368,7 +368,7 @@ START_TEST(looked_at_while_returning)
 		look_no_more(S1);
 	}
 	look_at(S1, INTENT_HOLD, head + n);
-	ck_assert(!arena_is_looked_at(fx.heap, head));
+	ck_assert(!arena_has_lookup(fx.heap, head));
 	if (is_adopted)
 		fixture_adopt_returning();
 	else
@@ -393,7 +393,7 @@ static void begin(uint32_t kind, uint64_t position)
 		.position = position,
 		.word = intent_word(intent_number(entry->intent.word) + 1, kind)};
 	entry->intent_before = entry->n_holds;
-	entry->in_call = CALL_INSIDE;
+	entry->activity = ACTIVITY_ACTIVE;
 }
 
 static void count(int n)
@@ -425,7 +425,7 @@ static void hold_counted(void)
 static void hold_put_in(void)
 {
 	hold_counted();
-	*hold_place(S1, stopped_ref) = (struct hold){.ref = stopped_ref, .count = 1};
+	*hold_probe(S1, stopped_ref) = (struct hold){.ref = stopped_ref, .count = 1};
 }
 
 static void hold_numbered(void)
@@ -495,7 +495,7 @@ static void last_returned(void)
 
 	last_begun();
 	header = ref_header(stopped_ref);
-	header->word = header_with_state(header->word, STATE_RETURNED);
+	header->word = header_with_state(header->word, STATE_REMOTE_FREE);
 	header->rights = RIGHTS_SHARED;
 }
 
@@ -510,7 +510,7 @@ static void last_taken_out(void)
 static void last_outside(void)
 {
 	last_taken_out();
-	S1->entry->in_call = CALL_DONE;
+	S1->entry->activity = ACTIVITY_DONE;
 }
 
 static void last_told(void)
@@ -522,7 +522,7 @@ static void last_told(void)
 static void last_gathered(void)
 {
 	last_told();
-	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_int_eq(session_serve_requests(S0), 0);
 }
 
 static void last_made_again(void)
@@ -538,7 +538,7 @@ static void last_marked(void)
 
 	last_returned();
 	fixture_drop(S2, other);
-	ck_assert_uint_eq(ref_pool(stopped_ref)->is_told, 1);
+	ck_assert_uint_eq(ref_pool(stopped_ref)->is_notified, 1);
 }
 
 /* The pool's owner has gone since, before the block was returned, or after. */
@@ -547,7 +547,7 @@ static void last_unowned(void)
 	last_begun();
 	passed_to(S2, 40);
 	owner_goes();
-	ref_header(stopped_ref)->word = header_with_state(ref_header(stopped_ref)->word, STATE_RETURNED);
+	ref_header(stopped_ref)->word = header_with_state(ref_header(stopped_ref)->word, STATE_REMOTE_FREE);
 	ref_header(stopped_ref)->rights = RIGHTS_SHARED;
 	ck_assert_uint_eq(ref_pool(stopped_ref)->owner1, 0);
 }

@@ -410,7 +410,7 @@ static void make_files(int *ret, size_t n)
 	}
 }
 
-static void close_all(const int *fds, size_t n)
+static void block_all(const int *fds, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		close(fds[i]);
@@ -440,8 +440,8 @@ START_TEST(descriptors_come_with_their_message)
 		ck_assert_int_eq(fcntl(buffer.fds[i], F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
 	}
 	frame_buffer_deinit(&buffer);
-	close_all(files, 4);
-	close_all(fds, 2);
+	block_all(files, 4);
+	block_all(fds, 2);
 	ck_assert_int_eq(n_open_fds(), n_before);
 }
 END_TEST
@@ -466,8 +466,8 @@ START_TEST(descriptors_come_with_a_message_in_pieces)
 	pyheap__from_daemon__free_unpacked(message, NULL);
 	free(frame);
 	frame_buffer_deinit(&buffer);
-	close_all(files, 2);
-	close_all(fds, 2);
+	block_all(files, 2);
+	block_all(fds, 2);
 	ck_assert_int_eq(n_open_fds(), n_before);
 }
 END_TEST
@@ -486,8 +486,8 @@ START_TEST(too_many_descriptors_are_refused_and_closed)
 	ck_assert_int_eq(frame_receive(fds[1], &buffer, LONG_MS, &message), -EBADMSG);
 	ck_assert_int_eq(frame_write(fds[0], (const uint8_t *)"x", 1, files, 5), -EINVAL);
 	frame_buffer_deinit(&buffer);
-	close_all(files, 4);
-	close_all(fds, 2);
+	block_all(files, 4);
+	block_all(fds, 2);
 	ck_assert_int_eq(n_open_fds(), n_before);
 }
 END_TEST

@@ -86,7 +86,7 @@ START_TEST(arena_sizes)
 	for (uint32_t i = 0; i < 40; i++) {
 		struct object object;
 
-		ck_assert_int_eq(object_look(S0, refs[i], &object), 0);
+		ck_assert_int_eq(object_lookup(S0, refs[i], &object), 0);
 		for (uint64_t k = 0; k < object.size; k += 100)
 			ck_assert_uint_eq(object.data[k], i);
 		fixture_drop(S0, refs[i]);
@@ -108,7 +108,7 @@ START_TEST(made_in_used_files)
 	ck_assert_int_eq(write(heap_fd, rubbish, sizeof(rubbish)), sizeof(rubbish));
 	ck_assert_int_eq(heap_create(&heap, control_fd, heap_fd, "used", &small), 0);
 	ck_assert_str_eq(heap->control->heap_name, "used");
-	ck_assert_uint_eq(heap->control->n_arenas_seen, 0);
+	ck_assert_uint_eq(heap->control->n_arenas_known, 0);
 	heap_free(heap);
 }
 END_TEST
@@ -188,12 +188,12 @@ START_TEST(two_mappings)
 	session_init(&mine, client, 1);
 	ref = fixture_bytes(S0, 100);
 	strcpy((char *)ref_data(ref), "made by the one");
-	ck_assert_int_eq(object_look(&mine, ref, &object), 0);
+	ck_assert_int_eq(object_lookup(&mine, ref, &object), 0);
 	ck_assert_ptr_eq(object.data, client->base + ref_offset(ref));
 	ck_assert_str_eq((char *)object.data, "made by the one");
 	/* also in memory that is mapped after the client came */
 	MUST(&mine, object_new(&mine, TYPE_BYTES, 3 * ARENA_SIZE_DEFAULT, &other));
-	ck_assert_int_eq(object_look(&mine, other, &object), 0);
+	ck_assert_int_eq(object_lookup(&mine, other, &object), 0);
 	object.data[3 * ARENA_SIZE_DEFAULT - 1] = 77;
 	ck_assert_uint_eq(ref_data(other)[3 * ARENA_SIZE_DEFAULT - 1], 77);
 	MUST(&mine, object_incref(&mine, ref));
@@ -298,7 +298,7 @@ START_TEST(refused)
 	c->n_sessions++;
 	ck_assert_int_eq(try_control(c), -EUCLEAN);
 	*c = *fx.heap->control;
-	c->n_arenas_seen = c->n_arenas + 1;
+	c->n_arenas_known = c->n_arenas + 1;
 	ck_assert_int_eq(try_control(c), -EUCLEAN);
 	free(c);
 }
@@ -318,14 +318,14 @@ static bool any_byte_will_do(size_t i)
 		{offsetof(struct control, pid_namespace), 8},
 		{offsetof(struct control, reserved1), 16},
 		{offsetof(struct control, ended), 8},
-		{offsetof(struct control, n_arenas_seen), 4},
+		{offsetof(struct control, n_arenas_known), 4},
 		{offsetof(struct control, reserved2), 64},
 	};
 
 	for (size_t k = 0; k < sizeof(free_ones) / sizeof(free_ones[0]); k++)
 		if (i >= free_ones[k].offset && i < free_ones[k].offset + free_ones[k].size)
 			return true;
-	return i >= offsetof(struct control, n_arenas_seen) + 4; /* padding before the lock */
+	return i >= offsetof(struct control, n_arenas_known) + 4; /* padding before the lock */
 }
 
 START_TEST(every_byte_of_the_header)

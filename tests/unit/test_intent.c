@@ -7,7 +7,7 @@
  * leaves alone what cannot be told; afterwards each right is in one place, and nothing is lost when all is dropped.
  * What killing at each instruction comes to is tried by tests/crash.
  */
-#include "heap/gate.h"
+#include "heap/shared/critical.h"
 #include "tests/unit/fixture.h"
 
 #define S0   (&fx.sessions[0])
@@ -128,7 +128,7 @@ static void push_own_let_go(void)
 {
 	push_own_given();
 	ref_header(ref)->word--;
-	gate_stay(DEAD); /* so its own numbers are not compared */
+	critical_stay(DEAD); /* so its own numbers are not compared */
 }
 
 static void push_held_begun(void)
@@ -320,7 +320,7 @@ static void hold_counted_biased(void)
 static void hold_put_in(void)
 {
 	hold_counted();
-	*hold_place(DEAD, ref) = (struct hold){.ref = ref, .count = 1};
+	*hold_probe(DEAD, ref) = (struct hold){.ref = ref, .count = 1};
 }
 
 static void hold_numbered(void)
@@ -382,7 +382,7 @@ static void drop_last_returned(void)
 
 	drop_last_begun();
 	header = ref_header(ref);
-	header->word = header_with_state(header->word, STATE_RETURNED);
+	header->word = header_with_state(header->word, STATE_REMOTE_FREE);
 	header->rights = RIGHTS_SHARED;
 }
 
@@ -440,7 +440,7 @@ static void make_again(void)
 static void owner_drops_and_makes(void)
 {
 	owner_drops();
-	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_int_eq(session_serve_requests(S0), 0);
 	make_again();
 }
 
@@ -448,13 +448,13 @@ static void owner_drops_and_makes(void)
 static void others_return(void)
 {
 	fixture_drop(S2, other);
-	ck_assert_uint_eq(ref_pool(ref)->is_told, 1);
+	ck_assert_uint_eq(ref_pool(ref)->is_notified, 1);
 }
 
 static void others_return_and_gather(void)
 {
 	others_return();
-	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_int_eq(session_serve_requests(S0), 0);
 	ck_assert_uint_eq(ref_state(ref), STATE_FREE);
 }
 

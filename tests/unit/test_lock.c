@@ -5,7 +5,7 @@
  * A change that is not finished is taken back; at each of its lengths: test_undo.c. Killed owners are real processes,
  * killed by SIGKILL while they have the lock.
  */
-#include "heap/claim.h"
+#include "heap/object/header_lock.h"
 #include "tests/unit/test_lock_heap.h"
 
 #include <pthread.h>
@@ -62,12 +62,12 @@ START_TEST(log_of_claims)
 	for (int is_committed = 0; is_committed < 2; is_committed++) {
 		header->biased1 = 3;
 		ck_assert_int_eq(change_begin(s), 0);
-		ck_assert_int_eq(claim(s, header, ref), 0);
-		ck_assert_uint_eq(header->rights_counted, RIGHTS_CLAIMED);
+		ck_assert_int_eq(header_lock(s, header, ref), 0);
+		ck_assert_uint_eq(header->rights_counted, RIGHTS_LOCKED);
 		ck_assert_uint_eq(header->biased1, 0);
 		header->rights_counted += 5 * RIGHTS_ONE;
 		header->rights_given = 7;
-		ck_assert_int_eq(claim(s, header, ref), 0); /* once more in the same change */
+		ck_assert_int_eq(header_lock(s, header, ref), 0); /* once more in the same change */
 		header->rights_counted += 3 * RIGHTS_ONE;
 		header->rights_given = 9;
 		ck_assert_int_eq(change_end(s, is_committed ? 0 : -EIO), is_committed ? 0 : -EIO);
@@ -85,35 +85,35 @@ START_TEST(log_of_claims_of_the_dead)
 	uint64_t ref = fixture_bytes(s, 1);
 	struct object_header *header = ref_header(ref);
 
-	header->rights_counted = RIGHTS_CLAIMED | RIGHTS_SHARED | 2 * RIGHTS_ONE; /* he let go of it never */
+	header->rights_counted = RIGHTS_LOCKED | RIGHTS_SHARED | 2 * RIGHTS_ONE; /* he let go of it never */
 	for (int is_committed = 0; is_committed < 2; is_committed++) {
 		ck_assert_int_eq(change_begin(s), 0);
-		ck_assert_int_eq(claim(s, header, ref), 0);
+		ck_assert_int_eq(header_lock(s, header, ref), 0);
 		header->rights_counted += RIGHTS_ONE;
 		ck_assert_int_eq(change_end(s, is_committed ? 0 : -EIO), is_committed ? 0 : -EIO);
 		ck_assert_uint_eq(
-			header->rights_counted & ~RIGHTS_CLAIMED, RIGHTS_SHARED | (is_committed ? 3 : 2) * RIGHTS_ONE);
+			header->rights_counted & ~RIGHTS_LOCKED, RIGHTS_SHARED | (is_committed ? 3 : 2) * RIGHTS_ONE);
 	}
-	ck_assert_uint_eq(header->rights_counted & RIGHTS_CLAIMED, 0);
+	ck_assert_uint_eq(header->rights_counted & RIGHTS_LOCKED, 0);
 
 	ck_assert_int_eq(change_begin(s), 0);
-	ck_assert(log_claim(fx.heap, &header->rights_counted, header->rights_counted));
+	ck_assert(log_header_lock(fx.heap, &header->rights_counted, header->rights_counted));
 	header->rights_counted += RIGHTS_ONE; /* somebody else, who was faster */
 	ck_assert_int_eq(change_end(s, -EIO), -EIO);
 	ck_assert_uint_eq(header->rights_counted, RIGHTS_SHARED | 4 * RIGHTS_ONE);
 
 	/* He died between the two: the change has taken place, and whoever comes next lets go of what it claimed. */
 	ck_assert_int_eq(change_begin(s), 0);
-	ck_assert_int_eq(claim(s, header, ref), 0);
+	ck_assert_int_eq(header_lock(s, header, ref), 0);
 	ck_assert_int_eq(change_end(s, 0), 0);
-	header->rights_counted |= RIGHTS_CLAIMED;
-	fx.heap->control->lock.n_let_go = 1;
+	header->rights_counted |= RIGHTS_LOCKED;
+	fx.heap->control->lock.n_unlocking = 1;
 	log_roll_back(fx.heap);
-	ck_assert_uint_eq(fx.heap->control->lock.n_let_go, 0);
+	ck_assert_uint_eq(fx.heap->control->lock.n_unlocking, 0);
 	ck_assert_uint_eq(header->rights_counted, RIGHTS_SHARED | 4 * RIGHTS_ONE);
 
 	ck_assert_int_eq(change_begin(s), 0);
-	ck_assert_int_eq(claim(s, header, ref_make(ref_position(ref), ref_generation(ref) + 1)), -ESTALE);
+	ck_assert_int_eq(header_lock(s, header, ref_make(ref_position(ref), ref_generation(ref) + 1)), -ESTALE);
 	ck_assert_int_eq(change_end(s, -ESTALE), -ESTALE);
 	ck_assert_uint_eq(header->rights_counted, RIGHTS_SHARED | 4 * RIGHTS_ONE);
 	header->rights = 0;
@@ -128,9 +128,9 @@ START_TEST(log_scribbled)
 		~UINT64_C(0),
 		4,
 		7,
-		2 | LOG_WHERE_CLAIM,
-		fx.heap->control_size | LOG_WHERE_CLAIM,
-		LOG_WHERE_HEAP | LOG_WHERE_CLAIM | fx.heap->heap_size,
+		2 | LOG_WHERE_HEADER_LOCK,
+		fx.heap->control_size | LOG_WHERE_HEADER_LOCK,
+		LOG_WHERE_HEAP | LOG_WHERE_HEADER_LOCK | fx.heap->heap_size,
 		fx.heap->control_size,
 		fx.heap->control_size - 4,
 		fx.heap->control_size + 8,
@@ -506,11 +506,11 @@ START_TEST(lock_of_a_thread_whose_number_is_used_again)
 	ck_assert_int_eq(r, 0);
 	S0->lock_tid = (uint32_t)gettid();
 	ck_assert_int_eq(session_lock(S1), 0);
-	ck_assert_int_eq(session_has_lock(S0), 0);
+	ck_assert_int_eq(session_check_lock(S0), 0);
 	ck_assert(!S0->has_lock);
 	S0->has_lock = true;
 	ck_assert_int_eq(session_unlock(S0), -EPERM);
-	ck_assert_int_eq(session_has_lock(S1), 1);
+	ck_assert_int_eq(session_check_lock(S1), 1);
 	ck_assert_int_eq(session_unlock(S1), 0);
 }
 END_TEST
@@ -549,7 +549,7 @@ static void *keep_lock(void *ret)
 	else if (keeper_does == TRIES)
 		results[1] = change_try_begin(S1) || change_end(S1, 0);
 	else if (keeper_does == DETACHES)
-		results[1] = lock_is_left(fx.heap);
+		results[1] = lock_is_abandoned_by_other(fx.heap);
 	return NULL;
 }
 
@@ -563,24 +563,24 @@ START_TEST(lock_is_left_to_a_thread)
 	keeper_does = (enum keeping)_i;
 	theirs = fixture_bytes(S2, 40);
 	ck_assert_int_eq(sem_init(&locked, 0, 0) | sem_init(&go_on, 0, 0), 0);
-	ck_assert(!lock_is_left(fx.heap));
+	ck_assert(!lock_is_abandoned_by_other(fx.heap));
 	ck_assert_int_eq(pthread_create(&thread, NULL, keep_lock, results), 0);
 	ck_assert_int_eq(sem_wait(&locked), 0);
 	ck_assert_int_eq(results[0], 0);
-	ck_assert_int_eq(session_has_lock(S0), -EPERM);
-	ck_assert(lock_is_kept(S0));
-	session_leave_lock(S0);
-	ck_assert(lock_is_left(fx.heap));
+	ck_assert_int_eq(session_check_lock(S0), -EPERM);
+	ck_assert(lock_is_still_held(S0));
+	session_abandon_lock(S0);
+	ck_assert(lock_is_abandoned_by_other(fx.heap));
 	ck_assert_int_eq(change_try_begin(S2), -EBUSY);
 	sem_post(&go_on);
 	ck_assert_int_eq(pthread_join(thread, NULL), 0);
-	ck_assert(!lock_is_left(fx.heap));
-	ck_assert(!lock_is_kept(S0));
+	ck_assert(!lock_is_abandoned_by_other(fx.heap));
+	ck_assert(!lock_is_still_held(S0));
 	ck_assert_int_eq(results[1], keeper_does == ENDS ? -1 : 0);
 	ck_assert_int_eq(change_begin(S2), 0);
 	ck_assert_int_eq(change_end(S2, 0), 0);
 	ck_assert_uint_eq(fx.heap->control->lock.n_recoveries, n_recoveries + (keeper_does == ENDS));
-	ck_assert_uint_eq(fx.heap->left_tid, 0);
+	ck_assert_uint_eq(fx.heap->abandoned_tid, 0);
 	fixture_check();
 }
 END_TEST
@@ -608,7 +608,7 @@ START_TEST(foreign_lock_of_another_thread)
 	ck_assert_int_eq(pthread_create(&thread, NULL, lock_and_change_in_thread, NULL), 0);
 	ck_assert_int_eq(pthread_join(thread, &ret), 0);
 	ck_assert_ptr_null(ret);
-	ck_assert_int_eq(session_has_lock(S0), 1);
+	ck_assert_int_eq(session_check_lock(S0), 1);
 	ck_assert_int_eq(session_lock(S0), -EDEADLK);
 	ck_assert_int_eq(change_try_begin(S1), -EBUSY);
 	ck_assert_int_eq(CALL(S0, object_incref(S0, theirs)), 0);

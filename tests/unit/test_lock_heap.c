@@ -83,9 +83,9 @@ static bool control_may_differ(const struct picture *p, uint64_t i)
 	uint64_t in_pool = (i - c->pools_off) % sizeof(struct pool_entry);
 
 	if (i >= c->sessions_off && i < c->types_off &&
-		(is_in(in_session, offsetof(struct session_entry, in_call), 4) ||
-			is_in(in_session, offsetof(struct session_entry, attention), 4) ||
-			is_in(in_session, offsetof(struct session_entry, n_returns), 4) ||
+		(is_in(in_session, offsetof(struct session_entry, activity), 4) ||
+			is_in(in_session, offsetof(struct session_entry, requests), 4) ||
+			is_in(in_session, offsetof(struct session_entry, n_remote_frees), 4) ||
 			is_in(in_session, offsetof(struct session_entry, done_counting), 8) ||
 			is_remains_of_intent(p, i)))
 		return true;
@@ -93,7 +93,7 @@ static bool control_may_differ(const struct picture *p, uint64_t i)
 		return true;
 	if (is_in(i, offsetof(struct control, figures), sizeof(struct figures)))
 		return true;
-	if (i >= c->pools_off && (is_in(in_pool, offsetof(struct pool_entry, is_told), 2) ||
+	if (i >= c->pools_off && (is_in(in_pool, offsetof(struct pool_entry, is_notified), 2) ||
 					 is_in(in_pool, offsetof(struct pool_entry, header.biased1), 2)))
 		return true;
 	if (i < c->pools_off || in_pool != offsetof(struct pool_entry, size_class))
@@ -231,5 +231,5 @@ void populate(void)
 	fixture_drop(s, ref);
 	/* what others asked for meanwhile is not to be seen to in the middle of a test */
 	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
-		ck_assert_int_eq(session_attend(&fx.sessions[i]), 0);
+		ck_assert_int_eq(session_serve_requests(&fx.sessions[i]), 0);
 }

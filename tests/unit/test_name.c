@@ -4,7 +4,7 @@
  */
 #include "tests/unit/fixture.h"
 
-#include "heap/queue.h"
+#include "heap/object/queue.h"
 
 #include <stdio.h>
 
@@ -158,7 +158,7 @@ END_TEST
 START_TEST(ten_thousand)
 {
 	enum { N = 10000 };
-	uint64_t a = fixture_bytes(S0, 1), n = fixture_ops(N), n_seen = 0, cursor = 0, ref;
+	uint64_t a = fixture_bytes(S0, 1), n = fixture_ops(N), n_known = 0, cursor = 0, ref;
 	static bool seen[N];
 	char name[256];
 	unsigned int i;
@@ -174,9 +174,9 @@ START_TEST(ten_thousand)
 		ck_assert_int_eq(sscanf(name, "name/%u", &i), 1);
 		ck_assert(i < n && !seen[i]);
 		seen[i] = true;
-		n_seen++;
+		n_known++;
 	}
-	ck_assert_uint_eq(n_seen, n);
+	ck_assert_uint_eq(n_known, n);
 	for (i = 0; i < n; i++) {
 		snprintf(name, sizeof(name), "name/%u", i);
 		ck_assert_int_eq(CALL(S0, name_del(S0, name)), 0);
@@ -372,7 +372,7 @@ START_TEST(asked_again_of_each_kind)
 			MUST(S1, name_get(S1, "n", &got));
 			ck_assert_uint_eq(got, refs[i]);
 			ck_assert_uint_eq(hold_find(S1, refs[i])->count, (uint32_t)n);
-			ck_assert_ptr_eq(recent_object(S1, got)->data, i == 3 ? NULL : ref_data(got));
+			ck_assert_ptr_eq(cache_object(S1, got)->data, i == 3 ? NULL : ref_data(got));
 		}
 	}
 	fixture_check();

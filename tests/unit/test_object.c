@@ -21,7 +21,7 @@ static void expect_gone(uint64_t ref)
 {
 	struct object object;
 
-	ck_assert_int_eq(object_look(S2, ref, &object), -ESTALE);
+	ck_assert_int_eq(object_lookup(S2, ref, &object), -ESTALE);
 }
 
 /* Nothing is left: no object, no pool in use. */
@@ -448,7 +448,7 @@ static void refused_by_all(const struct bad *bad)
 
 	ck_assert_int_eq(change_begin(S0), 0);
 	expect_refused(change_end(S0, object_find(fx.heap, ref, &object)), bad, "object_find");
-	expect_refused(object_look(S0, ref, &object), bad, "object_look");
+	expect_refused(object_lookup(S0, ref, &object), bad, "object_lookup");
 	expect_refused(CALL(S0, object_incref(S0, ref)), bad, "object_incref");
 	expect_refused(object_decref(S0, ref), bad, "object_decref");
 	expect_refused((int)object_refcount(S0, ref), bad, "object_refcount");
@@ -483,7 +483,7 @@ START_TEST(bad_refs)
 	MUST(S0, object_incref(S0, returned));
 	fixture_drop(S1, returned);
 	fixture_drop(S0, returned);
-	ck_assert_uint_eq(ref_state(returned), STATE_RETURNED);
+	ck_assert_uint_eq(ref_state(returned), STATE_REMOTE_FREE);
 	kept = fixture_bytes(S0, 5 * POOL_SIZE);
 	fixture_drop(S0, kept);
 	ck_assert_uint_eq(ref_pool(kept)->kind, POOL_RUN);
@@ -562,7 +562,7 @@ START_TEST(random_refs)
 
 		if (i % 2)
 			ref = ref_make(fixture_below(ARENA_SIZE_DEFAULT / 8), 1 + fixture_below(4));
-		r = object_look(S1, ref, &object);
+		r = object_lookup(S1, ref, &object);
 		n_alive += !r;
 		if (!r) /* then it is one, with all that belongs to one */
 			ck_assert(object_is_held(S0, ref) && object.size <= 3000);
@@ -640,7 +640,7 @@ START_TEST(sizes)
 			ck_assert_uint_eq(ref, 5);
 			continue;
 		}
-		ck_assert_int_eq(object_look(S0, ref, &object), 0);
+		ck_assert_int_eq(object_lookup(S0, ref, &object), 0);
 		ck_assert_uint_eq(object.size, cases[i].size);
 		ck_assert_uint_eq(object.type, TYPE_BYTES);
 		if (cases[i].size) {

@@ -2,7 +2,7 @@
 /*
  * A session's own pools and runs: made in, held and freed without the lock, kept and taken back
  *
- * What others return to them is in test_returned.c, who comes to an object that its owner lets go of in
+ * What others return to them is in test_remote_free.c, who comes to an object that its owner lets go of in
  * test_stranger.c, and how letting go is taken back in test_refused.c.
  */
 #include "tests/unit/fixture.h"
@@ -64,7 +64,7 @@ START_TEST(needs_no_lock)
 	n = n_locks();
 	for (int round = 0; round < 5; round++) {
 		ck_assert_int_eq(object_new(S0, TYPE_BYTES, size, &ref), 0);
-		ck_assert_int_eq(object_look(S0, ref, &object), 0);
+		ck_assert_int_eq(object_lookup(S0, ref, &object), 0);
 		ck_assert_uint_eq(object.size, size);
 		memset(object.data, round, size);
 		for (int i = 0; i < 100; i++)
@@ -93,7 +93,7 @@ START_TEST(list_needs_it_to_be_taken_down)
 	ck_assert_uint_eq(n_locks(), n);
 	ck_assert_int_eq(session_unlock(S1), 0);
 	fixture_drop(S0, list);
-	ck_assert_uint_eq(ref_state(list), STATE_RETURNED);
+	ck_assert_uint_eq(ref_state(list), STATE_REMOTE_FREE);
 	expect_empty();
 }
 END_TEST
@@ -123,7 +123,7 @@ START_TEST(lock_once_a_pool)
 		ck_assert_uint_eq(n_locks(), n + N_POOLS + (n_free ? (n_free - 1) / SESSION_FREED_MAX : 0));
 	}
 	ck_assert_uint_eq(n_owned(S0), 3);
-	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_int_eq(session_serve_requests(S0), 0);
 	ck_assert_uint_eq(n_owned(S0), 1);
 	fixture_check();
 }
@@ -144,7 +144,7 @@ START_TEST(free_pool_in_use_again)
 	again = fixture_bytes(S0, 512);
 	pool = ref_pool(again);
 	ck_assert_uint_eq(pool_index(fx.heap, pool), S0->freed[1]);
-	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_int_eq(session_serve_requests(S0), 0);
 	ck_assert_uint_eq(S0->n_freed, 0);
 	ck_assert_uint_eq(pool->owner1, S0->owner1);
 	ck_assert_uint_eq(pool->n_used, 1);
@@ -160,7 +160,7 @@ START_TEST(free_pool_in_use_again)
 	for (uint32_t i = 1; i < n; i++)
 		fixture_bytes(S1, 512);
 	fixture_drop(S1, theirs);
-	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_int_eq(session_serve_requests(S0), 0);
 	fixture_check();
 	fixture_drop(S0, again);
 }
@@ -235,7 +235,7 @@ START_TEST(one_free_pool_stays)
 	for (uint32_t i = 0; i < 3 * n; i++)
 		fixture_drop(S0, refs[i]);
 	ck_assert_uint_eq(n_owned(S0), 3);
-	ck_assert_int_eq(session_attend(S0), 0); /* any other change of its pools */
+	ck_assert_int_eq(session_serve_requests(S0), 0); /* any other change of its pools */
 	ck_assert_uint_eq(n_owned(S0), 1);
 	ck_assert_uint_eq(S0->entry->usedpools1[63], ref_pool_index(refs[0]) + 1);
 	ck_assert_uint_eq(ref_pool(refs[0])->kind, POOL_BLOCKS);
@@ -251,7 +251,7 @@ START_TEST(one_free_pool_stays)
 		refs[i] = fixture_bytes(S0, 512);
 	fixture_drop(S0, refs[0]);
 	fixture_drop(S0, refs[n]);
-	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_int_eq(session_serve_requests(S0), 0);
 	ck_assert_uint_eq(ref_pool(refs[n])->kind, POOL_FREE);
 	ck_assert_uint_eq(S0->entry->usedpools1[63], ref_pool_index(refs[0]) + 1);
 }
@@ -321,18 +321,18 @@ START_TEST(collected)
 	for (uint32_t n = 1; n <= SPARE_RUN_MAX; n++)
 		warm_up(n * POOL_SIZE);
 	ck_assert_uint_eq(n_owned(S0), N_CLASSES + SPARE_RUN_MAX);
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 1);
+	ck_assert_int_eq(own_trim(&fx.daemon, S0->index), 1);
 	fixture_check();
 	ck_assert_uint_gt(n_owned(S0), 1); /* not all in one change */
-	while (own_collect(&fx.daemon, S0->index) == 1)
+	while (own_trim(&fx.daemon, S0->index) == 1)
 		fixture_check();
 	ck_assert_uint_eq(n_owned(S0), 1);
 	for (uint32_t c = 0; c < N_CLASSES; c++)
 		ck_assert_uint_eq(S0->entry->usedpools1[c], c == class_of_size(100) ? ref_pool_index(keep) + 1 : 0);
 	for (uint32_t i = 0; i < SPARE_RUN_MAX; i++)
 		ck_assert_uint_eq(S0->entry->spare_runs1[i], 0);
-	ck_assert_uint_eq(S0->entry->attention, 0);
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+	ck_assert_uint_eq(S0->entry->requests, 0);
+	ck_assert_int_eq(own_trim(&fx.daemon, S0->index), 0);
 	fixture_drop(S0, keep);
 	expect_empty();
 }
@@ -342,16 +342,16 @@ START_TEST(not_collected)
 {
 	warm_up(100);
 	ck_assert_int_eq(session_lock(S1), 0);
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), -EBUSY);
+	ck_assert_int_eq(own_trim(&fx.daemon, S0->index), -EBUSY);
 	ck_assert_int_eq(session_unlock(S1), 0);
-	ck_assert(gate_enter(S0)); /* stopped in the middle of a call */
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+	ck_assert(critical_enter(S0)); /* stopped in the middle of a call */
+	ck_assert_int_eq(own_trim(&fx.daemon, S0->index), 0);
 	ck_assert_uint_eq(n_owned(S0), 1);
-	ck_assert_uint_eq(S0->entry->attention, 0);
-	gate_leave(S0, 0);
-	ck_assert_int_eq(own_collect(&fx.daemon, S1->index), 0); /* of another one */
+	ck_assert_uint_eq(S0->entry->requests, 0);
+	critical_leave(S0, 0);
+	ck_assert_int_eq(own_trim(&fx.daemon, S1->index), 0); /* of another one */
 	ck_assert_uint_eq(n_owned(S0), 1);
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+	ck_assert_int_eq(own_trim(&fx.daemon, S0->index), 0);
 	ck_assert_uint_eq(n_owned(S0), 0);
 	expect_empty();
 }
@@ -508,7 +508,7 @@ START_TEST(slots_are_empty_in_reused_memory)
 	fixture_drop(S0, dirty);
 	if (by_another)
 		fixture_drop(S1, dirty);
-	gate_ask(fx.heap, S0->index, ATTENTION_GATHER);
+	critical_request(fx.heap, S0->index, REQUEST_COLLECT);
 	list = fixture_list(S0, length);
 	ck_assert_uint_eq(ref_position(list), ref_position(dirty));
 	for (size_t i = 0; i < 8 * length; i++)
@@ -576,16 +576,16 @@ START_TEST(damaged_lists)
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		*used1 = bad[i];
-		recent_forget_pool(S0, class_of_size(100)); /* it would not look there */
+		cache_forget_pool(S0, class_of_size(100)); /* it would not look there */
 		ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, 100, &got)), -EUCLEAN);
 		*used1 = good;
 		*spare1 = bad[i];
 		ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, 3 * POOL_SIZE, &got)), -EUCLEAN);
 		*spare1 = 0;
-		S0->entry->returned_pools1 = i == 1 ? UINT32_MAX - 1 : bad[i];
-		gate_ask(fx.heap, S0->index, ATTENTION_GATHER);
+		S0->entry->remote_pools1 = i == 1 ? UINT32_MAX - 1 : bad[i];
+		critical_request(fx.heap, S0->index, REQUEST_COLLECT);
 		ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, 100, &got)), -EUCLEAN);
-		S0->entry->returned_pools1 = 0;
+		S0->entry->remote_pools1 = 0;
 		fixture_check();
 	}
 	freeblock1 = ref_pool(ref)->freeblock1;
@@ -641,7 +641,7 @@ static void on_trap_open(int signal, siginfo_t *info, void *context)
 	((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~0x100LL;
 #endif
 	(void)context;
-	gate_open(fx.heap, S0->index);
+	critical_unblock(fx.heap, S0->index);
 }
 
 /* Whichever way the last hold goes, nothing is remembered of the object. */
@@ -656,15 +656,15 @@ START_TEST(forgotten_while_the_gate_opens)
 		ref = fixture_bytes(S0, 40);
 		ck_assert_int_eq(object_incref(S0, ref), 0);
 		ck_assert_int_eq(object_decref(S0, ref), 0);
-		ck_assert_uint_eq(recent_object(S0, ref)->ref, ref);
-		gate_ask(fx.heap, S0->index, ATTENTION_CLOSED);
+		ck_assert_uint_eq(cache_object(S0, ref)->ref, ref);
+		critical_request(fx.heap, S0->index, REQUEST_BLOCK);
 		opening = (typeof(opening)){.at = at};
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
 		trap_each_instruction(true);
 		ck_assert_int_eq(object_decref(S0, ref), 0);
 		trap_each_instruction(false);
 		was_opened = opening.n > at;
-		ck_assert_uint_ne(recent_object(S0, ref)->ref, ref);
+		ck_assert_uint_ne(cache_object(S0, ref)->ref, ref);
 		ck_assert_uint_eq(S0->entry->n_own_holds, 1);
 	}
 	fixture_drop(S0, keep);

@@ -74,7 +74,7 @@ START_TEST(class_all_sizes)
 			struct object object;
 
 			ck_assert_uint_eq(ref_pool(ref)->size_class, c);
-			ck_assert_int_eq(object_look(session0(), ref, &object), 0);
+			ck_assert_int_eq(object_lookup(session0(), ref, &object), 0);
 			ck_assert_uint_eq(object.size, size);
 			ck_assert_ptr_eq(object.data, ref_data(ref));
 		}
@@ -225,7 +225,7 @@ START_TEST(pool_empty_leaves_its_list)
 		ck_assert(!pool_is_free(pools[gone]));
 		fixture_drop(session0(), refs[gone * n + i]);
 	}
-	ck_assert_int_eq(session_attend(session0()), 0);
+	ck_assert_int_eq(session_serve_requests(session0()), 0);
 	ck_assert(pool_is_free(pools[gone]));
 	ck_assert_uint_eq(fx.heap->pools[pools[gone]].kind, POOL_FREE);
 	for (uint32_t i = used_pool1(63), k = 0; k < 2; k++, i = fx.heap->pools[i - 1].next1) {
@@ -308,7 +308,7 @@ START_TEST(pool_class_counters)
 	expect_class(12, 2, 2 * n);
 	for (uint32_t i = 0; i < 2 * n; i++) {
 		fixture_drop(session0(), refs[i]);
-		ck_assert_int_eq(session_attend(session0()), 0);
+		ck_assert_int_eq(session_serve_requests(session0()), 0);
 		/* the first pool that becomes free is the only one with room, and stays; the second goes */
 		expect_class(12, i + 1 < 2 * n ? 2 : 1, 2 * n - i - 1);
 	}
@@ -464,7 +464,7 @@ START_TEST(run_sizes)
 	ck_assert_uint_eq(stats.bytes_medium_objects, 0);
 	fixture_collect();
 	ck_assert_uint_eq(fixture_stats().bytes_unused_pools, fixture_stats().bytes_total);
-	for (uint32_t i = 0; i < fx.heap->control->n_arenas_seen * fx.heap->pools_per_arena; i++)
+	for (uint32_t i = 0; i < fx.heap->control->n_arenas_known * fx.heap->pools_per_arena; i++)
 		ck_assert(fx.heap->pools[i].kind == POOL_FREE && pool_is_free(i));
 }
 END_TEST

@@ -2,7 +2,7 @@
 /*
  * Queues: order, handing over, waiting, within one process and between several
  */
-#include "heap/gate.h"
+#include "heap/shared/critical.h"
 #include "tests/unit/fixture.h"
 
 #include <signal.h>
@@ -34,7 +34,7 @@ START_TEST(first_in_first_out)
 {
 	uint64_t queue = new_queue(5), refs[5], got;
 
-	/* Three times around, with every number of places filled. */
+	/* Three times around, with every number of cells filled. */
 	for (int round = 0; round < 15; round++) {
 		for (int i = 0; i < round % 5 + 1; i++) {
 			refs[i] = fixture_bytes(S0, 1 + (size_t)i);
@@ -151,12 +151,12 @@ START_TEST(held_by_header_or_by_table)
 		MUST(S1, queue_pop(S1, queue, &got, 0));
 		ck_assert_uint_eq(hold_find(S1, ref)->count, i);
 		ck_assert_int_eq(object_refcount(S0, ref), 3);
-		ck_assert_uint_eq(ref_rights(ref), 3 - i + 1); /* places that are left, and the table */
+		ck_assert_uint_eq(ref_rights(ref), 3 - i + 1); /* cells that are left, and the table */
 	}
 	for (int i = 0; i < 3; i++)
 		fixture_drop(S1, ref);
 	ck_assert_int_eq((int)object_refcount(S0, ref), -ESTALE);
-	ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
+	ck_assert_uint_eq(ref_state(ref), STATE_REMOTE_FREE);
 }
 END_TEST
 
@@ -220,7 +220,7 @@ START_TEST(attention_in_vain)
 
 	MUST(S0, object_incref(S0, queue)); /* it is known as an object used lately, not as a queue */
 	__atomic_store_n(&fx.heap->control->ended, HEAP_ENDED, __ATOMIC_RELEASE);
-	gate_ask(fx.heap, S0->index, ATTENTION_STRANGER);
+	critical_request(fx.heap, S0->index, REQUEST_STRANGER);
 	ck_assert_int_eq(queue_push(S0, queue, ref, 0), 0);
 	ck_assert_int_eq(queue_pop(S0, queue, &got, 0), -EPIPE);
 	ck_assert_uint_eq(got, 7);
@@ -271,23 +271,23 @@ START_TEST(damaged_queue)
 	static const struct {
 		uint64_t n, hint, stamp;
 	} cases[] = {{0, 0, 0}, {4, 0, 0}, {UINT64_MAX, 0, 0}, {3, 3, 0}, {3, UINT64_MAX, 0}, {3, 6, 3}, {3, 0, 1},
-		{3, 0, 4}, {3, 0, PLACE_LAP_MASK - 2}, {3, 0, PLACE_LAP_MASK / 2 + 1}};
+		{3, 0, 4}, {3, 0, CELL_LAP_MASK - 2}, {3, 0, CELL_LAP_MASK / 2 + 1}};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		q->n = cases[i].n, q->head = q->tail = cases[i].hint, q->places[0].stamp = cases[i].stamp;
+		q->n = cases[i].n, q->head = q->tail = cases[i].hint, q->cells[0].stamp = cases[i].stamp;
 		ck_assert_int_eq(queue_push(S0, queue, ref, 0), -EUCLEAN);
 		ck_assert_int_eq(queue_pop(S0, queue, &got, 0), -EUCLEAN);
 	}
-	q->n = good.n, q->head = q->tail = q->places[0].stamp = 0;
-	/* Each place is ahead of the one before, around in a circle. */
+	q->n = good.n, q->head = q->tail = q->cells[0].stamp = 0;
+	/* Each cell is ahead of the one before, around in a circle. */
 	for (uint64_t i = 0; i < 3; i++)
-		q->places[i] = (struct place){ref, i * ((PLACE_LAP_MASK / 9 + 1) * 3)};
+		q->cells[i] = (struct cell){ref, i * ((CELL_LAP_MASK / 9 + 1) * 3)};
 	ck_assert_int_eq(queue_push(S0, queue, ref, 0), -EUCLEAN);
-	q->head = 1; /* not what is in place 0 */
+	q->head = 1; /* not what is in cell 0 */
 	ck_assert_int_eq(queue_pop(S0, queue, &got, 0), -EUCLEAN);
 	q->head = 0;
 	for (uint64_t i = 0; i < 3; i++)
-		q->places[i] = (struct place){0, 0};
+		q->cells[i] = (struct cell){0, 0};
 	ck_assert_uint_eq(ref_own(ref), 1);
 	ck_assert_uint_eq(got, 7);
 	MUST(S0, queue_push(S0, queue, ref, 0));
@@ -305,7 +305,7 @@ START_TEST(queue_known_and_gone)
 		MUST(S0, queue_pop(S0, queue, &got, 0));
 	}
 	EXPECT(S0, -EAGAIN, queue_pop(S0, queue, &got, 0));
-	ck_assert_ptr_eq(recent_object(S0, queue)->queue, queue_of(queue));
+	ck_assert_ptr_eq(cache_object(S0, queue)->queue, queue_of(queue));
 	/* A repair, say, has put an end to it, though it was held. */
 	ck_assert_int_eq(object_locate(fx.heap, ref_position(queue), &object), 0);
 	object.header->word ^= UINT64_C(1) << REF_POSITION_BITS;
@@ -316,7 +316,7 @@ START_TEST(queue_known_and_gone)
 	/* With the last hold it is forgotten, also where it lives on. */
 	MUST(S1, object_incref(S1, queue));
 	fixture_drop(S0, queue);
-	ck_assert(recent_object(S0, queue)->ref != queue);
+	ck_assert(cache_object(S0, queue)->ref != queue);
 	MUST(S0, queue_pop(S0, queue, &got, 0)); /* who knows its number may use it */
 	fixture_drop(S1, queue);
 	EXPECT(S0, -ESTALE, queue_pop(S0, queue, &got, 0));
@@ -426,7 +426,7 @@ START_TEST(kept_from_changing)
 	fixture_drop(S1, fixture_bytes(S1, 1)); /* it needs the lock for nothing else */
 	MUST(S1, object_incref(S1, queue));
 	ck_assert_int_eq(session_lock(S0), 0);
-	ck_assert_uint_eq(fx.heap->control->kept1, S0->index + 1);
+	ck_assert_uint_eq(fx.heap->control->queues_paused_by1, S0->index + 1);
 	pid = start(push_held, queue);
 	while (!S1->entry->intent.word) /* it has come to where it is kept out */
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
@@ -436,7 +436,7 @@ START_TEST(kept_from_changing)
 	ck_assert_uint_eq(got, ref);
 	ck_assert_int_eq(queue_pop(S0, queue, &got, 0), -EAGAIN);
 	ck_assert_int_eq(session_unlock(S0), 0);
-	ck_assert_uint_eq(fx.heap->control->kept1, 0);
+	ck_assert_uint_eq(fx.heap->control->queues_paused_by1, 0);
 	finish(pid);
 	ck_assert_uint_gt(fx.heap->control->figures.n_lock_waits, n_waits);
 	MUST(S0, queue_pop(S0, queue, &got, 0));
@@ -459,9 +459,9 @@ START_TEST(keeper_killed)
 	pid_t pid = start(lock_and_die, queue);
 
 	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
-	ck_assert_uint_eq(fx.heap->control->kept1, S1->index + 1);
+	ck_assert_uint_eq(fx.heap->control->queues_paused_by1, S1->index + 1);
 	ck_assert_int_eq(queue_push(S0, queue, ref, 0), 0);
-	ck_assert_uint_eq(fx.heap->control->kept1, 0);
+	ck_assert_uint_eq(fx.heap->control->queues_paused_by1, 0);
 	MUST(S0, queue_pop(S0, queue, &got, 0));
 }
 END_TEST

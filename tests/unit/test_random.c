@@ -295,12 +295,12 @@ static void op_new_and_drop(struct session *s)
 static void op_gather(struct session *s)
 {
 	if (fixture_below(2)) {
-		gate_ask(fx.heap, s->index, ATTENTION_GATHER);
+		critical_request(fx.heap, s->index, REQUEST_COLLECT);
 		op_new_and_drop(s);
 	} else if (fixture_below(2)) {
-		expect(0, session_attend(s), "attend");
+		expect(0, session_serve_requests(s), "serve");
 	} else {
-		int r = own_collect(&fx.daemon, s->index);
+		int r = own_trim(&fx.daemon, s->index);
 
 		ck_assert(s->has_lock ? r == -EBUSY : r == 0 || r == 1);
 	}
@@ -436,7 +436,7 @@ static void op_look(struct session *s)
 		return;
 	compare_contents(o);
 	expect(model_count(o), object_refcount(s, o->ref), "refcount");
-	expect(0, object_look(s, o->ref, &object), "look");
+	expect(0, object_lookup(s, o->ref, &object), "look");
 	ck_assert_uint_eq(object.type, o->type);
 	if (o->type != TYPE_QUEUE)
 		ck_assert_uint_eq(object.size, o->size);
@@ -467,7 +467,7 @@ static void die(struct session *s)
 
 	switch (fixture_below(3)) {
 	case 0:
-		gate_stay(s);
+		critical_stay(s);
 		let_go_of_one(s);
 		break;
 	case 1:

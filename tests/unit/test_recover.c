@@ -2,9 +2,9 @@
 /*
  * Sessions come and go, and what the dead leave is cleared up
  *
- * Row by row the table at the head of heap/recover.c: a session dies with something under way, it is cleared up in
- * bounded steps, and nothing of it is left. Each row also with a daemon that forgets between any two steps what it did,
- * as one that is restarted does.
+ * Row by row the table at the head of heap/repair/recover.c: a session dies with something under way, it is cleared up
+ * in bounded steps, and nothing of it is left. Each row also with a daemon that forgets between any two steps what it
+ * did, as one that is restarted does.
  */
 #include "tests/unit/test_recover_rows.h"
 
@@ -26,7 +26,7 @@ START_TEST(admitted_until_full)
 		ck_assert_int_eq(fixture_admit(fx.heap, &s), 0);
 		ck_assert_uint_eq(s.index, i);
 	}
-	ck_assert_int_eq(session_admit(fx.heap, &(struct session_claim){.pid = 1}, &index), -EUSERS);
+	ck_assert_int_eq(session_admit(fx.heap, &(struct session_identity){.pid = 1}, &index), -EUSERS);
 	ck_assert_uint_eq(index, 77);
 	session_mark_dead(fx.heap, 2);
 	ck_assert_int_eq(fixture_admit(fx.heap, &s), -EUSERS); /* the dead keep their place until they are cleared up */
@@ -41,8 +41,8 @@ END_TEST
 /* An admission that its client never got to know of is over; one that it took is not; nobody takes another's. */
 START_TEST(taken_or_over)
 {
-	const struct session_claim claim = {.pid = 1, .token = {0x1122334455667788, 9}},
-				   other = {.token = {0x99aabbcc, 9}};
+	const struct session_identity claim = {.pid = 1, .token = {0x1122334455667788, 9}},
+				      other = {.token = {0x99aabbcc, 9}};
 	struct session s;
 	uint32_t index;
 
@@ -56,7 +56,7 @@ START_TEST(taken_or_over)
 	ck_assert(!session_take(&s, claim.token));
 	ck_assert(!session_withdraw(fx.heap, index));
 	ck_assert(!session_is_closed(fx.heap, index));
-	session_leave(&s);
+	session_detach(&s);
 	ck_assert(session_is_closed(fx.heap, index));
 	ck_assert(session_withdraw(fx.heap, index));
 
@@ -77,7 +77,7 @@ END_TEST
 
 START_TEST(claim_is_written_down)
 {
-	const struct session_claim claim = {.pid = 4711,
+	const struct session_identity claim = {.pid = 4711,
 		.start_time = 12345678901,
 		.uid = 1000,
 		.gid = 100,
@@ -96,7 +96,7 @@ START_TEST(claim_is_written_down)
 	ck_assert_uint_eq(entry->token[1], 4);
 	ck_assert_uint_eq(strnlen(entry->program, sizeof(entry->program)), sizeof(entry->program) - 1);
 	ck_assert_int_eq(strncmp(entry->program, claim.program, sizeof(entry->program) - 1), 0);
-	ck_assert_int_eq(session_admit(fx.heap, &(struct session_claim){.program = NULL}, &index), 0);
+	ck_assert_int_eq(session_admit(fx.heap, &(struct session_identity){.program = NULL}, &index), 0);
 	ck_assert_str_eq(fx.heap->sessions[index].program, "");
 }
 END_TEST
@@ -112,7 +112,7 @@ START_TEST(admitted_anew)
 	fixture_check();
 	ck_assert_int_eq(fixture_admit(fx.heap, &s), 0);
 	ck_assert_uint_eq(s.index, FIXTURE_SESSIONS);
-	ck_assert_uint_eq(entry->in_call + entry->attention + entry->owned_pools1 + entry->returned_pools1, 0);
+	ck_assert_uint_eq(entry->activity + entry->requests + entry->owned_pools1 + entry->remote_pools1, 0);
 	ck_assert(session_is_empty(&s));
 	fixture_drop(&s, fixture_bytes(&s, 10));
 	fixture_check();
@@ -243,7 +243,7 @@ START_TEST(session_drops_its_own)
 	fixture_check();
 	ck_assert_uint_eq(DEAD->entry->state, SESSION_ACTIVE);
 	ck_assert_uint_eq(DEAD->entry->n_holds + DEAD->entry->n_own_holds, 0);
-	session_leave(DEAD);
+	session_detach(DEAD);
 	ck_assert(session_withdraw(fx.heap, DEAD->index));
 	session_mark_dead(fx.heap, DEAD->index);
 	ck_assert_int_eq(session_reclaim_step(DEAD), 0);
@@ -315,7 +315,7 @@ START_TEST(damaged_lists)
 	memset(entry->usedpools1, _i ? 0xff : 0x11, sizeof(entry->usedpools1));
 	memset(entry->spare_runs1, _i ? 0x11 : 0xff, sizeof(entry->spare_runs1));
 	entry->n_own_holds = 99;
-	gate_stay(DEAD);
+	critical_stay(DEAD);
 	session_mark_dead(fx.heap, DEAD->index);
 	while ((r = session_reclaim_step(DEAD)) == 1)
 		fixture_check();
@@ -373,7 +373,7 @@ static void expect_published(uint64_t ref)
 {
 	struct object object;
 
-	ck_assert_int_eq(object_look(S0, ref, &object), 0);
+	ck_assert_int_eq(object_lookup(S0, ref, &object), 0);
 	ck_assert_int_eq(memcmp(object.data, &ref, sizeof(ref)), 0);
 }
 
@@ -448,7 +448,7 @@ static void take_and_return(struct session *s, uint32_t usec)
 		if (i % 5 == 0)
 			list_set(s, shared_list, (i + 7) % 64, 0);
 		if (i % 50 == 0)
-			own_collect(&fx.daemon, DEAD->index);
+			own_trim(&fx.daemon, DEAD->index);
 	}
 	for (uint32_t i = 0; i < 16; i++)
 		if (found[i])
@@ -480,7 +480,7 @@ START_TEST(killed_at_any_time)
 			nanosleep(&(struct timespec){.tv_nsec = fixture_below(2000000)}, NULL);
 		ck_assert_int_eq(kill(pid, SIGKILL), 0);
 		ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
-		n_inside += DEAD->entry->in_call == CALL_INSIDE;
+		n_inside += DEAD->entry->activity == ACTIVITY_ACTIVE;
 		session_mark_dead(fx.heap, DEAD->index);
 		while ((r = session_reclaim_step(DEAD)) == 1)
 			;

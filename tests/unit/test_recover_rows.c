@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a session may die with: a row for each line of the table at the head of heap/recover.c, some in many variants
+ * What a session may die with: a row for each line of the table at the head of heap/repair/recover.c, some in many
+ * variants
  *
  * A living session holds some of it, and one object that it made itself is held by the dead one, too. After the dead
  * one was cleared up that is all there is.
@@ -283,8 +284,8 @@ void row_pools_returned(int variant)
 			fixture_drop(S0, refs[i]);
 		else
 			lent[n_lent++] = refs[i];
-	ck_assert_uint_ne(DEAD->entry->returned_pools1, 0);
-	ck_assert_uint_ne(pool_count_returned(fx.heap, ref_pool(refs[59])), 0);
+	ck_assert_uint_ne(DEAD->entry->remote_pools1, 0);
+	ck_assert_uint_ne(pool_count_remote(fx.heap, ref_pool(refs[59])), 0);
 }
 
 /* Somebody else's block it returned, and held others of that pool. */
@@ -330,7 +331,7 @@ static struct pool_entry *pool_of_index1(uint32_t index1)
 
 static void enter_for(int variant, uint32_t n_first)
 {
-	ck_assert(gate_enter(DEAD));
+	ck_assert(critical_enter(DEAD));
 	if (variant < N_IN_ORDER) {
 		stores = (1U << variant) - 1;
 		return;
@@ -348,7 +349,7 @@ static void fill_pools(uint32_t n_pools, uint64_t *ret_refs)
 		else
 			lend(SIZE);
 	/* What others asked for meanwhile is done now. */
-	ck_assert_int_eq(session_attend(DEAD), 0);
+	ck_assert_int_eq(session_serve_requests(DEAD), 0);
 }
 
 /* The block that is made is the last of its pool, which stood on usedpools before another one. */
@@ -387,7 +388,7 @@ static void row_carving_own(int variant)
 	uint64_t ref;
 
 	lend(100);
-	ck_assert_int_eq(session_attend(DEAD), 0);
+	ck_assert_int_eq(session_serve_requests(DEAD), 0);
 	ck_assert_int_eq(CALL(DEAD, own_refill(DEAD, SIZE, 0)), 0);
 	pool = pool_of_index1(DEAD->entry->usedpools1[class_of_size(SIZE)]);
 	headers = pool_headers(fx.heap, pool);
@@ -479,14 +480,14 @@ static void row_settling(int variant)
 	MUST(S0, object_incref(S0, ref));
 	if (variant != 1 && variant != 2 && variant != 5)
 		fixture_drop(S0, ref);
-	ck_assert_int_eq(session_attend(DEAD), 0);
+	ck_assert_int_eq(session_serve_requests(DEAD), 0);
 	enter_for(2, 2);
 	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds - 1);
 	STORE(&ref_header(ref)->word, ref_header(ref)->word - 1);
 	if (variant == 1 || variant == 5)
 		fixture_drop(S0, ref);
 	if (variant == 1)
-		ck_assert_uint_eq(ref_state(ref), STATE_RETURNED);
+		ck_assert_uint_eq(ref_state(ref), STATE_REMOTE_FREE);
 	if (variant == 2)
 		lent[n_lent++] = ref;
 	if (variant != 3)
@@ -516,7 +517,7 @@ static void half_own_run(void)
 
 static void half_gather(void)
 {
-	pool_gather(fx.heap, pool_of_index1(DEAD->entry->returned_pools1));
+	pool_collect(fx.heap, pool_of_index1(DEAD->entry->remote_pools1));
 }
 
 static void half_disown(void)
@@ -621,7 +622,7 @@ void expect_lent(void)
 	for (uint32_t i = 0; i < n_lent; i++) {
 		ck_assert_int_eq(object_refcount(S0, lent[i]), 1);
 		ck_assert_uint_eq(ref_pool(lent[i])->owner1, 0);
-		ck_assert_int_eq(object_look(S0, lent[i], &object), 0);
+		ck_assert_int_eq(object_lookup(S0, lent[i], &object), 0);
 		for (uint64_t j = 1; j < object.size; j++)
 			ck_assert_uint_eq(object.data[j], object.data[0]);
 	}

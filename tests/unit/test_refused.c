@@ -60,7 +60,7 @@ static void let_go(uint64_t ref)
 {
 	struct own_object object;
 
-	ck_assert(gate_enter(S0));
+	ck_assert(critical_enter(S0));
 	ck_assert(own_find(S0, ref, &object));
 	own_let_go(S0->entry, &object, S0->is_fenced);
 	ck_assert_uint_eq(ref_own(ref), 0);
@@ -74,7 +74,7 @@ START_TEST(refused_holds_it_still)
 
 	if (is_shared)
 		MUST(S1, object_incref(S1, ref));
-	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_int_eq(session_serve_requests(S0), 0);
 	if (is_deadlock)
 		ck_assert_int_eq(session_lock(S1), 0);
 	else
@@ -83,7 +83,7 @@ START_TEST(refused_holds_it_still)
 	ck_assert_int_eq(own_settle(S0, ref), is_deadlock ? -EDEADLK : -EPERM);
 	ck_assert_uint_eq(ref_own(ref), 1);
 	ck_assert_uint_eq(S0->entry->n_own_holds, 1);
-	ck_assert(!gate_is_inside(fx.heap, S0->index));
+	ck_assert(!critical_is_active(fx.heap, S0->index));
 	if (is_deadlock)
 		ck_assert_int_eq(session_unlock(S1), 0);
 	else
@@ -163,7 +163,7 @@ static bool refused_and_cut_at(int does, uint64_t at, size_t size)
 
 	if (does != 1)
 		MUST(S1, object_incref(S1, ref));
-	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_int_eq(session_serve_requests(S0), 0);
 	keeper_begin(false);
 	let_go(ref);
 	cut = (typeof(cut)){.at = at, .ref = ref, .does = does};
@@ -175,7 +175,7 @@ static bool refused_and_cut_at(int does, uint64_t at, size_t size)
 		keeper_end();
 	ck_assert(r == 0 || r == -EPERM);
 	ck_assert(cut.result == 0 || cut.result == -ESTALE);
-	ck_assert_uint_eq(S0->entry->in_call, CALL_DONE);
+	ck_assert_uint_eq(S0->entry->activity, ACTIVITY_DONE);
 	fixture_check();
 	if (!cut.is_done) {
 		ck_assert_int_eq(r, -EPERM);

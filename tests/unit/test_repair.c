@@ -91,7 +91,7 @@ static struct pool_entry *owned_pool(uint32_t i)
 
 static struct pool_entry *returned_pool(uint32_t i)
 {
-	return nth(S0->returned_pools1, i, offsetof(struct pool_entry, returned_next1));
+	return nth(S0->remote_pools1, i, offsetof(struct pool_entry, remote_next1));
 }
 
 static struct arena_entry *usable_arena(uint32_t i)
@@ -211,9 +211,9 @@ DAMAGE(free_with_rights_unowned, free_header(UNOWNED)->rights = RIGHTS_SHARED)
 DAMAGE(uncarved_with_rights, uncarved_header(untouched_pool())->rights = 1)
 DAMAGE(free_run_with_rights, spare_run(2)->header.rights = RIGHTS_SHARED)
 DAMAGE(free_block_returned, free_header(UNOWNED)->rights = RIGHTS_SHARED;
-	free_header(UNOWNED)->word = header_with_state(free_header(UNOWNED)->word, STATE_RETURNED))
+	free_header(UNOWNED)->word = header_with_state(free_header(UNOWNED)->word, STATE_REMOTE_FREE))
 DAMAGE(free_block_returned_owned, free_header(POOL)->rights = RIGHTS_SHARED;
-	free_header(POOL)->word = header_with_state(free_header(POOL)->word, STATE_RETURNED))
+	free_header(POOL)->word = header_with_state(free_header(POOL)->word, STATE_REMOTE_FREE))
 DAMAGE(returned_unmarked, ref_header(returned)->rights = 0)
 
 /* Pools of nobody. */
@@ -257,20 +257,20 @@ DAMAGE(owner_no_session, lent_pool()->owner1 = 8)
 DAMAGE(owner_of_records, fx.heap->pools[*name_link(0) >> (POOL_SHIFT - 3)].owner1 = 1)
 
 /* ... with blocks that others returned, ... */
-DAMAGE(returned_empty, S0->returned_pools1 = 0)
-DAMAGE(returned_wild, S0->returned_pools1 = UINT32_MAX)
-DAMAGE(returned_cut, returned_pool(0)->returned_next1 = 0)
-DAMAGE(returned_circle, returned_pool(2)->returned_next1 = S0->returned_pools1)
-DAMAGE(returned_next, returned_pool(1)->returned_next1 = 77777777)
-DAMAGE(returned_prev, returned_pool(1)->returned_prev1 = 0)
-DAMAGE(returned_of_other, S1->returned_pools1 = S0->returned_pools1)
-DAMAGE(returned_of_nobody, S1->returned_pools1 = index1_of(UNOWNED))
-DAMAGE(returned_of_run, fx.sessions[2].entry->returned_pools1 = ref_pool_index(unmade) + 1;
+DAMAGE(returned_empty, S0->remote_pools1 = 0)
+DAMAGE(returned_wild, S0->remote_pools1 = UINT32_MAX)
+DAMAGE(returned_cut, returned_pool(0)->remote_next1 = 0)
+DAMAGE(returned_circle, returned_pool(2)->remote_next1 = S0->remote_pools1)
+DAMAGE(returned_next, returned_pool(1)->remote_next1 = 77777777)
+DAMAGE(returned_prev, returned_pool(1)->remote_prev1 = 0)
+DAMAGE(returned_of_other, S1->remote_pools1 = S0->remote_pools1)
+DAMAGE(returned_of_nobody, S1->remote_pools1 = index1_of(UNOWNED))
+DAMAGE(returned_of_run, fx.sessions[2].entry->remote_pools1 = ref_pool_index(unmade) + 1;
 	ref_pool(unmade)->run_size = 0)
-DAMAGE(returned_without, returned_pool(2)->returned_next1 = index1_of(POOL);
-	POOL->returned_prev1 = index1_of(returned_pool(2)))
-DAMAGE(returned_not_said, RETURNED->is_returned = 0)
-DAMAGE(returned_said_of_none, POOL->is_returned = 1)
+DAMAGE(returned_without, returned_pool(2)->remote_next1 = index1_of(POOL);
+	POOL->remote_prev1 = index1_of(returned_pool(2)))
+DAMAGE(returned_not_said, RETURNED->is_on_remote_list = 0)
+DAMAGE(returned_said_of_none, POOL->is_on_remote_list = 1)
 
 /* ... runs that it keeps, and how much of its own it holds. */
 DAMAGE(spare_lost, S0->spare_runs1[1] = 0)
@@ -384,16 +384,16 @@ DAMAGE(leaked_list, forget_own(list))
 DAMAGE(slot_of_dead, memcpy(ref_data(list) + 16, &gone, 8))
 DAMAGE(slot_wild, memset(ref_data(list) + 16, 0xee, 8))
 DAMAGE(slot_too_many, memcpy(ref_data(list) + 16, &victim, 8))
-DAMAGE(place_of_dead, memcpy(ref_data(queue) + offsetof(struct queue, places), &gone, 8))
+DAMAGE(place_of_dead, memcpy(ref_data(queue) + offsetof(struct queue, cells), &gone, 8))
 DAMAGE(queue_head_wild, QUEUE->head = 1000)
 DAMAGE(queue_head_off, QUEUE->head++)
 DAMAGE(queue_tail_off, QUEUE->tail++)
 DAMAGE(queue_tail_wild, QUEUE->tail = UINT64_MAX / 2)
-DAMAGE(queue_stamp_off, QUEUE->places[0].stamp++)
-DAMAGE(queue_stamp_wild, QUEUE->places[2].stamp = UINT64_MAX)
-DAMAGE(queue_lap_off, QUEUE->places[1].stamp += QUEUE->n)
+DAMAGE(queue_stamp_off, QUEUE->cells[0].stamp++)
+DAMAGE(queue_stamp_wild, QUEUE->cells[2].stamp = UINT64_MAX)
+DAMAGE(queue_lap_off, QUEUE->cells[1].stamp += QUEUE->n)
 DAMAGE(queue_n_wild, QUEUE->n = 1 << 20)
-DAMAGE(queue_gap, QUEUE->places[2].ref = QUEUE->places[1].ref; QUEUE->places[1].ref = 0)
+DAMAGE(queue_gap, QUEUE->cells[2].ref = QUEUE->cells[1].ref; QUEUE->cells[1].ref = 0)
 DAMAGE(name_of_dead, name_entry(0)->ref = gone)
 
 DAMAGE(bucket_cut, fx.heap->name_buckets[bucket] = 0)
@@ -436,7 +436,7 @@ static const struct {
 	{uncarved_with_rights, "is free and somebody has a right to it", 0, false},
 	{free_run_with_rights, "starts a free run and somebody has a right to it", 0, false},
 	{free_block_returned, "waits to be gathered and the pool has no owner", 0, false},
-	{free_block_returned_owned, "has 1 returned blocks and is not on returned_pools", 0, false},
+	{free_block_returned_owned, "has 1 returned blocks and is not on remote_pools", 0, false},
 	{returned_unmarked, "waits to be gathered and its second word", 0, false},
 	{unowned_empty, "usedpools[17]", 0, false},
 	{unowned_wrong_class, "usedpools[3] of space 0", 0, false},
@@ -472,18 +472,18 @@ static const struct {
 	{owner_wild, "is owned by session 59999, which cannot be", 0, false},
 	{owner_no_session, "is owned by session 7, which cannot be", 0, false},
 	{owner_of_records, "is owned by session 0, which cannot be", 0, false},
-	{returned_empty, "returned blocks and is not on returned_pools", 0, false},
-	{returned_wild, "session 0: its list returned_pools is broken", 0, false},
-	{returned_cut, "returned blocks and is not on returned_pools", 0, false},
-	{returned_circle, "session 0: its list returned_pools is broken", 0, false},
-	{returned_next, "session 0: its list returned_pools is broken", 0, false},
-	{returned_prev, "session 0: its list returned_pools is broken", 0, false},
-	{returned_of_other, "session 1: its list returned_pools is broken", 0, false},
-	{returned_of_nobody, "session 1: its list returned_pools is broken", 0, false},
-	{returned_of_run, "session 2: its list returned_pools is broken", 0, false},
-	{returned_without, "has 0 returned blocks and is on returned_pools", 0, false},
-	{returned_not_said, "says that it is not on returned_pools, which it is", 0, false},
-	{returned_said_of_none, "says that it is on returned_pools, which it is not", 0, false},
+	{returned_empty, "returned blocks and is not on remote_pools", 0, false},
+	{returned_wild, "session 0: its list remote_pools is broken", 0, false},
+	{returned_cut, "returned blocks and is not on remote_pools", 0, false},
+	{returned_circle, "session 0: its list remote_pools is broken", 0, false},
+	{returned_next, "session 0: its list remote_pools is broken", 0, false},
+	{returned_prev, "session 0: its list remote_pools is broken", 0, false},
+	{returned_of_other, "session 1: its list remote_pools is broken", 0, false},
+	{returned_of_nobody, "session 1: its list remote_pools is broken", 0, false},
+	{returned_of_run, "session 2: its list remote_pools is broken", 0, false},
+	{returned_without, "has 0 returned blocks and is on remote_pools", 0, false},
+	{returned_not_said, "says that it is not on remote_pools, which it is", 0, false},
+	{returned_said_of_none, "says that it is on remote_pools, which it is not", 0, false},
 	{spare_lost, "starts a run whose header says that it is free", 0, false},
 	{spare_wild, "session 0: keeps a run of 2 pools", 0, false},
 	{spare_new_wild, "session 0: keeps a run of 12 pools", 0, false},
@@ -674,7 +674,7 @@ START_TEST(damage_of_the_dead)
 
 	populate();
 	for (uint32_t i = 0; i < 2; i++) {
-		gate_stay(&fx.sessions[i]);
+		critical_stay(&fx.sessions[i]);
 		session_mark_dead(fx.heap, i);
 	}
 	usedpools_cut(); /* which is no fault, as it may have been in the middle of that */
@@ -741,7 +741,7 @@ START_TEST(inside_is_left_alone)
 	int r;
 
 	populate();
-	gate_stay(&fx.sessions[0]);
+	critical_stay(&fx.sessions[0]);
 	usedpools_cut();
 	usedpools_of_run();
 	spare_wild();

@@ -135,8 +135,8 @@ static void populate_returned(void)
 		if (i % n_blocks < 4)
 			drop(s1, refs[i]);
 	returned = refs[n_blocks + 1];
-	ck_assert_uint_eq(ref_state(returned), STATE_RETURNED);
-	ck_assert_uint_eq(pool_count_returned(fx.heap, ref_pool(returned)), 4);
+	ck_assert_uint_eq(ref_state(returned), STATE_REMOTE_FREE);
+	ck_assert_uint_eq(pool_count_remote(fx.heap, ref_pool(returned)), 4);
 }
 
 static void populate_runs(void)

@@ -10,7 +10,7 @@
  */
 #include "tests/unit/test_repair_heap.h"
 
-#include "heap/rebuild.h"
+#include "heap/memory/rebuild.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -66,9 +66,9 @@ static void add_pool(struct pool_entry *pool)
 		add_header(&pool->header);
 	if (pool->kind != POOL_BLOCKS)
 		return;
-	ADD(pool->returned_next1);
-	ADD(pool->returned_prev1);
-	ADD(pool->is_returned);
+	ADD(pool->remote_next1);
+	ADD(pool->remote_prev1);
+	ADD(pool->is_on_remote_list);
 	for (uint32_t i = 0; i < class_pool_blocks(pool->size_class); i++)
 		add_header(&headers[i]);
 }
@@ -79,7 +79,7 @@ static void add_session(struct session_entry *entry)
 	ADD(entry->dying1);
 	ADD(entry->making1);
 	ADD(entry->owned_pools1);
-	ADD(entry->returned_pools1);
+	ADD(entry->remote_pools1);
 	ADD(entry->n_own_holds);
 	add_array(entry->usedpools1, sizeof(entry->usedpools1), 4);
 	add_array(entry->spare_runs1, sizeof(entry->spare_runs1), 4);
@@ -146,7 +146,7 @@ static void find_fields(void)
 	add_array(&control()->counters, sizeof(struct counters), 8);
 	add_array(control()->spaces, sizeof(control()->spaces), 4);
 	ADD(control()->returnable_arenas1);
-	for (uint32_t a = 0; a < control()->n_arenas_seen; a++)
+	for (uint32_t a = 0; a < control()->n_arenas_known; a++)
 		add_arena(a);
 	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
 		add_session(fx.sessions[i].entry);
@@ -248,7 +248,7 @@ START_TEST(damage_of_the_dead_is_mended)
 		find_sizes();
 		for (uint32_t i = 0; i < 3; i++) {
 			if (fixture_below(2))
-				gate_stay(&fx.sessions[i]);
+				critical_stay(&fx.sessions[i]);
 			session_mark_dead(fx.heap, i);
 		}
 		while (n-- > 0)
@@ -285,7 +285,7 @@ START_TEST(any_damage_is_survived)
 			add_array(fx.sessions[i].entry, sizeof(struct session_entry), 4);
 		for (uint32_t i = 0; i < 200; i++)
 			add_bits((uint8_t *)&control()->counters + fixture_below(n_bytes / 8) * 8, 8, 0, 64);
-		for (uint32_t a = 0; a < control()->n_arenas_seen; a++)
+		for (uint32_t a = 0; a < control()->n_arenas_known; a++)
 			add_truth(a);
 		while (n-- > 0)
 			damage_field(&fields[fixture_below(n_fields)]);

@@ -139,7 +139,7 @@ START_TEST(kept_and_returned)
 		ck_assert_uint_eq(fixture_stats().classes[12].n_used, 3 - i);
 		ck_assert_uint_eq(fixture_stats().bytes_allocated_blocks, (3 - i) * 104);
 		fixture_drop(s1, refs[i]);
-		ck_assert_uint_eq(ref_state(refs[i]), STATE_RETURNED);
+		ck_assert_uint_eq(ref_state(refs[i]), STATE_REMOTE_FREE);
 		check_sum();
 	}
 	s = fixture_stats();

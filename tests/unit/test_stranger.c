@@ -44,15 +44,15 @@ START_TEST(owner_looks_up_once)
 
 	MUST(S1, object_incref(S1, ref));
 	ck_assert_uint_eq(ref_header(ref)->rights_counted, RIGHTS_SHARED | RIGHTS_ONE);
-	ck_assert_uint_eq(S0->entry->attention, ATTENTION_STRANGER);
-	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_uint_eq(S0->entry->requests, REQUEST_STRANGER);
+	ck_assert_int_eq(session_serve_requests(S0), 0);
 	MUST(S2, object_incref(S2, ref));
-	ck_assert_uint_eq(S0->entry->attention, 0);
+	ck_assert_uint_eq(S0->entry->requests, 0);
 	fixture_drop(S1, ref);
 	fixture_drop(S2, ref);
 	ck_assert_uint_eq(ref_header(ref)->rights_counted, RIGHTS_SHARED);
 	MUST(S1, object_incref(S1, ref));
-	ck_assert_uint_eq(S0->entry->attention, 0);
+	ck_assert_uint_eq(S0->entry->requests, 0);
 	/* What nobody else has come to is the owner's affair still. */
 	n = fx.heap->control->lock.n_acquisitions;
 	ck_assert_int_eq(object_decref(S0, other), 0);
@@ -76,12 +76,12 @@ START_TEST(nobody_looks_up)
 	MUST(S0, name_set(S0, "n", refs[1]));
 	MUST(S0, queue_push(S0, queue, refs[2], 0));
 	MUST(S0, name_set(S0, "q", queue));
-	ck_assert_uint_eq(S0->entry->attention, 0);
+	ck_assert_uint_eq(S0->entry->requests, 0);
 	for (int i = 0; i < 3; i++) {
 		ck_assert_uint_eq(ref_rights(refs[i]), 1);
 		ck_assert(rights_are_shared(ref_header(refs[i])->rights));
 		MUST(S1, object_incref(S1, refs[i]));
-		ck_assert_uint_eq(S0->entry->attention, 0);
+		ck_assert_uint_eq(S0->entry->requests, 0);
 	}
 	MUST(S1, queue_pop(S1, queue, &got, 0));
 	unowned = fixture_bytes(S3, 40);
@@ -92,7 +92,7 @@ START_TEST(nobody_looks_up)
 	ref_header(unowned)->rights &= ~(uint64_t)RIGHTS_SHARED; /* as if nobody had been there */
 	MUST(S2, object_incref(S2, unowned));
 	for (int i = 0; i < 3; i++)
-		ck_assert_uint_eq(fx.sessions[i].entry->attention, 0);
+		ck_assert_uint_eq(fx.sessions[i].entry->requests, 0);
 }
 END_TEST
 
@@ -112,7 +112,7 @@ START_TEST(every_way_to_come)
 		MUST(S1, name_set(S1, "n", ref));
 		break;
 	}
-	ck_assert_uint_eq(S0->entry->attention, ATTENTION_STRANGER);
+	ck_assert_uint_eq(S0->entry->requests, REQUEST_STRANGER);
 	ck_assert_int_eq(object_refcount(S2, ref), 2);
 	fixture_drop(S0, ref);
 	ck_assert_uint_eq(ref_state(ref), STATE_LIVE);
@@ -189,9 +189,9 @@ START_TEST(no_new_object_under_a_stranger)
 	ck_assert_int_eq(object_retain(S1, &object), -ESTALE);
 	ck_assert_uint_eq(ref_header(ref)->rights, 0);
 	/* His claim was made while the owner's last stores were still on their way. */
-	ck_assert(log_claim(fx.heap, &object.header->rights_counted, 0));
-	object.header->rights_counted = RIGHTS_CLAIMED | RIGHTS_SHARED | RIGHTS_ONE;
-	S0->entry->attention = 0; /* the owner was past the gate already */
+	ck_assert(log_header_lock(fx.heap, &object.header->rights_counted, 0));
+	object.header->rights_counted = RIGHTS_LOCKED | RIGHTS_SHARED | RIGHTS_ONE;
+	S0->entry->requests = 0; /* the owner was past the gate already */
 	pid = fork();
 	ck_assert_int_ge(pid, 0);
 	if (!pid)
@@ -303,12 +303,12 @@ static void come_by_a_list(void)
 
 static void collect(void)
 {
-	ck_assert_int_ge(own_collect(&fx.daemon, S0->index), 0);
+	ck_assert_int_ge(own_trim(&fx.daemon, S0->index), 0);
 }
 
 static void ask(void)
 {
-	gate_ask(fx.heap, S0->index, ATTENTION_GATHER);
+	critical_request(fx.heap, S0->index, REQUEST_COLLECT);
 }
 
 static void give_back(void) /* a block of the pool that the owner works in */
@@ -375,7 +375,7 @@ static void cut_prepare(int i, uint64_t *keep)
 		ck_assert_int_eq(object_decref(S0, given), 0);
 	}
 	shared_refs[1] = given;
-	ck_assert_int_eq(session_attend(S0), 0);
+	ck_assert_int_eq(session_serve_requests(S0), 0);
 	ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, cuts[i].size, &target)), 0);
 	if (!cuts[i].is_drop) { /* the stranger names what is not made yet */
 		ck_assert_int_eq(object_decref(S0, target), 0);
@@ -404,7 +404,7 @@ static bool cut_at(int i, uint64_t at, uint64_t gap)
 	fixture_check();
 	if (cut.is_done && cut.intrude)
 		cut.intrude();
-	ck_assert_uint_ne(S0->entry->in_call, CALL_INSIDE);
+	ck_assert_uint_ne(S0->entry->activity, ACTIVITY_ACTIVE);
 	ck_assert_int_eq(intruder_result == 0, object_is_held(S1, target));
 	if (intruder_result == 0) {
 		ck_assert_int_eq(object_refcount(S2, target), 1 + !cuts[i].is_drop);

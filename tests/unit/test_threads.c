@@ -71,7 +71,7 @@ static void unmap(uint32_t head)
 {
 	uint32_t n_done = 0;
 
-	while (arena_is_looked_at(fx.heap, head))
+	while (arena_has_lookup(fx.heap, head))
 		;
 	while (arena_unmap_step(fx.heap, head, 3, &n_done) == 0)
 		;
@@ -131,8 +131,8 @@ static void collect(uint32_t index, bool ask)
 	if (fx.heap->sessions[index].state != SESSION_ACTIVE)
 		return;
 	if (ask)
-		gate_ask(fx.heap, index, ATTENTION_GATHER);
-	r = own_collect(&fx.daemon, index);
+		critical_request(fx.heap, index, REQUEST_COLLECT);
+	r = own_trim(&fx.daemon, index);
 	EXPECT_THAT(r >= 0 || r == -EBUSY);
 }
 
@@ -206,7 +206,7 @@ static void compare(struct worker *w, uint64_t ref)
 	struct object object;
 	uint64_t first, last;
 
-	EXPECT_THAT(object_look(&w->session, ref, &object) == 0);
+	EXPECT_THAT(object_lookup(&w->session, ref, &object) == 0);
 	if (object.type != TYPE_BYTES)
 		return;
 	memcpy(&first, object.data, 8);
@@ -299,7 +299,7 @@ static void op_new_list(struct worker *w)
 		*hold = 0;
 	for (uint32_t i = 0; !r && i < n; i++) {
 		child = pick(w);
-		if (!child || object_look(&w->session, *child, &object) || object.type != TYPE_BYTES)
+		if (!child || object_lookup(&w->session, *child, &object) || object.type != TYPE_BYTES)
 			continue;
 		EXPECT_THAT(list_set(&w->session, *hold, i, *child) == 0);
 	}
@@ -372,7 +372,7 @@ static void op_list(struct worker *w)
 	uint64_t *hold = pick(w), *to = NULL, i = below(w, N_PLACES), ref = 0;
 	struct object object;
 
-	if (below(w, 2) || !hold || object_look(&w->session, *hold, &object) || object.type != TYPE_BYTES) {
+	if (below(w, 2) || !hold || object_lookup(&w->session, *hold, &object) || object.type != TYPE_BYTES) {
 		to = place(w);
 		EXPECT_THAT(ASK(w, list_get(&w->session, shared_list, i, &ref)) == 0);
 		keep(w, to, ref);

@@ -33,10 +33,10 @@ static int emptied_prepare(void)
 {
 	uint64_t ref;
 
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+	ck_assert_int_eq(own_trim(&fx.daemon, S0->index), 0);
 	ref = fixture_bytes(S0, 400);
 	fixture_drop(S0, ref);
-	ck_assert_int_eq(own_collect(&fx.daemon, S0->index), 0);
+	ck_assert_int_eq(own_trim(&fx.daemon, S0->index), 0);
 	ck_assert_uint_eq(ref_pool(ref)->kind, POOL_FREE);
 	ck_assert_uint_eq(ref_pool(ref)->size_class, class_of_size(400));
 	return 0;
@@ -65,26 +65,26 @@ static int returned_prepare(void)
 			fixture_drop(S1, refs[i]);
 	fixture_drop(S0, refs[n]);
 	fixture_drop(S0, refs[2 * n]);
-	ck_assert_int_eq(session_attend(S1), 0);
+	ck_assert_int_eq(session_serve_requests(S1), 0);
 	for (uint32_t i = 0; i < 3 * n; i++)
 		if ((i % n < 4 && i != n && i != 2 * n) || i > 2 * n)
 			fixture_drop(S0, refs[i]);
-	ck_assert_uint_eq(pool_count_returned(fx.heap, ref_pool(refs[0])), 4);
-	ck_assert_uint_eq(pool_count_returned(fx.heap, ref_pool(refs[n])), 3);
-	ck_assert_uint_eq(pool_count_returned(fx.heap, ref_pool(refs[2 * n])), ref_pool(refs[2 * n])->n_used);
+	ck_assert_uint_eq(pool_count_remote(fx.heap, ref_pool(refs[0])), 4);
+	ck_assert_uint_eq(pool_count_remote(fx.heap, ref_pool(refs[n])), 3);
+	ck_assert_uint_eq(pool_count_remote(fx.heap, ref_pool(refs[2 * n])), ref_pool(refs[2 * n])->n_used);
 	return 0;
 }
 static int op_gather(void)
 {
-	return session_attend(S1);
+	return session_serve_requests(S1);
 }
 static int op_collect(void)
 {
-	return own_collect(&fx.daemon, S1->index);
+	return own_trim(&fx.daemon, S1->index);
 }
 static int op_collect_free(void)
 {
-	return own_collect(&fx.daemon, S0->index);
+	return own_trim(&fx.daemon, S0->index);
 }
 
 /* A session is dead, and others hold some of what lies in its pools. The first of them goes. */
@@ -180,7 +180,7 @@ static int all_but_one_prepare(void)
 		fixture_drop(S0, full[i]);
 	for (uint32_t i = 1; i < 7; i++)
 		fixture_drop(S1, full[i]);
-	ck_assert_uint_eq(pool_count_returned(fx.heap, ref_pool(full[0])), 6);
+	ck_assert_uint_eq(pool_count_remote(fx.heap, ref_pool(full[0])), 6);
 	return 0;
 }
 static int op_decref_returns_pool(void)
@@ -335,12 +335,12 @@ static void *target_of(const struct log_entry *entry)
 {
 	uint8_t *base = entry->where & LOG_WHERE_HEAP ? fx.heap->base : (uint8_t *)fx.heap->control;
 
-	return base + (entry->where & ~(LOG_WHERE_HEAP | LOG_WHERE_CLAIM));
+	return base + (entry->where & ~(LOG_WHERE_HEAP | LOG_WHERE_HEADER_LOCK));
 }
 
 static void undo_entry(const struct log_entry *entry)
 {
-	memcpy(target_of(entry), &entry->old, entry->where & LOG_WHERE_CLAIM ? 4 : 8);
+	memcpy(target_of(entry), &entry->old, entry->where & LOG_WHERE_HEADER_LOCK ? 4 : 8);
 }
 
 /* As it is before a commit: of the first k entries, those that are claims, and of which no later one has taken the
@@ -350,12 +350,12 @@ static void claim_again(uint32_t k)
 	const struct log_entry *entries = fx.heap->control->lock.entries;
 
 	for (uint32_t i = 0; i < k; i++) {
-		bool is_taken = !(entries[i].where & LOG_WHERE_CLAIM);
+		bool is_taken = !(entries[i].where & LOG_WHERE_HEADER_LOCK);
 
 		for (uint32_t j = i + 1; j < k; j++)
-			is_taken |= entries[j].where == (entries[i].where & ~LOG_WHERE_CLAIM);
+			is_taken |= entries[j].where == (entries[i].where & ~LOG_WHERE_HEADER_LOCK);
 		if (!is_taken)
-			*(uint32_t *)target_of(&entries[i]) |= RIGHTS_CLAIMED;
+			*(uint32_t *)target_of(&entries[i]) |= RIGHTS_LOCKED;
 	}
 }
 
@@ -365,7 +365,7 @@ static void claim_again(uint32_t k)
  */
 static void bias_all(void)
 {
-	for (uint32_t p = 0; p < fx.heap->control->n_arenas_seen * fx.heap->pools_per_arena; p++) {
+	for (uint32_t p = 0; p < fx.heap->control->n_arenas_known * fx.heap->pools_per_arena; p++) {
 		struct pool_entry *pool = &fx.heap->pools[p];
 		bool is_there = arena_is_there(fx.heap, p / fx.heap->pools_per_arena);
 		uint32_t n = is_there && pool->kind == POOL_BLOCKS ? class_shapes[pool->size_class].n_blocks : 0;

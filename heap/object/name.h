@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Names of objects: a hash table of entries in SPACE_RECORDS. One change each; returns as the public functions. */
+
+#include "heap/object/object.h"
+
+int name_set(struct session *session, const char *name, uint64_t ref);
+int name_get(struct session *session, const char *name, uint64_t *ret);
+int name_del(struct session *session, const char *name);
+int name_next(struct session *session, uint64_t *cursor, char name[256], uint64_t *ret);

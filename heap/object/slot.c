@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Slots of lists and structs
+ *
+ * A slot's right to an object and the object's count change together, in one change. Setting retains the new before it
+ * drops the old, so that putting back what is there is harmless.
+ */
+
+#include "heap/object/slot.h"
+#include "heap/object/hold.h"
+
+#include <errno.h>
+
+static int find_list_slot(struct heap *heap, uint64_t list, uint64_t i, uint64_t **ret)
+{
+	struct object object;
+	struct type_info type;
+	int r;
+
+	r = object_find(heap, list, &object);
+	if (r < 0)
+		return r;
+	if (object.type != TYPE_LIST || type_find(heap, TYPE_LIST, &type) < 0)
+		return -EINVAL;
+	if (i >= object_n_slots(&object, &type))
+		return -ERANGE;
+	*ret = object_slot(&object, &type, i);
+	return 0;
+}
+
+static int find_struct_slot(struct heap *heap, uint64_t obj, uint64_t offset, uint64_t **ret)
+{
+	struct object object;
+	struct type_info type;
+	int r;
+
+	r = object_find(heap, obj, &object);
+	if (r < 0)
+		return r;
+	r = type_find(heap, object.type, &type);
+	if (r < 0)
+		return r;
+	if (type.stride)
+		return -EINVAL;
+	for (uint64_t i = 0; i < object_n_slots(&object, &type); i++) {
+		if (type.slots[i] == offset) {
+			*ret = object_slot(&object, &type, i);
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+typedef int (*find_slot)(struct heap *heap, uint64_t obj, uint64_t where, uint64_t **ret);
+
+static int set_in_change(struct session *session, uint64_t *slot, uint64_t ref)
+{
+	struct heap *heap = session->heap;
+	struct object new, old;
+	uint64_t old_ref = *slot;
+	int r = 0;
+
+	if (ref) {
+		r = object_find(heap, ref, &new);
+		if (!r)
+			r = object_retain(session, &new);
+		if (r < 0)
+			return r;
+	}
+	heap_set(heap, slot, ref);
+	/* What a stray write put there names nothing and is just overwritten. */
+	if (old_ref && !object_find(heap, old_ref, &old))
+		r = object_drop(session, &old);
+	return r;
+}
+
+static int set(struct session *session, find_slot find, uint64_t obj, uint64_t where, uint64_t ref)
+{
+	uint64_t *slot;
+	int r;
+
+	r = change_begin(session);
+	if (r < 0)
+		return r;
+	r = find(session->heap, obj, where, &slot);
+	if (!r)
+		r = set_in_change(session, slot, ref);
+	return deferred_free(session, change_end(session, r));
+}
+
+static int get_in_change(struct session *session, uint64_t ref)
+{
+	struct object object;
+	int r;
+
+	if (!ref)
+		return 0;
+	r = object_find(session->heap, ref, &object);
+	return r ? r : object_hold(session, ref, &object);
+}
+
+static int get(struct session *session, find_slot find, uint64_t obj, uint64_t where, uint64_t *ret)
+{
+	uint64_t *slot, ref = 0;
+	int r;
+
+	r = hold_reserve(session);
+	if (r)
+		return r;
+	r = change_begin(session);
+	if (r < 0)
+		return r;
+	r = find(session->heap, obj, where, &slot);
+	if (!r) {
+		ref = *slot;
+		r = get_in_change(session, ref);
+	}
+	r = change_end(session, r);
+	if (!r)
+		*ret = ref;
+	return r;
+}
+
+int list_set(struct session *session, uint64_t list, uint64_t i, uint64_t ref)
+{
+	return set(session, find_list_slot, list, i, ref);
+}
+
+int list_get(struct session *session, uint64_t list, uint64_t i, uint64_t *ret)
+{
+	return get(session, find_list_slot, list, i, ret);
+}
+
+int slot_set(struct session *session, uint64_t obj, uint64_t offset, uint64_t ref)
+{
+	return set(session, find_struct_slot, obj, offset, ref);
+}
+
+int slot_get(struct session *session, uint64_t obj, uint64_t offset, uint64_t *ret)
+{
+	return get(session, find_struct_slot, obj, offset, ret);
+}

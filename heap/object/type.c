@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Types: a name, a size, an alignment and the offsets of the slots
+ *
+ * Entries are only ever added: written behind the last one, where nobody reads, and made known by raising n_types,
+ * which is the whole change. So an entry that n_types counts never changes and is read without the lock.
+ *
+ * Since n_types is read without the lock, nobody may take it back: a number that somebody has guessed and used would
+ * mean another type afterwards. So it is the one store that does not go through the log. What else is changed is
+ * committed before it and means nothing without it: killed in between, the next one to register writes the same places
+ * again.
+ */
+
+#include "heap/object/type.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define TYPE_NAME_MAX  63U
+#define ALIGNMENT_MAX  4096U
+#define SLOTS_PER_TYPE 256U
+
+/* ---- UTF-8 ------------------------------------------------------------------------------------------------------- */
+
+/* The length of the well-formed sequence at s, or 0: shortest forms only, no surrogates, nothing above U+10FFFF. */
+static size_t utf8_sequence(const unsigned char *s)
+{
+	unsigned char lead = s[0];
+	unsigned char low = 0x80, high = 0xbf; /* of the second byte */
+	size_t n;
+
+	if (lead < 0x80)
+		return 1;
+	if (lead < 0xc2 || lead > 0xf4)
+		return 0;
+	n = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+	if (lead == 0xe0)
+		low = 0xa0;
+	else if (lead == 0xed)
+		high = 0x9f;
+	else if (lead == 0xf0)
+		low = 0x90;
+	else if (lead == 0xf4)
+		high = 0x8f;
+	if (s[1] < low || s[1] > high)
+		return 0;
+	for (size_t i = 2; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	return n;
+}
+
+int utf8_check(const char *s, size_t max)
+{
+	size_t length = strnlen(s, max + 1);
+
+	if (!length)
+		return -EINVAL;
+	if (length > max)
+		return -ENAMETOOLONG;
+	for (size_t i = 0; i < length;) {
+		size_t n = utf8_sequence((const unsigned char *)s + i); /* stops at the NUL at the latest */
+
+		if (!n)
+			return -EINVAL;
+		i += n;
+	}
+	return (int)length;
+}
+
+/* ---- finding ----------------------------------------------------------------------------------------------------- */
+
+static uint32_t n_types(const struct heap *heap)
+{
+	uint32_t n = __atomic_load_n(&heap->control->n_types, __ATOMIC_ACQUIRE); /* the entries with their number */
+
+	return n < TYPES_MAX ? n : TYPES_MAX;
+}
+
+static const struct type_entry *registered(const struct heap *heap, uint32_t type)
+{
+	if (type < TYPE_FIRST_REGISTERED || type - TYPE_FIRST_REGISTERED >= n_types(heap))
+		return NULL;
+	return &heap->types[type - TYPE_FIRST_REGISTERED];
+}
+
+int type_find(const struct heap *heap, uint32_t type, struct type_info *ret)
+{
+	const struct type_entry *entry;
+
+	*ret = (struct type_info){0};
+	switch (type) {
+	case TYPE_BYTES:
+		return 0;
+	case TYPE_LIST:
+		ret->stride = sizeof(uint64_t);
+		return 0;
+	case TYPE_QUEUE:
+		ret->stride = sizeof(struct cell);
+		ret->size = sizeof(struct queue);
+		ret->alignment = sizeof(struct cell);
+		return 0;
+	default:
+		break;
+	}
+	entry = registered(heap, type);
+	if (!entry)
+		return -EINVAL;
+	if (entry->n_slots > SLOTS_PER_TYPE || entry->first_slot > TYPE_SLOTS_MAX - SLOTS_PER_TYPE)
+		return -EUCLEAN;
+	ret->size = entry->size;
+	ret->alignment = entry->alignment;
+	ret->n_slots = entry->n_slots;
+	ret->slots = heap->type_slots + entry->first_slot;
+	for (uint32_t i = 0; i < ret->n_slots; i++)
+		if (ret->slots[i] & 7 || ret->size < 8 || ret->slots[i] > ret->size - 8)
+			return -EUCLEAN;
+	return 0;
+}
+
+void type_clear_slots(const struct type_info *type, void *data, uint64_t size)
+{
+	if (type->stride) {
+		memset(data, 0, size);
+		return;
+	}
+	for (uint32_t i = 0; i < type->n_slots; i++)
+		memset((uint8_t *)data + type->slots[i], 0, sizeof(uint64_t));
+}
+
+static const char *const built_in[] = {[TYPE_BYTES] = "bytes", [TYPE_LIST] = "list", [TYPE_QUEUE] = "queue"};
+
+int type_name(const struct heap *heap, uint32_t type, char ret[64])
+{
+	const struct type_entry *entry = registered(heap, type);
+
+	if (type >= TYPE_BYTES && type <= TYPE_QUEUE)
+		strcpy(ret, built_in[type]);
+	else if (entry) {
+		memcpy(ret, entry->name, 63);
+		ret[63] = '\0';
+	} else
+		return -EINVAL;
+	return 0;
+}
+
+/* ---- registering ------------------------------------------------------------------------------------------------- */
+
+static int spec_check(const struct type_spec *spec)
+{
+	int r = utf8_check(spec->name, TYPE_NAME_MAX);
+
+	if (r < 0)
+		return r;
+	if (!spec->size || spec->size > HEAP_SIZE_MAX || spec->n_slots > SLOTS_PER_TYPE ||
+		(spec->n_slots && !spec->slots))
+		return -EINVAL;
+	if (spec->alignment > ALIGNMENT_MAX || (spec->alignment & (spec->alignment - 1)))
+		return -EINVAL;
+	for (size_t i = 0; i < spec->n_slots; i++) {
+		if (spec->slots[i] & 7 || spec->size < 8 || spec->slots[i] > spec->size - 8 ||
+			spec->slots[i] > UINT32_MAX)
+			return -EINVAL;
+		if (i && spec->slots[i] <= spec->slots[i - 1])
+			return -EINVAL;
+	}
+	return 0;
+}
+
+static bool is_same(const struct heap *heap, const struct type_entry *entry, const struct type_spec *spec)
+{
+	if (entry->size != spec->size || entry->alignment != spec->alignment || entry->n_slots != spec->n_slots)
+		return false;
+	if (entry->first_slot > TYPE_SLOTS_MAX - SLOTS_PER_TYPE)
+		return false;
+	for (size_t i = 0; i < spec->n_slots; i++)
+		if (heap->type_slots[entry->first_slot + i] != spec->slots[i])
+			return false;
+	return true;
+}
+
+/* Behind those of the last entry, which is the truth; n_type_slots may be that of a type that was not made known. */
+static int first_free_slot(const struct heap *heap, uint32_t n, uint32_t *ret)
+{
+	const struct type_entry *last = n ? &heap->types[n - 1] : NULL;
+
+	if (last && (last->first_slot > TYPE_SLOTS_MAX || last->n_slots > SLOTS_PER_TYPE))
+		return -EUCLEAN;
+	*ret = last ? last->first_slot + last->n_slots : 0;
+	return 0;
+}
+
+static int register_in_change(struct session *session, const struct type_spec *spec, uint32_t *ret)
+{
+	struct heap *heap = session->heap;
+	uint32_t n = n_types(heap);
+	uint32_t first_slot;
+	struct type_entry *entry;
+	int r;
+
+	for (uint32_t i = TYPE_BYTES; i <= TYPE_QUEUE; i++)
+		if (!strcmp(built_in[i], spec->name))
+			return -EEXIST;
+	for (uint32_t i = 0; i < n; i++) {
+		if (strncmp(heap->types[i].name, spec->name, sizeof(heap->types[i].name)) != 0)
+			continue;
+		*ret = TYPE_FIRST_REGISTERED + i;
+		return is_same(heap, &heap->types[i], spec) ? 0 : -EEXIST;
+	}
+	r = first_free_slot(heap, n, &first_slot);
+	if (r < 0)
+		return r;
+	/* A type's slots are looked at as SLOTS_PER_TYPE at most from its first: that must lie within the table. */
+	if (n >= TYPES_MAX || first_slot > TYPE_SLOTS_MAX - SLOTS_PER_TYPE)
+		return -ENOSPC;
+
+	entry = &heap->types[n];
+	*entry = (struct type_entry){.size = spec->size,
+		.alignment = (uint32_t)spec->alignment,
+		.n_slots = (uint32_t)spec->n_slots,
+		.first_slot = first_slot};
+	strncpy(entry->name, spec->name, sizeof(entry->name) - 1);
+	for (size_t i = 0; i < spec->n_slots; i++)
+		heap->type_slots[first_slot + i] = (uint32_t)spec->slots[i];
+	heap_set(heap, &heap->control->n_type_slots, first_slot + spec->n_slots);
+	change_commit(heap);
+	/* The change. Release: the entry before its number, see type_find(); and after the commit, which frees its
+	 * word. */
+	__atomic_store_n(&heap->control->n_types, n + 1, __ATOMIC_RELEASE);
+	*ret = TYPE_FIRST_REGISTERED + n;
+	return 0;
+}
+
+int type_register(struct session *session, const struct type_spec *spec, uint32_t *ret)
+{
+	uint32_t type = 0;
+	int r;
+
+	r = spec_check(spec);
+	if (r < 0)
+		return r;
+	r = change_begin(session);
+	if (r < 0)
+		return r;
+	r = change_end(session, register_in_change(session, spec, &type));
+	if (!r)
+		*ret = type;
+	return r;
+}

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Figures of the heap and of its sessions
+ *
+ * What pools and blocks are is counted when somebody asks, from the entries of arenas and pools, without the lock:
+ * nobody who makes or frees an object pays for it, and nobody waits. Each pool is counted as what it is when it is
+ * looked at, and in exactly one of the figures, so their sum is the arenas that were seen: a pool is free, or of one
+ * class, or part of a run; a pool of a class is headers, blocks allocated, blocks available and a rest that no block
+ * fits into. A run that its owner keeps for its next object is free pools, a returned block is an available one.
+ *
+ * Of returned blocks the headers are looked at, which the arena must be there for: a client keeps it there meanwhile,
+ * as who holds without the lock does (count.c).
+ *
+ * It takes time for each pool there is, so it is done in steps.
+ */
+
+#include "heap/memory/pool.h"
+#include "heap/object/count.h"
+#include "heap/repair/check.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define ARENAS_PER_STEP 64U
+
+static uint32_t min(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+/* All loads here are relaxed: each figure is of the moment at which it was read. */
+/*
+ * Its blocks that wait to be gathered, at this moment. Should it take another class meanwhile, some payload is looked
+ * at instead, which its owner writes to as he likes: the sanitizer is not to mind.
+ */
+static __attribute__((noinline, no_sanitize_thread)) uint32_t count_remote(
+	const struct heap *heap, const struct pool_entry *pool, uint32_t n_blocks)
+{
+	const struct object_header *headers = pool_headers(heap, pool);
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < n_blocks; i++)
+		n += (__atomic_load_n(&headers[i].word, __ATOMIC_RELAXED) >> 7 & 7) == STATE_REMOTE_FREE;
+	return n;
+}
+
+/* looks: its headers may be looked at, for blocks that were returned. */
+static void count_blocks(
+	const struct heap *heap, const struct pool_entry *pool, uint32_t size_class, bool looks, pyheap_stats *ret)
+{
+	const struct class_shape *shape = &class_shapes[size_class];
+	pyheap_class_stats *c = &ret->classes[size_class];
+	uint32_t n_used = min(__atomic_load_n(&pool->n_used, __ATOMIC_RELAXED), shape->n_blocks);
+	uint32_t n_headers = shape->n_blocks * (uint32_t)sizeof(struct object_header);
+
+	if (looks && __atomic_load_n(&pool->owner1, __ATOMIC_RELAXED) &&
+		__atomic_load_n(&pool->is_on_remote_list, __ATOMIC_RELAXED))
+		n_used -= min(count_remote(heap, pool, shape->n_blocks), n_used);
+	c->n_pools++;
+	c->n_used += n_used;
+	c->n_available += shape->n_blocks - n_used;
+	ret->bytes_allocated_blocks += (uint64_t)n_used * shape->size;
+	ret->bytes_available_blocks += (uint64_t)(shape->n_blocks - n_used) * shape->size;
+	ret->bytes_pool_headers += n_headers;
+	ret->bytes_quantization += POOL_SIZE - n_headers - (uint64_t)shape->n_blocks * shape->size;
+}
+
+/* What begins at this pool, of which so many are left in the arena; how many it takes. */
+static uint32_t count_pool(const struct heap *heap, const struct pool_entry *pool, uint32_t n_left, bool is_record,
+	bool looks, pyheap_stats *ret)
+{
+	uint32_t identity = __atomic_load_n(&pool->identity, __ATOMIC_RELAXED);
+	uint32_t size_class = identity >> 8 & 0xff, n = 1;
+
+	switch (identity & 0xff) {
+	case POOL_BLOCKS:
+		if (is_record)
+			ret->bytes_records += POOL_SIZE;
+		else if (size_class < N_CLASSES)
+			count_blocks(heap, pool, size_class, looks, ret);
+		else
+			ret->bytes_unused_pools += POOL_SIZE; /* it is just changing hands */
+		return 1;
+	case POOL_RUN:
+		n = min(__atomic_load_n(&pool->run_n_pools, __ATOMIC_RELAXED), n_left);
+		n = n ? n : 1;
+		if (is_record) {
+			ret->bytes_records += (uint64_t)n * POOL_SIZE;
+		} else if (header_state(__atomic_load_n(&pool->header.word, __ATOMIC_RELAXED)) == STATE_FREE) {
+			ret->bytes_unused_pools += (uint64_t)n * POOL_SIZE;
+		} else {
+			ret->bytes_medium_objects += (uint64_t)n * POOL_SIZE;
+			ret->n_medium_objects++;
+		}
+		return n;
+	default:
+		ret->bytes_unused_pools += POOL_SIZE;
+		return 1;
+	}
+}
+
+/* What begins at this arena; how many it takes. */
+static uint32_t count_arena(struct session *session, uint32_t a, uint32_t n_left, pyheap_stats *ret)
+{
+	const struct heap *heap = session->heap;
+	const struct arena_entry *arena = &heap->arenas[a];
+	uint32_t state = arena_state(arena);
+	bool is_record = __atomic_load_n(&arena->space, __ATOMIC_RELAXED) == SPACE_RECORDS;
+	uint32_t n = 1;
+
+	if (state == ARENA_POOLS) {
+		uint32_t before = ACTIVITY_NONE;
+		bool looks = count_begin_lookup(session, a, &before);
+
+		for (uint32_t i = 0; i < heap->pools_per_arena;)
+			i += count_pool(heap, &heap->pools[a * heap->pools_per_arena + i], heap->pools_per_arena - i,
+				is_record, looks, ret);
+		count_end_lookup(session, before);
+	} else if (state == ARENA_RUN || state == ARENA_RETURNABLE) {
+		n = min(__atomic_load_n(&arena->n_arenas, __ATOMIC_RELAXED), n_left);
+		n = n ? n : 1;
+		if (state == ARENA_RETURNABLE)
+			ret->bytes_unused_pools += (uint64_t)n * heap->arena_size;
+		else if (is_record)
+			ret->bytes_records += (uint64_t)n * heap->arena_size;
+		else
+			ret->bytes_large_objects += (uint64_t)n * heap->arena_size;
+		ret->n_large_objects += state == ARENA_RUN && !is_record;
+	} else {
+		return 1;
+	}
+	ret->n_arenas_current += n;
+	return n;
+}
+
+static void begin(const struct heap *heap, pyheap_stats *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->heap_size = heap->heap_size;
+	ret->arena_size = heap->arena_size;
+	ret->pool_size = POOL_SIZE;
+	for (uint32_t i = 0; i < N_CLASSES; i++) {
+		ret->classes[i].size = class_shapes[i].size;
+		ret->classes[i].pool_blocks = class_shapes[i].n_blocks;
+	}
+}
+
+static void end(const struct heap *heap, pyheap_stats *ret)
+{
+	const struct counters *c = &heap->control->counters;
+	const struct global_lock *lock = &heap->control->lock;
+	const struct figures *f = &heap->control->figures;
+
+	ret->bytes_total = ret->n_arenas_current * heap->arena_size;
+	ret->n_arenas_allocated = __atomic_load_n(&c->n_arenas_allocated, __ATOMIC_RELAXED);
+	ret->n_arenas_reclaimed = __atomic_load_n(&c->n_arenas_reclaimed, __ATOMIC_RELAXED);
+	ret->n_arenas_highwater = __atomic_load_n(&c->n_arenas_highwater, __ATOMIC_RELAXED);
+	ret->n_names = __atomic_load_n(&c->n_names, __ATOMIC_RELAXED);
+	ret->n_types = __atomic_load_n(&heap->control->n_types, __ATOMIC_RELAXED);
+	ret->n_lock_acquisitions = __atomic_load_n(&lock->n_acquisitions, __ATOMIC_RELAXED);
+	ret->n_lock_recoveries = __atomic_load_n(&lock->n_recoveries, __ATOMIC_RELAXED);
+	ret->n_lock_waits = __atomic_load_n(&f->n_lock_waits, __ATOMIC_RELAXED);
+	ret->lock_wait_ns = __atomic_load_n(&f->lock_wait_ns, __ATOMIC_RELAXED);
+	ret->lock_wait_max_ns = __atomic_load_n(&f->lock_wait_max_ns, __ATOMIC_RELAXED);
+	ret->n_locks_timed = __atomic_load_n(&f->n_locks_timed, __ATOMIC_RELAXED);
+	ret->lock_held_ns = __atomic_load_n(&f->lock_held_ns, __ATOMIC_RELAXED);
+	ret->lock_held_max_ns = __atomic_load_n(&f->lock_held_max_ns, __ATOMIC_RELAXED);
+	ret->n_pools_claimed = __atomic_load_n(&f->n_pools_claimed, __ATOMIC_RELAXED);
+	ret->n_blocks_returned = __atomic_load_n(&f->n_blocks_returned, __ATOMIC_RELAXED);
+	ret->max_sessions = heap->n_sessions;
+	for (uint32_t i = 0; i < heap->n_sessions; i++) {
+		ret->n_sessions += __atomic_load_n(&heap->sessions[i].state, __ATOMIC_RELAXED) != SESSION_FREE;
+		ret->n_blocks_returned += __atomic_load_n(&heap->sessions[i].n_blocks_returned, __ATOMIC_RELAXED);
+	}
+}
+
+bool heap_stats_step(struct session *session, uint32_t *cursor, pyheap_stats *ret)
+{
+	const struct heap *heap = session->heap;
+	uint32_t n_known = min(arenas_known(heap), heap->n_arenas);
+
+	if (!*cursor)
+		begin(heap, ret);
+	for (uint32_t i = 0; i < ARENAS_PER_STEP && *cursor < n_known; i++)
+		*cursor += count_arena(session, *cursor, n_known - *cursor, ret);
+	if (*cursor < n_known)
+		return true;
+	end(heap, ret);
+	return false;
+}
+
+/* What the program calls itself. */
+static void read_program(const struct session_entry *entry, char *ret, size_t size)
+{
+	for (size_t i = 0; i < size - 1; i++) /* *ret was zeroed: NUL-terminated */
+		ret[i] = __atomic_load_n(&entry->program[i], __ATOMIC_RELAXED);
+}
+
+/* Relaxed, all loads: the daemon may give the entry to another session meanwhile. */
+int heap_client_next(struct session *session, uint64_t *cursor, pyheap_client_info *ret)
+{
+	const struct heap *heap = session->heap;
+	uint32_t owner1 = lock_owner1(heap);
+
+	for (uint64_t i = *cursor; i < heap->n_sessions; i++) {
+		const struct session_entry *entry = &heap->sessions[i];
+		uint32_t state = session_state(entry);
+
+		if (state == SESSION_FREE)
+			continue;
+		*ret = (pyheap_client_info){
+			.session = (uint32_t)i,
+			.pid = __atomic_load_n(&entry->pid, __ATOMIC_RELAXED),
+			.uid = __atomic_load_n(&entry->uid, __ATOMIC_RELAXED),
+			.gid = __atomic_load_n(&entry->gid, __ATOMIC_RELAXED),
+			.n_holds = __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED) +
+				   __atomic_load_n(&entry->n_own_holds, __ATOMIC_RELAXED),
+			.start_time = __atomic_load_n(&entry->start_time, __ATOMIC_RELAXED),
+			.self = i == session->index,
+			.has_lock = i + 1 == owner1,
+			.dead = state == SESSION_DEAD,
+		};
+		read_program(entry, ret->program, sizeof(ret->program));
+		*cursor = i + 1;
+		return 1;
+	}
+	return 0;
+}
