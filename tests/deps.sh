@@ -10,10 +10,22 @@ deps_build()
 		libsystemd-dev check
 }
 
-# To run all tests; g++ and Boost build one peer of the benchmark, so that it is compiled in every run of the tests.
-deps_test()
+# To run the quick tests.
+deps_quick()
 {
-	deps_build && deps_install g++ libboost-dev clang valgrind systemd python3 spin
+	deps_build && deps_install python3 spin clang-format-14
+}
+
+# To run all tests; g++ and Boost build one peer of the benchmark, so that it is compiled in every run of the tests.
+deps_full()
+{
+	deps_quick && deps_install g++ libboost-dev clang valgrind systemd scdoc
+}
+
+# To work on it (tests/dev.sh): what the other commands need.
+deps_dev()
+{
+	deps_full && deps_install clang-tidy gcovr shellcheck
 }
 
 # To measure beside all peers. Each is left out where it is missing; the servers are started by the benchmark itself.
