@@ -30,5 +30,5 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	if (options.done)
 		return EXIT_OK;
-	return exit_code_of(options.remove ? store_remove(&options) : daemon_run(&options));
+	return options_exit_code(options.remove ? store_remove(&options) : daemon_run(&options));
 }

@@ -80,7 +80,7 @@ static const struct option long_options[] = {
 	{NULL, 0, NULL, 0},
 };
 
-int exit_code_of(int error)
+int options_exit_code(int error)
 {
 	switch (error) {
 	case 0:
@@ -108,7 +108,7 @@ __attribute__((format(printf, 1, 2))) static int usage(const char *format, ...)
 	return -EINVAL;
 }
 
-int size_parse(const char *s, uint64_t *ret)
+int options_parse_size(const char *s, uint64_t *ret)
 {
 	static const char suffixes[] = "kmgt";
 	unsigned int shift = 0;
@@ -179,7 +179,7 @@ static int bytes_parse(const char *option, const char *s, uint64_t max, uint64_t
 {
 	uint64_t n;
 
-	if (size_parse(s, &n) < 0 || !n)
+	if (options_parse_size(s, &n) < 0 || !n)
 		return usage("--%s %s: give a number of bytes, such as 64M", option, s);
 	if (n > max)
 		return usage("--%s %s: at most %llu bytes", option, s, (unsigned long long)max);

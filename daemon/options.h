@@ -37,7 +37,7 @@ struct options {
 int options_parse(struct options *ret, int argc, char **argv);
 
 /* "12", "64K", "3M", "2G", "1T" in powers of 1024. -EINVAL, -ERANGE. */
-int size_parse(const char *s, uint64_t *ret);
+int options_parse_size(const char *s, uint64_t *ret);
 
 /* With which status pyheapd ends because of a negative errno (or 0) of serving: never EXIT_USAGE. */
-int exit_code_of(int error);
+int options_exit_code(int error);
