@@ -14,7 +14,7 @@
  *                  it did. Otherwise that process is gone, or has closed the session: it is dead, and reclaimed as any
  *                  other.
  *
- * A session whose process cannot be told (it is of another pid namespace, or /proc does not show it) stays until it is
+ * A session whose process cannot be found (it is of another pid namespace, or /proc does not show it) stays until it is
  * resumed: nothing that may live is ever dropped.
  */
 #include "daemon/adopt.h"

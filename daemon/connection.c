@@ -11,9 +11,10 @@
  *    |                         |                          |
  *    +-------------------------+--------------------------+--> CLOSING ----> freed, by the timer
  *
- * A peer that is told why its connection ends may be just sending, and would get EPIPE before it reads the reason. So
- * only the daemon's direction ends then (shutdown()), and what still comes is thrown away until the peer closes, too,
- * or for CLOSING_S seconds. That is a courtesy, for CLOSING_MAX connections at a time.
+ * A peer whose connection fails gets an Error with the reason, but may itself be sending at that moment, and would get
+ * EPIPE before it reads the reason. So only the daemon's direction ends then (shutdown()), and what still comes is
+ * thrown away until the peer closes, too, or for CLOSING_S seconds. That is a courtesy, for CLOSING_MAX connections at
+ * a time.
  *
  * A connection is freed by its own timer, from the event loop and nowhere below it, so that no function here or behind
  * a message has to ask after each call whether the connection is still there. Until then it is CLOSING, and inert.
@@ -75,7 +76,7 @@ const char *connection_name(const struct connection *connection)
 		snprintf(name, sizeof(name), "session %u (pid %d, %s)", connection->session1 - 1,
 			(int)connection->process.pid, program);
 	else
-		snprintf(name, sizeof(name), "client (pid %d, uid %u)", (int)connection->process.pid,
+		snprintf(name, sizeof(name), "connection (pid %d, uid %u)", (int)connection->process.pid,
 			connection->process.uid);
 	return name;
 }
@@ -211,7 +212,7 @@ static void break_off(struct connection *connection)
 	set_timer(connection, 0);
 }
 
-/* All that the peer of a closing connection is to be told is gone. */
+/* All that a closing connection had to send is gone. */
 static void end_output(struct connection *connection)
 {
 	if (event_pending(connection->readable, EV_READ, NULL))
@@ -282,7 +283,7 @@ void connection_fail(struct connection *connection, int code, const char *format
 	event_add(connection->readable, NULL);
 	connection_refuse(connection, code, text);
 	if (connection->state == CONNECTION_CLOSING)
-		return; /* it could not be told */
+		return; /* its Error could not be sent */
 	begin_closing(connection, CLOSING_S);
 	if (!stream_has_output(&connection->stream))
 		end_output(connection);

@@ -8,9 +8,9 @@
  * With sessions there is a tick, four times a second: it looks after the lock, idle sessions and empty arenas. Without
  * sessions there is none, and pyheapd sleeps.
  *
- * The end (SIGTERM, SIGINT): clients are told, then the sockets go, then the shared memory objects, unless --keep
- * leaves them to the next daemon. Clients keep what they have mapped; `ended` in the control segment tells them that
- * the heap is over.
+ * The end (SIGTERM, SIGINT): each connection gets a Goodbye, then the sockets go, then the shared memory objects,
+ * unless --keep leaves them to the next daemon. Clients keep what they have mapped; `ended` in the control segment
+ * tells them that the heap is over.
  *
  * Started by systemd, pyheapd says when it is ready, what it is doing, that it is alive (watchdog) and that it ends.
  *
@@ -297,7 +297,7 @@ static int daemon_start(struct daemon *daemon, bool *ret_adopted)
 
 /* ---- the end --------------------------------------------------------------------------------------------------- */
 
-/* Clients are told, once the heap says whether it is over. */
+/* A Goodbye to each connection, once the control segment says whether the heap is over. */
 static void say_goodbye(struct daemon *daemon)
 {
 	struct connection *connection;

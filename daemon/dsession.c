@@ -129,7 +129,7 @@ static struct dsession *begin(struct dsessions *all, uint32_t index, enum dsessi
 	return session;
 }
 
-/* Take the process's pidfd over and be told of its end. */
+/* Take the process's pidfd over; its end will call on_process_ended(). */
 static int watch_process(struct dsession *session, struct process *process)
 {
 	if (process->pidfd >= 0) {

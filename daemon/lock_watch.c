@@ -36,7 +36,7 @@ static struct heap *heap_of(const struct lock_watch *watch)
 	return watch->sessions->self->heap;
 }
 
-/* The session that has the lock, or NULL where it cannot be told. */
+/* The session that has the lock, or NULL where it is not known. */
 static const struct dsession *find_owner(const struct lock_watch *watch)
 {
 	uint32_t owner1 = lock_owner1(heap_of(watch));

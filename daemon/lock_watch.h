@@ -14,7 +14,7 @@ struct lock_watch {
 
 	uint64_t n_acquisitions; /* of the lock, when it was seen taken */
 	int64_t since_ms;        /* when that was */
-	int64_t tick_ms;         /* when it was looked at last */
+	int64_t tick_ms;         /* the last one */
 	bool is_taken;
 	bool is_named;   /* the log says which session keeps it */
 	bool is_evicted; /* that session was killed, or cannot be */

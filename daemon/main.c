@@ -9,8 +9,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-/* What is closed must not become a socket or the heap by being the next free number: the log would be written into it.
- */
+/* Open what is closed of stdin, stdout and stderr. A socket or the heap would get that number, and the log would be
+ * written into it. */
 static bool fill_stdio(void)
 {
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)

@@ -15,7 +15,7 @@ enum exit_code {
 	EXIT_OK = 0,
 	EXIT_RUNTIME = 1,
 	EXIT_USAGE = 2,
-	EXIT_SERVED = 3,  /* another daemon has the name or the socket */
+	EXIT_SERVED = 3,  /* another daemon serves the name or the socket */
 	EXIT_REFUSED = 4, /* the heap that is there is of another version, or damaged */
 };
 
@@ -25,7 +25,7 @@ struct options {
 	char name[NAME_LENGTH_MAX + 1];
 	struct heap_geometry geometry; /* heap_size 0: half of what /dev/shm can hold */
 	uint32_t n_spare_arenas;
-	uint32_t lock_timeout_s; /* 0: a keeper of the lock is never killed */
+	uint32_t lock_timeout_s; /* 0: a process that keeps the lock is never killed */
 	gid_t group;
 	bool has_group;
 	bool keep;

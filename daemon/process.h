@@ -30,7 +30,7 @@ int process_find(struct process *ret, pid_t pid, uint64_t start_time);
 /* Has it ended? False where it has no pidfd. */
 bool process_ended(const struct process *process);
 
-/* Kill it, and nobody who got its pid. -ESRCH it has no pidfd, or what the kernel says. */
+/* Kill it, and no process that got its pid. -ESRCH it has ended or has no pidfd, or what the kernel says. */
 int process_kill(const struct process *process);
 
 /* Is the process that connected `socket` in the group? */

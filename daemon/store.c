@@ -2,16 +2,17 @@
 /*
  * The shared memory objects of a named heap
  *
- * /dev/shm/pyheap.NAME.ctl and /dev/shm/pyheap.NAME.heap, what shm_open() would open; the paths are used as such, since
- * the folder has to be asked for its room anyway. Both are 0600: clients get descriptors from the daemon.
+ * They are /dev/shm/pyheap.NAME.ctl and /dev/shm/pyheap.NAME.heap, the files that shm_open() would open. Their mode is
+ * 0600: clients get descriptors from the daemon.
  *
- * One daemon serves a name: it has the lock on a description of the .ctl file that it opens for this alone. (Clients
- * get another one. A lock on a description that they have, too, would outlive the daemon.)
+ * One daemon serves a name: it keeps a lock on the .ctl file by a file description that it opens for this purpose
+ * alone. Clients get another description of the file. A lock on a description that clients have, too, would outlive the
+ * daemon.
  *
  * What is there when a daemon starts      what it does
  *   nothing, or an empty .ctl               makes a heap
- *   a .ctl without its magic                that daemon died while it made the heap: makes it anew
- *   a heap marked as ended                  that daemon died while it took the heap down: makes it anew
+ *   a .ctl without its magic                its daemon died while it made the heap: makes it anew
+ *   a heap marked as ended                  its daemon died while it removed the heap: makes it anew
  *   a heap                                  adopts it, with its own geometry
  *   anything else                           refuses it, and says how it can be removed
  */
@@ -99,7 +100,7 @@ static int store_guard(struct store *store, const char *name, int flags)
 	return store->guard_fd < 0 ? store->guard_fd : 0;
 }
 
-/* Open one of the two. What another user put there is not ours to believe. */
+/* Open one of the two. What another user put there is not believed. */
 static int file_open(const char *path, int flags, int *ret)
 {
 	struct stat st;
@@ -150,7 +151,8 @@ static const char *refusal(int error)
 
 static int refuse(const struct store *store, const char *name, int error)
 {
-	log_error("cannot use the heap in %s: %s; end who still uses it, and remove it by pyheapd --name %s --remove",
+	log_error("cannot use the heap in %s: %s; end the programs that still use it, and remove it by pyheapd --name "
+		  "%s --remove",
 		store->control_path, refusal(error), name);
 	return error == -ENOENT || error == -EPERM ? -EUCLEAN : error;
 }
@@ -211,7 +213,8 @@ static int store_create(const struct store *store, const struct options *options
 	return r;
 }
 
-/* A heap that its daemon was just taking down: nobody may take the old objects for the new ones. */
+/* A heap that its daemon was just removing: clients that have the old files mapped must keep them, so the new heap gets
+ * new files. */
 static int store_renew(struct store *store, const char *name)
 {
 	store_unlink(store);

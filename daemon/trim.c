@@ -2,8 +2,8 @@
 /*
  * Returning memory
  *
- * Sessions never tell the daemon that an arena became empty: they leave it on the heap's lists, where the next session
- * may take it. With each tick the daemon looks for empty arenas beyond the spare ones. It takes one off the lists
+ * A session leaves an arena that became empty on the heap's lists, where the next session may take it; it does not
+ * notify the daemon. With each tick the daemon looks for empty arenas beyond the spare ones. It takes one off the lists
  * (under the lock, which it only tries to take), unmaps it and punches its hole (without the lock), and so on until
  * there are none.
  *
