@@ -100,8 +100,12 @@ void connections_init(
 
 void connections_deinit(struct connections *all)
 {
-	while (!TAILQ_EMPTY(&all->list))
-		connection_free(TAILQ_FIRST(&all->list));
+	struct connection *connection, *next;
+
+	for (connection = TAILQ_FIRST(&all->list); connection; connection = next) {
+		next = TAILQ_NEXT(connection, entry);
+		connection_free(connection);
+	}
 }
 
 static int open_events(struct connection *connection)

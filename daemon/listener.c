@@ -63,7 +63,7 @@ static int address_of(const char *path, struct sockaddr_un *ret)
 			strlen(path), sizeof(ret->sun_path) - 1);
 		return -ENAMETOOLONG;
 	}
-	strcpy(ret->sun_path, path);
+	memcpy(ret->sun_path, path, strlen(path) + 1);
 	return 0;
 }
 
@@ -162,7 +162,7 @@ static int bind_own(struct listener *listener, const struct listener_options *op
 	r = address_of(options->path, &address);
 	if (r < 0)
 		return r;
-	strcpy(listener->path, options->path);
+	snprintf(listener->path, sizeof(listener->path), "%s", options->path);
 	if (options->make_folder)
 		make_folder(options->path);
 	r = take_guard(listener);

@@ -161,7 +161,7 @@ static int name_parse(const char *s, char ret[NAME_LENGTH_MAX + 1])
 static int group_parse(const char *s, gid_t *ret)
 {
 	struct group *group = getgrnam(s);
-	uint32_t n;
+	uint32_t n = 0;
 
 	if (group) {
 		*ret = group->gr_gid;
@@ -177,7 +177,7 @@ static int group_parse(const char *s, gid_t *ret)
 
 static int bytes_parse(const char *option, const char *s, uint64_t max, uint64_t *ret)
 {
-	uint64_t n;
+	uint64_t n = 0;
 
 	if (options_parse_size(s, &n) < 0 || !n)
 		return usage("--%s %s: give a number of bytes, such as 64M", option, s);
@@ -189,14 +189,14 @@ static int bytes_parse(const char *option, const char *s, uint64_t max, uint64_t
 
 static int option_take(struct options *options, int key, const char *value)
 {
-	uint64_t n;
+	uint64_t n = 0;
 	int r;
 
 	switch (key) {
 	case OPTION_SOCKET:
 		if (!*value || strlen(value) >= sizeof(options->socket))
 			return usage("--socket: the path is empty or too long");
-		strcpy(options->socket, value);
+		memcpy(options->socket, value, strlen(value) + 1);
 		return 0;
 	case OPTION_NAME:
 		return name_parse(value, options->name);

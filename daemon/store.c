@@ -160,7 +160,7 @@ static int refuse(const struct store *store, const char *name, int error)
 /* -ENODATA: there is none, or none that was ever finished. */
 static int store_adopt(const struct store *store, struct heap **ret)
 {
-	struct heap *heap;
+	struct heap *heap = NULL;
 	int control_fd = -1, heap_fd = -1, r;
 	struct stat st;
 
@@ -175,7 +175,7 @@ static int store_adopt(const struct store *store, struct heap **ret)
 		r = -ENODATA;
 	if (r == 0)
 		r = heap_adopt(&heap, control_fd, heap_fd);
-	if (r < 0) {
+	if (r != 0) {
 		close(control_fd);
 		if (heap_fd >= 0)
 			close(heap_fd);
