@@ -80,9 +80,9 @@ static void pass_on(int signal_number)
 	kill(child, signal_number);
 }
 
-static int run(Suite *suite)
+static int run(Suite *(*suite)(void))
 {
-	SRunner *runner = srunner_create(suite);
+	SRunner *runner = srunner_create(suite());
 	int n_failed;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -92,7 +92,7 @@ static int run(Suite *suite)
 	return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-int box_main(Suite *suite)
+int box_main(Suite *(*suite)(void))
 {
 	const struct sigaction action = {.sa_handler = pass_on};
 	int status = 0;

@@ -8,8 +8,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-/* Run the suite; remove whatever it leaves, also when it fails or is ended by a signal. The program's status. */
-int box_main(Suite *suite);
+/* Run the suite that the function makes; remove whatever it leaves, also when it fails or is ended by a signal. The
+ * program's status. */
+int box_main(Suite *(*suite)(void));
 
 /* A path in the folder of this program. The result is good until the fourth call after it. */
 const char *box_path(const char *name);

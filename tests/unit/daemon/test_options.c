@@ -236,5 +236,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-	return box_main(suite());
+	return box_main(suite);
 }

@@ -286,5 +286,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-	return box_main(suite());
+	return box_main(suite);
 }

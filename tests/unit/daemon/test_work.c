@@ -200,5 +200,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-	return box_main(suite());
+	return box_main(suite);
 }
