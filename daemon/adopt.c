@@ -7,7 +7,7 @@
  *   1. the lock    The daemon before is dead for certain, since its name is free. A change that the lock's owner did
  * not finish is taken back. If the owner was the dead daemon, an arena that it was just taking off the lists is on them
  * again.
- *   2. arenas      Those that were on their way to a session that is gone go back (arena_adopt_all()). Those that were
+ *   2. arenas      Those that were on their way to a session that is gone go back (supply_adopt_all()). Those that were
  * on their way to the system go back once the lock was had (trim_adopt()): until then it is not certain which those
  * are.
  *   3. sessions    Each active session gets a pidfd, if the process of its pid started when the session table says that
@@ -20,7 +20,8 @@
 #include "daemon/adopt.h"
 
 #include "daemon/log.h"
-#include "heap/memory/arena.h"
+#include "heap/change/foreign_lock.h"
+#include "heap/change/supply.h"
 #include "heap/repair/recover.h"
 
 #include <errno.h>
@@ -82,10 +83,10 @@ int adopt_heap(struct dsessions *sessions, const char *name)
 	struct heap *heap = sessions->self->heap;
 	int r;
 
-	lock_owner_died(heap, SESSION_DAEMON);
+	foreign_lock_owner_died(heap, SESSION_DAEMON);
 	r = lock_recover(sessions->self);
 	if (r == 0 || r == -EBUSY) /* busy: a living session has it, and takes back what a dead one left */
-		r = arena_adopt_all(heap);
+		r = supply_adopt_all(heap);
 	if (r == 0)
 		r = adopt_sessions(sessions);
 	if (r < 0) {

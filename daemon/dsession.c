@@ -31,6 +31,7 @@
 
 #include "daemon/answer.h"
 #include "daemon/log.h"
+#include "heap/change/foreign_lock.h"
 #include "heap/repair/recover.h"
 
 #include <errno.h>
@@ -174,7 +175,7 @@ void dsession_start_dead(struct dsessions *all, uint32_t index)
 {
 	struct dsession *session = begin(all, index, DSESSION_DEAD);
 
-	lock_owner_died(heap_of(session), index); /* the daemon before may have died before it came to that */
+	foreign_lock_owner_died(heap_of(session), index); /* the daemon before may have died before it came to that */
 	reclaim_begin(session);
 }
 

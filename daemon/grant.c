@@ -19,7 +19,8 @@
 #include "daemon/grant.h"
 
 #include "daemon/clock.h"
-#include "heap/memory/arena.h"
+#include "heap/change/lock_report.h"
+#include "heap/change/supply.h"
 
 #include <errno.h>
 
@@ -112,14 +113,14 @@ static int map_run(struct grant *grant)
 	int r;
 
 	if (!request->mapping1) {
-		r = arena_reserve(heap_of(grant), grant->index, request->run_length, &head);
+		r = supply_reserve(heap_of(grant), grant->index, request->run_length, &head);
 		if (r < 0)
 			return r;
 		request->mapping1 = head + 1;
 		request->n_mapped = 0;
 	}
 	head = request->mapping1 - 1;
-	r = arena_map_step(heap_of(grant), head, ARENAS_PER_STEP, &request->n_mapped);
+	r = supply_map_step(heap_of(grant), head, ARENAS_PER_STEP, &request->n_mapped);
 	if (r == 0)
 		return 0;
 	if (r > 0)
@@ -182,7 +183,7 @@ int grant_take_back(struct grant *grant, bool has_lock)
 	while (r > 0 && has_lock);
 	if (r || grant->is_taken_back)
 		return r;
-	r = arena_pick_granted(grant->trim->self, grant->index, has_lock, &head);
+	r = supply_pick_granted(grant->trim->self, grant->index, has_lock, &head);
 	if (r > 0)
 		grant->run = (struct trim_run){.head1 = head + 1};
 	if (r == 0)

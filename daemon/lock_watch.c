@@ -18,6 +18,7 @@
 #include "daemon/lock_watch.h"
 
 #include "daemon/log.h"
+#include "heap/change/lock_report.h"
 #include "heap/repair/recover.h"
 
 #include <errno.h>

@@ -18,7 +18,7 @@
 #include "daemon/trim.h"
 
 #include "daemon/log.h"
-#include "heap/memory/arena.h"
+#include "heap/change/supply.h"
 
 #include <errno.h>
 #include <string.h>
@@ -47,7 +47,7 @@ int trim_run_step(struct heap *heap, struct trim_run *run)
 
 	if (!run->head1)
 		return 0;
-	r = arena_unmap_step(heap, run->head1 - 1, ARENAS_PER_STEP, &run->n_done);
+	r = supply_unmap_step(heap, run->head1 - 1, ARENAS_PER_STEP, &run->n_done);
 	if (r < 0) {
 		/* Nothing is lost: the run stays as it is, and is tried again. */
 		if (!run->is_logged)
@@ -78,7 +78,7 @@ static bool wait_for(struct trim *trim, uint32_t head)
 static bool take_waiting(struct trim *trim, uint32_t *ret)
 {
 	for (uint32_t i = 0; trim->retries_waiting && i < trim->n_waiting; i++) {
-		if (arena_has_lookup(trim->self->heap, trim->waiting[i]))
+		if (supply_has_lookup(trim->self->heap, trim->waiting[i]))
 			continue;
 		*ret = trim->waiting[i];
 		trim->waiting[i] = trim->waiting[--trim->n_waiting];
@@ -94,10 +94,10 @@ static int return_leftovers(struct trim *trim)
 	uint32_t cursor = 0, head, n_done;
 	int r;
 
-	while ((r = arena_next_returning(trim->self, &cursor, &head)) > 0) {
+	while ((r = supply_next_returning(trim->self, &cursor, &head)) > 0) {
 		n_done = 0;
-		if (!arena_has_lookup(trim->self->heap, head))
-			r = arena_unmap_step(trim->self->heap, head, UINT32_MAX, &n_done);
+		if (!supply_has_lookup(trim->self->heap, head))
+			r = supply_unmap_step(trim->self->heap, head, UINT32_MAX, &n_done);
 		else if (!wait_for(trim, head))
 			r = -EBUSY;
 		if (r < 0)
@@ -127,10 +127,10 @@ static int choose_run(struct trim *trim, uint32_t n_spare)
 	int r;
 
 	if (!take_waiting(trim, &head)) {
-		r = arena_pick_returning(trim->self, n_spare, &head);
+		r = supply_pick_returning(trim->self, n_spare, &head);
 		if (r <= 0)
 			return r;
-		if (arena_has_lookup(trim->self->heap, head) && wait_for(trim, head))
+		if (supply_has_lookup(trim->self->heap, head) && wait_for(trim, head))
 			return 2;
 	}
 	trim->run = (struct trim_run){.head1 = head + 1};
@@ -148,7 +148,7 @@ int trim_step(struct trim *trim, uint32_t n_spare)
 		if (r != 1)
 			return r == 2 ? 1 : r;
 	}
-	if (!trim->run.n_done && arena_has_lookup(trim->self->heap, trim->run.head1 - 1))
+	if (!trim->run.n_done && supply_has_lookup(trim->self->heap, trim->run.head1 - 1))
 		return -EBUSY; /* too many wait for it to wait among them */
 	r = trim_run_step(trim->self->heap, &trim->run);
 	return r < 0 ? r : 1;

@@ -4,7 +4,7 @@
 /* Arenas that nobody uses go back to the system: see trim.c. */
 
 #include "daemon/work.h"
-#include "heap/shared/heap.h"
+#include "heap/shared/session.h"
 
 #include <stdbool.h>
 #include <stdint.h>

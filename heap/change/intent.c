@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Intents: what a session that works without the lock is about to do to a queue, or to count (count.c)
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Sessions come, and what the dead leave is cleared up
  *
@@ -22,17 +22,24 @@
  *   no more, also settling that under the lock      theirs it is, or it was returned by them
  *   any store to a list or number of its own        they are not looked at: the headers say it all
  *   closing, with some steps done                   the other steps
- *   a grant, before accepting it                    the arenas go back (arena_pick_granted())
+ *   a grant, before accepting it                    the arenas go back (supply_pick_granted())
  *   the daemon: admitting, before SESSION_ACTIVE    the entry is still FREE, its content is written anew
  *   admission, before the client took the session   the connection ended, so it is over (session_withdraw())
  *   the daemon: reclaiming                          the entry is DEAD still, all of the above is done again
  */
 
 #include "heap/repair/recover.h"
+#include "heap/change/foreign_lock.h"
+#include "heap/change/lock.h"
+#include "heap/memory/run.h"
 #include "heap/object/count.h"
+#include "heap/object/dying.h"
 #include "heap/object/header_lock.h"
 #include "heap/object/hold.h"
-#include "heap/object/queue.h"
+#include "heap/object/making.h"
+#include "heap/object/queue_recover.h"
+#include "heap/object/right.h"
+#include "heap/shared/critical.h"
 
 #include <errno.h>
 #include <string.h>
@@ -201,7 +208,7 @@ void session_set_process(struct heap *heap, uint32_t index, int32_t pid, uint64_
 void session_mark_dead(struct heap *heap, uint32_t index)
 {
 	state_store(&heap->sessions[index], SESSION_DEAD);
-	lock_owner_died(heap, index);
+	foreign_lock_owner_died(heap, index);
 }
 
 /* ---- its own pools ----------------------------------------------------------------------------------------------- */
@@ -224,7 +231,7 @@ static int let_go(struct session *session, const struct object *object)
 	if (rights_count(header_rights(object->header)))
 		return 0;
 	if (type_find(heap, object->type, &type) == 0 && object_n_slots(object, &type))
-		return object_end(session, object);
+		return right_end(session, object);
 	heap_set(heap, &object->header->word, header_free(object->word, 0));
 	if (object->header->rights)
 		heap_set(heap, &object->header->rights, 0);
@@ -340,7 +347,7 @@ static int drop_hold(struct session *session, struct hold *hold)
 
 	heap_set(session->heap, &hold->count, 1); /* however often it held it: the object counts it once */
 	hold_remove(session, hold);
-	return object_find(session->heap, ref, &object) < 0 ? 0 : object_drop(session, &object);
+	return object_find(session->heap, ref, &object) < 0 ? 0 : right_drop(session, &object);
 }
 
 /* Drop some holds from the cursor on; *ret_cursor is where to go on. 2 that was the end of the table, 0 there is more.

@@ -9,6 +9,7 @@
 #include "encounters.h"
 
 #include "client/session.h"
+#include "heap/change/lock.h"
 #include "heap/memory/rebuild.h"
 #include "heap/object/own.h"
 
@@ -377,7 +378,7 @@ static int keep_out_call(struct actor *a)
 /* What pyheap_repair() does where something is wrong. */
 static int rebuild_call(struct actor *a)
 {
-	return keep_out_while(a, heap_rebuild);
+	return keep_out_while(a, rebuild_all);
 }
 
 static void on_fault(void *userdata, const char *text)

@@ -5,9 +5,11 @@
  * What the survivor does to a victim's pools it does when the victim stands before its call: it takes from a queue what
  * the victim has put there, and drops it, so that blocks of the victim's are returned and wait to be gathered.
  */
+#include "heap/change/lock.h"
 #include "scenario.h"
 
 #include "client/session.h"
+#include "heap/memory/size_class.h"
 #include "heap/shared/critical.h"
 
 #include <string.h>
@@ -128,8 +130,8 @@ static void freed_block_setup(struct actor *a)
 static void forgotten_setup(struct actor *a)
 {
 	block_setup(a);
-	cache_forget(&a->heap->session, a->mine[0]);
-	cache_forget_pool(&a->heap->session, class_of_size(48));
+	cache_forget(a->heap->session.cache, a->mine[0]);
+	cache_forget_pool(a->heap->session.cache, class_of_size(48));
 }
 
 static void last_block_setup(struct actor *a)

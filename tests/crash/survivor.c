@@ -5,7 +5,10 @@
 #include "world.h"
 
 #include "client/session.h"
+#include "heap/change/lock.h"
 #include "heap/object/object.h"
+#include "heap/object/own_trim.h"
+#include "heap/object/right.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -178,8 +181,8 @@ static void make_known(struct actor *actor)
 	MUST(actor, change_begin(session));
 	for (size_t i = 0; i < STAGE_REFS; i++)
 		if (object_find(session->heap, actor->stage->refs[i], &object) == 0) {
-			MUST(actor, object_retain(session, &object));
-			MUST(actor, object_drop(session, &object));
+			MUST(actor, right_retain(session, &object));
+			MUST(actor, right_drop(session, &object));
 		}
 	MUST(actor, change_end(session, 0));
 	MUST(actor, own_collect_all(session));

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * heap_repair(): whatever is derived is damaged on purpose, reported by its name, mended, and then the heap works
  *
