@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Types: a name, a size, an alignment and the offsets of the slots
  *
@@ -19,7 +19,7 @@
 
 #define ALIGNMENT_MAX 4096U
 
-/* ---- finding ----------------------------------------------------------------------------------------------------- */
+/* Finding */
 
 static uint32_t n_types(const struct heap *heap)
 {
@@ -96,7 +96,7 @@ int type_name(const struct heap *heap, uint32_t type, char ret[64])
 	return 0;
 }
 
-/* ---- registering ------------------------------------------------------------------------------------------------- */
+/* Registering */
 
 static int spec_check(const struct type_spec *spec)
 {

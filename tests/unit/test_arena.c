@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Arenas: their order, where new pools come from, what goes back to the system and how
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * First holds and last drops, stopped in the middle: what a claim leaves, who is told, what waits, what becomes of them
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * What the dead had begun to do to a queue, or to an object that they were about to hold or to drop
  *

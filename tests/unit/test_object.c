@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Objects: counts, taking down, refs of all kinds, sizes of all kinds
  */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * A session's own pools and runs: made in, held and freed without the lock, kept and taken back
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * What a session may die with: a row for each line of the table at the head of heap/repair/recover.c, some in many
  * variants

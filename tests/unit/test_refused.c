@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * A session lets go of its own object that others knew, and is refused the lock: it holds it as before
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Who comes to an object on the strength of a number, while its owner makes, frees or keeps it without the lock
  *
