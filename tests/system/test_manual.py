@@ -214,10 +214,18 @@ class Commands(unittest.TestCase):
                 self.assertEqual(zsh.get(command, set()), options)
 
     def test_help_of_each(self):
-        """There is one help, however it is asked for."""
-        for command in help_commands():
+        """Each command has its own help, however it is asked for: its line of the whole help, and the options that it has."""
+        commands, whole = help_commands(), help_of("pyheapctl", "--help")
+        common = set(help_options("pyheapctl")) - {"--json", "--repair"}
+        for command, arguments in commands.items():
             with self.subTest(command):
-                self.assertEqual(help_of("pyheapctl", command, "--help"), help_of("pyheapctl", "--help"))
+                own = help_of("pyheapctl", "help", command)
+                self.assertEqual(own.splitlines()[0], f"usage: pyheapctl [--socket PATH] {command} {arguments}")
+                self.assertIn(own.splitlines()[2], whole)
+                options = own.split("options:")[1].split("exit codes")[0]
+                self.assertEqual(set(re.findall(OPTION, options)),
+                                 common | set(re.findall(OPTION, arguments)))
+                self.assertEqual(help_of("pyheapctl", command, "--help"), whole if command == "help" else own)
 
     def test_keys_of_json(self):
         said = help_of("pyheapctl", "--help")
