@@ -21,7 +21,7 @@
 #define ALIGNMENT_MAX  4096U
 #define SLOTS_PER_TYPE 256U
 
-/* ---- finding ----------------------------------------------------------------------------------------------------- */
+/* Finding */
 
 static uint32_t n_types(const struct heap *heap)
 {
@@ -98,7 +98,7 @@ int type_name(const struct heap *heap, uint32_t type, char ret[64])
 	return 0;
 }
 
-/* ---- registering ------------------------------------------------------------------------------------------------- */
+/* Registering */
 
 static int spec_check(const struct type_spec *spec)
 {

@@ -12,6 +12,7 @@
 #include "heap/memory/memory.h"
 #include "heap/memory/run.h"
 #include "heap/object/count.h"
+#include "heap/object/count_recover.h"
 #include "heap/object/dying.h"
 #include "heap/object/hold.h"
 #include "heap/object/making.h"
