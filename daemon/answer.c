@@ -41,7 +41,7 @@ void answer_grant(struct connection *connection, uint32_t *heads, uint32_t n)
 }
 
 /* Everything but the classes. */
-static void body_fill(Pyheap__Stats *body, const pyheap_stats *stats)
+static void body_fill(Pyheap__Stats *body, const struct heap_stats *stats)
 {
 	body->heap_size = stats->heap_size;
 	body->arena_size = stats->arena_size;
@@ -76,16 +76,16 @@ static void body_fill(Pyheap__Stats *body, const pyheap_stats *stats)
 	body->n_blocks_returned = stats->n_blocks_returned;
 }
 
-void answer_stats(struct connection *connection, const pyheap_stats *stats)
+void answer_stats(struct connection *connection, const struct heap_stats *stats)
 {
 	Pyheap__FromDaemon message = PYHEAP__FROM_DAEMON__INIT;
 	Pyheap__Stats body = PYHEAP__STATS__INIT;
-	Pyheap__ClassStats classes[PYHEAP_CLASSES], *class_pointers[PYHEAP_CLASSES];
+	Pyheap__ClassStats classes[N_CLASSES], *class_pointers[N_CLASSES];
 
 	body_fill(&body, stats);
 	body.classes = class_pointers;
-	for (unsigned int i = 0; i < PYHEAP_CLASSES; i++) {
-		const pyheap_class_stats *from = &stats->classes[i];
+	for (unsigned int i = 0; i < N_CLASSES; i++) {
+		const struct class_stats *from = &stats->classes[i];
 		Pyheap__ClassStats *to = &classes[body.n_classes];
 
 		if (!from->n_pools)

@@ -303,7 +303,7 @@ static int grant_turn(struct dsession *session)
 
 static int stats_turn(struct dsession *session)
 {
-	pyheap_stats figures;
+	struct heap_stats figures;
 	int r;
 
 	if (!session->connection) {

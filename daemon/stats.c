@@ -13,7 +13,7 @@
 /* Figures that are being counted. */
 struct stats_walk {
 	uint32_t cursor;
-	pyheap_stats figures;
+	struct heap_stats figures;
 };
 
 void stats_init(struct stats *stats, struct session *self)
@@ -26,7 +26,7 @@ void stats_ask(struct stats *stats)
 	stats->n_owed++;
 }
 
-int stats_step(struct stats *stats, pyheap_stats *ret)
+int stats_step(struct stats *stats, struct heap_stats *ret)
 {
 	if (!stats->walk)
 		stats->walk = calloc(1, sizeof(*stats->walk));

@@ -3,7 +3,7 @@
 
 /* The heap's figures for a session that asks for them: see stats.c. */
 
-#include "heap/repair/check.h"
+#include "heap/repair/stats.h"
 
 #include <stdint.h>
 
@@ -20,7 +20,7 @@ void stats_init(struct stats *stats, struct session *self);
 void stats_ask(struct stats *stats);
 
 /* While an answer is owed: count a bounded part of the heap. 1 there is more, 0 *ret is the answer, -ENOMEM. */
-int stats_step(struct stats *stats, pyheap_stats *ret);
+int stats_step(struct stats *stats, struct heap_stats *ret);
 
 /* The session is owed nothing any more. */
 void stats_cancel(struct stats *stats);

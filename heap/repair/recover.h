@@ -23,12 +23,12 @@ bool session_take(struct session *session, const uint64_t token[2]);
 void session_detach(struct session *session);
 
 /*
- * Daemon, after the connection of a session has ended: withdraw the offer, if nobody has taken the session. True: the
+ * The daemon, when the session's connection has ended: withdraw the offer, if nobody has taken the session. True: the
  * session is over, since it was closed or never taken, and nobody can take it any more.
  */
 bool session_withdraw(struct heap *heap, uint32_t index);
 
-/* Daemon: has the session closed itself? Then it is over. */
+/* The daemon: has the session closed itself? Then it is over. */
 bool session_is_closed(const struct heap *heap, uint32_t index);
 
 /* What the session table says of a session. */
@@ -42,19 +42,19 @@ struct session_record {
 	char program[sizeof(((struct session_entry *)0)->program) + 1];
 };
 
-/* Daemon: copy what the table says of a session, to decide on the copy. */
+/* The daemon: copy what the table says of a session, to decide on the copy. */
 void session_read(const struct heap *heap, uint32_t index, struct session_record *ret);
 
 /*
- * Daemon: has the session made no call since it was polled last? Asked with each tick and with each step in which
+ * The daemon: has the session made no call since it was polled last? Asked with each tick and with each step in which
  * something is taken back from the session. Notes that it was polled.
  */
 bool session_poll_idle(struct heap *heap, uint32_t index);
 
-/* Daemon: has the session made a call since it was polled last? */
+/* The daemon: has the session made a call since it was polled last? */
 bool session_was_active(const struct heap *heap, uint32_t index);
 
-/* Daemon: does the session own pools with remote frees that it has not collected; and how often were there any? */
+/* The daemon: does the session own pools with remote frees that it has not collected; and how often were there any? */
 bool session_has_remote_frees(const struct heap *heap, uint32_t index);
 uint32_t session_n_remote_frees(const struct heap *heap, uint32_t index);
 
