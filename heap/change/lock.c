@@ -168,8 +168,7 @@ static LOCK_RARE int lock_recover(struct session *session, int r)
 		return -EBUSY;
 	if (r != EOWNERDEAD)
 		return -EUCLEAN;
-	/* With the fence of a session that puts a hold back when its change fails (own.c): either that one finds the
-	 * lock gone, or this one finds the hold that was put back. */
+	/* With the fence in own.c's put_back(): either that finds the lock gone, or this what was put back. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	/* relaxed: for reports. First of all, so that reports do not name the dead owner. */
 	__atomic_store_n(&lock->owner1, session->owner1, __ATOMIC_RELAXED);

@@ -26,9 +26,9 @@
  * it is active, and a rebuild leaves its own pools alone from beginning to end, though it may go on and come out in
  * between (critical_was_active()). `activity` of a session that dies inside stays; its entry is used again only after
  * it was reclaimed. Where the process that keeps sessions out dies, the bit stays in requests: each session's next call
- * takes the lock and clears it. Keeping all sessions out sets the bit in free entries, too, where it stays until a
- * session is admitted there and clears it. A session that has to make its own lists anew (rebuild.c) counts as active
- * until it has.
+ * takes the lock and clears it. Keeping all sessions out sets the bit in free entries, too, so that a session that is
+ * admitted meanwhile finds it set. A session that has to make its own lists anew (rebuild.c) counts as active until it
+ * has.
  */
 
 #include "heap/shared/critical.h"
