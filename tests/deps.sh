@@ -3,7 +3,7 @@
 #
 # Sourced by tests/demo.sh, tests/run.sh and tests/bench.sh: what they need of the system, installed only where it is missing.
 
-# To build, with the unit tests; the demo needs no more.
+# To build, with the unit tests; the demo needs no more. (The man pages need scdoc, and are left out without it.)
 deps_build()
 {
 	deps_install gcc libc6-dev meson ninja-build pkg-config libevent-dev libprotobuf-c-dev protobuf-c-compiler \

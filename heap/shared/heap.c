@@ -1,20 +1,19 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
- * The two segments of a heap: made, validated, mapped
+ * The two segments of a heap: created, validated, mapped
  *
- * The control segment is sparse, too: its fixed part (header, lock, sessions, types, name buckets) is allocated when
- * the heap is made, the entries of arenas and pools when the arenas they stand for first are mapped. Nothing beyond
- * n_arenas_known is ever read, since even reading a page that is not there makes one, and kills the reader with SIGBUS
- * when /dev/shm is full.
+ * The control segment is sparse, too. Its fixed part (header, lock, sessions, types, name buckets) gets memory when the
+ * heap is created; entries of arenas and pools get theirs when their arenas are first mapped. Nobody reads an entry
+ * from n_arenas_known on: reading a page that is not there allocates one, and kills the reader by SIGBUS when /dev/shm
+ * is full.
  *
- * Making a heap ends with storing the magic. A daemon that dies before leaves a file that says so by its zero magic.
- * Whoever attaches reads the header from the file first, checks every figure in it against what this code computes from
- * the geometry, and keeps a copy: later damage in the segment cannot lead it outside of its mappings.
+ * Creating a heap ends with the store of the magic. A daemon that dies before leaves a file whose magic is 0.
+ *
+ * A process that attaches reads the header from the file first, checks every figure in it against what this code
+ * computes from the geometry, and keeps a copy: later damage in the segment cannot lead it outside of its mappings.
  */
 
 #include "heap/shared/heap.h"
-
-#include "heap/shared/cache.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,130 +26,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-struct sections {
-	uint64_t sessions_off, types_off, type_slots_off, name_buckets_off, arenas_off, freepools_off, pools_off, size;
-	uint32_t n_arenas, pools_per_arena, pool_words, n_name_buckets;
-};
-
-static uint64_t page_align(uint64_t n)
-{
-	return (n + 4095) & ~UINT64_C(4095);
-}
-
-static uint64_t hash_step(uint64_t hash, uint64_t n)
-{
-	for (int i = 0; i < 8; i++, n >>= 8)
-		hash = (hash ^ (n & 0xff)) * UINT64_C(0x100000001b3); /* FNV-1a */
-	return hash;
-}
-
-uint64_t layout_hash(void)
-{
-	const uint64_t facts[] = {
-		LAYOUT_VERSION,
-		POOL_SIZE,
-		N_CLASSES,
-		BLOCK_SIZE_MAX,
-		REF_POSITION_BITS,
-		LOG_CAPACITY,
-		TYPES_MAX,
-		TYPE_SLOTS_MAX,
-		sizeof(pthread_mutex_t),
-		sizeof(struct object_header),
-		sizeof(struct pool_entry),
-		sizeof(struct arena_entry),
-		sizeof(struct space),
-		sizeof(struct hold),
-		sizeof(struct session_entry),
-		sizeof(struct type_entry),
-		sizeof(struct name_entry),
-		sizeof(struct queue),
-		sizeof(struct cell),
-		sizeof(struct counters),
-		sizeof(struct control),
-		offsetof(struct pool_entry, n_used),
-		offsetof(struct pool_entry, next1),
-		offsetof(struct pool_entry, header),
-		offsetof(struct pool_entry, run_n_pools),
-		offsetof(struct pool_entry, owned_next1),
-		offsetof(struct arena_entry, n_free_pools),
-		offsetof(struct space, usable_arenas1),
-		offsetof(struct space, rank2lasta1),
-		offsetof(struct session_entry, holds_position1),
-		offsetof(struct session_entry, making1),
-		offsetof(struct session_entry, n_own_holds),
-		offsetof(struct session_entry, activity),
-		offsetof(struct session_entry, intent_before),
-		offsetof(struct session_entry, intent),
-		offsetof(struct session_entry, usedpools1),
-		offsetof(struct session_entry, holds_inline),
-		offsetof(struct queue, cells),
-		offsetof(struct control, lock),
-		offsetof(struct control, counters),
-		offsetof(struct control, spaces),
-		offsetof(struct control, returnable_arenas1),
-		HOLDS_INLINE,
-		SPARE_RUN_MAX,
-	};
-	uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-	for (size_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++)
-		hash = hash_step(hash, facts[i]);
-	return hash;
-}
-
-static uint64_t geometry_hash(const struct heap_geometry *geometry)
-{
-	uint64_t hash = hash_step(layout_hash(), geometry->heap_size);
-
-	return hash_step(hash_step(hash, geometry->arena_size), geometry->n_sessions);
-}
-
 uint64_t pid_namespace(void)
 {
 	struct stat st;
 
 	return stat("/proc/self/ns/pid", &st) < 0 ? 0 : st.st_ino;
-}
-
-int heap_geometry_check(const struct heap_geometry *geometry)
-{
-	uint32_t a = geometry->arena_size;
-
-	if (a < ARENA_SIZE_MIN || a > ARENA_SIZE_MAX || (a & (a - 1)))
-		return -EINVAL;
-	if (!geometry->heap_size || geometry->heap_size > HEAP_SIZE_MAX || geometry->heap_size % a)
-		return -EINVAL;
-	if (!geometry->n_sessions || geometry->n_sessions > SESSIONS_MAX)
-		return -EINVAL;
-	return 0;
-}
-
-/* A bucket for every page of heap: chains stay short as long as named objects are not much smaller than that. */
-static uint32_t name_buckets_for(uint64_t heap_size)
-{
-	uint32_t n = 256;
-
-	while (n < 131072 && (uint64_t)n << POOL_SHIFT < heap_size)
-		n <<= 1;
-	return n;
-}
-
-static void sections_compute(struct sections *s, const struct heap_geometry *geometry)
-{
-	s->n_arenas = (uint32_t)(geometry->heap_size / geometry->arena_size);
-	s->pools_per_arena = geometry->arena_size / POOL_SIZE;
-	s->pool_words = (s->pools_per_arena + 63) / 64;
-	s->n_name_buckets = name_buckets_for(geometry->heap_size);
-
-	s->sessions_off = page_align(sizeof(struct control));
-	s->types_off = s->sessions_off + page_align(geometry->n_sessions * sizeof(struct session_entry));
-	s->type_slots_off = s->types_off + page_align(TYPES_MAX * sizeof(struct type_entry));
-	s->name_buckets_off = s->type_slots_off + page_align(TYPE_SLOTS_MAX * sizeof(uint32_t));
-	s->arenas_off = s->name_buckets_off + page_align(s->n_name_buckets * sizeof(uint64_t));
-	s->freepools_off = s->arenas_off + page_align(s->n_arenas * sizeof(struct arena_entry));
-	s->pools_off = s->freepools_off + page_align((uint64_t)s->n_arenas * s->pool_words * sizeof(uint64_t));
-	s->size = s->pools_off + page_align((uint64_t)s->n_arenas * s->pools_per_arena * sizeof(struct pool_entry));
 }
 
 static uint32_t log2_of(uint32_t n)
@@ -183,7 +63,7 @@ static struct heap *heap_from(
 	return heap;
 }
 
-/* Unmap without closing: for the way back out of a constructor. */
+/* Unmap without closing the descriptors, which a constructor that fails leaves to its caller. */
 static void heap_discard(struct heap *heap)
 {
 	if (heap->base != MAP_FAILED)
@@ -232,7 +112,7 @@ static int map_control(struct heap *heap, const struct sections *s)
 	return 0;
 }
 
-/* The daemon maps arenas one by one into an empty window of its own; a client maps the whole at once. */
+/* The daemon maps arenas one by one into an empty window; a client maps the whole file at once. */
 static int map_window(struct heap *heap, bool whole)
 {
 	int prot = whole ? PROT_READ | PROT_WRITE : PROT_NONE;
@@ -263,7 +143,7 @@ static int mutex_init(pthread_mutex_t *mutex)
 	return -r;
 }
 
-static int allocate(int fd, uint64_t offset, uint64_t size)
+int heap_allocate(int fd, uint64_t offset, uint64_t size)
 {
 	int r;
 
@@ -275,7 +155,7 @@ static int allocate(int fd, uint64_t offset, uint64_t size)
 
 static int resize(int fd, uint64_t size)
 {
-	/* First to nothing: what an unfinished heap left there must not be taken for ours. */
+	/* First to nothing: content that an unfinished heap has left must not become part of this one. */
 	if (ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0)
 		return -errno;
 	return 0;
@@ -318,7 +198,7 @@ static int control_fill(
 		r = mutex_init(&c->lock.mutex);
 	if (r < 0)
 		return r;
-	/* commit: release, so that who sees the magic sees all of the above. */
+	/* commit: release: a process that reads the magic finds all of the above */
 	__atomic_store_n(&c->magic, LAYOUT_MAGIC, __ATOMIC_RELEASE);
 	return 0;
 }
@@ -329,15 +209,15 @@ int heap_create(struct heap **ret, int control_fd, int heap_fd, const char *name
 	struct heap *heap;
 	int r;
 
-	r = heap_geometry_check(geometry);
+	r = geometry_check(geometry);
 	if (r < 0)
 		return r;
-	sections_compute(&s, geometry);
+	geometry_sections(&s, geometry);
 	r = resize(control_fd, s.size);
 	if (!r)
 		r = resize(heap_fd, geometry->heap_size);
 	if (!r)
-		r = allocate(control_fd, 0, s.arenas_off);
+		r = heap_allocate(control_fd, 0, s.arenas_off);
 	if (r < 0)
 		return r;
 
@@ -357,16 +237,7 @@ int heap_create(struct heap **ret, int control_fd, int heap_fd, const char *name
 	return 0;
 }
 
-static bool sections_match(const struct control *c, const struct sections *s)
-{
-	return c->control_size == s->size && c->n_arenas == s->n_arenas && c->pools_per_arena == s->pools_per_arena &&
-	       c->n_name_buckets == s->n_name_buckets && c->sessions_off == s->sessions_off &&
-	       c->types_off == s->types_off && c->type_slots_off == s->type_slots_off &&
-	       c->name_buckets_off == s->name_buckets_off && c->arenas_off == s->arenas_off &&
-	       c->freepools_off == s->freepools_off && c->pools_off == s->pools_off && c->n_arenas_known <= s->n_arenas;
-}
-
-/* Read the header from the file, where a cut one gives a short read and no SIGBUS, and check it against the files. */
+/* Read the header from the file, where one cut short is a short read and no SIGBUS, and check it against the files. */
 static int validate(int control_fd, int heap_fd, struct heap_geometry *ret, struct sections *s)
 {
 	union {
@@ -393,10 +264,10 @@ static int validate(int control_fd, int heap_fd, struct heap_geometry *ret, stru
 
 	*ret = (struct heap_geometry){c->heap_size, c->arena_size, c->n_sessions};
 	r = -EUCLEAN;
-	if (heap_geometry_check(ret) < 0 || c->geometry_hash != geometry_hash(ret))
+	if (geometry_check(ret) < 0 || c->geometry_hash != geometry_hash(ret))
 		goto out;
-	sections_compute(s, ret);
-	if (!sections_match(c, s))
+	geometry_sections(s, ret);
+	if (!geometry_matches(c, s))
 		goto out;
 	if (fstat(control_fd, &st) < 0 || (uint64_t)st.st_size != s->size)
 		goto out;
@@ -439,7 +310,7 @@ int heap_attach(struct heap **ret, int control_fd, int heap_fd)
 	r = attach(ret, control_fd, heap_fd, true);
 	if (r < 0)
 		return r;
-	/* A client needs them no more, and what is not open is not written to by mistake. */
+	/* A client needs the mappings only, and what is not open is not written to by mistake. */
 	close(control_fd);
 	close(heap_fd);
 	(*ret)->control_fd = -1;
@@ -473,37 +344,16 @@ int heap_adopt(struct heap **ret, int control_fd, int heap_fd)
 
 void heap_refresh_arenas(struct heap *heap)
 {
-	uint32_t n = __atomic_load_n(&heap->control->n_arenas_mapped, __ATOMIC_ACQUIRE); /* with the daemon's release */
+	uint32_t n =
+		__atomic_load_n(&heap->control->n_arenas_mapped, __ATOMIC_ACQUIRE); /* with the release in supply.c */
 	uint32_t seen = __atomic_load_n(&heap->n_pools_known, __ATOMIC_RELAXED);
 
 	n = (n < heap->n_arenas ? n : heap->n_arenas) * heap->pools_per_arena;
-	/* relaxed: other threads of this process read it, each for pools of which its own session knows; it only grows,
-	 * and mostly it has not, so that they keep the line */
+	/*
+	 * relaxed: other threads of this process read it for pools that their own sessions know already. It only grows,
+	 * and is not stored to when it has not grown, so that their processors keep the cache line.
+	 */
 	while (seen < n &&
 		!__atomic_compare_exchange_n(&heap->n_pools_known, &seen, n, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		;
-}
-
-void session_init(struct session *session, struct heap *heap, uint32_t index)
-{
-	static struct cache none; /* nothing is ever kept in it, see cached.h */
-
-	heap_refresh_arenas(heap);
-	*session = (struct session){
-		.heap = heap,
-		.entry = index == SESSION_DAEMON ? NULL : &heap->sessions[index],
-		.control = heap->control,
-		.pools = heap->pools,
-		.base = heap->base,
-		.class_hints = heap->class_hints,
-		.cache = &none,
-		.ended = &heap->control->ended,
-		.is_fenced = heap->is_fenced,
-		.index = index,
-		.owner1 = index + 1,
-		.blocks_identity = POOL_BLOCKS | (index + 1) << 16,
-		.hinted_identity = (POOL_BLOCKS | (index + 1) << 16) - (1U << 8),
-		/* Not of the heap: a child that was cloned into another namespace keeps its parent's mapping. */
-		.is_home = heap->control->pid_namespace && heap->control->pid_namespace == pid_namespace(),
-	};
 }

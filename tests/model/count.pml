@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * count.c: first holds and last drops of another session's object without the lock
  *
@@ -22,9 +22,9 @@
  * reclaims them; after it comes a next one. Whenever no change is under way the count of rights is right, and only a
  * live object has any. In the end the block is free, or its pool is on its owner's list.
  *
- *   attempt, notify:    count.c  count_hold(), count_drop(), tell(), notify_in_change()
- *   lock_header:        header_lock.c;  lock.c  log_take_back(), log_empty()
- *   finish_intent:      count.c  count_finish()
+ *   attempt, notify:    count.c  count_hold(), count_drop(), notify(), notify_in_change()
+ *   lock_header:        header_lock.c;  log.c  log_take_back(), log_empty()
+ *   finish_intent:      count_recover.c  count_finish()
  *   drop_own, collect:  own.c  settle();  pool.c  pool_collect()
  *
  * There is one block. Each session holds what is in it and drops it, in N_TRIES attempts before it goes by the lock.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * critical.c: a session in its critical sections, which take no lock, and two processes that keep it out
  *
@@ -9,7 +9,7 @@
  *
  *   session:  critical.h  critical_enter(), critical_light_barrier(), critical_leave();  own.c  enter(),
  *             session_serve_requests()
- *   blocker:  critical.c  critical_block(), critical_unblock();  own.c  own_trim()
+ *   blocker:  critical.c  critical_block(), critical_unblock();  own_trim.c  own_trim()
  *   checker:  critical.c  critical_block_all(), critical_is_active(), critical_unblock_all();  check.c  heap_check()
  *
  * Order that it depends on: the session stores that it is active, then loads the requests; the blocker stores its

@@ -1,6 +1,6 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
- * object.c: an object handed over by changes under the lock
+ * right.c: an object handed over by changes under the lock
  *
  * This is the way through a slot, and through a queue where its fast way (queue.pml) cannot know who holds the object.
  *
@@ -11,9 +11,9 @@
  * the object is there exactly as long as somebody has a right to it. In the end, when all have dropped it, it was
  * freed once.
  *
- *   sender:   object.c  object_pass_on()
- *   receiver: object.c  object_hold(), object_drop()
- *   reclaim:  recover.c  session_reclaim_step(), abandon_blocks(), drop_hold();  lock.c  log_roll_back()
+ *   sender:   right.c  right_pass_on()
+ *   receiver: right.c  right_hold(), right_drop()
+ *   reclaim:  recover.c  session_reclaim_step(), abandon_blocks(), drop_hold();  log.c  log_roll_back()
  *
  * PLANT_REDO is what CXL-SHM (SOSP 2023) was found to do. It has no lock and no undo log: the sender writes in a line
  * what it is about to do, and the header tells which process changed the count last, by which recovery sees whether

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Shared memory, the global lock with its undo log, and death: the base of every model here
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * own.c: a session drops its own object without the lock, while strangers come to the object
  *
@@ -8,9 +8,9 @@
  * moment when nobody held it.
  *
  *   owner:            own.c  own_new(), enter(), take_block();  own.h  own_drop(), own_drop_last(), own_free_block();
- *                     own.c  own_settle(), session_serve_requests(), own_refill();  pool.c  pool_collect()
- *   stranger:         count.c  object_incref(), object_decref();  object.c  object_retain(), retain_unshared()
- *   free_remotely():  pool.c  block_remote_free();  block_give() where the pool has no owner
+ *                     own.c  own_settle();  own_trim.c  session_serve_requests(), own_refill();  pool.c  pool_collect()
+ *   stranger:         count.c  object_incref(), object_decref();  right.c  right_retain(), retain_unshared()
+ *   free_remotely():  block.c  block_remote_free();  block_give() where the pool has no owner
  *   reuse:            pool.c  pool_take() of another class: the header becomes payload of another object
  *   reclaim:          recover.c  abandon_blocks(), drop_hold()
  *

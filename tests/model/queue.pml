@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * queue.c: pushes and pops without the lock
  *
@@ -20,7 +20,7 @@
  *   push, pop: queue.c  push_fast(), pop_fast()
  *   help:      queue.c  help_filler(), help_emptier();  intent.c  intent_note_done_of_other()
  *   drop:      count.c  object_decref()
- *   reclaim:   recover.c  session_reclaim_step();  queue.c  queue_finish();  lock.c  log_roll_back()
+ *   reclaim:   recover.c  session_reclaim_step();  queue_recover.c  queue_finish();  log.c  log_roll_back()
  *
  * The pushers are the first sessions, then come the poppers. The first pusher pushes N_EACH objects one after another,
  * any other pusher one.

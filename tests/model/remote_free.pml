@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * pool.c: blocks that strangers free, and how they come back to the owner of the pool or to the heap
  *
@@ -9,9 +9,9 @@
  * while it is an object, no block is lost or freed twice, and no pool that was freed is touched again by who owned it.
  *
  *   owner:            own.c  own_new(), take_block();  own.h  own_drop_last(), own_free_block() of an object that no other
- *                     process knows;  own.c  own_refill(), session_serve_requests();  pool.c  pool_collect()
- *   free_remotely():  pool.c  memory_give(), block_remote_free(), block_give(), pool_disown()
- *   trimmer:          own.c  own_trim(), trim_pools();  critical.c  critical_block(), critical_unblock()
+ *                     process knows;  own_trim.c  own_refill(), session_serve_requests();  pool.c  pool_collect()
+ *   free_remotely():  memory.c  memory_give();  block.c  block_remote_free(), block_give();  pool.c  pool_disown()
+ *   trimmer:          own_trim.c  own_trim(), trim_pools();  critical.c  critical_block(), critical_unblock()
  *   reuse:            pool.c  pool_take() of another class
  *   reclaim:          recover.c  abandon_blocks(), drop_hold();  pool.c  pool_count_blocks()
  *

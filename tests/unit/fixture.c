@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * A heap in this very process, for the unit tests
  *
@@ -32,7 +32,7 @@ int fixture_admit(struct heap *heap, struct session *ret)
 		return r;
 	session_init(ret, heap, index);
 	memset(&recents[index], 0, sizeof(recents[index]));
-	cache_begin(ret, &recents[index]);
+	session_begin_cache(ret, &recents[index]);
 	ret->entry->is_fenced =
 		heap->is_fenced; /* as session_take() does it; there is no offer here that waits for it */
 	return 0;
@@ -81,21 +81,21 @@ struct heap *fixture_attach(void)
 int fixture_grant(struct session *session)
 {
 	uint32_t head, n_done = 0, n = session->n_wanted_arenas;
-	int r = arena_reserve(fx.heap, session->index, n, &head);
+	int r = supply_reserve(fx.heap, session->index, n, &head);
 
 	if (r == -ENOMEM && own_collect_all(session) > 0)
 		return 0; /* as the client does: it has some itself */
 	if (r == -ENOMEM) {
 		fixture_trim(0);
-		r = arena_reserve(fx.heap, session->index, n, &head);
+		r = supply_reserve(fx.heap, session->index, n, &head);
 	}
 	if (r < 0)
 		return r;
-	while ((r = arena_map_step(fx.heap, head, 3, &n_done)) == 0)
+	while ((r = supply_map_step(fx.heap, head, 3, &n_done)) == 0)
 		;
 	ck_assert_int_eq(r, 1);
 	ck_assert_uint_eq(n_done, n);
-	return arena_accept(session, head);
+	return supply_accept(session, head);
 }
 
 void fixture_bury(struct session *session)
@@ -123,9 +123,9 @@ void fixture_adopt_returning(void)
 	uint32_t cursor = 0, head, n_done;
 	int r;
 
-	while ((r = arena_next_returning(&fx.daemon, &cursor, &head)) == 1) {
+	while ((r = supply_next_returning(&fx.daemon, &cursor, &head)) == 1) {
 		n_done = 0;
-		ck_assert_int_eq(arena_unmap_step(fx.heap, head, UINT32_MAX, &n_done), 1);
+		ck_assert_int_eq(supply_unmap_step(fx.heap, head, UINT32_MAX, &n_done), 1);
 	}
 	ck_assert_int_eq(r, 0);
 }
@@ -136,11 +136,11 @@ uint32_t fixture_trim(uint32_t n_spare)
 	int r;
 
 	fixture_collect();
-	while ((r = arena_pick_returning(&fx.daemon, n_spare, &head)) == 1) {
+	while ((r = supply_pick_returning(&fx.daemon, n_spare, &head)) == 1) {
 		n_done = 0;
-		while (arena_has_lookup(fx.heap, head))
+		while (supply_has_lookup(fx.heap, head))
 			;
-		while ((r = arena_unmap_step(fx.heap, head, 3, &n_done)) == 0)
+		while ((r = supply_unmap_step(fx.heap, head, 3, &n_done)) == 0)
 			;
 		ck_assert_int_eq(r, 1);
 		n++;
@@ -160,9 +160,9 @@ void fixture_check(void)
 	ck_assert_int_eq(heap_check(&fx.sessions[0], print_fault, NULL), 0);
 }
 
-pyheap_stats fixture_stats(void)
+struct heap_stats fixture_stats(void)
 {
-	pyheap_stats stats;
+	struct heap_stats stats;
 	uint32_t cursor = 0;
 
 	while (heap_stats_step(&fx.daemon, &cursor, &stats))
@@ -255,14 +255,14 @@ void fixture_give_up(struct session *session, uint64_t ref)
 	ck_assert_int_eq(object_find(fx.heap, ref, &object), 0);
 	if (hold) {
 		ck_assert(hold_remove(session, hold));
-		r = object_drop(session, &object);
+		r = right_drop(session, &object);
 	} else {
 		ck_assert_uint_eq(object.pool->owner1, session->owner1);
 		ck_assert_uint_eq(header_own(object.word), 1);
 		ck_assert_uint_eq(rights_count(object.header->rights), 0);
 		heap_set(fx.heap, &object.header->word, object.word - 1);
 		heap_add(fx.heap, &session->entry->n_own_holds, -1);
-		r = object_end(session, &object);
+		r = right_end(session, &object);
 	}
 	ck_assert_int_eq(change_end(session, r), 0);
 	ck_assert_uint_eq(ref_state(ref), STATE_DYING);
@@ -270,7 +270,7 @@ void fixture_give_up(struct session *session, uint64_t ref)
 
 uint64_t fixture_blocks_used(void)
 {
-	pyheap_stats stats;
+	struct heap_stats stats;
 	uint64_t n = 0;
 
 	stats = fixture_stats();

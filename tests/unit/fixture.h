@@ -3,15 +3,30 @@
 
 /* A heap in this very process, with sessions, and somebody who plays the daemon: see fixture.c. */
 
+#include "heap/change/foreign_lock.h"
 #include "heap/change/lock.h"
+#include "heap/change/lock_report.h"
+#include "heap/change/supply.h"
+#include "heap/memory/arena.h"
+#include "heap/memory/block.h"
+#include "heap/memory/memory.h"
+#include "heap/memory/run.h"
 #include "heap/object/count.h"
+#include "heap/object/count_recover.h"
+#include "heap/object/dying.h"
 #include "heap/object/hold.h"
+#include "heap/object/making.h"
 #include "heap/object/name.h"
+#include "heap/object/own.h"
 #include "heap/object/queue.h"
+#include "heap/object/queue_recover.h"
 #include "heap/object/slot.h"
 #include "heap/object/type.h"
+#include "heap/object/utf8.h"
 #include "heap/repair/check.h"
 #include "heap/repair/recover.h"
+#include "heap/repair/repair.h"
+#include "heap/repair/stats.h"
 
 #include <check.h>
 #include <errno.h>
@@ -61,7 +76,7 @@ void fixture_adopt_returning(void);
 void fixture_check(void);
 
 /* The heap's figures. */
-pyheap_stats fixture_stats(void);
+struct heap_stats fixture_stats(void);
 
 /* Bytes that the heap file occupies. */
 uint64_t fixture_heap_bytes(void);

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Words compared and counted where they lie: all widths of number, constants and variables, and no neighbour touched
  */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * heap_check() itself: each derived thing is damaged on purpose, and the fault is reported by its name
  *
@@ -658,11 +658,11 @@ static const struct {
 	{returned_of_other, "session 1: its list remote_pools"},
 	{returned_circle, "session 0: its list remote_pools"},
 	{returned_prev, "session 0: its list remote_pools"},
-	{returned_without, "has 0 returned blocks and is on remote_pools"},
+	{returned_without, "has 0 remotely freed blocks and is on remote_pools"},
 	{not_said_returned, "says that it is not on remote_pools, which it is"},
 	{said_returned, "says that it is on remote_pools, which it is not"},
-	{returned_unowned, "waits to be gathered and the pool has no owner"},
-	{returned_unmarked, "waits to be gathered and its second word"},
+	{returned_unowned, "waits to be collected and the pool has no owner"},
+	{returned_unmarked, "waits to be collected and its rights"},
 	{spare_lost, "header says that it is free"},
 	{spare_wild, "session 0: keeps a run of 8 pools"},
 	{spare_of_live, "session 0: keeps a run of 5 pools"},
@@ -694,7 +694,7 @@ static const struct {
 	{count_too_high, "count is"},
 	{count_too_low, "count is"},
 	{count_wild, "count is"},
-	{not_shared, "its owner is not told"},
+	{not_shared, "it is not marked as shared"},
 	{held_by_nobody, "is held by the owner of its pool, which has none"},
 	{object_leaked, "leaked"},
 	{shared_object_leaked, "leaked"},

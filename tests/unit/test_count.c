@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Holding and dropping without the lock: when it is, what is counted, what is refused, who is told of a block
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Objects that others may hold, and what is counted of them: for those tests that need them
  */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * The gate: who is inside, who is kept out, what a session is asked to see to, and where there is no barrier
  *

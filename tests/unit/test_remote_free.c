@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Blocks that others free in a session's pools: returned, gathered, and what becomes of them when the owner dies
  */

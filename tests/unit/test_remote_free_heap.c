@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Blocks given back to a session that owns their pool, and the list of such pools: for those tests that need them
  */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * What the daemon takes back from a session that does nothing any more: what was returned to it, and what it keeps free
  */

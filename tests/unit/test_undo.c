@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Undo at every log length
  *
@@ -220,7 +220,7 @@ static int finish_prepare(void)
 
 	ck_assert_int_eq(change_begin(S1), 0);
 	ck_assert_int_eq(object_find(fx.heap, lent, &object), 0);
-	ck_assert_int_eq(object_retain(S1, &object), 0);
+	ck_assert_int_eq(right_retain(S1, &object), 0);
 	ck_assert_int_eq(change_end(S1, 0), 0);
 	S1->entry->intent = (struct intent){.ref = lent, .word = intent_word(5, INTENT_RIGHT)};
 	return 0;
@@ -266,7 +266,7 @@ static int op_name_del(void)
 static int op_pick_returning(void)
 {
 	uint32_t head;
-	int r = arena_pick_returning(&fx.daemon, 0, &head);
+	int r = supply_pick_returning(&fx.daemon, 0, &head);
 
 	return r == 1 ? 0 : r;
 }
