@@ -17,9 +17,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define TYPE_NAME_MAX  63U
-#define ALIGNMENT_MAX  4096U
-#define SLOTS_PER_TYPE 256U
+#define ALIGNMENT_MAX 4096U
 
 /* Finding */
 

@@ -2,8 +2,8 @@
 /*
  * What sessions have, counted: hold tables, deferred free lists, objects in the making
  *
- * A hold must be found where its hash says, have a count of at least 1, and name an object that is alive. A record, and
- * a dying object, or one in the making, must have one owner.
+ * A hold must be found where its hash says, have a count of at least 1, and name an object that is alive. A record,
+ * a dying object and one in the making must each have one owner.
  */
 
 #include "heap/repair/check_holds.h"
@@ -49,8 +49,8 @@ static void count_making(struct check *check, uint32_t index, uint64_t *position
 }
 
 /*
- * A living session stores to its table, and copies it, without the lock. So its entries are moved only if it is the
- * mender itself; or if the session is dead.
+ * A living session stores to its table, and copies it, without the lock. So entries are moved only if the session is
+ * the mender itself, or dead.
  */
 static bool may_move_holds(const struct check *check, uint32_t index)
 {

@@ -24,7 +24,7 @@
  *   closing, with some steps done                   does the other steps
  *   a grant, before accepting it                    gives the arenas back (supply_pick_granted())
  *   the daemon: admitting, before SESSION_ACTIVE    nothing: the entry is FREE, and is written anew
- *   admission, before the client took the session   finds it over when the connection ends (session_is_over())
+ *   admission, before the client took the session   finds it over when the connection ends (session_withdraw())
  *   the daemon: reclaiming                          does all of the above again: the entry is still DEAD
  */
 
@@ -43,6 +43,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #define HOLDS_PER_STEP   64U   /* dropped in one change */
 #define ENTRIES_PER_STEP 4096U /* examined in one change */
@@ -128,7 +129,7 @@ void session_detach(struct session *session)
 	__atomic_store_n(&session->entry->attachment, ATTACHMENT_CLOSED, __ATOMIC_RELEASE);
 }
 
-bool session_is_over(struct heap *heap, uint32_t index)
+bool session_withdraw(struct heap *heap, uint32_t index)
 {
 	uint32_t *attachment = &heap->sessions[index].attachment;
 	uint32_t found = __atomic_load_n(attachment, __ATOMIC_ACQUIRE); /* acquire: with session_detach() */
@@ -138,6 +139,61 @@ bool session_is_over(struct heap *heap, uint32_t index)
 			attachment, &found, ATTACHMENT_CLOSED, false, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE))
 		return true;
 	return (found & ATTACHMENT_MASK) == ATTACHMENT_CLOSED;
+}
+
+bool session_is_closed(const struct heap *heap, uint32_t index)
+{
+	/* acquire: with session_detach() */
+	return (__atomic_load_n(&heap->sessions[index].attachment, __ATOMIC_ACQUIRE) & ATTACHMENT_MASK) ==
+	       ATTACHMENT_CLOSED;
+}
+
+void session_read(const struct heap *heap, uint32_t index, struct session_record *ret)
+{
+	const struct session_entry *entry = &heap->sessions[index];
+
+	/* The daemon alone writes these members. */
+	*ret = (struct session_record){
+		.state = session_state(entry),
+		.pid = entry->pid,
+		.is_here = entry->pid_namespace && entry->pid_namespace == pid_namespace(),
+		.start_time = entry->start_time,
+		.uid = entry->uid,
+		.gid = entry->gid,
+		.token = {entry->token[0], entry->token[1]},
+	};
+	memcpy(ret->program, entry->program, sizeof(entry->program));
+}
+
+bool session_poll_idle(struct heap *heap, uint32_t index)
+{
+	return critical_poll_idle(&heap->sessions[index]);
+}
+
+/* Relaxed, all three: what is missed now is seen at the next tick. */
+bool session_was_active(const struct heap *heap, uint32_t index)
+{
+	return __atomic_load_n(&heap->sessions[index].activity, __ATOMIC_RELAXED) != ACTIVITY_NONE;
+}
+
+bool session_has_remote_frees(const struct heap *heap, uint32_t index)
+{
+	return __atomic_load_n(&heap->sessions[index].remote_pools1, __ATOMIC_RELAXED) != 0;
+}
+
+uint32_t session_n_remote_frees(const struct heap *heap, uint32_t index)
+{
+	return __atomic_load_n(&heap->sessions[index].n_remote_frees, __ATOMIC_RELAXED);
+}
+
+bool control_is_leftover(int control_fd)
+{
+	uint64_t magic = 0, ended = 0;
+
+	if (pread(control_fd, &magic, sizeof(magic), offsetof(struct control, magic)) < (ssize_t)sizeof(magic))
+		return true;
+	return !magic ||
+	       (pread(control_fd, &ended, sizeof(ended), offsetof(struct control, ended)) == sizeof(ended) && ended);
 }
 
 void session_set_process(struct heap *heap, uint32_t index, int32_t pid, uint64_t start_time)

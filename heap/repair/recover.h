@@ -23,10 +23,43 @@ bool session_take(struct session *session, const uint64_t token[2]);
 void session_detach(struct session *session);
 
 /*
- * Daemon, after a connection has ended: was the session closed, or never taken? Then it is over, and cannot be taken
- * any more.
+ * The daemon, when the session's connection has ended: withdraw the offer, if nobody has taken the session. True: the
+ * session is over, since it was closed or never taken, and nobody can take it any more.
  */
-bool session_is_over(struct heap *heap, uint32_t index);
+bool session_withdraw(struct heap *heap, uint32_t index);
+
+/* The daemon: has the session closed itself? Then it is over. */
+bool session_is_closed(const struct heap *heap, uint32_t index);
+
+/* What the session table says of a session. */
+struct session_record {
+	uint32_t state; /* enum session_state */
+	int32_t pid;    /* of a process in this process's pid namespace, if is_here */
+	bool is_here;
+	uint64_t start_time;
+	uint32_t uid, gid;
+	uint64_t token[2];
+	char program[sizeof(((struct session_entry *)0)->program) + 1];
+};
+
+/* The daemon: copy what the table says of a session, to decide on the copy. */
+void session_read(const struct heap *heap, uint32_t index, struct session_record *ret);
+
+/*
+ * The daemon: has the session made no call since it was polled last? Asked with each tick and with each step in which
+ * something is taken back from the session. Notes that it was polled.
+ */
+bool session_poll_idle(struct heap *heap, uint32_t index);
+
+/* The daemon: has the session made a call since it was polled last? */
+bool session_was_active(const struct heap *heap, uint32_t index);
+
+/* The daemon: does the session own pools with remote frees that it has not collected; and how often were there any? */
+bool session_has_remote_frees(const struct heap *heap, uint32_t index);
+uint32_t session_n_remote_frees(const struct heap *heap, uint32_t index);
+
+/* Does a file hold a control segment that is of no use to anybody: it was never finished, or its heap has ended? */
+bool control_is_leftover(int control_fd);
 
 /*
  * Daemon: the process of an ACTIVE session, as this daemon sees it, which may be of another pid namespace than the one

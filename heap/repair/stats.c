@@ -14,10 +14,11 @@
  * Each pool takes some time, so the counting is done in steps.
  */
 
+#include "heap/repair/stats.h"
+
 #include "heap/change/lock_report.h"
 #include "heap/memory/pool.h"
 #include "heap/object/count.h"
-#include "heap/repair/check.h"
 
 #include <errno.h>
 #include <string.h>
@@ -46,11 +47,11 @@ static __attribute__((noinline, no_sanitize_thread)) uint32_t count_remote(
 }
 
 /* can_read: its headers may be read. */
-static void count_blocks(
-	const struct heap *heap, const struct pool_entry *pool, uint32_t size_class, bool can_read, pyheap_stats *ret)
+static void count_blocks(const struct heap *heap, const struct pool_entry *pool, uint32_t size_class, bool can_read,
+	struct heap_stats *ret)
 {
 	const struct class_shape *shape = &class_shapes[size_class];
-	pyheap_class_stats *c = &ret->classes[size_class];
+	struct class_stats *c = &ret->classes[size_class];
 	uint32_t n_used = min(__atomic_load_n(&pool->n_used, __ATOMIC_RELAXED), shape->n_blocks);
 	uint32_t n_headers = shape->n_blocks * (uint32_t)sizeof(struct object_header);
 
@@ -68,7 +69,7 @@ static void count_blocks(
 
 /* Count what begins at this pool; n_left pools are left in the arena. Returns how many pools it takes. */
 static uint32_t count_pool(const struct heap *heap, const struct pool_entry *pool, uint32_t n_left, bool is_record,
-	bool can_read, pyheap_stats *ret)
+	bool can_read, struct heap_stats *ret)
 {
 	uint32_t identity = __atomic_load_n(&pool->identity, __ATOMIC_RELAXED);
 	uint32_t size_class = identity >> 8 & 0xff, n = 1;
@@ -101,7 +102,7 @@ static uint32_t count_pool(const struct heap *heap, const struct pool_entry *poo
 }
 
 /* Count what begins at this arena. Returns how many arenas it takes. */
-static uint32_t count_arena(struct session *session, uint32_t a, uint32_t n_left, pyheap_stats *ret)
+static uint32_t count_arena(struct session *session, uint32_t a, uint32_t n_left, struct heap_stats *ret)
 {
 	const struct heap *heap = session->heap;
 	const struct arena_entry *arena = &heap->arenas[a];
@@ -134,7 +135,7 @@ static uint32_t count_arena(struct session *session, uint32_t a, uint32_t n_left
 	return n;
 }
 
-static void begin(const struct heap *heap, pyheap_stats *ret)
+static void begin(const struct heap *heap, struct heap_stats *ret)
 {
 	memset(ret, 0, sizeof(*ret));
 	ret->heap_size = heap->heap_size;
@@ -146,7 +147,7 @@ static void begin(const struct heap *heap, pyheap_stats *ret)
 	}
 }
 
-static void end(const struct heap *heap, pyheap_stats *ret)
+static void end(const struct heap *heap, struct heap_stats *ret)
 {
 	const struct counters *c = &heap->control->counters;
 	const struct global_lock *lock = &heap->control->lock;
@@ -175,7 +176,7 @@ static void end(const struct heap *heap, pyheap_stats *ret)
 	}
 }
 
-bool heap_stats_step(struct session *session, uint32_t *cursor, pyheap_stats *ret)
+bool heap_stats_step(struct session *session, uint32_t *cursor, struct heap_stats *ret)
 {
 	const struct heap *heap = session->heap;
 	uint32_t n_known = min(arenas_known(heap), heap->n_arenas);
@@ -198,7 +199,7 @@ static void read_program(const struct session_entry *entry, char *ret, size_t si
 }
 
 /* relaxed, all loads: the daemon may give the entry to another session meanwhile */
-int heap_client_next(struct session *session, uint64_t *cursor, pyheap_client_info *ret)
+int heap_client_next(struct session *session, uint64_t *cursor, struct heap_client *ret)
 {
 	const struct heap *heap = session->heap;
 	uint32_t owner1 = lock_owner1(heap);
@@ -209,7 +210,7 @@ int heap_client_next(struct session *session, uint64_t *cursor, pyheap_client_in
 
 		if (state == SESSION_FREE)
 			continue;
-		*ret = (pyheap_client_info){
+		*ret = (struct heap_client){
 			.session = (uint32_t)i,
 			.pid = __atomic_load_n(&entry->pid, __ATOMIC_RELAXED),
 			.uid = __atomic_load_n(&entry->uid, __ATOMIC_RELAXED),

@@ -111,6 +111,26 @@ static inline uint32_t session_state(const struct session_entry *entry)
 	return __atomic_load_n(&entry->state, __ATOMIC_ACQUIRE);
 }
 
+/* What the daemon asks of the heap. Relaxed, but for the first: each is of one moment. */
+static inline bool heap_is_ended(const struct heap *heap)
+{
+	return __atomic_load_n(&heap->control->ended, __ATOMIC_ACQUIRE) != 0;
+}
+static inline uint64_t heap_n_arenas_current(const struct heap *heap)
+{
+	return __atomic_load_n(&heap->control->counters.n_arenas_current, __ATOMIC_RELAXED);
+}
+/* How often the heap was repaired. */
+static inline uint32_t heap_n_repairs(const struct heap *heap)
+{
+	return __atomic_load_n(&heap->control->n_repairs, __ATOMIC_RELAXED);
+}
+/* How often the global lock was taken: while the lock is taken and this stays, one owner has it. */
+static inline uint64_t heap_n_acquisitions(const struct heap *heap)
+{
+	return __atomic_load_n(&heap->control->lock.n_acquisitions, __ATOMIC_RELAXED);
+}
+
 /* Has arena i memory behind it, so that reading it is safe? */
 static inline bool arena_is_there(const struct heap *heap, uint32_t i)
 {

@@ -34,7 +34,7 @@ same "the functions and whatever else is exported" "$tmp/exported" "$tmp/exporte
 sed -n '/global:/,/local:/s/^\t\(.*\);$/\1/p' "$source/client/libpyheap.sym" | sort > "$tmp/listed"
 same "the symbol file and what is exported" "$tmp/listed" "$tmp/exported"
 # A declaration starts a line of its own and is no macro.
-find "$root" -name pyheap.h -exec cat {} + |
+find "$root" -name 'pyheap*.h' -exec cat {} + |
 	sed -n 's/^[a-z][a-z0-9_ *]*[ *]\(pyheap_[a-z_]*\)(.*/\1/p' | sort > "$tmp/declared"
 same "the header and what is exported" "$tmp/declared" "$tmp/exported"
 [ "$(wc -l < "$tmp/exported")" -ge 30 ] || fail "only $(wc -l < "$tmp/exported") symbols were found"
@@ -96,7 +96,8 @@ int main(void)
 	return pyheap_close(heap) != NULL;
 }
 END
-cp "$tmp/program.c" "$tmp/program.cpp"
+# In C++ pyheap_stats is the type alone.
+sed 's/ pyheap_stats(heap/ pyheap_get_stats(heap/' "$tmp/program.c" >"$tmp/program.cpp"
 export PKG_CONFIG_PATH="$(dirname "$pc")" PKG_CONFIG_SYSROOT_DIR="$root"
 version=$(pkg-config --modversion pyheap)
 if nm -D "$lib" | grep ' U __[at]san_' >/dev/null; then

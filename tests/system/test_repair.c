@@ -715,7 +715,7 @@ START_TEST(lost_one_is_cleared_up)
 	map_all();
 	for (int i = 0; i < 2; i++)
 		ck_assert_int_ne(fixture_wait(fixture_fork(die_damaged, NULL)), 0);
-	fixture_until(fixture_log_count("cannot be cleared up"));
+	fixture_until(fixture_log_count("cannot be reclaimed"));
 	let_work(1000);
 	ck_assert_uint_eq(n_sessions(), N_WORKERS + 3);
 	ck_assert_msg(run_ctl("check --repair", said, sizeof(said)) == 0, "%s", said);

@@ -160,9 +160,9 @@ void fixture_check(void)
 	ck_assert_int_eq(heap_check(&fx.sessions[0], print_fault, NULL), 0);
 }
 
-pyheap_stats fixture_stats(void)
+struct heap_stats fixture_stats(void)
 {
-	pyheap_stats stats;
+	struct heap_stats stats;
 	uint32_t cursor = 0;
 
 	while (heap_stats_step(&fx.daemon, &cursor, &stats))
@@ -270,7 +270,7 @@ void fixture_give_up(struct session *session, uint64_t ref)
 
 uint64_t fixture_blocks_used(void)
 {
-	pyheap_stats stats;
+	struct heap_stats stats;
 	uint64_t n = 0;
 
 	stats = fixture_stats();

@@ -26,6 +26,7 @@
 #include "heap/repair/check.h"
 #include "heap/repair/recover.h"
 #include "heap/repair/repair.h"
+#include "heap/repair/stats.h"
 
 #include <check.h>
 #include <errno.h>
@@ -75,7 +76,7 @@ void fixture_adopt_returning(void);
 void fixture_check(void);
 
 /* The heap's figures. */
-pyheap_stats fixture_stats(void);
+struct heap_stats fixture_stats(void);
 
 /* Bytes that the heap file occupies. */
 uint64_t fixture_heap_bytes(void);

@@ -292,7 +292,7 @@ END_TEST
 
 static void expect_class(uint32_t size_class, uint64_t n_pools, uint64_t n_used)
 {
-	pyheap_stats stats = fixture_stats();
+	struct heap_stats stats = fixture_stats();
 
 	ck_assert_uint_eq(stats.classes[size_class].n_pools, n_pools);
 	ck_assert_uint_eq(stats.classes[size_class].n_used, n_used);
@@ -443,7 +443,7 @@ END_TEST
 
 START_TEST(run_sizes)
 {
-	pyheap_stats stats;
+	struct heap_stats stats;
 
 	for (uint32_t n = 1; n < fx.heap->pools_per_arena; n++) {
 		uint64_t ref = fixture_bytes(session0(), n * POOL_SIZE - 4095),

@@ -539,7 +539,7 @@ static void one_operation(struct session *s)
 
 static void compare_all(void)
 {
-	pyheap_stats stats;
+	struct heap_stats stats;
 
 	fixture_check();
 	for (uint32_t i = 0; i < N_OBJECTS; i++) {

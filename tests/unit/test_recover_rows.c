@@ -638,7 +638,7 @@ void expect_lent(void)
 
 void expect_cleared(void)
 {
-	pyheap_stats stats;
+	struct heap_stats stats;
 
 	ck_assert_uint_eq(DEAD->entry->state, SESSION_FREE);
 	fixture_check();

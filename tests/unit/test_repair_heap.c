@@ -312,7 +312,7 @@ void work(void)
 void end_all(void)
 {
 	uint64_t cursor = 0, ref;
-	pyheap_stats stats;
+	struct heap_stats stats;
 	char name[256];
 	int r;
 

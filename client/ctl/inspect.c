@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
- * pyheapctl clients, check: who uses the heap, and whether it is whole
+ * pyheapctl clients, check: the sessions of the heap, and whether the heap is whole
  */
 #include "ctl.h"
 
 #include <errno.h>
 #include <inttypes.h>
 
-/* ---- clients ---------------------------------------------------------------------------------------------------- */
+/* Clients */
 
 static void print_client(const pyheap_client_info *info)
 {
@@ -59,7 +59,7 @@ int run_clients(struct ctl *ctl, int n_args, char **args)
 	return CTL_OK;
 }
 
-/* ---- check ------------------------------------------------------------------------------------------------------ */
+/* Check */
 
 static void print_fault(void *userdata, const char *fault)
 {
@@ -90,8 +90,8 @@ int run_check(struct ctl *ctl, int n_args, char **args)
 	(void)n_args, (void)args;
 	n = ctl->repair ? pyheap_repair(ctl->heap, print_fault, NULL) : pyheap_check(ctl->heap, print_fault, NULL);
 	if (ctl->repair && n == -EUCLEAN)
-		return ctl_fail("the heap could not be repaired", NULL, "the faults named last are left",
-			"save what is named (`pyheapctl get`), then restart pyheapd with a fresh heap");
+		return ctl_fail("the heap could not be repaired", NULL, "the faults reported last are left",
+			"save the named objects (`pyheapctl get`), then restart pyheapd with a fresh heap");
 	if (n < 0)
 		return ctl_fail_heap("cannot check the heap", NULL, (int)n);
 	if (n == 0)

@@ -22,7 +22,7 @@
 	60000 /* a watch-dog: no test waits that long unless it fails                                                  \
 	       */
 
-/* ---- messages -------------------------------------------------------------------------------------------------- */
+/* Messages */
 
 /* An Error from the daemon whose packed message is exactly n bytes long: not each length of text and code can make it.
  */
@@ -78,7 +78,7 @@ static void make_pair(int ret[2])
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ret), 0);
 }
 
-/* ---- lengths --------------------------------------------------------------------------------------------------- */
+/* Lengths */
 
 static const size_t borders[] = {
 	4, 5, 126, 127, 128, 129, 131, 132, 255, 256, 257, 16383, 16384, 16385, 16390, 65535, 65536};
@@ -215,7 +215,7 @@ START_TEST(unpacks_known_bytes)
 }
 END_TEST
 
-/* ---- the stream ------------------------------------------------------------------------------------------------ */
+/* The stream */
 
 START_TEST(receives_byte_by_byte)
 {
@@ -384,7 +384,7 @@ START_TEST(send_gives_up_when_its_time_is_over)
 }
 END_TEST
 
-/* ---- descriptors ----------------------------------------------------------------------------------------------- */
+/* Descriptors */
 
 static int n_open_fds(void)
 {

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * pyheapctl's numbers and names, and pyheap_strerror()
+ * client/ctl/format.c: pyheapctl's numbers and names
  */
 #include "client/ctl/ctl.h"
 
 #include <check.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,37 +79,6 @@ START_TEST(test_escapes)
 }
 END_TEST
 
-/* Every errno that the header names has a sentence of its own. */
-START_TEST(test_strerror_covers_the_header)
-{
-	const char *general = pyheap_strerror(-4095);
-	FILE *file = fopen(PYHEAP_HEADER, "r");
-	char line[256], name[32];
-	int n_found = 0;
-
-	ck_assert_ptr_nonnull(file);
-	while (fgets(line, sizeof(line), file)) {
-		for (char *p = line; (p = strstr(p, "-E")); p++) {
-			int error = 0;
-
-			if (sscanf(p, "-%31[A-Z]", name) != 1)
-				continue;
-			for (int e = 1; e < 200; e++)
-				if (strerrorname_np(e) && strcmp(strerrorname_np(e), name) == 0)
-					error = e;
-			ck_assert_msg(error > 0, "%s is no errno", name);
-			ck_assert_msg(strcmp(pyheap_strerror(-error), general) != 0, "%s has no sentence", name);
-			ck_assert_str_eq(pyheap_strerror(error), pyheap_strerror(-error));
-			n_found++;
-		}
-	}
-	fclose(file);
-	ck_assert_int_gt(n_found, 40);
-	ck_assert_str_ne(pyheap_strerror(0), general);
-	ck_assert_ptr_nonnull(pyheap_strerror(INT32_MIN));
-}
-END_TEST
-
 int main(void)
 {
 	Suite *suite = suite_create("client_format");
@@ -120,7 +88,6 @@ int main(void)
 
 	tcase_add_test(tcase, test_numbers);
 	tcase_add_test(tcase, test_escapes);
-	tcase_add_test(tcase, test_strerror_covers_the_header);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

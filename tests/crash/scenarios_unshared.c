@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * Scenarios: somebody comes to an object that its owner has told nobody of
+ * Scenarios: a session holds an object that its owner has shared with nobody yet
  *
- * The number of it is all that the victim has. A fresh object each time: once somebody else had a right to it, it is
- * known.
+ * The victim knows only the ref. The survivor makes a fresh object for each victim: once another session has had a
+ * right to it, the object counts as shared.
  */
 #include "scenario.h"
 
@@ -75,7 +75,7 @@ static void run_verify(struct actor *a)
 	let_go(a, LARGE);
 }
 
-/* Whichever happened, it has it, or has it not. */
+/* The slot holds the object, or it does not. */
 static void slot_verify(struct actor *a)
 {
 	pyheap_ref ref = 0;
@@ -111,11 +111,11 @@ static void stale_verify(struct actor *a)
 	verify(a);
 }
 
-const struct scenario scenarios_stranger[] = {
-	{"stranger_hold", prepare, NULL, hold_call, .verify = verify, .ready = ready},
-	{"stranger_hold_run", prepare, NULL, hold_call, .verify = run_verify, .ready = run_ready},
-	{"stranger_slot", prepare, NULL, slot_call, .verify = slot_verify, .ready = ready},
-	{"stranger_name", prepare, NULL, name_call, .verify = name_verify, .ready = ready},
-	{"stranger_late", prepare, NULL, hold_call, .result = -ESTALE, .verify = stale_verify, .ready = stale_ready},
+const struct scenario scenarios_unshared[] = {
+	{"unshared_hold", prepare, NULL, hold_call, .verify = verify, .ready = ready},
+	{"unshared_hold_run", prepare, NULL, hold_call, .verify = run_verify, .ready = run_ready},
+	{"unshared_slot", prepare, NULL, slot_call, .verify = slot_verify, .ready = ready},
+	{"unshared_name", prepare, NULL, name_call, .verify = name_verify, .ready = ready},
+	{"unshared_late", prepare, NULL, hold_call, .result = -ESTALE, .verify = stale_verify, .ready = stale_ready},
 	{.name = NULL},
 };

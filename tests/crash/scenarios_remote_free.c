@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Scenarios: blocks given back to a session that owns their pool, and pools that come to a session from another one
+ * Scenarios: remote frees into pools that another session owns, and pools that a session adopts
  *
- * Here the survivor, or a session that it closes again, has made what the victim drops.
+ * The survivor, or a session that it opens and closes again, has made the objects that the victim drops.
  */
 #include "scenario.h"
 
@@ -10,7 +10,7 @@ enum { QUEUE }; /* in stage->refs */
 
 #define POOL  4096U
 #define BLOCK 512U
-#define FULL  7U /* so many blocks of that size has a pool */
+#define FULL  7U /* blocks of that size in a pool */
 
 static void prepare(struct actor *a)
 {
@@ -23,7 +23,7 @@ static void push_new(struct actor *a, size_t n, size_t size)
 		MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], pattern_new(a, size, 45), 0));
 }
 
-/* The victim takes all of it and drops all but the first. */
+/* The victim pops all objects and drops all but the first. */
 static void take_setup(struct actor *a, size_t n, size_t size)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -48,9 +48,9 @@ static void verify_room(struct actor *a, size_t size)
 	MUST(a, pyheap_decref(a->heap, ref));
 }
 
-/* ---- to a living owner ------------------------------------------------------------------------------------------- */
+/* ---- to a living owner ---- */
 
-/* Its pool has other blocks in use, and room. */
+/* The pool has another object, and room. */
 static void block_ready(struct actor *a)
 {
 	a->mine[0] = pattern_new(a, 208, 47);
@@ -102,7 +102,7 @@ static void run_verify(struct actor *a)
 	verify_room(a, 3 * POOL);
 }
 
-/* With children in pools of the survivor's, too. */
+/* A list whose children also lie in pools of the survivor. */
 static void list_ready(struct actor *a)
 {
 	pyheap_ref list = 0;
@@ -122,12 +122,11 @@ static void list_setup(struct actor *a)
 	take_setup(a, 1, 0);
 }
 
-/* ---- of pools that nobody owns ------------------------------------------------------------------------------------
- */
+/* ---- of pools that nobody owns ---- */
 
 /*
- * A session makes n objects, hands n_given to the victim and one to the survivor, and closes: what is left of its pool
- * belongs to nobody.
+ * A session makes n objects, gives n_given others to the victim and one of the n to the survivor, and closes: no
+ * session owns its pool then.
  */
 static void abandon_pool(struct actor *a, size_t n, size_t n_given)
 {
@@ -145,12 +144,12 @@ static void abandon_pool(struct actor *a, size_t n, size_t n_given)
 	pyheap_close(other.heap);
 }
 
-static void claim_ready(struct actor *a)
+static void adopt_ready(struct actor *a)
 {
 	abandon_pool(a, 3, 0);
 }
 
-static int claim_call(struct actor *a)
+static int adopt_call(struct actor *a)
 {
 	return pyheap_new(a->heap, PYHEAP_BYTES, 208, &a->mine[0]);
 }
@@ -165,13 +164,14 @@ static void unowned_last_ready(struct actor *a)
 	abandon_pool(a, 0, 1);
 }
 
-const struct scenario scenarios_return[] = {
+const struct scenario scenarios_remote_free[] = {
 	{"remote_free_block", prepare, block_setup, drop_call, .verify = block_verify, .ready = block_ready},
 	{"remote_free_pool", prepare, pool_setup, drop_call, .verify = pool_verify, .ready = pool_ready},
-	{"return_run", prepare, run_setup, drop_call, .verify = run_verify, .ready = run_ready},
-	{"return_list", prepare, list_setup, drop_call, .verify = block_verify, .ready = list_ready},
-	{"return_unowned", prepare, block_setup, drop_call, .verify = block_verify, .ready = unowned_ready},
-	{"return_unowned_last", prepare, block_setup, drop_call, .verify = block_verify, .ready = unowned_last_ready},
-	{"adopt_pool", prepare, NULL, claim_call, .verify = block_verify, .ready = claim_ready},
+	{"remote_free_run", prepare, run_setup, drop_call, .verify = run_verify, .ready = run_ready},
+	{"remote_free_list", prepare, list_setup, drop_call, .verify = block_verify, .ready = list_ready},
+	{"remote_free_unowned", prepare, block_setup, drop_call, .verify = block_verify, .ready = unowned_ready},
+	{"remote_free_unowned_last", prepare, block_setup, drop_call, .verify = block_verify,
+		.ready = unowned_last_ready},
+	{"adopt_pool", prepare, NULL, adopt_call, .verify = block_verify, .ready = adopt_ready},
 	{.name = NULL},
 };
