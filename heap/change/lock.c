@@ -292,6 +292,24 @@ static bool is_taken(const struct global_lock *lock)
 	return lock_word_tid(lock);
 }
 
+/*
+ * Take the mutex by glibc, which lists it. Sleeping is done here, as glibc sleeps until it is woken, which may be
+ * never: see foreign_lock_sleep().
+ */
+static LOCK_RARE int listed_take(struct global_lock *lock, bool try)
+{
+	bool has_slept = false;
+	int r;
+
+	while ((r = pthread_mutex_trylock(&lock->mutex)) == EBUSY && !try) {
+		foreign_lock_sleep(lock_word(lock));
+		has_slept = true;
+	}
+	if (has_slept && (r == 0 || r == EOWNERDEAD)) /* others may sleep still: relaxed, for the next release */
+		__atomic_fetch_or(lock_word(lock), FUTEX_WAITERS, __ATOMIC_RELAXED);
+	return r;
+}
+
 /* listed: the lock is kept between calls, so the thread's robust list has to have it. */
 static int lock_take_at_once(struct session *session, bool try, bool listed)
 {
@@ -303,7 +321,7 @@ static int lock_take_at_once(struct session *session, bool try, bool listed)
 	else if (!listed && fast_is_possible(session))
 		r = fast_wait(session, try);
 	else
-		r = try ? pthread_mutex_trylock(&lock->mutex) : pthread_mutex_lock(&lock->mutex);
+		r = listed_take(lock, try);
 	return lock_taken(session, r, try, listed);
 }
 
