@@ -5,7 +5,7 @@
 
 #include <pyheap.h>
 
-#include <check.h>
+#include "tests/check_setup.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>

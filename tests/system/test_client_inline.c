@@ -405,7 +405,6 @@ int main(void)
 	Suite *suite = suite_create("client_inline");
 	TCase *tcase = tcase_create("all");
 
-	tcase_set_timeout(tcase, 600);
 	tcase_add_checked_fixture(tcase, fixture_setup_session, fixture_teardown_session);
 	tcase_add_test(tcase, test_random);
 	tcase_add_loop_test(tcase, test_many_holds, 0, 4);

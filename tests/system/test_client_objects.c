@@ -423,7 +423,6 @@ int main(void)
 	Suite *suite = suite_create("client_objects");
 	TCase *tcase = tcase_create("all");
 
-	tcase_set_timeout(tcase, 600);
 	tcase_add_checked_fixture(tcase, fixture_setup_session, fixture_teardown_session);
 	tcase_add_test(tcase, test_sizes);
 	tcase_add_test(tcase, test_sizes_that_cannot_be);

@@ -275,7 +275,6 @@ int main(void)
 	Suite *suite = suite_create("client_refs");
 	TCase *tcase = tcase_create("all");
 
-	tcase_set_timeout(tcase, 600);
 	tcase_add_checked_fixture(tcase, fixture_setup, fixture_teardown);
 	tcase_add_test(tcase, test_no_object);
 	tcase_add_test(tcase, test_freed_and_reused);

@@ -697,12 +697,10 @@ int main(void)
 	Suite *suite = suite_create("client_session");
 	TCase *alone = tcase_create("alone"), *tcase = tcase_create("with a daemon");
 
-	tcase_set_timeout(alone, 300);
 	tcase_add_test(alone, test_open_fails);
 	tcase_add_test(alone, test_more_sessions_than_slots);
 	tcase_add_test(alone, test_no_session);
 	suite_add_tcase(suite, alone);
-	tcase_set_timeout(tcase, 300);
 	tcase_add_checked_fixture(tcase, fixture_setup, fixture_teardown);
 	tcase_add_test(tcase, test_open_by_environment);
 	tcase_add_test(tcase, test_no_place);

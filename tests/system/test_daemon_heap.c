@@ -390,11 +390,9 @@ int main(void)
 	tcase_add_test(each, adopts_what_is_held);
 	tcase_add_test(each, adopts_what_was_being_cleared_up);
 	tcase_add_test(each, adopts_what_was_being_mapped);
-	tcase_set_timeout(each, 300);
 	tcase_add_loop_test(own, returns_empty_arenas, 0, 3);
 	tcase_add_test(own, spare_arenas_are_no_reserve);
 	tcase_add_test(own, adopts_while_the_lock_is_held);
-	tcase_set_timeout(own, 300);
 	suite_add_tcase(suite, each);
 	suite_add_tcase(suite, own);
 	return fixture_main(suite);

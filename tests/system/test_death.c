@@ -403,7 +403,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("death");
 
 	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_set_timeout(t, 300);
 	tcase_add_loop_test(t, closed_its_socket, 0, 2);
 	tcase_add_loop_test(t, became_another_program, 0, 4);
 	tcase_add_loop_test(t, left_a_child, 0, 2);

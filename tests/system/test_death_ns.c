@@ -604,7 +604,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("death-ns");
 
 	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_set_timeout(t, 120);
 	tcase_add_test(t, used_again_while_the_daemon_is_away);
 	tcase_add_test(t, used_again_before_it_was_admitted);
 	tcase_add_test(t, client_in_a_namespace);

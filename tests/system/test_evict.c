@@ -411,7 +411,6 @@ int main(void)
 	Suite *suite = suite_create("evict");
 	TCase *each = tcase_create("each with a daemon"), *nobody = tcase_create("with a daemon of another user");
 
-	tcase_set_timeout(each, 300);
 	tcase_add_checked_fixture(each, setup, teardown);
 	tcase_add_test(each, evicts_who_is_stopped);
 	tcase_add_test(each, evicts_the_next_too);
@@ -423,7 +422,6 @@ int main(void)
 	tcase_add_test(each, never_who_gives_it_back);
 	tcase_add_test(each, says_what_it_knows);
 	suite_add_tcase(suite, each);
-	tcase_set_timeout(nobody, 300);
 	if (can_be_nobody())
 		tcase_add_test(nobody, says_that_it_may_not);
 	else

@@ -130,7 +130,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("looked_at");
 
 	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, all_else_is_returned);
 	tcase_add_test(t, next_daemon_goes_on);
 	suite_add_tcase(s, t);

@@ -401,7 +401,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("memory-full");
 
 	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, filled_by_the_heap);
 	tcase_add_test(t, filled_by_somebody_else);
 	tcase_add_test(t, room_is_taken_away);

@@ -733,7 +733,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("repair");
 
 	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_set_timeout(t, 300);
 	tcase_add_loop_test(t, mended_under_the_lock, 0, (int)(sizeof(damages) / sizeof(damages[0])));
 	tcase_add_test(t, nothing_to_mend);
 	tcase_add_test(t, mended_by_pyheapctl);

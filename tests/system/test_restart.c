@@ -642,7 +642,6 @@ int main(void)
 	Suite *suite = suite_create("restart");
 	TCase *tcase = tcase_create("each with a daemon"), *own = tcase_create("each with its own kind of daemon");
 
-	tcase_set_timeout(tcase, 600);
 	tcase_add_checked_fixture(tcase, setup, fixture_teardown);
 	tcase_add_test(tcase, keeps_its_holds);
 	tcase_add_test(tcase, threads_keep_theirs);
@@ -658,7 +657,6 @@ int main(void)
 	tcase_add_test(tcase, dead_are_reclaimed);
 	tcase_add_test(tcase, forked_copy_stays_behind);
 	suite_add_tcase(suite, tcase);
-	tcase_set_timeout(own, 600);
 	tcase_add_test(own, goes_on_after_a_daemon_that_keeps);
 	tcase_add_test(own, closed_is_freed);
 	suite_add_tcase(suite, own);

@@ -439,7 +439,6 @@ int main(void)
 	Suite *suite = suite_create("restart kills");
 	TCase *tcase = tcase_create("all");
 
-	tcase_set_timeout(tcase, 1200);
 	tcase_add_test(tcase, nothing_is_lost);
 	suite_add_tcase(suite, tcase);
 	return fixture_main(suite);

@@ -13,7 +13,7 @@
 #include "heap/repair/check.h"
 #include "heap/repair/recover.h"
 
-#include <check.h>
+#include "tests/check_setup.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -731,7 +731,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("arena");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, new_pools_from_the_fullest);
 	tcase_add_test(t, order_after_every_operation);
 	tcase_add_test(t, only_wholly_free_ones_return);

@@ -9,7 +9,6 @@
 #include "heap/object/own.h"
 #include "heap/object/queue.h"
 
-#include <check.h>
 #include <errno.h>
 #include <string.h>
 
@@ -424,7 +423,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("cache");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, made);
 	tcase_add_test(t, every_class);
 	tcase_add_test(t, two_in_one_place);

@@ -775,7 +775,6 @@ static Suite *suite(void)
 	const int n_kinds = (int)(sizeof(kinds) / sizeof(kinds[0]));
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_loop_test(t, quickly_of_each_kind, 0, n_kinds);
 	tcase_add_test(t, beside_others);
 	tcase_add_test(t, given_and_dropped);

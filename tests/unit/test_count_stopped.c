@@ -631,7 +631,6 @@ static Suite *suite(void)
 	const int n_stops = (int)(sizeof(stops) / sizeof(stops[0]));
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, claimed);
 	tcase_add_loop_test(t, claim_notes, 0, (int)(sizeof(claims) / sizeof(claims[0])));
 	tcase_add_test(t, claim_of_the_wild);

@@ -717,7 +717,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("gate");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, said_while_inside);
 	tcase_add_test(t, idle_since_it_was_asked);
 	tcase_add_test(t, view_of_one_that_died_inside);

@@ -404,7 +404,6 @@ static Suite *suite(void)
 	Suite *s = suite_create("heap");
 	TCase *own = tcase_create("made"), *t = tcase_create("attached");
 
-	tcase_set_timeout(own, 300);
 	tcase_add_test(own, geometry);
 	tcase_add_loop_test(own, arena_sizes, 0, 7);
 	tcase_add_test(own, made_in_used_files);
@@ -413,7 +412,6 @@ static Suite *suite(void)
 	tcase_add_test(own, largest_heap);
 	suite_add_tcase(s, own);
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, two_mappings);
 	tcase_add_test(t, session_views);
 	tcase_add_test(t, refused);

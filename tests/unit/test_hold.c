@@ -233,7 +233,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("hold");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, found_and_counted);
 	tcase_add_test(t, grows_out_of_its_entry);
 	tcase_add_test(t, a_hundred_thousand);

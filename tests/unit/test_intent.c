@@ -766,7 +766,6 @@ static Suite *suite(void)
 	const int n = (int)(sizeof(rows) / sizeof(rows[0]));
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 100);
 	tcase_add_loop_test(t, cleared_up, 0, n);
 	tcase_add_loop_test(t, cleared_up_in_vain, 0, n);
 	tcase_add_loop_test(t, repaired_before, 0, n);

@@ -686,7 +686,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("lock");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, log_overflow);
 	tcase_add_test(t, log_scribbled);
 	tcase_add_test(t, log_random);

@@ -203,7 +203,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("quick");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, taken_and_given_back);
 	tcase_add_test(t, not_between_calls);
 	tcase_add_test(t, process_killed);

@@ -385,7 +385,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("name");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, set_get_del);
 	tcase_add_test(t, name_keeps_its_object);
 	tcase_add_test(t, replaced);

@@ -721,7 +721,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("object"), *large = tcase_create("large");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, counts_of_the_example);
 	tcase_add_loop_test(t, example_dropped_in_every_order, 0, 6);
 	tcase_add_test(t, counts_over_sessions);
@@ -743,7 +742,6 @@ static Suite *suite(void)
 	tcase_add_test(t, heap_full);
 	suite_add_tcase(s, t);
 	tcase_add_checked_fixture(large, open_large, fixture_close);
-	tcase_set_timeout(large, 300);
 	tcase_add_test(large, chain_freed);
 	suite_add_tcase(s, large);
 	return s;

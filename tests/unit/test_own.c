@@ -678,7 +678,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("own");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_loop_test(t, needs_no_lock, 0, N_SIZES);
 	tcase_add_test(t, list_needs_it_to_be_taken_down);
 	tcase_add_test(t, lock_once_a_pool);

@@ -476,7 +476,6 @@ static Suite *suite(void)
 	const int n_rows = (int)(sizeof(seed_rows) / sizeof(seed_rows[0]));
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_loop_test(t, class_seed_rows, 0, n_rows);
 	tcase_add_test(t, class_all_sizes);
 	tcase_add_loop_test(t, class_geometry, 0, N_CLASSES);

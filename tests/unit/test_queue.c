@@ -584,7 +584,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("queue");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, first_in_first_out);
 	tcase_add_test(t, full_and_empty);
 	tcase_add_test(t, of_one_place);

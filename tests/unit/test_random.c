@@ -621,7 +621,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("random");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 0);
 	tcase_add_test(t, against_a_model);
 	suite_add_tcase(s, t);
 	return s;

@@ -498,7 +498,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("recover");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, admitted_until_full);
 	tcase_add_test(t, claim_is_written_down);
 	tcase_add_test(t, taken_or_over);

@@ -215,7 +215,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("refused");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_loop_test(t, refused_holds_it_still, 0, 8);
 	tcase_add_loop_test(t, refused_while_the_other_thread_ends, 0, 10);
 	suite_add_tcase(s, t);

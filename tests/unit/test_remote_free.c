@@ -616,7 +616,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("returned");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_loop_test(t, returned_by_whoever_is_last, 0, 2);
 	tcase_add_test(t, run_goes_at_once);
 	tcase_add_test(t, list_of_pools);

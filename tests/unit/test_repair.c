@@ -835,7 +835,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("repair");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_loop_test(t, damage_is_mended, 0, (int)(sizeof(damages) / sizeof(damages[0])));
 	tcase_add_loop_test(t, counter_is_mended, 0, 3 * (int)(sizeof(counters) / sizeof(counters[0])));
 	tcase_add_test(t, highwater_is_mended);

@@ -391,7 +391,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("repair-random");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, random_damage_is_mended);
 	tcase_add_test(t, damage_of_the_dead_is_mended);
 	tcase_add_test(t, any_damage_is_survived);

@@ -177,7 +177,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("slot");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, list_starts_empty);
 	tcase_add_test(t, set_get_replace_clear);
 	tcase_add_test(t, only_right_put_back);

@@ -297,7 +297,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("stats");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, empty_heap);
 	tcase_add_test(t, each_figure);
 	tcase_add_test(t, sum_is_exact_at_random);

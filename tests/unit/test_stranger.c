@@ -569,7 +569,6 @@ static Suite *suite(void)
 	const int n_cuts = (int)(sizeof(cuts) / sizeof(cuts[0]));
 
 	tcase_add_checked_fixture(t, open_with_shared_refs, close_with_shared_refs);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, owner_looks_up_once);
 	tcase_add_test(t, nobody_looks_up);
 	tcase_add_loop_test(t, every_way_to_come, 0, 3);
@@ -577,11 +576,9 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, no_new_object_under_a_stranger, 0, 2);
 	suite_add_tcase(s, t);
 	tcase_add_checked_fixture(cut_ones, open_with_shared_refs, close_with_shared_refs);
-	tcase_set_timeout(cut_ones, 900);
 	tcase_add_loop_test(cut_ones, cut_anywhere, 0, n_cuts);
 	suite_add_tcase(s, cut_ones);
 	tcase_add_checked_fixture(both, open_with_shared_refs, close_with_shared_refs);
-	tcase_set_timeout(both, 300);
 	tcase_add_test(both, owner_and_stranger_at_once);
 	suite_add_tcase(s, both);
 	return s;

@@ -597,7 +597,6 @@ int main(void)
 	TCase *tcase = tcase_create("threads");
 
 	tcase_add_checked_fixture(tcase, fixture_open, fixture_close);
-	tcase_set_timeout(tcase, 0);
 	tcase_add_loop_test(tcase, all_at_once, 0, 2);
 	suite_add_tcase(suite, tcase);
 	return fixture_main(suite);

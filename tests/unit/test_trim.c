@@ -154,7 +154,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("collected");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, collected_with_what_was_returned);
 	tcase_add_test(t, collected_behind_many);
 	tcase_add_test(t, collected_from_the_end);

@@ -434,7 +434,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("type"), *k = tcase_create("killed"), *u = tcase_create("utf8");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, same_spec_same_type);
 	tcase_add_test(t, other_spec_of_that_name);
 	tcase_add_test(t, bad_specs);
@@ -444,7 +443,6 @@ static Suite *suite(void)
 	tcase_add_test(t, limit_of_slots);
 	suite_add_tcase(s, t);
 	tcase_add_checked_fixture(k, open_with_doom, close_with_doom);
-	tcase_set_timeout(k, 300);
 	tcase_add_test(k, found_number_stays);
 	tcase_add_test(k, killed_anywhere);
 	suite_add_tcase(s, k);

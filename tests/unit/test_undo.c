@@ -497,7 +497,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("undo");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_set_timeout(t, 300);
 	tcase_add_loop_test(t, undo_every_length, 0, (int)(sizeof(undo_ops) / sizeof(undo_ops[0])));
 	tcase_add_test(t, failed_change_is_undone);
 	suite_add_tcase(s, t);
