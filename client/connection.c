@@ -13,7 +13,7 @@
  * the new socket takes the old one's number. Whether the heap was taken down with the daemon is said in the control
  * segment, not here.
  *
- * A process that dies between a grant and arena_accept() leaves arenas that are GRANTED to its session: the daemon
+ * A process that dies between a grant and supply_accept() leaves arenas that are GRANTED to its session: the daemon
  * finds them in the arena table, so nothing here needs to be written down.
  */
 #include "client/connection.h"
@@ -355,7 +355,7 @@ static int grow_take(struct session *session, const Pyheap__FromDaemon *message)
 	if (message->body_case != PYHEAP__FROM_DAEMON__BODY_GRANT || grant->n_heads == 0)
 		return -EPROTO;
 	for (size_t i = 0; i < grant->n_heads; i++) {
-		int r = arena_accept(session, grant->heads[i]);
+		int r = supply_accept(session, grant->heads[i]);
 
 		if (r < 0)
 			return r;

@@ -77,7 +77,7 @@ static int object_enter(pyheap *heap, pyheap_ref ref, struct object *ret)
 /* It was made just now: where it lies is noted when that is asked for. NULL: that is not so. */
 static void *data_of_new(pyheap *heap, pyheap_ref ref)
 {
-	struct cached_object *recent = cache_object(&heap->session, ref);
+	struct cached_object *recent = cache_object(heap->session.cache, ref);
 
 	if (recent->ref != ref || !recent->pool)
 		return NULL;
@@ -118,7 +118,7 @@ PYHEAP_PUBLIC void *pyheap_data(pyheap *heap, pyheap_ref ref)
 
 	if (!heap)
 		return data_slowly(heap, ref);
-	recent = cache_object(&heap->session, ref);
+	recent = cache_object(heap->session.cache, ref);
 	/* Not NULL, and there is a heap still. relaxed: as in session_ended() */
 	if (recent->ref != ref || (uintptr_t)recent->data <= __atomic_load_n(heap->session.ended, __ATOMIC_RELAXED))
 		return data_slowly(heap, ref);
@@ -190,7 +190,7 @@ PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)
 
 	if (!heap)
 		return decref_any(heap, ref);
-	recent = cache_object(&heap->session, ref);
+	recent = cache_object(heap->session.cache, ref);
 	if (recent->ref != ref)
 		return pyheap_decref_other(heap, ref);
 	return own_drop_cached(&heap->session, ref, recent, &r) ? r : decref_any(heap, ref);

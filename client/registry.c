@@ -117,7 +117,7 @@ static void mappings_sweep(void)
 	while (*link) {
 		struct mapping *mapping = *link;
 
-		if (mapping->n_sessions > 0 || lock_is_abandoned_by_other(mapping->heap)) {
+		if (mapping->n_sessions > 0 || lock_release_abandoned(mapping->heap)) {
 			link = &mapping->next;
 			continue;
 		}

@@ -84,7 +84,7 @@ static int session_attach(pyheap *heap, const struct admission *admission)
 	if (admission->session >= shared->n_sessions)
 		return -EUCLEAN;
 	session_init(&heap->session, shared, admission->session);
-	cache_begin(&heap->session, heap->cache);
+	session_begin_cache(&heap->session, heap->cache);
 	if (heap->session.is_home) /* else its thread ids are not those that the kernel looks for */
 		heap->session.process = process_number();
 	memcpy(token, admission->token, sizeof(token));
@@ -159,7 +159,7 @@ PYHEAP_PUBLIC int pyheap_dispatch(pyheap *heap)
 		return -EPIPE;
 	if (r == 0)
 		return 0;
-	r = session_check_lock(&heap->session);
+	r = session_refresh_lock(&heap->session);
 	return r < 0 ? r : connection_resume(&heap->connection, r);
 }
 
@@ -190,7 +190,7 @@ static void session_drop_all(pyheap *heap)
 {
 	struct session *session = &heap->session;
 
-	if (session->has_lock && session_unlock(session) < 0 && session_check_lock(session) < 0)
+	if (session->has_lock && session_unlock(session) < 0 && session_refresh_lock(session) < 0)
 		session_abandon_lock(session);
 	if (session_is_empty(session)) /* who only looked does not wait for the lock: its owner may be stopped */
 		return;

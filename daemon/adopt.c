@@ -6,7 +6,7 @@
  *
  *   1. the lock    the daemon before is dead for certain, since its name is free; a change that its owner did not
  * finish is taken back; if that was the dead daemon, an arena that it was just taking off the lists is on them again
- *   2. arenas      those that were on their way to a session that is gone go back (arena_adopt_all()); those on their
+ *   2. arenas      those that were on their way to a session that is gone go back (supply_adopt_all()); those on their
  * way to the system once the lock was had (returns_adopt()), since until then it is not certain that they were
  *   3. sessions    each that is active gets a pidfd, if the process of its pid started when the table says that it did.
  *                  Otherwise that process is gone, or has closed the session: it is dead, and cleared up as any other
@@ -78,10 +78,10 @@ int adopt_heap(struct daemon *daemon)
 {
 	int r;
 
-	lock_owner_died(daemon->heap, SESSION_DAEMON);
+	foreign_lock_owner_died(daemon->heap, SESSION_DAEMON);
 	r = lock_recover(&daemon->self);
 	if (r == 0 || r == -EBUSY) /* busy: a living session has it, and takes back what a dead one left */
-		r = arena_adopt_all(daemon->heap);
+		r = supply_adopt_all(daemon->heap);
 	if (r == 0)
 		r = adopt_sessions(daemon);
 	if (r < 0) {

@@ -133,14 +133,14 @@ static int grant_go_on(struct daemon *daemon, struct member *member, uint32_t n)
 	int r;
 
 	if (!grant->mapping1) {
-		r = arena_reserve(daemon->heap, member->index, grant->run_length, &head);
+		r = supply_reserve(daemon->heap, member->index, grant->run_length, &head);
 		if (r < 0)
 			return r;
 		grant->mapping1 = head + 1;
 		grant->n_mapped = 0;
 	}
 	head = grant->mapping1 - 1;
-	r = arena_map_step(daemon->heap, head, n, &grant->n_mapped);
+	r = supply_map_step(daemon->heap, head, n, &grant->n_mapped);
 	if (r == 0)
 		return 0;
 	if (r > 0)

@@ -96,7 +96,7 @@ void member_start_dead(struct daemon *daemon, uint32_t index)
 	struct member *member = member_init(daemon, index, MEMBER_DEAD);
 
 	session_init(&member->view, daemon->heap, index);
-	lock_owner_died(daemon->heap, index); /* the daemon before may have died before it came to that */
+	foreign_lock_owner_died(daemon->heap, index); /* the daemon before may have died before it came to that */
 	clear_begin(member);
 }
 
@@ -192,7 +192,7 @@ static int take_grants_back(struct member *member)
 	while (r > 0 && member->has_lock);
 	if (r || member->has_no_grants)
 		return r;
-	r = arena_pick_granted(&daemon->self, member->index, member->has_lock, &head);
+	r = supply_pick_granted(&daemon->self, member->index, member->has_lock, &head);
 	if (r > 0)
 		member->unmapping = (struct unmapping){.head1 = head + 1};
 	if (r == 0)

@@ -30,7 +30,7 @@ int unmapping_step(struct daemon *daemon, struct unmapping *unmapping)
 
 	if (!unmapping->head1)
 		return 0;
-	r = arena_unmap_step(daemon->heap, unmapping->head1 - 1, ARENAS_PER_STEP, &unmapping->n_done);
+	r = supply_unmap_step(daemon->heap, unmapping->head1 - 1, ARENAS_PER_STEP, &unmapping->n_done);
 	if (r < 0) {
 		/* Nothing is lost: the run stays as it is, and is tried again. */
 		if (!unmapping->is_said)
@@ -62,7 +62,7 @@ static bool take_waiting(struct daemon *daemon, uint32_t *ret)
 	struct returns *returns = &daemon->returns;
 
 	for (uint32_t i = 0; returns->looks_again && i < returns->n_waiting; i++) {
-		if (arena_has_lookup(daemon->heap, returns->waiting[i]))
+		if (supply_has_lookup(daemon->heap, returns->waiting[i]))
 			continue;
 		*ret = returns->waiting[i];
 		returns->waiting[i] = returns->waiting[--returns->n_waiting];
@@ -78,10 +78,10 @@ static int adopt(struct daemon *daemon)
 	uint32_t cursor = 0, head, n_done;
 	int r;
 
-	while ((r = arena_next_returning(&daemon->self, &cursor, &head)) > 0) {
+	while ((r = supply_next_returning(&daemon->self, &cursor, &head)) > 0) {
 		n_done = 0;
-		if (!arena_has_lookup(daemon->heap, head))
-			r = arena_unmap_step(daemon->heap, head, UINT32_MAX, &n_done);
+		if (!supply_has_lookup(daemon->heap, head))
+			r = supply_unmap_step(daemon->heap, head, UINT32_MAX, &n_done);
 		else if (!wait_for(&daemon->returns, head))
 			r = -EBUSY;
 		if (r < 0)
@@ -114,15 +114,15 @@ int returns_step(struct daemon *daemon, uint32_t n_spare)
 		return r;
 	if (!unmapping->head1) {
 		if (!take_waiting(daemon, &head)) {
-			r = arena_pick_returning(&daemon->self, n_spare, &head);
+			r = supply_pick_returning(&daemon->self, n_spare, &head);
 			if (r <= 0)
 				return r;
-			if (arena_has_lookup(daemon->heap, head) && wait_for(&daemon->returns, head))
+			if (supply_has_lookup(daemon->heap, head) && wait_for(&daemon->returns, head))
 				return 1;
 		}
 		*unmapping = (struct unmapping){.head1 = head + 1};
 	}
-	if (!unmapping->n_done && arena_has_lookup(daemon->heap, unmapping->head1 - 1))
+	if (!unmapping->n_done && supply_has_lookup(daemon->heap, unmapping->head1 - 1))
 		return -EBUSY; /* so many wait */
 	r = unmapping_step(daemon, unmapping);
 	return r < 0 ? r : 1;

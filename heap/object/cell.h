@@ -110,7 +110,7 @@ static inline bool cell_change(const struct cell_value *seen, uint64_t ref, uint
 {
 	two_words old = (two_words)seen->stamp << 64 | seen->ref, new = (two_words)stamp << 64 | ref;
 
-	return words_change((two_words *)(void *)seen->cell, old, new);
+	return two_words_change((two_words *)(void *)seen->cell, old, new);
 }
 
 static inline bool fill(const struct session *session, const struct cell_value *seen, uint64_t ref)

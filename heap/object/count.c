@@ -178,7 +178,7 @@ static inline int hold_in_section(
 		    found.header, &seen, seen.word, with_counted(session, &seen, rights_more((uint32_t)seen.rights)))))
 		return COUNT_AGAIN;
 	hold_put_fast(entry, place, ref);
-	cache_add_held(session, ref, header_type(seen.word) != TYPE_QUEUE, found.header);
+	session_cache_held(session, ref, header_type(seen.word) != TYPE_QUEUE, found.header);
 	return 0;
 }
 
@@ -224,7 +224,7 @@ static inline bool can_be_freed(const struct dropped *what)
 /* What the session holds is there, and stays there until it is dropped. False: it goes under the lock. */
 static inline bool find_to_drop(const struct session *session, uint64_t ref, struct dropped *ret)
 {
-	const struct cached_object *cached = cache_object(session, ref);
+	const struct cached_object *cached = cache_object(session->cache, ref);
 	struct object object;
 
 	if (COUNT_LIKELY(cached->ref == ref && !cached->header && cached->held_header)) {
@@ -276,7 +276,7 @@ static inline bool is_notified(const struct dropped *what)
 static int notify_in_change(struct session *session, uint64_t ref)
 {
 	struct pool_entry *pool;
-	int r = pool_notify_remote_free(session, ref, &pool);
+	int r = block_notify_remote_free(session, ref, &pool);
 
 	if (r < 0)
 		return r;
@@ -496,5 +496,5 @@ int count_finish(struct session *session)
 	intent_turn(session, INTENT_NONE);
 	if (is_hold || !happened)
 		return 0;
-	return pool_notify_remote_free(session, ref, &pool);
+	return block_notify_remote_free(session, ref, &pool);
 }

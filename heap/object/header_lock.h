@@ -31,7 +31,7 @@ static inline struct header_value header_read(const struct object_header *header
 void __tsan_acquire(void *);
 void __tsan_release(void *);
 
-static inline bool words_change(two_words *p, two_words old, two_words new)
+static inline bool two_words_change(two_words *p, two_words old, two_words new)
 {
 	uint64_t low = (uint64_t)old, high = (uint64_t)(old >> 64);
 	bool is_changed;
@@ -47,7 +47,7 @@ static inline bool words_change(two_words *p, two_words old, two_words new)
 	return is_changed;
 }
 #else
-static inline bool words_change(two_words *p, two_words old, two_words new)
+static inline bool two_words_change(two_words *p, two_words old, two_words new)
 {
 	return __sync_bool_compare_and_swap(p, old, new);
 }
@@ -59,7 +59,7 @@ static inline bool header_change(
 {
 	two_words old = (two_words)seen->rights << 64 | seen->word, new = (two_words)rights << 64 | word;
 
-	return words_change((two_words *)(void *)header, old, new);
+	return two_words_change((two_words *)(void *)header, old, new);
 }
 
 /*

@@ -141,7 +141,7 @@ static inline bool hold_stands_last(const struct session *session, const struct 
  */
 static inline void hold_take_fast(const struct session *session, struct session_entry *entry, struct hold *hold)
 {
-	cache_forget(session, hold->ref);
+	cache_forget(session->cache, hold->ref);
 	__atomic_store_n(&hold->ref, HOLD_EMPTY, __ATOMIC_RELAXED);
 	__atomic_store_n(&entry->n_holds, entry->n_holds - 1, __ATOMIC_RELAXED);
 }
@@ -163,7 +163,7 @@ static inline bool hold_remove(struct session *session, struct hold *hold)
 		heap_set(heap, &hold->count, hold->count - 1);
 		return false;
 	}
-	cache_forget(session, hold->ref);
+	cache_forget(session->cache, hold->ref);
 	if (HOLD_LIKELY(hold_stands_last(session, hold)))
 		heap_set(heap, &hold->ref, HOLD_EMPTY);
 	else

@@ -246,7 +246,7 @@ static NAME_RARE void remember(
 	if (!session->cache->is_mine || !is_of_objects(heap, pool_index(heap, object.pool)) ||
 		!object_locate_block(heap, position, &entry))
 		return;
-	*cache_name(session, name->hash) = (struct cached_name){
+	*cache_name(session->cache, name->hash) = (struct cached_name){
 		.hash = name->hash,
 		.entry = (const struct name_entry *)(const void *)entry.data,
 		.entry_header = entry.header,
@@ -278,7 +278,7 @@ static inline int lookup_cached(
 
 static inline int get_in_change(struct session *session, const struct name *name, uint64_t *ret, uint32_t *ret_type)
 {
-	const struct cached_name *cached = cache_name(session, name->hash);
+	const struct cached_name *cached = cache_name(session->cache, name->hash);
 	struct object object;
 	int r;
 
@@ -312,7 +312,7 @@ int name_get(struct session *session, const char *bytes, uint64_t *ret)
 	r = change_end(session, get_in_change(session, &name, &ref, &type));
 	if (r)
 		return r;
-	cache_add_held(session, ref, type != TYPE_QUEUE, NULL);
+	session_cache_held(session, ref, type != TYPE_QUEUE, NULL);
 	*ret = ref;
 	return 0;
 }

@@ -168,13 +168,13 @@ int object_lookup(struct session *session, uint64_t ref, struct object *ret)
 
 void object_remember(struct session *session, uint64_t ref, const struct object *object)
 {
-	struct cached_object *cached = cache_object(session, ref);
+	struct cached_object *cached = cache_object(session->cache, ref);
 	struct own_object own;
 
 	if (own_lookup(session, ref, &own) && header_own(own.word))
 		own_remember(session, ref, &own);
 	else if (hold_find(session, ref))
-		cache_add_held(session, ref, object->type != TYPE_QUEUE, object->header);
+		session_cache_held(session, ref, object->type != TYPE_QUEUE, object->header);
 	if (cached->ref != ref || object->type != TYPE_QUEUE)
 		return;
 	cached->queue = (struct queue *)(void *)object->data;
@@ -326,7 +326,7 @@ static void own_hold_less(struct session *session, uint64_t ref, struct object_h
 	if (header_own(word) != 1)
 		return;
 	heap_add(heap, &session->entry->n_own_holds, -1);
-	cache_forget(session, ref);
+	cache_forget(session->cache, ref);
 }
 
 int object_hold(struct session *session, uint64_t ref, const struct object *what)

@@ -88,14 +88,14 @@ static bool carve(struct heap *heap, struct pool_entry *pool)
 	struct object_header *headers = pool_headers(heap, pool);
 	uint32_t n_blocks = class_shapes[pool->size_class & (N_CLASSES - 1)].n_blocks, first = pool->n_carved;
 
-	/* relaxed, as pool_set(): it is the session's own */
+	/* relaxed, as heap_store(): it is the session's own */
 	for (uint32_t i = first; i < n_blocks; i++) {
 		if (!word64_is(&headers[i].word, 0) || !word64_is(&headers[i].rights, 0))
 			return false;
 		__atomic_store_n(&headers[i].word, header_free(0, i + 1 < n_blocks ? i + 2 : 0), __ATOMIC_RELAXED);
 	}
 	/* as a whole, as it is read next */
-	pool_set(heap, false, &pool->counts, counts_carved(pool->n_used, n_blocks, first + 1));
+	heap_store(heap, false, &pool->counts, counts_carved(pool->n_used, n_blocks, first + 1));
 	return true;
 }
 
@@ -106,7 +106,7 @@ int own_finish_new(struct session *session, struct pool_entry *pool)
 	if (pool->n_carved < class_shapes[size_class].n_blocks)
 		(void)carve(session->heap, pool); /* in vain: the next call says so */
 	else
-		usedpools_remove(session->heap, false, &session->entry->usedpools1[size_class], pool);
+		pool_unlink_used(session->heap, false, &session->entry->usedpools1[size_class], pool);
 	critical_leave(session, 1);
 	return 0;
 }
@@ -131,8 +131,8 @@ static int take_run(struct session *session, uint64_t n_pools, uint32_t type, co
 		return -EUCLEAN;
 	if (__atomic_load_n(&pool->header.rights, __ATOMIC_RELAXED))
 		return -EAGAIN;
-	pool_set(heap, false, spare1, 0);
-	pool_set(heap, false, &pool->run_size, size);
+	heap_store(heap, false, spare1, 0);
+	heap_store(heap, false, &pool->run_size, size);
 	if (slots)
 		type_clear_slots(slots, heap->base + ((uint64_t)index << POOL_SHIFT), size);
 	generation = own_next_generation(pool);
@@ -321,7 +321,7 @@ static int give_freed(struct session *session)
 		if (!pool || pool->owner1 != session->owner1 || pool->kind != POOL_BLOCKS || pool->n_used ||
 			pool->size_class >= N_CLASSES || !(pool->next1 || pool->prev1))
 			continue;
-		usedpools_remove(heap, true, &session->entry->usedpools1[pool->size_class], pool);
+		pool_unlink_used(heap, true, &session->entry->usedpools1[pool->size_class], pool);
 		r = pool_disown(session, pool);
 	}
 	return r;
@@ -348,8 +348,8 @@ int own_finish_free(struct session *session, struct pool_entry *pool)
 
 	/* The only block on its free list: it was full, and on no list. */
 	if (!header_link(last->word) && pool->n_carved == class_shapes[size_class].n_blocks) {
-		usedpools_push(heap, false, &session->entry->usedpools1[size_class], pool);
-		cache_forget_pool(session, size_class); /* this one comes first */
+		pool_link_used(heap, false, &session->entry->usedpools1[size_class], pool);
+		cache_forget_pool(session->cache, size_class); /* this one comes first */
 	}
 	goes = !pool->n_used && (pool->next1 || pool->prev1);
 	critical_leave(session, -1);
@@ -375,7 +375,7 @@ static uint32_t *spare_of_size(struct session *session, const struct pool_entry 
 static void free_run(struct session *session, const struct own_object *object)
 {
 	__atomic_store_n(&object->header->word, header_free(object->word, 0), __ATOMIC_RELAXED);
-	pool_set(session->heap, false, spare_of_size(session, object->pool),
+	heap_store(session->heap, false, spare_of_size(session, object->pool),
 		pool_index(session->heap, object->pool) + 1);
 }
 
@@ -408,7 +408,7 @@ static int drop_last(struct session *session, uint64_t ref, const struct own_obj
 		r = session_serve_requests(session);
 		return r < 0 ? r : OWN_NOT; /* whatever it waited for, the object may be another now */
 	}
-	cache_forget(session, ref);
+	cache_forget(session->cache, ref);
 	if (own_let_go(session->entry, object, session->is_fenced))
 		return own_settle(session, ref);
 	if (object->pool->kind == POOL_RUN)
@@ -426,7 +426,7 @@ void own_remember(struct session *session, uint64_t ref, const struct own_object
 
 	if (!session->cache->is_mine)
 		return;
-	*cache_object(session, ref) = (struct cached_object){
+	*cache_object(session->cache, ref) = (struct cached_object){
 		.ref = ref,
 		.header = object->header,
 		.pool = is_plain ? object->pool : NULL,
@@ -458,7 +458,7 @@ static int drop_bytes(struct session *session, uint64_t ref, struct own_object *
 	if (object->pool->kind != POOL_BLOCKS || header_type(object->word) != TYPE_BYTES ||
 		__atomic_load_n(&object->header->rights, __ATOMIC_RELAXED))
 		return OWN_NOT;
-	cache_forget(session, ref);
+	cache_forget(session->cache, ref);
 	if (own_let_go(session->entry, object, session->is_fenced))
 		return own_settle(session, ref);
 	if (own_free_block(object))
@@ -491,7 +491,7 @@ int own_drop_any(struct session *session, uint64_t ref)
 	if (r != OWN_NOT)
 		return r;
 	critical_leave(session, 0);
-	cache_forget(session, ref);
+	cache_forget(session->cache, ref);
 	return drop_last(session, ref, &object);
 }
 
@@ -516,10 +516,10 @@ static int gather(struct session *session, uint32_t n_max)
 		was_full = !pool_has_room(pool);
 		is_free = pool_collect(heap, pool);
 		if (was_full)
-			usedpools_push(heap, true, used1, pool);
+			pool_link_used(heap, true, used1, pool);
 		if (!is_free || !(pool->next1 || pool->prev1))
 			continue;
-		usedpools_remove(heap, true, used1, pool);
+		pool_unlink_used(heap, true, used1, pool);
 		r = pool_disown(session, pool);
 	}
 	return r;
@@ -595,7 +595,7 @@ static int serve(struct session *session, uint32_t n_max)
 		return change_end(session, -EPIPE);
 	/* relaxed: set with the lock held */
 	if (__atomic_load_n(&session->entry->requests, __ATOMIC_RELAXED) & REQUEST_REBUILD)
-		r = heap_rebuild_own(session);
+		r = rebuild_own(session);
 	if (r < 0)
 		return change_end(session, r);
 	change_commit(heap); /* before it is asked for no more */
@@ -651,12 +651,12 @@ static int trim_remote(struct session *daemon, uint32_t index, uint32_t n_max)
 		if (pool->n_used != pool_count_remote(heap, pool)) {
 			pool_collect(heap, pool);
 			if (was_full)
-				usedpools_push(heap, true, used1, pool);
+				pool_link_used(heap, true, used1, pool);
 			n += TRIM_POOLS_MAX / POOLS_COLLECTED_COST;
 			continue;
 		}
 		if (!was_full)
-			usedpools_remove(heap, true, used1, pool);
+			pool_unlink_used(heap, true, used1, pool);
 		heap_set(heap, &pool->size_class, CLASS_NONE); /* its headers are not those of a free list */
 		heap_set(heap, &pool->n_used, 0);
 		r = pool_disown(daemon, pool);
@@ -700,7 +700,7 @@ static int trim_class(struct session *daemon, uint32_t index, struct trimming *a
 		at->pool1 = pool->next1;
 		if (pool->n_used)
 			continue;
-		usedpools_remove(heap, true, used1, pool);
+		pool_unlink_used(heap, true, used1, pool);
 		r = pool_disown(daemon, pool);
 		if (r < 0)
 			return r;

@@ -217,7 +217,7 @@ static inline bool own_is_fewer(const struct session *session, uint64_t n_more, 
 
 static inline int own_hold(struct session *session, uint64_t ref)
 {
-	const struct cached_object *cached = cache_object(session, ref);
+	const struct cached_object *cached = cache_object(session->cache, ref);
 	struct object_header *header;
 	uint64_t word, next;
 
@@ -323,7 +323,7 @@ OWN_INLINE bool own_new_bytes(struct session *session, size_t size_class, size_t
 	word = own_begin(block.header, generation, TYPE_BYTES, size);
 	ref = ref_make(block.position, generation);
 	*ret = ref;
-	object = cache_object(session, ref);
+	object = cache_object(session->cache, ref);
 	object->ref = ref;
 	object->header = block.header;
 	object->pool = pool;
@@ -390,7 +390,7 @@ int own_finish_free_at(struct session *session, uint64_t ref);         /* the sa
 
 static inline bool own_drop(struct session *session, uint64_t ref, int *result)
 {
-	struct cached_object *cached = cache_object(session, ref);
+	struct cached_object *cached = cache_object(session->cache, ref);
 
 	return OWN_LIKELY(cached->ref == ref) && own_drop_cached(session, ref, cached, result);
 }

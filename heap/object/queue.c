@@ -98,7 +98,7 @@ static int find_any(struct heap *heap, uint64_t ref, struct object *ret_object, 
 /* Most often it is one that the session holds and used lately: false, it is not. */
 static inline bool find_cached(const struct session *session, uint64_t ref, struct queue_view *ret)
 {
-	const struct cached_object *cached = cache_object(session, ref);
+	const struct cached_object *cached = cache_object(session->cache, ref);
 	uint64_t word;
 
 	if (!QUEUE_LIKELY(cached->ref == ref && !cached->pool && cached->queue))
@@ -124,8 +124,8 @@ static QUEUE_RARE int get_to_know(struct session *session, uint64_t ref, bool is
 	if (r < 0)
 		return r;
 	object_remember(session, ref, &object);
-	if (cache_object(session, ref)->ref == ref)
-		cache_object(session, ref)->n_cells = ret->n; /* as it was when it was found good */
+	if (cache_object(session->cache, ref)->ref == ref)
+		cache_object(session->cache, ref)->n_cells = ret->n; /* as it was when it was found good */
 	return 0;
 }
 
@@ -259,7 +259,7 @@ struct sender {
 /* The header of the session's own object, if it holds it by that; most often one used lately. */
 static inline struct object_header *own_header(struct session *session, uint64_t ref)
 {
-	const struct cached_object *cached = cache_object(session, ref);
+	const struct cached_object *cached = cache_object(session->cache, ref);
 	struct own_object own;
 
 	/* relaxed: as in own_hold() */
@@ -309,7 +309,7 @@ static inline bool take_from(const struct session *session, const struct sender 
 	__atomic_store_n(&sender->header->word, word - 1, __ATOMIC_RELEASE);
 	if (header_own(word) != 1)
 		return false;
-	cache_forget(session, ref);
+	cache_forget(session->cache, ref);
 	return true;
 }
 
@@ -475,7 +475,7 @@ static QUEUE_RARE int push_locked(
 /* Take note of what was received: the session holds it by its table. */
 static inline void note_received(struct session *session, uint64_t ref, const struct object *object)
 {
-	cache_add_held(session, ref, object->type != TYPE_QUEUE, object->header);
+	session_cache_held(session, ref, object->type != TYPE_QUEUE, object->header);
 }
 
 /* One attempt without the lock. What a stray write put into a cell names nothing and is passed over. */

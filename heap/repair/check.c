@@ -719,7 +719,7 @@ static int64_t mend(struct session *session, struct faults *faults)
 {
 	int64_t n;
 
-	heap_rebuild(session->heap);
+	rebuild_all(session->heap);
 	n = walk(session->heap, session, NULL);
 	if (n >= 0)
 		n = walk(session->heap, NULL, faults);
@@ -739,7 +739,7 @@ int64_t heap_repair(struct session *session, check_report report, void *userdata
 		n = walk(session->heap, NULL, &faults);
 	if (n > 0) {
 		r = mend(session, &faults);
-		cache_forget_all(session);
+		cache_forget_all(session->cache);
 	}
 	critical_unblock_all(session->heap);
 	change_end(session, 0);

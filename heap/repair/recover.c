@@ -22,7 +22,7 @@
  *   no more, also settling that under the lock      theirs it is, or it was returned by them
  *   any store to a list or number of its own        they are not looked at: the headers say it all
  *   closing, with some steps done                   the other steps
- *   a grant, before accepting it                    the arenas go back (arena_pick_granted())
+ *   a grant, before accepting it                    the arenas go back (supply_pick_granted())
  *   the daemon: admitting, before SESSION_ACTIVE    the entry is still FREE, its content is written anew
  *   admission, before the client took the session   the connection ended, so it is over (session_is_over())
  *   the daemon: reclaiming                          the entry is DEAD still, all of the above is done again
@@ -145,7 +145,7 @@ void session_set_process(struct heap *heap, uint32_t index, int32_t pid, uint64_
 void session_mark_dead(struct heap *heap, uint32_t index)
 {
 	state_store(&heap->sessions[index], SESSION_DEAD);
-	lock_owner_died(heap, index);
+	foreign_lock_owner_died(heap, index);
 }
 
 /* ---- its own pools ----------------------------------------------------------------------------------------------- */

@@ -44,7 +44,7 @@ bool session_is_empty(const struct session *session);
 /*
  * Clear up a bounded part of what a DEAD session left. 1 there is more to do, 0 done: it is FREE again; -EBUSY the lock
  * is taken, try again later; -EUCLEAN what it left is damaged: it stays DEAD. What the daemon granted to it is not
- * touched: arena_pick_granted(), before this.
+ * touched: supply_pick_granted(), before this.
  */
 int session_reclaim_step(struct session *dead);
 

@@ -248,7 +248,7 @@ const struct work daemon_works[] = {
 	{"admit", "client_new", NULL, admit_act, .verify = open_verify},
 	{"grant", "grant_request", grant_setup, grant_act, .verify = grant_verify},
 	{"grant_run", "grant_request", open_setup, grant_run_act, .verify = grant_verify},
-	{"return", "arena_pick_returning", return_setup, return_act, .verify = open_verify},
+	{"return", "supply_pick_returning", return_setup, return_act, .verify = open_verify},
 	{"tick", "on_tick", open_setup, tick_act, open_verify, .goes_on = true},
 	{"collect", "own_trim", collect_setup, tick_act, collect_verify, .is_of_client = true, .goes_on = true},
 	{"collect_many", "own_trim", collect_many_setup, tick_act, collect_verify, .is_of_client = true,

@@ -377,7 +377,7 @@ static int keep_out_call(struct actor *a)
 /* What pyheap_repair() does where something is wrong. */
 static int rebuild_call(struct actor *a)
 {
-	return keep_out_while(a, heap_rebuild);
+	return keep_out_while(a, rebuild_all);
 }
 
 static void on_fault(void *userdata, const char *text)

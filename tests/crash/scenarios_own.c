@@ -128,8 +128,8 @@ static void freed_block_setup(struct actor *a)
 static void forgotten_setup(struct actor *a)
 {
 	block_setup(a);
-	cache_forget(&a->heap->session, a->mine[0]);
-	cache_forget_pool(&a->heap->session, class_of_size(48));
+	cache_forget(a->heap->session.cache, a->mine[0]);
+	cache_forget_pool(a->heap->session.cache, class_of_size(48));
 }
 
 static void last_block_setup(struct actor *a)

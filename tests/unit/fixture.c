@@ -32,7 +32,7 @@ int fixture_admit(struct heap *heap, struct session *ret)
 		return r;
 	session_init(ret, heap, index);
 	memset(&recents[index], 0, sizeof(recents[index]));
-	cache_begin(ret, &recents[index]);
+	session_begin_cache(ret, &recents[index]);
 	ret->entry->is_fenced =
 		heap->is_fenced; /* as session_take() does it; there is no offer here that waits for it */
 	return 0;
@@ -81,21 +81,21 @@ struct heap *fixture_attach(void)
 int fixture_grant(struct session *session)
 {
 	uint32_t head, n_done = 0, n = session->n_wanted_arenas;
-	int r = arena_reserve(fx.heap, session->index, n, &head);
+	int r = supply_reserve(fx.heap, session->index, n, &head);
 
 	if (r == -ENOMEM && own_collect_all(session) > 0)
 		return 0; /* as the client does: it has some itself */
 	if (r == -ENOMEM) {
 		fixture_trim(0);
-		r = arena_reserve(fx.heap, session->index, n, &head);
+		r = supply_reserve(fx.heap, session->index, n, &head);
 	}
 	if (r < 0)
 		return r;
-	while ((r = arena_map_step(fx.heap, head, 3, &n_done)) == 0)
+	while ((r = supply_map_step(fx.heap, head, 3, &n_done)) == 0)
 		;
 	ck_assert_int_eq(r, 1);
 	ck_assert_uint_eq(n_done, n);
-	return arena_accept(session, head);
+	return supply_accept(session, head);
 }
 
 void fixture_bury(struct session *session)
@@ -123,9 +123,9 @@ void fixture_adopt_returning(void)
 	uint32_t cursor = 0, head, n_done;
 	int r;
 
-	while ((r = arena_next_returning(&fx.daemon, &cursor, &head)) == 1) {
+	while ((r = supply_next_returning(&fx.daemon, &cursor, &head)) == 1) {
 		n_done = 0;
-		ck_assert_int_eq(arena_unmap_step(fx.heap, head, UINT32_MAX, &n_done), 1);
+		ck_assert_int_eq(supply_unmap_step(fx.heap, head, UINT32_MAX, &n_done), 1);
 	}
 	ck_assert_int_eq(r, 0);
 }
@@ -136,11 +136,11 @@ uint32_t fixture_trim(uint32_t n_spare)
 	int r;
 
 	fixture_collect();
-	while ((r = arena_pick_returning(&fx.daemon, n_spare, &head)) == 1) {
+	while ((r = supply_pick_returning(&fx.daemon, n_spare, &head)) == 1) {
 		n_done = 0;
-		while (arena_has_lookup(fx.heap, head))
+		while (supply_has_lookup(fx.heap, head))
 			;
-		while ((r = arena_unmap_step(fx.heap, head, 3, &n_done)) == 0)
+		while ((r = supply_unmap_step(fx.heap, head, 3, &n_done)) == 0)
 			;
 		ck_assert_int_eq(r, 1);
 		n++;

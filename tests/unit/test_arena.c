@@ -462,14 +462,14 @@ static uint32_t map_run(uint32_t session, uint32_t n)
 {
 	uint32_t head, n_done = 0;
 
-	ck_assert_int_eq(arena_reserve(fx.heap, session, n, &head), 0);
+	ck_assert_int_eq(supply_reserve(fx.heap, session, n, &head), 0);
 	ck_assert_uint_eq(fx.heap->arenas[head].state, ARENA_MAPPING);
 	for (uint32_t i = 0; i + 1 < n; i++) {
-		ck_assert_int_eq(arena_map_step(fx.heap, head, 1, &n_done), 0);
+		ck_assert_int_eq(supply_map_step(fx.heap, head, 1, &n_done), 0);
 		ck_assert_uint_eq(n_done, i + 1);
 		ck_assert_uint_eq(fx.heap->arenas[head].state, ARENA_MAPPING);
 	}
-	ck_assert_int_eq(arena_map_step(fx.heap, head, 1, &n_done), 1);
+	ck_assert_int_eq(supply_map_step(fx.heap, head, 1, &n_done), 1);
 	ck_assert_uint_eq(fx.heap->arenas[head].state, ARENA_GRANTED);
 	return head;
 }
@@ -487,7 +487,7 @@ START_TEST(free_arena_changes_sides_for_a_run)
 	session->n_wanted_arenas = 1;
 	session->wants_run = false;
 	session->wants_space = SPACE_RECORDS;
-	ck_assert_int_eq(arena_accept(session, map_run(0, 1)), 0);
+	ck_assert_int_eq(supply_accept(session, map_run(0, 1)), 0);
 	ck_assert_uint_eq(fx.heap->control->spaces[SPACE_RECORDS].n_free_arenas, 1);
 	n_current = fx.heap->control->counters.n_arenas_current;
 	ck_assert_int_eq(object_new(session, TYPE_BYTES, 3 * POOL_SIZE, &run), 0);
@@ -515,14 +515,14 @@ START_TEST(accept_what_was_granted)
 {
 	uint32_t head = map_run(1, 1);
 
-	ck_assert_int_eq(arena_accept(session_of(0), head), -EPERM);
-	ck_assert_int_eq(arena_accept(session_of(1), head + 1), -EINVAL);
-	ck_assert_int_eq(arena_accept(session_of(1), fx.heap->n_arenas), -EINVAL);
-	ck_assert_int_eq(arena_accept(session_of(1), UINT32_MAX), -EINVAL);
+	ck_assert_int_eq(supply_accept(session_of(0), head), -EPERM);
+	ck_assert_int_eq(supply_accept(session_of(1), head + 1), -EINVAL);
+	ck_assert_int_eq(supply_accept(session_of(1), fx.heap->n_arenas), -EINVAL);
+	ck_assert_int_eq(supply_accept(session_of(1), UINT32_MAX), -EINVAL);
 	fixture_check();
-	ck_assert_int_eq(arena_accept(session_of(1), head), 0);
+	ck_assert_int_eq(supply_accept(session_of(1), head), 0);
 	fixture_check();
-	ck_assert_int_eq(arena_accept(session_of(1), head), -EPERM);
+	ck_assert_int_eq(supply_accept(session_of(1), head), -EPERM);
 	check_order(SPACE_OBJECTS);
 	/* Granted in advance, it is used by whoever needs it. */
 	ck_assert_int_eq(object_new(session_of(2), TYPE_BYTES, 5, &(uint64_t){0}), 0);
@@ -533,12 +533,12 @@ START_TEST(reserve_refused)
 {
 	uint32_t head = 77;
 
-	ck_assert_int_eq(arena_reserve(fx.heap, 0, fx.heap->n_arenas + 1, &head), -ENOMEM);
-	ck_assert_int_eq(arena_reserve(fx.heap, 0, UINT32_MAX, &head), -ENOMEM);
-	ck_assert_int_eq(arena_reserve(fx.heap, 0, 0, &head), -ENOMEM);
+	ck_assert_int_eq(supply_reserve(fx.heap, 0, fx.heap->n_arenas + 1, &head), -ENOMEM);
+	ck_assert_int_eq(supply_reserve(fx.heap, 0, UINT32_MAX, &head), -ENOMEM);
+	ck_assert_int_eq(supply_reserve(fx.heap, 0, 0, &head), -ENOMEM);
 	ck_assert_uint_eq(head, 77);
-	ck_assert_int_eq(arena_reserve(fx.heap, 0, fx.heap->n_arenas, &head), 0);
-	ck_assert_int_eq(arena_reserve(fx.heap, 0, 1, &head), -ENOMEM);
+	ck_assert_int_eq(supply_reserve(fx.heap, 0, fx.heap->n_arenas, &head), 0);
+	ck_assert_int_eq(supply_reserve(fx.heap, 0, 1, &head), -ENOMEM);
 	fixture_check();
 }
 END_TEST
@@ -559,12 +559,12 @@ START_TEST(entries_below_in_steps)
 
 	fixture_close();
 	fixture_open_geometry(&geometry);
-	ck_assert_int_eq(arena_reserve(fx.heap, 0, 150, &below_head), 0);
-	ck_assert_int_eq(arena_reserve(fx.heap, 1, 1, &head), 0);
+	ck_assert_int_eq(supply_reserve(fx.heap, 0, 150, &below_head), 0);
+	ck_assert_int_eq(supply_reserve(fx.heap, 1, 1, &head), 0);
 	ck_assert_uint_eq(head, 150);
 	do {
 		bytes = control_bytes();
-		r = arena_map_step(fx.heap, head, 1, &n_done);
+		r = supply_map_step(fx.heap, head, 1, &n_done);
 		ck_assert_uint_eq(n_done, 1);
 		ck_assert_int_eq(r, ++n * below > head);
 		ck_assert_uint_eq(fx.heap->arenas[head].state, r ? ARENA_GRANTED : ARENA_MAPPING);
@@ -574,7 +574,7 @@ START_TEST(entries_below_in_steps)
 			control_bytes() - bytes, step + ARENA_SIZE_MAX / POOL_SIZE * sizeof(struct pool_entry));
 		fixture_check();
 	} while (r == 0);
-	ck_assert_int_eq(arena_accept(session_of(1), head), 0);
+	ck_assert_int_eq(supply_accept(session_of(1), head), 0);
 	fixture_check();
 	/* What lies there is looked at, and is nothing, without that anything has to be allocated. */
 	bytes = control_bytes();
@@ -583,11 +583,11 @@ START_TEST(entries_below_in_steps)
 			object_incref(session_of(1), ref_make((uint64_t)i * ARENA_SIZE_MAX / BLOCK_ALIGNMENT, 1)), 0);
 	ck_assert_uint_eq(control_bytes(), bytes);
 	n_done = 0;
-	ck_assert_int_eq(arena_unmap_step(fx.heap, below_head, 150, &n_done), 1);
+	ck_assert_int_eq(supply_unmap_step(fx.heap, below_head, 150, &n_done), 1);
 	/* They are there once and for all. */
 	n_done = 0;
-	ck_assert_int_eq(arena_reserve(fx.heap, 0, 9, &below_head), 0);
-	ck_assert_int_eq(arena_map_step(fx.heap, below_head, 9, &n_done), 1);
+	ck_assert_int_eq(supply_reserve(fx.heap, 0, 9, &below_head), 0);
+	ck_assert_int_eq(supply_map_step(fx.heap, below_head, 9, &n_done), 1);
 	ck_assert_uint_eq(control_bytes(), bytes);
 	fixture_check();
 }
@@ -598,15 +598,15 @@ START_TEST(mapping_given_up)
 {
 	uint32_t head, n_done = 0;
 
-	ck_assert_int_eq(arena_reserve(fx.heap, 0, 5, &head), 0);
-	ck_assert_int_eq(arena_map_step(fx.heap, head, 2, &n_done), 0);
+	ck_assert_int_eq(supply_reserve(fx.heap, 0, 5, &head), 0);
+	ck_assert_int_eq(supply_map_step(fx.heap, head, 2, &n_done), 0);
 	ck_assert_uint_eq(fixture_heap_bytes(), 2 * ARENA_SIZE_DEFAULT);
 	fixture_check();
 	n_done = 0;
-	ck_assert_int_eq(arena_unmap_step(fx.heap, head, 4, &n_done), 0);
-	ck_assert_int_eq(arena_unmap_step(fx.heap, head, 4, &n_done), 1);
+	ck_assert_int_eq(supply_unmap_step(fx.heap, head, 4, &n_done), 0);
+	ck_assert_int_eq(supply_unmap_step(fx.heap, head, 4, &n_done), 1);
 	ck_assert_uint_eq(fixture_heap_bytes(), 0);
-	ck_assert_int_eq(arena_reserve(fx.heap, 1, fx.heap->n_arenas, &head), 0);
+	ck_assert_int_eq(supply_reserve(fx.heap, 1, fx.heap->n_arenas, &head), 0);
 }
 END_TEST
 
@@ -615,14 +615,14 @@ START_TEST(dead_sessions_grants_are_taken_back)
 	uint32_t head = map_run(1, 2), other = map_run(2, 1), picked, n_done = 0;
 
 	session_mark_dead(fx.heap, 1);
-	ck_assert_int_eq(arena_pick_granted(&fx.daemon, 1, false, &picked), 1);
+	ck_assert_int_eq(supply_pick_granted(&fx.daemon, 1, false, &picked), 1);
 	ck_assert_uint_eq(picked, head);
 	ck_assert_uint_eq(fx.heap->arenas[head].state, ARENA_RETURNING);
-	ck_assert_int_eq(arena_unmap_step(fx.heap, picked, 2, &n_done), 1);
-	ck_assert_int_eq(arena_pick_granted(&fx.daemon, 1, false, &picked), 0);
+	ck_assert_int_eq(supply_unmap_step(fx.heap, picked, 2, &n_done), 1);
+	ck_assert_int_eq(supply_pick_granted(&fx.daemon, 1, false, &picked), 0);
 	fixture_check();
 	ck_assert_uint_eq(fixture_heap_bytes(), ARENA_SIZE_DEFAULT);
-	ck_assert_int_eq(arena_accept(session_of(2), other), 0);
+	ck_assert_int_eq(supply_accept(session_of(2), other), 0);
 }
 END_TEST
 
@@ -632,12 +632,12 @@ START_TEST(pick_waits_for_nobody)
 
 	free_now(session_of(0), fixture_bytes(session_of(0), 10));
 	ck_assert_int_eq(session_lock(session_of(0)), 0);
-	ck_assert_int_eq(arena_pick_returning(&fx.daemon, 0, &head), -EBUSY);
-	ck_assert_int_eq(arena_pick_granted(&fx.daemon, 1, false, &head), -EBUSY);
+	ck_assert_int_eq(supply_pick_returning(&fx.daemon, 0, &head), -EBUSY);
+	ck_assert_int_eq(supply_pick_granted(&fx.daemon, 1, false, &head), -EBUSY);
 	ck_assert_int_eq(
-		arena_pick_granted(&fx.daemon, 0, true, &head), 0); /* of the owner itself no change is pending */
+		supply_pick_granted(&fx.daemon, 0, true, &head), 0); /* of the owner itself no change is pending */
 	ck_assert_int_eq(session_unlock(session_of(0)), 0);
-	ck_assert_int_eq(arena_pick_returning(&fx.daemon, 0, &head), 1);
+	ck_assert_int_eq(supply_pick_returning(&fx.daemon, 0, &head), 1);
 }
 END_TEST
 
@@ -655,7 +655,7 @@ static void restart_daemon(void)
 	session_init(&fx.daemon, heap, SESSION_DAEMON);
 	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
 		session_init(&fx.sessions[i], heap, fx.sessions[i].index);
-	ck_assert_int_eq(arena_adopt_all(heap), 0);
+	ck_assert_int_eq(supply_adopt_all(heap), 0);
 	fixture_adopt_returning();
 	fixture_check();
 }
@@ -685,13 +685,13 @@ START_TEST(adopt_takes_what_was_half_way)
 	uint32_t mapping, granted, lost, returning, n_done = 0;
 
 	fixture_drop(session_of(0), ref);
-	ck_assert_int_eq(arena_reserve(fx.heap, 0, 4, &mapping), 0);
-	ck_assert_int_eq(arena_map_step(fx.heap, mapping, 2, &n_done), 0);
+	ck_assert_int_eq(supply_reserve(fx.heap, 0, 4, &mapping), 0);
+	ck_assert_int_eq(supply_map_step(fx.heap, mapping, 2, &n_done), 0);
 	granted = map_run(0, 2);
 	lost = map_run(fx.heap->n_sessions - 1, 2); /* of a session that is free */
 	n_done = 0;
-	ck_assert_int_eq(arena_pick_returning(&fx.daemon, 0, &returning), 1);
-	ck_assert_int_eq(arena_unmap_step(fx.heap, returning, 1, &n_done), 0);
+	ck_assert_int_eq(supply_pick_returning(&fx.daemon, 0, &returning), 1);
+	ck_assert_int_eq(supply_unmap_step(fx.heap, returning, 1, &n_done), 0);
 
 	restart_daemon();
 	ck_assert_uint_eq(fx.heap->arenas[mapping].state, ARENA_HOLE);
@@ -711,8 +711,8 @@ START_TEST(return_interrupted)
 	uint32_t head, n_done = 0;
 
 	fixture_drop(session_of(0), ref);
-	ck_assert_int_eq(arena_pick_returning(&fx.daemon, 0, &head), 1);
-	ck_assert_int_eq(arena_unmap_step(fx.heap, head, 2, &n_done), 0);
+	ck_assert_int_eq(supply_pick_returning(&fx.daemon, 0, &head), 1);
+	ck_assert_int_eq(supply_unmap_step(fx.heap, head, 2, &n_done), 0);
 	other = fixture_bytes(session_of(0), 5000);
 	memset(ref_data(other), 0x77, 5000);
 

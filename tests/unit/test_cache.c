@@ -17,7 +17,7 @@
 
 static bool is_known(const struct session *session, uint64_t ref)
 {
-	return cache_object(session, ref)->ref == ref;
+	return cache_object(session->cache, ref)->ref == ref;
 }
 
 static void remember(struct session *session, uint64_t ref)
@@ -32,7 +32,7 @@ static void remember(struct session *session, uint64_t ref)
 START_TEST(made)
 {
 	uint64_t first = fixture_bytes(S0, 48), ref = fixture_bytes(S0, 48);
-	const struct cached_object *cached = cache_object(S0, ref);
+	const struct cached_object *cached = cache_object(S0->cache, ref);
 
 	ck_assert(!is_known(S0, first));
 	ck_assert(is_known(S0, ref));
@@ -155,7 +155,7 @@ START_TEST(forgotten_with_the_last_hold)
 	}
 	remember(S0, ref);
 	ck_assert(is_known(S0, ref));
-	ck_assert_int_eq(cache_object(S0, ref)->header == NULL, is_foreign);
+	ck_assert_int_eq(cache_object(S0->cache, ref)->header == NULL, is_foreign);
 	ends[_i].end(ref);
 	ck_assert(!is_known(S0, ref));
 	ck_assert(!object_is_held(S0, ref));
@@ -173,10 +173,10 @@ START_TEST(of_other_kinds)
 	ck_assert_int_eq(CALL(S0, queue_new(S0, 2, &queue)), 0);
 	remember(S0, queue);
 	remember(S0, run);
-	ck_assert_ptr_null(cache_object(S0, queue)->data);
-	ck_assert_ptr_null(cache_object(S0, queue)->pool);
-	ck_assert_ptr_null(cache_object(S0, run)->pool);
-	ck_assert_ptr_eq(cache_object(S0, run)->data, fx.heap->base + (ref_position(run) << 3));
+	ck_assert_ptr_null(cache_object(S0->cache, queue)->data);
+	ck_assert_ptr_null(cache_object(S0->cache, queue)->pool);
+	ck_assert_ptr_null(cache_object(S0->cache, run)->pool);
+	ck_assert_ptr_eq(cache_object(S0->cache, run)->data, fx.heap->base + (ref_position(run) << 3));
 	ck_assert_int_eq(object_incref(S0, run), 0);
 	ck_assert_uint_eq(header_own(ref_header(run)->word), 2);
 	ck_assert_int_eq(object_decref(S0, run), 0);
@@ -336,7 +336,7 @@ START_TEST(emptied)
 	ck_assert(!own_new_bytes(S0, 5, 48, &got, &r));
 	ck_assert_int_eq(r, 7);
 	ck_assert_uint_eq(S0->entry->n_own_holds, 2);
-	cache_begin(S0, S0->cache);
+	session_begin_cache(S0, S0->cache);
 	fixture_drop(S0, ref);
 	fixture_drop(S0, keep);
 	fixture_check();
@@ -366,7 +366,7 @@ START_TEST(dropped_by_hint)
 	uint64_t n_pools = S0->cache->n_pools;
 	int r = 7;
 
-	cache_forget(S0, ref);
+	cache_forget(S0->cache, ref);
 	for (uint64_t i = 0; i <= in_pool; i++)
 		if (i != (ref & in_pool) && i != (keep & in_pool))
 			ck_assert(!own_drop_block(S0, (ref & ~in_pool) | i, &r));

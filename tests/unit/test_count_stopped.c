@@ -134,7 +134,7 @@ static struct pool_entry *tell(uint64_t ref)
 	struct pool_entry *pool;
 
 	ck_assert_int_eq(change_begin(S2), 0);
-	ck_assert_int_eq(change_end(S2, pool_notify_remote_free(S2, ref, &pool)), 0);
+	ck_assert_int_eq(change_end(S2, block_notify_remote_free(S2, ref, &pool)), 0);
 	fixture_check();
 	return pool;
 }
@@ -356,11 +356,11 @@ START_TEST(looked_at_while_returning)
 
 	fixture_drop(S0, fixture_bytes(S0, n > 1 ? n * ARENA_SIZE_DEFAULT : 40));
 	fixture_collect();
-	ck_assert_int_eq(arena_pick_returning(&fx.daemon, 0, &head), 1);
+	ck_assert_int_eq(supply_pick_returning(&fx.daemon, 0, &head), 1);
 	ck_assert_uint_eq(fx.heap->arenas[head].n_arenas, n);
 	for (uint32_t i = head; i < head + n; i++) {
 		look_at(S1, i % 2 ? INTENT_HOLD : INTENT_DROP, i);
-		ck_assert(arena_has_lookup(fx.heap, head));
+		ck_assert(supply_has_lookup(fx.heap, head));
 		ck_assert_uint_eq(fx.heap->arenas[head].state, ARENA_RETURNING);
 		ck_assert_uint_eq(fx.heap->arenas[head].n_arenas, n);
 		/* nobody comes to it meanwhile */
@@ -368,12 +368,12 @@ START_TEST(looked_at_while_returning)
 		look_no_more(S1);
 	}
 	look_at(S1, INTENT_HOLD, head + n);
-	ck_assert(!arena_has_lookup(fx.heap, head));
+	ck_assert(!supply_has_lookup(fx.heap, head));
 	if (is_adopted)
 		fixture_adopt_returning();
 	else
 		for (uint32_t i = 1; i <= n; i++)
-			ck_assert_int_eq(arena_unmap_step(fx.heap, head, 1, &n_done), i == n);
+			ck_assert_int_eq(supply_unmap_step(fx.heap, head, 1, &n_done), i == n);
 	ck_assert_uint_eq(fx.heap->arenas[head].state, ARENA_HOLE);
 	look_no_more(S1);
 	fixture_check();

@@ -58,7 +58,7 @@ START_TEST(geometry)
 	struct heap *heap = (struct heap *)&small;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		ck_assert_int_eq(heap_geometry_check(&cases[i].geometry), cases[i].r);
+		ck_assert_int_eq(geometry_check(&cases[i].geometry), cases[i].r);
 		if (cases[i].r)
 			ck_assert_int_eq(heap_create(&heap, control_fd, heap_fd, "x", &cases[i].geometry), cases[i].r);
 	}

@@ -506,11 +506,11 @@ START_TEST(lock_of_a_thread_whose_number_is_used_again)
 	ck_assert_int_eq(r, 0);
 	S0->lock_tid = (uint32_t)gettid();
 	ck_assert_int_eq(session_lock(S1), 0);
-	ck_assert_int_eq(session_check_lock(S0), 0);
+	ck_assert_int_eq(session_refresh_lock(S0), 0);
 	ck_assert(!S0->has_lock);
 	S0->has_lock = true;
 	ck_assert_int_eq(session_unlock(S0), -EPERM);
-	ck_assert_int_eq(session_check_lock(S1), 1);
+	ck_assert_int_eq(session_refresh_lock(S1), 1);
 	ck_assert_int_eq(session_unlock(S1), 0);
 }
 END_TEST
@@ -549,7 +549,7 @@ static void *keep_lock(void *ret)
 	else if (keeper_does == TRIES)
 		results[1] = change_try_begin(S1) || change_end(S1, 0);
 	else if (keeper_does == DETACHES)
-		results[1] = lock_is_abandoned_by_other(fx.heap);
+		results[1] = lock_release_abandoned(fx.heap);
 	return NULL;
 }
 
@@ -563,18 +563,18 @@ START_TEST(lock_is_left_to_a_thread)
 	keeper_does = (enum keeping)_i;
 	theirs = fixture_bytes(S2, 40);
 	ck_assert_int_eq(sem_init(&locked, 0, 0) | sem_init(&go_on, 0, 0), 0);
-	ck_assert(!lock_is_abandoned_by_other(fx.heap));
+	ck_assert(!lock_release_abandoned(fx.heap));
 	ck_assert_int_eq(pthread_create(&thread, NULL, keep_lock, results), 0);
 	ck_assert_int_eq(sem_wait(&locked), 0);
 	ck_assert_int_eq(results[0], 0);
-	ck_assert_int_eq(session_check_lock(S0), -EPERM);
+	ck_assert_int_eq(session_refresh_lock(S0), -EPERM);
 	ck_assert(lock_is_still_held(S0));
 	session_abandon_lock(S0);
-	ck_assert(lock_is_abandoned_by_other(fx.heap));
+	ck_assert(lock_release_abandoned(fx.heap));
 	ck_assert_int_eq(change_try_begin(S2), -EBUSY);
 	sem_post(&go_on);
 	ck_assert_int_eq(pthread_join(thread, NULL), 0);
-	ck_assert(!lock_is_abandoned_by_other(fx.heap));
+	ck_assert(!lock_release_abandoned(fx.heap));
 	ck_assert(!lock_is_still_held(S0));
 	ck_assert_int_eq(results[1], keeper_does == ENDS ? -1 : 0);
 	ck_assert_int_eq(change_begin(S2), 0);
@@ -608,7 +608,7 @@ START_TEST(foreign_lock_of_another_thread)
 	ck_assert_int_eq(pthread_create(&thread, NULL, lock_and_change_in_thread, NULL), 0);
 	ck_assert_int_eq(pthread_join(thread, &ret), 0);
 	ck_assert_ptr_null(ret);
-	ck_assert_int_eq(session_check_lock(S0), 1);
+	ck_assert_int_eq(session_refresh_lock(S0), 1);
 	ck_assert_int_eq(session_lock(S0), -EDEADLK);
 	ck_assert_int_eq(change_try_begin(S1), -EBUSY);
 	ck_assert_int_eq(CALL(S0, object_incref(S0, theirs)), 0);

@@ -372,7 +372,7 @@ START_TEST(asked_again_of_each_kind)
 			MUST(S1, name_get(S1, "n", &got));
 			ck_assert_uint_eq(got, refs[i]);
 			ck_assert_uint_eq(hold_find(S1, refs[i])->count, (uint32_t)n);
-			ck_assert_ptr_eq(cache_object(S1, got)->data, i == 3 ? NULL : ref_data(got));
+			ck_assert_ptr_eq(cache_object(S1->cache, got)->data, i == 3 ? NULL : ref_data(got));
 		}
 	}
 	fixture_check();

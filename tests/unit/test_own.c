@@ -576,7 +576,7 @@ START_TEST(damaged_lists)
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		*used1 = bad[i];
-		cache_forget_pool(S0, class_of_size(100)); /* it would not look there */
+		cache_forget_pool(S0->cache, class_of_size(100)); /* it would not look there */
 		ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, 100, &got)), -EUCLEAN);
 		*used1 = good;
 		*spare1 = bad[i];
@@ -656,7 +656,7 @@ START_TEST(forgotten_while_the_gate_opens)
 		ref = fixture_bytes(S0, 40);
 		ck_assert_int_eq(object_incref(S0, ref), 0);
 		ck_assert_int_eq(object_decref(S0, ref), 0);
-		ck_assert_uint_eq(cache_object(S0, ref)->ref, ref);
+		ck_assert_uint_eq(cache_object(S0->cache, ref)->ref, ref);
 		critical_request(fx.heap, S0->index, REQUEST_BLOCK);
 		opening = (typeof(opening)){.at = at};
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -664,7 +664,7 @@ START_TEST(forgotten_while_the_gate_opens)
 		ck_assert_int_eq(object_decref(S0, ref), 0);
 		trap_each_instruction(false);
 		was_opened = opening.n > at;
-		ck_assert_uint_ne(cache_object(S0, ref)->ref, ref);
+		ck_assert_uint_ne(cache_object(S0->cache, ref)->ref, ref);
 		ck_assert_uint_eq(S0->entry->n_own_holds, 1);
 	}
 	fixture_drop(S0, keep);

@@ -305,7 +305,7 @@ START_TEST(queue_known_and_gone)
 		MUST(S0, queue_pop(S0, queue, &got, 0));
 	}
 	EXPECT(S0, -EAGAIN, queue_pop(S0, queue, &got, 0));
-	ck_assert_ptr_eq(cache_object(S0, queue)->queue, queue_of(queue));
+	ck_assert_ptr_eq(cache_object(S0->cache, queue)->queue, queue_of(queue));
 	/* A repair, say, has put an end to it, though it was held. */
 	ck_assert_int_eq(object_locate(fx.heap, ref_position(queue), &object), 0);
 	object.header->word ^= UINT64_C(1) << REF_POSITION_BITS;
@@ -316,7 +316,7 @@ START_TEST(queue_known_and_gone)
 	/* With the last hold it is forgotten, also where it lives on. */
 	MUST(S1, object_incref(S1, queue));
 	fixture_drop(S0, queue);
-	ck_assert(cache_object(S0, queue)->ref != queue);
+	ck_assert(cache_object(S0->cache, queue)->ref != queue);
 	MUST(S0, queue_pop(S0, queue, &got, 0)); /* who knows its number may use it */
 	fixture_drop(S1, queue);
 	EXPECT(S0, -ESTALE, queue_pop(S0, queue, &got, 0));

@@ -344,7 +344,7 @@ static void repair_for_ever(bool only_rebuild)
 		for (uint32_t i = 0; i < 50; i++)
 			damage_field(&fields[fixture_below(n_fields)]);
 		if (only_rebuild) /* most of the time is spent there then */
-			heap_rebuild(s->heap);
+			rebuild_all(s->heap);
 		change_end(s, 0);
 		if (!only_rebuild && heap_repair(s, NULL, NULL) < 0)
 			_exit(2);

@@ -71,9 +71,9 @@ static void unmap(uint32_t head)
 {
 	uint32_t n_done = 0;
 
-	while (arena_has_lookup(fx.heap, head))
+	while (supply_has_lookup(fx.heap, head))
 		;
-	while (arena_unmap_step(fx.heap, head, 3, &n_done) == 0)
+	while (supply_unmap_step(fx.heap, head, 3, &n_done) == 0)
 		;
 }
 
@@ -81,7 +81,7 @@ static bool return_one(uint32_t n_spare)
 {
 	uint32_t head;
 
-	if (arena_pick_returning(&fx.daemon, n_spare, &head) != 1)
+	if (supply_pick_returning(&fx.daemon, n_spare, &head) != 1)
 		return false;
 	unmap(head);
 	return true;
@@ -90,12 +90,12 @@ static bool return_one(uint32_t n_spare)
 static void grant(struct worker *w)
 {
 	uint32_t n_done = 0, n = w->session.n_wanted_arenas;
-	int r = arena_reserve(fx.heap, w->session.index, n, &w->head);
+	int r = supply_reserve(fx.heap, w->session.index, n, &w->head);
 
 	while (r == -ENOMEM && return_one(0))
-		r = arena_reserve(fx.heap, w->session.index, n, &w->head);
+		r = supply_reserve(fx.heap, w->session.index, n, &w->head);
 	while (!r)
-		r = arena_map_step(fx.heap, w->head, 3, &n_done);
+		r = supply_map_step(fx.heap, w->head, 3, &n_done);
 	w->result = r == 1 ? 0 : r;
 }
 
@@ -160,7 +160,7 @@ static int ask_daemon(struct worker *w, enum wish wish)
 	pthread_mutex_unlock(&socket_mutex);
 	if (r || wish != WISH_ARENAS)
 		return r;
-	return arena_accept(&w->session, w->head);
+	return supply_accept(&w->session, w->head);
 }
 
 /* As CALL() of the fixture, whose daemon would be this thread. */

@@ -266,7 +266,7 @@ static int op_name_del(void)
 static int op_pick_returning(void)
 {
 	uint32_t head;
-	int r = arena_pick_returning(&fx.daemon, 0, &head);
+	int r = supply_pick_returning(&fx.daemon, 0, &head);
 
 	return r == 1 ? 0 : r;
 }
