@@ -17,8 +17,8 @@
  * finds them in the arena table, so nothing here needs to be written down.
  */
 #include "client/connection.h"
-
-#include "heap/memory/arena.h"
+#include "heap/change/lock.h"
+#include "heap/change/supply.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,7 +3,7 @@
 
 /* The heaps that this process has attached, each once: see registry.c. */
 
-#include "heap/shared/heap.h"
+#include "heap/shared/session.h"
 
 #define HEAP_ID_SIZE 16U
 

@@ -4,7 +4,7 @@
 /* A session as the application has it, and what every public call begins and ends with. See session.c. */
 
 #include "client/connection.h"
-#include "heap/shared/cache.h"
+#include "heap/shared/session.h"
 
 #define PYHEAP_NO_INLINE /* here they are what the inline ones leave to others */
 #include "include/pyheap.h"

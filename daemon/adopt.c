@@ -15,10 +15,11 @@
  * resumed: nothing that may live is ever dropped.
  */
 #include "daemon/adopt.h"
+#include "heap/change/foreign_lock.h"
+#include "heap/change/supply.h"
 
 #include "daemon/daemon.h"
 #include "daemon/log.h"
-#include "heap/memory/arena.h"
 #include "heap/repair/recover.h"
 
 #include <errno.h>

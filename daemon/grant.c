@@ -13,11 +13,11 @@
  * the session that asks has it itself, since that would be waiting for itself. After that the answer is ENOMEM.
  */
 #include "daemon/grant.h"
+#include "heap/change/supply.h"
 
 #include "daemon/clock.h"
 #include "daemon/daemon.h"
 #include "daemon/log.h"
-#include "heap/memory/arena.h"
 
 #include <errno.h>
 #include <string.h>

@@ -13,6 +13,7 @@
  * not this daemon's. Then that number is said, by which he can be found from where all processes are seen.
  */
 #include "daemon/lock_watch.h"
+#include "heap/change/lock_report.h"
 
 #include "daemon/daemon.h"
 #include "daemon/log.h"

@@ -22,12 +22,13 @@
  * been repaired, which is seen with the next tick: then it is DEAD once more.
  */
 #include "daemon/member.h"
+#include "heap/change/foreign_lock.h"
+#include "heap/change/supply.h"
 
 #include "daemon/admit.h"
 #include "daemon/daemon.h"
 #include "daemon/log.h"
 #include "daemon/stats.h"
-#include "heap/memory/arena.h"
 #include "heap/repair/recover.h"
 
 #include <errno.h>

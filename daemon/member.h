@@ -7,7 +7,7 @@
 #include "daemon/idle.h"
 #include "daemon/process.h"
 #include "daemon/returns.h"
-#include "heap/shared/heap.h"
+#include "heap/shared/session.h"
 
 #include <event2/event.h>
 #include <stdbool.h>

@@ -14,10 +14,10 @@
  * being returned, and no other.
  */
 #include "daemon/returns.h"
+#include "heap/change/supply.h"
 
 #include "daemon/daemon.h"
 #include "daemon/log.h"
-#include "heap/memory/arena.h"
 
 #include <errno.h>
 #include <string.h>

@@ -13,8 +13,8 @@
  * is a number of the thread's own pid namespace: the first process of every container is 1. So only processes of the
  * heap's home namespace lock by thread id. All others put a number into the mutex that no thread has, made of their
  * session, which the kernel passes by: when their process has ended, the daemon, who knows that by pidfd, marks the
- * mutex as the kernel would have done (lock_owner_died()); while there is no daemon, all wait for one. The futex
- * protocol is that of robust mutexes, so both kinds wait for each other and wake each other.
+ * mutex as the kernel would have done (foreign_lock_owner_died()); while there is no daemon, all wait for one. The
+ * futex protocol is that of robust mutexes, so both kinds wait for each other and wake each other.
  *
  * Quickly. The kernel finds the robust mutexes of a dying thread by a list that glibc keeps for each thread, and by the
  * list's list_op_pending, the one that the thread is locking or unlocking. A client that finds the lock free for a
@@ -56,12 +56,11 @@
  */
 
 #include "heap/change/lock.h"
+#include "heap/change/foreign_lock.h"
 #include "heap/memory/rebuild.h"
 #include "heap/shared/critical.h"
 
 #include <errno.h>
-#include <linux/futex.h>
-#include <stdio.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -76,147 +75,6 @@
 #define LOCK_RARE        __attribute__((noinline))
 #define LOCK_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define LOCK_UNLIKELY(x) __builtin_expect(!!(x), 0)
-
-bool log_is_full(struct heap *heap)
-{
-	heap->control->lock.overflowed = 1;
-	return false;
-}
-
-/* The word that an entry speaks of, or NULL where a stray write has spoilt the entry. */
-static void *log_target(struct heap *heap, const struct log_entry *entry)
-{
-	bool in_heap = entry->where & LOG_WHERE_HEAP;
-	uint64_t off = entry->where & ~(LOG_WHERE_HEAP | LOG_WHERE_HEADER_LOCK);
-
-	if (off & 7 || off > (in_heap ? heap->heap_size : heap->control_size) - 8)
-		return NULL;
-	if (in_heap && !arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
-		return NULL;
-	return (in_heap ? heap->base : (uint8_t *)heap->control) + off;
-}
-
-static void log_take_back(struct heap *heap, const struct log_entry *entry)
-{
-	void *target = log_target(heap, entry);
-
-	if (!target)
-		return;
-	if (!(entry->where & LOG_WHERE_HEADER_LOCK))
-		__atomic_store_n((uint64_t *)target, entry->old, __ATOMIC_RELAXED);
-	else if (__atomic_load_n((uint32_t *)target, __ATOMIC_RELAXED) & RIGHTS_LOCKED)
-		__atomic_store_n((uint32_t *)target, (uint32_t)entry->old | RIGHTS_LOCKED, __ATOMIC_RELAXED);
-}
-
-/*
- * The log is emptied: by that the change has taken place, or has been taken back. What its n entries claimed is others'
- * again; by whoever takes the lock next where this one dies before.
- */
-static void log_empty(struct heap *heap, uint32_t n)
-{
-	struct global_lock *lock = &heap->control->lock;
-
-	__atomic_store_n(&lock->n_unlocking, n, __ATOMIC_RELAXED);
-	/* release: after every store of the change, or the words that were restored */
-	__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
-	for (uint32_t i = 0; i < n; i++) {
-		const struct log_entry *entry = &lock->entries[i];
-		uint32_t *counted = entry->where & LOG_WHERE_HEADER_LOCK ? log_target(heap, entry) : NULL;
-		uint32_t now = counted ? __atomic_load_n(counted, __ATOMIC_RELAXED) : 0;
-
-		if (now & RIGHTS_LOCKED) /* release: who changes it next comes after all that */
-			__atomic_store_n(counted, now & ~RIGHTS_LOCKED, __ATOMIC_RELEASE);
-	}
-	heap->n_header_locks = 0;
-	/* release: after they were let go of */
-	__atomic_store_n(&lock->n_unlocking, 0, __ATOMIC_RELEASE);
-}
-
-void log_roll_back(struct heap *heap)
-{
-	struct global_lock *lock = &heap->control->lock;
-	uint32_t n = __atomic_load_n(&lock->n_entries, __ATOMIC_ACQUIRE); /* with the owner's release */
-
-	if (n > LOG_CAPACITY)
-		n = LOG_CAPACITY;
-	for (uint32_t i = n; i-- > 0;)
-		log_take_back(heap, &lock->entries[i]);
-	lock->overflowed = 0;
-	if (!n) /* of a change that was over, and whose owner died letting go; relaxed: the lock is held */
-		n = __atomic_load_n(&lock->n_unlocking, __ATOMIC_RELAXED);
-	/* Dying above means that it is all done again, to the same effect: what is claimed nobody else has changed. */
-	log_empty(heap, n <= LOG_CAPACITY ? n : LOG_CAPACITY);
-}
-
-/* ---- owners of other pid namespaces ------------------------------------------------------------------------------ */
-
-/* A robust mutex begins with its futex word: the owner's thread id, FUTEX_WAITERS, FUTEX_OWNER_DIED. */
-static uint32_t *futex_of(const struct global_lock *lock)
-{
-	return (uint32_t *)(uintptr_t)&lock->mutex.__data.__lock;
-}
-
-/* Far above the largest thread id that Linux can be told to use (2^22). */
-static uint32_t foreign_tid(uint32_t session_index)
-{
-	return UINT32_C(1) << 29 | ((session_index + 1) & ((UINT32_C(1) << 29) - 1));
-}
-
-static int foreign_lock(uint32_t *futex, uint32_t tid, bool try)
-{
-	uint32_t waiters = 0;
-
-	for (;;) {
-		uint32_t word = __atomic_load_n(futex, __ATOMIC_RELAXED);
-
-		/* It was a thread of this very session, which is over: its word says nothing of threads. */
-		if ((word & FUTEX_TID_MASK) == tid)
-			return EOWNERDEAD;
-		if (!(word & FUTEX_TID_MASK)) {
-			/* acquire: with the release of the owner before */
-			if (__atomic_compare_exchange_n(futex, &word, tid | (word & FUTEX_WAITERS) | waiters, false,
-				    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-				return word & FUTEX_OWNER_DIED ? EOWNERDEAD : 0;
-			continue;
-		}
-		if (try)
-			return EBUSY;
-		if (!(word & FUTEX_WAITERS) && !__atomic_compare_exchange_n(futex, &word, word | FUTEX_WAITERS, false,
-						       __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-			continue;
-		syscall(SYS_futex, futex, FUTEX_WAIT, word | FUTEX_WAITERS, NULL, NULL, 0);
-		waiters = FUTEX_WAITERS; /* others may sleep still: whoever unlocks must look after them */
-	}
-}
-
-static LOCK_RARE void futex_wake_one(uint32_t *futex)
-{
-	syscall(SYS_futex, futex, FUTEX_WAKE, 1, NULL, NULL, 0);
-}
-
-static inline void foreign_unlock(uint32_t *futex)
-{
-	/* release: the change before it */
-	if (LOCK_UNLIKELY(__atomic_exchange_n(futex, 0, __ATOMIC_RELEASE) & FUTEX_WAITERS))
-		futex_wake_one(futex);
-}
-
-void lock_owner_died(struct heap *heap, uint32_t session_index)
-{
-	uint32_t *futex = futex_of(&heap->control->lock);
-	uint32_t word = __atomic_load_n(futex, __ATOMIC_RELAXED);
-
-	/* release: as the kernel's own mark, after all that the dead one did */
-	while ((word & FUTEX_TID_MASK) == foreign_tid(session_index) &&
-		!__atomic_compare_exchange_n(futex, &word, (word & FUTEX_WAITERS) | FUTEX_OWNER_DIED, false,
-			__ATOMIC_RELEASE, __ATOMIC_RELAXED))
-		;
-	/*
-	 * Whatever was found: it may have died owing a wake-up, after it unlocked, or having just been woken. The
-	 * kernel makes up for that where it knows the owner; a needless one makes its receiver look, and sleep again.
-	 */
-	syscall(SYS_futex, futex, FUTEX_WAKE, 1, NULL, NULL, 0);
-}
 
 /* ---- quickly ----------------------------------------------------------------------------------------------------- */
 
@@ -277,7 +135,7 @@ static inline bool fast_take(struct session *session)
 	pending_set(lock);
 	/* acquire: with the release of the owner before */
 	session->is_fast = __atomic_compare_exchange_n(
-		futex_of(lock), &nobody, this_thread.tid, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+		lock_word(lock), &nobody, this_thread.tid, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 	if (LOCK_UNLIKELY(!session->is_fast))
 		pending_set(NULL);
 	return session->is_fast;
@@ -286,7 +144,7 @@ static inline bool fast_take(struct session *session)
 static inline void fast_release(struct session *session)
 {
 	session->is_fast = false;
-	foreign_unlock(futex_of(&session->control->lock));
+	foreign_lock_give(lock_word(&session->control->lock));
 	pending_set(NULL); /* now, so that the kernel makes up for a wake-up that it died owing */
 }
 
@@ -354,7 +212,7 @@ static inline void lock_release(struct session *session)
 	else if (session->is_home)
 		pthread_mutex_unlock(&lock->mutex);
 	else
-		foreign_unlock(futex_of(lock));
+		foreign_lock_give(lock_word(lock));
 }
 
 static inline int note_taken(struct session *session)
@@ -393,7 +251,7 @@ static LOCK_RARE int finish_rebuild(struct session *session, bool try)
 		return try ? -EBUSY : await_rebuild(session);
 	}
 	rebuild_request_active(session->heap);
-	heap_rebuild(session->heap);
+	rebuild_all(session->heap);
 	critical_unblock_all(session->heap);
 	return note_taken(session);
 }
@@ -426,7 +284,7 @@ static inline void pause_for(uint32_t n)
 /* relaxed: only a hint, the lock is taken by others */
 static bool is_taken(const struct global_lock *lock)
 {
-	return __atomic_load_n(futex_of(lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK;
+	return __atomic_load_n(lock_word(lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK;
 }
 
 static int lock_take_at_once(struct session *session, bool try)
@@ -435,7 +293,7 @@ static int lock_take_at_once(struct session *session, bool try)
 	int r;
 
 	if (LOCK_UNLIKELY(!session->is_home))
-		r = foreign_lock(futex_of(lock), foreign_tid(session->index), try);
+		r = foreign_lock_take(lock_word(lock), foreign_lock_tid(session->index), try);
 	else
 		r = try ? pthread_mutex_trylock(&lock->mutex) : pthread_mutex_lock(&lock->mutex);
 	return lock_taken(session, r, try);
@@ -477,7 +335,7 @@ static bool is_held_by(const struct heap *heap, uint32_t tid, uint64_t n)
 	const struct global_lock *lock = &heap->control->lock;
 
 	/* relaxed, both: of this thread it is what that stored; of one that has ended, what the kernel did before */
-	return (__atomic_load_n(futex_of(lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK) == tid &&
+	return (__atomic_load_n(lock_word(lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK) == tid &&
 	       __atomic_load_n(&lock->n_acquisitions, __ATOMIC_RELAXED) == n;
 }
 
@@ -489,11 +347,11 @@ bool lock_is_still_held(const struct session *session)
 /* Is it this thread's, by whatever session? Numbers of threads are this namespace's, and so are those in the mutex. */
 static bool is_mine(const struct session *session)
 {
-	return session->is_home && (__atomic_load_n(futex_of(&session->control->lock), __ATOMIC_RELAXED) &
+	return session->is_home && (__atomic_load_n(lock_word(&session->control->lock), __ATOMIC_RELAXED) &
 					   FUTEX_TID_MASK) == this_tid(session);
 }
 
-bool lock_is_abandoned_by_other(struct heap *heap)
+bool lock_release_abandoned(struct heap *heap)
 {
 	/* acquire: with the release in session_abandon_lock() */
 	uint32_t tid = __atomic_load_n(&heap->abandoned_tid, __ATOMIC_ACQUIRE);
@@ -528,7 +386,7 @@ static bool would_wait_for_itself(const struct session *session)
 {
 	if (!is_mine(session))
 		return false;
-	lock_is_abandoned_by_other(session->heap);
+	lock_release_abandoned(session->heap);
 	return is_mine(session);
 }
 
@@ -557,7 +415,7 @@ static LOCK_RARE int still_has_lock(struct session *session)
 	return 0;
 }
 
-int session_check_lock(struct session *session)
+int session_refresh_lock(struct session *session)
 {
 	int r = session->has_lock ? still_has_lock(session) : 1;
 
@@ -585,19 +443,13 @@ int change_try_begin(struct session *session)
 		if (r <= 0)
 			return r;
 	}
-	lock_is_abandoned_by_other(session->heap); /* to this thread, perhaps, which then has given it back */
+	lock_release_abandoned(session->heap); /* to this thread, perhaps, which then has given it back */
 	return lock_take_at_once(session, true);
 }
 
 void change_commit(struct heap *heap)
 {
-	struct global_lock *lock = &heap->control->lock;
-
-	if (LOCK_UNLIKELY(heap->n_header_locks))
-		log_empty(heap, lock->n_entries);
-	else
-		/* commit: release, after every store of the change */
-		__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
+	log_commit(heap);
 }
 
 int change_end(struct session *session, int result)
@@ -625,7 +477,7 @@ int session_lock(struct session *session)
 	if (r < 0)
 		return r;
 	session->has_lock = true;
-	session->lock_tid = session->is_home ? this_tid(session) : foreign_tid(session->index);
+	session->lock_tid = session->is_home ? this_tid(session) : foreign_lock_tid(session->index);
 	session->lock_number = session->control->lock.n_acquisitions;
 	critical_pause_queues(session);
 	return 0;
@@ -639,45 +491,4 @@ int session_unlock(struct session *session)
 	critical_resume_queues(session->heap);
 	lock_release(session);
 	return 0;
-}
-
-static bool is_thread_of(uint32_t tid, int32_t pid)
-{
-	char path[64];
-
-	if (pid <= 0)
-		return false;
-	snprintf(path, sizeof(path), "/proc/%d/task/%u", pid, tid);
-	return access(path, F_OK) == 0;
-}
-
-/* Relaxed: of the session that is there now, or the one before. */
-static int32_t pid_of(const struct heap *heap, uint32_t session_index)
-{
-	return __atomic_load_n(&heap->sessions[session_index].pid, __ATOMIC_RELAXED);
-}
-
-uint32_t lock_owner_tid(const struct heap *heap)
-{
-	/* relaxed: a report. The kernel wants the futex word to be the owner's tid. */
-	return __atomic_load_n(futex_of(&heap->control->lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK;
-}
-
-uint32_t lock_owner1(const struct heap *heap)
-{
-	const struct global_lock *lock = &heap->control->lock;
-	uint32_t tid = lock_owner_tid(heap);
-	uint32_t owner1 = __atomic_load_n(&lock->owner1, __ATOMIC_RELAXED); /* relaxed: a report */
-
-	if (!tid || owner1 == SESSION_DAEMON + 1)
-		return tid ? owner1 : 0;
-	for (uint32_t i = 0; tid >> 29 && i < heap->n_sessions; i++)
-		if (tid == foreign_tid(i))
-			return i + 1;
-	if (owner1 && owner1 <= heap->n_sessions && is_thread_of(tid, pid_of(heap, owner1 - 1)))
-		return owner1;
-	for (uint32_t i = 0; i < heap->n_sessions; i++)
-		if (session_state(&heap->sessions[i]) != SESSION_FREE && is_thread_of(tid, pid_of(heap, i)))
-			return i + 1;
-	return owner1 <= heap->n_sessions ? owner1 : 0; /* of another pid namespace: what it said */
 }

@@ -18,7 +18,7 @@
  * When a rebuild is done again, one that is inside may have been out when it was begun: about to come in, and stopped
  * before it looked at the gate. Then what is its own is half made, and it would come in and work with it once the gate
  * is open. So each that is inside then is asked (REQUEST_REBUILD) to make its own anew before its next call, which it
- * does by itself with the lock held (heap_rebuild_own()); until then it counts as inside.
+ * does by itself with the lock held (rebuild_own()); until then it counts as inside.
  *
  * A process that may not use membarrier(2) cannot keep out sessions that rely on it. It begins no rebuild, and finishes
  * none: done around sessions that all count as inside, it would leave their own lists as the dead one left them, half
@@ -30,7 +30,9 @@
  */
 
 #include "heap/memory/rebuild.h"
-#include "heap/memory/pool.h"
+#include "heap/memory/arena.h"
+#include "heap/memory/rebuild_pool.h"
+#include "heap/memory/run.h"
 #include "heap/shared/critical.h"
 
 #include <errno.h>
@@ -41,196 +43,6 @@ static uint32_t n_known(const struct heap *heap)
 	uint32_t n = arenas_known(heap);
 
 	return n < heap->n_arenas ? n : heap->n_arenas;
-}
-
-/* ---- pools ------------------------------------------------------------------------------------------------------- */
-
-static struct session_entry *owner_of(struct heap *heap, const struct pool_entry *pool)
-{
-	return pool->owner1 ? &heap->sessions[pool->owner1 - 1] : NULL;
-}
-
-/* Its owner, which must be a session that there is, and whether its own must be left alone. */
-static bool settle_owner(struct heap *heap, struct pool_entry *pool, bool is_record)
-{
-	if (pool->owner1 && (is_record || pool->owner1 > heap->n_sessions ||
-				    session_state(&heap->sessions[pool->owner1 - 1]) == SESSION_FREE))
-		pool->owner1 = 0;
-	return pool->owner1 && critical_was_active(heap, pool->owner1 - 1u);
-}
-
-static void link_owned(struct heap *heap, uint32_t p)
-{
-	struct pool_entry *pool = &heap->pools[p];
-	struct session_entry *owner = owner_of(heap, pool);
-
-	pool->owned_prev1 = 0;
-	pool->owned_next1 = owner ? owner->owned_pools1 : 0;
-	if (!owner)
-		return;
-	if (owner->owned_pools1)
-		heap->pools[owner->owned_pools1 - 1].owned_prev1 = p + 1;
-	owner->owned_pools1 = p + 1;
-}
-
-static void link_remote(struct heap *heap, uint32_t p, bool is_on_remote_list)
-{
-	struct pool_entry *pool = &heap->pools[p];
-	struct session_entry *owner = owner_of(heap, pool);
-
-	pool->is_notified = 0;
-	pool->is_on_remote_list = owner && is_on_remote_list;
-	pool->remote_prev1 = 0;
-	pool->remote_next1 = 0;
-	if (!pool->is_on_remote_list)
-		return;
-	pool->remote_next1 = owner->remote_pools1;
-	if (owner->remote_pools1)
-		heap->pools[owner->remote_pools1 - 1].remote_prev1 = p + 1;
-	owner->remote_pools1 = p + 1;
-}
-
-/* Its state is none that there is. */
-static uint64_t header_alive(uint64_t word)
-{
-	return (word & ~(UINT64_C(7) << 7)) | (uint64_t)STATE_LIVE << 7;
-}
-
-/*
- * What a block's header says, made sense of: what nobody is to gather is free, the second word is as the state has it,
- * and no object is longer than its block.
- */
-static uint32_t settle_header(struct object_header *header, const struct pool_entry *pool)
-{
-	uint64_t word = header_word(header), size = class_shapes[pool->size_class].size;
-
-	if (header_state(word) >
-		STATE_REMOTE_FREE) /* it may have been an object: it is kept, if somebody has a right to it */
-		header->word = word = header_alive(word);
-	if (header_state(word) == STATE_REMOTE_FREE && !pool->owner1)
-		header->word = word = header_free(word, 0);
-	if (header_state(word) == STATE_FREE)
-		header->rights = 0;
-	if (header_state(word) == STATE_REMOTE_FREE)
-		header->rights = RIGHTS_SHARED;
-	if (header_state(word) != STATE_FREE && header_size(word) > size)
-		header->word = (word & ~(UINT64_C(0x3ff) << 10)) | size << 10;
-	return header_state(word);
-}
-
-/* Numbers and freeblock list from the headers: a header that is all zero was never carved. */
-static void rebuild_blocks(struct heap *heap, uint32_t p)
-{
-	struct pool_entry *pool = &heap->pools[p];
-	struct object_header *headers = pool_headers(heap, pool);
-	uint32_t n_used = 0, n_carved = 0, freeblock1 = 0;
-
-	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++)
-		if (header_word(&headers[i]) || headers[i].rights)
-			n_carved = i + 1;
-	for (uint32_t i = n_carved; i-- > 0;) {
-		if (settle_header(&headers[i], pool) != STATE_FREE) {
-			n_used++;
-			continue;
-		}
-		headers[i].word = header_free(headers[i].word, freeblock1);
-		freeblock1 = i + 1;
-	}
-	pool->n_used = (uint16_t)n_used;
-	pool->n_carved = (uint16_t)n_carved;
-	pool->freeblock1 = (uint16_t)freeblock1;
-}
-
-/* Nobody changes them any more. The rest, numbers and lists, is made from them when their owner is reclaimed. */
-static void settle_headers_of_dead(struct heap *heap, const struct pool_entry *pool)
-{
-	struct object_header *headers = pool_headers(heap, pool);
-
-	if (session_state(&heap->sessions[pool->owner1 - 1]) != SESSION_DEAD)
-		return;
-	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++)
-		settle_header(&headers[i], pool);
-}
-
-static void link_used_pool(struct heap *heap, struct space *space, uint32_t p)
-{
-	struct pool_entry *pool = &heap->pools[p];
-	struct session_entry *owner = owner_of(heap, pool);
-	uint32_t *head1 = owner ? &owner->usedpools1[pool->size_class] : &space->usedpools1[pool->size_class];
-
-	pool->prev1 = 0;
-	pool->next1 = 0;
-	if (!pool_has_room(pool))
-		return;
-	pool->next1 = *head1;
-	if (*head1)
-		heap->pools[*head1 - 1].prev1 = p + 1;
-	*head1 = p + 1;
-}
-
-static void make_free(struct pool_entry *pool, bool forget_class)
-{
-	pool->kind = POOL_FREE;
-	pool->owner1 = 0;
-	pool->owned_next1 = 0;
-	pool->owned_prev1 = 0;
-	if (forget_class)
-		pool->size_class = CLASS_NONE;
-}
-
-/* False: it is free now. */
-static bool rebuild_pool_of_blocks(struct heap *heap, uint32_t p, struct space *space, bool is_record)
-{
-	struct pool_entry *pool = &heap->pools[p];
-	bool is_active = settle_owner(heap, pool, is_record);
-	uint32_t n_remote;
-
-	pool_clear_notified(pool);
-	if (is_active)
-		settle_headers_of_dead(heap, pool);
-	else
-		rebuild_blocks(heap, p);
-	n_remote = pool_count_remote(heap, pool);
-	if (!is_active && pool->n_used == n_remote) {
-		make_free(pool, n_remote);
-		return false;
-	}
-	link_owned(heap, p);
-	if (pool->owner1)
-		link_remote(heap, p, n_remote != 0);
-	if (!is_active)
-		link_used_pool(heap, space, p);
-	return true;
-}
-
-static void settle_run(struct pool_entry *pool)
-{
-	if (pool->run_size > (uint64_t)pool->run_n_pools << POOL_SHIFT)
-		pool->run_size = (uint64_t)pool->run_n_pools << POOL_SHIFT;
-	if (header_state(header_word(&pool->header)) > STATE_REMOTE_FREE)
-		pool->header.word = header_alive(pool->header.word);
-	if (header_state(header_word(&pool->header)) == STATE_FREE && pool->header.rights)
-		pool->header.rights = 0;
-}
-
-/* How many pools what starts at p takes; 0: it is free. */
-static uint32_t rebuild_pool(struct heap *heap, uint32_t p, uint32_t n_left, struct space *space, bool is_record)
-{
-	struct pool_entry *pool = &heap->pools[p];
-
-	if (pool->kind == POOL_BLOCKS && pool->size_class < N_CLASSES)
-		return rebuild_pool_of_blocks(heap, p, space, is_record);
-	if (pool->kind == POOL_RUN && pool->run_n_pools && pool->run_n_pools <= n_left) {
-		bool is_active = settle_owner(heap, pool, is_record);
-
-		if (is_active || header_state(header_word(&pool->header)) != STATE_FREE) {
-			settle_run(pool);
-			link_owned(heap, p);
-			return pool->run_n_pools;
-		}
-	}
-	make_free(pool, true);
-	return 0;
 }
 
 /* ---- arenas ------------------------------------------------------------------------------------------------------ */
@@ -268,17 +80,12 @@ static void rebuild_arena_run(struct heap *heap, uint32_t a)
 	if (arena_state(arena) == ARENA_RUN) {
 		if (pool->kind != POOL_RUN)
 			return; /* damaged beyond what follows from anything: nobody's */
-		settle_owner(heap, pool, arena->space == SPACE_RECORDS);
-		pool->run_n_pools = arena->n_arenas * heap->pools_per_arena;
-		settle_run(pool);
-		link_owned(heap, a * heap->pools_per_arena);
+		rebuild_pool_arenas(heap, a * heap->pools_per_arena, arena->n_arenas * heap->pools_per_arena,
+			arena->space == SPACE_RECORDS);
 		return;
 	}
-	arena->prev1 = 0;
-	arena->next1 = *returnable1;
-	if (*returnable1)
-		heap->arenas[*returnable1 - 1].prev1 = a + 1;
-	*returnable1 = a + 1;
+	arena->links.both = 0;
+	list_push(heap, false, returnable1, (struct list_node){&arena->links, a + 1}, arena_node(heap, *returnable1));
 }
 
 /* Arenas of each rank in turn go to the end of usable_arenas: ascending, and rank2lasta with it. */
@@ -482,8 +289,7 @@ static int rebuild_own_pool(struct session *session, struct pool_entry *pool)
 		return rebuild_own_run(session, pool);
 	if (pool->kind != POOL_BLOCKS || pool->size_class >= N_CLASSES)
 		return -EUCLEAN;
-	rebuild_blocks(heap, pool_index(heap, pool));
-	link_used_pool(heap, NULL, pool_index(heap, pool));
+	rebuild_pool_own(heap, pool_index(heap, pool));
 	return 0;
 }
 
@@ -494,7 +300,7 @@ void rebuild_request_active(struct heap *heap)
 			critical_request(heap, i, REQUEST_REBUILD);
 }
 
-int heap_rebuild_own(struct session *session)
+int rebuild_own(struct session *session)
 {
 	struct heap *heap = session->heap;
 	struct session_entry *entry = session->entry;
@@ -520,7 +326,7 @@ int heap_rebuild_own(struct session *session)
 
 /* ---- all of it --------------------------------------------------------------------------------------------------- */
 
-void heap_rebuild(struct heap *heap)
+void rebuild_all(struct heap *heap)
 {
 	struct control *control = heap->control;
 	struct counters *c = &control->counters;

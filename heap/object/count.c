@@ -33,6 +33,7 @@
 
 #include "heap/object/count.h"
 #include "heap/change/intent.h"
+#include "heap/memory/block.h"
 #include "heap/object/header_lock.h"
 #include "heap/shared/critical.h"
 

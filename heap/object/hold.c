@@ -16,6 +16,8 @@
  */
 
 #include "heap/object/hold.h"
+#include "heap/change/lock.h"
+#include "heap/memory/memory.h"
 
 #include <errno.h>
 #include <string.h>

@@ -8,6 +8,7 @@
  */
 
 #include "heap/object/name.h"
+#include "heap/memory/memory.h"
 #include "heap/object/hold.h"
 
 #include <errno.h>

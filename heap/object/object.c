@@ -21,6 +21,7 @@
  */
 
 #include "heap/object/object.h"
+#include "heap/memory/memory.h"
 #include "heap/object/header_lock.h"
 #include "heap/object/hold.h"
 

@@ -38,7 +38,9 @@
  */
 
 #include "heap/object/own.h"
+#include "heap/memory/memory.h"
 #include "heap/memory/rebuild.h"
+#include "heap/memory/run.h"
 #include "heap/object/header_lock.h"
 
 #include <errno.h>

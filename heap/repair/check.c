@@ -13,6 +13,7 @@
  * reclaimed.
  */
 
+#include "heap/memory/arena.h"
 #include "heap/memory/rebuild.h"
 #include "heap/repair/check_walk.h"
 #include "heap/shared/critical.h"
@@ -61,11 +62,6 @@ static uint32_t n_known(const struct heap *heap)
 	uint32_t n = arenas_known(heap);
 
 	return n < heap->n_arenas ? n : heap->n_arenas;
-}
-
-static struct arena_entry *arena_at1(struct heap *heap, uint32_t index1)
-{
-	return index1 && index1 <= n_known(heap) ? &heap->arenas[index1 - 1] : NULL;
 }
 
 /* ---- owners ------------------------------------------------------------------------------------------------------ */

@@ -12,6 +12,7 @@
  * on nobody's list goes on the mender's.
  */
 
+#include "heap/memory/memory.h"
 #include "heap/object/hold.h"
 #include "heap/repair/check_walk.h"
 #include "heap/shared/critical.h"

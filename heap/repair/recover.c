@@ -29,6 +29,8 @@
  */
 
 #include "heap/repair/recover.h"
+#include "heap/change/foreign_lock.h"
+#include "heap/memory/run.h"
 #include "heap/object/count.h"
 #include "heap/object/header_lock.h"
 #include "heap/object/hold.h"

@@ -14,6 +14,7 @@
  * It takes time for each pool there is, so it is done in steps.
  */
 
+#include "heap/change/lock_report.h"
 #include "heap/memory/pool.h"
 #include "heap/object/count.h"
 #include "heap/repair/check.h"

@@ -15,7 +15,7 @@
  * one.
  */
 
-#include "heap/shared/heap.h"
+#include "heap/shared/layout.h"
 
 #include <assert.h>
 #include <string.h>
@@ -84,66 +84,44 @@ static_assert(sizeof(struct cached_object) == 64, "found by a shift");
 static_assert(sizeof(struct cached_pool) == 64, "the same");
 static_assert(sizeof(struct cached_name) == 64, "the same");
 
-/* From now on the session keeps it in `memory`, which is zeroed, and outlives it. */
-static inline void cache_begin(struct session *session, struct cache *memory)
-{
-	memory->is_mine = 1;
-	memory->n_pools = session->is_fenced ? 0 : session->heap->heap_size >> POOL_SHIFT;
-	session->cache = memory;
-}
-
 /*
  * Where ref would stand, by its position: an object that is made where another was takes its place. Of many factors
  * this is the one by which neighbours in memory, whatever their size, and pages most often stand in places of their
  * own; two positions of which only bit 0 differs always do.
  */
-static inline struct cached_object *cache_object(const struct session *session, uint64_t ref)
+static inline struct cached_object *cache_object(struct cache *cache, uint64_t ref)
 {
-	return &session->cache->objects[(uint32_t)ref * CACHE_FACTOR >> (32 - CACHE_OBJECTS_SHIFT)];
+	return &cache->objects[(uint32_t)ref * CACHE_FACTOR >> (32 - CACHE_OBJECTS_SHIFT)];
 }
 
 /* Where a name of that hash would stand. */
-static inline struct cached_name *cache_name(const struct session *session, uint64_t hash)
+static inline struct cached_name *cache_name(struct cache *cache, uint64_t hash)
 {
-	return &session->cache->names[hash & (CACHE_NAMES - 1)];
-}
-
-/* It holds that now, by its hold table; has_data: and it may look at it. */
-static inline void cache_add_held(
-	const struct session *session, uint64_t ref, bool has_data, struct object_header *header)
-{
-	struct cached_object *object = cache_object(session, ref);
-
-	if (session->cache->is_mine && object->ref != ref)
-		*object = (struct cached_object){
-			.ref = ref,
-			.data = has_data ? session->base + (ref_position(ref) << 3) : NULL,
-			.held_header = header,
-		};
+	return &cache->names[hash & (CACHE_NAMES - 1)];
 }
 
 /* It holds ref no more. */
-static inline void cache_forget(const struct session *session, uint64_t ref)
+static inline void cache_forget(struct cache *cache, uint64_t ref)
 {
-	struct cached_object *object = cache_object(session, ref);
+	struct cached_object *object = cache_object(cache, ref);
 
 	if (object->ref == ref)
 		object->ref ^= 1; /* that of another place: no number finds it here, nor does 0 */
 }
 
 /* Nothing of what it used is certain any more: the heap was mended. */
-static inline void cache_forget_all(const struct session *session)
+static inline void cache_forget_all(struct cache *cache)
 {
-	if (session->cache->is_mine) {
-		memset(session->cache->objects, 0, sizeof(session->cache->objects));
-		memset(session->cache->names, 0, sizeof(session->cache->names));
-		memset(session->cache->pools, 0, sizeof(session->cache->pools));
+	if (cache->is_mine) {
+		memset(cache->objects, 0, sizeof(cache->objects));
+		memset(cache->names, 0, sizeof(cache->names));
+		memset(cache->pools, 0, sizeof(cache->pools));
 	}
 }
 
 /* The next object of the class is to be made in another pool. */
-static inline void cache_forget_pool(const struct session *session, uint32_t size_class)
+static inline void cache_forget_pool(struct cache *cache, uint32_t size_class)
 {
-	if (session->cache->is_mine)
-		session->cache->pools[size_class].pool = NULL;
+	if (cache->is_mine)
+		cache->pools[size_class].pool = NULL;
 }

@@ -3,8 +3,8 @@
 
 /* Calls that need no lock, and how others keep a session out of them. See gate.c. */
 
-#include "heap/change/lock.h"
 #include "heap/shared/atomic_operand.h"
+#include "heap/shared/session.h"
 
 /*
  * Between the two a session may change what is its own. False: somebody wants something of it: it is not in, and goes

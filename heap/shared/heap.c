@@ -14,8 +14,6 @@
 
 #include "heap/shared/heap.h"
 
-#include "heap/shared/cache.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/membarrier.h>
@@ -27,130 +25,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-struct sections {
-	uint64_t sessions_off, types_off, type_slots_off, name_buckets_off, arenas_off, freepools_off, pools_off, size;
-	uint32_t n_arenas, pools_per_arena, pool_words, n_name_buckets;
-};
-
-static uint64_t page_align(uint64_t n)
-{
-	return (n + 4095) & ~UINT64_C(4095);
-}
-
-static uint64_t hash_step(uint64_t hash, uint64_t n)
-{
-	for (int i = 0; i < 8; i++, n >>= 8)
-		hash = (hash ^ (n & 0xff)) * UINT64_C(0x100000001b3); /* FNV-1a */
-	return hash;
-}
-
-uint64_t layout_hash(void)
-{
-	const uint64_t facts[] = {
-		LAYOUT_VERSION,
-		POOL_SIZE,
-		N_CLASSES,
-		BLOCK_SIZE_MAX,
-		REF_POSITION_BITS,
-		LOG_CAPACITY,
-		TYPES_MAX,
-		TYPE_SLOTS_MAX,
-		sizeof(pthread_mutex_t),
-		sizeof(struct object_header),
-		sizeof(struct pool_entry),
-		sizeof(struct arena_entry),
-		sizeof(struct space),
-		sizeof(struct hold),
-		sizeof(struct session_entry),
-		sizeof(struct type_entry),
-		sizeof(struct name_entry),
-		sizeof(struct queue),
-		sizeof(struct cell),
-		sizeof(struct counters),
-		sizeof(struct control),
-		offsetof(struct pool_entry, n_used),
-		offsetof(struct pool_entry, next1),
-		offsetof(struct pool_entry, header),
-		offsetof(struct pool_entry, run_n_pools),
-		offsetof(struct pool_entry, owned_next1),
-		offsetof(struct arena_entry, n_free_pools),
-		offsetof(struct space, usable_arenas1),
-		offsetof(struct space, rank2lasta1),
-		offsetof(struct session_entry, holds_position1),
-		offsetof(struct session_entry, making1),
-		offsetof(struct session_entry, n_own_holds),
-		offsetof(struct session_entry, activity),
-		offsetof(struct session_entry, intent_before),
-		offsetof(struct session_entry, intent),
-		offsetof(struct session_entry, usedpools1),
-		offsetof(struct session_entry, holds_inline),
-		offsetof(struct queue, cells),
-		offsetof(struct control, lock),
-		offsetof(struct control, counters),
-		offsetof(struct control, spaces),
-		offsetof(struct control, returnable_arenas1),
-		HOLDS_INLINE,
-		SPARE_RUN_MAX,
-	};
-	uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-	for (size_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++)
-		hash = hash_step(hash, facts[i]);
-	return hash;
-}
-
-static uint64_t geometry_hash(const struct heap_geometry *geometry)
-{
-	uint64_t hash = hash_step(layout_hash(), geometry->heap_size);
-
-	return hash_step(hash_step(hash, geometry->arena_size), geometry->n_sessions);
-}
-
 uint64_t pid_namespace(void)
 {
 	struct stat st;
 
 	return stat("/proc/self/ns/pid", &st) < 0 ? 0 : st.st_ino;
-}
-
-int heap_geometry_check(const struct heap_geometry *geometry)
-{
-	uint32_t a = geometry->arena_size;
-
-	if (a < ARENA_SIZE_MIN || a > ARENA_SIZE_MAX || (a & (a - 1)))
-		return -EINVAL;
-	if (!geometry->heap_size || geometry->heap_size > HEAP_SIZE_MAX || geometry->heap_size % a)
-		return -EINVAL;
-	if (!geometry->n_sessions || geometry->n_sessions > SESSIONS_MAX)
-		return -EINVAL;
-	return 0;
-}
-
-/* A bucket for every page of heap: chains stay short as long as named objects are not much smaller than that. */
-static uint32_t name_buckets_for(uint64_t heap_size)
-{
-	uint32_t n = 256;
-
-	while (n < 131072 && (uint64_t)n << POOL_SHIFT < heap_size)
-		n <<= 1;
-	return n;
-}
-
-static void sections_compute(struct sections *s, const struct heap_geometry *geometry)
-{
-	s->n_arenas = (uint32_t)(geometry->heap_size / geometry->arena_size);
-	s->pools_per_arena = geometry->arena_size / POOL_SIZE;
-	s->pool_words = (s->pools_per_arena + 63) / 64;
-	s->n_name_buckets = name_buckets_for(geometry->heap_size);
-
-	s->sessions_off = page_align(sizeof(struct control));
-	s->types_off = s->sessions_off + page_align(geometry->n_sessions * sizeof(struct session_entry));
-	s->type_slots_off = s->types_off + page_align(TYPES_MAX * sizeof(struct type_entry));
-	s->name_buckets_off = s->type_slots_off + page_align(TYPE_SLOTS_MAX * sizeof(uint32_t));
-	s->arenas_off = s->name_buckets_off + page_align(s->n_name_buckets * sizeof(uint64_t));
-	s->freepools_off = s->arenas_off + page_align(s->n_arenas * sizeof(struct arena_entry));
-	s->pools_off = s->freepools_off + page_align((uint64_t)s->n_arenas * s->pool_words * sizeof(uint64_t));
-	s->size = s->pools_off + page_align((uint64_t)s->n_arenas * s->pools_per_arena * sizeof(struct pool_entry));
 }
 
 static uint32_t log2_of(uint32_t n)
@@ -263,7 +142,7 @@ static int mutex_init(pthread_mutex_t *mutex)
 	return -r;
 }
 
-static int allocate(int fd, uint64_t offset, uint64_t size)
+int heap_allocate(int fd, uint64_t offset, uint64_t size)
 {
 	int r;
 
@@ -329,15 +208,15 @@ int heap_create(struct heap **ret, int control_fd, int heap_fd, const char *name
 	struct heap *heap;
 	int r;
 
-	r = heap_geometry_check(geometry);
+	r = geometry_check(geometry);
 	if (r < 0)
 		return r;
-	sections_compute(&s, geometry);
+	geometry_sections(&s, geometry);
 	r = resize(control_fd, s.size);
 	if (!r)
 		r = resize(heap_fd, geometry->heap_size);
 	if (!r)
-		r = allocate(control_fd, 0, s.arenas_off);
+		r = heap_allocate(control_fd, 0, s.arenas_off);
 	if (r < 0)
 		return r;
 
@@ -355,15 +234,6 @@ int heap_create(struct heap **ret, int control_fd, int heap_fd, const char *name
 	}
 	*ret = heap;
 	return 0;
-}
-
-static bool sections_match(const struct control *c, const struct sections *s)
-{
-	return c->control_size == s->size && c->n_arenas == s->n_arenas && c->pools_per_arena == s->pools_per_arena &&
-	       c->n_name_buckets == s->n_name_buckets && c->sessions_off == s->sessions_off &&
-	       c->types_off == s->types_off && c->type_slots_off == s->type_slots_off &&
-	       c->name_buckets_off == s->name_buckets_off && c->arenas_off == s->arenas_off &&
-	       c->freepools_off == s->freepools_off && c->pools_off == s->pools_off && c->n_arenas_known <= s->n_arenas;
 }
 
 /* Read the header from the file, where a cut one gives a short read and no SIGBUS, and check it against the files. */
@@ -393,10 +263,10 @@ static int validate(int control_fd, int heap_fd, struct heap_geometry *ret, stru
 
 	*ret = (struct heap_geometry){c->heap_size, c->arena_size, c->n_sessions};
 	r = -EUCLEAN;
-	if (heap_geometry_check(ret) < 0 || c->geometry_hash != geometry_hash(ret))
+	if (geometry_check(ret) < 0 || c->geometry_hash != geometry_hash(ret))
 		goto out;
-	sections_compute(s, ret);
-	if (!sections_match(c, s))
+	geometry_sections(s, ret);
+	if (!geometry_matches(c, s))
 		goto out;
 	if (fstat(control_fd, &st) < 0 || (uint64_t)st.st_size != s->size)
 		goto out;
@@ -482,28 +352,4 @@ void heap_refresh_arenas(struct heap *heap)
 	while (seen < n &&
 		!__atomic_compare_exchange_n(&heap->n_pools_known, &seen, n, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		;
-}
-
-void session_init(struct session *session, struct heap *heap, uint32_t index)
-{
-	static struct cache none; /* nothing is ever kept in it, see cached.h */
-
-	heap_refresh_arenas(heap);
-	*session = (struct session){
-		.heap = heap,
-		.entry = index == SESSION_DAEMON ? NULL : &heap->sessions[index],
-		.control = heap->control,
-		.pools = heap->pools,
-		.base = heap->base,
-		.class_hints = heap->class_hints,
-		.cache = &none,
-		.ended = &heap->control->ended,
-		.is_fenced = heap->is_fenced,
-		.index = index,
-		.owner1 = index + 1,
-		.blocks_identity = POOL_BLOCKS | (index + 1) << 16,
-		.hinted_identity = (POOL_BLOCKS | (index + 1) << 16) - (1U << 8),
-		/* Not of the heap: a child that was cloned into another namespace keeps its parent's mapping. */
-		.is_home = heap->control->pid_namespace && heap->control->pid_namespace == pid_namespace(),
-	};
 }

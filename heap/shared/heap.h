@@ -3,9 +3,9 @@
 
 /* A heap as this process has it attached: made or adopted by the daemon, attached from descriptors by a client. */
 
-#include "heap/shared/layout.h"
+#include "heap/shared/accessors.h"
+#include "heap/shared/geometry.h"
 
-#include <stdbool.h>
 #include <sys/types.h>
 
 /*
@@ -63,67 +63,8 @@ struct heap {
 	struct pool_entry *pools;
 };
 
-struct cache;
-
-#define SESSION_FREED_MAX 16U
-
-/* Process-local: how far the other side of a queue had come when it was last looked at. */
-struct other_side {
-	const struct queue *queue;
-	uint64_t position;
-	uint32_t n_in_a_row; /* attempts that succeeded since one was in vain */
-};
-
-/*
- * Process-local view of a session: on whose behalf the functions of this folder work. One thread at a time. The first
- * two members, and the first of struct cache, are read by programs: see the inline calls in pyheap.h.
- */
-struct session {
-	struct cache *cache;   /* what it used lately; never NULL: see cached.h */
-	const uint64_t *ended; /* control's */
-	struct heap *heap;
-	struct session_entry *entry;
-	struct control *control; /* as the three below: heap's, at hand for the most frequent calls */
-	struct pool_entry *pools;
-	uint8_t *base;
-	const uint8_t *class_hints;
-	uint32_t index;
-	uint32_t n_wanted_arenas; /* set with HEAP_WANTS_ARENAS */
-	bool wants_run;           /* set with it: as one run for a large object, not as an arena of pools */
-	uint32_t wants_space;     /* set with it: enum space_kind that the pools are for */
-	uint32_t granted_run1;    /* a run that arena_accept() noted, for the next large object */
-	uint32_t n_collections;   /* changes of the call under way that gathered what was returned: see own.c */
-	uint32_t drop_cursor;     /* session_drop_step(): hold table entries before it are done */
-	bool is_home;             /* this process is of the heap's pid namespace: see lock.c */
-	bool has_lock;            /* between session_lock() and session_unlock() */
-	uint32_t lock_tid;        /* with it: what the mutex says: the thread that took it, or the session: lock.c */
-	uint64_t lock_number;     /* with it: n_acquisitions since then */
-	bool is_fenced;           /* heap's */
-	uint64_t lock_taken_ns;   /* since when it has the lock, where that is timed; else 0 */
-	uint32_t owner1;          /* index + 1: what its own pools have as owner1 */
-	uint32_t blocks_identity; /* identity of its own pools of blocks, but for their class */
-	uint32_t hinted_identity; /* the same, for their class plus one, which is what a hint says, to be added */
-	uint64_t process; /* not 0: its calls take the lock quickly; no other process's is the same: see lock.c */
-	bool is_fast;     /* it has the lock, and took it quickly */
-	struct other_side popping, pushing; /* of the queues that it last popped from and pushed to; hints */
-	uint32_t n_freed; /* pools of its own that became free and were not given back yet: see own.c */
-	uint32_t freed[SESSION_FREED_MAX]; /* which: they may be in use again, or gone */
-};
-
-struct heap_geometry {
-	uint64_t heap_size;  /* a multiple of arena_size, at most HEAP_SIZE_MAX */
-	uint32_t arena_size; /* a power of two, ARENA_SIZE_MIN..ARENA_SIZE_MAX */
-	uint32_t n_sessions; /* 1..SESSIONS_MAX */
-};
-
-/* Identifies the layout that this code was compiled with. */
-uint64_t layout_hash(void);
-
 /* The inode of this process's pid namespace; 0: it cannot be told. */
 uint64_t pid_namespace(void);
-
-/* 0, or -EINVAL where no heap can have that geometry. */
-int heap_geometry_check(const struct heap_geometry *geometry);
 
 /*
  * Daemon: make a new heap in two shared memory files, whatever they held. Allocates the memory of the fixed part of
@@ -147,14 +88,14 @@ int heap_adopt(struct heap **ret, int control_fd, int heap_fd);
  */
 int heap_attach(struct heap **ret, int control_fd, int heap_fd);
 
+/* Memory behind size bytes of a file from offset on. -ENOMEM. */
+int heap_allocate(int fd, uint64_t offset, uint64_t size);
+
 /* Unmap and close; takes and returns NULL. Shared state is left alone. */
 struct heap *heap_free(struct heap *heap);
 
 /* Take note of what arenas there are by now. */
 void heap_refresh_arenas(struct heap *heap);
-
-/* Make a view of session `index`: below heap->n_sessions, or SESSION_DAEMON, which has no entry. */
-void session_init(struct session *session, struct heap *heap, uint32_t index);
 
 /* What the daemon stores without the lock. Acquire, all three: with its release. */
 static inline uint32_t arenas_known(const struct heap *heap)

@@ -119,6 +119,17 @@ enum record_type {
 	TYPE_FIRST_REGISTERED = 16,
 };
 
+/* ---- lists ----------------------------------------------------------------------------------------------------- */
+
+/* An entry's neighbours in a doubly linked list, see list.h. */
+union list_links {
+	struct {
+		uint32_t next1;
+		uint32_t prev1;
+	};
+	uint64_t both;
+};
+
 /* ---- pools ------------------------------------------------------------------------------------------------------ */
 
 enum pool_kind {
@@ -160,7 +171,7 @@ struct pool_entry {
 			uint32_t next1; /* owner: in usedpools[class], its owner's or that of pools nobody owns */
 			uint32_t prev1; /* owner */
 		};
-		uint64_t links; /* both */
+		union list_links links; /* both */
 	};
 	union {
 		struct {                        /* of a run */
@@ -174,7 +185,7 @@ struct pool_entry {
 					uint32_t remote_next1; /* in its owner's remote_pools */
 					uint32_t remote_prev1;
 				};
-				uint64_t remote_links; /* both */
+				union list_links remote_links; /* both */
 			};
 			union {
 				struct {
@@ -192,7 +203,7 @@ struct pool_entry {
 			uint32_t owned_next1; /* locked: in its owner's owned_pools, of all classes and runs */
 			uint32_t owned_prev1; /* locked */
 		};
-		uint64_t owned_links; /* both */
+		union list_links owned_links; /* both */
 	};
 };
 
@@ -223,8 +234,13 @@ struct arena_entry {
 	uint32_t space;        /* locked: enum space_kind whose pools it has */
 	uint32_t n_free_pools; /* locked: nfreepools */
 	uint32_t reserved0;
-	uint32_t next1; /* locked: in usable_arenas or returnable_arenas */
-	uint32_t prev1; /* locked */
+	union {
+		struct {
+			uint32_t next1; /* locked: in usable_arenas or returnable_arenas */
+			uint32_t prev1; /* locked */
+		};
+		union list_links links; /* both */
+	};
 	uint64_t reserved1[4];
 };
 
@@ -550,163 +566,3 @@ static_assert(offsetof(struct control, lock) % 64 == 0, "the lock has cache line
 static_assert(sizeof(pthread_mutex_t) <= 64, "");
 static_assert(sizeof(struct space) % 8 == 0, "");
 static_assert(BLOCK_SIZE_MAX / BLOCK_ALIGNMENT == N_CLASSES, "");
-
-/* ---- reading it -------------------------------------------------------------------------------------------------- */
-
-static inline uint32_t class_of_size(size_t size) /* 1..512; 0 counts as 1 */
-{
-	return size ? (uint32_t)((size - 1) >> 3) : 0;
-}
-static inline uint32_t class_block_size(uint32_t size_class)
-{
-	return (size_class + 1) << 3;
-}
-static inline uint32_t class_pool_blocks(uint32_t size_class) /* blocks in a pool */
-{
-	return POOL_SIZE / (class_block_size(size_class) + (uint32_t)sizeof(struct object_header));
-}
-
-/* Where the payload of block i lies in its pool, bytes: headers first, then blocks. */
-static inline uint32_t block_offset(uint32_t size_class, uint32_t i)
-{
-	return class_pool_blocks(size_class) * (uint32_t)sizeof(struct object_header) +
-	       i * class_block_size(size_class);
-}
-
-static inline uint64_t ref_make(uint64_t position, uint32_t generation)
-{
-	return (uint64_t)generation << REF_POSITION_BITS | position;
-}
-static inline uint64_t ref_position(uint64_t ref)
-{
-	return ref & REF_POSITION_MASK;
-}
-static inline uint32_t ref_generation(uint64_t ref)
-{
-	return (uint32_t)(ref >> REF_POSITION_BITS);
-}
-
-/* Of a header's word. */
-static inline uint64_t header_own(uint64_t word) /* how often the pool's owner holds it */
-{
-	return word & OWN_HOLDS_MAX;
-}
-static inline uint32_t header_state(uint64_t word)
-{
-	return (uint32_t)(word >> 7 & 7);
-}
-static inline uint32_t header_size(uint64_t word) /* of a block that is not free */
-{
-	return (uint32_t)(word >> 10 & 0x3ff);
-}
-static inline uint32_t header_type(uint64_t word) /* of what is not free */
-{
-	return (uint32_t)(word >> 20 & 0xffff);
-}
-static inline uint32_t header_generation(uint64_t word)
-{
-	return (uint32_t)(word >> REF_POSITION_BITS);
-}
-static inline uint32_t header_link(uint64_t word) /* of a free block */
-{
-	return (uint32_t)(word >> 20 & UINT16_MAX);
-}
-static inline uint64_t header_live(uint32_t generation, uint32_t type, uint64_t block_size, uint32_t state)
-{
-	return (uint64_t)generation << REF_POSITION_BITS | (uint64_t)type << 20 | block_size << 10 |
-	       (uint64_t)state << 7;
-}
-static inline uint64_t header_with_state(uint64_t word, uint32_t state) /* held by its owner no more */
-{
-	return (word & ~UINT64_C(0x3ff)) | (uint64_t)state << 7;
-}
-static inline uint64_t header_free(uint64_t word, uint32_t link)
-{
-	return (word >> REF_POSITION_BITS) << REF_POSITION_BITS | (uint64_t)link << 20;
-}
-
-static inline bool header_is(uint64_t word, uint32_t generation, uint32_t state)
-{
-	return (word & (~REF_POSITION_MASK | UINT64_C(7) << 7)) ==
-	       ((uint64_t)generation << REF_POSITION_BITS | (uint64_t)state << 7);
-}
-/* What is 0 in the word of a free block: nobody holds it, its state, and no size. */
-#define HEADER_FREE_MASK ((UINT64_C(1) << 20) - 1)
-
-/* Of a pool's three numbers in one word. */
-#define COUNTS_ONE_USED UINT64_C(1)
-static inline uint32_t counts_used(uint64_t counts)
-{
-	return (uint32_t)(counts & UINT16_MAX);
-}
-static inline uint32_t counts_freeblock1(uint64_t counts)
-{
-	return (uint32_t)(counts >> 48);
-}
-static inline uint64_t counts_carved(uint64_t n_used, uint64_t n_carved, uint64_t freeblock1)
-{
-	return n_used | n_carved << 16 | freeblock1 << 48;
-}
-static inline uint64_t counts_with_freeblock1(uint64_t counts, uint64_t freeblock1)
-{
-	return (counts << 16 >> 16) + (freeblock1 << 48);
-}
-/* The link of a free block's header becomes freeblock: all else in the word is 0, or falls off. */
-static inline uint64_t counts_with_link(uint64_t counts, uint64_t word)
-{
-	return (counts << 16 >> 16) + (word << 28);
-}
-
-static inline uint32_t intent_kind(uint64_t word)
-{
-	return (uint32_t)(word & 15);
-}
-static inline uint64_t intent_word(uint64_t number, uint32_t kind)
-{
-	return number << 4 | kind;
-}
-static inline uint64_t intent_number(uint64_t word)
-{
-	return word >> 4;
-}
-static inline bool intent_is_push(uint32_t kind)
-{
-	return kind >= INTENT_PUSH && kind <= INTENT_PUSH_OWN;
-}
-static inline bool intent_is_pop(uint32_t kind)
-{
-	return kind == INTENT_POP || kind == INTENT_POP_RIGHT;
-}
-static inline bool intent_is_count(uint32_t kind)
-{
-	return kind == INTENT_HOLD || kind == INTENT_DROP;
-}
-
-/* How many have a right to it by its second word. */
-static inline uint64_t rights_count(uint64_t rights)
-{
-	return ((uint32_t)rights / RIGHTS_ONE + (uint32_t)(rights >> 48)) & RIGHTS_MAX;
-}
-/* Do others know it, or did they? */
-static inline bool rights_are_shared(uint64_t rights)
-{
-	return rights & ((uint64_t)RIGHTS_GIVEN_MAX << 48 | RIGHTS_SHARED);
-}
-/* Of rights_counted: a right more, and one less. */
-static inline uint32_t rights_more(uint32_t counted)
-{
-	return (counted + RIGHTS_ONE) | RIGHTS_SHARED;
-}
-static inline uint32_t rights_less(uint32_t counted)
-{
-	return (counted - RIGHTS_ONE) | RIGHTS_SHARED;
-}
-/* Of a dying object: the next one's position plus one, and none of the bits that have a meaning while it lives. */
-static inline uint64_t rights_of_dying(uint64_t next1)
-{
-	return next1 * RIGHTS_ONE;
-}
-static inline uint64_t rights_next_dying1(uint64_t rights)
-{
-	return rights / RIGHTS_ONE;
-}

@@ -5,9 +5,11 @@
  * What the survivor does to a victim's pools it does when the victim stands before its call: it takes from a queue what
  * the victim has put there, and drops it, so that blocks of the victim's are returned and wait to be gathered.
  */
+#include "heap/change/lock.h"
 #include "scenario.h"
 
 #include "client/session.h"
+#include "heap/memory/size_class.h"
 #include "heap/shared/critical.h"
 
 #include <string.h>

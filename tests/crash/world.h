@@ -3,6 +3,8 @@
 
 /* A daemon and a survivor of the harness's own: see world.c. */
 
+#include "heap/memory/size_class.h"
+#include "heap/shared/accessors.h"
 #include "heap/shared/layout.h"
 #include "scenario.h"
 

@@ -3,7 +3,14 @@
 
 /* A heap in this very process, with sessions, and somebody who plays the daemon: see fixture.c. */
 
+#include "heap/change/foreign_lock.h"
 #include "heap/change/lock.h"
+#include "heap/change/lock_report.h"
+#include "heap/change/supply.h"
+#include "heap/memory/arena.h"
+#include "heap/memory/block.h"
+#include "heap/memory/memory.h"
+#include "heap/memory/run.h"
 #include "heap/object/count.h"
 #include "heap/object/hold.h"
 #include "heap/object/name.h"

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT */
+/* How arenas come and go */
+
+#include "heap/change/supply.h"
+#include "heap/change/lock.h"
+#include "heap/memory/arena.h"
+#include "heap/memory/run.h"
+#include "heap/shared/critical.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#define ENTRIES_PER_STEP (UINT64_C(4) << 20) /* bytes of pool entries that are allocated in one step */
+
+/* ---- the daemon's side ------------------------------------------------------------------------------------------- */
+
+/* Only the daemon calls this; release: whoever sees the state sees the memory and the entries behind it. */
+static void state_store(struct arena_entry *arena, enum arena_state state)
+{
+	__atomic_store_n(&arena->state, (uint32_t)state, __ATOMIC_RELEASE);
+}
+
+/* Make entries readable up to arena n, exclusive: their pages are allocated before n_arenas_known says so. */
+static int extend_arena_entries(struct heap *heap, uint32_t n)
+{
+	struct control *c = heap->control;
+	uint32_t seen = c->n_arenas_known;
+	uint32_t words = heap->pool_words;
+	int r;
+
+	if (n <= seen)
+		return 0;
+	r = heap_allocate(heap->control_fd, c->arenas_off + (uint64_t)seen * sizeof(struct arena_entry),
+		(uint64_t)(n - seen) * sizeof(struct arena_entry));
+	if (!r)
+		r = heap_allocate(heap->control_fd, c->freepools_off + (uint64_t)seen * words * 8,
+			(uint64_t)(n - seen) * words * 8);
+	if (!r)
+		__atomic_store_n(&c->n_arenas_known, n, __ATOMIC_RELEASE); /* the pages before their number */
+	return r;
+}
+
+static uint32_t find_holes(const struct heap *heap, uint32_t n)
+{
+	uint32_t seen = heap->control->n_arenas_known;
+	uint32_t run = 0;
+
+	for (uint32_t i = heap->first_hole; i < heap->n_arenas; i++) {
+		if (i >= seen || arena_state(&heap->arenas[i]) == ARENA_HOLE)
+			run++;
+		else
+			run = 0;
+		if (run == n)
+			return i + 1 - n;
+	}
+	return UINT32_MAX;
+}
+
+int supply_reserve(struct heap *heap, uint32_t index, uint32_t n, uint32_t *ret)
+{
+	uint32_t head;
+	int r;
+
+	if (!n || n > heap->n_arenas)
+		return -ENOMEM;
+	head = find_holes(heap, n);
+	if (head == UINT32_MAX)
+		return -ENOMEM;
+	r = extend_arena_entries(heap, head + n);
+	if (r < 0)
+		return r;
+	/* relaxed: who counts arenas without the lock may have seen what was there before */
+	__atomic_store_n(&heap->arenas[head].n_arenas, n, __ATOMIC_RELAXED);
+	__atomic_store_n(&heap->arenas[head].session1, index + 1, __ATOMIC_RELAXED);
+	state_store(&heap->arenas[head], ARENA_MAPPING);
+	for (uint32_t i = head + 1; i < head + n; i++)
+		state_store(&heap->arenas[i], ARENA_BODY);
+	if (head == heap->first_hole)
+		heap->first_hole = head + n;
+	*ret = head;
+	return 0;
+}
+
+/*
+ * Forget what the pools' headers and free lists were of: their memory is fresh. Member by member, since the generation
+ * must be there at every moment: a daemon that is killed here must not let old refs come true again. Relaxed: whoever
+ * has an old ref may be looking whose pool it is of, and who counts the pools may have seen the arena as it was.
+ */
+static void pools_reset(struct heap *heap, uint32_t arena)
+{
+	struct pool_entry *pool = &heap->pools[arena * heap->pools_per_arena];
+
+	for (uint32_t i = 0; i < heap->pools_per_arena; i++, pool++) {
+		__atomic_store_n(&pool->kind, (uint8_t)POOL_FREE, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->size_class, (uint8_t)CLASS_NONE, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->n_used, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->n_carved, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->freeblock1, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->next1, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->prev1, 0, __ATOMIC_RELAXED);
+	}
+}
+
+static int arena_map(struct heap *heap, uint32_t i)
+{
+	uint64_t off = (uint64_t)i << heap->arena_shift;
+	uint64_t pools_size = heap->pools_per_arena * sizeof(struct pool_entry);
+	int r;
+
+	r = heap_allocate(heap->control_fd, heap->control->pools_off + i * pools_size, pools_size);
+	if (!r)
+		r = heap_allocate(heap->heap_fd, off, heap->arena_size);
+	if (r < 0)
+		return r;
+	if (mmap(heap->base + off, heap->arena_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, heap->heap_fd,
+		    (off_t)off) == MAP_FAILED)
+		return -errno;
+	pools_reset(heap, i);
+	return 0;
+}
+
+/*
+ * Make pool entries readable up to arena n, exclusive: as extend_arena_entries(). Those of arenas below that could not
+ * be mapped, or are just being mapped, may be missing, and be many: a part of them at a time. 1 all are there.
+ */
+static int extend_pool_entries_step(struct heap *heap, uint32_t n)
+{
+	struct control *c = heap->control;
+	uint64_t size = heap->pools_per_arena * sizeof(struct pool_entry);
+	uint32_t n_step = (uint32_t)(ENTRIES_PER_STEP / size), seen = c->n_arenas_mapped;
+	int r;
+
+	if (n <= seen)
+		return 1;
+	if (n_step > n - seen)
+		n_step = n - seen;
+	r = heap_allocate(heap->control_fd, c->pools_off + seen * size, n_step * size);
+	if (r < 0)
+		return r;
+	__atomic_store_n(&c->n_arenas_mapped, seen + n_step, __ATOMIC_RELEASE); /* the pages before their number */
+	return seen + n_step == n;
+}
+
+int supply_map_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done)
+{
+	uint32_t n = heap->arenas[head].n_arenas;
+	int r;
+
+	for (; *n_done < n && n_step > 0; ++*n_done, n_step--) {
+		r = arena_map(heap, head + *n_done);
+		if (r < 0)
+			return r;
+	}
+	if (*n_done < n)
+		return 0;
+	r = extend_pool_entries_step(heap, head + n);
+	if (r <= 0)
+		return r;
+	state_store(&heap->arenas[head], ARENA_GRANTED);
+	return 1;
+}
+
+/* The window keeps its place: what was mapped there gives way to an empty mapping, which unmaps it. */
+static int arena_unmap(struct heap *heap, uint32_t i)
+{
+	uint64_t off = (uint64_t)i << heap->arena_shift;
+
+	if (mmap(heap->base + off, heap->arena_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+		    -1, 0) == MAP_FAILED)
+		return -errno;
+	if (fallocate(heap->heap_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, heap->arena_size) < 0)
+		return -errno;
+	return 0;
+}
+
+/*
+ * From the last arena to the head, whose n_arenas shrinks with it: a HOLE may be reserved anew before the head is one,
+ * and must not be taken for the run's by a daemon that finds it RETURNING.
+ */
+int supply_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done)
+{
+	struct arena_entry *arena = &heap->arenas[head];
+
+	for (; n_step > 0; n_step--) {
+		uint32_t last = arena->n_arenas ? head + arena->n_arenas - 1 : head;
+		int r;
+
+		r = arena_unmap(heap, last);
+		if (r < 0)
+			return r;
+		++*n_done;
+		if (last < heap->first_hole)
+			heap->first_hole = last;
+		if (last == head)
+			arena->session1 = 0;
+		state_store(&heap->arenas[last], ARENA_HOLE);
+		/* release: after the state; died before it, the next daemon returns that HOLE once more, before any
+		 * other use */
+		if (last != head)
+			__atomic_store_n(&arena->n_arenas, arena->n_arenas - 1, __ATOMIC_RELEASE);
+		else
+			return 1;
+	}
+	return 0;
+}
+
+bool supply_has_lookup(struct heap *heap, uint32_t head)
+{
+	uint32_t n = heap->arenas[head].n_arenas;
+
+	return critical_has_lookup(heap, head, n ? n : 1);
+}
+
+static bool is_left_over(const struct heap *heap, const struct arena_entry *arena)
+{
+	uint32_t session = arena->session1 - 1; /* none: wraps to the largest */
+
+	switch (arena->state) {
+	case ARENA_MAPPING:
+		return true;
+	case ARENA_GRANTED:
+		return session >= heap->n_sessions || heap->sessions[session].state == SESSION_FREE;
+	default:
+		return false;
+	}
+}
+
+static int return_whole_run(struct heap *heap, uint32_t head)
+{
+	uint32_t n_done = 0;
+	int r;
+
+	if (heap->arenas[head].n_arenas > heap->n_arenas - head)
+		return -EUCLEAN;
+	state_store(&heap->arenas[head], ARENA_RETURNING);
+	r = supply_unmap_step(heap, head, UINT32_MAX, &n_done);
+	return r < 0 ? r : 0;
+}
+
+int supply_adopt_all(struct heap *heap)
+{
+	int r;
+
+	for (uint32_t i = 0; i < heap->control->n_arenas_known; i++) {
+		if (!is_left_over(heap, &heap->arenas[i]))
+			continue;
+		r = return_whole_run(heap, i);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int supply_next_returning(struct session *daemon, uint32_t *cursor, uint32_t *ret)
+{
+	struct heap *heap = daemon->heap;
+	int r;
+
+	if (!*cursor) {
+		r = change_try_begin(daemon);
+		if (r < 0)
+			return r;
+		change_end(daemon, 0); /* no change that may be taken back says so of any now */
+	}
+	while (*cursor < heap->control->n_arenas_known)
+		if (arena_state(&heap->arenas[(*cursor)++]) == ARENA_RETURNING) {
+			*ret = *cursor - 1;
+			return 1;
+		}
+	return 0;
+}
+
+int supply_pick_granted(struct session *daemon, uint32_t index, bool has_lock, uint32_t *ret)
+{
+	struct heap *heap = daemon->heap;
+	int r;
+
+	r = change_try_begin(daemon);
+	if (r == 0)
+		change_end(daemon, 0);
+	/* Who asks to be resumed while it has the lock is between two changes. */
+	else if (r != -EBUSY || !has_lock)
+		return r;
+	/* No owner's change is pending any more, so nobody but this daemon writes the state of what is GRANTED to the
+	 * session. */
+	for (uint32_t i = 0; i < heap->control->n_arenas_known; i++) {
+		if (arena_state(&heap->arenas[i]) != ARENA_GRANTED || heap->arenas[i].session1 != index + 1)
+			continue;
+		state_store(&heap->arenas[i], ARENA_RETURNING);
+		*ret = i;
+		return 1;
+	}
+	return 0;
+}
+
+static int accept_in_change(struct session *session, struct arena_entry *arena)
+{
+	if (!arena)
+		return -EINVAL;
+	if (arena_state(arena) != ARENA_GRANTED || arena->session1 != session->index + 1)
+		return -EPERM;
+	if (session->wants_run || arena->n_arenas != 1)
+		run_keep_granted(session, arena);
+	else
+		arena_open(session->heap, arena, session->wants_space & 1);
+	return 0;
+}
+
+int supply_accept(struct session *session, uint32_t head)
+{
+	int r;
+
+	if (head >= session->heap->n_arenas)
+		return -EINVAL;
+	r = change_begin(session);
+	if (r < 0)
+		return r;
+	return change_end(session, accept_in_change(session, arena_at1(session->heap, head + 1)));
+}
+
+int supply_pick_returning(struct session *daemon, uint32_t n_spare, uint32_t *ret)
+{
+	struct heap *heap = daemon->heap;
+	struct counters *c = &heap->control->counters;
+	struct arena_entry *arena;
+	int r;
+
+	r = change_try_begin(daemon);
+	if (r < 0)
+		return r;
+	arena = run_take_returnable(heap);
+	if (!arena)
+		arena = arena_take_free(heap, n_spare);
+	if (!arena)
+		return change_end(daemon, 0);
+	*ret = arena_index(heap, arena);
+	heap_set(heap, &arena->state, ARENA_RETURNING);
+	heap_add(heap, &c->n_arenas_current, -(int64_t)arena->n_arenas);
+	heap_add(heap, &c->n_arenas_reclaimed, arena->n_arenas);
+	r = change_end(daemon, 0);
+	return r < 0 ? r : 1;
+}

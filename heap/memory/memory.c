@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* Room for one object of any size */
+
+#include "heap/memory/memory.h"
+#include "heap/memory/block.h"
+#include "heap/memory/run.h"
+
+#include <errno.h>
+
+uint32_t memory_class(size_t size, size_t alignment, uint64_t *ret_n_pools)
+{
+	size_t room = size;
+
+	if (alignment == 16 && size <= BLOCK_SIZE_MAX) /* blocks of a class that is a multiple of 16 all lie so */
+		room = size ? (size + 15) & ~(size_t)15 : 16;
+	if (room <= BLOCK_SIZE_MAX && alignment <= 16)
+		return class_of_size(room);
+	*ret_n_pools = size ? (size - 1) / POOL_SIZE + 1 : 1;
+	return CLASS_NONE;
+}
+
+int memory_take(struct session *session, enum space_kind space, size_t size, size_t alignment, uint32_t type,
+	uint32_t state, uint64_t rights, uint64_t *ret)
+{
+	uint64_t n_pools;
+	uint32_t size_class;
+
+	if (size > session->heap->heap_size)
+		return -ENOMEM;
+	size_class = memory_class(size, alignment, &n_pools);
+	if (size_class == CLASS_NONE)
+		return run_take(session, space, size, type, state, rights, ret);
+	if (space == SPACE_OBJECTS)
+		return -EINVAL;
+	return block_take(session, space, size, size_class, type, state, rights, ret);
+}
+
+int memory_give(struct session *session, uint64_t position)
+{
+	struct pool_entry *pool = pool_at_position(session->heap, position);
+
+	if (!pool)
+		return -EUCLEAN;
+	if (pool->kind == POOL_RUN)
+		return run_give(session, pool);
+	return block_give(session, pool, position);
+}

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+/* Runs of arenas and of pools */
+
+#include "heap/memory/run.h"
+#include "heap/memory/arena.h"
+#include "heap/memory/pool.h"
+
+#include <errno.h>
+
+#define WALK_MAX 16U /* runs looked at before fresh memory is wanted */
+
+static void returnable_link(struct heap *heap, struct arena_entry *arena)
+{
+	uint32_t *head1 = &heap->control->returnable_arenas1;
+
+	heap_set(heap, &arena->state, ARENA_RETURNABLE);
+	list_push(heap, true, head1, (struct list_node){&arena->links, arena_index(heap, arena) + 1},
+		arena_node(heap, *head1));
+}
+
+/* The run that was granted to this session and not used yet, or NULL. */
+static struct arena_entry *granted_run(struct session *session)
+{
+	struct arena_entry *arena = arena_at1(session->heap, session->granted_run1);
+
+	return arena && arena_state(arena) == ARENA_GRANTED && arena->session1 == session->index + 1 ? arena : NULL;
+}
+
+/* One that was granted for an object which in the end was not made. */
+static void put_granted_run_back(struct session *session)
+{
+	struct arena_entry *arena = granted_run(session);
+
+	if (!arena)
+		return;
+	arena_count(session->heap, arena->n_arenas);
+	returnable_link(session->heap, arena);
+}
+
+void run_keep_granted(struct session *session, struct arena_entry *arena)
+{
+	put_granted_run_back(session);
+	session->granted_run1 = arena_index(session->heap, arena) + 1;
+}
+
+static struct arena_entry *take_granted_run(struct session *session, uint32_t n)
+{
+	struct arena_entry *arena = granted_run(session);
+
+	if (!arena || arena->n_arenas != n)
+		return NULL;
+	arena_count(session->heap, n);
+	return arena;
+}
+
+static struct arena_entry *take_returnable_run(struct heap *heap, uint32_t n)
+{
+	struct arena_entry *arena = arena_at1(heap, heap->control->returnable_arenas1);
+
+	for (uint32_t i = 0; arena && i < WALK_MAX; i++, arena = arena_at1(heap, arena->next1)) {
+		if (arena->n_arenas != n || arena_state(arena) != ARENA_RETURNABLE)
+			continue;
+		arena_unlink(heap, &heap->control->returnable_arenas1, arena);
+		return arena;
+	}
+	return NULL;
+}
+
+static int take_arenas(struct session *session, uint32_t n, enum space_kind space, uint32_t *ret_head)
+{
+	struct heap *heap = session->heap;
+	struct arena_entry *arena = take_granted_run(session, n);
+
+	if (!arena)
+		arena = take_returnable_run(heap, n);
+	if (!arena)
+		return session_wants(session, n, true, space);
+	heap_set(heap, &arena->state, ARENA_RUN);
+	heap_set(heap, &arena->space, space);
+	*ret_head = arena_index(heap, arena);
+	return 0;
+}
+
+static int give_arenas(struct session *session, uint32_t head)
+{
+	struct arena_entry *arena = arena_at1(session->heap, head + 1);
+
+	if (!arena || arena_state(arena) != ARENA_RUN)
+		return -EUCLEAN;
+	returnable_link(session->heap, arena);
+	return 0;
+}
+
+struct arena_entry *run_take_returnable(struct heap *heap)
+{
+	struct arena_entry *arena = arena_at1(heap, heap->control->returnable_arenas1);
+
+	if (arena)
+		arena_unlink(heap, &heap->control->returnable_arenas1, arena);
+	return arena;
+}
+
+/* Find room for a run of so many pools; n_pools becomes what it really takes. */
+static int run_locate(struct session *session, enum space_kind space, uint64_t *n_pools, uint32_t *ret)
+{
+	struct heap *heap = session->heap;
+	uint64_t n_arenas;
+	uint32_t head;
+	int r;
+
+	if (*n_pools < heap->pools_per_arena)
+		return arena_take_pools(session, space, (uint32_t)*n_pools, ret);
+	n_arenas = (*n_pools + heap->pools_per_arena - 1) / heap->pools_per_arena;
+	if (n_arenas > heap->n_arenas)
+		return -ENOMEM;
+	r = take_arenas(session, (uint32_t)n_arenas, space, &head);
+	if (r)
+		return r;
+	*n_pools = n_arenas * heap->pools_per_arena;
+	*ret = head * heap->pools_per_arena;
+	return 0;
+}
+
+/* The payload will overwrite the headers of what the pools were before: their classes are forgotten. */
+static void forget_classes(struct heap *heap, uint32_t first, uint64_t n_pools)
+{
+	if (n_pools > heap->pools_per_arena)
+		n_pools = 1; /* arenas of a run have none but at its first pool */
+	for (uint32_t i = first; i < first + n_pools; i++)
+		if (heap->pools[i].size_class != CLASS_NONE)
+			heap_set(heap, &heap->pools[i].size_class, CLASS_NONE);
+}
+
+/* A run whose header is not set yet. */
+static int run_begin(struct session *session, enum space_kind space, uint64_t n_pools, struct pool_entry **ret)
+{
+	struct heap *heap = session->heap;
+	struct pool_entry *pool;
+	uint32_t first;
+	int r;
+
+	r = run_locate(session, space, &n_pools, &first);
+	if (r)
+		return r;
+	pool = pool_at(heap, first);
+	if (!pool || pool->kind != POOL_FREE)
+		return -EUCLEAN;
+	forget_classes(heap, first, n_pools);
+	heap_set(heap, &pool->identity,
+		pool_identity(POOL_RUN, CLASS_NONE, space == SPACE_OBJECTS ? session->owner1 : 0));
+	heap_set(heap, &pool->run_n_pools, n_pools);
+	heap_set(heap, &pool->run_n_dropped, 0);
+	if (pool->owned_links.both)
+		heap_set(heap, &pool->owned_links.both, 0);
+	if (space == SPACE_OBJECTS)
+		pool_link_owned(session, pool);
+	*ret = pool;
+	return 0;
+}
+
+int run_take(struct session *session, enum space_kind space, size_t size, uint32_t type, uint32_t state,
+	uint64_t rights, uint64_t *ret)
+{
+	struct heap *heap = session->heap;
+	struct pool_entry *pool;
+	uint32_t generation;
+	int r;
+
+	r = run_begin(session, space, size ? (size - 1) / POOL_SIZE + 1 : 1, &pool);
+	if (r)
+		return r;
+	heap_set(heap, &pool->run_size, size);
+	generation = pool_next_generation(heap, pool);
+	heap_set_header(heap, &pool->header, header_live(generation, type, 0, state), rights);
+	*ret = ref_make((uint64_t)pool_index(heap, pool) << (POOL_SHIFT - 3), generation);
+	return 0;
+}
+
+int run_own(struct session *session, uint32_t n_pools, uint32_t *ret)
+{
+	struct heap *heap = session->heap;
+	struct pool_entry *pool;
+	int r;
+
+	r = run_begin(session, SPACE_OBJECTS, n_pools, &pool);
+	if (r)
+		return r;
+	heap_set(heap, &pool->run_size, 0);
+	heap_set_header(heap, &pool->header, header_free(pool->header.word, 0), 0);
+	*ret = pool_index(heap, pool);
+	return 0;
+}
+
+int run_disown(struct session *session, struct pool_entry *pool)
+{
+	struct heap *heap = session->heap;
+	uint32_t n_pools = pool->run_n_pools;
+
+	if (pool->owner1) {
+		pool_unlink_owned(heap, pool);
+		heap_set(heap, &pool->owner1, 0);
+	}
+	if (header_state(pool->header.word) != STATE_FREE)
+		return 0;
+	heap_set(heap, &pool->kind, POOL_FREE);
+	if (n_pools < heap->pools_per_arena)
+		return arena_give_pools(session, pool_index(heap, pool), n_pools);
+	return give_arenas(session, pool_index(heap, pool) >> (heap->arena_shift - POOL_SHIFT));
+}
+
+int run_give(struct session *session, struct pool_entry *pool)
+{
+	heap_set_header(session->heap, &pool->header, header_free(pool->header.word, 0), 0);
+	return run_disown(session, pool);
+}
