@@ -178,8 +178,8 @@ static void make_known(struct actor *actor)
 	MUST(actor, change_begin(session));
 	for (size_t i = 0; i < STAGE_REFS; i++)
 		if (object_find(session->heap, actor->stage->refs[i], &object) == 0) {
-			MUST(actor, object_retain(session, &object));
-			MUST(actor, object_drop(session, &object));
+			MUST(actor, right_retain(session, &object));
+			MUST(actor, right_drop(session, &object));
 		}
 	MUST(actor, change_end(session, 0));
 	MUST(actor, own_collect_all(session));

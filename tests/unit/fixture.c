@@ -255,14 +255,14 @@ void fixture_give_up(struct session *session, uint64_t ref)
 	ck_assert_int_eq(object_find(fx.heap, ref, &object), 0);
 	if (hold) {
 		ck_assert(hold_remove(session, hold));
-		r = object_drop(session, &object);
+		r = right_drop(session, &object);
 	} else {
 		ck_assert_uint_eq(object.pool->owner1, session->owner1);
 		ck_assert_uint_eq(header_own(object.word), 1);
 		ck_assert_uint_eq(rights_count(object.header->rights), 0);
 		heap_set(fx.heap, &object.header->word, object.word - 1);
 		heap_add(fx.heap, &session->entry->n_own_holds, -1);
-		r = object_end(session, &object);
+		r = right_end(session, &object);
 	}
 	ck_assert_int_eq(change_end(session, r), 0);
 	ck_assert_uint_eq(ref_state(ref), STATE_DYING);

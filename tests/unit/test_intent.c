@@ -195,7 +195,7 @@ static void pop_right(void)
 	bring_back(INTENT_POP_RIGHT);
 	ck_assert_int_eq(change_begin(DEAD), 0);
 	ck_assert_int_eq(object_find(fx.heap, ref, &object), 0);
-	ck_assert_int_eq(object_retain(DEAD, &object), 0);
+	ck_assert_int_eq(right_retain(DEAD, &object), 0);
 	heap_set(fx.heap, &hold_find(DEAD, ref)->count, 1);
 	heap_set(fx.heap, &dead_entry()->done, 0);
 	ck_assert_int_eq(change_end(DEAD, 0), 0);
@@ -208,7 +208,7 @@ static void right(void)
 	make_own();
 	ck_assert_int_eq(change_begin(DEAD), 0);
 	ck_assert_int_eq(object_find(fx.heap, ref, &object), 0);
-	ck_assert_int_eq(object_retain(DEAD, &object), 0);
+	ck_assert_int_eq(right_retain(DEAD, &object), 0);
 	ck_assert_int_eq(change_end(DEAD, 0), 0);
 	intend(INTENT_RIGHT, 0);
 }

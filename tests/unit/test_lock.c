@@ -364,7 +364,7 @@ static void die_between_calls(void)
 	/* and in the middle of a third */
 	change_begin(s);
 	object_find(fx.heap, bytes, &object);
-	object_retain(s, &object);
+	right_retain(s, &object);
 }
 
 START_TEST(finished_calls_are_kept)

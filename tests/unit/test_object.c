@@ -257,7 +257,7 @@ START_TEST(chain_freed_in_bounded_steps)
 	ck_assert_int_eq(change_begin(last), 0);
 	ck_assert_int_eq(object_find(fx.heap, chain, &object), 0);
 	ck_assert(hold_remove(last, hold_find(last, chain)));
-	ck_assert_int_eq(change_end(last, object_drop(last, &object)), 0);
+	ck_assert_int_eq(change_end(last, right_drop(last, &object)), 0);
 	expect_gone(chain);
 	do {
 		r = dying_step(last, true);

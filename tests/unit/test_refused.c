@@ -116,7 +116,7 @@ static void die_having_freed_it(void)
 	if (!pid) {
 		if (change_begin(S1) == 0 && object_find(fx.heap, cut.ref, &object) == 0 &&
 			hold_remove(S1, hold_find(S1, cut.ref)))
-			object_drop(S1, &object);
+			right_drop(S1, &object);
 		_exit(0);
 	}
 	waitpid(pid, NULL, 0);

@@ -140,7 +140,7 @@ START_TEST(gone_meanwhile)
 		ck_assert_int_eq(object_new(S0, TYPE_BYTES, 40, &other), 0);
 		ck_assert_uint_eq(ref_position(other), ref_position(ref));
 	}
-	ck_assert_int_eq(object_retain(S1, &object), -ESTALE);
+	ck_assert_int_eq(right_retain(S1, &object), -ESTALE);
 	ck_assert_int_eq(change_end(S1, -ESTALE), -ESTALE);
 	ck_assert_uint_eq(ref_header(ref)->rights, 0);
 	ck_assert_uint_eq(ref_state(ref), _i ? STATE_LIVE : STATE_FREE);
@@ -186,7 +186,7 @@ START_TEST(no_new_object_under_a_stranger)
 	ck_assert_int_eq(change_begin(S1), 0);
 	ck_assert_int_eq(object_find(fx.heap, ref, &object), 0);
 	ck_assert_int_eq(object_decref(S0, ref), 0);
-	ck_assert_int_eq(object_retain(S1, &object), -ESTALE);
+	ck_assert_int_eq(right_retain(S1, &object), -ESTALE);
 	ck_assert_uint_eq(ref_header(ref)->rights, 0);
 	/* His claim was made while the owner's last stores were still on their way. */
 	ck_assert(log_header_lock(fx.heap, &object.header->rights_counted, 0));

@@ -220,7 +220,7 @@ static int finish_prepare(void)
 
 	ck_assert_int_eq(change_begin(S1), 0);
 	ck_assert_int_eq(object_find(fx.heap, lent, &object), 0);
-	ck_assert_int_eq(object_retain(S1, &object), 0);
+	ck_assert_int_eq(right_retain(S1, &object), 0);
 	ck_assert_int_eq(change_end(S1, 0), 0);
 	S1->entry->intent = (struct intent){.ref = lent, .word = intent_word(5, INTENT_RIGHT)};
 	return 0;
