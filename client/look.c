@@ -5,6 +5,7 @@
 #include "client/session.h"
 
 #include "heap/repair/check.h"
+#include "heap/repair/repair.h"
 
 PYHEAP_PUBLIC int pyheap_get_stats(pyheap *heap, pyheap_stats *ret)
 {

@@ -8,7 +8,9 @@
 #include "client/session.h"
 
 #include "heap/object/count.h"
+#include "heap/object/making.h"
 #include "heap/object/object.h"
+#include "heap/object/own.h"
 
 #include <string.h>
 

@@ -4,6 +4,7 @@
  *
  * A call that wants arenas says so before it waits, so calling it again gives nobody more time than was asked for.
  */
+#include "heap/object/making.h"
 #include "heap/object/queue.h"
 
 #include "client/session.h"

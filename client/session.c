@@ -20,6 +20,7 @@
 #include "client/session.h"
 
 #include "client/process.h"
+#include "heap/change/lock.h"
 #include "heap/object/own.h"
 #include "heap/repair/recover.h"
 

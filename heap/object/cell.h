@@ -2,10 +2,11 @@
 #pragma once
 
 /*
- * The cells of a queue: found, filled and emptied, each by one compare-and-swap. See queue.c, and struct cell.
+ * The cells of a queue: find one, fill it, empty it, each change by one compare-and-swap. See queue.c, and struct cell.
  */
 
-#include "heap/object/header_lock.h"
+#include "heap/shared/session.h"
+#include "heap/shared/two_words.h"
 
 #include <errno.h>
 
@@ -16,17 +17,17 @@
 #define CELL_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define CELL_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-/* A queue and how many cells it has for certain, whatever a stray write may have made of its own number. */
-struct queue_view {
+/* A queue, and the number of its cells as its object's size proves it, whatever a stray write did to queue->n. */
+struct cell_ring {
 	struct queue *queue;
 	uint64_t n;
 };
 
-/* A cell as it was when it was looked at, by who wants to fill or empty it. */
+/* A cell as it was at one moment, and the position that was looked for in it. */
 struct cell_value {
 	struct cell *cell;
 	uint64_t ref, stamp;
-	uint64_t position; /* that he looked for there */
+	uint64_t position; /* that was looked for */
 };
 
 static inline uint32_t stamp_filled_by(uint64_t stamp)
@@ -39,15 +40,17 @@ static inline uint32_t stamp_emptied_by(uint64_t stamp)
 	return (uint32_t)(stamp >> CELL_EMPTIED_BY & CELL_SESSION);
 }
 
-/* How many positions the cell is ahead of what was looked for in it: 0, or laps of the ring. */
-static inline int64_t look(const struct queue_view *found, uint64_t position, struct cell_value *ret)
+/* Read the cell of a position. Returns how many positions the cell is ahead of that: 0, or a number of laps. */
+static inline int64_t cell_read(const struct cell_ring *ring, uint64_t position, struct cell_value *ret)
 {
-	uint64_t i = position % found->n, before;
+	uint64_t i = position % ring->n, before;
 
-	ret->cell = &found->queue->cells[i];
+	ret->cell = &ring->queue->cells[i];
 	ret->position = position;
-	/* acquire: what was done before the cell was changed. Looked at twice, so that ref and stamp are of one
-	 * moment. */
+	/*
+	 * acquire: what was done before the cell was changed. The stamp is read again after ref, so that both are of
+	 * one moment.
+	 */
 	before = __atomic_load_n(&ret->cell->stamp, __ATOMIC_ACQUIRE);
 	do {
 		ret->stamp = before;
@@ -57,55 +60,58 @@ static inline int64_t look(const struct queue_view *found, uint64_t position, st
 	return (int64_t)((ret->stamp + i - position) << (64 - CELL_LAP_BITS)) >> (64 - CELL_LAP_BITS);
 }
 
-/* The cell is so far ahead: the position that was looked for is over, and so are all up to the one returned. */
-static inline uint64_t cell_next_position(const struct queue_view *found, uint64_t position, int64_t ahead)
+/* The next position to try, after cell_read() returned `ahead`: the positions before it are over. */
+static inline uint64_t cell_next_position(const struct cell_ring *ring, uint64_t position, int64_t ahead)
 {
-	return ahead ? position + (uint64_t)ahead - found->n + 1 : position + 1;
+	return ahead ? position + (uint64_t)ahead - ring->n + 1 : position + 1;
 }
 
-/* Who looks for a cell passes each once, and what others do meanwhile; more is a circle that a stray write made. */
-static inline bool cell_is_circle(const struct queue_view *found, uint64_t n_examined)
+/*
+ * A search passes each cell once, and some more while others push and pop. Even more means that the cells contradict
+ * each other.
+ */
+static inline bool cell_is_circle(const struct cell_ring *ring, uint64_t n_examined)
 {
-	return n_examined > 4 * found->n + 1024;
+	return n_examined > 4 * ring->n + 1024;
 }
 
-/* The cell to push to. -EAGAIN all are filled; -EUCLEAN they contradict each other. */
-static inline int cell_find_free(const struct queue_view *found, struct cell_value *ret)
+/* The cell to push to. -EAGAIN: all are filled. -EUCLEAN: they contradict each other. */
+static inline int cell_find_free(const struct cell_ring *ring, struct cell_value *ret)
 {
-	uint64_t position = __atomic_load_n(&found->queue->tail, __ATOMIC_RELAXED); /* relaxed: a hint */
+	uint64_t position = __atomic_load_n(&ring->queue->tail, __ATOMIC_RELAXED); /* relaxed: a hint */
 
-	for (uint64_t n_examined = 0; !cell_is_circle(found, n_examined); n_examined++) {
-		int64_t ahead = look(found, position, ret);
+	for (uint64_t n_examined = 0; !cell_is_circle(ring, n_examined); n_examined++) {
+		int64_t ahead = cell_read(ring, position, ret);
 
 		if (CELL_LIKELY(!ahead && !ret->ref))
 			return 0;
 		if (ahead < 0)
-			return ahead == -(int64_t)found->n && ret->ref ? -EAGAIN : -EUCLEAN;
-		if (ahead % (int64_t)found->n)
+			return ahead == -(int64_t)ring->n && ret->ref ? -EAGAIN : -EUCLEAN;
+		if (ahead % (int64_t)ring->n)
 			return -EUCLEAN;
-		position = cell_next_position(found, position, ahead);
+		position = cell_next_position(ring, position, ahead);
 	}
 	return -EUCLEAN;
 }
 
-/* The cell to pop from. -EAGAIN all are empty. */
-static inline int cell_find_filled(const struct queue_view *found, struct cell_value *ret)
+/* The cell to pop from. -EAGAIN: all are empty. -EUCLEAN: they contradict each other. */
+static inline int cell_find_filled(const struct cell_ring *ring, struct cell_value *ret)
 {
-	uint64_t position = __atomic_load_n(&found->queue->head, __ATOMIC_RELAXED); /* relaxed: a hint */
+	uint64_t position = __atomic_load_n(&ring->queue->head, __ATOMIC_RELAXED); /* relaxed: a hint */
 
-	for (uint64_t n_examined = 0; !cell_is_circle(found, n_examined); n_examined++) {
-		int64_t ahead = look(found, position, ret);
+	for (uint64_t n_examined = 0; !cell_is_circle(ring, n_examined); n_examined++) {
+		int64_t ahead = cell_read(ring, position, ret);
 
 		if (CELL_LIKELY(!ahead))
 			return ret->ref ? 0 : -EAGAIN;
-		if (ahead < 0 || ahead % (int64_t)found->n)
+		if (ahead < 0 || ahead % (int64_t)ring->n)
 			return -EUCLEAN;
-		position = cell_next_position(found, position, ahead);
+		position = cell_next_position(ring, position, ahead);
 	}
 	return -EUCLEAN;
 }
 
-/* Change a cell as a whole, if it is still as it was seen. A full barrier. */
+/* Replace the whole cell, if it still is what *seen says. A full barrier. */
 static inline bool cell_change(const struct cell_value *seen, uint64_t ref, uint64_t stamp)
 {
 	two_words old = (two_words)seen->stamp << 64 | seen->ref, new = (two_words)stamp << 64 | ref;
@@ -113,15 +119,16 @@ static inline bool cell_change(const struct cell_value *seen, uint64_t ref, uint
 	return two_words_change((two_words *)(void *)seen->cell, old, new);
 }
 
-static inline bool fill(const struct session *session, const struct cell_value *seen, uint64_t ref)
+static inline bool cell_fill(const struct session *session, const struct cell_value *seen, uint64_t ref)
 {
 	return cell_change(seen, ref,
 		(seen->stamp & ~(CELL_SESSION << CELL_FILLED_BY)) | (uint64_t)session->index << CELL_FILLED_BY);
 }
 
-static inline bool empty(const struct session *session, const struct queue_view *found, const struct cell_value *seen)
+static inline bool cell_empty(
+	const struct session *session, const struct cell_ring *ring, const struct cell_value *seen)
 {
-	uint64_t lap = (seen->stamp + found->n) & CELL_LAP_MASK;
+	uint64_t lap = (seen->stamp + ring->n) & CELL_LAP_MASK;
 
 	return cell_change(seen, 0,
 		lap | (seen->stamp & CELL_SESSION << CELL_FILLED_BY) | (uint64_t)session->index << CELL_EMPTIED_BY);

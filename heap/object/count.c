@@ -1,40 +1,48 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Counting rights: first holds and last drops without the lock
+ * Counting rights without the lock: first holds and last drops
  *
- * How many others than the owner of its pool have a right to an object is counted in its header. Who holds another's
- * object for the first time, or drops it, changes that count by one compare-and-swap of the whole header, word and
- * rights: so it takes place only while the object is alive, and of those who drop it exactly one is the last. He turns
- * it from LIVE to RETURNED in the same step, where it has no slots; all else that ends goes under the lock.
+ * The header of an object counts the rights of everybody except the owner of its pool (right.c). The first hold and the
+ * last drop of a session change that count by one compare-and-swap of the whole header, word and rights. So the change
+ * takes place only while the object is alive, and of several sessions that drop the object exactly one is the last.
+ * That one turns an object without slots from LIVE to REMOTE_FREE in the same step. All other ends of an object are
+ * changes under the lock.
  *
- * The session's intent stands in its entry before, and goes when its hold table says the same as the count. If the
- * session dies on the way, whoever clears it up (count_finish()) has to know whether the compare-and-swap took place.
- * So each header says who it is biased to: the only session that may change its count without the lock. The first to
- * come takes the bias with his change; another one goes to the lock, and takes it away. While it has the bias no other
- * changes the count, so it has taken place if rights_counted is another than the intent says it was.
+ * The session's intent stands in its entry before the compare-and-swap, and ends when its hold table agrees with the
+ * count. If the session dies in between, recovery (count_finish()) must know whether the compare-and-swap took place.
+ * For that each header is biased to one session, the only one that may change its count without the lock. The first to
+ * count takes the bias with its change; any other session goes to the lock, which takes the bias away. While a session
+ * has the bias nobody else changes the count, so its change has taken place if rights_counted differs from what the
+ * intent says it was.
  *
- * Whoever has the lock claims a header before he stores to it (claim.c), and says whose change has taken place before
- * he wipes out the trace of it.
+ * Whoever has the lock locks a header before it stores to it (header_lock.c), and notes whose change has taken place
+ * before it wipes out the evidence.
  *
- * "One CAS that says who did it and as which of its operations" is how CXL-SHM (SOSP 2023) and cxlalloc's detectable
- * compare-and-swap do it; the bias is that of biased locks: it makes the trace the business of one session, and who
- * dropped an object for the last time need not know who else was about to look at it.
+ * One compare-and-swap that says who did it, and as which of its operations, is how CXL-SHM (SOSP 2023) and the
+ * detectable compare-and-swap of cxlalloc do it. The bias is that of biased locks: the evidence then concerns one
+ * session only, and whoever drops an object last need not know who else was about to read it.
  *
- * Looking at an object without the lock and without a hold means that its memory may be returned at this moment. The
- * intent says what is looked at, the session is inside the gate, and an arena's state is looked at afterwards; who
- * returns an arena changes its state, and then waits for those whose intent says that they look into it
- * (critical_has_lookup()). A pool may take another class at this moment, so what it is is looked at once more after the
- * header; after that some payload would have to be, in 16 bytes, the very header that was seen, to be taken for it.
+ * A lookup without the lock and without a hold reads memory that may be unmapped at that moment. So the intent says
+ * first which arena is read and the session is active; then the state of the arena is read. Whoever unmaps an arena
+ * changes its state first, then waits for all sessions whose intent says that they read in it (critical_has_lookup()).
+ * The pool may take another class at this moment. So its identity is read again after the header; then only a payload
+ * whose 16 bytes are the very header that was seen could be taken for it.
  *
- * Blocks that were returned are gathered by the owner of their pool, if it is on his list. That list is changed under
- * the lock; but only the first who returns a block since the last gathering has to: then the pool is_notified, and who
- * finds that after he returned a block is done. The owner clears it before he looks at the headers.
+ * The owner of a pool collects the remotely freed blocks of the pools on its list remote_pools (own_trim.c). That list
+ * changes under the lock, but only the first that frees a block of a pool after a collection must put the pool on it.
+ * It sets is_notified, and who finds that set after it has freed a block is done. The owner clears is_notified before
+ * it reads the headers.
+ *
+ * Model: tests/model/count.pml.
  */
 
 #include "heap/object/count.h"
 #include "heap/change/intent.h"
 #include "heap/memory/block.h"
+#include "heap/object/dying.h"
 #include "heap/object/header_lock.h"
+#include "heap/object/own.h"
+#include "heap/object/right.h"
 #include "heap/shared/critical.h"
 
 #include <errno.h>
@@ -44,15 +52,18 @@
 #define COUNT_RARE        __attribute__((noinline))
 #define COUNT_INLINE      static inline __attribute__((always_inline))
 
-/* What an attempt returns: another one came first; it goes under the lock, nothing was changed. */
+/*
+ * What an attempt returns beside 0 and negative errnos. Nothing was changed: try again, because somebody else came
+ * first; or do it under the lock.
+ */
 #define COUNT_AGAIN 3
 #define COUNT_NOT   4
 
 #define TRIES_MAX 8
 
-/* ---- without it -------------------------------------------------------------------------------------------------- */
+/* ---- attempts --------------------------------------------------------------------------------------------------- */
 
-/* Is it the session's to count, as it was seen? */
+/* May the session count the object without the lock, as the header was seen? */
 static inline bool may_count(const struct session *session, const struct header_value *seen)
 {
 	uint32_t biased1 = (uint32_t)(seen->rights >> 32 & UINT16_MAX);
@@ -66,32 +77,35 @@ static inline uint64_t with_counted(const struct session *session, const struct 
 	return (seen->rights & (uint64_t)RIGHTS_GIVEN_MAX << 48) | (uint64_t)session->owner1 << 32 | counted;
 }
 
-/* Inside, or on the way out: an attempt is over. */
-static inline void end(struct session_entry *entry)
+/* An attempt is over. */
+static inline void end_attempt(struct session_entry *entry)
 {
 	intent_end_of(entry);
 	critical_leave_fast(entry, 0);
 }
 
-/* The intent is there: go inside. 0; COUNT_AGAIN after somebody was waited for, or COUNT_NOT: there is none any more.
+/*
+ * After the intent: enter the critical section. COUNT_AGAIN: not entered, after serving requests. COUNT_NOT: not
+ * entered.
  */
 static inline int enter(struct session *session)
 {
 	if (COUNT_LIKELY(critical_enter(session))) {
 		if (COUNT_LIKELY(!critical_queues_are_paused(session)))
 			return 0;
-		end(session->entry);
+		end_attempt(session->entry);
 		return COUNT_NOT;
 	}
 	intent_end(session);
 	return session_serve_requests(session) < 0 ? COUNT_NOT : COUNT_AGAIN;
 }
 
-/* ---- looking ------------------------------------------------------------------------------------------------------
- */
+/* ---- lookups ---------------------------------------------------------------------------------------------------- */
 
-/* The intent is to hold nothing that there is: it says where the session looks, and no more. The daemon alone returns
- * arenas, and needs none. */
+/*
+ * The intent is to hold generation 0, which never exists: it only says where the session reads. The daemon needs none,
+ * because it alone unmaps arenas.
+ */
 bool count_begin_lookup(struct session *session, uint32_t arena, uint32_t *before)
 {
 	if (!session->entry)
@@ -112,15 +126,15 @@ void count_end_lookup(struct session *session, uint32_t before)
 
 /* ---- hold -------------------------------------------------------------------------------------------------------- */
 
-/* A header, and what its pool was when it was found. */
+/* A header, and the identity of its pool when it was found. */
 struct located {
 	struct object_header *header;
 	uint32_t identity;
 };
 
 /*
- * What is no block, as they are most often: a run, whose header is in the entry of its first pool. NULL: it is neither,
- * or of an arena that this process has not seen yet; who asks with the lock held is told.
+ * A run: its header is in the entry of its first pool. NULL: it is none, or in an arena that this process does not know
+ * yet. The lock finds out which.
  */
 static COUNT_RARE struct located find_run(const struct heap *heap, uint64_t ref)
 {
@@ -147,14 +161,14 @@ static inline struct located find_to_hold(const struct heap *heap, uint64_t ref)
 	return find_run(heap, ref);
 }
 
-/* relaxed: after the header, whose look acquires */
+/* relaxed: after the header, whose load is an acquire */
 static inline bool is_still(const struct session *session, uint64_t ref, uint32_t identity)
 {
 	return __atomic_load_n(&session->pools[ref_position(ref) >> (POOL_SHIFT - 3)].identity, __ATOMIC_RELAXED) ==
 	       identity;
 }
 
-/* Inside: is it alive, and the session's to count, as it was seen? */
+/* Within the critical section: is the object alive, and may the session count it, as the header was seen? */
 static inline bool can_be_held(const struct session *session, uint64_t ref, const struct header_value *seen)
 {
 	uint64_t n = rights_count(seen->rights);
@@ -183,7 +197,7 @@ static inline int hold_in_section(
 	return 0;
 }
 
-/* What the session does not hold yet, at its place in its hold table, which has room. */
+/* An object that the session does not hold yet. `place` is its entry-to-be of the hold table, which has room. */
 COUNT_INLINE int count_hold(struct session *session, uint64_t ref, struct hold *place)
 {
 	if (COUNT_UNLIKELY(session->has_lock || !place || place->ref != HOLD_EMPTY || !ref_generation(ref)))
@@ -196,7 +210,7 @@ COUNT_INLINE int count_hold(struct session *session, uint64_t ref, struct hold *
 		r = enter(session);
 		if (COUNT_LIKELY(!r)) {
 			r = hold_in_section(session, entry, ref, place);
-			end(entry);
+			end_attempt(entry);
 		}
 		if (COUNT_LIKELY(r != COUNT_AGAIN))
 			return r;
@@ -206,7 +220,7 @@ COUNT_INLINE int count_hold(struct session *session, uint64_t ref, struct hold *
 
 /* ---- drop -------------------------------------------------------------------------------------------------------- */
 
-/* What is dropped, as it was seen. */
+/* An object that is to be dropped, as it was seen. */
 struct dropped {
 	struct object_header *header;
 	struct pool_entry *pool;
@@ -214,15 +228,15 @@ struct dropped {
 	bool is_last; /* nobody else has a right to it */
 };
 
-/* Can the last one to drop it turn it to RETURNED? Bytes in a block of a pool with an owner. */
+/* Can the last drop turn it REMOTE_FREE? Only bytes in a block of a pool that has an owner. */
 static inline bool can_be_freed(const struct dropped *what)
 {
-	/* relaxed: if it has no owner by then, that is found out when it is told */
+	/* relaxed: if the owner has gone by then, notify() finds that out */
 	return header_type(what->seen.word) == TYPE_BYTES && what->header != &what->pool->header &&
 	       __atomic_load_n(&what->pool->identity, __ATOMIC_RELAXED) >> 16;
 }
 
-/* What the session holds is there, and stays there until it is dropped. False: it goes under the lock. */
+/* The session holds it, so it stays where it is until it is dropped. False: drop it under the lock. */
 static inline bool find_to_drop(const struct session *session, uint64_t ref, struct dropped *ret)
 {
 	const struct cached_object *cached = cache_object(session->cache, ref);
@@ -243,7 +257,7 @@ static inline bool find_to_drop(const struct session *session, uint64_t ref, str
 	       rights_count(ret->seen.rights) && (!ret->is_last || can_be_freed(ret));
 }
 
-/* Inside. */
+/* Within the critical section. */
 static inline int drop_in_section(
 	struct session *session, struct session_entry *entry, struct hold *hold, const struct dropped *what)
 {
@@ -263,13 +277,13 @@ static inline int drop_in_section(
 }
 
 /*
- * After a block was returned: does its pool's owner know? Not if it was the last of a full pool, either, which is taken
- * from its owner. Its entry can always be read; if it is another pool by now, or a run, what is read says nothing, and
- * others have seen to the block.
+ * After a block was freed: does the owner of its pool know of it? No, if it is not notified; and no, if all blocks of
+ * the pool are remotely freed, for then the pool is taken from its owner. The entry can always be read; if it is
+ * another pool by now, or a run, its content does not matter, for others have seen to the block.
  */
 static inline bool is_notified(const struct dropped *what)
 {
-	/* acquire: after the compare-and-swap, a full barrier; with pool_clear_notified() */
+	/* acquire: after the compare-and-swap, which is a full barrier; with pool_clear_notified() */
 	return __atomic_load_n(&what->pool->is_notified, __ATOMIC_ACQUIRE) &&
 	       !pool_is_all_remote(what->pool, what->header);
 }
@@ -284,13 +298,16 @@ static int notify_in_change(struct session *session, uint64_t ref)
 	intent_turn(session, INTENT_NONE);
 	if (!pool)
 		return 0;
-	change_commit(session->heap); /* it is on the list for good before anybody relies on it */
+	change_commit(session->heap); /* the pool is on the list for good before anybody relies on it */
 	__atomic_store_n(&pool->is_notified, 1, __ATOMIC_RELEASE);
 	return 0;
 }
 
-/* The intent stays until it is told. Where the lock cannot be had the heap is damaged, and a repair finds the block. */
-static COUNT_RARE int tell(struct session *session, uint64_t ref)
+/*
+ * The intent stays until the owner is notified. If the lock cannot be had the heap is damaged, and a repair finds the
+ * block.
+ */
+static COUNT_RARE int notify(struct session *session, uint64_t ref)
 {
 	critical_leave(session, 0);
 	if (change_begin(session) < 0 || change_end(session, notify_in_change(session, ref)) < 0)
@@ -298,7 +315,7 @@ static COUNT_RARE int tell(struct session *session, uint64_t ref)
 	return 0;
 }
 
-/* What the session holds once. */
+/* An object that the session holds once. */
 COUNT_INLINE int count_drop(struct session *session, uint64_t ref, struct hold *hold)
 {
 	if (COUNT_UNLIKELY(session->has_lock || !hold_stands_last(session, hold)))
@@ -315,8 +332,8 @@ COUNT_INLINE int count_drop(struct session *session, uint64_t ref, struct hold *
 		if (COUNT_LIKELY(!r)) {
 			r = drop_in_section(session, entry, hold, &what);
 			if (COUNT_UNLIKELY(!r && what.is_last && !is_notified(&what)))
-				return tell(session, ref);
-			end(entry);
+				return notify(session, ref);
+			end_attempt(entry);
 		}
 		if (COUNT_LIKELY(r != COUNT_AGAIN))
 			return r;
@@ -324,11 +341,11 @@ COUNT_INLINE int count_drop(struct session *session, uint64_t ref, struct hold *
 	return COUNT_NOT;
 }
 
-/* ---- calls ------------------------------------------------------------------------------------------------------- */
+/* ---- calls ------------------------------------------------------------------------------------------------------ */
 
 /*
- * How often a session holds what it holds is its own affair: one relaxed store to its own table, which is the whole
- * change. Nobody's count depends on it, and who reads it (object_refcount()) wants no more than a moment's figure.
+ * How often a session holds what it holds is one relaxed store to its own table, and that is the whole change. No count
+ * depends on it, and object_refcount() only wants the figure of a moment.
  */
 static inline bool hold_again(struct hold *hold)
 {
@@ -356,7 +373,7 @@ static COUNT_RARE int hold_locked(struct session *session, uint64_t ref)
 		return r;
 	r = object_find_fast(session->heap, ref, &object);
 	if (!r)
-		r = object_hold(session, ref, &object);
+		r = right_hold(session, ref, &object);
 	return change_end(session, r);
 }
 
@@ -376,7 +393,7 @@ int object_incref_other(struct session *session, uint64_t ref)
 		r = hold_reserve(session);
 		if (r)
 			return r;
-		place = hold_probe(session, ref); /* in another table, perhaps */
+		place = hold_probe(session, ref); /* perhaps in another table */
 	}
 	r = count_hold(session, ref, place);
 	return COUNT_LIKELY(r != COUNT_NOT) ? r : hold_locked(session, ref);
@@ -389,13 +406,13 @@ int object_incref(struct session *session, uint64_t ref)
 	return r != OWN_NOT ? r : object_incref_other(session, ref);
 }
 
-/* `hold` is its entry in the session's table, which goes first: what is held by the word alone needs no lock. */
+/* `hold`: its entry in the session's table, which goes first. A hold by the word alone needs no entry. */
 static COUNT_RARE int drop_locked(struct session *session, uint64_t ref, struct hold *hold)
 {
 	int r;
 
 	r = change_begin(session);
-	return r < 0 ? r : deferred_free(session, change_end(session, object_drop_held(session, ref, hold)));
+	return r < 0 ? r : dying_free(session, change_end(session, right_drop_held(session, ref, hold)));
 }
 
 int object_decref_other(struct session *session, uint64_t ref)
@@ -403,7 +420,7 @@ int object_decref_other(struct session *session, uint64_t ref)
 	struct hold *hold = hold_find(session, ref); /* nobody else moves it */
 	int r;
 
-	/* What it holds by its table, too, others have a right to: nothing that own_drop_any() could free. */
+	/* Of an object in its table others have a right: own_drop_any() could not free it. */
 	if (COUNT_UNLIKELY(!hold)) {
 		r = own_drop_any(session, ref);
 		return r != OWN_NOT ? r : drop_locked(session, ref, NULL);
@@ -424,7 +441,7 @@ int object_decref(struct session *session, uint64_t ref)
 	return own_drop(session, ref, &r) ? r : object_decref_other(session, ref);
 }
 
-/* What sessions hold more than once is in their tables only. */
+/* Only the hold tables say what sessions hold more than once. */
 static int64_t count_rights(struct heap *heap, const struct object *object, uint64_t ref)
 {
 	uint64_t n = rights_count(header_rights(object->header)) +
@@ -432,7 +449,7 @@ static int64_t count_rights(struct heap *heap, const struct object *object, uint
 
 	for (uint32_t i = 0; i < heap->n_sessions; i++) {
 		const struct session_entry *entry = &heap->sessions[i];
-		/* relaxed: the daemon may be giving the entry, in which this is 0, to a new session */
+		/* relaxed: 0 in an entry that the daemon may be giving to a new session */
 		uint64_t n_holds = __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED);
 		const struct hold *hold = n_holds ? hold_lookup(heap, entry, ref) : NULL;
 
@@ -458,9 +475,9 @@ int64_t object_refcount(struct session *session, uint64_t ref)
 	return r < 0 ? r : n;
 }
 
-/* ---- what the dead had begun ------------------------------------------------------------------------------------- */
+/* ---- recovery --------------------------------------------------------------------------------------------------- */
 
-/* Has the session's intent taken place? */
+/* Has the change of the dead session's intent taken place? */
 static bool has_happened(const struct session *session, const struct object *object)
 {
 	const struct session_entry *entry = session->entry;
@@ -481,7 +498,7 @@ int count_finish(struct session *session)
 	struct object object;
 	int r = 0;
 
-	/* A right that was not dropped would keep it alive. */
+	/* a right that was not dropped would have kept it alive */
 	if (object_match(heap, ref, &object) < 0)
 		happened = !is_hold;
 	else
@@ -489,7 +506,7 @@ int count_finish(struct session *session)
 	if (entry->intent.position != INTENT_UNKNOWN)
 		heap_set(heap, &entry->n_holds, before + (is_hold && hold) - (!is_hold && !hold));
 	if (is_hold && happened && !hold)
-		r = object_drop(session, &object);
+		r = right_drop(session, &object);
 	if (!is_hold && happened && hold)
 		hold_remove(session, hold);
 	if (r < 0)

@@ -1,27 +1,34 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Claims: headers under the lock, which others change without it
+ * Header lock: freezes a header that others change without the global lock
  *
- * One session may change an object's count without the lock, the one that its header is biased to (count.c), by a
- * compare-and-swap of the whole header. So whoever has the lock and is about to store to a header claims it first: by a
- * compare-and-swap that sets RIGHTS_LOCKED, after which nobody else changes the count. Then he looks for whom it was
- * biased: where that one has an intent for this object, and the count is another than the intent says it was, that is
- * noted in its entry (done_counting), as the trace of it is wiped out next. That is not in the log, since it stays true
- * whatever becomes of the change; and it is looked for after the claim, so that it cannot become true any more.
+ * One session may change an object's count without the global lock: the one that its header is biased to (count.c). It
+ * does so by a compare-and-swap of the whole header. Whoever has the global lock and is about to store to a header
+ * therefore locks the header first: a compare-and-swap sets RIGHTS_LOCKED, and after it nobody else changes the count.
  *
- * The claim itself is in the log (lock.c), and is let go of when that was emptied.
+ * Locking takes the bias away, and with it the trace by which recovery tells whether the biased session's last change
+ * took place. So if that session has an intent for this object, and the count differs from what the intent says it was,
+ * the change took place, and the session's entry is told so (done_counting). This note is not in the log: it stays true
+ * even if the change that locks the header is rolled back. It is made after the header is locked, so that it cannot
+ * become true later.
+ *
+ * The lock of a header is an entry of the log (heap/shared/log.h), and ends when the log is emptied. Model:
+ * tests/model/count.pml.
  */
 
 #include "heap/object/header_lock.h"
+#include "heap/shared/log.h"
 
 #include <errno.h>
 
-/* Whose intent is to count this object, it is about to, or has done so: as it was counted before. Else INTENT_UNKNOWN.
+/*
+ * What rights_counted was before that session's intent to count this object, whether the change has taken place or not.
+ * INTENT_UNKNOWN: the session has no such intent.
  */
 static uint64_t counted_before(const struct session_entry *entry, uint64_t ref, uint64_t *ret_number)
 {
 	const struct intent *intent = &entry->intent;
-	/* acquire, and the fence: if the word is the same afterwards all is of one intent */
+	/* acquire, and the fence: if the word is still the same afterwards, all of it belongs to one intent */
 	uint64_t word = __atomic_load_n(&intent->word, __ATOMIC_ACQUIRE), position;
 
 	if (!intent_is_count(intent_kind(word)) || __atomic_load_n(&intent->ref, __ATOMIC_RELAXED) != ref)
@@ -32,7 +39,7 @@ static uint64_t counted_before(const struct session_entry *entry, uint64_t ref, 
 	return __atomic_load_n(&intent->word, __ATOMIC_RELAXED) == word ? position : INTENT_UNKNOWN;
 }
 
-/* Of a header that is claimed: from now on it is nobody's to count but under the lock. */
+/* The header is locked: from now on it is counted under the global lock only. */
 static void take_bias(struct heap *heap, struct object_header *header, uint64_t ref)
 {
 	uint32_t biased1 = __atomic_load_n(&header->biased1, __ATOMIC_RELAXED);
@@ -49,7 +56,7 @@ static void take_bias(struct heap *heap, struct object_header *header, uint64_t 
 				(__atomic_load_n(&header->rights_counted, __ATOMIC_RELAXED) & ~RIGHTS_LOCKED))
 			__atomic_store_n(&entry->done_counting, number, __ATOMIC_RELAXED);
 	}
-	/* release: it is noted before it is wiped out */
+	/* release: the note comes before its evidence is wiped out */
 	__atomic_store_n(&header->biased1, 0, __ATOMIC_RELEASE);
 }
 
@@ -65,7 +72,7 @@ int header_lock(struct session *session, struct object_header *header, uint64_t 
 			log_header_lock_failed(heap);
 			return -ESTALE;
 		}
-		if (seen.rights & RIGHTS_LOCKED) /* earlier in this change */
+		if (seen.rights & RIGHTS_LOCKED) /* locked earlier in this change */
 			break;
 		if (header_change(header, &seen, seen.word, seen.rights | RIGHTS_LOCKED))
 			break;

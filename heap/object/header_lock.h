@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Headers changed as a whole, and claimed by whoever has the lock. See claim.c. */
+/* A header is changed as a whole, and locked by whoever changes it under the global lock. See header_lock.c. */
 
-#include "heap/change/lock.h"
+#include "heap/shared/session.h"
 #include "heap/shared/two_words.h"
 
-/* A header as it was at one moment, if it is still so when it is changed. */
+/* A header as it was at one moment. header_change() succeeds only while it is still so. */
 struct header_value {
 	uint64_t word, rights;
 };
@@ -15,13 +15,19 @@ static inline struct header_value header_read(const struct object_header *header
 {
 	struct header_value seen;
 
-	/* acquire: what was done before it was changed */
+	/* acquire: what was done before the header was changed */
 	seen.word = __atomic_load_n(&header->word, __ATOMIC_ACQUIRE);
 	seen.rights = __atomic_load_n(&header->rights, __ATOMIC_ACQUIRE);
 	return seen;
 }
 
-/* A full barrier. */
+/* relaxed: the owner may be giving rights away, or others counting, at this moment. right.c has the order. */
+static inline uint64_t header_rights(const struct object_header *header)
+{
+	return __atomic_load_n(&header->rights, __ATOMIC_RELAXED);
+}
+
+/* Replaces the header if it still is what *seen says. A full barrier. */
 static inline bool header_change(
 	struct object_header *header, const struct header_value *seen, uint64_t word, uint64_t rights)
 {
@@ -31,8 +37,9 @@ static inline bool header_change(
 }
 
 /*
- * Within a change, before rights_counted or the word of a LIVE object that others may know is stored to: nobody else
- * stores to them until the change is over, but for its pool's owner, who may hold it more or less often and give rights
- * away. Its rights_counted needs no entry of the log any more. -ESTALE it is gone; -EUCLEAN the log is full.
+ * Within a change: lock the header of a LIVE object that others may know, before rights_counted or the word is stored
+ * to. Until the change is over nobody else stores to them, except the owner of the pool, which may hold the object more
+ * or less often and give rights away. rights_counted needs no entry of the log after that. -ESTALE: the object is gone.
+ * -EUCLEAN: the log is full.
  */
 int header_lock(struct session *session, struct object_header *header, uint64_t ref);

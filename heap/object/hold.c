@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Hold tables: who holds what
+ * Hold tables: which objects a session holds, and how often
  *
- * Each session has a hash table of the refs that it holds and how often. The first HOLDS_INLINE entries lie in its
- * entry of the control segment; a larger table is a run in SPACE_RECORDS. Linear probing; a table is at most three
- * quarters full, and a removed hold leaves no mark: what stands behind it moves up.
+ * Each session has a hash table of refs and counts, with linear probing. The first HOLDS_INLINE entries are in its
+ * entry of the control segment; a larger table is a run of SPACE_RECORDS. A table is at most three quarters full. A
+ * removed hold leaves no mark: the entries behind it move up.
  *
- * Only the session changes its table. With a first hold and a last one the object's count must change: that is one
- * change under the lock, through the log, or is done without it by an intent (count.c). How often it holds beyond once
- * is a store of its own. What goes to a queue or comes from one changes no count: it is taken out and put in by one
- * store each, by an intent, too (queue.c). Growing and shrinking copies a table of any length, so it is done outside of
- * the lock: the new table is allocated in one change, which also writes it down in new_holds_position1; it is filled by
- * plain stores, for nobody reads it; a second change puts it in the old one's place. Died in between, the old table is
- * still the truth and the daemon frees both.
+ * Only the session changes its table. The first hold of an object and the last one change the object's count too: both
+ * in one change under the lock, or without the lock by an intent (count.c). Further holds are one store. A hold that
+ * goes to a queue or comes from one changes no count: it is one store, by an intent (queue.c).
+ *
+ * A table of any length is replaced by another one without holding the lock while it is copied. One change allocates
+ * the new table and writes its position down (new_holds_position1). It is filled by plain stores, since nobody reads
+ * it. A second change puts it in the place of the old one. If the session dies in between, the old table is still the
+ * truth, and the daemon frees both.
  */
 
 #include "heap/object/hold.h"
@@ -22,7 +23,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define SHRINK_AT 8U /* a table of which less than an eighth is holds is made smaller */
+#define SHRINK_AT 8U /* a table of which less than an eighth is used becomes smaller */
 
 static uint32_t inline_shift(void)
 {
@@ -34,7 +35,7 @@ static struct hold *run_table(const struct heap *heap, uint64_t position, uint32
 	uint64_t off = position << 3;
 	uint64_t size = sizeof(struct hold) << shift;
 
-	/* One of a single entry has no bits of a hash to look for: hold_slot(). */
+	/* A table of one entry has no bits for hold_slot(). */
 	if (!shift || shift > 40 || off >= heap->heap_size || size > heap->heap_size - off)
 		return NULL;
 	if (!arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
@@ -55,7 +56,7 @@ struct hold *hold_table(const struct heap *heap, const struct session_entry *ent
 	return table;
 }
 
-/* Where ref stands in that table, or, without a ref, where it would; NULL: the table is damaged, or full. */
+/* See hold_probe(), for any session's table. NULL: the table is damaged or full. */
 static struct hold *probe(const struct heap *heap, const struct session_entry *entry, uint64_t ref)
 {
 	uint32_t n, i, n_known;
@@ -65,7 +66,7 @@ static struct hold *probe(const struct heap *heap, const struct session_entry *e
 		return NULL;
 	i = hold_slot(ref, n);
 	for (n_known = 0; n_known < n; n_known++) {
-		/* acquire: with hold_put_fast(), of another session's table */
+		/* acquire: with hold_put_fast() of another session */
 		uint64_t found = __atomic_load_n(&table[i].ref, __ATOMIC_ACQUIRE);
 
 		if (found == ref || found == HOLD_EMPTY)
@@ -79,7 +80,7 @@ struct hold *hold_lookup(const struct heap *heap, const struct session_entry *en
 {
 	struct hold *place = probe(heap, entry, ref);
 
-	/* acquire: as there; another session may put something there, or take it out, at this moment */
+	/* acquire: as in probe(). Another session may be putting a hold in, or taking it out. */
 	return place && ref != HOLD_EMPTY && __atomic_load_n(&place->ref, __ATOMIC_ACQUIRE) == ref ? place : NULL;
 }
 
@@ -105,7 +106,7 @@ static int new_table_begin(struct session *session, uint64_t n, uint64_t *ret_po
 	return 0;
 }
 
-/* False where the old table has more holds than its number says, so that they might not fit. */
+/* False: the old table has more holds than n_holds says, and they might not fit. */
 static bool fill(struct hold *to, uint32_t n_to, const struct hold *from, uint32_t n_from)
 {
 	uint32_t n = 0;
@@ -137,7 +138,7 @@ static int new_table_finish(struct session *session, uint64_t position1, uint32_
 	return old1 ? memory_give(session, old1 - 1) : 0;
 }
 
-/* Change to a table of 2^shift entries, or, of HOLDS_INLINE, to the inline one. */
+/* Change to a table of 2^shift entries; of HOLDS_INLINE entries: to the inline table. */
 static int change_table(struct session *session, uint32_t shift)
 {
 	struct session_entry *entry = session->entry;
@@ -164,7 +165,7 @@ static int change_table(struct session *session, uint32_t shift)
 	return change_end(session, new_table_finish(session, position1, shift));
 }
 
-/* The smallest table, other than the inline one, that is at most half full with one hold more. */
+/* log2 of the smallest table, other than the inline one, that one more hold fills by half at most */
 static uint32_t shift_for(uint64_t n_holds)
 {
 	uint32_t shift = inline_shift() + 2; /* a page */
@@ -197,7 +198,7 @@ void hold_shrink_run(struct session *session)
 		return;
 	shift = entry->n_holds * 4 < HOLDS_INLINE ? inline_shift() : shift_for(entry->n_holds);
 	if (shift < entry->holds_shift)
-		(void)change_table(session, shift); /* where it cannot be done now, the next drop tries again */
+		(void)change_table(session, shift); /* if it fails, the next drop tries again */
 }
 
 /* ---- holds ------------------------------------------------------------------------------------------------------- */
@@ -207,7 +208,7 @@ int hold_add(struct session *session, uint64_t ref, bool *ret_first)
 	return hold_put(session, hold_probe(session, ref), ref, ret_first);
 }
 
-/* Fill the gap at i with what stands behind it and would be found there, and so on: no marks are left behind. */
+/* Fill the gap at i with the next entry whose search would pass i, then the gap that this one leaves, and so on. */
 static void close_gap(struct heap *heap, struct hold *table, uint32_t n, uint32_t i)
 {
 	uint32_t j = i;
@@ -251,7 +252,7 @@ static int free_tables(struct session *session)
 	struct session_entry *entry = session->entry;
 	int r = 0;
 
-	if (entry->holds_position1) /* nobody reads the inline table yet */
+	if (entry->holds_position1) /* nobody reads the inline table now */
 		memset(entry->holds_inline, 0, sizeof(entry->holds_inline));
 	for (uint32_t i = 0; i < HOLDS_INLINE; i++)
 		if (entry->holds_inline[i].ref != HOLD_EMPTY)

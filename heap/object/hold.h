@@ -1,53 +1,56 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The hold table of a session: who holds an object is said here and nowhere else. See hold.c. */
+/* The hold table of a session: the one truth about who holds an object. See hold.c. */
 
-#include "heap/memory/pool.h"
-#include "heap/shared/cache.h"
+#include "heap/shared/log.h"
+#include "heap/shared/session.h"
 
 #include <errno.h>
 
-/* Before a change: see to it that one more hold fits. HEAP_WANTS_ARENAS, -ENOMEM. */
+/* Before a change: make room for one more hold. HEAP_WANTS_ARENAS, -ENOMEM. */
 static inline int hold_reserve(struct session *session);
 
-/* Is it certain that hold_reserve() will find nothing to do? */
+/* Would hold_reserve() find nothing to do? False also where that is not certain. */
 static inline bool hold_has_room(const struct session *session);
 
-/* The entry of ref, or NULL. No lock is needed by the session's own thread. */
+/* The entry of ref, or NULL. The session's own thread needs no lock. */
 static inline struct hold *hold_find(const struct session *session, uint64_t ref);
 
 /*
- * Where ref stands in the session's table or, without a ref, where it would: for hold_put(), and good for as long as no
- * other hold comes or goes. NULL: there is no place, the table is damaged.
+ * The entry of ref or, where there is none, the free entry that ref would take, for hold_put(). It stays so until a
+ * hold comes or goes. NULL: the table is damaged.
  */
 static inline struct hold *hold_probe(const struct session *session, uint64_t ref);
 
-/* Is it an entry, of whatever hold_probe() was asked for? */
+/* Did hold_probe() find what it was asked for? */
 static inline bool hold_is_there(const struct hold *place);
 
-/* The entry of ref in any session's table; with the lock held. */
+/* With the lock held: the entry of ref in any session's table, or NULL. */
 struct hold *hold_lookup(const struct heap *heap, const struct session_entry *entry, uint64_t ref);
 
 /*
- * Within a change: hold ref once more, at its place, where hold_reserve() has made room; *ret_first says whether it is
- * the first time (the object's count must follow). -EOVERFLOW; -EUCLEAN there is no place.
+ * Within a change: hold ref once more, in the entry that hold_probe() found, after hold_reserve(). *ret_first: it is
+ * the first hold, so the object's count must rise. -EOVERFLOW. -EUCLEAN: `place` is NULL.
  */
 static inline int hold_put(struct session *session, struct hold *place, uint64_t ref, bool *ret_first);
 
-/* The same, where its place is not known yet. */
+/* hold_put(), after hold_probe(). */
 int hold_add(struct session *session, uint64_t ref, bool *ret_first);
 
-/* Within a change: once less; true when it was the last time. */
+/* Within a change: hold it once less. True: that was the last hold. */
 static inline bool hold_remove(struct session *session, struct hold *hold);
 
-/* The table of any session, for walks: entries and their number; NULL where it is damaged. */
+/* The entries of any session's table, and their number; NULL: the table is damaged. */
 struct hold *hold_table(const struct heap *heap, const struct session_entry *entry, uint32_t *ret_n);
 
-/* After a change that removed holds: make a table that is mostly empty smaller, where that is easily done. */
+/* After a change that removed holds: make a table that is mostly empty smaller, if that can be done now. */
 static inline void hold_shrink(struct session *session);
 
-/* One change: give the tables back that lie in runs, of a session that holds nothing any more. -EBUSY where `try`. */
+/*
+ * One change, of a session that holds nothing any more: free the tables that lie in runs. -EBUSY: `try` is set and the
+ * lock is taken.
+ */
 int hold_table_free(struct session *session, bool try);
 
 /* ---- inline: most tables are the inline one, and most holds stand where their search begins ---------------------- */
@@ -59,10 +62,10 @@ struct hold *hold_probe_run(const struct session *session, uint64_t ref);
 void hold_take_out(struct session *session, struct hold *hold);
 void hold_shrink_run(struct session *session);
 
-/* Fibonacci hashing: the top bits of the product depend on all of the ref. n is a power of two, more than 1. */
+/* Fibonacci hashing: the top bits of the product depend on all bits of the ref. n is a power of two, more than 1. */
 static inline uint32_t hold_slot(uint64_t ref, uint32_t n)
 {
-	uint32_t shift = 33U + (uint32_t)__builtin_clz(n); /* 64 less log2(n) */
+	uint32_t shift = 33U + (uint32_t)__builtin_clz(n); /* 64 - log2(n) */
 
 	return (uint32_t)((ref * UINT64_C(0x9e3779b97f4a7c15)) >> shift);
 }
@@ -115,7 +118,7 @@ static inline int hold_put(struct session *session, struct hold *place, uint64_t
 		return 0;
 	}
 	*ret_first = true;
-	if (place->count != 1) /* most often the last hold there had it as well */
+	if (place->count != 1) /* most often the entry's last hold left 1 there */
 		heap_set(heap, &place->count, 1);
 	heap_set(heap, &place->ref, ref);
 	heap_set(heap, &entry->n_holds, entry->n_holds + 1);
@@ -124,7 +127,7 @@ static inline int hold_put(struct session *session, struct hold *place, uint64_t
 
 bool hold_stands_last_in_run(const struct session *session, const struct hold *hold);
 
-/* Is it certain that nothing behind it would have to move up? */
+/* Can it be taken out without moving up what stands behind it? False also where that is not certain. */
 static inline bool hold_stands_last(const struct session *session, const struct hold *hold)
 {
 	const struct session_entry *entry = session->entry;
@@ -135,9 +138,8 @@ static inline bool hold_stands_last(const struct session *session, const struct 
 }
 
 /*
- * Without the lock, by an intent (queue.c, count.c) that says whose the right is meanwhile: take a hold out that is
- * held once and stands last, and put one in where it would stand. relaxed, and release: others read the table with the
- * lock held
+ * Without the lock: take out a hold that is held once and stands last, and put one in. An intent (queue.c, count.c)
+ * says who has the right meanwhile. relaxed, and release: others read the table with the lock held
  */
 static inline void hold_take_fast(const struct session *session, struct session_entry *entry, struct hold *hold)
 {

@@ -2,40 +2,45 @@
 /*
  * Names of objects
  *
- * A hash table of fixed size in the control segment, whose entries are blocks of SPACE_RECORDS. The hash is keyed, so
- * that nobody can choose names that all meet in one bucket. A bucket's chain ascends by hash, and a bucket is the top
- * bits of the hash: so all names are in one order, in which name_next() walks them whatever comes and goes meanwhile.
+ * A hash table of fixed size in the control segment. Its entries are blocks of SPACE_RECORDS. The hash is keyed, so
+ * that nobody can choose names that all meet in one bucket. A bucket is given by the top bits of the hash, and its
+ * chain ascends by hash. So all names have one order, in which name_next() walks them while others come and go.
+ *
+ * A name's right to an object and the object's count change in one change.
  */
 
 #include "heap/object/name.h"
+#include "heap/change/lock.h"
 #include "heap/memory/memory.h"
+#include "heap/object/dying.h"
 #include "heap/object/hold.h"
+#include "heap/object/utf8.h"
 
 #include <errno.h>
 #include <string.h>
 
 #define NAME_MAX_LENGTH  255U
-#define CHAIN_MAX        (UINT32_C(1) << 20) /* a longer chain is a damaged one */
-#define BUCKETS_PER_STEP 1024U               /* looked at by name_next() before it lets others have the lock */
+#define CHAIN_MAX        (UINT32_C(1) << 20) /* a longer chain is damaged */
+#define BUCKETS_PER_STEP 1024U               /* that name_next() reads before it lets others have the lock */
 
 #define NAME_LIKELY(x) __builtin_expect(!!(x), 1)
 #define NAME_RARE      __attribute__((noinline))
 
-/* A name as a call gives it. */
+/* A name as a caller gives it. */
 struct name {
 	const char *bytes;
 	size_t length;
 	uint64_t hash;
 };
 
-/* n bytes from the i-th on, n being 1..8, as the low bytes of a word; without reading any others. */
+/* Bytes i to i + n - 1 (n is 1..8) as the low bytes of a word, without reading any others of the name. */
 static inline uint64_t name_chunk(const char *bytes, size_t i, size_t n)
 {
 	uint64_t chunk = 0, high = 0;
 
 	if (n == 8)
 		memcpy(&chunk, bytes + i, 8);
-	else if (i) { /* the name's last ones: those before them are shifted out */
+	else if (i) { /* the last bytes: those before them are shifted out */
 		memcpy(&chunk, bytes + i + n - 8, 8);
 		chunk >>= (8 - n) * 8;
 	} else if (n >= 4) { /* two halves that overlap */
@@ -49,8 +54,8 @@ static inline uint64_t name_chunk(const char *bytes, size_t i, size_t n)
 }
 
 /*
- * Is it a name? Errors as utf8_check(). The hash has 63 bits, so that one more than any hash is a cursor; two keyed
- * rounds of multiply and fold per 8 bytes.
+ * Check and hash a name. Errors as utf8_check(). Two keyed rounds of multiply and fold per 8 bytes. The hash has 63
+ * bits, so that a cursor can be one more than any hash.
  */
 static int name_read(const struct heap *heap, const char *bytes, struct name *ret)
 {
@@ -71,7 +76,7 @@ static int name_read(const struct heap *heap, const char *bytes, struct name *re
 		product = (unsigned __int128)(hash ^ chunk) * (key[1] | 1);
 		hash = (uint64_t)product ^ (uint64_t)(product >> 64) ^ key[0];
 	}
-	if (seen & UINT64_C(0x8080808080808080)) { /* not ASCII alone */
+	if (seen & UINT64_C(0x8080808080808080)) { /* not only ASCII */
 		int r = utf8_check(bytes, NAME_MAX_LENGTH);
 
 		if (r < 0)
@@ -94,7 +99,7 @@ static inline bool name_is(const struct name_entry *entry, const struct name *na
 	return true;
 }
 
-/* The entry at a position, or NULL where a stray write has spoilt the chain. */
+/* The entry at a position; NULL: the chain is damaged. */
 static inline struct name_entry *entry_at(struct heap *heap, uint64_t position)
 {
 	struct name_entry *entry;
@@ -112,10 +117,10 @@ static inline struct name_entry *entry_at(struct heap *heap, uint64_t position)
 }
 
 /*
- * Walk a chain to the first entry that is not before the name: *ret_link is what points to it, *ret the entry or NULL
- * at the end. 1 it is that name, 0 it is not; -EUCLEAN.
+ * Walk a chain to the first entry that does not stand before the name. *ret_link is what links to it; *ret is the
+ * entry, NULL at the end of the chain. 1: it is that name, 0: it is not. -EUCLEAN.
  */
-static inline int find(struct heap *heap, const struct name *name, uint64_t **ret_link, struct name_entry **ret)
+static inline int find_entry(struct heap *heap, const struct name *name, uint64_t **ret_link, struct name_entry **ret)
 {
 	uint64_t *link = &heap->name_buckets[name->hash >> heap->name_shift];
 
@@ -148,7 +153,7 @@ static int add_entry(struct session *session, uint64_t *link, const struct name 
 		STATE_LIVE, RIGHTS_ONE, &entry_ref);
 	if (r)
 		return r;
-	/* Nobody reaches the entry before it is linked, so it needs no log. */
+	/* Nobody can reach the entry before it is linked, so these stores need no log. */
 	entry = (struct name_entry *)(void *)(heap->base + (ref_position(entry_ref) << 3));
 	entry->next = *link;
 	entry->ref = ref;
@@ -170,17 +175,17 @@ static int set_in_change(struct session *session, const struct name *name, uint6
 
 	r = object_find(heap, ref, &new);
 	if (!r)
-		r = object_retain(session, &new);
+		r = right_retain(session, &new);
 	if (r < 0)
 		return r;
-	r = find(heap, name, &link, &entry);
+	r = find_entry(heap, name, &link, &entry);
 	if (r < 0)
 		return r;
 	if (!r)
 		return add_entry(session, link, name, ref);
 	old_ref = entry->ref;
 	heap_set(heap, &entry->ref, ref);
-	return object_find(heap, old_ref, &old) < 0 ? 0 : object_drop(session, &old);
+	return object_find(heap, old_ref, &old) < 0 ? 0 : right_drop(session, &old);
 }
 
 int name_set(struct session *session, const char *bytes, uint64_t ref)
@@ -194,26 +199,26 @@ int name_set(struct session *session, const char *bytes, uint64_t ref)
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	return deferred_free(session, change_end(session, set_in_change(session, &name, ref)));
+	return dying_free(session, change_end(session, set_in_change(session, &name, ref)));
 }
 
-/* Is there an object in that pool, or may there be, so that its header can be looked at? A long one's is beside it. */
+/* May that pool have an object whose header can be read? A large object's header is in the control segment. */
 static inline bool is_of_objects(const struct heap *heap, uint64_t pool)
 {
 	static_assert(ARENA_RUN == ARENA_POOLS + 1, "one comparison");
 	return arena_state(&heap->arenas[pool >> (heap->arena_shift - POOL_SHIFT)]) - ARENA_POOLS <= 1U;
 }
 
-/* Is that arena one of pools, so that its pools can be looked at? */
+/* Is that pool in an arena of pools, so that its memory can be read? */
 static inline bool is_of_pools(const struct heap *heap, uint64_t pool)
 {
 	return arena_state(&heap->arenas[pool >> (heap->arena_shift - POOL_SHIFT)]) == ARENA_POOLS;
 }
 
 /*
- * The name was asked for before, and neither its entry nor what it names has changed since: *ret has what object_hold()
- * looks at. An entry that is alive with the same generation is the same entry, whose name never changes; what it names
- * is kept alive by it, where it was. False: it is to be looked for.
+ * The name is in the cache, and neither its entry nor its object has changed: *ret has what right_hold() needs. An
+ * entry that is alive with the same generation is the same entry, whose name never changes; and it keeps the object
+ * alive where it was. False: search for it.
  */
 static inline bool find_cached(
 	const struct session *session, const struct cached_name *cached, const struct name *name, struct object *ret)
@@ -233,11 +238,11 @@ static inline bool find_cached(
 	ret->word = header_word(ret->header);
 	ret->type = header_type(ret->word);
 	return NAME_LIKELY(header_is(ret->word, ref_generation(cached->ref), STATE_LIVE) &&
-			   /* relaxed: its owner may be giving rights away */
+			   /* relaxed: the owner may be giving rights away */
 			   rights_count(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED)));
 }
 
-/* Of what was looked for and found at `position`. */
+/* Put a name and its object into the cache. `position` is that of the entry. */
 static NAME_RARE void remember(
 	const struct session *session, uint64_t position, const struct name *name, struct object object)
 {
@@ -260,14 +265,13 @@ static NAME_RARE void remember(
 	};
 }
 
-static inline int lookup_cached(
-	struct session *session, const struct name *name, uint64_t *ret, struct object *ret_object)
+static inline int search(struct session *session, const struct name *name, uint64_t *ret, struct object *ret_object)
 {
 	struct name_entry *entry;
 	uint64_t *link;
 	int r;
 
-	r = find(session->heap, name, &link, &entry);
+	r = find_entry(session->heap, name, &link, &entry);
 	if (r <= 0)
 		return r < 0 ? r : -ENOENT;
 	*ret = entry->ref;
@@ -286,12 +290,12 @@ static inline int get_in_change(struct session *session, const struct name *name
 	if (NAME_LIKELY(find_cached(session, cached, name, &object)))
 		*ret = cached->ref;
 	else {
-		r = lookup_cached(session, name, ret, &object);
+		r = search(session, name, ret, &object);
 		if (r)
 			return r;
 	}
 	*ret_type = object.type;
-	return object_hold(session, *ret, &object);
+	return right_hold(session, *ret, &object);
 }
 
 int name_get(struct session *session, const char *bytes, uint64_t *ret)
@@ -326,7 +330,7 @@ static int del_in_change(struct session *session, const struct name *name)
 	uint64_t *link, position, ref;
 	int r;
 
-	r = find(heap, name, &link, &entry);
+	r = find_entry(heap, name, &link, &entry);
 	if (r <= 0)
 		return r < 0 ? r : -ENOENT;
 	ref = entry->ref;
@@ -335,7 +339,7 @@ static int del_in_change(struct session *session, const struct name *name)
 	heap_add(heap, &heap->control->counters.n_names, -1);
 	r = memory_give(session, position);
 	if (!r && !object_find(heap, ref, &object))
-		r = object_drop(session, &object);
+		r = right_drop(session, &object);
 	return r;
 }
 
@@ -350,11 +354,13 @@ int name_del(struct session *session, const char *bytes)
 	r = change_begin(session);
 	if (r < 0)
 		return r;
-	return deferred_free(session, change_end(session, del_in_change(session, &name)));
+	return dying_free(session, change_end(session, del_in_change(session, &name)));
 }
 
-/* The first name whose hash is *cursor or more, among so many buckets: 1 found, 0 not yet (*cursor moves), -ENOENT
- * none. */
+/*
+ * The first name with a hash of at least *cursor, in the next BUCKETS_PER_STEP buckets. 1: found, 0: not yet, and
+ * *cursor has moved. -ENOENT: there is none.
+ */
 static int next_in_change(struct heap *heap, uint64_t *cursor, char name[256], uint64_t *ret)
 {
 	uint64_t first = *cursor >> heap->name_shift;

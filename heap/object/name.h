@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Names of objects: a hash table of entries in SPACE_RECORDS. One change each; returns as the public functions. */
+/*
+ * Names of objects. Each function is one change, or a few, and returns what the public one does, or HEAP_WANTS_ARENAS.
+ */
 
 #include "heap/object/object.h"
 

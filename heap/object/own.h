@@ -1,105 +1,81 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A session's own pools: making, holding and giving up its own objects without the lock. See own.c. */
+/* A session's own pools: making, holding and dropping its own objects without the lock. See own.c. */
 
 #include "heap/memory/pool.h"
+#include "heap/object/own_trim.h"
 #include "heap/object/type.h"
-#include "heap/shared/cache.h"
 #include "heap/shared/critical.h"
 
 #include <errno.h>
-
-/* What a function here returns, beside negative errnos, when the thing goes under the lock. Nothing was changed. */
-#define OWN_NOT 2
 
 /* A LIVE object in a pool of the session's own. */
 struct own_object {
 	struct pool_entry *pool;
 	struct object_header *header;
-	uint64_t word;     /* as it was when it was found */
-	uint32_t identity; /* the same, of its pool */
-	uint64_t block1;   /* its number in it, from 1; 0: it is a run */
+	uint64_t word;     /* as it was when the object was found */
+	uint32_t identity; /* of the pool, at that moment */
+	uint64_t block1;   /* its number in the pool, from 1; 0: it is a run */
 };
 
 /*
- * Find what any 64-bit number names among the session's own objects; false: nothing. Needs no lock. A pool in which the
- * session holds something stays its own. Of a number whose object is gone the pool may be taken away and used by others
- * just between the two looks here; then what is read as a header may be one of a later generation, which does not
- * match, or part of somebody's payload.
+ * What a 64-bit number names among the session's own objects; false: nothing. Needs no lock. A pool in which the
+ * session holds something stays its own. If the object is gone, others may take the pool and use it between the two
+ * reads here. Then what is read as a header has another generation, which does not match, or is part of a payload.
  */
 static inline bool own_find(const struct session *session, uint64_t ref, struct own_object *ret);
 /*
- * The same for where the session neither has the lock nor is inside a call: meanwhile nobody takes the pool away, so
- * that its memory is there to be looked at. Sees to what is wanted of the session first; false also when that fails.
+ * own_find(), where the session neither has the lock nor is active: it enters a critical section, in which nobody takes
+ * the pool away, so its memory is there. Serves the session's requests first; false also if that fails.
  */
 static inline bool own_lookup(struct session *session, uint64_t ref, struct own_object *ret);
 
-/* Make an object, held once. OWN_NOT: own_refill(), or it is none for pools of its own (a run that is too long). */
+/* Make an object, held once. OWN_NOT: own_refill() first, or it is too long for pools of its own. */
 int own_new(struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret);
 /*
- * The same of 1 to BLOCK_SIZE_MAX bytes, the most frequent of all, in the pool where the last of their class was made.
- * True: *result is what comes of it. False: own_new() may do it, or say why not.
+ * The most frequent way to make an object: 1 to BLOCK_SIZE_MAX bytes, in the pool that made the last of their class.
+ * True: *result is what own_new() would return. False: own_new() may make it, or say why not.
  */
 static inline bool own_new_bytes(struct session *session, size_t size_class, size_t size, uint64_t *ret, int *result);
 
-/*
- * A change, or a few: see to it that own_new() of that size finds room. HEAP_WANTS_ARENAS; OWN_NOT it is none for such
- * pools. Before the first of both the caller sets session->n_collections to 0.
- */
-int own_refill(struct session *session, size_t size, size_t alignment);
-
-/* There is no memory for what the session wants: gather all that was returned to it. 1 there was something: try it
- * again. */
-int own_collect_all(struct session *session);
-
-/* Hold once more what it holds already. The first is quick and knows what was used lately. */
+/* Hold once more what it holds already. own_hold() knows objects in the cache only, own_hold_any() all. */
 static inline int own_hold(struct session *session, uint64_t ref);
 int own_hold_any(struct session *session, uint64_t ref);
 
 /*
- * Hold once less; the last time frees it, where nobody else ever knew it and it has no slots. False, or OWN_NOT: it is
- * none for the first, which is quick and knows bytes in a block that was used lately, and says in *result what comes of
- * it; for the second: it is dropped under the lock.
+ * Hold once less. The last drop frees an object without slots that nobody else ever knew. own_drop() knows bytes in
+ * blocks that are in the cache; true: *result is what own_drop_any() would return. OWN_NOT of own_drop_any(): the
+ * object must be dropped under the lock.
  */
 static inline bool own_drop(struct session *session, uint64_t ref, int *result);
-/* The same of what the caller has found among what was used lately. */
+/* own_drop(), of an object that the caller has found in the cache. */
 static inline bool own_drop_cached(struct session *session, uint64_t ref, struct cached_object *cached, int *result);
-/* The same of what is held once, as the header's word has just said. */
+/* own_drop_cached(), of an object whose word, just read, says that it is held once. */
 static inline bool own_drop_last(struct session *session, uint64_t ref, struct cached_object *cached, int *result);
 int own_drop_any(struct session *session, uint64_t ref);
-/* As own_drop(), but of what is not among what was used lately, in a block of a pool that the session's process made
- * objects in lately. */
+/* own_drop(), of an object that is not in the cache, in a block of a pool in which this process made objects lately. */
 static inline bool own_drop_block(struct session *session, uint64_t ref, int *result);
 
-/* Of an object that the session holds: it is found sooner from now on, see cached.h. */
+/* Put an object that the session holds into the cache. See heap/shared/cache.h. */
 void own_remember(struct session *session, uint64_t ref, const struct own_object *object);
 
-/* Somebody wants something of the session: wait until he is done, and see to what he asks for. Where that is to gather
- * more than one change can, he asks for the rest still. */
-int session_serve_requests(struct session *session);
-
-/* Daemon: the session has done something: what was gone through so far of what it keeps free is gone through anew. */
-void own_trim_restart(struct heap *heap, uint32_t index);
-
-/* Daemon, one step: take back what an idle session keeps free. 1 there may be more, 0 done, -EBUSY the lock is taken.
- */
-int own_trim(struct session *daemon, uint32_t index);
-
-/* ---- inline, for they are the most frequent of all ----------------------------------------------------------------
+/*
+ * ---- inline: the most frequent of all -----------------------------------------------------------------------------
  */
 
 #define OWN_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define OWN_UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define OWN_INLINE      static inline __attribute__((always_inline)) /* whatever the number of its callers */
+#define OWN_INLINE      static inline __attribute__((always_inline)) /* however many callers there are */
 
 /*
- * Where the header lies follows from the pool's class, which its entry says. Among many pools neither is in the cache:
- * fetch it from where it most likely lies, beside the entry and not after it.
+ * The header's address follows from the class of the pool, which the pool's entry says. Among many pools neither the
+ * entry nor the header is in the processor's cache. So the header is fetched from where it most likely is, beside the
+ * entry and not after it.
  */
 static inline const void *own_guess_header(const struct session *session, uint64_t off)
 {
-	/* relaxed: other threads of this process write it, too, and whatever it says does no harm */
+	/* relaxed: other threads of this process write it too, and a wrong hint does no harm */
 	uint8_t hint = __atomic_load_n(&session->class_hints[off >> POOL_SHIFT], __ATOMIC_RELAXED);
 	uint32_t block1 = block_numbers[hint][off / BLOCK_ALIGNMENT & (POOL_SIZE / BLOCK_ALIGNMENT - 1)];
 
@@ -115,28 +91,28 @@ static inline void own_fetch_header(const struct session *session, uint64_t off)
 		__builtin_prefetch(header);
 }
 
-/* What own_guess_header() goes by: the class of the blocks in a pool, as it is now. */
+/* Note the hint of own_guess_header(): the class of a pool as it is now. */
 static inline void own_note_class(const struct session *session, const struct pool_entry *pool)
 {
 	uint8_t *hint = &session->heap->class_hints[pool - session->pools];
 	uint8_t now = pool->size_class < N_CLASSES ? (uint8_t)(pool->size_class + 1) : 0;
 
-	/* relaxed, both: as there */
+	/* relaxed, both: as in own_guess_header() */
 	if (OWN_UNLIKELY(__atomic_load_n(hint, __ATOMIC_RELAXED) != now))
 		__atomic_store_n(hint, now, __ATOMIC_RELAXED);
 }
 
-/* The same as own_may_be(), of what is not looked at next where it is not. */
+/* own_may_be(), without the prefetch: for callers that do not read the header if it is false. */
 static inline bool own_is_mine(const struct session *session, uint64_t ref)
 {
 	uint64_t pool = ref_position(ref) >> (POOL_SHIFT - 3);
 
-	/* relaxed, all: as there */
+	/* relaxed, both: as in own_locate() */
 	return OWN_LIKELY(pool < __atomic_load_n(&session->heap->n_pools_known, __ATOMIC_RELAXED)) &&
 	       __atomic_load_n(&session->pools[pool].identity, __ATOMIC_RELAXED) >> 16 == session->owner1;
 }
 
-/* Does it name a place in a pool of the session's own? Of most that are another's this is all that is asked. */
+/* Does ref lie in a pool of the session's own? This alone tells most refs of others. */
 static inline bool own_may_be(const struct session *session, uint64_t ref)
 {
 	uint64_t off = ref_position(ref) << 3;
@@ -148,26 +124,26 @@ static inline bool own_may_be(const struct session *session, uint64_t ref)
 	return __atomic_load_n(&session->pools[off >> POOL_SHIFT].identity, __ATOMIC_RELAXED) >> 16 == session->owner1;
 }
 
-/* Of block block1 of a pool. */
+/* Header of block number block1 of a pool. */
 static inline struct object_header *own_block_header(const struct session *session, uint64_t pool, uint64_t block1)
 {
 	return (struct object_header *)(void *)(session->base + (pool << POOL_SHIFT)) + block1 - 1;
 }
 
-/* Where its header lies, if it names anything in the session's pools; of what that is nothing is said. */
+/* Find the header, in whatever state it is. False: ref names nothing in the session's pools. */
 static inline bool own_locate(const struct session *session, uint64_t ref, struct own_object *ret)
 {
 	uint64_t off = ref_position(ref) << 3;
 
-	/* relaxed: what the session owns was seen when it took it */
+	/* relaxed: the session saw the pools that it owns when it took them */
 	if (OWN_UNLIKELY(off >> POOL_SHIFT >= __atomic_load_n(&session->heap->n_pools_known, __ATOMIC_RELAXED)))
 		return false;
 	ret->pool = &session->pools[off >> POOL_SHIFT];
-	/* relaxed: only this session and who keeps it out make a pool its own, or take it away */
+	/* relaxed: only this session, and whoever keeps it out, changes the owner of a pool to or from this session */
 	ret->identity = __atomic_load_n(&ret->pool->identity, __ATOMIC_RELAXED);
 	if (ret->identity >> 16 != session->owner1)
 		return false;
-	/* a kind and a class in one look: as in object_locate_block() */
+	/* kind and class by one comparison: as in object_locate_block() */
 	if (OWN_LIKELY((ret->identity & 0xc0ff) == POOL_BLOCKS)) {
 		ret->block1 = block_at_position(ret->identity >> 8 & (N_CLASSES - 1), ref_position(ref));
 		ret->header = own_block_header(session, off >> POOL_SHIFT, ret->block1);
@@ -182,7 +158,7 @@ static inline bool own_find(const struct session *session, uint64_t ref, struct 
 {
 	if (!own_locate(session, ref, ret))
 		return false;
-	/* relaxed: while the session holds it nobody else stores there */
+	/* relaxed: while the session holds the object nobody else stores there */
 	ret->word = __atomic_load_n(&ret->header->word, __ATOMIC_RELAXED);
 	return header_is(ret->word, ref_generation(ref), STATE_LIVE);
 }
@@ -201,17 +177,17 @@ static inline bool own_lookup(struct session *session, uint64_t ref, struct own_
 	return is_own;
 }
 
-/* To the compiler: compute x here, though not every way from here needs it; what it is computed of is needed no more.
- */
+/* The compiler computes x here, on every path: what it is computed from is then needed no longer. */
 #define OWN_NOW(x) __asm__ volatile("" : "+r"(x))
 
 /*
- * Does the session hold it so often more than once, by the difference of its header's word, and is there a heap still?
- * If the word is another's the difference is very large, and if the heap was taken down `ended` is.
+ * Is the object held more than once, and less than n + 1 times, and is there still a heap? n_more is its word less the
+ * word of one that is held once: very large if the word is another object's. `ended` is as large once the heap was
+ * taken down.
  */
 static inline bool own_is_fewer(const struct session *session, uint64_t n_more, uint64_t n)
 {
-	/* relaxed: nothing else is read on the strength of it */
+	/* relaxed: nothing else is read because of it */
 	return (n_more | __atomic_load_n(session->ended, __ATOMIC_RELAXED)) < n;
 }
 
@@ -232,7 +208,7 @@ static inline int own_hold(struct session *session, uint64_t ref)
 	OWN_NOW(next);
 	if (OWN_UNLIKELY(!own_is_fewer(session, word - cached->word, OWN_HOLDS_MAX - 1)))
 		return OWN_NOT;
-	/* relaxed: nobody's doing depends on how often, beyond once */
+	/* relaxed: nobody depends on how often it is held, beyond once */
 	__atomic_store_n(&header->word, next, __ATOMIC_RELAXED);
 	return 0;
 }
@@ -246,21 +222,21 @@ struct own_block {
 };
 
 /*
- * Within a call: take the first block of the free list of a pool that is as it is described. False: it has none; or its
- * header is not that of a free one, or somebody is about to find out that what he looks for there is gone.
+ * Within a critical section: take the first free block of a pool that *cached still describes. False: there is none;
+ * its header is not that of a free block; or a stranger, who has the lock, is about to find out that the object is
+ * gone.
  */
 static inline bool own_take_block(const struct cached_pool *cached, struct pool_entry *pool, struct own_block *ret)
 {
 	uint64_t counts = __atomic_load_n(&pool->counts, __ATOMIC_RELAXED) + COUNTS_ONE_USED;
 	uint64_t block1 = counts_freeblock1(counts), word;
 
-	if (OWN_UNLIKELY(block1 - 1 >= cached->n_blocks)) /* 0 is very large */
+	if (OWN_UNLIKELY(block1 - 1 >= cached->n_blocks)) /* 0 becomes very large */
 		return false;
 	ret->block1 = block1;
 	ret->header = cached->header0 + block1;
 	ret->position = cached->position0 + block1 * cached->stride;
-	/* relaxed is enough, for both: nobody else changes a free one; the stranger's rights are ordered as in
-	 * own_let_go() */
+	/* relaxed, both: nobody else changes a free header, except for a stranger's right, which own_let_go() orders */
 	if (OWN_UNLIKELY(!word64_is(&ret->header->rights, 0)))
 		return false;
 	word = __atomic_load_n(&ret->header->word, __ATOMIC_RELAXED);
@@ -273,20 +249,19 @@ static inline bool own_take_block(const struct cached_pool *cached, struct pool_
 	return true;
 }
 
-/* Within a call: the next generation of a pool. */
+/* Within a critical section: the next generation of a pool. */
 static inline uint32_t own_next_generation(struct pool_entry *pool)
 {
 	uint32_t generation = pool->generation + 1;
 
 	if (OWN_UNLIKELY(generation > GENERATION_MAX))
 		generation = 1;
-	/* relaxed: before the word that has it, which is stored with release */
+	/* relaxed: before the word that has it, which is a release */
 	__atomic_store_n(&pool->generation, generation, __ATOMIC_RELAXED);
 	return generation;
 }
 
-/* Within a call: complete the header of something that is free: the object is there, and held once. Returns its word.
- */
+/* Within a critical section: make a free header LIVE, held once. Returns its word. */
 static inline uint64_t own_begin(struct object_header *header, uint32_t generation, uint32_t type, uint64_t block_size)
 {
 	uint64_t word = header_live(generation, type, block_size, STATE_LIVE) | 1;
@@ -296,7 +271,7 @@ static inline uint64_t own_begin(struct object_header *header, uint32_t generati
 	return word;
 }
 
-/* Ends the call, and with it one more is held: a pool's free list is empty now. 0. */
+/* Ends the critical section of own_new(), after the last block of the free list was taken. Returns 0. */
 int own_finish_new(struct session *session, struct pool_entry *pool);
 
 OWN_INLINE bool own_new_bytes(struct session *session, size_t size_class, size_t size, uint64_t *ret, int *result)
@@ -313,7 +288,7 @@ OWN_INLINE bool own_new_bytes(struct session *session, size_t size_class, size_t
 	pool = cached->pool;
 	if (OWN_UNLIKELY(!pool || !critical_enter_fast(entry)))
 		return false;
-	/* relaxed: only this session and who keeps it out change it */
+	/* relaxed: only this session and whoever keeps it out changes it */
 	if (OWN_UNLIKELY(__atomic_load_n(&pool->identity, __ATOMIC_RELAXED) != cached->identity ||
 			 !own_take_block(cached, pool, &block))) {
 		critical_leave_fast(entry, 0);
@@ -338,13 +313,15 @@ OWN_INLINE bool own_new_bytes(struct session *session, size_t size_class, size_t
 	return true;
 }
 
-/* Within a call: it is held no more, by its word from now on, which is as it was found. True: others know it, or want
- * something of the session; then own_settle(). */
+/*
+ * Within a critical section: the word says that the session holds the object no more. True: others know the object, or
+ * the session has requests; then own_settle().
+ */
 static inline bool own_let_go(const struct session_entry *entry, const struct own_object *object, bool is_fenced)
 {
-	/* release: whoever sees it sees that the session is inside */
+	/* release: whoever sees it sees that the session is active */
 	__atomic_store_n(&object->header->word, object->word - 1, __ATOMIC_RELEASE);
-	/* that store before these loads, for who calls critical_barrier(); see critical_light_barrier() */
+	/* orders that store before these loads, for whoever calls critical_barrier(); see critical_light_barrier() */
 	if (is_fenced)
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	else
@@ -353,8 +330,8 @@ static inline bool own_let_go(const struct session_entry *entry, const struct ow
 }
 
 /*
- * Within a call: the block goes on its pool's free list. True: that was empty, or the pool is free now:
- * own_finish_free().
+ * Within a critical section: put the block on the free list of its pool. True: the list was empty, or the pool is
+ * wholly free now; then own_finish_free().
  */
 static inline bool own_free_block(const struct own_object *object)
 {
@@ -367,12 +344,15 @@ static inline bool own_free_block(const struct own_object *object)
 	return !counts_freeblock1(before) || !counts_used(counts);
 }
 
-/* The same of a pool whose numbers are in no cache: by parts, so that the store of the new freeblock1, which follows
- * from the ref, waits for no load. Who loads all three soon after waits until all are in the cache. */
+/*
+ * own_free_block() of a pool whose counts are not in the processor's cache. It stores them by parts: the new freeblock1
+ * follows from the ref alone, so its store waits for no load. (Reading all of them as one word soon after waits for
+ * these stores.)
+ */
 static inline bool own_free_block_by_parts(const struct own_object *object)
 {
 	struct pool_entry *pool = object->pool;
-	/* relaxed, all: as there */
+	/* relaxed, all: as in own_free_block() */
 	uint32_t before = __atomic_load_n(&pool->freeblock1, __ATOMIC_RELAXED);
 
 	__atomic_store_n(&object->header->word, header_free(object->word, before), __ATOMIC_RELAXED);
@@ -382,11 +362,13 @@ static inline bool own_free_block_by_parts(const struct own_object *object)
 	return !before;
 }
 
-/* Both end the call that they are called in, with one held less; the first, where it is refused the lock, with as many.
+/*
+ * All end the critical section, with one own hold less. own_settle() leaves the holds as they were if it is refused the
+ * lock.
  */
 int own_settle(struct session *session, uint64_t ref);
 int own_finish_free(struct session *session, struct pool_entry *pool); /* 0 */
-int own_finish_free_at(struct session *session, uint64_t ref);         /* the same, of the pool that ref is in */
+int own_finish_free_at(struct session *session, uint64_t ref);         /* 0; of the pool that ref is in */
 
 static inline bool own_drop(struct session *session, uint64_t ref, int *result)
 {
@@ -425,18 +407,18 @@ OWN_INLINE bool own_drop_last(struct session *session, uint64_t ref, struct cach
 
 	if (OWN_UNLIKELY(!object.pool))
 		return false;
-	/* relaxed is enough: what others have a right to is dropped under the lock; whether they have is asked again */
+	/* relaxed: what others have a right to is dropped under the lock, and own_let_go() asks again */
 	if (OWN_UNLIKELY(!word64_is(&object.header->rights, 0)))
 		return false;
 	if (OWN_UNLIKELY(!critical_enter_fast(entry)))
 		return false;
-	/* relaxed: as in own_find(). Of whatever class, unless it is none; no class has one of the two top bits. */
+	/* relaxed: as in own_find(). Any class will do, but CLASS_NONE has one of the two top bits. */
 	if (OWN_UNLIKELY((__atomic_load_n(&object.pool->identity, __ATOMIC_RELAXED) & ~((N_CLASSES - 1) << 8)) !=
 			 session->blocks_identity)) {
 		critical_leave_fast(entry, 0);
 		return false;
 	}
-	cached->ref ^= 1; /* as cache_forget() */
+	cached->ref ^= 1; /* as cache_forget() does */
 	*result = 0;
 	if (OWN_UNLIKELY(own_let_go(entry, &object, false)))
 		*result = own_settle(session, ref);
@@ -447,7 +429,7 @@ OWN_INLINE bool own_drop_last(struct session *session, uint64_t ref, struct cach
 	return true;
 }
 
-/* What the header's word says of bytes that the session holds once, whatever their size. */
+/* The word of bytes that the session holds once, without generation and size. */
 #define OWN_BYTES_ONCE (header_live(0, TYPE_BYTES, 0, STATE_LIVE) | 1)
 #define OWN_SIZE_BITS  header_live(0, 0, 0x3ff, 0)
 
@@ -461,9 +443,9 @@ static inline bool own_drop_block(struct session *session, uint64_t ref, int *re
 	if (OWN_UNLIKELY(index >= session->cache->n_pools))
 		return false;
 	/*
-	 * Where the header lies follows from the class, which is taken from the hint and compared with the pool's entry
-	 * afterwards: among many pools neither entry nor header is in the cache, and the one is not waited for to fetch
-	 * the other. relaxed: as in own_guess_header()
+	 * The address of the header follows from the class. That is taken from the hint, and compared with the pool's
+	 * entry afterwards: among many pools neither entry nor header is in the processor's cache, and so both are
+	 * fetched at once. relaxed: as in own_guess_header()
 	 */
 	hint = __atomic_load_n(&session->class_hints[index], __ATOMIC_RELAXED);
 	object.block1 = block_numbers[hint][ref & (POOL_SIZE / BLOCK_ALIGNMENT - 1)];
@@ -473,7 +455,7 @@ static inline bool own_drop_block(struct session *session, uint64_t ref, int *re
 		return false;
 	object.pool = &session->pools[index];
 	object.header = own_block_header(session, index, object.block1);
-	/* relaxed is enough, for all: as in own_find(), and in own_drop() */
+	/* relaxed, all: as in own_find() and own_drop_last() */
 	if (OWN_UNLIKELY(!word32_is(&object.pool->identity, session->hinted_identity + (hint << 8))))
 		goto another;
 	object.word = __atomic_load_n(&object.header->word, __ATOMIC_RELAXED);
@@ -486,7 +468,7 @@ static inline bool own_drop_block(struct session *session, uint64_t ref, int *re
 		*result = own_settle(session, ref);
 		return true;
 	}
-	object.word = generation; /* all that is wanted of it now */
+	object.word = generation; /* own_free_block_by_parts() needs no more of it */
 	if (OWN_UNLIKELY(own_free_block_by_parts(&object)))
 		*result = own_finish_free_at(session, ref);
 	else
@@ -494,6 +476,6 @@ static inline bool own_drop_block(struct session *session, uint64_t ref, int *re
 	return true;
 
 another:
-	critical_leave_fast(entry, 0); /* nothing was done */
+	critical_leave_fast(entry, 0); /* nothing was changed */
 	return false;
 }

@@ -2,11 +2,13 @@
 /*
  * Slots of lists and structs
  *
- * A slot's right to an object and the object's count change together, in one change. Setting retains the new before it
- * drops the old, so that putting back what is there is harmless.
+ * A slot and the count of the object that it refers to change in one change. A set retains the new object before it
+ * drops the old one, so setting a slot to what it has is harmless.
  */
 
 #include "heap/object/slot.h"
+#include "heap/change/lock.h"
+#include "heap/object/dying.h"
 #include "heap/object/hold.h"
 
 #include <errno.h>
@@ -63,14 +65,14 @@ static int set_in_change(struct session *session, uint64_t *slot, uint64_t ref)
 	if (ref) {
 		r = object_find(heap, ref, &new);
 		if (!r)
-			r = object_retain(session, &new);
+			r = right_retain(session, &new);
 		if (r < 0)
 			return r;
 	}
 	heap_set(heap, slot, ref);
-	/* What a stray write put there names nothing and is just overwritten. */
+	/* A stray write may have put there what names nothing: it is overwritten. */
 	if (old_ref && !object_find(heap, old_ref, &old))
-		r = object_drop(session, &old);
+		r = right_drop(session, &old);
 	return r;
 }
 
@@ -85,7 +87,7 @@ static int set(struct session *session, find_slot find, uint64_t obj, uint64_t w
 	r = find(session->heap, obj, where, &slot);
 	if (!r)
 		r = set_in_change(session, slot, ref);
-	return deferred_free(session, change_end(session, r));
+	return dying_free(session, change_end(session, r));
 }
 
 static int get_in_change(struct session *session, uint64_t ref)
@@ -96,7 +98,7 @@ static int get_in_change(struct session *session, uint64_t ref)
 	if (!ref)
 		return 0;
 	r = object_find(session->heap, ref, &object);
-	return r ? r : object_hold(session, ref, &object);
+	return r ? r : right_hold(session, ref, &object);
 }
 
 static int get(struct session *session, find_slot find, uint64_t obj, uint64_t where, uint64_t *ret)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Slots of lists and structs. Each function is one change; returns as the public ones, or HEAP_WANTS_ARENAS. */
+/*
+ * Slots of lists and structs. Each function is one change, and returns what the public one does, or HEAP_WANTS_ARENAS.
+ */
 
 #include "heap/object/object.h"
 

@@ -2,16 +2,17 @@
 /*
  * Types: a name, a size, an alignment and the offsets of the slots
  *
- * Entries are only ever added: written behind the last one, where nobody reads, and made known by raising n_types,
- * which is the whole change. So an entry that n_types counts never changes and is read without the lock.
+ * Entries are only added. An entry is written behind the last one, where nobody reads, and becomes known when n_types
+ * is raised, which is the whole change. So an entry that n_types counts never changes and is read without the lock.
  *
- * Since n_types is read without the lock, nobody may take it back: a number that somebody has guessed and used would
- * mean another type afterwards. So it is the one store that does not go through the log. What else is changed is
- * committed before it and means nothing without it: killed in between, the next one to register writes the same places
- * again.
+ * Because n_types is read without the lock it must never go down: a type number that somebody has guessed and used
+ * would mean another type later. So this one store does not go through the log. All other stores are committed before
+ * it and mean nothing without it: after a death in between, the next registration writes to the same places again.
  */
 
 #include "heap/object/type.h"
+#include "heap/change/lock.h"
+#include "heap/object/utf8.h"
 
 #include <errno.h>
 #include <string.h>
@@ -20,59 +21,12 @@
 #define ALIGNMENT_MAX  4096U
 #define SLOTS_PER_TYPE 256U
 
-/* ---- UTF-8 ------------------------------------------------------------------------------------------------------- */
-
-/* The length of the well-formed sequence at s, or 0: shortest forms only, no surrogates, nothing above U+10FFFF. */
-static size_t utf8_sequence(const unsigned char *s)
-{
-	unsigned char lead = s[0];
-	unsigned char low = 0x80, high = 0xbf; /* of the second byte */
-	size_t n;
-
-	if (lead < 0x80)
-		return 1;
-	if (lead < 0xc2 || lead > 0xf4)
-		return 0;
-	n = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-	if (lead == 0xe0)
-		low = 0xa0;
-	else if (lead == 0xed)
-		high = 0x9f;
-	else if (lead == 0xf0)
-		low = 0x90;
-	else if (lead == 0xf4)
-		high = 0x8f;
-	if (s[1] < low || s[1] > high)
-		return 0;
-	for (size_t i = 2; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	return n;
-}
-
-int utf8_check(const char *s, size_t max)
-{
-	size_t length = strnlen(s, max + 1);
-
-	if (!length)
-		return -EINVAL;
-	if (length > max)
-		return -ENAMETOOLONG;
-	for (size_t i = 0; i < length;) {
-		size_t n = utf8_sequence((const unsigned char *)s + i); /* stops at the NUL at the latest */
-
-		if (!n)
-			return -EINVAL;
-		i += n;
-	}
-	return (int)length;
-}
-
 /* ---- finding ----------------------------------------------------------------------------------------------------- */
 
 static uint32_t n_types(const struct heap *heap)
 {
-	uint32_t n = __atomic_load_n(&heap->control->n_types, __ATOMIC_ACQUIRE); /* the entries with their number */
+	uint32_t n =
+		__atomic_load_n(&heap->control->n_types, __ATOMIC_ACQUIRE); /* acquire: the entries that it counts */
 
 	return n < TYPES_MAX ? n : TYPES_MAX;
 }
@@ -179,7 +133,10 @@ static bool is_same(const struct heap *heap, const struct type_entry *entry, con
 	return true;
 }
 
-/* Behind those of the last entry, which is the truth; n_type_slots may be that of a type that was not made known. */
+/*
+ * First slot behind those of the last entry. n_type_slots does not say: a type that never became known may have raised
+ * it.
+ */
 static int first_free_slot(const struct heap *heap, uint32_t n, uint32_t *ret)
 {
 	const struct type_entry *last = n ? &heap->types[n - 1] : NULL;
@@ -210,7 +167,7 @@ static int register_in_change(struct session *session, const struct type_spec *s
 	r = first_free_slot(heap, n, &first_slot);
 	if (r < 0)
 		return r;
-	/* A type's slots are looked at as SLOTS_PER_TYPE at most from its first: that must lie within the table. */
+	/* type_find() accepts up to SLOTS_PER_TYPE slots from a type's first: they must lie within the table. */
 	if (n >= TYPES_MAX || first_slot > TYPE_SLOTS_MAX - SLOTS_PER_TYPE)
 		return -ENOSPC;
 
@@ -224,8 +181,10 @@ static int register_in_change(struct session *session, const struct type_spec *s
 		heap->type_slots[first_slot + i] = (uint32_t)spec->slots[i];
 	heap_set(heap, &heap->control->n_type_slots, first_slot + spec->n_slots);
 	change_commit(heap);
-	/* The change. Release: the entry before its number, see type_find(); and after the commit, which frees its
-	 * word. */
+	/*
+	 * The change. release: the entry before its number, see type_find(). The commit above comes first, because this
+	 * store is not in the log.
+	 */
 	__atomic_store_n(&heap->control->n_types, n + 1, __ATOMIC_RELEASE);
 	*ret = TYPE_FIRST_REGISTERED + n;
 	return 0;

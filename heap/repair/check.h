@@ -3,19 +3,14 @@
 
 /* The heap compared with itself, and its figures. */
 
-#include "heap/object/object.h"
+#include "heap/repair/check_report.h"
 #include "include/pyheap.h"
-
-typedef void (*check_report)(void *userdata, const char *fault);
 
 /* Walk everything under the lock; the number of faults, or -ENOMEM. */
 int64_t heap_check(struct session *session, check_report report, void *userdata);
 
-/*
- * The same, and mend what was found. The number of faults there were, all mended; -EUCLEAN some are left, which were
- * reported once more; -ENOMEM nothing was mended.
- */
-int64_t heap_repair(struct session *session, check_report report, void *userdata);
+/* One walk with the lock held. The number of faults, or -ENOMEM. */
+int64_t check_walk(struct heap *heap, struct session *mender, struct faults *faults);
 
 /* Count a bounded part of the heap into *ret; *cursor is 0 at first. False: that was all, and *ret is complete. No
  * lock.

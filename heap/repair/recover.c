@@ -30,11 +30,16 @@
 
 #include "heap/repair/recover.h"
 #include "heap/change/foreign_lock.h"
+#include "heap/change/lock.h"
 #include "heap/memory/run.h"
 #include "heap/object/count.h"
+#include "heap/object/dying.h"
 #include "heap/object/header_lock.h"
 #include "heap/object/hold.h"
-#include "heap/object/queue.h"
+#include "heap/object/making.h"
+#include "heap/object/queue_recover.h"
+#include "heap/object/right.h"
+#include "heap/shared/critical.h"
 
 #include <errno.h>
 #include <string.h>
@@ -170,7 +175,7 @@ static int let_go(struct session *session, const struct object *object)
 	if (rights_count(header_rights(object->header)))
 		return 0;
 	if (type_find(heap, object->type, &type) == 0 && object_n_slots(object, &type))
-		return object_end(session, object);
+		return right_end(session, object);
 	heap_set(heap, &object->header->word, header_free(object->word, 0));
 	if (object->header->rights)
 		heap_set(heap, &object->header->rights, 0);
@@ -286,7 +291,7 @@ static int drop_hold(struct session *session, struct hold *hold)
 
 	heap_set(session->heap, &hold->count, 1); /* however often it held it: the object counts it once */
 	hold_remove(session, hold);
-	return object_find(session->heap, ref, &object) < 0 ? 0 : object_drop(session, &object);
+	return object_find(session->heap, ref, &object) < 0 ? 0 : right_drop(session, &object);
 }
 
 /* Drop some holds from the cursor on; *ret_cursor is where to go on. 2 that was the end of the table, 0 there is more.

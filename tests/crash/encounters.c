@@ -9,6 +9,7 @@
 #include "encounters.h"
 
 #include "client/session.h"
+#include "heap/change/lock.h"
 #include "heap/memory/rebuild.h"
 #include "heap/object/own.h"
 

@@ -5,7 +5,10 @@
 #include "world.h"
 
 #include "client/session.h"
+#include "heap/change/lock.h"
 #include "heap/object/object.h"
+#include "heap/object/own_trim.h"
+#include "heap/object/right.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Between check.c and check_rights.c: one walk over the whole heap, with the lock held. */
+/* One walk over the whole heap, with the lock held. */
 
-#include "heap/repair/check.h"
+#include "heap/object/object.h"
+
+typedef void (*check_report)(void *userdata, const char *fault);
 
 #define FAULTS_MAX 1000U /* that are told one by one */
 
@@ -45,15 +47,21 @@ struct check {
 
 __attribute__((format(printf, 2, 3))) void check_fault(struct check *check, const char *format, ...);
 
-/* First of all: what cannot be told, see struct doubt. */
-void check_note_in_flight(struct check *check);
-/* Is there something in that pool of which it cannot be told what it is? */
-bool check_pool_is_in_flight(const struct check *check, uint32_t p);
-
-/* Count the rights of holds, slots, queue places and names, and compare them with the headers' counts; mend where
- * asked. */
-void check_rights(struct check *check);
+/* With the lock given back: the callback may block, or use the heap. */
+void check_tell(struct faults *faults, check_report report, void *userdata);
 
 /* Every object of the heap that is not free, in no order that matters. */
 typedef void (*check_visit)(struct check *check, const struct object *object);
 void check_each_object(struct check *check, check_visit visit);
+
+static inline uint32_t check_n_arenas(const struct heap *heap)
+{
+	uint32_t n = arenas_known(heap);
+
+	return n < heap->n_arenas ? n : heap->n_arenas;
+}
+
+static inline struct arena_entry *check_arena_at1(struct heap *heap, uint32_t index1)
+{
+	return index1 && index1 <= check_n_arenas(heap) ? &heap->arenas[index1 - 1] : NULL;
+}

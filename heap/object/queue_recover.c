@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Queues: finishing what a dead session had begun
+ *
+ * The intent of the dead session says what it was about to do, and `done`, or else the cell's stamp, whether the
+ * compare-and-swap has taken place (queue.c). From that follows who has the right now:
+ *
+ *   intent      has taken place                 has not
+ *   RIGHT       the intent: drop it             the intent: drop it
+ *   PUSH        the queue                       the table or, if it was taken out of it, the intent: drop it
+ *   PUSH_RIGHT  the queue                       the intent: drop it
+ *   PUSH_OWN    the queue                       the word or the table; a right that was given away is taken back
+ *   POP         the table or else the intent    the queue
+ *   POP_RIGHT   the intent: drop it             the queue
+ *
+ * Once it has taken place that is noted (`done`), and the waiters are woken, since the dead session may not have come
+ * to that. n_holds is made what it must be. Model: tests/model/queue.pml.
+ */
+
+#include "heap/object/queue_recover.h"
+#include "heap/change/intent.h"
+#include "heap/object/header_lock.h"
+#include "heap/object/hold.h"
+#include "heap/object/queue.h"
+#include "heap/object/queue_wait.h"
+#include "heap/object/right.h"
+
+/* Has the compare-and-swap of the dead session's intent taken place? */
+static bool has_happened(const struct session *session, const struct cell_ring *ring)
+{
+	const struct intent *intent = &session->entry->intent;
+	int64_t ahead, lap = (int64_t)ring->n;
+	struct cell_value seen;
+
+	if (session->entry->done == intent_number(intent->word))
+		return true;
+	ahead = cell_read(ring, intent->position, &seen);
+	if (intent_is_pop(intent_kind(intent->word)))
+		return stamp_emptied_by(seen.stamp) == session->index && ahead == lap;
+	return stamp_filled_by(seen.stamp) == session->index && (seen.ref ? ahead == 0 : ahead == lap);
+}
+
+static int drop_right_of(struct session *session, uint64_t ref)
+{
+	struct object object;
+
+	return object_find(session->heap, ref, &object) < 0 ? 0 : right_drop(session, &object);
+}
+
+/* A right was to be given away, and was not. */
+static void take_gift_back(struct session *session)
+{
+	const struct session_entry *entry = session->entry;
+	uint16_t before = (uint16_t)entry->intent_before;
+	struct object object;
+	uint64_t rights;
+
+	if (entry->intent_before == INTENT_UNKNOWN)
+		return;
+	if (object_match(session->heap, entry->intent.ref, &object) == 0 && object.pool->owner1 == session->owner1 &&
+		object.header->rights_given == before + 1 &&
+		header_lock(session, object.header, entry->intent.ref) == 0) {
+		rights = object.header->rights - (UINT64_C(1) << 48);
+		heap_set(session->heap, &object.header->rights, rights | RIGHTS_SHARED);
+	}
+}
+
+/* Of an intent to push or pop: does the intent have the right, so that it must be dropped? */
+static bool finish_change(struct session *session, uint32_t kind, bool is_held)
+{
+	struct session_entry *entry = session->entry;
+	struct object queue;
+	struct cell_ring ring;
+	bool happened;
+
+	/*
+	 * The queue is gone although it was held: the heap was damaged, and nobody knows who has the right. It is lost
+	 * rather than dropped twice; a repair finds it.
+	 */
+	if (queue_find(session->heap, entry->intent.queue, &queue, &ring) < 0)
+		return false;
+	happened = has_happened(session, &ring);
+	if (happened) {
+		intent_record_done(session);
+		queue_wake(&ring.queue->push_seq);
+		queue_wake(&ring.queue->pop_seq);
+	}
+	if (kind == INTENT_PUSH_OWN) {
+		if (!happened && !is_held)
+			take_gift_back(session);
+		return false;
+	}
+	return happened == intent_is_pop(kind) && !((kind == INTENT_PUSH || kind == INTENT_POP) && is_held);
+}
+
+int queue_finish(struct session *session)
+{
+	struct session_entry *entry = session->entry;
+	uint32_t kind = intent_kind(entry->intent.word);
+	bool is_held = hold_lookup(session->heap, entry, entry->intent.ref) != NULL;
+	bool has_right = kind == INTENT_RIGHT;
+
+	if (intent_is_push(kind) || intent_is_pop(kind))
+		has_right = finish_change(session, kind, is_held);
+	if ((kind == INTENT_PUSH || kind == INTENT_POP) &&
+		entry->intent_before != INTENT_UNKNOWN) /* n_holds as it was, with what the table got or lost */
+		heap_set(session->heap, &entry->n_holds,
+			entry->intent_before + (kind == INTENT_POP && is_held) - (kind == INTENT_PUSH && !is_held));
+	intent_turn(session, INTENT_NONE);
+	return has_right ? drop_right_of(session, entry->intent.ref) : 0;
+}
+
+int queue_forget(struct session *session)
+{
+	intent_turn(session, INTENT_NONE);
+	return 0;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* Rights, counted where they are found */
+
+#include "heap/repair/check_count.h"
+#include "heap/change/lock.h"
+#include "heap/shared/critical.h"
+
+#include <stdlib.h>
+
+/* Where the rights of the object are counted; NULL: no memory, and said so. */
+uint32_t *check_count_of(struct check *check, const struct object *object)
+{
+	uint64_t p = (uint64_t)(object->pool - check->heap->pools);
+	uint32_t n = object->is_run ? 1 : class_pool_blocks(object->pool->size_class);
+	struct object_header *headers;
+
+	if (!check->rights[p])
+		check->rights[p] = calloc(n, sizeof(uint32_t));
+	if (!check->rights[p]) {
+		check->out_of_memory = true;
+		return NULL;
+	}
+	headers = (struct object_header *)(void *)(check->heap->base + (p << POOL_SHIFT));
+	return check->rights[p] + (object->is_run ? 0 : object->header - headers);
+}
+
+/* Returns how many have been found so far. */
+uint32_t check_count_right(struct check *check, const struct object *object)
+{
+	uint32_t *n = check_count_of(check, object);
+
+	return n ? ++*n : UINT32_MAX;
+}
+
+bool check_is_in_flight(const struct check *check, uint64_t position)
+{
+	for (uint32_t i = 0; i < check->n_in_flight; i++)
+		if (ref_position(check->in_flight[i].ref) == position)
+			return true;
+	return false;
+}
+
+/* A right that `what` number `of` has to an object that any ref names. False: it is not alive. */
+bool check_count_ref(struct check *check, uint64_t ref, const char *what, uint64_t of)
+{
+	struct object object;
+
+	if (object_match(check->heap, ref, &object) < 0) {
+		if (check_is_in_flight(check, ref_position(ref))) /* it is being dropped */
+			return true;
+		check_fault(check, "%s %llu refers to %#llx, which is not alive", what, (unsigned long long)of,
+			(unsigned long long)ref);
+		return false;
+	}
+	check_count_right(check, &object);
+	return true;
+}
+
+/* Mend by storing one word, as a change of its own. */
+void check_mend_word(struct check *check, uint64_t *word, uint64_t value)
+{
+	if (!check->mender)
+		return;
+	heap_set(check->heap, word, value);
+	change_commit(check->heap);
+}
+
+/* A right to one of the heap's own records. False: there is none. */
+bool check_count_record(struct check *check, uint64_t position, uint32_t type, const char *what, uint64_t of)
+{
+	struct object object;
+
+	if (object_locate(check->heap, position, &object) < 0 || object.type != type ||
+		header_state(object.word) != STATE_LIVE) {
+		check_fault(check, "%s %llu leads to %#llx, which is no such record", what, (unsigned long long)of,
+			(unsigned long long)position);
+		return false;
+	}
+	check_count_right(check, &object);
+	return true;
+}
+
+/* ---- intents ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * A session that was stopped or died while it was changing a queue, or holding or dropping something, or is about to:
+ * of the right in question it cannot be told where it is, of the queue it cannot be told whether it changes at this
+ * moment. Both are left alone until it is through, or cleared up. The intent is complete before the session goes
+ * inside, so each that goes on meanwhile is among these.
+ */
+void check_note_in_flight(struct check *check)
+{
+	check->n_in_flight = 0;
+	for (uint32_t i = 0; i < check->heap->n_sessions; i++) {
+		const struct session_entry *entry = &check->heap->sessions[i];
+		/* acquire: with intent_store() */
+		uint32_t kind = intent_kind(__atomic_load_n(&entry->intent.word, __ATOMIC_ACQUIRE));
+
+		if (session_state(entry) == SESSION_FREE || kind == INTENT_NONE)
+			continue;
+		if (kind != INTENT_RIGHT || critical_was_active(check->heap, i))
+			check->in_flight[check->n_in_flight++] = (struct doubt){
+				entry->intent.ref, intent_is_count(kind) ? entry->intent.ref : entry->intent.queue};
+	}
+}
+
+bool check_pool_is_in_flight(const struct check *check, uint32_t p)
+{
+	for (uint32_t i = 0; i < check->n_in_flight; i++)
+		if (ref_position(check->in_flight[i].ref) >> (POOL_SHIFT - 3) == p)
+			return true;
+	return false;
+}
+
+bool check_is_queue_in_flight(const struct check *check, uint64_t position)
+{
+	for (uint32_t i = 0; i < check->n_in_flight; i++)
+		if (ref_position(check->in_flight[i].queue) == position)
+			return true;
+	return false;
+}

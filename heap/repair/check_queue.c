@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/* Queues: positions and cells */
+
+#include "heap/repair/check_queue.h"
+#include "heap/change/lock.h"
+#include "heap/repair/check_count.h"
+
+/* Where the position lies that a place has or waits for: so many from *head on; less than 0: it lies before it. */
+static int64_t cell_after_head(const struct queue *queue, uint64_t n, uint64_t i)
+{
+	uint64_t position = queue->head + (i + n - queue->head % n) % n;
+	int64_t ahead =
+		(int64_t)((queue->cells[i].stamp + i - position) << (64 - CELL_LAP_BITS)) >> (64 - CELL_LAP_BITS);
+
+	return (int64_t)(position - queue->head) + ahead;
+}
+
+/*
+ * The places have n positions that follow each other, the first of them are filled, and neither head nor tail is ahead
+ * of what they say.
+ */
+static bool is_queue_whole(const struct queue *queue, uint64_t n)
+{
+	int64_t first = INT64_MAX, count = 0;
+
+	if (queue->n == 0)
+		return queue->head == 0 && queue->tail == 0; /* being made */
+	if (queue->n != n)
+		return false;
+	for (uint64_t i = 0; i < n; i++) {
+		int64_t at = cell_after_head(queue, n, i);
+
+		first = at < first ? at : first;
+		count += queue->cells[i].ref != 0;
+	}
+	if (first < 0 || (int64_t)(queue->tail - queue->head) > first + count)
+		return false;
+	for (uint64_t i = 0; i < n; i++) {
+		int64_t at = cell_after_head(queue, n, i);
+
+		if (at - first >= (int64_t)n || (at - first < count) != (queue->cells[i].ref != 0) ||
+			((uint64_t)at + queue->head) % n != i)
+			return false;
+	}
+	return true;
+}
+
+/* Where the first of what is in it lies: the first filled place behind an empty one or, where all are filled, the one
+ * that says that it was filled before all others. */
+static uint64_t first_cell(const struct queue *queue, uint64_t n)
+{
+	uint64_t first = 0;
+
+	for (uint64_t i = 0; i < n; i++) {
+		if (queue->cells[i].ref && !queue->cells[(i + n - 1) % n].ref)
+			return i;
+		if (cell_after_head(queue, n, i) < cell_after_head(queue, n, first))
+			first = i;
+	}
+	return first;
+}
+
+/* What stands behind gaps moves up, one change each, and positions begin anew. Nobody is in the middle of changing it.
+ */
+static void mend_queue(struct check *check, struct queue *queue, uint64_t n)
+{
+	struct heap *heap = check->heap;
+	uint64_t first = first_cell(queue, n), count = 0, lap = 0;
+
+	/* None that was there before: who looked at a place before the mending finds it changed. */
+	for (uint64_t i = 0; i < n; i++)
+		if ((queue->cells[i].stamp & CELL_LAP_MASK) > lap)
+			lap = queue->cells[i].stamp & CELL_LAP_MASK;
+	lap = (lap / n + 1) * n < CELL_LAP_MASK / 2 ? (lap / n + 1) * n : 0;
+	heap_set(heap, &queue->n, n);
+	heap_set(heap, &queue->head, lap + first);
+	for (uint64_t i = 0; i < n; i++) {
+		struct cell *from = &queue->cells[(first + i) % n], *to = &queue->cells[(first + count) % n];
+
+		heap_set(heap, &from->stamp, first + i < n ? lap : lap + n);
+		if (from->ref && from != to) {
+			heap_set(heap, &to->ref, from->ref);
+			heap_set(heap, &from->ref, 0);
+		}
+		count += to->ref != 0;
+		change_commit(heap);
+	}
+	heap_set(heap, &queue->tail, lap + first + count);
+	change_commit(heap);
+}
+
+void check_queue(struct check *check, const struct object *object)
+{
+	struct queue *queue = (struct queue *)(void *)object->data;
+	uint64_t n = (object->size - sizeof(*queue)) / sizeof(struct cell);
+
+	if (check_is_queue_in_flight(check, object->position) || is_queue_whole(queue, n))
+		return;
+	check_fault(check, "queue %#llx: its head and tail are not those of its places",
+		(unsigned long long)object->position);
+	if (check->mender)
+		mend_queue(check, queue, n);
+}
