@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The lock, taken quickly
+ *
+ * Sessions that say of which process they are take the lock by its futex word alone. They meet such as do not; they are
+ * killed, or their threads end, while they have it; and what a thread knew of itself before a fork is not used after.
+ */
+#include "tests/unit/heap/fixture_picture.h"
+
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static uint32_t futex_word(void)
+{
+	return (uint32_t)__atomic_load_n(&fx.heap->control->lock.mutex.__data.__lock, __ATOMIC_ACQUIRE);
+}
+
+/* The mutex that this thread is at, as the kernel would see it. */
+static const void *pending(void)
+{
+	struct robust_list_head *head = NULL;
+	size_t size;
+
+	ck_assert_int_eq((int)syscall(SYS_get_robust_list, 0, &head, &size), 0);
+	return head->list_op_pending;
+}
+
+static void all_are_of(uint64_t process)
+{
+	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
+		fx.sessions[i].process = process;
+}
+
+/* Not under a race detector, and not where the kernel does not tell. */
+static bool is_done_here(void)
+{
+	bool is_fast;
+
+	ck_assert_int_eq(change_begin(S0), 0);
+	is_fast = S0->is_fast;
+	ck_assert_int_eq(change_end(S0, 0), 0);
+	return is_fast;
+}
+
+START_TEST(taken_and_given_back)
+{
+	all_are_of(1);
+	if (!is_done_here())
+		return;
+	ck_assert_int_eq(change_begin(S0), 0);
+	ck_assert_uint_eq(futex_word(), (uint32_t)gettid());
+	ck_assert_ptr_nonnull(pending());
+	ck_assert_uint_eq(fx.heap->control->lock.owner1, S0->index + 1);
+	ck_assert_int_eq(change_try_begin(S1), -EBUSY);
+	ck_assert_int_eq(change_try_begin(&fx.daemon), -EBUSY);
+	ck_assert_int_eq(change_end(S0, 0), 0);
+	ck_assert(!S0->is_fast);
+	ck_assert_uint_eq(futex_word(), 0);
+	ck_assert_ptr_null(pending());
+	/* In turn with one that does it by the mutex. */
+	for (int i = 0; i < 10; i++) {
+		ck_assert_int_eq(change_begin(i % 2 ? S0 : &fx.daemon), 0);
+		ck_assert_int_eq(change_end(i % 2 ? S0 : &fx.daemon, 0), 0);
+	}
+	ck_assert_uint_eq(fx.heap->control->lock.n_recoveries, 0);
+}
+END_TEST
+
+/* The application's mutexes may come and go meanwhile. */
+START_TEST(not_between_calls)
+{
+	all_are_of(1);
+	ck_assert_int_eq(session_lock(S0), 0);
+	ck_assert(!S0->is_fast);
+	ck_assert_ptr_null(pending());
+	ck_assert_int_eq(change_begin(S0), 0);
+	ck_assert(!S0->is_fast);
+	ck_assert_int_eq(change_end(S0, 0), 0);
+	ck_assert_uint_eq(futex_word() & FUTEX_TID_MASK, (uint32_t)gettid());
+	ck_assert_int_eq(session_unlock(S0), 0);
+	ck_assert_uint_eq(futex_word(), 0);
+}
+END_TEST
+
+/* ---- owners that are gone ---------------------------------------------------------------------------------------- */
+
+static void begin_and_change(struct session *session)
+{
+	ck_assert_int_eq(change_begin(session), 0);
+	heap_add(fx.heap, &fx.heap->pools[0].reserved2, 1);
+	heap_add(fx.heap, &session->entry->n_holds, 1);
+}
+
+static void expect_recovered(const struct picture *before, uint64_t n_recoveries)
+{
+	/* Whoever comes next, quickly or not, or only tries. */
+	struct session *next = n_recoveries % 3 == 0 ? S0 : n_recoveries % 3 == 1 ? &fx.daemon : S1;
+
+	if (n_recoveries % 2)
+		ck_assert_int_eq(change_begin(next), 0);
+	else
+		ck_assert_int_eq(change_try_begin(next), 0);
+	ck_assert(!next->is_fast);
+	ck_assert_uint_eq(fx.heap->control->lock.n_recoveries, n_recoveries);
+	compare(before, "gone", (uint32_t)n_recoveries);
+	ck_assert_int_eq(change_end(next, 0), 0);
+	ck_assert_uint_eq(futex_word(), 0);
+}
+
+START_TEST(process_killed)
+{
+	struct picture before;
+
+	populate();
+	all_are_of(1);
+	ck_assert_int_eq(change_begin(S0), 0); /* this thread knows who it is, and must not believe it in the child */
+	ck_assert_int_eq(change_end(S0, 0), 0);
+	before = picture_take();
+	for (uint64_t i = 1; i <= 6; i++) {
+		pid_t pid = fork();
+
+		ck_assert_int_ge(pid, 0);
+		if (!pid) {
+			all_are_of(i % 2 ? 1 + i : 0); /* as a child's own sessions; of the others all is as ever */
+			begin_and_change(DEAD);
+			kill(getpid(), futex_word() == (uint32_t)gettid() ? SIGKILL : SIGABRT);
+		}
+		int status;
+		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+		ck_assert(WIFSIGNALED(status));
+		ck_assert_int_eq(WTERMSIG(status), SIGKILL);
+		expect_recovered(&before, i);
+	}
+	fixture_check();
+	picture_free(&before);
+}
+END_TEST
+
+static void *end_in_change(void *userdata)
+{
+	(void)userdata;
+	begin_and_change(DEAD);
+	return NULL;
+}
+
+/* A thread that ends, too; the next one, of another id, likely gets the memory of the one before. */
+START_TEST(thread_ended)
+{
+	struct picture before;
+	pthread_t thread;
+
+	populate();
+	all_are_of(1);
+	before = picture_take();
+	for (uint64_t i = 1; i <= 6; i++) {
+		ck_assert_int_eq(pthread_create(&thread, NULL, end_in_change, NULL), 0);
+		ck_assert_int_eq(pthread_join(thread, NULL), 0);
+		DEAD->is_fast = false; /* nobody uses it any more, but the next round */
+		expect_recovered(&before, i);
+	}
+	picture_free(&before);
+}
+END_TEST
+
+/* ---- waiting ----------------------------------------------------------------------------------------------------- */
+
+/* Some processes do it quickly, some by the mutex; all sleep now and then, and nobody for ever. */
+START_TEST(many_processes)
+{
+	uint64_t n_ops = fixture_ops(3000), shared = fixture_bytes(S0, 8);
+	pid_t pids[FIXTURE_SESSIONS];
+	int status;
+
+	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++) {
+		pids[i] = fork();
+		ck_assert_int_ge(pids[i], 0);
+		if (pids[i])
+			continue;
+		all_are_of(i % 3 ? 2 : 0);
+		for (uint64_t op = 0; op < n_ops; op++)
+			if (change_begin(&fx.sessions[i]) || (op % 64 == 0 && usleep(200)) ||
+				change_end(&fx.sessions[i], 0) || object_refcount(&fx.sessions[i], shared) != 1)
+				_exit(1);
+		_exit(0);
+	}
+	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++) {
+		ck_assert_int_eq(waitpid(pids[i], &status, 0), pids[i]);
+		ck_assert(WIFEXITED(status));
+		ck_assert_int_eq(WEXITSTATUS(status), 0);
+	}
+	ck_assert_uint_eq(fx.heap->control->lock.n_recoveries, 0);
+	ck_assert_uint_eq(futex_word(), 0);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("quick");
+	TCase *t = tcase_create("quick");
+
+	tcase_add_checked_fixture(t, fixture_open, fixture_close);
+	tcase_add_test(t, taken_and_given_back);
+	tcase_add_test(t, not_between_calls);
+	tcase_add_test(t, process_killed);
+	tcase_add_test(t, thread_ended);
+	tcase_add_test(t, many_processes);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+int main(void)
+{
+	return fixture_main(suite());
+}

@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * x
+ */
+#include "tests/unit/heap/fixture_critical.h"
+
+#include <dlfcn.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- in and out -------------------------------------------------------------------------------------------------- */
+
+START_TEST(said_while_inside)
+{
+	ck_assert_uint_eq(S0->entry->activity, ACTIVITY_NONE);
+	ck_assert(!critical_is_active(fx.heap, 0));
+	ck_assert(critical_enter(S0));
+	ck_assert_uint_eq(S0->entry->activity, ACTIVITY_ACTIVE);
+	ck_assert(critical_is_active(fx.heap, 0));
+	ck_assert(!critical_is_active(fx.heap, 1));
+	critical_leave(S0, 0);
+	ck_assert_uint_eq(S0->entry->activity, ACTIVITY_DONE);
+	ck_assert(!critical_is_active(fx.heap, 0));
+}
+END_TEST
+
+/* Whoever asks learns of each call once; one that is under way is none that is over. */
+START_TEST(idle_since_it_was_asked)
+{
+	uint64_t ref;
+
+	ck_assert(critical_poll_idle(S0->entry));
+	ref = fixture_bytes(S0, 8);
+	ck_assert(!critical_poll_idle(S0->entry));
+	ck_assert(critical_poll_idle(S0->entry));
+	ck_assert_int_eq(object_decref(S0, ref), 0);
+	ck_assert(!critical_poll_idle(S0->entry));
+	ck_assert(critical_poll_idle(S0->entry));
+	ck_assert(critical_enter(S0));
+	ck_assert(!critical_poll_idle(S0->entry));
+	ck_assert(!critical_poll_idle(S0->entry));
+	ck_assert(critical_is_active(fx.heap, 0));
+	critical_leave(S0, 0);
+	ck_assert(!critical_poll_idle(S0->entry));
+	ck_assert(critical_poll_idle(S0->entry));
+}
+END_TEST
+
+/* A view of a session that died inside begins outside. */
+START_TEST(view_of_one_that_died_inside)
+{
+	struct session view;
+
+	fixture_bytes(S0, 8);
+	ck_assert(critical_enter(S0));
+	session_init(&view, fx.heap, 0);
+	session_mark_dead(fx.heap, 0);
+	while (session_reclaim_step(&view) == 1)
+		;
+	ck_assert_uint_eq(view.entry->state, SESSION_FREE);
+	ck_assert_int_eq(fixture_admit(fx.heap, &view), 0);
+	ck_assert_uint_eq(view.index, 0);
+	ck_assert(comes_in(&view));
+	fixture_check();
+}
+END_TEST
+
+START_TEST(who_counts_as_inside)
+{
+	ck_assert(critical_is_active(fx.heap, FIXTURE_SESSIONS)); /* FREE: nobody looks at what is its own */
+	ck_assert(!critical_is_active(fx.heap, 2));
+	session_mark_dead(fx.heap, 2);
+	ck_assert(critical_is_active(fx.heap, 2));
+}
+END_TEST
+
+/* ---- one is kept out --------------------------------------------------------------------------------------------- */
+
+START_TEST(closed_and_opened)
+{
+	lock(S1);
+	ck_assert(critical_block(fx.heap, 0));
+	ck_assert_uint_eq(requests_of(S0), REQUEST_BLOCK);
+	ck_assert(!comes_in(S0));
+	ck_assert(comes_in(S1));
+	ck_assert(comes_in(S2));
+	critical_unblock(fx.heap, 0);
+	ck_assert_uint_eq(requests_of(S0), 0);
+	ck_assert(comes_in(S0));
+	unlock(S1);
+}
+END_TEST
+
+START_TEST(not_closed_while_inside)
+{
+	lock(S1);
+	ck_assert(critical_enter(S0));
+	ck_assert(!critical_block(fx.heap, 0));
+	ck_assert_uint_eq(requests_of(S0), 0); /* nor is it kept out of its next call */
+	critical_leave(S0, 0);
+	ck_assert(comes_in(S0));
+	ck_assert(critical_block(fx.heap, 0));
+	critical_unblock(fx.heap, 0);
+	unlock(S1);
+}
+END_TEST
+
+/* Opening leaves alone what others asked for. */
+START_TEST(other_bits_stay)
+{
+	critical_request(fx.heap, 0, REQUEST_STRANGER);
+	lock(S1);
+	ck_assert(critical_block(fx.heap, 0));
+	critical_request(fx.heap, 0, REQUEST_COLLECT);
+	ck_assert_uint_eq(requests_of(S0), REQUEST_BLOCK | REQUEST_STRANGER | REQUEST_COLLECT);
+	critical_unblock(fx.heap, 0);
+	ck_assert_uint_eq(requests_of(S0), REQUEST_STRANGER | REQUEST_COLLECT);
+	unlock(S1);
+	ck_assert(!comes_in(S0));
+	ck_assert_int_eq(session_serve_requests(S0), 0);
+	ck_assert_uint_eq(requests_of(S0), 0);
+	ck_assert(comes_in(S0));
+}
+END_TEST
+
+static const uint32_t bits[] = {REQUEST_BLOCK, REQUEST_STRANGER, REQUEST_COLLECT, REQUEST_REBUILD};
+
+/* Each bit has a call look after it first, and it is gone then: also one that a closer left when it died. */
+START_TEST(seen_to_by_the_next_call)
+{
+	uint64_t ref = fixture_bytes(S0, 8), n;
+
+	ck_assert_int_eq(object_incref(S0, ref), 0); /* used lately */
+	ck_assert_int_eq(object_decref(S0, ref), 0);
+	critical_request(fx.heap, 0, bits[_i]);
+	ck_assert_uint_eq(requests_of(S0), bits[_i]);
+	ck_assert(comes_in(S1));
+	n = fx.heap->control->lock.n_acquisitions;
+	ck_assert_int_eq(object_incref(S0, ref), 0); /* how often is no matter of others */
+	ck_assert_uint_eq(fx.heap->control->lock.n_acquisitions, n);
+	ck_assert_uint_eq(requests_of(S0), bits[_i]);
+	ck_assert_int_eq(object_decref(S0, ref), 0);
+	ck_assert_uint_eq(requests_of(S0), bits[_i]);
+	ck_assert_int_eq(object_decref(S0, ref), 0);
+	ck_assert_uint_eq(requests_of(S0), 0);
+	critical_request(fx.heap, 0, bits[_i]);
+	fixture_bytes(S0, 8);
+	ck_assert_uint_eq(requests_of(S0), 0);
+	ck_assert_uint_eq(S0->entry->activity, ACTIVITY_DONE);
+}
+END_TEST
+
+/* It gives up what is its own: it is inside for the rest of its life. */
+START_TEST(stays)
+{
+	fixture_bytes(S0, 8);
+	critical_stay(S0);
+	ck_assert_uint_eq(S0->entry->activity, ACTIVITY_ACTIVE);
+	critical_stay(S0);
+	ck_assert_uint_eq(S0->entry->activity, ACTIVITY_ACTIVE);
+	lock(S1);
+	ck_assert(!critical_block(fx.heap, 0));
+	unlock(S1);
+	fixture_check(); /* which looks at what is its own no more, and does not wait for ever */
+	while (session_drop_step(S0, false) == 1)
+		ck_assert_uint_eq(S0->entry->activity, ACTIVITY_ACTIVE);
+	ck_assert(critical_is_active(fx.heap, 0));
+}
+END_TEST
+
+/* ---- all are kept out -------------------------------------------------------------------------------------------- */
+
+START_TEST(all_closed_and_opened)
+{
+	lock(S1);
+	ck_assert_int_eq(critical_block_all(fx.heap), 0);
+	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++) {
+		ck_assert(!comes_in(&fx.sessions[i]));
+		ck_assert_uint_eq(requests_of(&fx.sessions[i]), REQUEST_BLOCK);
+	}
+	critical_unblock_all(fx.heap);
+	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
+		ck_assert(comes_in(&fx.sessions[i]));
+	unlock(S1);
+}
+END_TEST
+
+/* Closed by one that died: whoever gets the lock is kept out no more. */
+START_TEST(all_closed_and_forgotten)
+{
+	uint64_t ref = fixture_bytes(S0, 8), n;
+
+	lock(S1);
+	ck_assert_int_eq(critical_block_all(fx.heap), 0);
+	unlock(S1);
+	n = fx.heap->control->lock.n_acquisitions;
+	ck_assert_int_eq(object_decref(S0, ref), 0);
+	ck_assert_uint_gt(fx.heap->control->lock.n_acquisitions, n);
+	ck_assert_uint_eq(requests_of(S0), 0);
+	ck_assert(comes_in(S0));
+	/* each for itself */
+	ck_assert_uint_eq(requests_of(S2), REQUEST_BLOCK);
+	ck_assert(!comes_in(S2));
+	ck_assert_int_eq(session_serve_requests(S2), 0);
+	ck_assert(comes_in(S2));
+}
+END_TEST
+
+/* Nor does one come in that was admitted while all were kept out. */
+START_TEST(all_closed_and_one_admitted)
+{
+	struct session s;
+
+	lock(S1);
+	ck_assert_int_eq(critical_block_all(fx.heap), 0);
+	ck_assert_int_eq(fixture_admit(fx.heap, &s), 0);
+	ck_assert(!comes_in(&s));
+	critical_unblock_all(fx.heap);
+	ck_assert(comes_in(&s));
+	unlock(S1);
+}
+END_TEST
+
+/* The heap is taken down: nobody comes in any more, whatever he sees to. */
+START_TEST(ended)
+{
+	uint64_t ref = fixture_bytes(S0, 8), got;
+
+	critical_end(fx.heap);
+	for (int i = 0; i < 2; i++) {
+		ck_assert(!comes_in(S0));
+		ck_assert_int_eq(session_serve_requests(S0), -EPIPE);
+		ck_assert_uint_eq(requests_of(S0), REQUEST_ENDED);
+	}
+	ck_assert_int_eq(object_new(S0, TYPE_BYTES, 8, &got), -EPIPE);
+	ck_assert_int_eq(object_decref(S0, ref), -EPIPE);
+	ck_assert_uint_eq(ref_own(ref), 1);
+	fx.heap->control->ended = 0;
+	fixture_drop(S0, ref); /* the bit alone, a stray write perhaps, does not stay */
+	ck_assert_uint_eq(requests_of(S0), 0);
+}
+END_TEST
+
+/* One that is stopped inside is not waited for, for ever. */
+START_TEST(all_closed_around_one_inside)
+{
+	ck_assert(critical_enter(S0));
+	lock(S1);
+	ck_assert_int_eq(critical_block_all(fx.heap), 0);
+	ck_assert(critical_is_active(fx.heap, 0));
+	critical_unblock_all(fx.heap);
+	unlock(S1);
+	critical_leave(S0, 0);
+	fixture_check();
+}
+END_TEST
+
+/* ---- two processes ----------------------------------------------------------------------------------------------- */
+
+/* What needs no lock waits for it while the gate is closed, for one or for all, and goes on when it is opened. */
+START_TEST(waits_at_the_gate)
+{
+	bool is_all = _i & 1, is_drop = _i & 2;
+	uint64_t ref = fixture_bytes(S0, 8), keep = fixture_bytes(S0, 8);
+	pid_t pid;
+
+	lock(S1);
+	if (is_all)
+		ck_assert_int_eq(critical_block_all(fx.heap), 0);
+	else
+		ck_assert(critical_block(fx.heap, 0));
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (!pid)
+		_exit(is_drop ? object_decref(S0, ref) != 0 : object_new(S0, TYPE_BYTES, 8, &ref) != 0);
+	while (!fixture_lock_is_awaited()) {
+		ck_assert_int_eq(waitpid(pid, NULL, WNOHANG), 0); /* it does not go on */
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+	ck_assert(!critical_is_active(fx.heap, 0));
+	ck_assert_uint_eq(S0->entry->n_own_holds, 2);
+	ck_assert_uint_eq(ref_pool(ref)->n_used, 2);
+	if (is_all)
+		critical_unblock_all(fx.heap);
+	else
+		critical_unblock(fx.heap, 0);
+	unlock(S1);
+	fixture_finish(pid);
+	ck_assert_uint_eq(S0->entry->n_own_holds, is_drop ? 1 : 3);
+	fixture_drop(S0, keep);
+}
+END_TEST
+
+static int make_and_drop(const uint8_t *is_enough)
+{
+	uint64_t ref;
+
+	while (!__atomic_load_n(is_enough, __ATOMIC_RELAXED)) {
+
+		if (object_new(S0, TYPE_BYTES, 40, &ref) || object_decref(S0, ref))
+			return 1;
+	}
+	return 0;
+}
+
+/* While one makes and drops as fast as it can, others look at the whole heap, and take from it what it keeps. */
+START_TEST(closed_again_and_again)
+{
+	uint8_t *is_enough;
+	pid_t pid;
+	int r;
+
+	fixture_drop(S0, fixture_bytes(S0, 40));
+	is_enough = ref_data(fixture_bytes(S2, 8));
+	*is_enough = 0;
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		_exit(make_and_drop(is_enough));
+	}
+	for (uint64_t i = 0; i < fixture_ops(500); i++) {
+		ck_assert_int_eq(heap_check(S1, NULL, NULL), 0);
+		r = own_trim(&fx.daemon, 0);
+		ck_assert(r >= 0 || r == -EBUSY);
+	}
+	__atomic_store_n(is_enough, 1, __ATOMIC_RELAXED);
+	fixture_finish(pid);
+	fixture_check();
+	fixture_collect();
+	ck_assert_uint_eq(S0->entry->owned_pools1, 0);
+}
+END_TEST
+
+/* ---- no barrier -------------------------------------------------------------------------------------------------- */
+
+/* Without membarrier() it is enough that every living session executes its own. */
+START_TEST(barrier_of_the_fenced)
+{
+	fence(0);
+	ck_assert_int_eq(critical_barrier(fx.heap), 0);
+	no_membarrier = true;
+	ck_assert_int_eq(critical_barrier(fx.heap), -EOPNOTSUPP);
+	fence(FIXTURE_SESSIONS - 1);
+	ck_assert_int_eq(critical_barrier(fx.heap), -EOPNOTSUPP);
+	session_mark_dead(fx.heap, FIXTURE_SESSIONS - 1); /* it makes no call any more */
+	ck_assert_int_eq(critical_barrier(fx.heap), 0);
+	fence(FIXTURE_SESSIONS);
+	ck_assert_int_eq(critical_barrier(fx.heap), 0);
+	no_membarrier = false;
+	fence(0);
+	ck_assert_int_eq(critical_barrier(fx.heap), 0);
+}
+END_TEST
+
+/* Who cannot have a barrier keeps nobody out, and says so. */
+START_TEST(nobody_is_kept_out_without)
+{
+	uint64_t ref = fixture_bytes(S0, 8), keep = fixture_bytes(S0, 8);
+	uint64_t list = fixture_list(S1, 1);
+
+	fence(0);
+	no_membarrier = true;
+	lock(S1);
+	ck_assert(!critical_block(fx.heap, 0));
+	ck_assert_uint_eq(requests_of(S0), 0);
+	ck_assert_int_eq(critical_block_all(fx.heap), -EOPNOTSUPP);
+	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
+		ck_assert_uint_eq(requests_of(&fx.sessions[i]), 0);
+	unlock(S1);
+	ck_assert(comes_in(S0));
+	ck_assert_int_eq(own_trim(&fx.daemon, 0), 0);
+	ck_assert_int_lt(heap_check(S1, NULL, NULL), 0);
+	/* Nor can a stranger be sure of an object that he was not given. */
+	ck_assert_int_eq(object_incref(S1, ref), -EOPNOTSUPP);
+	ck_assert_int_eq(list_set(S1, list, 0, ref), -EOPNOTSUPP);
+	ck_assert_int_eq(CALL(S1, name_set(S1, "n", ref)), -EOPNOTSUPP);
+	ck_assert_uint_eq(ref_header(ref)->rights, 0);
+	ck_assert_ptr_null(hold_find(S1, ref));
+	/* What its owner gives away needs none. */
+	ck_assert_int_eq(CALL(S0, name_set(S0, "n", ref)), 0);
+	ck_assert_int_eq(object_incref(S1, ref), 0);
+	no_membarrier = false;
+	fixture_check();
+	fixture_drop(S1, ref);
+	fixture_drop(S0, ref);
+	MUST(S0, name_del(S0, "n"));
+	fixture_drop(S0, keep);
+	fixture_drop(S1, list);
+}
+END_TEST
+
+/* A process that cannot be registered has its sessions fenced, and then all goes as it does elsewhere. */
+START_TEST(all_goes_on_fenced)
+{
+	static const uint64_t token[2] = {1, 2};
+	uint64_t ref, keep;
+
+	fixture_close();
+	no_membarrier = true;
+	fixture_open();
+	ck_assert(fx.heap->is_fenced);
+	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++) {
+		fx.sessions[i].entry->is_fenced = 0;
+		ck_assert(session_take(&fx.sessions[i], token));
+		ck_assert_uint_eq(fx.sessions[i].entry->is_fenced, 1);
+	}
+	ck_assert_int_eq(critical_barrier(fx.heap), 0);
+	keep = fixture_bytes(S0, 40);
+	ref = fixture_bytes(S0, 40);
+	MUST(S1, object_incref(S1, ref));
+	fixture_drop(S0, ref);
+	fixture_drop(S1, ref);
+	ck_assert_uint_eq(ref_state(ref), STATE_REMOTE_FREE);
+	lock(S1);
+	ck_assert(critical_block(fx.heap, 0));
+	ck_assert(!comes_in(S0));
+	critical_unblock(fx.heap, 0);
+	unlock(S1);
+	fixture_drop(S0, keep);
+	fixture_trim(0);
+	ck_assert_uint_eq(fixture_heap_bytes(), 0);
+}
+END_TEST
+
+/* Where the process is registered, the session says so when it is taken. */
+START_TEST(not_fenced_where_registered)
+{
+	static const uint64_t token[2] = {1, 2};
+
+	if (fx.heap->is_fenced)
+		return;
+	S0->entry->is_fenced = 1;
+	ck_assert(session_take(S0, token));
+	ck_assert_uint_eq(S0->entry->is_fenced, 0);
+}
+END_TEST
+
+/* ---- a rebuild that was begun ------------------------------------------------------------------------------------ */
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("critical");
+	TCase *t = tcase_create("critical");
+
+	tcase_add_checked_fixture(t, fixture_open, fixture_close);
+	tcase_add_test(t, said_while_inside);
+	tcase_add_test(t, idle_since_it_was_asked);
+	tcase_add_test(t, view_of_one_that_died_inside);
+	tcase_add_test(t, who_counts_as_inside);
+	tcase_add_test(t, closed_and_opened);
+	tcase_add_test(t, not_closed_while_inside);
+	tcase_add_test(t, other_bits_stay);
+	tcase_add_loop_test(t, seen_to_by_the_next_call, 0, 4);
+	tcase_add_test(t, stays);
+	tcase_add_test(t, all_closed_and_opened);
+	tcase_add_test(t, all_closed_and_forgotten);
+	tcase_add_test(t, all_closed_around_one_inside);
+	tcase_add_test(t, all_closed_and_one_admitted);
+	tcase_add_test(t, ended);
+	tcase_add_loop_test(t, waits_at_the_gate, 0, 4);
+	tcase_add_test(t, closed_again_and_again);
+	tcase_add_test(t, barrier_of_the_fenced);
+	tcase_add_test(t, nobody_is_kept_out_without);
+	tcase_add_test(t, all_goes_on_fenced);
+	tcase_add_test(t, not_fenced_where_registered);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+int main(void)
+{
+	return fixture_main(suite());
+}
