@@ -17,7 +17,7 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-#define WATCHDOG_S 60
+#define WATCHDOG_S 300
 
 struct fixture_daemon fx;
 pyheap *fixture_heap;

@@ -8,7 +8,9 @@
  * or so that they work on it until `pyheapctl check --repair` comes, and are told -EUCLEAN meanwhile. Nothing that is
  * held, named or queued is lost either way.
  *
- * Each single damage, and a repairer that is killed: tests/unit/test_repair*.c.
+ * Each single damage, and a repairer that is killed: tests/unit/heap/repair/test_repair*.c.
+ *
+ * PYHEAP_ROUNDS=N   kills of a repairer, 20 unless given; each damage is made 1 + N / 50 times
  */
 #include "fixture.h"
 
@@ -39,6 +41,7 @@ struct worker {
 };
 
 static struct shared *shared;
+static uint64_t n_rounds; /* $PYHEAP_ROUNDS */
 static pyheap *heap;
 static pid_t pids[N_WORKERS];
 
@@ -557,7 +560,7 @@ static void note_fault(void *userdata, const char *fault)
 START_TEST(mended_under_the_lock)
 {
 	map_all();
-	for (int round = 0; round < 3; round++) {
+	for (uint64_t round = 0; round < 1 + n_rounds / 50; round++) {
 		struct report checked = {.wanted = damages[_i].fault}, repaired = checked;
 		int64_t n;
 
@@ -631,7 +634,7 @@ START_TEST(mended_by_pyheapctl)
 	char said[65536];
 
 	map_all();
-	for (int round = 0; round < 9; round++) {
+	for (int round = 0; round < 3; round++) {
 		__atomic_store_n(&shared->tolerant, 1, __ATOMIC_RELEASE);
 		damage_a_bit(round);
 		let_work(50);
@@ -666,7 +669,7 @@ START_TEST(repairer_is_killed)
 
 	map_all();
 	n_before = control->lock.n_recoveries;
-	for (int round = 0; round < 100; round++) {
+	for (uint64_t round = 0; round < n_rounds; round++) {
 		pid_t pid = fixture_fork(repair_for_ever, NULL);
 
 		usleep((useconds_t)(1000 + rand() % 20000));
@@ -676,7 +679,7 @@ START_TEST(repairer_is_killed)
 		ck_assert_int_eq(pyheap_check(heap, NULL, NULL), 0);
 	}
 	ck_assert_uint_gt(control->lock.n_recoveries, n_before);
-	printf("repairer killed 100 times, %llu times at work\n",
+	printf("repairer killed %llu times, %llu times at work\n", (unsigned long long)n_rounds,
 		(unsigned long long)(control->lock.n_recoveries - n_before));
 	let_work(1000);
 }
@@ -744,5 +747,8 @@ static Suite *suite(void)
 
 int main(void)
 {
+	const char *value = getenv("PYHEAP_ROUNDS");
+
+	n_rounds = value ? strtoull(value, NULL, 10) : 20;
 	return fixture_main(suite());
 }

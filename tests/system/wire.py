@@ -16,7 +16,7 @@ WELCOME, GRANT, STATS, GOODBYE_FROM_DAEMON, ERROR = 1, 2, 3, 4, 5
 
 SESSIONS_OFF, SESSION_SIZE, SESSION_ATTACHMENT, TAKEN = 160, 1664, 100, 1  # heap/shared/layout.h: struct control, session_entry
 
-WATCHDOG_S = 60  # no answer takes that long unless something is broken
+WATCHDOG_S = 300  # no answer takes that long, not on a busy machine either, unless something is broken
 
 
 def varint(n):
