@@ -162,6 +162,16 @@ void fixture_check(void)
 	ck_assert_int_eq(heap_check(&fx.sessions[0], print_fault, NULL), 0);
 }
 
+void fixture_note_fault(void *userdata, const char *fault)
+{
+	struct fixture_report *report = userdata;
+	size_t length = strlen(report->all);
+
+	report->n_faults++;
+	report->found |= report->wanted && strstr(fault, report->wanted) != NULL;
+	snprintf(report->all + length, sizeof(report->all) - length, "%s\n", fault);
+}
+
 pyheap_stats fixture_stats(void)
 {
 	pyheap_stats stats;

@@ -78,6 +78,15 @@ void fixture_adopt_returning(void);
 /* heap_check(), which must find no fault. */
 void fixture_check(void);
 
+/* What heap_check() or heap_repair() reports, by fixture_note_fault(). */
+struct fixture_report {
+	const char *wanted; /* NULL: nothing */
+	bool found;         /* a fault speaks of it */
+	int64_t n_faults;
+	char all[8192]; /* a line for each */
+};
+void fixture_note_fault(void *report, const char *fault);
+
 /* The heap's figures. */
 pyheap_stats fixture_stats(void);
 

@@ -187,37 +187,6 @@ START_TEST(finished_calls_are_kept)
 }
 END_TEST
 
-/* Processes that all change the heap at once come one after the other. */
-START_TEST(many_processes)
-{
-	uint64_t n_ops = fixture_ops(3000), shared = fixture_bytes(&fx.sessions[0], 8);
-	pid_t pids[FIXTURE_SESSIONS];
-	int status;
-
-	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++) {
-		pids[i] = fork();
-		ck_assert_int_ge(pids[i], 0);
-		if (pids[i])
-			continue;
-		for (uint64_t op = 0; op < n_ops; op++)
-			if (object_incref(&fx.sessions[i], shared) < 0)
-				_exit(1);
-		for (uint64_t op = 0; op + 1 < n_ops; op++)
-			if (object_decref(&fx.sessions[i], shared) < 0)
-				_exit(2);
-		_exit(0);
-	}
-	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++) {
-		ck_assert_int_eq(waitpid(pids[i], &status, 0), pids[i]);
-		ck_assert(WIFEXITED(status));
-		ck_assert_int_eq(WEXITSTATUS(status), 0);
-	}
-	fixture_check();
-	ck_assert_int_eq(object_refcount(&fx.sessions[0], shared), FIXTURE_SESSIONS + 1);
-	ck_assert_uint_eq(fx.heap->control->lock.n_recoveries, 0);
-}
-END_TEST
-
 /* ---- threads ----------------------------------------------------------------------------------------------------- */
 
 static void *lock_in_thread(void *ret)
@@ -376,7 +345,6 @@ static Suite *suite(void)
 	tcase_add_test(t, owner_killed_seen_by_daemon);
 	tcase_add_test(t, lock_and_unlock);
 	tcase_add_test(t, finished_calls_are_kept);
-	tcase_add_test(t, many_processes);
 	tcase_add_test(t, lock_of_another_thread);
 	tcase_add_loop_test(t, lock_of_a_thread_that_ended, 0, 2);
 	tcase_add_test(t, lock_of_a_thread_whose_number_is_used_again);

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Any 64-bit number as a ref, to every function of the heap that takes one
+ *
+ * A number that can name no object gives -EINVAL, one whose object is gone -ESTALE; nothing changes. The table bad_refs
+ * holds of the owner of what the number is near to, of another session, and of one that has the lock; of the functions
+ * that need the lock and of those that do not.
  */
+#include "heap/change/intent.h"
 #include "tests/unit/heap/fixture.h"
 
 #include <inttypes.h>
 #include <stdio.h>
-
-/* ---- any number at all as a ref ---------------------------------------------------------------------------------- */
 
 struct bad {
 	uint64_t ref;
@@ -39,6 +42,33 @@ static void expect_refused(int r, const struct bad *bad, const char *function)
 		ck_abort_msg("%s(0x%" PRIx64 ") gives %d and not %d", function, bad->ref, r, bad->error);
 }
 
+/* A session that has made nothing comes by the hold table, without the lock and with it. It holds nothing afterwards.
+ */
+static void refused_to_other(const struct bad *bad)
+{
+	uint64_t ref = bad->ref;
+	struct own_object own;
+	int dropped;
+
+	for (int has_lock = 0; has_lock < 2; has_lock++) {
+		if (has_lock)
+			ck_assert_int_eq(session_lock(S2), 0);
+		expect_refused(object_incref(S2, ref), bad, "another's object_incref");
+		dropped = object_decref(S2, ref);
+		expect_refused(dropped, bad, "another's object_decref");
+		if (ref) /* 0 empties a slot */
+			expect_refused(CALL(S2, list_set(S2, good_list, 0, ref)), bad, "another's list_set to");
+		if (has_lock)
+			ck_assert_int_eq(session_unlock(S2), 0);
+	}
+	ck_assert(!own_find(S0, ref, &own) && !own_find(S2, ref, &own));
+	ck_assert_int_eq(own_hold(S2, ref), OWN_NOT);
+	ck_assert(!own_drop(S2, ref, &dropped) && own_drop_any(S2, ref) == OWN_NOT);
+	ck_assert_uint_eq(intent_kind(S2->entry->intent.word), INTENT_NONE);
+	ck_assert_uint_ne(S2->entry->activity, ACTIVITY_ACTIVE);
+	ck_assert_uint_eq(S2->entry->n_holds + S2->entry->n_own_holds, 0);
+}
+
 /* Every function that takes a ref, in every place that takes one. */
 static void refused_by_all(const struct bad *bad)
 {
@@ -65,11 +95,12 @@ static void refused_by_all(const struct bad *bad)
 		expect_refused(CALL(S0, slot_set(S0, good_struct, 0, ref)), bad, "slot_set to");
 	}
 	ck_assert_uint_eq(ret, 99);
+	refused_to_other(bad);
 }
 
 START_TEST(bad_refs)
 {
-	uint64_t freed, reused, returned, kept, block, run, large, list, table;
+	uint64_t freed, reused, returned, kept, block, run, large, list, dying, table;
 	uint64_t end = FIXTURE_HEAP_SIZE / 8;
 
 	good_ones_new();
@@ -98,6 +129,9 @@ START_TEST(bad_refs)
 	}
 	ck_assert_uint_ne(S0->entry->holds_position1, 0);
 	table = S0->entry->holds_position1 - 1;
+	dying = fixture_list(S1, 1);
+	MUST(S1, list_set(S1, dying, 0, block));
+	fixture_give_up(S1, dying); /* session 1 makes no call any more, so it stays so */
 
 	const struct bad bad[] = {
 		{0, -EINVAL},
@@ -107,10 +141,13 @@ START_TEST(bad_refs)
 		{freed, -ESTALE},
 		{reused, -ESTALE},
 		{returned, -ESTALE},
+		{dying, -ESTALE},
 		{kept, -ESTALE}, /* a free run that its session keeps */
 		{ref_make(ref_position(kept), ref_generation(kept) + 1), -ESTALE},
 		{ref_make(ref_position(block), ref_generation(block) + 1), -ESTALE},
+		{ref_make(ref_position(block), ref_generation(block) - 1), 0},
 		{ref_make(ref_position(block), GENERATION_MAX), -ESTALE},
+		{ref_make(ref_position(run), ref_generation(run) + 1), -ESTALE},
 		{block + 1, 0}, /* within it, and so not where a block starts */
 		{block - 1, 0},
 		{ref_make(ref_position(block) & ~UINT64_C(511), ref_generation(block)), 0}, /* a header of its pool */
@@ -141,30 +178,41 @@ START_TEST(bad_refs)
 				ref_make(position, (uint32_t)(ref_header(position)->word >> REF_POSITION_BITS)),
 				-EINVAL});
 	}
-	fixture_check();
+	ck_assert_uint_eq(ref_state(dying), STATE_DYING);
+	ck_assert_int_eq(dying_step(S1, false), 1);
+	fixture_expect_count(2, block); /* the session's and the name's */
 }
 END_TEST
 
-/* Numbers at random: all bits, then such that their position at least is of a mapped arena. */
+/*
+ * Numbers at random: all bits, then such that the position at least is of a mapped arena. Those that name an object are
+ * found as the owner finds its own, too, and no others are.
+ */
 START_TEST(random_refs)
 {
-	uint64_t n = fixture_ops(1000000), n_alive = 0;
+	enum { N = 60, LONGEST = 3 * POOL_SIZE };
+	uint64_t n = fixture_ops(1000000), n_alive = 0, refs[N];
+	struct own_object own;
 	struct object object;
 
 	fixture_seed();
 	good_ones_new();
-	for (uint32_t i = 0; i < 40; i++)
-		fixture_bytes(S0, 1 + fixture_below(3000));
+	for (uint32_t i = 0; i < N; i++)
+		refs[i] = fixture_bytes(S0, 1 + fixture_below(LONGEST));
+	for (uint32_t i = 0; i < N; i += 2)
+		fixture_drop(S0, refs[i]);
 	for (uint64_t i = 0; i < n; i++) {
 		uint64_t ref = fixture_random();
 		int r;
 
 		if (i % 2)
-			ref = ref_make(fixture_below(ARENA_SIZE_DEFAULT / 8), 1 + fixture_below(4));
+			ref = ref_make(fixture_below(3 * ARENA_SIZE_DEFAULT / 8), 1 + fixture_below(4));
 		r = object_lookup(S1, ref, &object);
 		n_alive += !r;
+		ck_assert_int_eq(own_find(S0, ref, &own), !r);
+		ck_assert(!own_find(S1, ref, &own));
 		if (!r) /* then it is one, with all that belongs to one */
-			ck_assert(object_is_held(S0, ref) && object.size <= 3000);
+			ck_assert(object_is_held(S0, ref) && object.size <= LONGEST);
 		else if (i % 64 < 2)
 			refused_by_all(&(struct bad){ref, r});
 		else

@@ -4,11 +4,12 @@
  */
 #include "tests/unit/heap/fixture.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-
-/* ---- counts, by the example that everybody knows --------------------------------------------------------------- */
-
+/*
+ * The example of the introductions to CPython:
+ *	numbers = [1, 2]
+ *	more_numbers = numbers
+ *	matrix = [numbers, numbers, numbers]
+ */
 struct example {
 	uint64_t numbers, one, two, matrix;
 };
@@ -28,7 +29,7 @@ static struct example example_numbers(void)
 	return e;
 }
 
-/* The three names of the example go in every order: 0 numbers, 1 more_numbers, 2 matrix. */
+/* In which order the three names go: 0 numbers, 1 more_numbers, 2 matrix. */
 static const int drop_orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
 
 START_TEST(example_dropped_in_every_order)
@@ -36,10 +37,18 @@ START_TEST(example_dropped_in_every_order)
 	struct example e = example_numbers();
 	int64_t count = 5;
 
+	fixture_expect_count(1, e.one);
+	fixture_expect_count(1, e.numbers);
 	MUST(S1, object_incref(S1, e.numbers)); /* more_numbers is another session's */
+	fixture_expect_count(2, e.numbers);
+	MUST(S0, object_incref(S0, e.numbers)); /* the argument of a call */
+	fixture_expect_count(3, e.numbers);
+	fixture_drop(S0, e.numbers);
 	e.matrix = fixture_list(S0, 3);
 	for (uint64_t i = 0; i < 3; i++)
 		MUST(S0, list_set(S0, e.matrix, i, e.numbers));
+	fixture_expect_count(1, e.matrix);
+	fixture_expect_count(1, e.one);
 	for (int i = 0; i < 3; i++) {
 		int what = drop_orders[_i][i];
 
