@@ -318,7 +318,7 @@ START_TEST(adopts_what_is_held)
 END_TEST
 
 /* It is killed while it clears up after the dead, again and again; it gets there in the end. */
-START_TEST(adopts_what_was_being_cleared_up)
+START_TEST(adopts_what_was_being_reclaimed)
 {
 	size_t n = 20000;
 
@@ -388,7 +388,7 @@ int main(void)
 	tcase_add_test(each, takes_the_lock_of_the_dead_back);
 	tcase_add_test(each, ends_while_the_lock_is_held);
 	tcase_add_test(each, adopts_what_is_held);
-	tcase_add_test(each, adopts_what_was_being_cleared_up);
+	tcase_add_test(each, adopts_what_was_being_reclaimed);
 	tcase_add_test(each, adopts_what_was_being_mapped);
 	tcase_add_loop_test(own, returns_empty_arenas, 0, 3);
 	tcase_add_test(own, spare_arenas_are_no_reserve);

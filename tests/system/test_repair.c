@@ -711,7 +711,7 @@ static void die_damaged(void *userdata)
 }
 
 /* Whoever died leaving damage behind cannot be cleared up; once that is mended the daemon does it after all. */
-START_TEST(lost_one_is_cleared_up)
+START_TEST(lost_one_is_reclaimed)
 {
 	char said[65536];
 
@@ -740,7 +740,7 @@ static Suite *suite(void)
 	tcase_add_test(t, nothing_to_mend);
 	tcase_add_test(t, mended_by_pyheapctl);
 	tcase_add_test(t, repairer_is_killed);
-	tcase_add_test(t, lost_one_is_cleared_up);
+	tcase_add_test(t, lost_one_is_reclaimed);
 	suite_add_tcase(s, t);
 	return s;
 }

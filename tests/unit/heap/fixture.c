@@ -113,7 +113,7 @@ void fixture_bury(struct session *session)
 	fixture_check();
 }
 
-void fixture_collect(void)
+void fixture_trim_sessions(void)
 {
 	for (uint32_t i = 0; i < fx.heap->n_sessions; i++)
 		while (fx.heap->sessions[i].state == SESSION_ACTIVE && own_trim(&fx.daemon, i) == 1)
@@ -137,7 +137,7 @@ uint32_t fixture_trim(uint32_t n_spare)
 	uint32_t head, n_done, n = 0;
 	int r;
 
-	fixture_collect();
+	fixture_trim_sessions();
 	while ((r = supply_pick_returning(&fx.daemon, n_spare, &head)) == 1) {
 		n_done = 0;
 		while (supply_has_lookup(fx.heap, head))

@@ -68,7 +68,7 @@ int fixture_grant(struct session *session);
 void fixture_bury(struct session *session);
 
 /* Take back what the sessions keep free, as the daemon does with those that are idle. */
-void fixture_collect(void);
+void fixture_trim_sessions(void);
 
 /* The same, and return every arena that can go; n_spare free ones stay. The number of runs that went. */
 uint32_t fixture_trim(uint32_t n_spare);

@@ -15,7 +15,7 @@ struct session *session_of(uint32_t i)
 void free_now(struct session *session, uint64_t ref)
 {
 	fixture_drop(session, ref);
-	fixture_collect();
+	fixture_trim_sessions();
 }
 
 static uint32_t count_free_pools(uint32_t arena)

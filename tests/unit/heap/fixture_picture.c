@@ -6,7 +6,7 @@
 
 #include <sys/mman.h>
 
-uint64_t bytes, inner, list, queue, named, told, run, lent, lent_run, lent_large;
+uint64_t bytes, inner, list, queue, named, known, run, lent, lent_run, lent_large;
 uint64_t unowned, unowned_full, unowned_alone;
 uint64_t full[7];
 
@@ -219,9 +219,9 @@ void populate(void)
 	fixture_drop(s, fixture_bytes(s, 300));
 	fixture_drop(s, fixture_bytes(s, POOL_SIZE));
 	fixture_drop(s, fixture_bytes(s, 8 * POOL_SIZE));
-	told = fixture_bytes(s, 100);
-	MUST(S1, object_incref(S1, told));
-	fixture_drop(S1, told);
+	known = fixture_bytes(s, 100);
+	MUST(S1, object_incref(S1, known));
+	fixture_drop(S1, known);
 	lent = lend(s, S1, 100);
 	lent_run = lend(s, S1, 7 * POOL_SIZE);
 	lent_large = lend(s, S1, ARENA_SIZE_DEFAULT);

@@ -8,7 +8,7 @@
 #define DEAD (&fx.sessions[2])
 
 /* Session 0 made them; session 1 holds those that are lent. */
-extern uint64_t bytes, inner, list, queue, named, told, run, lent, lent_run, lent_large;
+extern uint64_t bytes, inner, list, queue, named, known, run, lent, lent_run, lent_large;
 extern uint64_t full[7]; /* all of a pool of session 0's */
 /* Session 1 holds them, and their pools have no owner: one with room, a full one, one with nothing else in it. */
 extern uint64_t unowned, unowned_full, unowned_alone;

@@ -267,7 +267,7 @@ void row_pools_lent(int variant)
 
 /* It never came to gather what others returned, in pools where it holds something still and in one where it does not.
  */
-void row_pools_returned(int variant)
+void row_pools_remote_frees(int variant)
 {
 	uint64_t refs[60];
 
@@ -289,7 +289,7 @@ void row_pools_returned(int variant)
 }
 
 /* Somebody else's block it returned, and held others of that pool. */
-static void row_returned_to_others(int variant)
+static void row_remote_frees(int variant)
 {
 	uint64_t refs[40];
 
@@ -515,7 +515,7 @@ static void half_own_run(void)
 	run_own(DEAD, 4, &(uint32_t){0});
 }
 
-static void half_gather(void)
+static void half_collect(void)
 {
 	pool_collect(fx.heap, pool_of_index1(DEAD->entry->remote_pools1));
 }
@@ -525,13 +525,13 @@ static void half_disown(void)
 	pool_disown(DEAD, pool_of_index1(DEAD->entry->owned_pools1));
 }
 
-static void (*const half_changes[N_HALF_CHANGES])(void) = {half_own, half_own_run, half_gather, half_disown};
+static void (*const half_changes[N_HALF_CHANGES])(void) = {half_own, half_own_run, half_collect, half_disown};
 
 static void row_half_change(int variant)
 {
 	pid_t pid;
 
-	row_pools_returned(0);
+	row_pools_remote_frees(0);
 	pid = fork();
 	ck_assert_int_ge(pid, 0);
 	if (!pid) {
@@ -580,8 +580,8 @@ static const struct {
 	{"the lock, between changes", row_session_lock, 1},
 	{"pools and runs", row_pools, 1},
 	{"pools and runs that others need", row_pools_lent, 1},
-	{"pools with returned blocks", row_pools_returned, 1},
-	{"returned blocks of others", row_returned_to_others, 1},
+	{"pools with returned blocks", row_pools_remote_frees, 1},
+	{"returned blocks of others", row_remote_frees, 1},
 	{"making a block", row_making_own, N_STOPPED},
 	{"carving a block", row_carving_own, N_STOPPED},
 	{"dropping a block", row_dropping_own, N_STOPPED},

@@ -27,4 +27,4 @@ void row_many_holds(int variant);
 void row_tree(int variant);
 void row_pools(int variant);
 void row_pools_lent(int variant);
-void row_pools_returned(int variant);
+void row_pools_remote_frees(int variant);

@@ -4,7 +4,7 @@
  */
 #include "tests/unit/heap/fixture_remote_free.h"
 
-uint32_t n_returned_pools(void)
+uint32_t n_remote_pools(void)
 {
 	uint32_t n = 0, prev1 = 0;
 
@@ -37,7 +37,7 @@ uint64_t passed_to_s1(size_t size)
 	return ref;
 }
 
-uint64_t returned(size_t size)
+uint64_t remotely_freed(size_t size)
 {
 	uint64_t ref = passed_to_s1(size);
 
@@ -48,7 +48,7 @@ uint64_t returned(size_t size)
 
 uint64_t partly[N_PARTLY][BLOCKS_512];
 
-uint64_t return_partly(uint32_t n)
+uint64_t remote_free_partly(uint32_t n)
 {
 	uint64_t first = passed_to_s1(200);
 
@@ -62,7 +62,7 @@ uint64_t return_partly(uint32_t n)
 	for (uint32_t i = 0; i < n; i++)
 		ck_assert_int_eq(object_decref(S1, partly[i][0]), 0);
 	fixture_check();
-	ck_assert_uint_eq(n_returned_pools(), n + 1);
+	ck_assert_uint_eq(n_remote_pools(), n + 1);
 	return first;
 }
 

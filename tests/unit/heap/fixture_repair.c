@@ -13,7 +13,7 @@
 
 struct kept kept[N_KEPT];
 uint32_t n_kept, n_names;
-uint64_t victim, other, list, child, queue, run, gone, borrowed[3], returned, orphan, half_dead[N_LISTS], unmade;
+uint64_t victim, other, list, child, queue, run, gone, borrowed[3], remotely_freed, orphan, half_dead[N_LISTS], unmade;
 uint32_t bucket;
 
 /* ---- a heap with a bit of everything ----------------------------------------------------------------------------- */
@@ -113,10 +113,10 @@ static void populate_unowned(void)
 }
 
 /* Others held blocks of session 0 longer than it did. It makes nothing afterwards, so it does not gather them. */
-static void populate_returned(void)
+static void populate_remote_frees(void)
 {
 	struct session *s0 = &fx.sessions[0], *s1 = &fx.sessions[1];
-	uint32_t n_blocks = class_pool_blocks(CLASS_RETURNED);
+	uint32_t n_blocks = class_pool_blocks(CLASS_REMOTE);
 	uint64_t refs[3 * POOL_SIZE / 200];
 
 	for (uint32_t i = 0; i < 3 * n_blocks; i++)
@@ -134,9 +134,9 @@ static void populate_returned(void)
 	for (uint32_t i = 0; i < 3 * n_blocks; i++)
 		if (i % n_blocks < 4)
 			drop(s1, refs[i]);
-	returned = refs[n_blocks + 1];
-	ck_assert_uint_eq(ref_state(returned), STATE_REMOTE_FREE);
-	ck_assert_uint_eq(pool_count_remote(fx.heap, ref_pool(returned)), 4);
+	remotely_freed = refs[n_blocks + 1];
+	ck_assert_uint_eq(ref_state(remotely_freed), STATE_REMOTE_FREE);
+	ck_assert_uint_eq(pool_count_remote(fx.heap, ref_pool(remotely_freed)), 4);
 }
 
 static void populate_runs(void)
@@ -233,7 +233,7 @@ void populate(void)
 		ck_assert_int_eq(object_incref(s, kept[i].ref), 0);
 		ck_assert_int_eq(queue_push(s, queue, kept[i].ref, 0), 0);
 	}
-	populate_returned();
+	populate_remote_frees();
 	populate_names();
 	populate_dying();
 	populate_making();

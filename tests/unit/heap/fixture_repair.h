@@ -25,14 +25,14 @@ extern uint32_t n_kept, n_names;
  * and holds `borrowed`, which session 1 made; gone is none any more. Of its class 24 it has three pools with blocks
  * that others returned, `returned` one of them. Nobody owns the pools of class 17, in which session 1 holds `orphan`.
  */
-extern uint64_t victim, other, list, child, queue, run, gone, borrowed[3], returned, orphan;
+extern uint64_t victim, other, list, child, queue, run, gone, borrowed[3], remotely_freed, orphan;
 extern uint64_t half_dead[N_LISTS]; /* session 1's dying list, the last one first */
 extern uint64_t unmade;             /* session 2 is making it */
 extern uint32_t bucket;             /* with a chain of names */
 
-#define CLASS          12U /* of the victim */
-#define CLASS_RETURNED 24U
-#define CLASS_UNOWNED  17U
+#define CLASS         12U /* of the victim */
+#define CLASS_REMOTE  24U
+#define CLASS_UNOWNED 17U
 
 /* Without a check of the whole heap after each. */
 uint64_t make(struct session *session, uint32_t type, uint64_t size);

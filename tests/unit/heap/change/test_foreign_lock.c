@@ -112,7 +112,7 @@ END_TEST
 
 static Suite *suite(void)
 {
-	Suite *s = suite_create("foreign_lock");
+	Suite *s = suite_create("foreign-lock");
 	TCase *t = tcase_create("foreign_lock");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);

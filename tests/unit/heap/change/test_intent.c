@@ -473,7 +473,7 @@ static void others_return_and_make_and_hold(void)
 static void pool_goes(void)
 {
 	others_return();
-	fixture_collect();
+	fixture_trim_sessions();
 	ck_assert_uint_eq(ref_pool(ref)->kind, POOL_FREE);
 }
 
@@ -653,7 +653,7 @@ static void clear_up(void)
 	fixture_check();
 }
 
-START_TEST(cleared_up)
+START_TEST(reclaimed)
 {
 	uint64_t number;
 
@@ -669,7 +669,7 @@ START_TEST(cleared_up)
 END_TEST
 
 /* Who clears up dies before the commit, again and again. */
-START_TEST(cleared_up_in_vain)
+START_TEST(reclaimer_killed)
 {
 	begin(_i);
 	if (rows[_i].go_on)
@@ -702,7 +702,7 @@ END_TEST
 
 /* Others change the place without the lock while who clears up has taken the intent away, and dies then: what has taken
  * place was said for good before. */
-START_TEST(said_for_good)
+START_TEST(recorded_for_good)
 {
 	static void (*const deaths[])(void) = {push_own, push_held, push_right, pop_not_put, pop_right};
 	bool is_push = _i < 3;
@@ -764,10 +764,10 @@ static Suite *suite(void)
 	const int n = (int)(sizeof(rows) / sizeof(rows[0]));
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_add_loop_test(t, cleared_up, 0, n);
-	tcase_add_loop_test(t, cleared_up_in_vain, 0, n);
+	tcase_add_loop_test(t, reclaimed, 0, n);
+	tcase_add_loop_test(t, reclaimer_killed, 0, n);
 	tcase_add_loop_test(t, repaired_before, 0, n);
-	tcase_add_loop_test(t, said_for_good, 0, 5);
+	tcase_add_loop_test(t, recorded_for_good, 0, 5);
 	tcase_add_loop_test(t, counted_for_good, 0, 9);
 	suite_add_tcase(s, t);
 	return s;

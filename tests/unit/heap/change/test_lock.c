@@ -303,7 +303,7 @@ static void *keep_lock(void *ret)
 }
 
 /* The session is closed by another thread. The one that took the lock gives it back itself, or it is taken from it. */
-START_TEST(lock_is_left_to_a_thread)
+START_TEST(lock_is_abandoned_to_a_thread)
 {
 	uint64_t n_recoveries = fx.heap->control->lock.n_recoveries;
 	int results[2] = {-1, -1};
@@ -349,7 +349,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, lock_of_a_thread_that_ended, 0, 2);
 	tcase_add_test(t, lock_of_a_thread_whose_number_is_used_again);
 	tcase_add_test(t, lock_of_another_session_of_the_thread);
-	tcase_add_loop_test(t, lock_is_left_to_a_thread, ENDS, DETACHES + 1);
+	tcase_add_loop_test(t, lock_is_abandoned_to_a_thread, ENDS, DETACHES + 1);
 	suite_add_tcase(s, t);
 	return s;
 }

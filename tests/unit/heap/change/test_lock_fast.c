@@ -205,7 +205,7 @@ END_TEST
 
 static Suite *suite(void)
 {
-	Suite *s = suite_create("quick");
+	Suite *s = suite_create("lock-fast");
 	TCase *t = tcase_create("quick");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);

@@ -38,7 +38,7 @@ END_TEST
 
 static Suite *suite(void)
 {
-	Suite *s = suite_create("lock_report");
+	Suite *s = suite_create("lock-report");
 	TCase *t = tcase_create("lock_report");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);

@@ -24,7 +24,7 @@ START_TEST(only_wholly_free_ones_return)
 			ck_assert_int_eq(object_decref(session_of(i), refs[i]), 0);
 	fixture_check();
 	kept = ref_arena_index(refs[POOLS]);
-	fixture_collect();
+	fixture_trim_sessions();
 
 	ck_assert_uint_eq(fixture_trim(1), 1);
 	fixture_check();

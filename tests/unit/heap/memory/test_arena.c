@@ -58,7 +58,7 @@ START_TEST(order_after_every_operation)
 		if (op % 500 == 0)
 			fixture_trim(fixture_below(3));
 		if (!fixture_below(10))
-			fixture_collect();
+			fixture_trim_sessions();
 		if (op % 16 == 0)
 			fixture_check();
 	}
@@ -116,7 +116,7 @@ START_TEST(records_live_apart)
 END_TEST
 
 /* A wholly free arena serves the other space before fresh memory is asked for. */
-START_TEST(free_arena_changes_sides)
+START_TEST(free_arena_changes_its_space)
 {
 	uint64_t ref = fixture_bytes(session_of(0), 100), list = fixture_list(session_of(0), 1);
 
@@ -136,7 +136,7 @@ START_TEST(free_arena_changes_sides)
 END_TEST
 
 /* So it does where the other space has free pools, but too few that adjoin. */
-START_TEST(free_arena_changes_sides_for_a_run)
+START_TEST(free_arena_changes_its_space_for_a_run)
 {
 	struct session *session = session_of(0);
 	uint64_t refs[POOLS], run, n_current;
@@ -172,8 +172,8 @@ static Suite *suite(void)
 	tcase_add_test(t, order_after_every_operation);
 	tcase_add_test(t, emptier_arena_drains);
 	tcase_add_test(t, records_live_apart);
-	tcase_add_test(t, free_arena_changes_sides);
-	tcase_add_test(t, free_arena_changes_sides_for_a_run);
+	tcase_add_test(t, free_arena_changes_its_space);
+	tcase_add_test(t, free_arena_changes_its_space_for_a_run);
 	suite_add_tcase(s, t);
 	return s;
 }

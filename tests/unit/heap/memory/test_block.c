@@ -59,7 +59,7 @@ END_TEST
 /* ---- returning --------------------------------------------------------------------------------------------------- */
 
 /* Who lets go first, the owner or the other, makes no difference for the block. */
-START_TEST(returned_by_whoever_is_last)
+START_TEST(remote_free_by_the_last_holder)
 {
 	bool owner_first = _i;
 	uint64_t keep = fixture_bytes(S0, 40), ref = fixture_bytes(S0, 40);
@@ -95,7 +95,7 @@ START_TEST(returned_by_whoever_is_last)
 END_TEST
 
 /* A run has no owner's list that it would spoil: it goes back at once. */
-START_TEST(run_goes_at_once)
+START_TEST(run_is_freed_at_once)
 {
 	uint64_t ref = passed_to_s1(3 * POOL_SIZE);
 
@@ -107,7 +107,7 @@ START_TEST(run_goes_at_once)
 }
 END_TEST
 
-START_TEST(list_of_pools)
+START_TEST(list_of_pools_with_remote_frees)
 {
 	static const size_t sizes[] = {8, 16, 24, 200, 512};
 	uint64_t keep[5], refs[5][3], more[POOL_SIZE / 40];
@@ -122,7 +122,7 @@ START_TEST(list_of_pools)
 		for (uint32_t i = 0; i < 5; i++) {
 			fixture_drop(S1, refs[i][k]);
 			ck_assert_uint_eq(pool_count_remote(fx.heap, ref_pool(refs[i][0])), k + 1);
-			ck_assert_uint_eq(n_returned_pools(), k ? 5 : i + 1);
+			ck_assert_uint_eq(n_remote_pools(), k ? 5 : i + 1);
 		}
 	}
 	/* One leaves from the middle of the list: a full pool that goes away with all that was in it. */
@@ -134,11 +134,11 @@ START_TEST(list_of_pools)
 	fixture_drop(S1, keep[2]);
 	for (uint32_t i = 0; i < n_more; i++)
 		fixture_drop(S1, more[i]);
-	ck_assert_uint_eq(n_returned_pools(), 4);
+	ck_assert_uint_eq(n_remote_pools(), 4);
 	ck_assert_uint_eq(ref_pool(refs[2][0])->kind, POOL_FREE);
 	critical_request(fx.heap, S0->index, REQUEST_COLLECT);
 	fixture_drop(S0, fixture_bytes(S0, 8));
-	ck_assert_uint_eq(n_returned_pools(), 0);
+	ck_assert_uint_eq(n_remote_pools(), 0);
 	for (int i = 0; i < 5; i++)
 		ck_assert_uint_eq(ref_pool(refs[i][0])->is_on_remote_list, 0);
 	for (int i = 0; i < 5; i++)
@@ -149,7 +149,7 @@ START_TEST(list_of_pools)
 END_TEST
 
 /* All blocks of a full pool were returned: it is its owner's no more, though that does nothing. */
-START_TEST(full_pool_is_taken)
+START_TEST(full_pool_is_freed_by_others)
 {
 	uint32_t size_class = (uint32_t)_i, n = class_pool_blocks(size_class);
 	uint64_t refs[POOL_SIZE / 24] = {0}, again;
@@ -205,11 +205,11 @@ START_TEST(full_pool_waits_for_its_owner)
 	ck_assert_uint_eq(pool->owner1, S0->owner1);
 	ck_assert_uint_eq(pool_count_remote(fx.heap, pool), n);
 	ck_assert_uint_eq(ref_header(refs[n - 1])->rights_counted, RIGHTS_SHARED);
-	fixture_collect();
+	fixture_trim_sessions();
 	ck_assert_uint_eq(pool->owner1, S0->owner1);
 	critical_leave(S0, 0);
 	fixture_check();
-	fixture_collect();
+	fixture_trim_sessions();
 	ck_assert_uint_eq(pool->identity, pool_identity(POOL_FREE, CLASS_NONE, 0));
 	ck_assert_uint_eq(S0->entry->remote_pools1, 0);
 }
@@ -255,7 +255,7 @@ static void estate_new(struct estate *e)
 		e->shared[i] = fixture_bytes(S0, size);
 		share(e->shared[i]);
 		e->passed[i] = passed_to_s1(size);
-		returned(size);
+		remotely_freed(size);
 		fixture_drop(S0, fixture_bytes(S0, size));
 	}
 	e->list = fixture_list(S0, 5);
@@ -270,9 +270,9 @@ static void estate_new(struct estate *e)
 	e->spare = fixture_bytes(S0, 4 * POOL_SIZE);
 	fixture_drop(S0, e->spare);
 	MUST(S0, object_incref(S0, e->own[0]));
-	returned(40);
-	returned(512);
-	ck_assert_uint_eq(n_returned_pools(), 2);
+	remotely_freed(40);
+	remotely_freed(512);
+	ck_assert_uint_eq(n_remote_pools(), 2);
 }
 
 static void expect_estate_is_s1s(const struct estate *e)
@@ -315,7 +315,7 @@ START_TEST(owner_dies)
 END_TEST
 
 /* Blocks are returned to it while it is dead and not cleared up yet, at every point of that. */
-START_TEST(returned_to_the_dead)
+START_TEST(remote_free_to_a_dead_owner)
 {
 	struct estate e;
 	uint32_t i = 0;
@@ -345,7 +345,7 @@ END_TEST
 
 /* It dies holding the last right, its place in the table of sessions is given to another one, which has nothing of it.
  */
-START_TEST(its_place_is_given_away)
+START_TEST(session_entry_is_used_again)
 {
 	struct estate e;
 	struct session next;
@@ -369,11 +369,11 @@ START_TEST(its_place_is_given_away)
 END_TEST
 
 /* A pool that lost its owner is the next one's who needs its class, with what is in it. */
-START_TEST(left_pool_gets_another_owner)
+START_TEST(unowned_pool_is_adopted)
 {
 	uint64_t ref = passed_to_s1(40), mine;
 
-	returned(40);
+	remotely_freed(40);
 	fixture_drop(S0, fixture_bytes(S0, 40));
 	fixture_bury(S0);
 	ck_assert_uint_eq(
@@ -444,16 +444,16 @@ static Suite *suite(void)
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
 	tcase_add_test(t, block_carved_in_order);
 	tcase_add_test(t, block_last_freed_first);
-	tcase_add_loop_test(t, returned_by_whoever_is_last, 0, 2);
-	tcase_add_test(t, run_goes_at_once);
-	tcase_add_test(t, list_of_pools);
-	tcase_add_loop_test(t, full_pool_is_taken, 0, N_CLASSES);
+	tcase_add_loop_test(t, remote_free_by_the_last_holder, 0, 2);
+	tcase_add_test(t, run_is_freed_at_once);
+	tcase_add_test(t, list_of_pools_with_remote_frees);
+	tcase_add_loop_test(t, full_pool_is_freed_by_others, 0, N_CLASSES);
 	tcase_add_test(t, full_pool_waits_for_its_owner);
 	tcase_add_test(t, pool_with_room_is_left);
 	tcase_add_test(t, owner_dies);
-	tcase_add_test(t, returned_to_the_dead);
-	tcase_add_test(t, its_place_is_given_away);
-	tcase_add_test(t, left_pool_gets_another_owner);
+	tcase_add_test(t, remote_free_to_a_dead_owner);
+	tcase_add_test(t, session_entry_is_used_again);
+	tcase_add_test(t, unowned_pool_is_adopted);
 	tcase_add_test(t, holder_dies);
 	tcase_add_test(t, owner_closes);
 	suite_add_tcase(s, t);

@@ -118,7 +118,7 @@ START_TEST(pool_empty_takes_another_class)
 	generation = ref_generation(ref);
 	fixture_drop(S0, ref);
 	ck_assert_uint_eq(ref_pool(ref)->kind, POOL_BLOCKS); /* the session keeps it, until it is taken back */
-	fixture_collect();
+	fixture_trim_sessions();
 	for (size_t size = 16; size <= 512; size += 31) {
 		other = fixture_bytes(S0, size);
 		ck_assert_uint_eq(ref_pool_index(other), pool);
@@ -129,7 +129,7 @@ START_TEST(pool_empty_takes_another_class)
 		generation = ref_generation(other);
 		ck_assert_int_eq(object_incref(S0, ref), -ESTALE);
 		fixture_drop(S0, other);
-		fixture_collect();
+		fixture_trim_sessions();
 		ck_assert_uint_eq(ref_pool(other)->kind, POOL_FREE);
 	}
 }
@@ -154,7 +154,7 @@ START_TEST(pool_same_class_again)
 		for (uint32_t i = 0; i < 5; i++)
 			fixture_drop(S0, refs[i]);
 		if (!is_kept)
-			fixture_collect();
+			fixture_trim_sessions();
 		ck_assert_uint_eq(used_pool1(class_of_size(100)), is_kept ? ref_pool_index(refs[0]) + 1 : ALONE);
 		ck_assert_uint_eq(ref_pool(refs[0])->kind, is_kept ? POOL_BLOCKS : POOL_FREE);
 	}
@@ -183,7 +183,7 @@ START_TEST(pool_class_counters)
 		/* the first pool that becomes free is the only one with room, and stays; the second goes */
 		expect_class(12, i + 1 < 2 * n ? 2 : 1, 2 * n - i - 1);
 	}
-	fixture_collect();
+	fixture_trim_sessions();
 	expect_class(12, 0, 0);
 }
 END_TEST

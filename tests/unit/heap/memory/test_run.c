@@ -204,7 +204,7 @@ START_TEST(run_sizes)
 	stats = fixture_stats();
 	ck_assert_uint_eq(stats.n_medium_objects, 0);
 	ck_assert_uint_eq(stats.bytes_medium_objects, 0);
-	fixture_collect();
+	fixture_trim_sessions();
 	ck_assert_uint_eq(fixture_stats().bytes_unused_pools, fixture_stats().bytes_total);
 	for (uint32_t i = 0; i < fx.heap->control->n_arenas_known * fx.heap->pools_per_arena; i++)
 		ck_assert(fx.heap->pools[i].kind == POOL_FREE && pool_is_free(i));

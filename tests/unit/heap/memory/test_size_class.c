@@ -121,7 +121,7 @@ END_TEST
 
 static Suite *suite(void)
 {
-	Suite *s = suite_create("size_class");
+	Suite *s = suite_create("size-class");
 	TCase *t = tcase_create("size_class");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);

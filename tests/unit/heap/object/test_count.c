@@ -21,7 +21,7 @@ static const struct {
 	{TYPE_QUEUE, 1000},
 };
 
-START_TEST(quickly_of_each_kind)
+START_TEST(without_the_lock_of_each_kind)
 {
 	struct session_entry *entry = S1->entry;
 	uint64_t ref = 0;
@@ -275,7 +275,7 @@ START_TEST(biased_to_a_dead_one)
 END_TEST
 
 /* Another session has the lock between its calls; it is gone, so that the next taker lets go of it. */
-START_TEST(kept)
+START_TEST(lock_is_another_session_s)
 {
 	uint64_t ref = shared(40);
 
@@ -292,7 +292,7 @@ START_TEST(kept)
 END_TEST
 
 /* It has the lock itself. */
-START_TEST(has_the_lock)
+START_TEST(lock_is_its_own)
 {
 	uint64_t ref = shared(40);
 
@@ -312,7 +312,7 @@ START_TEST(has_the_lock)
 END_TEST
 
 /* Somebody wants something of the session: it sees to that, and then goes on without the lock. */
-START_TEST(attends_first)
+START_TEST(serves_requests_first)
 {
 	uint64_t ref = shared(40);
 
@@ -433,7 +433,7 @@ static Suite *suite(void)
 	TCase *t = tcase_create("count");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_add_loop_test(t, quickly_of_each_kind, 0, (int)(sizeof(kinds) / sizeof(kinds[0])));
+	tcase_add_loop_test(t, without_the_lock_of_each_kind, 0, (int)(sizeof(kinds) / sizeof(kinds[0])));
 	tcase_add_test(t, beside_others);
 	tcase_add_test(t, given_and_dropped);
 	tcase_add_loop_test(t, own_beyond_the_word, 0, 2);
@@ -442,9 +442,9 @@ static Suite *suite(void)
 	tcase_add_test(t, first_stranger);
 	tcase_add_test(t, biased_to_another);
 	tcase_add_test(t, biased_to_a_dead_one);
-	tcase_add_test(t, kept);
-	tcase_add_test(t, has_the_lock);
-	tcase_add_test(t, attends_first);
+	tcase_add_test(t, lock_is_another_session_s);
+	tcase_add_test(t, lock_is_its_own);
+	tcase_add_test(t, serves_requests_first);
 	tcase_add_loop_test(t, last_of_another_kind, 0, (int)(sizeof(kinds) / sizeof(kinds[0])));
 	tcase_add_test(t, last_where_nobody_owns);
 	tcase_add_loop_test(t, too_many, 0, 2);

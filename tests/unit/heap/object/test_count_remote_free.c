@@ -24,7 +24,7 @@ static uint64_t stands_last(const struct session *session, uint64_t *refs, uint3
 
 /* ---- blocks that are returned ------------------------------------------------------------------------------------ */
 
-START_TEST(told_once)
+START_TEST(notified_once)
 {
 	enum { N = 5 };
 	uint64_t keep = fixture_bytes(S0, 40), refs[N], by_lock, n_before = fixture_stats().n_blocks_returned;
@@ -93,7 +93,7 @@ END_TEST
 /* The daemon's gathering, a repair's and the owner's death are as the owner's own. */
 static void collect(void)
 {
-	fixture_collect();
+	fixture_trim_sessions();
 }
 
 static void repair(void)
@@ -103,9 +103,9 @@ static void repair(void)
 	ck_assert_uint_eq(S0->entry->remote_pools1 != 0, 1);
 }
 
-static void (*const untellers[])(void) = {collect, repair, owner_goes};
+static void (*const clearers[])(void) = {collect, repair, owner_goes};
 
-START_TEST(untold_by_others)
+START_TEST(notified_flag_cleared_by_others)
 {
 	uint64_t keep = fixture_bytes(S0, 40), refs[3];
 	struct pool_entry *pool = ref_pool(keep);
@@ -114,7 +114,7 @@ START_TEST(untold_by_others)
 		refs[i] = passed_to(S1, 40);
 	LOCKED(object_decref(S1, stands_last(S1, refs, 3)));
 	ck_assert_uint_eq(pool->is_notified, 1);
-	untellers[_i]();
+	clearers[_i]();
 	fixture_check();
 	ck_assert_uint_eq(pool->is_notified, 0);
 	LOCKED(object_decref(S1, stands_last(S1, refs, 2)));
@@ -123,7 +123,7 @@ START_TEST(untold_by_others)
 		QUICKLY(object_decref(S1, refs[0]));
 	else
 		LOCKED(object_decref(S1, refs[0]));
-	ck_assert_uint_eq(pool->kind == POOL_FREE, untellers[_i] == owner_goes);
+	ck_assert_uint_eq(pool->kind == POOL_FREE, clearers[_i] == owner_goes);
 }
 END_TEST
 
@@ -165,7 +165,7 @@ START_TEST(last_of_a_full_pool)
 END_TEST
 
 /* What it made itself and holds by its table it returns to itself. */
-START_TEST(returned_to_itself)
+START_TEST(remote_free_by_the_owner)
 {
 	uint64_t refs[2], queue, got;
 
@@ -269,14 +269,14 @@ END_TEST
 
 static Suite *suite(void)
 {
-	Suite *s = suite_create("count_remote_free");
+	Suite *s = suite_create("count-remote-free");
 	TCase *t = tcase_create("count_remote_free");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_add_loop_test(t, told_once, 0, 2);
-	tcase_add_loop_test(t, untold_by_others, 0, (int)(sizeof(untellers) / sizeof(untellers[0])));
+	tcase_add_loop_test(t, notified_once, 0, 2);
+	tcase_add_loop_test(t, notified_flag_cleared_by_others, 0, (int)(sizeof(clearers) / sizeof(clearers[0])));
 	tcase_add_loop_test(t, last_of_a_full_pool, 0, 2);
-	tcase_add_test(t, returned_to_itself);
+	tcase_add_test(t, remote_free_by_the_owner);
 	tcase_add_loop_test(t, given_to_the_full, 0, 2);
 	tcase_add_test(t, given_and_held_by_others);
 	suite_add_tcase(s, t);

@@ -79,7 +79,7 @@ START_TEST(owner_has_gone)
 }
 END_TEST
 
-START_TEST(told_in_vain)
+START_TEST(notified_in_vain)
 {
 	uint64_t keep = fixture_bytes(S0, 40), ref = passed_to(S1, 40), again;
 
@@ -102,7 +102,7 @@ START_TEST(told_in_vain)
 	ck_assert_uint_eq(ref_state(again), STATE_REMOTE_FREE);
 	tell_in_vain(ref); /* which was returned itself */
 	fixture_drop(S0, keep);
-	fixture_collect();
+	fixture_trim_sessions();
 	ck_assert_uint_eq(ref_pool(ref)->kind, POOL_FREE);
 	ck_assert_ptr_null(tell(ref));
 	again = fixture_bytes(S0, 3 * POOL_SIZE);
@@ -177,7 +177,7 @@ static bool make_another_of_it(uint64_t at)
 	ck_assert_uint_eq(pool->run_n_dropped, 0);
 	fixture_drop(S2, meanwhile.list);
 	ck_assert_uint_eq(ref_rights(meanwhile.child), 0);
-	fixture_collect();
+	fixture_trim_sessions();
 	return true;
 }
 
@@ -211,7 +211,7 @@ static void look_no_more(struct session *session)
 	session->entry->intent.word = intent_word(intent_number(session->entry->intent.word), INTENT_NONE);
 }
 
-START_TEST(looked_at)
+START_TEST(arena_waits_for_lookups)
 {
 	ck_assert(!critical_has_lookup(fx.heap, 0, fx.heap->n_arenas));
 	for (uint32_t kind = INTENT_NONE; kind <= INTENT_DROP; kind++) {
@@ -246,13 +246,13 @@ START_TEST(looked_at)
 END_TEST
 
 /* An arena on its way out is not unmapped before those who look into it are through, be it one of a run. */
-START_TEST(looked_at_while_returning)
+START_TEST(lookup_while_arena_returns)
 {
 	bool is_adopted = _i / 2;
 	uint32_t head, n = _i % 2 ? 3 : 1, n_done = 0;
 
 	fixture_drop(S0, fixture_bytes(S0, n > 1 ? n * ARENA_SIZE_DEFAULT : 40));
-	fixture_collect();
+	fixture_trim_sessions();
 	ck_assert_int_eq(supply_pick_returning(&fx.daemon, 0, &head), 1);
 	ck_assert_uint_eq(fx.heap->arenas[head].n_arenas, n);
 	for (uint32_t i = head; i < head + n; i++) {
@@ -523,15 +523,15 @@ END_TEST
 
 static Suite *suite(void)
 {
-	Suite *s = suite_create("count_stopped");
+	Suite *s = suite_create("count-stopped");
 	TCase *t = tcase_create("count_stopped");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
 	tcase_add_loop_test(t, owner_has_gone, 0, 2);
-	tcase_add_test(t, told_in_vain);
+	tcase_add_test(t, notified_in_vain);
 	tcase_add_test(t, pool_is_another_by_then);
-	tcase_add_test(t, looked_at);
-	tcase_add_loop_test(t, looked_at_while_returning, 0, 4);
+	tcase_add_test(t, arena_waits_for_lookups);
+	tcase_add_loop_test(t, lookup_while_arena_returns, 0, 4);
 	tcase_add_loop_test(t, stopped, 0, 2 * (int)(sizeof(stops) / sizeof(stops[0])));
 	tcase_add_loop_test(t, stopped_and_repaired, 0, (int)(sizeof(stops) / sizeof(stops[0])));
 	suite_add_tcase(s, t);

@@ -14,7 +14,7 @@
 /* ---- claims ------------------------------------------------------------------------------------------------------ */
 
 /* By one who died after his commit: whoever comes next by the lock lets go of it. */
-START_TEST(claimed)
+START_TEST(left_locked_by_the_dead)
 {
 	uint64_t ref = shared(40);
 
@@ -54,7 +54,7 @@ static const struct {
 	{"a right", INTENT_RIGHT, -1, false, false, false},
 };
 
-START_TEST(claim_notes)
+START_TEST(header_lock_records_intents)
 {
 	uint64_t ref = shared(40), other = shared(40), number;
 	struct object_header *header = ref_header(ref);
@@ -91,7 +91,7 @@ START_TEST(claim_notes)
 END_TEST
 
 /* A stray write has made it biased to none that there can be. */
-START_TEST(claim_of_the_wild)
+START_TEST(header_lock_of_a_wild_bias)
 {
 	const uint32_t wild[] = {fx.heap->n_sessions, fx.heap->n_sessions + 1, SESSIONS_MAX, SESSIONS_MAX + 1,
 		UINT16_MAX - 1, UINT16_MAX};
@@ -113,13 +113,13 @@ END_TEST
 
 static Suite *suite(void)
 {
-	Suite *s = suite_create("header_lock");
+	Suite *s = suite_create("header-lock");
 	TCase *t = tcase_create("header_lock");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_add_test(t, claimed);
-	tcase_add_loop_test(t, claim_notes, 0, (int)(sizeof(claims) / sizeof(claims[0])));
-	tcase_add_test(t, claim_of_the_wild);
+	tcase_add_test(t, left_locked_by_the_dead);
+	tcase_add_loop_test(t, header_lock_records_intents, 0, (int)(sizeof(claims) / sizeof(claims[0])));
+	tcase_add_test(t, header_lock_of_a_wild_bias);
 	suite_add_tcase(s, t);
 	return s;
 }

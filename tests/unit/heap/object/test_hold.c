@@ -198,7 +198,7 @@ START_TEST(no_room_to_grow)
 END_TEST
 
 /* Damage in the table's place is noticed, not followed. */
-START_TEST(damaged_place)
+START_TEST(damaged_table_position)
 {
 	uint64_t ref;
 	uint32_t n;
@@ -235,7 +235,7 @@ static Suite *suite(void)
 	tcase_add_test(t, churn_stays_small);
 	tcase_add_test(t, random_holds);
 	tcase_add_test(t, no_room_to_grow);
-	tcase_add_test(t, damaged_place);
+	tcase_add_test(t, damaged_table_position);
 	suite_add_tcase(s, t);
 	return s;
 }

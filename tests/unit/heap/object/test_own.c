@@ -75,7 +75,7 @@ START_TEST(lock_once_a_pool)
 		refs[i] = fixture_bytes(S1, 512);
 	for (uint32_t i = 0; i < N_POOLS * n_blocks; i++)
 		ck_assert_int_eq(object_decref(S1, refs[i]), 0);
-	fixture_collect();
+	fixture_trim_sessions();
 	n = n_locks();
 	for (uint32_t i = 0; i < N_POOLS * n_blocks; i++) {
 		ck_assert_int_eq(object_new(S0, TYPE_BYTES, 512, &refs[i]), 0);
@@ -120,7 +120,7 @@ START_TEST(free_pool_in_use_again)
 	for (uint32_t i = 0; i < 2 * n; i++)
 		fixture_drop(S0, refs[i]);
 	ck_assert_uint_ne(S0->n_freed, 0);
-	fixture_collect(); /* by the daemon, meanwhile */
+	fixture_trim_sessions(); /* by the daemon, meanwhile */
 	theirs = fixture_bytes(S1, 512);
 	for (uint32_t i = 1; i < n; i++)
 		fixture_bytes(S1, 512);
@@ -490,7 +490,7 @@ static void on_trap_open(int signal, siginfo_t *info, void *context)
 }
 
 /* Whichever way the last hold goes, nothing is remembered of the object. */
-START_TEST(forgotten_while_the_gate_opens)
+START_TEST(forgotten_while_unblocked)
 {
 	struct sigaction action = {.sa_sigaction = on_trap_open, .sa_flags = SA_SIGINFO};
 	uint64_t keep = fixture_bytes(S0, 40), ref;
@@ -531,7 +531,7 @@ static Suite *suite(void)
 	tcase_add_test(t, one_free_pool_stays);
 	tcase_add_test(t, one_run_of_each_length_stays);
 	tcase_add_test(t, run_of_a_whole_arena);
-	tcase_add_test(t, forgotten_while_the_gate_opens);
+	tcase_add_test(t, forgotten_while_unblocked);
 	tcase_add_loop_test(t, more_holds_than_the_header_counts, 0, N_SIZES);
 	tcase_add_test(t, holds_again_by_its_table);
 	tcase_add_test(t, own_holds_are_counted);

@@ -199,7 +199,7 @@ END_TEST
 
 static Suite *suite(void)
 {
-	Suite *s = suite_create("refused");
+	Suite *s = suite_create("own-refused");
 	TCase *t = tcase_create("refused");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);

@@ -11,7 +11,7 @@
 /* ---- gathering --------------------------------------------------------------------------------------------------- */
 
 /* The owner needs a block and has none. */
-START_TEST(gathered_when_needed)
+START_TEST(collected_when_needed)
 {
 	uint32_t n = class_pool_blocks(63);
 	uint64_t refs[16], again;
@@ -26,7 +26,7 @@ START_TEST(gathered_when_needed)
 		ck_assert_uint_eq(ref_pool_index(again), ref_pool_index(refs[0]));
 		ck_assert_uint_eq(ref_block(again) % 2, 1);
 		ck_assert_uint_eq(ref_pool(again)->is_on_remote_list, 0);
-		ck_assert_uint_eq(n_returned_pools(), 0);
+		ck_assert_uint_eq(n_remote_pools(), 0);
 	}
 	ck_assert_uint_eq(S0->entry->usedpools1[63], 0);
 	/* and only then another pool */
@@ -34,9 +34,9 @@ START_TEST(gathered_when_needed)
 }
 END_TEST
 
-START_TEST(gathered_when_asked)
+START_TEST(collected_when_requested)
 {
-	uint64_t keep = fixture_bytes(S0, 40), ref = returned(40), other;
+	uint64_t keep = fixture_bytes(S0, 40), ref = remotely_freed(40), other;
 
 	other = fixture_bytes(S0, 40); /* there is room, so nothing is gathered */
 	ck_assert_uint_eq(ref_state(ref), STATE_REMOTE_FREE);
@@ -52,9 +52,9 @@ START_TEST(gathered_when_asked)
 END_TEST
 
 /* By whatever call comes next, be it that of a session that only drops. */
-START_TEST(gathered_when_asked_by_a_drop)
+START_TEST(collected_when_requested_by_a_drop)
 {
-	uint64_t keep = fixture_bytes(S0, 40), ref = returned(40), other = fixture_bytes(S0, 200);
+	uint64_t keep = fixture_bytes(S0, 40), ref = remotely_freed(40), other = fixture_bytes(S0, 200);
 
 	critical_request(fx.heap, S0->index, REQUEST_COLLECT);
 	fixture_drop(S0, other);
@@ -68,7 +68,7 @@ START_TEST(gathered_when_asked_by_a_drop)
 END_TEST
 
 /* One change gathers from a few pools only, and the next goes on. */
-START_TEST(gathered_in_bounded_steps)
+START_TEST(collected_in_bounded_steps)
 {
 	uint64_t keep[30], refs[30];
 	uint32_t n_left = 30;
@@ -80,12 +80,12 @@ START_TEST(gathered_in_bounded_steps)
 	for (uint32_t c = 0; c < n_left; c++)
 		fixture_drop(S1, refs[c]);
 	while (n_left) {
-		uint32_t n = n_returned_pools();
+		uint32_t n = n_remote_pools();
 
 		ck_assert_uint_eq(n, n_left);
 		ck_assert_int_eq(session_serve_requests(S0), 0);
 		fixture_check();
-		n = n_left - n_returned_pools();
+		n = n_left - n_remote_pools();
 		ck_assert_uint_ge(n, 1);
 		ck_assert_uint_le(n, 8);
 		n_left -= n;
@@ -97,7 +97,7 @@ START_TEST(gathered_in_bounded_steps)
 END_TEST
 
 /* A pool that becomes free by it goes back, but for the only one of its class. */
-START_TEST(gathered_pool_goes)
+START_TEST(collected_pool_is_freed)
 {
 	uint32_t n = class_pool_blocks(63);
 	uint64_t first[16], second[16], keep[2];
@@ -116,7 +116,7 @@ START_TEST(gathered_pool_goes)
 	ck_assert_uint_eq(ref_pool(keep[0])->n_used, n - 1);
 	ck_assert_int_eq(session_serve_requests(S0), 0);
 	fixture_check();
-	ck_assert_uint_eq(n_returned_pools(), 0);
+	ck_assert_uint_eq(n_remote_pools(), 0);
 	ck_assert_int_ne(ref_pool(keep[0])->kind == POOL_FREE, ref_pool(keep[1])->kind == POOL_FREE);
 	fixture_expect_empty();
 }
@@ -126,7 +126,7 @@ END_TEST
  * No memory is left, but for what was returned: all of it is gathered before the owner is told so, however far back on
  * the list. A block, and a pool that becomes free by it.
  */
-START_TEST(gathered_when_memory_is_short)
+START_TEST(collected_when_memory_is_short)
 {
 	enum { N_OTHERS = 40 };
 	uint32_t n = class_pool_blocks(63);
@@ -158,27 +158,27 @@ START_TEST(gathered_when_memory_is_short)
 	}
 	for (uint32_t i = 0; i < N_OTHERS; i++)
 		fixture_drop(S1, others[i]);
-	ck_assert_uint_eq(n_returned_pools(), N_OTHERS + 1);
+	ck_assert_uint_eq(n_remote_pools(), N_OTHERS + 1);
 	again = fixture_bytes(S0, _i ? POOL_SIZE : 512);
 	ck_assert_uint_eq(ref_pool_index(again), ref_pool_index(refs[3]));
 }
 END_TEST
 
 /* An owner that was asked to gather goes on, change by change, until nothing is left. */
-START_TEST(gathered_to_the_end)
+START_TEST(collected_to_the_end)
 {
 	uint32_t n_before = 101, n;
 
-	return_partly(100);
+	remote_free_partly(100);
 	critical_request(fx.heap, S0->index, REQUEST_COLLECT);
 	for (; S0->entry->requests; n_before = n) {
 		ck_assert_int_eq(session_serve_requests(S0), 0);
 		fixture_check();
-		n = n_returned_pools();
+		n = n_remote_pools();
 		ck_assert_uint_lt(n, n_before);
 		ck_assert_int_eq(n > 0, S0->entry->requests == REQUEST_COLLECT);
 	}
-	ck_assert_uint_eq(n_returned_pools(), 0);
+	ck_assert_uint_eq(n_remote_pools(), 0);
 	drop_partly(100);
 }
 END_TEST
@@ -187,28 +187,28 @@ END_TEST
  * What is asked for by the daemon is gathered by the calls that come next, by each a few pools; meanwhile they do what
  * they are for.
  */
-START_TEST(gathered_over_calls)
+START_TEST(collected_over_calls)
 {
 	uint32_t n_before = 101, n = n_before;
 	uint64_t keep = fixture_bytes(S0, 8), ref;
 	bool by_drop = _i;
 
-	return_partly(100);
+	remote_free_partly(100);
 	critical_request(fx.heap, S0->index, REQUEST_COLLECT);
 	for (; n > 0; n_before = n) {
 		ref = keep;
 		ck_assert_int_eq(by_drop ? object_decref(S0, ref) : object_new(S0, TYPE_BYTES, 8, &keep), 0);
-		n = n_returned_pools();
+		n = n_remote_pools();
 		ck_assert_uint_lt(n, n_before);
 		ck_assert_uint_le(n_before - n, 24);
 		ck_assert_uint_eq(S0->entry->requests, n ? REQUEST_COLLECT : 0);
 		ck_assert_int_eq(by_drop ? object_new(S0, TYPE_BYTES, 8, &keep) : object_decref(S0, ref), 0);
-		n = n_returned_pools();
+		n = n_remote_pools();
 		ck_assert_int_eq(object_incref(S0, keep), 0);
 		ck_assert_uint_eq(ref_own(keep), 2);
 		ck_assert_int_eq(object_decref(S0, keep), 0);
 		fixture_check();
-		n = n_returned_pools();
+		n = n_remote_pools();
 		ck_assert_uint_eq(S0->entry->requests, n ? REQUEST_COLLECT : 0);
 	}
 	ck_assert_int_eq(object_decref(S0, keep), 0);
@@ -216,19 +216,19 @@ START_TEST(gathered_over_calls)
 }
 END_TEST
 
-/* Nor are more gathered before arenas are asked for; where there are none, all: gathered_when_memory_is_short. */
-START_TEST(gathered_before_asking)
+/* Nor are more gathered before arenas are asked for; where there are none, all: collected_when_memory_is_short. */
+START_TEST(collected_before_asking)
 {
 	uint64_t ref;
 
-	return_partly(100);
+	remote_free_partly(100);
 	while (object_new(S2, TYPE_BYTES, POOL_SIZE, &ref) != HEAP_WANTS_ARENAS)
 		;
 	ck_assert_int_eq(object_new(S0, TYPE_BYTES, 480, &ref), HEAP_WANTS_ARENAS);
-	ck_assert_uint_eq(n_returned_pools(), 101 - 24);
+	ck_assert_uint_eq(n_remote_pools(), 101 - 24);
 	fixture_check();
 	ck_assert_int_eq(own_collect_all(S0), 1);
-	ck_assert_uint_eq(n_returned_pools(), 0);
+	ck_assert_uint_eq(n_remote_pools(), 0);
 	ck_assert_int_eq(own_collect_all(S0), 0);
 	fixture_check();
 }
@@ -236,17 +236,17 @@ END_TEST
 
 /* Of an owner that does nothing more: the daemon takes a pool in which all that is used was returned, and gathers the
  * rest. */
-START_TEST(collected_with_what_was_returned)
+START_TEST(trimmed_with_remote_frees)
 {
 	uint64_t keep = fixture_bytes(S0, 40), ref = passed_to_s1(40), alone = passed_to_s1(200), again;
 
 	fixture_drop(S1, ref);
 	fixture_drop(S1, alone);
-	ck_assert_uint_eq(n_returned_pools(), 2);
+	ck_assert_uint_eq(n_remote_pools(), 2);
 	ck_assert_int_eq(own_trim(&fx.daemon, S0->index), 0);
 	fixture_check();
 	ck_assert_uint_eq(ref_pool(alone)->identity, pool_identity(POOL_FREE, CLASS_NONE, 0));
-	ck_assert_uint_eq(n_returned_pools(), 0);
+	ck_assert_uint_eq(n_remote_pools(), 0);
 	ck_assert_uint_eq(ref_state(ref), STATE_FREE); /* in a pool that is in use */
 	ck_assert_uint_eq(ref_pool(ref)->owner1, S0->owner1);
 	again = fixture_bytes(S0, 40);
@@ -261,13 +261,13 @@ START_TEST(collected_with_what_was_returned)
 END_TEST
 
 /* However many stand before it. */
-START_TEST(collected_behind_many)
+START_TEST(trimmed_behind_many)
 {
-	uint64_t first = return_partly(N_PARTLY);
+	uint64_t first = remote_free_partly(N_PARTLY);
 
-	fixture_collect();
+	fixture_trim_sessions();
 	fixture_check();
-	ck_assert_uint_eq(n_returned_pools(), 0);
+	ck_assert_uint_eq(n_remote_pools(), 0);
 	ck_assert_uint_eq(ref_pool(first)->kind, POOL_FREE);
 	drop_partly(N_PARTLY);
 }
@@ -296,7 +296,7 @@ static bool is_kept_free(const struct session *s, const struct pool_entry *pool)
 }
 
 /* A free pool that stands behind more than are looked at in one change: the next change goes on, of each session. */
-START_TEST(collected_from_the_end)
+START_TEST(trimmed_from_the_end)
 {
 	static uint64_t others[N_PARTLY][BLOCKS_512];
 	struct pool_entry *pool = hide_free_pool(S0, partly, N_PARTLY), *other = hide_free_pool(S2, others, N_PARTLY);
@@ -316,7 +316,7 @@ START_TEST(collected_from_the_end)
 END_TEST
 
 /* What was true before is not believed: the session has made a call, or the pool to go on from is its own no more. */
-START_TEST(collected_anew)
+START_TEST(trim_restarted)
 {
 	uint64_t *next = partly[N_PARTLY - 1025]; /* after 1024 */
 	struct pool_entry *pool = hide_free_pool(S0, partly, N_PARTLY);
@@ -341,7 +341,7 @@ START_TEST(collected_anew)
 END_TEST
 
 /* The daemon was told by its tick, and not by a step, that the session freed some of what the round has passed. */
-START_TEST(collected_anew_after_a_tick)
+START_TEST(trim_restarted_by_a_tick)
 {
 	hide_free_pool(S0, partly, N_PARTLY);
 	ck_assert_int_eq(own_trim(&fx.daemon, S0->index), 1);
@@ -360,7 +360,7 @@ START_TEST(collected_anew_after_a_tick)
 END_TEST
 
 /* Another session has the place in the table: it is looked at from its front. */
-START_TEST(collected_from_the_next_one)
+START_TEST(trimmed_from_the_next_session)
 {
 	struct pool_entry *pool;
 
@@ -380,7 +380,7 @@ END_TEST
 
 /* ---- what is taken back ------------------------------------------------------------------------------------------ */
 
-START_TEST(collected)
+START_TEST(trimmed_in_steps)
 {
 	uint64_t keep = fixture_bytes(S0, 100);
 
@@ -406,7 +406,7 @@ START_TEST(collected)
 }
 END_TEST
 
-START_TEST(not_collected)
+START_TEST(not_trimmed)
 {
 	fixture_warm_up(100);
 	ck_assert_int_eq(session_lock(S1), 0);
@@ -427,27 +427,27 @@ END_TEST
 
 static Suite *suite(void)
 {
-	Suite *s = suite_create("own_trim");
+	Suite *s = suite_create("own-trim");
 	TCase *t = tcase_create("own_trim");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_add_test(t, gathered_when_needed);
-	tcase_add_test(t, gathered_when_asked);
-	tcase_add_test(t, gathered_when_asked_by_a_drop);
-	tcase_add_test(t, gathered_in_bounded_steps);
-	tcase_add_test(t, gathered_pool_goes);
-	tcase_add_loop_test(t, gathered_when_memory_is_short, 0, 2);
-	tcase_add_test(t, gathered_to_the_end);
-	tcase_add_loop_test(t, gathered_over_calls, 0, 2);
-	tcase_add_test(t, gathered_before_asking);
-	tcase_add_test(t, collected_with_what_was_returned);
-	tcase_add_test(t, collected_behind_many);
-	tcase_add_test(t, collected_from_the_end);
-	tcase_add_loop_test(t, collected_anew, 0, 2);
-	tcase_add_test(t, collected_anew_after_a_tick);
-	tcase_add_test(t, collected_from_the_next_one);
-	tcase_add_test(t, collected);
-	tcase_add_test(t, not_collected);
+	tcase_add_test(t, collected_when_needed);
+	tcase_add_test(t, collected_when_requested);
+	tcase_add_test(t, collected_when_requested_by_a_drop);
+	tcase_add_test(t, collected_in_bounded_steps);
+	tcase_add_test(t, collected_pool_is_freed);
+	tcase_add_loop_test(t, collected_when_memory_is_short, 0, 2);
+	tcase_add_test(t, collected_to_the_end);
+	tcase_add_loop_test(t, collected_over_calls, 0, 2);
+	tcase_add_test(t, collected_before_asking);
+	tcase_add_test(t, trimmed_with_remote_frees);
+	tcase_add_test(t, trimmed_behind_many);
+	tcase_add_test(t, trimmed_from_the_end);
+	tcase_add_loop_test(t, trim_restarted, 0, 2);
+	tcase_add_test(t, trim_restarted_by_a_tick);
+	tcase_add_test(t, trimmed_from_the_next_session);
+	tcase_add_test(t, trimmed_in_steps);
+	tcase_add_test(t, not_trimmed);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -58,7 +58,7 @@ START_TEST(full_and_empty)
 }
 END_TEST
 
-START_TEST(of_one_place)
+START_TEST(of_one_cell)
 {
 	uint64_t queue = fixture_queue(1), ref = fixture_bytes(S0, 1), got;
 
@@ -196,7 +196,7 @@ START_TEST(queue_in_itself)
 END_TEST
 
 /* What the session is to look after first fails: then it goes under the lock, or is refused. */
-START_TEST(attention_in_vain)
+START_TEST(requests_fail)
 {
 	uint64_t queue = fixture_queue(2), ref = fixture_bytes(S0, 1), got = 7;
 
@@ -313,14 +313,14 @@ static Suite *suite(void)
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
 	tcase_add_test(t, first_in_first_out);
 	tcase_add_test(t, full_and_empty);
-	tcase_add_test(t, of_one_place);
+	tcase_add_test(t, of_one_cell);
 	tcase_add_test(t, who_holds_nothing_cannot_push);
 	tcase_add_test(t, held_besides);
 	tcase_add_test(t, held_by_header_or_by_table);
 	tcase_add_test(t, freed_with_what_is_in_it);
 	tcase_add_test(t, queue_of_queues);
 	tcase_add_test(t, queue_in_itself);
-	tcase_add_test(t, attention_in_vain);
+	tcase_add_test(t, requests_fail);
 	tcase_add_test(t, sizes_of_queues);
 	tcase_add_test(t, no_waiting_under_the_lock);
 	tcase_add_test(t, damaged_queue);

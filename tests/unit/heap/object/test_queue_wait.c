@@ -95,7 +95,7 @@ static int push_held(uint64_t queue)
 }
 
 /* Who has the lock between calls finds queues as it left them. */
-START_TEST(kept_from_changing)
+START_TEST(paused_by_the_lock)
 {
 	uint64_t queue = fixture_queue(2), ref = fixture_bytes(S0, 1), got;
 	uint64_t n_waits = fx.heap->control->figures.n_lock_waits;
@@ -131,7 +131,7 @@ static int lock_and_die(uint64_t queue)
 }
 
 /* The dead keep nobody. */
-START_TEST(keeper_killed)
+START_TEST(pauser_killed)
 {
 	uint64_t queue = fixture_queue(2), ref = fixture_bytes(S0, 1), got;
 	pid_t pid = start(lock_and_die, queue);
@@ -258,14 +258,14 @@ END_TEST
 
 static Suite *suite(void)
 {
-	Suite *s = suite_create("queue_wait");
+	Suite *s = suite_create("queue-wait");
 	TCase *t = tcase_create("queue_wait");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
 	tcase_add_test(t, receiver_sleeps_until_a_push);
 	tcase_add_test(t, sender_sleeps_until_a_pop);
-	tcase_add_test(t, kept_from_changing);
-	tcase_add_test(t, keeper_killed);
+	tcase_add_test(t, paused_by_the_lock);
+	tcase_add_test(t, pauser_killed);
 	tcase_add_test(t, sleeper_sees_the_end_of_the_heap);
 	tcase_add_test(t, sleeper_killed);
 	tcase_add_test(t, many_to_many);

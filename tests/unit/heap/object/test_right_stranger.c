@@ -26,7 +26,7 @@
 /* ---- one after the other ----------------------------------------------------------------------------------------- */
 
 /* The first one to come to an object has its owner look up; from then on it is known to be shared. */
-START_TEST(owner_looks_up_once)
+START_TEST(owner_is_asked_once)
 {
 	uint64_t ref = fixture_bytes(S0, 40), other = fixture_bytes(S0, 40), n;
 
@@ -53,7 +53,7 @@ START_TEST(owner_looks_up_once)
 END_TEST
 
 /* A right that the owner gives is none of a stranger's; nor is one to what nobody owns. */
-START_TEST(nobody_looks_up)
+START_TEST(nobody_is_asked)
 {
 	uint64_t refs[4], list = fixture_list(S0, 1), queue, got, unowned;
 
@@ -547,13 +547,13 @@ static void close_with_shared_refs(void)
 
 static Suite *suite(void)
 {
-	Suite *s = suite_create("stranger");
+	Suite *s = suite_create("right-stranger");
 	TCase *t = tcase_create("turns"), *cut_ones = tcase_create("cut"), *both = tcase_create("at once");
 	const int n_cuts = (int)(sizeof(cuts) / sizeof(cuts[0]));
 
 	tcase_add_checked_fixture(t, open_with_shared_refs, close_with_shared_refs);
-	tcase_add_test(t, owner_looks_up_once);
-	tcase_add_test(t, nobody_looks_up);
+	tcase_add_test(t, owner_is_asked_once);
+	tcase_add_test(t, nobody_is_asked);
 	tcase_add_loop_test(t, every_way_to_come, 0, 3);
 	tcase_add_loop_test(t, gone_meanwhile, 0, 2);
 	tcase_add_loop_test(t, no_new_object_under_a_stranger, 0, 2);

@@ -7,7 +7,7 @@
  */
 #include "tests/unit/heap/repair/check_damages.h"
 
-uint64_t block, other, list, queue, named, run, large, borrowed, returned, orphan;
+uint64_t block, other, list, queue, named, run, large, borrowed, remotely_freed, orphan;
 
 static uint64_t gone;
 
@@ -74,9 +74,9 @@ void check_populate(void)
 	for (int i = 0; i < 3; i++)
 		borrowed = lend(S1, S0, 60);
 	populate_unowned();
-	returned = lend(S0, S1, 150); /* last: its next call of its own would gather it */
-	fixture_drop(S1, returned);
-	ck_assert_uint_eq(ref_state(returned), STATE_REMOTE_FREE);
+	remotely_freed = lend(S0, S1, 150); /* last: its next call of its own would gather it */
+	fixture_drop(S1, remotely_freed);
+	ck_assert_uint_eq(ref_state(remotely_freed), STATE_REMOTE_FREE);
 }
 
 static uint32_t index1(uint64_t ref)
@@ -244,51 +244,51 @@ static void owner_of_records(void)
 {
 	fx.heap->pools[name_position() >> (POOL_SHIFT - 3)].owner1 = 1;
 }
-static void returned_empty(void)
+static void remote_empty(void)
 {
 	S0->entry->remote_pools1 = 0;
 }
-static void returned_wild(void)
+static void remote_wild(void)
 {
 	S0->entry->remote_pools1 = 4000000000;
 }
-static void returned_of_run(void)
+static void remote_of_run(void)
 {
 	ref_pool(run)->run_size = 0;
 	S0->entry->remote_pools1 = index1(run);
 }
-static void returned_of_other(void)
+static void remote_of_other(void)
 {
-	S1->entry->remote_pools1 = index1(returned);
+	S1->entry->remote_pools1 = index1(remotely_freed);
 }
-static void returned_circle(void)
+static void remote_circle(void)
 {
-	ref_pool(returned)->remote_next1 = index1(returned);
+	ref_pool(remotely_freed)->remote_next1 = index1(remotely_freed);
 }
-static void returned_prev(void)
+static void remote_prev(void)
 {
-	ref_pool(returned)->remote_prev1 = 1;
+	ref_pool(remotely_freed)->remote_prev1 = 1;
 }
-static void returned_without(void)
+static void remote_without(void)
 {
-	ref_pool(returned)->remote_next1 = index1(block);
-	ref_pool(block)->remote_prev1 = index1(returned);
+	ref_pool(remotely_freed)->remote_next1 = index1(block);
+	ref_pool(block)->remote_prev1 = index1(remotely_freed);
 }
-static void not_said_returned(void)
+static void not_said_remote(void)
 {
-	ref_pool(returned)->is_on_remote_list = 0;
+	ref_pool(remotely_freed)->is_on_remote_list = 0;
 }
-static void said_returned(void)
+static void said_remote(void)
 {
 	ref_pool(block)->is_on_remote_list = 1;
 }
-static void returned_unowned(void)
+static void remote_unowned(void)
 {
 	ref_header(orphan)->word = header_with_state(ref_header(orphan)->word, STATE_REMOTE_FREE);
 }
-static void returned_unmarked(void)
+static void remote_unmarked(void)
 {
-	ref_header(returned)->rights = 0;
+	ref_header(remotely_freed)->rights = 0;
 }
 static void spare_lost(void)
 {
@@ -504,9 +504,9 @@ static void making_of_live(void)
 {
 	S0->entry->making1 = ref_position(other) + 1;
 }
-static void dying_of_returned(void)
+static void dying_of_remote(void)
 {
-	S0->entry->dying1 = ref_position(returned) + 1;
+	S0->entry->dying1 = ref_position(remotely_freed) + 1;
 }
 static void dying_on_no_list(void)
 {
@@ -637,17 +637,17 @@ const struct check_damage check_damages[] = {
 	{owner_no_session, "is owned by session 7, which cannot be"},
 	{owner_another, "not on the list owned_pools of its owner, session 1"},
 	{owner_of_records, "is owned by session 0, which cannot be"},
-	{returned_empty, "not on remote_pools"},
-	{returned_wild, "session 0: its list remote_pools"},
-	{returned_of_run, "session 0: its list remote_pools"},
-	{returned_of_other, "session 1: its list remote_pools"},
-	{returned_circle, "session 0: its list remote_pools"},
-	{returned_prev, "session 0: its list remote_pools"},
-	{returned_without, "has 0 returned blocks and is on remote_pools"},
-	{not_said_returned, "says that it is not on remote_pools, which it is"},
-	{said_returned, "says that it is on remote_pools, which it is not"},
-	{returned_unowned, "waits to be gathered and the pool has no owner"},
-	{returned_unmarked, "waits to be gathered and its second word"},
+	{remote_empty, "not on remote_pools"},
+	{remote_wild, "session 0: its list remote_pools"},
+	{remote_of_run, "session 0: its list remote_pools"},
+	{remote_of_other, "session 1: its list remote_pools"},
+	{remote_circle, "session 0: its list remote_pools"},
+	{remote_prev, "session 0: its list remote_pools"},
+	{remote_without, "has 0 returned blocks and is on remote_pools"},
+	{not_said_remote, "says that it is not on remote_pools, which it is"},
+	{said_remote, "says that it is on remote_pools, which it is not"},
+	{remote_unowned, "waits to be gathered and the pool has no owner"},
+	{remote_unmarked, "waits to be gathered and its second word"},
 	{spare_lost, "header says that it is free"},
 	{spare_wild, "session 0: keeps a run of 8 pools"},
 	{spare_of_live, "session 0: keeps a run of 5 pools"},
@@ -698,7 +698,7 @@ const struct check_damage check_damages[] = {
 	{dying_of_live, "dying list"},
 	{dying_wild, "dying list"},
 	{making_of_live, "making"},
-	{dying_of_returned, "dying list"},
+	{dying_of_remote, "dying list"},
 	{dying_on_no_list, "dying for 0"},
 	{dying_circle, "dying list"},
 	{dying_link_wild, "dying list"},

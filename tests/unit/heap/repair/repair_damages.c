@@ -86,7 +86,7 @@ static struct pool_entry *owned_pool(uint32_t i)
 	return nth(ENTRY0->owned_pools1, i, offsetof(struct pool_entry, owned_next1));
 }
 
-static struct pool_entry *returned_pool(uint32_t i)
+static struct pool_entry *remote_pool(uint32_t i)
 {
 	return nth(ENTRY0->remote_pools1, i, offsetof(struct pool_entry, remote_next1));
 }
@@ -207,11 +207,11 @@ DAMAGE(free_with_rights, free_header(POOL)->rights = RIGHTS_SHARED | 2 * RIGHTS_
 DAMAGE(free_with_rights_unowned, free_header(UNOWNED)->rights = RIGHTS_SHARED)
 DAMAGE(uncarved_with_rights, uncarved_header(untouched_pool())->rights = 1)
 DAMAGE(free_run_with_rights, spare_run(2)->header.rights = RIGHTS_SHARED)
-DAMAGE(free_block_returned, free_header(UNOWNED)->rights = RIGHTS_SHARED;
+DAMAGE(free_block_remote, free_header(UNOWNED)->rights = RIGHTS_SHARED;
 	free_header(UNOWNED)->word = header_with_state(free_header(UNOWNED)->word, STATE_REMOTE_FREE))
-DAMAGE(free_block_returned_owned, free_header(POOL)->rights = RIGHTS_SHARED;
+DAMAGE(free_block_remote_owned, free_header(POOL)->rights = RIGHTS_SHARED;
 	free_header(POOL)->word = header_with_state(free_header(POOL)->word, STATE_REMOTE_FREE))
-DAMAGE(returned_unmarked, ref_header(returned)->rights = 0)
+DAMAGE(remote_unmarked, ref_header(remotely_freed)->rights = 0)
 
 /* Pools of nobody. */
 DAMAGE(unowned_empty, space()->usedpools1[CLASS_UNOWNED] = 0)
@@ -254,20 +254,18 @@ DAMAGE(owner_no_session, lent_pool()->owner1 = 8)
 DAMAGE(owner_of_records, fx.heap->pools[*name_link(0) >> (POOL_SHIFT - 3)].owner1 = 1)
 
 /* ... with blocks that others returned, ... */
-DAMAGE(returned_empty, ENTRY0->remote_pools1 = 0)
-DAMAGE(returned_wild, ENTRY0->remote_pools1 = UINT32_MAX)
-PUBLIC_DAMAGE(returned_cut, returned_pool(0)->remote_next1 = 0)
-DAMAGE(returned_circle, returned_pool(2)->remote_next1 = ENTRY0->remote_pools1)
-DAMAGE(returned_next, returned_pool(1)->remote_next1 = 77777777)
-DAMAGE(returned_prev, returned_pool(1)->remote_prev1 = 0)
-DAMAGE(returned_of_other, ENTRY1->remote_pools1 = ENTRY0->remote_pools1)
-DAMAGE(returned_of_nobody, ENTRY1->remote_pools1 = index1_of(UNOWNED))
-DAMAGE(returned_of_run, fx.sessions[2].entry->remote_pools1 = ref_pool_index(unmade) + 1;
-	ref_pool(unmade)->run_size = 0)
-DAMAGE(returned_without, returned_pool(2)->remote_next1 = index1_of(POOL);
-	POOL->remote_prev1 = index1_of(returned_pool(2)))
-DAMAGE(returned_not_said, RETURNED->is_on_remote_list = 0)
-DAMAGE(returned_said_of_none, POOL->is_on_remote_list = 1)
+DAMAGE(remote_empty, ENTRY0->remote_pools1 = 0)
+DAMAGE(remote_wild, ENTRY0->remote_pools1 = UINT32_MAX)
+PUBLIC_DAMAGE(remote_cut, remote_pool(0)->remote_next1 = 0)
+DAMAGE(remote_circle, remote_pool(2)->remote_next1 = ENTRY0->remote_pools1)
+DAMAGE(remote_next, remote_pool(1)->remote_next1 = 77777777)
+DAMAGE(remote_prev, remote_pool(1)->remote_prev1 = 0)
+DAMAGE(remote_of_other, ENTRY1->remote_pools1 = ENTRY0->remote_pools1)
+DAMAGE(remote_of_nobody, ENTRY1->remote_pools1 = index1_of(UNOWNED))
+DAMAGE(remote_of_run, fx.sessions[2].entry->remote_pools1 = ref_pool_index(unmade) + 1; ref_pool(unmade)->run_size = 0)
+DAMAGE(remote_without, remote_pool(2)->remote_next1 = index1_of(POOL); POOL->remote_prev1 = index1_of(remote_pool(2)))
+DAMAGE(remote_not_said, REMOTE_POOL->is_on_remote_list = 0)
+DAMAGE(remote_said_of_none, POOL->is_on_remote_list = 1)
 
 /* ... runs that it keeps, and how much of its own it holds. */
 DAMAGE(spare_lost, ENTRY0->spare_runs1[1] = 0)
@@ -331,7 +329,7 @@ DAMAGE(returnable_prev, returnable()->prev1 = 3)
 DAMAGE(n_holds, ENTRY0->n_holds++)
 DAMAGE(n_holds_of_table, fx.sessions[2].entry->n_holds = 0)
 PUBLIC_DAMAGE(hold_of_dead, hold_find(&fx.sessions[0], borrowed[0])->ref = gone)
-DAMAGE(hold_of_returned, hold_find(&fx.sessions[0], borrowed[0])->ref = returned)
+DAMAGE(hold_of_remote, hold_find(&fx.sessions[0], borrowed[0])->ref = remotely_freed)
 DAMAGE(hold_zero_times, hold_find(&fx.sessions[0], borrowed[0])->count = 0)
 DAMAGE(hold_misplaced, misplace(&fx.sessions[0], borrowed[0]))
 DAMAGE(holds_misplaced, misplace(&fx.sessions[0], borrowed[0]); misplace(&fx.sessions[0], borrowed[1]);
@@ -341,7 +339,7 @@ DAMAGE(new_table_wild, ENTRY0->new_holds_position1 = UINT64_MAX)
 DAMAGE(dying_cut, ENTRY1->dying1 = 0)
 DAMAGE(dying_of_live, ENTRY1->dying1 = ref_position(victim) + 1)
 DAMAGE(dying_wild, ENTRY1->dying1 = UINT64_MAX)
-DAMAGE(dying_of_returned, ENTRY1->dying1 = ref_position(returned) + 1)
+DAMAGE(dying_of_remote, ENTRY1->dying1 = ref_position(remotely_freed) + 1)
 DAMAGE(dying_circle, ref_header(half_dead[0])->rights = rights_of_dying(ref_position(half_dead[2]) + 1))
 DAMAGE(dying_link_cut, ref_header(half_dead[2])->rights = 0)
 DAMAGE(dying_link_wild, ref_header(half_dead[1])->rights = UINT64_MAX)
@@ -427,9 +425,9 @@ const struct repair_damage repair_damages[] = {
 	{free_with_rights_unowned, "is free and somebody has a right to it", 0, false},
 	{uncarved_with_rights, "is free and somebody has a right to it", 0, false},
 	{free_run_with_rights, "starts a free run and somebody has a right to it", 0, false},
-	{free_block_returned, "waits to be gathered and the pool has no owner", 0, false},
-	{free_block_returned_owned, "has 1 returned blocks and is not on remote_pools", 0, false},
-	{returned_unmarked, "waits to be gathered and its second word", 0, false},
+	{free_block_remote, "waits to be gathered and the pool has no owner", 0, false},
+	{free_block_remote_owned, "has 1 returned blocks and is not on remote_pools", 0, false},
+	{remote_unmarked, "waits to be gathered and its second word", 0, false},
 	{unowned_empty, "usedpools[17]", 0, false},
 	{unowned_wrong_class, "usedpools[3] of space 0", 0, false},
 	{unowned_wild, "usedpools[17] of space 0", 0, false},
@@ -464,18 +462,18 @@ const struct repair_damage repair_damages[] = {
 	{owner_wild, "is owned by session 59999, which cannot be", 0, false},
 	{owner_no_session, "is owned by session 7, which cannot be", 0, false},
 	{owner_of_records, "is owned by session 0, which cannot be", 0, false},
-	{returned_empty, "returned blocks and is not on remote_pools", 0, false},
-	{returned_wild, "session 0: its list remote_pools is broken", 0, false},
-	{returned_cut, "returned blocks and is not on remote_pools", 0, false},
-	{returned_circle, "session 0: its list remote_pools is broken", 0, false},
-	{returned_next, "session 0: its list remote_pools is broken", 0, false},
-	{returned_prev, "session 0: its list remote_pools is broken", 0, false},
-	{returned_of_other, "session 1: its list remote_pools is broken", 0, false},
-	{returned_of_nobody, "session 1: its list remote_pools is broken", 0, false},
-	{returned_of_run, "session 2: its list remote_pools is broken", 0, false},
-	{returned_without, "has 0 returned blocks and is on remote_pools", 0, false},
-	{returned_not_said, "says that it is not on remote_pools, which it is", 0, false},
-	{returned_said_of_none, "says that it is on remote_pools, which it is not", 0, false},
+	{remote_empty, "returned blocks and is not on remote_pools", 0, false},
+	{remote_wild, "session 0: its list remote_pools is broken", 0, false},
+	{remote_cut, "returned blocks and is not on remote_pools", 0, false},
+	{remote_circle, "session 0: its list remote_pools is broken", 0, false},
+	{remote_next, "session 0: its list remote_pools is broken", 0, false},
+	{remote_prev, "session 0: its list remote_pools is broken", 0, false},
+	{remote_of_other, "session 1: its list remote_pools is broken", 0, false},
+	{remote_of_nobody, "session 1: its list remote_pools is broken", 0, false},
+	{remote_of_run, "session 2: its list remote_pools is broken", 0, false},
+	{remote_without, "has 0 returned blocks and is on remote_pools", 0, false},
+	{remote_not_said, "says that it is not on remote_pools, which it is", 0, false},
+	{remote_said_of_none, "says that it is on remote_pools, which it is not", 0, false},
 	{spare_lost, "starts a run whose header says that it is free", 0, false},
 	{spare_wild, "session 0: keeps a run of 2 pools", 0, false},
 	{spare_new_wild, "session 0: keeps a run of 12 pools", 0, false},
@@ -511,7 +509,7 @@ const struct repair_damage repair_damages[] = {
 	{n_holds, "session 0: says that it has", 0, false},
 	{n_holds_of_table, "session 2: says that it has 0 holds", 0, false},
 	{hold_of_dead, "a hold of session 0", 0, true},
-	{hold_of_returned, "a hold of session 0", 0, true},
+	{hold_of_remote, "a hold of session 0", 0, true},
 	{hold_zero_times, "0 times", 0, false},
 	{hold_misplaced, "not found where it is", 0, true},
 	{holds_misplaced, "not found where it is", 0, true},
@@ -520,7 +518,7 @@ const struct repair_damage repair_damages[] = {
 	{dying_cut, "dying for 0 sessions", 0, false},
 	{dying_of_live, "dying list", 0, false},
 	{dying_wild, "dying list", 0, false},
-	{dying_of_returned, "dying list", 0, false},
+	{dying_of_remote, "dying list", 0, false},
 	{dying_circle, "dying list", 0, false},
 	{dying_link_cut, "dying for 0 sessions", 0, false},
 	{dying_link_wild, "dying list", 0, false},

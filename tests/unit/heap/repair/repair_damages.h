@@ -5,10 +5,10 @@
 
 #include "tests/unit/heap/fixture_repair.h"
 
-#define ENTRY0   (fx.sessions[0].entry)
-#define ENTRY1   (fx.sessions[1].entry)
-#define POOL     ref_pool(victim)
-#define RETURNED ref_pool(returned)
+#define ENTRY0      (fx.sessions[0].entry)
+#define ENTRY1      (fx.sessions[1].entry)
+#define POOL        ref_pool(victim)
+#define REMOTE_POOL ref_pool(remotely_freed)
 
 struct repair_damage {
 	void (*damage)(void);
@@ -29,7 +29,7 @@ void usedpools_cut(void);
 void usedpools_of_run(void);
 void owned_cut(void);
 void owned_circle(void);
-void returned_cut(void);
+void remote_cut(void);
 void spare_wild(void);
 void n_own_holds_high(void);
 void usable_empty(void);

@@ -28,7 +28,7 @@ START_TEST(damage_is_survived)
 	struct object object;
 
 	check_populate();
-	memcpy(refs, (uint64_t[]){block, other, list, queue, named, run, large, borrowed, returned, orphan},
+	memcpy(refs, (uint64_t[]){block, other, list, queue, named, run, large, borrowed, remotely_freed, orphan},
 		sizeof(refs));
 	check_damages[_i].damage();
 	for (size_t i = 0; i < sizeof(refs) / sizeof(refs[0]); i++) {

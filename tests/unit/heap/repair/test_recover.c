@@ -71,7 +71,7 @@ START_TEST(taken_or_over)
 }
 END_TEST
 
-START_TEST(claim_is_written_down)
+START_TEST(identity_is_written_down)
 {
 	const struct session_identity claim = {.pid = 4711,
 		.start_time = 12345678901,
@@ -117,7 +117,7 @@ END_TEST
 
 /* ---- the rows ---------------------------------------------------------------------------------------------------- */
 
-START_TEST(cleared_up_in_bounded_steps)
+START_TEST(reclaimed_in_bounded_steps)
 {
 	uint64_t n_before, n_steps = 0;
 	int r;
@@ -137,7 +137,7 @@ START_TEST(cleared_up_in_bounded_steps)
 END_TEST
 
 /* The daemon is another one for each step: all that it knows is in the heap. */
-START_TEST(cleared_up_by_many_daemons)
+START_TEST(reclaimed_by_many_daemons)
 {
 	int r;
 
@@ -152,7 +152,7 @@ START_TEST(cleared_up_by_many_daemons)
 END_TEST
 
 /* The daemon is killed in the middle of each of its steps, again and again; the next one does that step once more. */
-START_TEST(cleared_up_by_dying_daemons)
+START_TEST(reclaimed_by_dying_daemons)
 {
 	struct object_header *header;
 	pid_t pid;
@@ -290,7 +290,7 @@ START_TEST(damaged_lists)
 	kept = fixture_bytes(S0, 40);
 	row_pools(0);
 	row_pools_lent(0);
-	row_pools_returned(0);
+	row_pools_remote_frees(0);
 	for (uint32_t p1 = entry->owned_pools1; p1; p1 = fx.heap->pools[p1 - 1].owned_next1) {
 		struct pool_entry *pool = &fx.heap->pools[p1 - 1];
 
@@ -499,12 +499,12 @@ static Suite *suite(void)
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
 	tcase_add_test(t, admitted_until_full);
-	tcase_add_test(t, claim_is_written_down);
+	tcase_add_test(t, identity_is_written_down);
 	tcase_add_test(t, taken_or_over);
 	tcase_add_test(t, admitted_anew);
-	tcase_add_loop_test(t, cleared_up_in_bounded_steps, 0, n_rows());
-	tcase_add_loop_test(t, cleared_up_by_many_daemons, 0, n_rows());
-	tcase_add_loop_test(t, cleared_up_by_dying_daemons, 0, n_rows());
+	tcase_add_loop_test(t, reclaimed_in_bounded_steps, 0, n_rows());
+	tcase_add_loop_test(t, reclaimed_by_many_daemons, 0, n_rows());
+	tcase_add_loop_test(t, reclaimed_by_dying_daemons, 0, n_rows());
 	tcase_add_loop_test(t, waits_for_nobody, 0, n_rows());
 	tcase_add_test(t, the_living_are_left_alone);
 	tcase_add_test(t, session_drops_its_own);

@@ -107,7 +107,7 @@ START_TEST(owner_is_lost)
 	uint64_t kept_by_other = 0;
 
 	populate();
-	index = ref_pool_index(returned);
+	index = ref_pool_index(remotely_freed);
 	for (uint32_t i = 0; i < n_kept; i++) { /* one of them somebody else holds, too */
 		if (ref_pool_index(kept[i].ref) != index)
 			continue;
@@ -117,7 +117,7 @@ START_TEST(owner_is_lost)
 			n_there += !rights_count(ref_header(kept[i].ref)->rights);
 	}
 	ck_assert_int_eq(CALL(&fx.sessions[1], object_incref(&fx.sessions[1], kept_by_other)), 0);
-	RETURNED->owner1 = (uint16_t)(_i ? 60000 : 0);
+	REMOTE_POOL->owner1 = (uint16_t)(_i ? 60000 : 0);
 	expect_reported_and_mended(REPAIRER, "is held by the owner of its pool, which has none");
 	for (uint32_t i = 0; i < n_kept; i++) {
 		if (kept[i].ref == kept_by_other)
@@ -141,7 +141,7 @@ END_TEST
  * neither compared nor touched; all else is, and what its own lists would have said is in the headers when it is
  * reclaimed.
  */
-START_TEST(inside_is_left_alone)
+START_TEST(active_session_is_left_alone)
 {
 	uint64_t n_own_holds;
 	int r;
@@ -158,7 +158,7 @@ START_TEST(inside_is_left_alone)
 	n_own_holds = ENTRY0->n_own_holds;
 	fixture_check();
 	owned_cut();
-	returned_cut();
+	remote_cut();
 	unowned_cut();
 	expect_reported_and_mended(REPAIRER, "owned_pools");
 	ck_assert_uint_eq(ENTRY0->n_own_holds, n_own_holds);
@@ -247,7 +247,7 @@ static Suite *suite(void)
 	tcase_add_test(t, holds_of_the_dead);
 	tcase_add_loop_test(t, damage_of_the_dead, 0, (int)(sizeof(damages_of_dead) / sizeof(damages_of_dead[0])));
 	tcase_add_loop_test(t, owner_is_lost, 0, 2);
-	tcase_add_test(t, inside_is_left_alone);
+	tcase_add_test(t, active_session_is_left_alone);
 	tcase_add_test(t, mended_under_the_lock);
 	suite_add_tcase(s, t);
 	return s;

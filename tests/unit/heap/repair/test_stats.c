@@ -106,7 +106,7 @@ START_TEST(sum_is_exact_at_random)
 		if (op % 500 == 0)
 			fixture_trim(1);
 		if (!fixture_below(20))
-			fixture_collect();
+			fixture_trim_sessions();
 		check_sum();
 	}
 	fixture_check();
@@ -143,7 +143,7 @@ START_TEST(kept_and_returned)
 	ck_assert_uint_eq(s.classes[12].n_pools, 1);
 	ck_assert_uint_eq(s.classes[12].n_used, 0);
 	ck_assert_uint_eq(s.classes[12].n_available, n);
-	fixture_collect();
+	fixture_trim_sessions();
 	s = fixture_stats();
 	ck_assert_uint_eq(s.classes[12].n_pools, 0);
 	ck_assert_uint_eq(s.bytes_unused_pools, s.bytes_total);
@@ -209,7 +209,7 @@ START_TEST(times_of_the_lock)
 END_TEST
 
 /* What comes to sessions, and what others give back. */
-START_TEST(pools_claimed_and_blocks_returned)
+START_TEST(pools_adopted_and_remote_frees)
 {
 	pyheap_stats was = fixture_stats(), is;
 	uint64_t refs[70], run;
@@ -300,7 +300,7 @@ static Suite *suite(void)
 	tcase_add_test(t, kept_and_returned);
 	tcase_add_test(t, needs_no_lock);
 	tcase_add_test(t, times_of_the_lock);
-	tcase_add_test(t, pools_claimed_and_blocks_returned);
+	tcase_add_test(t, pools_adopted_and_remote_frees);
 	tcase_add_test(t, counted_in_steps);
 	tcase_add_test(t, sessions);
 	suite_add_tcase(s, t);

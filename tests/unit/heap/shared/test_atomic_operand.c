@@ -69,7 +69,7 @@ END_TEST
 
 static Suite *suite(void)
 {
-	Suite *s = suite_create("in_place");
+	Suite *s = suite_create("atomic-operand");
 	TCase *t = tcase_create("in_place");
 
 	tcase_add_test(t, compared);

@@ -78,7 +78,7 @@ START_TEST(every_class)
 END_TEST
 
 /* Two that meet in one place: the later is known, the earlier found the long way. */
-START_TEST(two_in_one_place)
+START_TEST(two_in_one_line)
 {
 	uint64_t refs[3 * CACHE_OBJECTS];
 	uint32_t n_known = 0;
@@ -191,7 +191,7 @@ START_TEST(pool_gone)
 
 	ck_assert_ptr_eq(S0->cache->pools[class_of_size(48)].pool, ref_pool(ref));
 	fixture_drop(S0, ref);
-	fixture_collect();
+	fixture_trim_sessions();
 	ck_assert_uint_eq(S0->entry->owned_pools1, 0);
 	theirs = fixture_bytes(S1, _i ? 100 : 48);
 	ck_assert_uint_eq(pool_index(fx.heap, ref_pool(theirs)), pool);
@@ -422,7 +422,7 @@ static Suite *suite(void)
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
 	tcase_add_test(t, made);
 	tcase_add_test(t, every_class);
-	tcase_add_test(t, two_in_one_place);
+	tcase_add_test(t, two_in_one_line);
 	tcase_add_loop_test(t, forgotten_with_the_last_hold, 0, sizeof(ends) / sizeof(ends[0]));
 	tcase_add_test(t, of_other_kinds);
 	tcase_add_loop_test(t, pool_gone, 0, 2);

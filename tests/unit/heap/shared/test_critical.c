@@ -16,7 +16,7 @@
 
 /* ---- in and out -------------------------------------------------------------------------------------------------- */
 
-START_TEST(said_while_inside)
+START_TEST(activity_is_recorded)
 {
 	ck_assert_uint_eq(S0->entry->activity, ACTIVITY_NONE);
 	ck_assert(!critical_is_active(fx.heap, 0));
@@ -31,7 +31,7 @@ START_TEST(said_while_inside)
 END_TEST
 
 /* Whoever asks learns of each call once; one that is under way is none that is over. */
-START_TEST(idle_since_it_was_asked)
+START_TEST(poll_sees_each_call_once)
 {
 	uint64_t ref;
 
@@ -53,7 +53,7 @@ START_TEST(idle_since_it_was_asked)
 END_TEST
 
 /* A view of a session that died inside begins outside. */
-START_TEST(view_of_one_that_died_inside)
+START_TEST(view_of_a_session_that_died_active)
 {
 	struct session view;
 
@@ -71,7 +71,7 @@ START_TEST(view_of_one_that_died_inside)
 }
 END_TEST
 
-START_TEST(who_counts_as_inside)
+START_TEST(free_and_dead_sessions_count_as_active)
 {
 	ck_assert(critical_is_active(fx.heap, FIXTURE_SESSIONS)); /* FREE: nobody looks at what is its own */
 	ck_assert(!critical_is_active(fx.heap, 2));
@@ -82,7 +82,7 @@ END_TEST
 
 /* ---- one is kept out --------------------------------------------------------------------------------------------- */
 
-START_TEST(closed_and_opened)
+START_TEST(blocked_and_unblocked)
 {
 	lock(S1);
 	ck_assert(critical_block(fx.heap, 0));
@@ -97,7 +97,7 @@ START_TEST(closed_and_opened)
 }
 END_TEST
 
-START_TEST(not_closed_while_inside)
+START_TEST(not_blocked_while_active)
 {
 	lock(S1);
 	ck_assert(critical_enter(S0));
@@ -112,7 +112,7 @@ START_TEST(not_closed_while_inside)
 END_TEST
 
 /* Opening leaves alone what others asked for. */
-START_TEST(other_bits_stay)
+START_TEST(unblocking_keeps_other_requests)
 {
 	critical_request(fx.heap, 0, REQUEST_STRANGER);
 	lock(S1);
@@ -132,7 +132,7 @@ END_TEST
 static const uint32_t bits[] = {REQUEST_BLOCK, REQUEST_STRANGER, REQUEST_COLLECT, REQUEST_REBUILD};
 
 /* Each bit has a call look after it first, and it is gone then: also one that a closer left when it died. */
-START_TEST(seen_to_by_the_next_call)
+START_TEST(served_by_the_next_call)
 {
 	uint64_t ref = fixture_bytes(S0, 8), n;
 
@@ -157,7 +157,7 @@ START_TEST(seen_to_by_the_next_call)
 END_TEST
 
 /* It gives up what is its own: it is inside for the rest of its life. */
-START_TEST(stays)
+START_TEST(stays_active)
 {
 	fixture_bytes(S0, 8);
 	critical_stay(S0);
@@ -176,7 +176,7 @@ END_TEST
 
 /* ---- all are kept out -------------------------------------------------------------------------------------------- */
 
-START_TEST(all_closed_and_opened)
+START_TEST(all_blocked_and_unblocked)
 {
 	lock(S1);
 	ck_assert_int_eq(critical_block_all(fx.heap), 0);
@@ -192,7 +192,7 @@ START_TEST(all_closed_and_opened)
 END_TEST
 
 /* Closed by one that died: whoever gets the lock is kept out no more. */
-START_TEST(all_closed_and_forgotten)
+START_TEST(all_blocked_by_a_dead_process)
 {
 	uint64_t ref = fixture_bytes(S0, 8), n;
 
@@ -213,7 +213,7 @@ START_TEST(all_closed_and_forgotten)
 END_TEST
 
 /* Nor does one come in that was admitted while all were kept out. */
-START_TEST(all_closed_and_one_admitted)
+START_TEST(admitted_while_all_are_blocked)
 {
 	struct session s;
 
@@ -228,7 +228,7 @@ START_TEST(all_closed_and_one_admitted)
 END_TEST
 
 /* The heap is taken down: nobody comes in any more, whatever he sees to. */
-START_TEST(ended)
+START_TEST(blocked_by_the_end_of_the_heap)
 {
 	uint64_t ref = fixture_bytes(S0, 8), got;
 
@@ -248,7 +248,7 @@ START_TEST(ended)
 END_TEST
 
 /* One that is stopped inside is not waited for, for ever. */
-START_TEST(all_closed_around_one_inside)
+START_TEST(all_blocked_but_an_active_one)
 {
 	ck_assert(critical_enter(S0));
 	lock(S1);
@@ -264,7 +264,7 @@ END_TEST
 /* ---- two processes ----------------------------------------------------------------------------------------------- */
 
 /* What needs no lock waits for it while the gate is closed, for one or for all, and goes on when it is opened. */
-START_TEST(waits_at_the_gate)
+START_TEST(waits_while_blocked)
 {
 	bool is_all = _i & 1, is_drop = _i & 2;
 	uint64_t ref = fixture_bytes(S0, 8), keep = fixture_bytes(S0, 8);
@@ -310,7 +310,7 @@ static int make_and_drop(const uint8_t *is_enough)
 }
 
 /* While one makes and drops as fast as it can, others look at the whole heap, and take from it what it keeps. */
-START_TEST(closed_again_and_again)
+START_TEST(blocked_again_and_again)
 {
 	uint8_t *is_enough;
 	pid_t pid;
@@ -333,7 +333,7 @@ START_TEST(closed_again_and_again)
 	__atomic_store_n(is_enough, 1, __ATOMIC_RELAXED);
 	fixture_finish(pid);
 	fixture_check();
-	fixture_collect();
+	fixture_trim_sessions();
 	ck_assert_uint_eq(S0->entry->owned_pools1, 0);
 }
 END_TEST
@@ -360,7 +360,7 @@ START_TEST(barrier_of_the_fenced)
 END_TEST
 
 /* Who cannot have a barrier keeps nobody out, and says so. */
-START_TEST(nobody_is_kept_out_without)
+START_TEST(no_barrier_blocks_nobody)
 {
 	uint64_t ref = fixture_bytes(S0, 8), keep = fixture_bytes(S0, 8);
 	uint64_t list = fixture_list(S1, 1);
@@ -450,24 +450,24 @@ static Suite *suite(void)
 	TCase *t = tcase_create("critical");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
-	tcase_add_test(t, said_while_inside);
-	tcase_add_test(t, idle_since_it_was_asked);
-	tcase_add_test(t, view_of_one_that_died_inside);
-	tcase_add_test(t, who_counts_as_inside);
-	tcase_add_test(t, closed_and_opened);
-	tcase_add_test(t, not_closed_while_inside);
-	tcase_add_test(t, other_bits_stay);
-	tcase_add_loop_test(t, seen_to_by_the_next_call, 0, 4);
-	tcase_add_test(t, stays);
-	tcase_add_test(t, all_closed_and_opened);
-	tcase_add_test(t, all_closed_and_forgotten);
-	tcase_add_test(t, all_closed_around_one_inside);
-	tcase_add_test(t, all_closed_and_one_admitted);
-	tcase_add_test(t, ended);
-	tcase_add_loop_test(t, waits_at_the_gate, 0, 4);
-	tcase_add_test(t, closed_again_and_again);
+	tcase_add_test(t, activity_is_recorded);
+	tcase_add_test(t, poll_sees_each_call_once);
+	tcase_add_test(t, view_of_a_session_that_died_active);
+	tcase_add_test(t, free_and_dead_sessions_count_as_active);
+	tcase_add_test(t, blocked_and_unblocked);
+	tcase_add_test(t, not_blocked_while_active);
+	tcase_add_test(t, unblocking_keeps_other_requests);
+	tcase_add_loop_test(t, served_by_the_next_call, 0, 4);
+	tcase_add_test(t, stays_active);
+	tcase_add_test(t, all_blocked_and_unblocked);
+	tcase_add_test(t, all_blocked_by_a_dead_process);
+	tcase_add_test(t, all_blocked_but_an_active_one);
+	tcase_add_test(t, admitted_while_all_are_blocked);
+	tcase_add_test(t, blocked_by_the_end_of_the_heap);
+	tcase_add_loop_test(t, waits_while_blocked, 0, 4);
+	tcase_add_test(t, blocked_again_and_again);
 	tcase_add_test(t, barrier_of_the_fenced);
-	tcase_add_test(t, nobody_is_kept_out_without);
+	tcase_add_test(t, no_barrier_blocks_nobody);
 	tcase_add_test(t, all_goes_on_fenced);
 	tcase_add_test(t, not_fenced_where_registered);
 	suite_add_tcase(s, t);

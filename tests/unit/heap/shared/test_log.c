@@ -45,7 +45,7 @@ END_TEST
 
 /* A count that was claimed goes back with the change, but not what its owner gave away meanwhile; either way it is let
  * go of. */
-START_TEST(log_of_claims)
+START_TEST(log_of_header_locks)
 {
 	struct session *s = &fx.sessions[0];
 	uint64_t ref = fixture_bytes(s, 1);
@@ -71,7 +71,7 @@ START_TEST(log_of_claims)
 END_TEST
 
 /* Who died after his commit, or before the claim that he has written down, leaves nothing that is in the way. */
-START_TEST(log_of_claims_of_the_dead)
+START_TEST(log_of_header_locks_of_the_dead)
 {
 	struct session *s = &fx.sessions[0];
 	uint64_t ref = fixture_bytes(s, 1);
@@ -190,8 +190,8 @@ static Suite *suite(void)
 	tcase_add_test(t, log_overflow);
 	tcase_add_test(t, log_scribbled);
 	tcase_add_test(t, log_random);
-	tcase_add_test(t, log_of_claims);
-	tcase_add_test(t, log_of_claims_of_the_dead);
+	tcase_add_test(t, log_of_header_locks);
+	tcase_add_test(t, log_of_header_locks_of_the_dead);
 	suite_add_tcase(s, t);
 	return s;
 }

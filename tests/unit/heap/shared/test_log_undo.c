@@ -164,7 +164,7 @@ static int op_decref_of_other(void)
 }
 static int op_decref_own(void) /* that was shared before */
 {
-	return object_decref(S0, told);
+	return object_decref(S0, known);
 }
 static int op_decref_returns(void)
 {
@@ -493,7 +493,7 @@ END_TEST
 
 static Suite *suite(void)
 {
-	Suite *s = suite_create("undo");
+	Suite *s = suite_create("log-undo");
 	TCase *t = tcase_create("undo");
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);

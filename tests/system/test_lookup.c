@@ -126,7 +126,7 @@ END_TEST
 
 static Suite *suite(void)
 {
-	Suite *s = suite_create("looked_at");
+	Suite *s = suite_create("lookup");
 	TCase *t = tcase_create("looked_at");
 
 	tcase_add_checked_fixture(t, setup, teardown);
