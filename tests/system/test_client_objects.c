@@ -75,7 +75,7 @@ START_TEST(test_sizes_that_cannot_be)
 }
 END_TEST
 
-/* The heap full to the last block: -ENOMEM, and everything else works; what is dropped is there for others. */
+/* The heap is full to the last block: -ENOMEM, and everything else works. Dropped memory can be used by others. */
 START_TEST(test_full)
 {
 	pyheap_ref list, ref, got;
@@ -176,7 +176,7 @@ END_TEST
 
 /* ---- lists ------------------------------------------------------------------------------------------------------ */
 
-/* CPython's own example: what refers to what, and the counts that follow. */
+/* The example of the introductions to CPython: references, and the counts that follow. */
 START_TEST(test_numbers_and_matrix)
 {
 	pyheap_ref numbers, more_numbers, matrix, row;

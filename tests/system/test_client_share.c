@@ -59,7 +59,7 @@ static void publish(void *userdata)
 	pyheap_close(own);
 }
 
-/* What has a name outlives its maker, and what hangs on it too. */
+/* A named object outlives its maker, and so does what it refers to. */
 START_TEST(test_by_name)
 {
 	pyheap_ref list, ref;
@@ -244,7 +244,7 @@ START_TEST(test_queue_and_signal)
 	ck_ok(pyheap_queue_new(fixture_heap, 2, &queue));
 	pid = fixture_fork(pop_until_signal, &queue);
 	fixture_until(pyheap_refcount(fixture_heap, queue) == 2);
-	/* It may come a moment before the wait: then the next one does it. */
+	/* The signal may come before the wait: then the next one interrupts it. */
 	fixture_until(kill(pid, SIGUSR1) == 0 && waitpid(pid, &status, WNOHANG) == pid);
 	ck_ok(status);
 	ck_assert_int_eq(pyheap_refcount(fixture_heap, queue), 1);
@@ -319,7 +319,7 @@ static void hold_and_wait(void *userdata)
 	read_ref(pipes->to_child[0]); /* never comes */
 }
 
-/* A killed client's holds go, what others hold stays, and what it had handed over belongs to the queue. */
+/* A killed client's holds are dropped, what others hold stays, and what it pushed belongs to the queue. */
 START_TEST(test_killed)
 {
 	struct pipes pipes;
@@ -355,7 +355,7 @@ static void wait_at_queue(void *userdata)
 	pyheap_queue_pop(own, *(pyheap_ref *)userdata, &ref, -1);
 }
 
-/* A dead waiter takes nothing: what is pushed next is there for the living. */
+/* A dead waiter takes nothing: the next object that is pushed goes to a living one. */
 START_TEST(test_killed_while_waiting)
 {
 	pyheap_ref queue, ref, got;

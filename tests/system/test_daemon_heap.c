@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * What the daemon does for the heap: drops what the dead held, returns empty arenas, takes the lock back and names who
- * keeps it, and goes on where a daemon before it was killed
+ * What the daemon does for the heap: drops the holds of the dead, unmaps empty arenas, recovers the lock and names its
+ * owner, and goes on where a killed daemon stopped
  *
  * Every test ends with pyheap_check() of the whole heap (fixture_teardown).
  */
@@ -66,7 +66,7 @@ static uint64_t n_sessions(void)
 	return stats.n_sessions;
 }
 
-/* A child that does its work, says so, and waits to be ended. */
+/* A child that does its work, reports that, and waits to be killed. */
 struct work {
 	int pipe[2];
 	void (*run)(pyheap *own, void *userdata);
@@ -136,7 +136,7 @@ START_TEST(drops_what_the_dead_held)
 }
 END_TEST
 
-/* Many at once, and others go on meanwhile. */
+/* Many die at once, and others go on meanwhile. */
 START_TEST(drops_what_many_dead_held)
 {
 	size_t n = 2000;
@@ -205,7 +205,7 @@ START_TEST(returns_empty_arenas)
 }
 END_TEST
 
-/* What one client needs is returned from what is kept as spare for another. */
+/* Spare arenas are unmapped where another client needs their memory. */
 START_TEST(spare_arenas_are_no_reserve)
 {
 	static const char *const args[] = {"--size", "4M", "--spare-arenas", "16", NULL};
@@ -244,7 +244,7 @@ START_TEST(names_who_keeps_the_lock)
 	fixture_until(fixture_log_count("has held the global lock"));
 	ck_assert(fixture_log_count(who));
 	ck_assert(!fixture_log_count("is free again"));
-	/* The daemon waits for nobody: sessions come, and the dead are seen, while the lock is held. */
+	/* The daemon does not wait for the lock: it admits sessions and sees the dead while a session has it. */
 	other = fixture_open(&fx);
 	ck_assert_int_ge(pyheap_fd(other), 0);
 	fixture_kill(pid);
@@ -253,7 +253,7 @@ START_TEST(names_who_keeps_the_lock)
 }
 END_TEST
 
-/* Nobody else comes: the daemon itself takes the lock of the dead. */
+/* No session takes the lock: the daemon itself recovers it from the dead owner. */
 START_TEST(takes_the_lock_of_the_dead_back)
 {
 	pyheap_stats stats;
@@ -276,7 +276,7 @@ START_TEST(ends_while_the_lock_is_held)
 }
 END_TEST
 
-/* The keeper is a session that this daemon adopted, and is evicted as any other. */
+/* The lock's owner is a session that this daemon adopted. It is evicted as any other. */
 START_TEST(adopts_while_the_lock_is_held)
 {
 	static const char *const args[] = {"--size", "64M", "--lock-timeout", "1", NULL};
@@ -289,7 +289,7 @@ START_TEST(adopts_while_the_lock_is_held)
 	fixture_start_again(&fx); /* opens and closes a session, which waits for the lock */
 	status = fixture_wait(pid);
 	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-	fixture_until(fixture_log_count("is evicted")); /* which it says after it did it */
+	fixture_until(fixture_log_count("is evicted")); /* logged after it was done */
 	fixture_teardown();
 }
 END_TEST
@@ -317,7 +317,7 @@ START_TEST(adopts_what_is_held)
 }
 END_TEST
 
-/* It is killed while it clears up after the dead, again and again; it gets there in the end. */
+/* It is killed while it reclaims the dead, again and again; it gets there in the end. */
 START_TEST(adopts_what_was_being_reclaimed)
 {
 	size_t n = 20000;
@@ -328,7 +328,7 @@ START_TEST(adopts_what_was_being_reclaimed)
 		for (int i = 0; i < 4; i++) {
 			if (i == 0)
 				fixture_kill(pid);
-			usleep((useconds_t)(rand() % 3000)); /* anywhere in it: a place, no measure */
+			usleep((useconds_t)(rand() % 3000)); /* a random moment */
 			fixture_stop(&fx, SIGKILL);
 			fixture_start_again(&fx);
 		}
@@ -340,7 +340,7 @@ START_TEST(adopts_what_was_being_reclaimed)
 }
 END_TEST
 
-/* A client that goes on growing and shrinking, as far as there is a daemon. */
+/* A client that makes objects and closes, again and again, also while there is no daemon. */
 static void grow_and_shrink(void *userdata)
 {
 	(void)userdata;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * A process that is stopped, or computes on and on, while it has the global lock
+ * A process that is stopped, or computes without end, while it has the global lock
  *
- * Everybody who changes the heap waits for it. `pyheapctl clients` and the daemon's log name it at once; after
- * --lock-timeout the daemon kills it, if it may, and everyone goes on. Who is stopped without the lock is let be.
+ * All that change the heap wait for it. `pyheapctl clients` and the daemon's log name it at once. After --lock-timeout
+ * the daemon kills it, if it may, and all go on. A process that is stopped without the lock is left alone.
  *
- * That something never happens cannot be tested; that it does not for NEVER_S seconds, some times the limit, can.
+ * A test cannot wait for something that never happens. It waits NEVER_S seconds, a few times the limit; a busy machine
+ * can only make such a test pass where it should fail.
  */
 #include "fixture.h"
 
@@ -21,7 +22,7 @@
 
 #define NEVER_S 4
 
-static pyheap *heap; /* the test's own session, which waits for nobody */
+static pyheap *heap; /* the test's own session */
 
 /* ---- helpers ---------------------------------------------------------------------------------------------------- */
 
@@ -44,7 +45,7 @@ static void teardown(void)
 	fixture_teardown();
 }
 
-/* What the log calls the session of that process, followed by what it says of it. */
+/* How often the log says this of the session of that process. */
 static int log_count_of(pid_t pid, const char *text)
 {
 	char line[256];
@@ -124,7 +125,7 @@ static pid_t start_and_stop(void (*run)(void *userdata), const char *name)
 	return pid;
 }
 
-/* Somebody who needs the lock for all that he does. */
+/* A process that needs the lock for each of its calls. */
 static void change_something(void *userdata)
 {
 	pyheap *own = fixture_open(&fx);
@@ -142,7 +143,7 @@ static void change_something(void *userdata)
 	pyheap_close(own);
 }
 
-/* It was killed, what it had finished stays, what it held is gone. */
+/* The process was killed. Its finished calls stay, its holds are dropped. */
 static void expect_evicted(pid_t pid, const char *name)
 {
 	int status = fixture_wait(pid);
@@ -332,8 +333,8 @@ static uint32_t *lock_word(void)
 }
 
 /*
- * A thread took the lock and was stopped before it said who it is, and its number is of a pid namespace that the daemon
- * does not see: that number is said, once, and that nobody is killed.
+ * A thread took the lock and was stopped before it stored its session, and its id is of a pid namespace that the daemon
+ * does not see. The daemon logs the id once, and that no process is killed.
  */
 START_TEST(says_what_it_knows)
 {
@@ -358,13 +359,13 @@ END_TEST
 
 /* ---- where the daemon may not kill ------------------------------------------------------------------------------- */
 
-/* Only root can make a process of another user, which runs nothing where / or what leads to it is root's alone. */
+/* Only root can make a process of another user; where only root may search / or $PWD, that process can run nothing. */
 static bool can_be_nobody(void)
 {
 	return geteuid() == 0 && system("setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null") == 0;
 }
 
-/* A program for the fixture: it runs a copy of pyheapd, which nobody can reach, as nobody. */
+/* A program for the fixture: it runs pyheapd as the user nobody, from a copy that this user can reach. */
 static void become_nobody(void)
 {
 	const struct passwd *nobody = getpwnam("nobody");
@@ -388,7 +389,7 @@ static void become_nobody(void)
 	ck_ok(setenv("PYHEAPD", path, 1));
 }
 
-/* It says so, once; everybody waits until somebody who may does something about it. */
+/* The daemon logs that once. All wait until a user who may do so kills the owner. */
 START_TEST(says_that_it_may_not)
 {
 	pid_t pid, other;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * A client that was stopped while it looks at a number, without the lock and without a hold
+ * A client that is stopped in a lookup of a ref, without the lock and without a hold
  *
- * What it looks into stays; all else goes on as if it were not there: other memory is returned, a daemon that is
- * started again adopts the heap, sessions resume, the dead are cleared up. Here it is a session of the test's own, in
- * whose entry stands what such a call writes there.
+ * The memory that it looks into stays. All else goes on: other arenas are unmapped, a daemon that is started again
+ * adopts the heap, sessions resume, the dead are reclaimed. The client is a session of the test's own; the test stores
+ * into its entry what a lookup stores there.
  */
 #include "fixture.h"
 
@@ -86,7 +86,7 @@ START_TEST(all_else_is_returned)
 
 	make_and_look();
 	fixture_until(heap_bytes() == ARENA);
-	/* It is no memory that somebody gets, nor in the way of any. */
+	/* No client gets that memory, and none waits for it. */
 	ck_ok(pyheap_new(owner, PYHEAP_BYTES, 20 * ARENA, &large));
 	ck_ok(pyheap_decref(owner, large));
 	fixture_until(heap_bytes() == ARENA);

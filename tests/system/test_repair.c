@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 /*
- * The heap is mended while its clients work
+ * The heap is repaired while its clients work
  *
- * Four clients make, hand over, name and drop objects, and look at their contents all the time, most of it without the
- * lock, in pools of their own. Somebody else maps the shared memory from outside and damages what is derived: as a
- * whole kind at once, under the lock and while the clients are stopped between two calls, so that they find it mended;
- * or so that they work on it until `pyheapctl check --repair` comes, and are told -EUCLEAN meanwhile. Nothing that is
- * held, named or queued is lost either way.
+ * Four clients make, hand over, name and drop objects, and read their contents all the time, mostly without the lock,
+ * in pools of their own. The test maps the shared memory and damages what is derived: a whole kind of it at once, under
+ * the lock and while the clients are stopped between two calls, so that they find it repaired; or so that they work on
+ * it until `pyheapctl check --repair` comes, and get -EUCLEAN meanwhile. Nothing that is held, named or queued is lost
+ * either way.
  *
  * Each single damage, and a repairer that is killed: tests/unit/heap/repair/test_repair*.c.
  *
- * PYHEAP_ROUNDS=N   kills of a repairer, 20 unless given; each damage is made 1 + N / 50 times
+ * $PYHEAP_ROUNDS: kills of a repairer, 20 unless given; each damage is made 1 + $PYHEAP_ROUNDS / 50 times.
  */
 #include "fixture.h"
 
@@ -63,7 +63,7 @@ static bool is_intact(const struct worker *worker, pyheap_ref ref)
 	return data;
 }
 
-/* Did it go well? What the heap refuses because it is damaged has not taken place, and is tried again some time. */
+/* True where the call succeeds. A call that the damaged heap refuses changes nothing, and is made again later. */
 static bool went_well(const struct worker *worker, int r)
 {
 	if (r == -EUCLEAN && __atomic_load_n(&shared->tolerant, __ATOMIC_ACQUIRE)) {
@@ -95,7 +95,7 @@ static void replace(struct worker *worker, int k)
 		data[i] = pattern(worker->refs[k], i);
 }
 
-/* What the queue gets from one worker another one takes out, and finds intact. */
+/* Each worker pops what others push, and finds its contents intact. */
 static void hand_over(struct worker *worker, int k)
 {
 	pyheap_ref ref;
@@ -157,7 +157,7 @@ static void work(void *userdata)
 	pyheap_close(worker.heap);
 }
 
-/* Every worker has done so much more. */
+/* Each worker makes n rounds more. */
 static void let_work(uint64_t n)
 {
 	for (int i = 0; i < N_WORKERS; i++) {
@@ -262,7 +262,7 @@ static void each_pool(uint8_t kind, void (*damage)(struct pool_entry *pool, uint
 				damage(&pools[i], i);
 }
 
-/* Is a client in the middle of a call that needs no lock? Exact while all are stopped. */
+/* A client is in a critical section. Exact while all are stopped. */
 static bool any_is_active(void)
 {
 	const struct session_entry *sessions = in_control(control->sessions_off);
@@ -288,7 +288,7 @@ static void stop_clients(void)
 		}
 		if (!any_is_active())
 			return;
-		/* one may be inside waiting for this very lock */
+		/* one may be in a call that waits for this lock */
 		ck_ok(pyheap_unlock(heap));
 		for (int i = 0; i < N_WORKERS; i++)
 			ck_ok(kill(pids[i], SIGCONT));
@@ -333,7 +333,7 @@ static void wild_returned(struct pool_entry *pool, uint32_t index)
 	pool->remote_next1 = (uint32_t)rand();
 	pool->remote_prev1 = (uint32_t)rand();
 	pool->is_on_remote_list = (uint16_t)rand();
-	pool->is_notified = 0; /* true or not, it only says what need not be done */
+	pool->is_notified = 0; /* a hint: any value is right */
 }
 static uint32_t state_of(const struct object_header *header)
 {
@@ -494,7 +494,7 @@ static void counts(void)
 }
 static void everything(void)
 {
-	counts(); /* first: they go by n_carved */
+	counts(); /* first, since they read n_carved */
 	free_headers();
 	free_lists();
 	pool_numbers();
@@ -578,7 +578,7 @@ START_TEST(mended_under_the_lock)
 }
 END_TEST
 
-/* Again and again, with nothing to mend: nobody notices. */
+/* Repair with nothing to mend disturbs no client. */
 START_TEST(nothing_to_mend)
 {
 	for (int i = 0; i < 50; i++) {
@@ -616,7 +616,7 @@ static void no_used_heads(struct session_entry *entry)
 	memset(entry->usedpools1, 0, sizeof(entry->usedpools1));
 }
 
-/* What the clients can go on with for a while, or are refused, but what leads nobody to take what is another's. */
+/* Damage on which a client can work or gets -EUCLEAN, but which leads no client to another's object. */
 static void damage_a_bit(int round)
 {
 	stop_clients();
@@ -649,7 +649,7 @@ START_TEST(mended_by_pyheapctl)
 }
 END_TEST
 
-/* Who repairs is killed, at any moment; the clients go on, and another repairer ends it. */
+/* The repairer is killed at any moment. The clients go on, and another repairer finishes. */
 static void repair_for_ever(void *userdata)
 {
 	pyheap *own = fixture_open(&fx);
@@ -710,7 +710,7 @@ static void die_damaged(void *userdata)
 	raise(SIGKILL);
 }
 
-/* Whoever died leaving damage behind cannot be cleared up; once that is mended the daemon does it after all. */
+/* A dead session with damage in it cannot be reclaimed. Once the damage is mended the daemon reclaims it. */
 START_TEST(lost_one_is_reclaimed)
 {
 	char said[65536];

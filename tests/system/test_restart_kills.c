@@ -37,7 +37,7 @@ struct token {
 	uint64_t sum; /* of the two */
 };
 
-/* What a worker believes of one of its places. */
+/* What a worker's model has in one of its places. */
 struct cell {
 	pyheap_ref ref; /* 0: nothing there */
 	uint64_t key;
@@ -275,7 +275,7 @@ static void work(void *userdata)
 
 /* ---- the daemon -------------------------------------------------------------------------------------------------- */
 
-/* As fixture_start_again(), but whoever waits for it is somebody else. */
+/* As fixture_start_again(), without waiting for it. */
 static void exec_daemon(void *userdata)
 {
 	(void)userdata;

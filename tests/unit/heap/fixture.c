@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A heap in this very process, for the unit tests
+ * A heap in the test's own process, for the unit tests
  *
- * Two anonymous shared memory files make the heap, so nothing is left behind whatever becomes of a test. Check runs
- * each test in a child of its own, so each has a heap of its own too.
+ * Two anonymous shared memory files make the heap, so nothing is left behind however a test ends. Check runs each test
+ * in a child of its own, so each test has a heap of its own.
  *
- * Nobody listens on a socket here: CALL() in fixture.h does what client and daemon do together when a session needs
- * memory. One mapping, the daemon's, serves all sessions; fixture_attach() makes a client's own where a test needs one.
+ * There is no socket: CALL() in fixture.h does what client and daemon do together when a session needs memory. All
+ * sessions share one mapping, the daemon's; fixture_attach() makes another where a test needs one.
  */
 #include "tests/unit/heap/fixture.h"
 
@@ -35,8 +35,7 @@ int fixture_admit(struct heap *heap, struct session *ret)
 	session_init(ret, heap, index);
 	memset(&recents[index], 0, sizeof(recents[index]));
 	session_begin_cache(ret, &recents[index]);
-	ret->entry->is_fenced =
-		heap->is_fenced; /* as session_take() does it; there is no offer here that waits for it */
+	ret->entry->is_fenced = heap->is_fenced; /* as session_take() does it */
 	return 0;
 }
 
@@ -86,7 +85,7 @@ int fixture_grant(struct session *session)
 	int r = supply_reserve(fx.heap, session->index, n, &head);
 
 	if (r == -ENOMEM && own_collect_all(session) > 0)
-		return 0; /* as the client does: it has some itself */
+		return 0; /* as the client does: it has collected memory of its own */
 	if (r == -ENOMEM) {
 		fixture_trim(0);
 		r = supply_reserve(fx.heap, session->index, n, &head);
@@ -147,7 +146,7 @@ uint32_t fixture_trim(uint32_t n_spare)
 		ck_assert_int_eq(r, 1);
 		n++;
 	}
-	ck_assert(r == 0 || r == -EBUSY); /* a session of this very test has the lock: they go later */
+	ck_assert(r == 0 || r == -EBUSY); /* a session of this test has the lock: the arenas go later */
 	return n;
 }
 

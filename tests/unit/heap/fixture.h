@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A heap in this very process, with sessions, and somebody who plays the daemon: see fixture.c. */
+/* A heap in the test's own process, with sessions and the daemon's part: see fixture.c. */
 
 #include "heap/change/foreign_lock.h"
 #include "heap/change/lock.h"
@@ -64,13 +64,13 @@ int fixture_admit(struct heap *heap, struct session *ret);
 /* What the daemon does for a session that wants arenas: reserve, map, grant; and the session accepts. */
 int fixture_grant(struct session *session);
 
-/* Its process is gone: reclaim it, with a check after each step. */
+/* Mark the session dead and reclaim it, with a check after each step. */
 void fixture_bury(struct session *session);
 
-/* Take back what the sessions keep free, as the daemon does with those that are idle. */
+/* Trim all sessions, as the daemon does with those that are idle. */
 void fixture_trim_sessions(void);
 
-/* The same, and return every arena that can go; n_spare free ones stay. The number of runs that went. */
+/* Trim all sessions, then unmap every free arena but n_spare of them. Returns how many runs of arenas went. */
 uint32_t fixture_trim(uint32_t n_spare);
 /* Unmap what a daemon before left RETURNING. */
 void fixture_adopt_returning(void);
@@ -104,7 +104,7 @@ uint32_t fixture_below(uint32_t n);
 /* Run the suite as a program does. */
 int fixture_main(Suite *suite);
 
-/* Short ways to make what most tests need; each must succeed, and the heap is checked after it. */
+/* Make or drop an object. Each call must succeed, and the heap is checked after it. */
 uint64_t fixture_new(struct session *session, uint32_t type, size_t size);
 uint64_t fixture_bytes(struct session *session, size_t size);
 uint64_t fixture_list(struct session *session, size_t n);
@@ -117,7 +117,7 @@ void fixture_warm_up(size_t size);
 /* How many pools and runs the session owns. */
 uint32_t fixture_n_owned(const struct session *session);
 
-/* The last hold of a list is given up and nothing is taken down yet: as it is between the two changes of a drop. */
+/* Drop the last hold of an object with slots, and leave the object DYING: as between the two changes of a drop. */
 void fixture_give_up(struct session *session, uint64_t ref);
 
 /* The object's reference count. Session 2 asks. */
@@ -136,8 +136,8 @@ bool fixture_lock_is_awaited(void);
 uint64_t fixture_blocks_used(void);
 
 /*
- * The call, again and again as long as it wants arenas and they can be had: a bounded number of times, since in a heap
- * that was damaged on purpose what was granted may not be found.
+ * The call, repeated while it wants arenas and they can be granted. A bounded number of times, since a damaged heap may
+ * not find what was granted.
  */
 #define CALL(session, call)                                                                                            \
 	({                                                                                                             \
@@ -235,7 +235,7 @@ static inline uint64_t ref_rights(uint64_t ref)
 	return rights_count(ref_header(ref)->rights);
 }
 
-/* From here on a SIGTRAP after each instruction; where the processor has no such flag, none. */
+/* A SIGTRAP after each instruction from here on. Other processors than x86-64: none. */
 static inline void trap_each_instruction(bool on)
 {
 #ifdef __x86_64__

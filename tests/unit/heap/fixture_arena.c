@@ -27,7 +27,7 @@ static uint32_t count_free_pools(uint32_t arena)
 	return n;
 }
 
-/* None, by eighths, all. */
+/* How free the arena is: 0 not at all, 1 to 8 by eighths, 9 wholly; computed anew, without arena_rank(). */
 static uint32_t rank_of(const struct arena_entry *arena)
 {
 	return arena->n_free_pools == POOLS ? 9 : arena->n_free_pools ? 1 + arena->n_free_pools * 8 / POOLS : 0;

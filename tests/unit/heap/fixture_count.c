@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Objects that others may hold, and what is counted of them: for those tests that need them
- */
+/* Objects that other sessions may hold, and checks of what is counted of them */
 #include "tests/unit/heap/fixture_count.h"
 
 uint64_t n_taken(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Who makes objects, S0, and who holds them, S1 and S2: see fixture_count.c. */
+/* S0 makes objects, S1 and S2 hold them: see fixture_count.c. */
 
 #include "heap/change/intent.h"
 #include "tests/unit/heap/fixture.h"
@@ -27,13 +27,13 @@ uint64_t n_taken(void);
 		fixture_check();                                                                                       \
 	} while (0)
 
-/* S0's, which others may know; nobody else has a right to it, and it is biased to nobody. */
+/* An object of S0's, marked as shared; no other session has a right to it, and it is biased to none. */
 uint64_t share(uint64_t ref);
 uint64_t shared(size_t size);
 /* Held by that session alone. */
 uint64_t passed_to(struct session *session, size_t size);
 
-/* S0 goes, but for the place that the fixture checks with. */
+/* S0 drops all that it has; its entry stays, since the fixture checks with it. */
 void owner_goes(void);
 
 /* The session is in no critical section, and has no intent. */

@@ -57,7 +57,7 @@ static bool is_in(uint64_t i, uint64_t off, uint64_t size)
 	return i >= off && i < off + size;
 }
 
-/* Of one that is over, then and now. */
+/* Byte i is of an intent that is over, in the picture and now. */
 static bool is_remains_of_intent(const struct picture *p, uint64_t i)
 {
 	const struct control *c = fx.heap->control;
@@ -71,9 +71,8 @@ static bool is_remains_of_intent(const struct picture *p, uint64_t i)
 }
 
 /*
- * What an undone change may leave: that a free pool has forgotten its class, and of a session that it made calls, what
- * is asked of it, and the hint that something was returned; the remains of an intent that is over; that a pool's owner
- * is told no more; to whom a header was biased.
+ * Bytes that an undone change may leave different: the class of a free pool; a session's activity, requests and hints
+ * of remote frees; the remains of an intent that is over; is_notified of a pool; the bias of a header.
  */
 static bool control_may_differ(const struct picture *p, uint64_t i)
 {
@@ -229,7 +228,7 @@ void populate(void)
 	/* a large run that can go */
 	ref = fixture_bytes(s, 2 * ARENA_SIZE_DEFAULT);
 	fixture_drop(s, ref);
-	/* what others asked for meanwhile is not to be seen to in the middle of a test */
+	/* no request is pending when a test begins */
 	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
 		ck_assert_int_eq(session_serve_requests(&fx.sessions[i]), 0);
 }

@@ -27,9 +27,9 @@ struct picture {
 struct picture picture_take(void);
 void picture_free(struct picture *p);
 
-/* Put the heap into the state of the picture; the lock, which only this process has, stays as it is. */
+/* Put the heap into the state of the picture. The lock, which this process has, stays as it is. */
 void picture_restore(const struct picture *p);
 
-/* The heap, or its control segment, is what it was. `when` and k say what was done, should it differ. */
+/* The heap, or its control segment, is as in the picture. `when` and k are for the message where it differs. */
 void compare(const struct picture *p, const char *when, uint32_t k);
 void compare_control(const struct picture *p, const char *when, uint32_t k);

@@ -3,8 +3,8 @@
  * What a session may die with: a row for each line of the table at the head of heap/repair/recover.c, some in many
  * variants
  *
- * A living session holds some of it, and one object that it made itself is held by the dead one, too. After the dead
- * one was cleared up that is all there is.
+ * A living session holds some of it, and the dead one holds an object of the living one. After the dead session is
+ * reclaimed only what the living one holds is left.
  */
 #include "tests/unit/heap/fixture_recover.h"
 
@@ -16,7 +16,7 @@
 
 uint64_t kept;
 
-/* What the dead made and a living session holds: all of it is still there afterwards. */
+/* What the dead session made and a living one holds: it must stay. */
 static uint64_t lent[400];
 static uint32_t n_lent;
 
@@ -77,7 +77,7 @@ static void row_held_often(int variant)
 	}
 }
 
-/* A list of lists, wide and deep, whose last right the dead has. */
+/* A list of lists, wide and deep, that only the dead session holds. */
 void row_tree(int variant)
 {
 	uint64_t tree = fixture_list(DEAD, 300), inner = 0, outer, leaf;
@@ -110,7 +110,7 @@ static void row_wide_list(int variant)
 	}
 }
 
-/* It died between the change that dropped a list and those that take it down. */
+/* It died between the change that dropped a list and those that free its children. */
 static void row_dying(int variant)
 {
 	uint64_t tree = fixture_list(DEAD, 500), leaf;
@@ -172,7 +172,7 @@ static void row_new_hold_table(int variant)
 		r = change_end(DEAD, r);
 		ck_assert(!r || (r == HEAP_WANTS_ARENAS && !fixture_grant(DEAD)));
 	} while (r);
-	memset(ref_data(ref), 0x99, 8192); /* half filled, with whatever */
+	memset(ref_data(ref), 0x99, 8192); /* half filled, with rubbish */
 	fixture_check();
 }
 
@@ -247,7 +247,7 @@ void row_pools(int variant)
 	ck_assert_uint_ne(DEAD->entry->spare_runs1[0], 0);
 }
 
-/* Somebody else holds what lies in them, too: those go on, without an owner. */
+/* Others hold objects in its pools, too: those pools go on without an owner. */
 void row_pools_lent(int variant)
 {
 	(void)variant;
@@ -265,8 +265,7 @@ void row_pools_lent(int variant)
 	fixture_drop(DEAD, lent[n_lent - 2]);
 }
 
-/* It never came to gather what others returned, in pools where it holds something still and in one where it does not.
- */
+/* It died before it collected remote frees, in pools where it still holds objects and in one where it does not. */
 void row_pools_remote_frees(int variant)
 {
 	uint64_t refs[60];
@@ -288,7 +287,7 @@ void row_pools_remote_frees(int variant)
 	ck_assert_uint_ne(pool_count_remote(fx.heap, ref_pool(refs[59])), 0);
 }
 
-/* Somebody else's block it returned, and held others of that pool. */
+/* It freed blocks of another session's pool, and held others of that pool. */
 static void row_remote_frees(int variant)
 {
 	uint64_t refs[40];
@@ -308,13 +307,13 @@ static void row_remote_frees(int variant)
  */
 
 /*
- * So many of its stores were made, in the order of own.c; or any of them, since after the first ones, which nothing
- * overtakes, compiler and processor may have them in any order.
+ * The first so many of the call's stores were made, in the order of own.c; or any subset of them, since compiler and
+ * processor may reorder all but the first ones.
  */
 
 enum { SIZE = 512, N_BLOCKS = 7, N_IN_ORDER = 16, N_STOPPED = N_IN_ORDER + 6 };
 
-static uint32_t stores; /* a bit for each that is made, the first is the lowest */
+static uint32_t stores; /* a bit for each store that is made, the first is the lowest */
 
 #define STORE(p, v)                                                                                                    \
 	do {                                                                                                           \
@@ -348,7 +347,7 @@ static void fill_pools(uint32_t n_pools, uint64_t *ret_refs)
 			*ret_refs++ = fixture_bytes(DEAD, SIZE);
 		else
 			lend(SIZE);
-	/* What others asked for meanwhile is done now. */
+	/* No request is pending from here on. */
 	ck_assert_int_eq(session_serve_requests(DEAD), 0);
 }
 
@@ -380,7 +379,7 @@ static void row_making_own(int variant)
 	STORE(&pool->prev1, 0);
 }
 
-/* The same, out of a pool that was never touched: its blocks come on the free list first. */
+/* Making a block in a pool that was never touched: all its blocks are put on the free list first. */
 static void row_carving_own(int variant)
 {
 	struct pool_entry *pool;
@@ -406,7 +405,7 @@ static void row_carving_own(int variant)
 	STORE(&DEAD->entry->n_own_holds, DEAD->entry->n_own_holds + 1);
 	if (header_state(headers[0].word) != STATE_LIVE || variant % 2)
 		return;
-	/* it is there, so whoever comes to its number may take it */
+	/* the object exists, so any session may hold it by its ref */
 	ref = ref_make(block_position(fx.heap, pool, 0), pool->generation);
 	MUST(S0, object_incref(S0, ref));
 	memset(ref_data(ref), 1, SIZE);
@@ -465,9 +464,9 @@ static void row_dropping_own_run(int variant)
 }
 
 /*
- * It has let go of what others knew, and not settled yet what becomes of it. 0: they had let go before. 1: they do now,
- * and free it. 2: they hold it still. 3: it died with the lock, half-way through freeing it. 4, 5: as 0 and 1, of a
- * run.
+ * It has dropped its last hold of a shared object, and has not settled yet whether that was the last right. 0: the
+ * others had dropped theirs before. 1: they do now, and free the object. 2: they still hold it. 3: it died with the
+ * lock, half-way through freeing it. 4, 5: as 0 and 1, of a run.
  */
 enum { N_SETTLING = 6 };
 
@@ -502,7 +501,7 @@ static void row_settling(int variant)
 	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
 }
 
-/* In the middle of taking a pool, of gathering, of giving one back: killed with the lock, before the commit. */
+/* Killed with the lock before the commit of a change: taking a pool or a run, collecting, disowning a pool. */
 enum { N_HALF_CHANGES = 4 };
 
 static void half_own(void)
@@ -543,7 +542,7 @@ static void row_half_change(int variant)
 	ck_assert_uint_gt(fx.heap->control->lock.n_entries, 0);
 }
 
-/* It was closing by itself: some of its steps were done. */
+/* It died while it closed, after some of the steps. */
 enum { N_CLOSING = 12 };
 
 static void row_closing(int variant)

@@ -13,13 +13,13 @@ extern uint64_t kept;
 /* How many there are: each variant of each row, one after the other. */
 int n_rows(void);
 
-/* DEAD has that under way, and is dead. */
+/* Prepare the row's state in DEAD, and mark DEAD dead. */
 void prepare(int row);
 
-/* What others held of its objects they have, and can go on with the pools. They drop it. */
+/* What others held of its objects is as it was, and the pools can be used. The others drop it. */
 void expect_lent(void);
 
-/* DEAD is cleared up: its place is free, and nothing is left but what others hold; that goes, and nothing is left. */
+/* DEAD is reclaimed: its entry is free, and only what others hold is left. They drop it, and the heap is empty. */
 void expect_cleared(void);
 
 /* Some rows of one variant, for tests of their own. */

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Blocks given back to a session that owns their pool, and the list of such pools: for those tests that need them
- */
+/* Remote frees in pools of session 0, and the list of such pools */
 #include "tests/unit/heap/fixture_remote_free.h"
 
 uint32_t n_remote_pools(void)

@@ -2,10 +2,10 @@
 /*
  * A heap with a bit of everything, for the tests of repair
  *
- * Full and half-full pools of several classes and sessions, and of one that is gone; blocks that others returned, pools
- * and runs that are kept free; runs, arenas with different numbers of free pools, large objects and what is left of
- * some, chains of names, a queue, a hold table of its own, a dying list and an object that is being made. What was held
- * in the beginning is held afterwards, with the same contents; and when everybody has gone nothing is left.
+ * Full and half-full pools of several sessions and classes, and pools without an owner; remotely freed blocks, pools
+ * and runs that are kept free; runs, arenas with different numbers of free pools, large objects and returnable runs,
+ * chains of names, a queue, a hold table in a run, a dying list and an object that is being made. What was held in the
+ * beginning is held afterwards, with the same contents; and when all sessions have ended nothing is left.
  */
 #include "tests/unit/heap/fixture_repair.h"
 
@@ -52,7 +52,7 @@ static uint64_t keep(struct session *session, uint64_t size)
 	return ref;
 }
 
-/* What one session made another one holds, by its table. */
+/* One session makes an object, another holds it by its table. */
 static uint64_t lend(struct session *from, struct session *to, uint64_t size)
 {
 	uint64_t ref = make(from, TYPE_BYTES, size);
@@ -112,7 +112,10 @@ static void populate_unowned(void)
 	ck_assert_uint_eq(ref_pool(orphan)->identity, pool_identity(POOL_BLOCKS, CLASS_UNOWNED, 0));
 }
 
-/* Others held blocks of session 0 longer than it did. It makes nothing afterwards, so it does not gather them. */
+/*
+ * Session 1 drops blocks of session 0 last, so they are remotely freed. Session 0 makes nothing afterwards, so it does
+ * not collect them.
+ */
 static void populate_remote_frees(void)
 {
 	struct session *s0 = &fx.sessions[0], *s1 = &fx.sessions[1];
@@ -127,7 +130,7 @@ static void populate_remote_frees(void)
 			ck_assert_int_eq(CALL(s1, object_incref(s1, refs[i])), 0);
 		else
 			keep_this(s0, refs[i], 200);
-	/* Before the others let go: its next call gathers what was returned. */
+	/* Before the others drop theirs: the owner's next call collects remote frees. */
 	for (uint32_t i = 0; i < 3 * n_blocks; i++)
 		if (i % n_blocks < 4)
 			drop(s0, refs[i]);
@@ -189,7 +192,7 @@ static void populate_names(void)
 	}
 }
 
-/* Lists whose last hold is gone and that nobody has taken down yet, as one finds them of who is at it or was killed. */
+/* Lists whose last hold is dropped and that are not freed yet, as of a session that is at it or was killed. */
 static void populate_dying(void)
 {
 	struct session *s = &fx.sessions[1];
@@ -271,7 +274,7 @@ void verify_names(uint32_t n_lost)
 	ck_assert_uint_eq(n, n_names - n_lost);
 }
 
-/* Allocate, hand over and free a lot, of any size and by all, so that everybody's lists are used. */
+/* Allocate, hand over and free a lot, of all sizes and in all sessions, so that all lists are used. */
 void work(void)
 {
 	enum { N = 200 };
@@ -308,7 +311,7 @@ void work(void)
 	fixture_check();
 }
 
-/* Everybody is gone, and so is everything. */
+/* All sessions are reclaimed, and nothing is left. */
 void end_all(void)
 {
 	uint64_t cursor = 0, ref;

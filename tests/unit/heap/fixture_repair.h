@@ -10,7 +10,7 @@
 #define N_LISTS  3U /* on the dying list */
 #define REPAIRER (&fx.sessions[3])
 
-/* Objects with patterned contents that nothing may happen to. */
+/* Objects with patterned contents that must not change. */
 struct kept {
 	struct session *session;
 	uint64_t ref;
@@ -22,8 +22,8 @@ extern uint32_t n_kept, n_names;
 
 /*
  * What is damaged. Session 0 made and holds victim, other, list (with child in slot 1), queue (three of kept) and run,
- * and holds `borrowed`, which session 1 made; gone is none any more. Of its class 24 it has three pools with blocks
- * that others returned, `returned` one of them. Nobody owns the pools of class 17, in which session 1 holds `orphan`.
+ * and holds `borrowed`, which session 1 made; gone is freed. In its class 24 it has three pools with remotely freed
+ * blocks, `remotely_freed` one of them. The pools of class 17 have no owner; session 1 holds `orphan` in them.
  */
 extern uint64_t victim, other, list, child, queue, run, gone, borrowed[3], remotely_freed, orphan;
 extern uint64_t half_dead[N_LISTS]; /* session 1's dying list, the last one first */
@@ -49,5 +49,5 @@ void verify_names(uint32_t n_lost);
 /* Allocate and free a lot, of any size. */
 void work(void);
 
-/* Everybody goes, and nothing is left. */
+/* All sessions end, and nothing is left. */
 void end_all(void);

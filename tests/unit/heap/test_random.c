@@ -2,14 +2,14 @@
 /*
  * A random test against a plain model
  *
- * Several sessions make, hold, drop, link, name and hand over objects at random; beside the heap a model in ordinary
- * arrays says what must come of it: each call's result, each object's count, each payload's bytes, who holds what.
- * Blocks are returned to the sessions that made them, and gathered by those or collected by the daemon. Every now and
- * then the whole heap is checked, a session dies (also inside a call, or closing) and is cleared up, arenas are
- * returned. At the end everything is dropped, and then nothing must be left.
+ * Several sessions make, hold, drop, link, name and hand over objects at random. A model in ordinary arrays says what
+ * must come of it: each call's result, each object's count, each payload's bytes, each session's holds. There are
+ * remote frees, which the owners collect or the daemon's trim does. Every now and then the whole heap is checked, a
+ * session dies (also in a critical section, or closing) and is reclaimed, arenas are unmapped. At the end everything is
+ * dropped, and then nothing must be left.
  *
  * $PYHEAP_TEST_SEED repeats a run, $PYHEAP_TEST_OPS makes it shorter. An object may only be put into a younger one,
- * unless it has no slots: so no cycles come about, which counting would not find.
+ * unless it has no slots: so there are no cycles, which counting would not find.
  */
 #include "tests/unit/heap/fixture.h"
 
@@ -270,7 +270,7 @@ static void op_decref(struct session *s)
 	model_settle(index1_of(o) - 1);
 }
 
-/* For a moment, as most objects are there: nobody else comes to know them. */
+/* Made and dropped at once, as most objects are. */
 static void op_new_and_drop(struct session *s)
 {
 	uint64_t refs[40];
@@ -291,7 +291,7 @@ static void op_new_and_drop(struct session *s)
 	}
 }
 
-/* What others returned to it is gathered, by itself when it is asked to, or taken back by the daemon. */
+/* Remote frees are collected by the owner, by a request or by itself, or by the daemon's trim. */
 static void op_gather(struct session *s)
 {
 	if (fixture_below(2)) {
@@ -442,7 +442,9 @@ static void op_look(struct session *s)
 		ck_assert_uint_eq(object.size, o->size);
 }
 
-/* In the middle of giving up what others may know, too: it holds it no more, and that is not settled yet. */
+/*
+ * It dies in a drop of a shared object: it holds it no more, and has not settled yet whether that was the last right.
+ */
 static void let_go_of_one(struct session *s)
 {
 	for (uint32_t i = 0; i < N_OBJECTS; i++) {
@@ -457,8 +459,8 @@ static void let_go_of_one(struct session *s)
 }
 
 /*
- * The session's process is gone, at rest or in the middle of a call or of closing: what it held is dropped, and another
- * one takes its place in the table.
+ * The session's process dies, between calls, in a critical section or while it closes: what it held is dropped, and
+ * another session gets its entry.
  */
 static void die(struct session *s)
 {

@@ -2,15 +2,14 @@
 /*
  * Sessions at the same time
  *
- * The other unit tests let one session do something after the other. Here each session has a thread of its own, all in
- * one process and on one mapping, so that ThreadSanitizer, which sees one process only, can say whether every access to
- * shared memory that is made without the lock is an atomic one and ordered as it must be. Threads that make, hold, hand
- * over and drop objects in every way; one that dies now and then with all that it has; one that checks the heap and
- * counts it; and one that plays the daemon, with whom the others speak through a mutex and a condition as clients do
- * through their sockets.
+ * In the other unit tests one session acts after the other. Here each session has a thread of its own, all in one
+ * process and on one mapping, so that ThreadSanitizer, which sees one process only, can say whether every access to
+ * shared memory that is made without the lock is atomic and ordered as it must be. Some threads make, hold, hand over
+ * and drop objects in every way; one dies now and then with all that it has; one checks and counts the heap; and one
+ * plays the daemon, which the others ask through a mutex and a condition as clients do through their sockets.
  *
- * What an object holds is known from its ref, so whoever comes by one compares. In the end all is dropped and nothing
- * must be left. $PYHEAP_TEST_OPS makes a run shorter.
+ * An object's contents follow from its ref, so each thread that gets one compares. In the end all is dropped and
+ * nothing must be left. $PYHEAP_TEST_OPS makes a run shorter.
  */
 #include "tests/unit/heap/fixture.h"
 
@@ -24,13 +23,13 @@ enum {
 	N_HOLDS = 120,                    /* of a worker at a time */
 	N_NAMES = 6,
 	N_PLACES = 8,   /* of the shared list and of each queue */
-	N_ON_BOARD = 16 /* numbers told to everybody */
+	N_ON_BOARD = 16 /* refs that any thread may try */
 };
 
 #define WALKER (&fx.sessions[FIXTURE_SESSIONS - 1])
 #define STAMP  UINT64_C(0x5bd1e9955bd1e995)
 
-/* No ck_assert() here: Check wants those in the test's own thread. The child that aborts is a failed test. */
+/* No ck_assert() here: Check wants those in the test's own thread. A child that aborts is a failed test. */
 #define EXPECT_THAT(condition)                                                                                         \
 	do {                                                                                                           \
 		if (!(condition)) {                                                                                    \
@@ -48,7 +47,7 @@ struct worker {
 	uint64_t random;
 	uint64_t n_ops;
 	uint64_t holds[N_HOLDS]; /* one for each time that it holds something; 0: none */
-	enum wish wish;          /* under `socket`, as what the daemon answers: */
+	enum wish wish;          /* under `socket`, as all that the daemon answers: */
 	uint32_t head;
 	int result;
 };
@@ -99,7 +98,7 @@ static void grant(struct worker *w)
 	w->result = r == 1 ? 0 : r;
 }
 
-/* The session's thread is not in it any more; the thread goes on with another session. */
+/* The session dies; its thread goes on with another one. */
 static void bury(struct worker *w)
 {
 	struct session dead;
@@ -186,8 +185,7 @@ static uint32_t below(struct worker *w, uint32_t n) /* splitmix64 */
 	return (uint32_t)((z ^ z >> 31) % n);
 }
 
-/* Bytewise, and atomically: who looks without the lock for what is gone may see what lies there now, and passes it by.
- */
+/* Bytewise, and atomically: a lookup without the lock of a freed object may read what is there now, and ignores it. */
 static void store_word(uint8_t *to, uint64_t value)
 {
 	for (int i = 0; i < 8; i++)
@@ -234,7 +232,7 @@ static uint64_t *place(struct worker *w)
 	return hold;
 }
 
-/* Something that it holds; NULL where none was met. */
+/* An object that it holds; NULL where none was found. */
 static uint64_t *pick(struct worker *w)
 {
 	for (int i = 0; i < 20; i++) {
@@ -246,7 +244,7 @@ static uint64_t *pick(struct worker *w)
 	return NULL;
 }
 
-/* What came from elsewhere, if anything did. */
+/* An object that a call gave, if it gave one. */
 static void keep(struct worker *w, uint64_t *hold, uint64_t ref)
 {
 	*hold = ref;
@@ -331,7 +329,7 @@ static void op_tell(struct worker *w)
 		__atomic_store_n(&board[below(w, N_ON_BOARD)], *hold, __ATOMIC_RELEASE);
 }
 
-/* A number from the board: its object may be gone, or going at this moment. */
+/* A ref from the board: its object may be freed, or may be freed at this moment. */
 static void op_hear(struct worker *w)
 {
 	uint64_t *hold = place(w), ref = __atomic_load_n(&board[below(w, N_ON_BOARD)], __ATOMIC_ACQUIRE);
@@ -579,7 +577,7 @@ static void nothing_is_left(void)
 	ck_assert_uint_eq(fixture_heap_bytes(), 0);
 }
 
-/* _i: do the sessions execute their barriers themselves? */
+/* _i: the sessions execute their own barriers */
 START_TEST(all_at_once)
 {
 	fx.heap->is_fenced = _i;

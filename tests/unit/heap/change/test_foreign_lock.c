@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The lock of a session of another pid namespace: its number in the futex word is the session's, of all its threads
+ * The lock of a session of another pid namespace: the futex word has the session's number, which all its threads share
  */
 #include "heap/object/header_lock.h"
 #include "tests/unit/heap/fixture_lock.h"
@@ -26,7 +26,7 @@ static void *lock_and_change_in_thread(void *in_the_middle)
 	return NULL;
 }
 
-/* The word is the session's: any of its threads goes by it, also when the one that took it has ended. */
+/* The futex word is the session's: each of its threads owns the lock, also when the thread that took it has ended. */
 START_TEST(foreign_lock_of_another_thread)
 {
 	int results[5] = {0};
@@ -60,7 +60,7 @@ START_TEST(foreign_lock_of_another_thread)
 }
 END_TEST
 
-/* It ended in the middle of a change: that goes into no other change, and the lock is not given back with it. */
+/* The thread ended within a change: that change is undone, is part of no other, and is not committed by an unlock. */
 START_TEST(foreign_thread_ended_in_a_change)
 {
 	pthread_t thread;
@@ -89,7 +89,7 @@ static void *change_in_thread(void *ret)
 	return NULL;
 }
 
-/* The same without session_lock(): the session does not wait for itself. */
+/* The thread ended within a call, without session_lock(): the session does not wait for itself. */
 START_TEST(foreign_thread_ended_with_the_lock)
 {
 	int r = -1;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the dead had begun to do to a queue, or to an object that they were about to hold or to drop
+ * Intents of the dead: what a dead session had begun to do to a queue, or to an object that it was about to hold or to
+ * drop
  *
  * A session dies in the middle of a push or a pop, or of holding or dropping without the lock, at each point that makes
- * a difference, and others have gone on with the place or the object since, or not. A check before it is cleared up
- * leaves alone what cannot be told; afterwards each right is in one place, and nothing is lost when all is dropped.
- * What killing at each instruction comes to is tried by tests/crash.
+ * a difference. Since then others have gone on with the cell or the object, or not. A check before it is reclaimed
+ * leaves alone what is in flight; afterwards each right is in one place, and nothing is lost when all is dropped. Kills
+ * at each instruction: tests/crash.
  */
 #include "heap/shared/critical.h"
 #include "tests/unit/heap/fixture.h"
@@ -20,7 +21,7 @@ static struct session_entry *dead_entry(void)
 	return DEAD->entry;
 }
 
-/* It was killed before it took its intent away: all else of that is as it was. */
+/* It was killed before it cleared its intent; all else has not changed since. */
 static void bring_back(enum intent_kind kind)
 {
 	uint64_t *word = &dead_entry()->intent.word;
@@ -74,7 +75,7 @@ static void others_pop(void)
 	fixture_drop(S2, got);
 }
 
-/* Of a queue of one place: then nothing there tells of what was before. */
+/* Of a queue of one cell: no other cell shows what was there before. */
 static void others_push(void)
 {
 	other = fixture_bytes(S2, 24);
@@ -135,7 +136,7 @@ static void push_held_begun(void)
 	intend(INTENT_PUSH, INTENT_UNKNOWN);
 }
 
-/* The number follows the entry, and had not yet. */
+/* n_holds is stored after the entry, and was not yet. */
 static void push_held_taken(void)
 {
 	make_held();
@@ -180,7 +181,7 @@ static void pop_begun(void)
 	dead_entry()->intent.position = q->head;
 }
 
-/* What it holds already; the change that lets the surplus right go was taken back. */
+/* It holds the object already; the change that drops the surplus right was undone. */
 static void pop_right(void)
 {
 	struct object object;
@@ -254,7 +255,7 @@ static void make_kept(void)
 	kept = ref;
 }
 
-/* Biased to who dies then, as it has come and gone before. */
+/* Biased to the session that dies, which has held it before. */
 static void make_biased(void)
 {
 	make_kept();
@@ -484,7 +485,7 @@ static const struct {
 	void (*die)(void);
 	void (*go_on)(void); /* the others, or NULL */
 	int n_queued;        /* in the queue in the end */
-	bool is_done;        /* somebody had to note that it had taken place */
+	bool is_done;        /* another session had to record that it took place */
 } rows[] = {
 	{"own object pushed", push_own, NULL, 1, false},
 	{"own object pushed, popped", push_own, others_pop, 0, false},
@@ -589,7 +590,7 @@ static const struct {
 	{"returned and taken out, the pool is gone", drop_last_numbered, pool_goes, 0, false},
 };
 
-/* Of what was held or dropped each one's right is left, and is all that is. */
+/* Each living session has its right to the object, and there are no other rights. */
 static void expect_counted(void)
 {
 	uint64_t left[] = {ref, other};
@@ -668,7 +669,7 @@ START_TEST(reclaimed)
 }
 END_TEST
 
-/* Who clears up dies before the commit, again and again. */
+/* The reclaimer dies before the commit, again and again. */
 START_TEST(reclaimer_killed)
 {
 	begin(_i);
@@ -700,8 +701,10 @@ START_TEST(repaired_before)
 }
 END_TEST
 
-/* Others change the place without the lock while who clears up has taken the intent away, and dies then: what has taken
- * place was said for good before. */
+/*
+ * The reclaimer has cleared the intent and dies; others change the cell without the lock meanwhile. What took place was
+ * recorded before, and stays recorded.
+ */
 START_TEST(recorded_for_good)
 {
 	static void (*const deaths[])(void) = {push_own, push_held, push_right, pop_not_put, pop_right};
@@ -728,7 +731,7 @@ START_TEST(recorded_for_good)
 }
 END_TEST
 
-/* The same of what others count, once who cleared up has claimed it. */
+/* The same for a header that others count in, once the reclaimer has locked it. */
 START_TEST(counted_for_good)
 {
 	static void (*const deaths[])(void) = {hold_known, hold_known_biased, hold_counted, hold_counted_biased,

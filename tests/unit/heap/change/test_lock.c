@@ -56,7 +56,7 @@ static void die_in_change(void)
 static void die_before_commit(void)
 {
 	die_in_change();
-	log_word(fx.heap, spare_word(3)); /* announced, never made */
+	log_word(fx.heap, spare_word(3)); /* logged, and then not stored */
 }
 
 static void die_after_overflow(void)
@@ -77,7 +77,7 @@ START_TEST(owner_killed)
 	populate();
 	before = picture_take();
 	in_killed_child(deaths[_i]);
-	/* Whoever comes next, one that waits or one that tries, finds the heap as it was. */
+	/* The next taker, one that waits or one that tries, finds the heap as it was. */
 	if (_i % 2)
 		ck_assert_int_eq(change_begin(&fx.sessions[2]), 0);
 	else
@@ -195,7 +195,7 @@ static void *lock_in_thread(void *ret)
 	return NULL;
 }
 
-/* The lock is the thread's that took it: another of the session neither gives it back nor goes by it. */
+/* The lock is the thread's that took it: another thread of the session can neither unlock it nor change the heap. */
 START_TEST(lock_of_another_thread)
 {
 	int results[5] = {0};
@@ -218,7 +218,7 @@ START_TEST(lock_of_another_thread)
 }
 END_TEST
 
-/* It ends with it: the lock is free, the session goes on without it, and changes nothing while another has it. */
+/* The thread ends with the lock: the lock is free, and the session goes on without it, as any other. */
 START_TEST(lock_of_a_thread_that_ended)
 {
 	uint64_t n_recoveries = fx.heap->control->lock.n_recoveries;
@@ -246,7 +246,7 @@ START_TEST(lock_of_a_thread_that_ended)
 }
 END_TEST
 
-/* The thread's number is another's by now, who has the lock: the session has it no more all the same. */
+/* The thread's id is another thread's by now, which has the lock: the session does not take that for its own lock. */
 START_TEST(lock_of_a_thread_whose_number_is_used_again)
 {
 	int r = -1;
@@ -302,7 +302,7 @@ static void *keep_lock(void *ret)
 	return NULL;
 }
 
-/* The session is closed by another thread. The one that took the lock gives it back itself, or it is taken from it. */
+/* The session is closed by another thread. The thread that took the lock releases it, or the next taker recovers it. */
 START_TEST(lock_is_abandoned_to_a_thread)
 {
 	uint64_t n_recoveries = fx.heap->control->lock.n_recoveries;

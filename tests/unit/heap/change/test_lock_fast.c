@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The lock, taken quickly
+ * The fast path of the lock
  *
- * Sessions that say of which process they are take the lock by its futex word alone. They meet such as do not; they are
- * killed, or their threads end, while they have it; and what a thread knew of itself before a fork is not used after.
+ * Sessions with a process number take the lock by its futex word alone. Here they meet sessions that take it by the
+ * mutex; they are killed, or their threads end, while they have it; and what a thread cached of itself before a fork is
+ * not used afterwards.
  */
 #include "tests/unit/heap/fixture_picture.h"
 
@@ -19,7 +20,7 @@ static uint32_t futex_word(void)
 	return (uint32_t)__atomic_load_n(&fx.heap->control->lock.mutex.__data.__lock, __ATOMIC_ACQUIRE);
 }
 
-/* The mutex that this thread is at, as the kernel would see it. */
+/* The mutex that this thread is locking or unlocking, as the kernel would see it. */
 static const void *pending(void)
 {
 	struct robust_list_head *head = NULL;
@@ -35,7 +36,7 @@ static void all_are_of(uint64_t process)
 		fx.sessions[i].process = process;
 }
 
-/* Not under a race detector, and not where the kernel does not tell. */
+/* The fast path is used: not under a race detector, nor where the kernel gives no robust list. */
 static bool is_done_here(void)
 {
 	bool is_fast;
@@ -97,7 +98,7 @@ static void begin_and_change(struct session *session)
 
 static void expect_recovered(const struct picture *before, uint64_t n_recoveries)
 {
-	/* Whoever comes next, quickly or not, or only tries. */
+	/* The next taker comes by the fast path, by the mutex, or only tries. */
 	struct session *next = n_recoveries % 3 == 0 ? S0 : n_recoveries % 3 == 1 ? &fx.daemon : S1;
 
 	if (n_recoveries % 2)
@@ -117,7 +118,7 @@ START_TEST(process_killed)
 
 	populate();
 	all_are_of(1);
-	ck_assert_int_eq(change_begin(S0), 0); /* this thread knows who it is, and must not believe it in the child */
+	ck_assert_int_eq(change_begin(S0), 0); /* this thread has cached its id, which is wrong in the child */
 	ck_assert_int_eq(change_end(S0, 0), 0);
 	before = picture_take();
 	for (uint64_t i = 1; i <= 6; i++) {
@@ -125,7 +126,7 @@ START_TEST(process_killed)
 
 		ck_assert_int_ge(pid, 0);
 		if (!pid) {
-			all_are_of(i % 2 ? 1 + i : 0); /* as a child's own sessions; of the others all is as ever */
+			all_are_of(i % 2 ? 1 + i : 0); /* as a child's own sessions, or by the mutex */
 			begin_and_change(DEAD);
 			kill(getpid(), futex_word() == (uint32_t)gettid() ? SIGKILL : SIGABRT);
 		}
@@ -159,7 +160,7 @@ START_TEST(thread_ended)
 	for (uint64_t i = 1; i <= 6; i++) {
 		ck_assert_int_eq(pthread_create(&thread, NULL, end_in_change, NULL), 0);
 		ck_assert_int_eq(pthread_join(thread, NULL), 0);
-		DEAD->is_fast = false; /* nobody uses it any more, but the next round */
+		DEAD->is_fast = false; /* the next round uses the session anew */
 		expect_recovered(&before, i);
 	}
 	picture_free(&before);

@@ -13,7 +13,7 @@
 
 /* ---- session_lock() ---------------------------------------------------------------------------------------------- */
 
-/* Who is of another pid namespace and was stopped before it said who it is: its number is all there is. */
+/* A thread of another pid namespace was stopped before it stored its session: only its id is known. */
 START_TEST(owner_is_unknown)
 {
 	uint32_t *futex = (uint32_t *)(void *)&fx.heap->control->lock.mutex;
@@ -28,7 +28,7 @@ START_TEST(owner_is_unknown)
 	ck_assert_int_eq(lock_recover(&fx.daemon), -EBUSY);
 	ck_assert_uint_eq(lock_owner1(fx.heap), 0);
 	ck_assert_uint_eq(lock_owner_tid(fx.heap), nobody);
-	fx.heap->control->lock.owner1 = S1->owner1; /* and when it has said so */
+	fx.heap->control->lock.owner1 = S1->owner1; /* once it has stored its session */
 	ck_assert_uint_eq(lock_owner1(fx.heap), S1->owner1);
 	fx.heap->control->lock.owner1 = 0;
 	*futex = 0;

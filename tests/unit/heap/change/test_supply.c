@@ -48,7 +48,7 @@ START_TEST(only_wholly_free_ones_return)
 }
 END_TEST
 
-/* The memory is gone for others who have the window mapped, too: they read zeroes where the object's bytes were. */
+/* The memory is gone from other mappings, too: they read zeroes where the object's bytes were. */
 START_TEST(returned_memory_is_gone)
 {
 	struct heap *client = fixture_attach();
@@ -118,7 +118,7 @@ START_TEST(accept_what_was_granted)
 	fixture_check();
 	ck_assert_int_eq(supply_accept(session_of(1), head), -EPERM);
 	check_order(SPACE_OBJECTS);
-	/* Granted in advance, it is used by whoever needs it. */
+	/* An arena that was granted in advance is used by any session that needs it. */
 	ck_assert_int_eq(object_new(session_of(2), TYPE_BYTES, 5, &(uint64_t){0}), 0);
 }
 END_TEST
@@ -138,8 +138,8 @@ START_TEST(reserve_refused)
 END_TEST
 
 /*
- * An arena far up is there before those below it, which are being mapped for somebody else. The pool entries of all
- * below are there when it is granted, and were allocated a part at a time.
+ * An arena is granted while those below it are still being mapped for another session. When it is granted the pool
+ * entries of all arenas below it exist, and they were allocated in bounded steps.
  */
 START_TEST(entries_below_in_steps)
 {
@@ -170,7 +170,7 @@ START_TEST(entries_below_in_steps)
 	} while (r == 0);
 	ck_assert_int_eq(supply_accept(session_of(1), head), 0);
 	fixture_check();
-	/* What lies there is looked at, and is nothing, without that anything has to be allocated. */
+	/* Lookups there find nothing, and allocate nothing. */
 	bytes = control_bytes();
 	for (uint32_t i = 0; i < head; i++)
 		ck_assert_int_lt(
@@ -178,7 +178,7 @@ START_TEST(entries_below_in_steps)
 	ck_assert_uint_eq(control_bytes(), bytes);
 	n_done = 0;
 	ck_assert_int_eq(supply_unmap_step(fx.heap, below_head, 150, &n_done), 1);
-	/* They are there once and for all. */
+	/* The entries stay. */
 	n_done = 0;
 	ck_assert_int_eq(supply_reserve(fx.heap, 0, 9, &below_head), 0);
 	ck_assert_int_eq(supply_map_step(fx.heap, below_head, 9, &n_done), 1);
@@ -229,7 +229,7 @@ START_TEST(pick_waits_for_nobody)
 	ck_assert_int_eq(supply_pick_returning(&fx.daemon, 0, &head), -EBUSY);
 	ck_assert_int_eq(supply_pick_granted(&fx.daemon, 1, false, &head), -EBUSY);
 	ck_assert_int_eq(
-		supply_pick_granted(&fx.daemon, 0, true, &head), 0); /* of the owner itself no change is pending */
+		supply_pick_granted(&fx.daemon, 0, true, &head), 0); /* the lock's owner itself has no change pending */
 	ck_assert_int_eq(session_unlock(session_of(0)), 0);
 	ck_assert_int_eq(supply_pick_returning(&fx.daemon, 0, &head), 1);
 }
@@ -237,7 +237,7 @@ END_TEST
 
 /* ---- another daemon -------------------------------------------------------------------------------------------- */
 
-/* The daemon is gone, with all that only it had in mind, and another one adopts the heap. */
+/* The daemon and all its own state are gone, and another one adopts the heap. */
 static void restart_daemon(void)
 {
 	struct heap *heap;

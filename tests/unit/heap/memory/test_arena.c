@@ -102,7 +102,8 @@ START_TEST(records_live_apart)
 		snprintf(name, sizeof(name), "object %u", i);
 		refs[i] = fixture_bytes(session_of(0), 1 + i * 7);
 		MUST(session_of(0), name_set(session_of(0), name, refs[i]));
-		MUST(session_of(1), object_incref(session_of(1), refs[i])); /* who has not made it needs a table */
+		MUST(session_of(1), object_incref(session_of(1),
+					    refs[i])); /* session 1 has not made it, so it holds it by its table */
 	}
 	for (uint32_t i = 0; i < 300; i++)
 		ck_assert_uint_eq(ref_arena(refs[i])->space, SPACE_OBJECTS);
@@ -135,7 +136,7 @@ START_TEST(free_arena_changes_its_space)
 }
 END_TEST
 
-/* So it does where the other space has free pools, but too few that adjoin. */
+/* It does so, too, where this space has free pools, but too few adjacent ones. */
 START_TEST(free_arena_changes_its_space_for_a_run)
 {
 	struct session *session = session_of(0);

@@ -11,7 +11,7 @@
 
 /* ---- blocks ----------------------------------------------------------------------------------------------------- */
 
-/* All blocks of an own pool come on its free list at once, in their order. */
+/* All blocks of a new pool are put on its free list at once, in their order. */
 START_TEST(block_carved_in_order)
 {
 	uint32_t n = class_pool_blocks(class_of_size(48));
@@ -51,14 +51,14 @@ START_TEST(block_last_freed_first)
 		ck_assert_uint_ne(again, refs[freed[i]]);
 		ck_assert_int_eq(object_decref(S0, refs[freed[i]]), -ESTALE);
 	}
-	/* None that was used before is free any more: the next one was never used. */
+	/* No block that was used before is free any more: the next one was never used. */
 	ck_assert_uint_eq(ref_block(fixture_bytes(S0, 24)), 10);
 }
 END_TEST
 
 /* ---- returning --------------------------------------------------------------------------------------------------- */
 
-/* Who lets go first, the owner or the other, makes no difference for the block. */
+/* 0: the other session drops the block first, 1: the owner does. The last drop is the remote free. */
 START_TEST(remote_free_by_the_last_holder)
 {
 	bool owner_first = _i;
@@ -94,7 +94,7 @@ START_TEST(remote_free_by_the_last_holder)
 }
 END_TEST
 
-/* A run has no owner's list that it would spoil: it goes back at once. */
+/* A run is on no list that only its owner may change: another session frees it at once. */
 START_TEST(run_is_freed_at_once)
 {
 	uint64_t ref = passed_to_s1(3 * POOL_SIZE);
@@ -148,7 +148,7 @@ START_TEST(list_of_pools_with_remote_frees)
 }
 END_TEST
 
-/* All blocks of a full pool were returned: it is its owner's no more, though that does nothing. */
+/* All blocks of a full pool are remotely freed: the last one frees the pool, without its owner. */
 START_TEST(full_pool_is_freed_by_others)
 {
 	uint32_t size_class = (uint32_t)_i, n = class_pool_blocks(size_class);
@@ -184,8 +184,7 @@ START_TEST(full_pool_is_freed_by_others)
 }
 END_TEST
 
-/* One that the owner has free blocks in is left to it. */
-/* An owner in the middle of a call may look at one of its headers yet: the pool goes once it is out. */
+/* While the owner is in a critical section it may still read a header of the pool: the pool is freed afterwards. */
 START_TEST(full_pool_waits_for_its_owner)
 {
 	uint32_t n = class_pool_blocks(5);
@@ -301,7 +300,7 @@ START_TEST(owner_dies)
 	fixture_bury(S0);
 	expect_estate_is_s1s(&e);
 	ck_assert_uint_eq(fixture_stats().classes[class_of_size(40)].n_used, N_BLOCKS);
-	/* Freed where nobody owns the pool any more: at once, and without a trace. */
+	/* A block of a pool without an owner is freed at once. */
 	for (uint32_t i = 0; i < N_BLOCKS; i++) {
 		n_free_before = ref_pool(e.shared[i])->n_used;
 		fixture_drop(S1, e.shared[i]);
@@ -314,7 +313,7 @@ START_TEST(owner_dies)
 }
 END_TEST
 
-/* Blocks are returned to it while it is dead and not cleared up yet, at every point of that. */
+/* Blocks are remotely freed while their owner is dead and not reclaimed yet, between each of the steps. */
 START_TEST(remote_free_to_a_dead_owner)
 {
 	struct estate e;
@@ -343,8 +342,7 @@ START_TEST(remote_free_to_a_dead_owner)
 }
 END_TEST
 
-/* It dies holding the last right, its place in the table of sessions is given to another one, which has nothing of it.
- */
+/* The owner dies, and its entry is given to another session, which owns nothing of it. */
 START_TEST(session_entry_is_used_again)
 {
 	struct estate e;
@@ -368,7 +366,7 @@ START_TEST(session_entry_is_used_again)
 }
 END_TEST
 
-/* A pool that lost its owner is the next one's who needs its class, with what is in it. */
+/* A pool without an owner is adopted, with what is in it, by the next session that needs its class. */
 START_TEST(unowned_pool_is_adopted)
 {
 	uint64_t ref = passed_to_s1(40), mine;
@@ -382,7 +380,7 @@ START_TEST(unowned_pool_is_adopted)
 	ck_assert_uint_eq(ref_pool_index(mine), ref_pool_index(ref));
 	ck_assert_uint_eq(ref_pool(ref)->owner1, S2->owner1);
 	ck_assert_uint_eq(fx.heap->control->spaces[SPACE_OBJECTS].usedpools1[class_of_size(40)], 0);
-	MUST(S2, object_incref(S2, ref)); /* not made by it: by its table */
+	MUST(S2, object_incref(S2, ref)); /* it has not made it, so by its table */
 	ck_assert_uint_eq(ref_own(ref), 0);
 	ck_assert_uint_eq(hold_find(S2, ref)->count, 1);
 	fixture_drop(S2, ref);
@@ -394,7 +392,7 @@ START_TEST(unowned_pool_is_adopted)
 }
 END_TEST
 
-/* The other one dies, who had what the owner made: it is returned then. */
+/* The session that holds the owner's block dies: reclaiming it frees the block remotely. */
 START_TEST(holder_dies)
 {
 	uint64_t keep = fixture_bytes(S0, 40), ref = passed_to_s1(40), both = fixture_bytes(S0, 40);
@@ -411,7 +409,7 @@ START_TEST(holder_dies)
 }
 END_TEST
 
-/* It closes, which it does by itself in steps, while others return to it. */
+/* The owner closes in steps, while others remotely free its blocks. */
 START_TEST(owner_closes)
 {
 	struct estate e;
@@ -422,7 +420,7 @@ START_TEST(owner_closes)
 	while ((r = session_drop_step(S0, false)) == 1) {
 		if (i < N_BLOCKS)
 			fixture_drop(S1, e.passed[i++]);
-		ck_assert_int_eq(own_trim(&fx.daemon, S0->index), 0); /* keeps away */
+		ck_assert_int_eq(own_trim(&fx.daemon, S0->index), 0); /* trims nothing of a session that closes */
 		fixture_check();
 	}
 	ck_assert_int_eq(r, 0);

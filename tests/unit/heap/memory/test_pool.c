@@ -75,13 +75,13 @@ START_TEST(pool_full_goes_to_the_front)
 	ck_assert_uint_eq(fx.heap->pools[c].prev1, a + 1);
 	ck_assert_uint_eq(fx.heap->pools[c].next1, ALONE);
 
-	/* A used pool of which one more block is freed stays where it is. */
+	/* A used pool stays in its place of the list when one more block of it is freed. */
 	fixture_drop(S0, refs[1]);
 	ck_assert_uint_eq(used_pool1(63), b + 1);
 }
 END_TEST
 
-/* From the front, the middle and the end of its list: an empty pool leaves it, and goes back to its arena. */
+/* An empty pool leaves its list, from the front, the middle and the end, and goes back to its arena. */
 START_TEST(pool_empty_leaves_its_list)
 {
 	uint32_t n = class_pool_blocks(63), pools[3], gone = (uint32_t)_i;
@@ -117,7 +117,7 @@ START_TEST(pool_empty_takes_another_class)
 	pool = ref_pool_index(ref);
 	generation = ref_generation(ref);
 	fixture_drop(S0, ref);
-	ck_assert_uint_eq(ref_pool(ref)->kind, POOL_BLOCKS); /* the session keeps it, until it is taken back */
+	ck_assert_uint_eq(ref_pool(ref)->kind, POOL_BLOCKS); /* the session keeps it until it is trimmed */
 	fixture_trim_sessions();
 	for (size_t size = 16; size <= 512; size += 31) {
 		other = fixture_bytes(S0, size);
@@ -135,7 +135,9 @@ START_TEST(pool_empty_takes_another_class)
 }
 END_TEST
 
-/* Pools that took a class before and take it again find what they left, in the same order; so do those that were kept.
+/*
+ * A pool that takes the class it had before keeps its headers and its free list. 0: it was freed meanwhile, 1: it was
+ * kept.
  */
 START_TEST(pool_same_class_again)
 {
@@ -190,10 +192,7 @@ END_TEST
 
 /* ---- residency -------------------------------------------------------------------------------------------------- */
 
-/*
- * The pages of an arena are allocated when it is mapped, but not one of them is in the page cache as up to date, which
- * is what mincore() tells, before somebody touches it.
- */
+/* The pages of an arena are allocated when it is mapped. mincore() counts a page only once it was touched. */
 static bool page_is_resident(uint32_t pool)
 {
 	unsigned char resident;

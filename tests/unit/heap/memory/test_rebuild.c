@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * x
+ * A rebuild that was begun and not finished: by a process that was killed, or where critical sections cannot be blocked
  */
 #include "tests/unit/heap/fixture_critical.h"
 
@@ -18,7 +18,7 @@
 
 /* ---- a rebuild that was begun ------------------------------------------------------------------------------------ */
 
-/* As somebody who is killed early in a rebuild leaves it, but for the lock. */
+/* What a process that is killed early in a rebuild leaves, but for the lock. */
 static void rebuild_begin(void)
 {
 	ck_assert_int_eq(critical_block_all(fx.heap), 0);
@@ -52,7 +52,7 @@ static void expect_rebuilt(void)
 	fixture_check();
 }
 
-/* Every taker looks whether there is one to be finished, not only who finds that the owner died. */
+/* Every taker of the lock looks for a rebuild to finish, not only one that finds the owner dead. */
 START_TEST(rebuild_is_finished_by_the_next)
 {
 	uint64_t n_recoveries = control()->lock.n_recoveries;
@@ -77,7 +77,10 @@ START_TEST(rebuild_is_finished_by_the_next)
 }
 END_TEST
 
-/* Who can keep nobody out leaves it, and the gate closed, to one who can: it is told so, and waits not for ever. */
+/*
+ * A process that cannot block critical sections leaves the rebuild to one that can: its call returns -EOPNOTSUPP, and
+ * sessions stay blocked.
+ */
 START_TEST(rebuild_is_left_to_one_who_can)
 {
 	uint64_t theirs = fixture_bytes(S0, 8), ref;
@@ -106,7 +109,7 @@ START_TEST(rebuild_is_left_to_one_who_can)
 }
 END_TEST
 
-/* Who waits for one who can goes on when it was done. */
+/* A call that waits for a process that can rebuild goes on when that has done it. */
 START_TEST(rebuild_is_awaited)
 {
 	uint64_t theirs = fixture_bytes(S0, 8);
@@ -131,8 +134,9 @@ START_TEST(rebuild_is_awaited)
 END_TEST
 
 /*
- * A session was kept out when the rebuild was begun, and is stopped on its way in, where it has not looked at the gate,
- * when it is done again: what is its own is half made. It makes it anew before it works with it.
+ * A session was blocked when the rebuild was begun. It is stopped on its way into a critical section, before it looks
+ * for requests, while the rebuild is done again, so its own lists stay half made. It rebuilds them before it works with
+ * them.
  */
 START_TEST(rebuild_without_one_on_its_way_in)
 {
@@ -158,17 +162,17 @@ START_TEST(rebuild_without_one_on_its_way_in)
 	ck_assert_uint_eq(control()->rebuilding, 0);
 	ck_assert_uint_eq(requests_of(S0), REQUEST_REBUILD);
 	ck_assert_uint_eq(requests_of(S1), 0);
-	if (_i == 0) { /* it goes on and looks */
+	if (_i == 0) { /* it goes on and sees the request */
 		ck_assert(critical_is_active(fx.heap, 0));
 		S0->entry->activity = ACTIVITY_DONE;
 		ck_assert(!comes_in(S0));
 	}
-	/* Until it has done so nobody looks at its own, nor takes anything of it. */
+	/* Until it has done so no other session checks its own lists or takes anything of it. */
 	ck_assert(critical_is_active(fx.heap, 0));
 	fixture_check();
 	ck_assert_int_eq(own_trim(&fx.daemon, 0), 0);
 	ck_assert_uint_eq(S0->entry->usedpools1[class_of_size(512)], 0);
-	if (_i == 1) { /* or it is killed there */
+	if (_i == 1) { /* it is killed there */
 		session_mark_dead(fx.heap, 0);
 		while (session_reclaim_step(S0) == 1)
 			;
@@ -191,7 +195,10 @@ START_TEST(rebuild_without_one_on_its_way_in)
 }
 END_TEST
 
-/* All living sessions are fenced: the dead one that was not keeps nobody from finishing what it began. */
+/*
+ * All living sessions are fenced. The dead one, which was not, does not keep the rebuild that it began from being
+ * finished.
+ */
 START_TEST(rebuild_after_the_only_one_who_could)
 {
 	fixture_bytes(S0, 8);

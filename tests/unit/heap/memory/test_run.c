@@ -46,13 +46,15 @@ static void free_some(const uint64_t *refs, uint32_t arena, uint32_t n, uint32_t
 		free_now(session_of(i), refs[i]);
 }
 
-/* Arenas that are as full as one which has room, but have none, hide it from nobody; nor do those that have room by
- * their number, and none by what is adjacent, hide the emptiest. */
+/*
+ * A run is found though many arenas of the same rank have no room for it; and though many have enough free pools, but
+ * too few adjacent ones.
+ */
 START_TEST(run_among_many)
 {
 	static const struct {
-		uint32_t n, stride;  /* of pools that are free in 17 arenas */
-		uint32_t n_adjacent; /* and in the next one */
+		uint32_t n, stride;  /* free pools in each of 17 arenas */
+		uint32_t n_adjacent; /* free pools in the next arena */
 	} rows[] = {{1, 1, 7}, {10, 2, 12}};
 	static uint64_t refs[19 * POOLS];
 	uint64_t ref;
@@ -124,7 +126,7 @@ START_TEST(arena_runs_of_each_length)
 		fixture_drop(session_of(n), ref);
 		ck_assert_uint_eq(fx.heap->arenas[head].state, ARENA_RETURNABLE);
 		ck_assert_uint_eq(fx.heap->control->counters.n_arenas_current, n);
-		/* it goes whatever may be spared: spare arenas are for pools */
+		/* it is unmapped however many may be spared: spare arenas are for pools */
 		ck_assert_uint_eq(fixture_trim(UINT32_MAX), 1);
 		for (uint32_t i = 0; i < n; i++)
 			ck_assert_uint_eq(fx.heap->arenas[head + i].state, ARENA_HOLE);
@@ -144,7 +146,7 @@ START_TEST(arena_run_reused)
 	ck_assert_uint_ne(other, ref);
 	ck_assert_uint_eq(fx.heap->control->counters.n_arenas_allocated, 3);
 	ck_assert_int_eq(object_decref(session_of(0), ref), -ESTALE);
-	/* one of another length does not fit, and takes fresh memory */
+	/* a run of another length does not fit, and takes new memory */
 	fixture_drop(session_of(1), other);
 	other = fixture_bytes(session_of(1), 2 * ARENA_SIZE_DEFAULT);
 	ck_assert_uint_ne(ref_arena_index(other), ref_arena_index(ref));

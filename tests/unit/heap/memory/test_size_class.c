@@ -39,7 +39,7 @@ START_TEST(class_seed_rows)
 }
 END_TEST
 
-/* Every size by a walk that knows nothing but "8 bytes apart", and as the allocator sees it. */
+/* Every size from 1 to 512: the class is computed here by steps of 8 bytes alone. */
 START_TEST(class_all_sizes)
 {
 	size_t size = 1;

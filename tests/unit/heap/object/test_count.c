@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * x
+ * Holding and dropping without the lock: when the lock is not needed, what is counted, what is refused
+ *
+ * Remote frees by such drops: test_count_remote_free.c. What one session has begun and another finds:
+ * test_count_stopped.c.
  */
 #include "heap/change/intent.h"
 #include "heap/shared/critical.h"
@@ -59,7 +62,7 @@ START_TEST(without_the_lock_of_each_kind)
 }
 END_TEST
 
-/* What there is besides: rights that were given away, and a hold of the owner's. */
+/* Besides rights that the owner gave away, and its own hold. */
 START_TEST(beside_others)
 {
 	uint64_t ref = shared(40), queue, got;
@@ -106,7 +109,7 @@ START_TEST(given_and_dropped)
 	MUST(S1, queue_pop(S1, queue, &got, 0));
 	MUST(S2, queue_pop(S2, queue, &got, 0));
 	ck_assert_uint_eq(ref_header(ref)->rights_given, 2);
-	ck_assert_uint_eq(ref_header(ref)->rights_counted, 0); /* that others know it is said by what was given */
+	ck_assert_uint_eq(ref_header(ref)->rights_counted, 0); /* rights_given alone says that others know it */
 	QUICKLY(object_decref(S1, ref));
 	expect_header(ref, COUNTED(RIGHTS_MAX), S1->owner1);
 	ck_assert_uint_eq(ref_rights(ref), 1);
@@ -121,7 +124,7 @@ START_TEST(given_and_dropped)
 }
 END_TEST
 
-/* More of its own than the word can count go into the table. */
+/* The owner's holds beyond what the header word counts are in its table. */
 START_TEST(own_beyond_the_word)
 {
 	uint64_t ref = _i ? shared(40) : fixture_bytes(S0, 40);
@@ -186,7 +189,7 @@ START_TEST(table_in_a_run)
 }
 END_TEST
 
-/* Where another one stands behind it that would have to move up, the lock is taken. */
+/* Where removing a hold from the table would move another one, the drop takes the lock. */
 START_TEST(stands_before_another)
 {
 	enum { N = 100 };
@@ -254,7 +257,7 @@ START_TEST(biased_to_another)
 }
 END_TEST
 
-/* Who comes after it in its place of the table of sessions has it. */
+/* The next session with the entry of the dead one is the one that it is biased to. */
 START_TEST(biased_to_a_dead_one)
 {
 	struct session next;
@@ -274,7 +277,7 @@ START_TEST(biased_to_a_dead_one)
 }
 END_TEST
 
-/* Another session has the lock between its calls; it is gone, so that the next taker lets go of it. */
+/* Another session has the lock between its calls; its hold counts nevertheless. */
 START_TEST(lock_is_another_session_s)
 {
 	uint64_t ref = shared(40);
@@ -311,7 +314,7 @@ START_TEST(lock_is_its_own)
 }
 END_TEST
 
-/* Somebody wants something of the session: it sees to that, and then goes on without the lock. */
+/* The session has a request: it serves that first, and then goes on without the lock. */
 START_TEST(serves_requests_first)
 {
 	uint64_t ref = shared(40);
@@ -332,7 +335,7 @@ START_TEST(serves_requests_first)
 }
 END_TEST
 
-/* The last right to what is no block of bytes in somebody's pool. */
+/* The last right to objects other than blocks of bytes in owned pools goes under the lock. */
 START_TEST(last_of_another_kind)
 {
 	uint64_t ref = 0, child = fixture_bytes(S0, 8);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * x
- */
+/* Drops without the lock that free a block remotely: when the owner is notified, and what becomes of the pool */
 #include "heap/change/intent.h"
 #include "heap/shared/critical.h"
 #include "tests/unit/heap/fixture_count.h"
 
-/* One of those that the session holds goes without the lock: nothing stands behind it. It becomes the last of them. */
+/*
+ * A hold whose removal moves no other hold of the table, so that the drop needs no lock. It becomes the last of refs.
+ */
 static uint64_t stands_last(const struct session *session, uint64_t *refs, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++) {
@@ -81,7 +81,7 @@ START_TEST(notified_once)
 	ck_assert_uint_eq(fixture_stats().n_blocks_returned, n_before + n + 2);
 	fixture_bury(S1);
 	ck_assert_uint_eq(fixture_stats().n_blocks_returned, n_before + n + 2);
-	ck_assert_int_eq(fixture_admit(fx.heap, S1), 0); /* in its place */
+	ck_assert_int_eq(fixture_admit(fx.heap, S1), 0); /* with its entry */
 	ck_assert_uint_eq(fixture_stats().n_blocks_returned, n_before + n + 2);
 	if (!_i)
 		fixture_drop(S2, by_lock);
@@ -90,7 +90,7 @@ START_TEST(notified_once)
 }
 END_TEST
 
-/* The daemon's gathering, a repair's and the owner's death are as the owner's own. */
+/* The daemon's trim, a repair and the owner's death clear is_notified, as the owner's own collecting does. */
 static void collect(void)
 {
 	fixture_trim_sessions();
@@ -127,7 +127,7 @@ START_TEST(notified_flag_cleared_by_others)
 }
 END_TEST
 
-/* A full pool, of which all is returned: the owner is idle, or in the middle of a call. */
+/* All blocks of a full pool are remotely freed. 0: the owner is idle, 1: it is in a critical section. */
 START_TEST(last_of_a_full_pool)
 {
 	const uint32_t n = class_pool_blocks(63);
@@ -164,7 +164,7 @@ START_TEST(last_of_a_full_pool)
 }
 END_TEST
 
-/* What it made itself and holds by its table it returns to itself. */
+/* A session remotely frees a block of its own where it holds it by its table. */
 START_TEST(remote_free_by_the_owner)
 {
 	uint64_t refs[2], queue, got;
@@ -244,7 +244,10 @@ START_TEST(given_to_the_full)
 }
 END_TEST
 
-/* Another session's hold under the lock leaves what the owner may be adding to at this moment; the owner's does not. */
+/*
+ * Another session's hold under the lock does not store rights_given, which the owner may be adding to; the owner's hold
+ * does.
+ */
 START_TEST(given_and_held_by_others)
 {
 	uint64_t ref = shared(40), list = fixture_list(S0, 1);

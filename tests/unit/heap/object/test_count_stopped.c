@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * x
+ * First holds and last drops that are stopped in the middle: who is notified, what waits, what is left to reclaim
+ *
+ * What one session has begun and another finds is stored by hand here, as it is between two stores. Kills at each
+ * instruction: tests/crash.
  */
 #include "heap/change/intent.h"
 #include "heap/object/header_lock.h"
@@ -13,7 +16,7 @@
 
 /* ---- returned, and not told yet ---------------------------------------------------------------------------------- */
 
-/* The last right to it goes, as by a compare-and-swap, and nobody is told. */
+/* The last right goes, as by a compare-and-swap, and the owner is not notified. */
 static void return_untold(struct session *session, uint64_t ref)
 {
 	struct hold *hold = hold_find(session, ref);
@@ -36,7 +39,7 @@ static struct pool_entry *tell(uint64_t ref)
 	return pool;
 }
 
-/* A second telling changes nothing, whatever the block is by then. */
+/* A second notification changes nothing, whatever the block is by then. */
 static void tell_in_vain(uint64_t ref)
 {
 	struct pool_entry before = *ref_pool(ref);
@@ -91,7 +94,7 @@ START_TEST(notified_in_vain)
 	ck_assert_ptr_eq(tell(ref), ref_pool(ref)); /* it is on the list, and no second time */
 	ck_assert_uint_eq(ref_pool(ref)->remote_next1, 0);
 	ck_assert_int_eq(session_serve_requests(S0), 0);
-	tell_in_vain(ref); /* gathered */
+	tell_in_vain(ref); /* collected */
 	again = fixture_bytes(S0, 40);
 	ck_assert_uint_eq(ref_position(again), ref_position(ref));
 	tell_in_vain(ref); /* another object */
@@ -116,8 +119,8 @@ START_TEST(notified_in_vain)
 END_TEST
 
 /*
- * Who has returned a block is stopped before it has looked whether that is told, or counts it. Meanwhile the pool goes,
- * and its memory is another object's: nothing is stored there any more.
+ * A session is stopped after a remote free, before it reads is_notified or counts. Meanwhile the pool is freed and its
+ * memory is another object's: nothing is stored there any more.
  */
 static struct {
 	uint64_t ref, list, child; /* list: 0: not made yet */
@@ -245,7 +248,7 @@ START_TEST(arena_waits_for_lookups)
 }
 END_TEST
 
-/* An arena on its way out is not unmapped before those who look into it are through, be it one of a run. */
+/* A RETURNING arena is not unmapped while a lookup is in it, nor where it is one of a run. */
 START_TEST(lookup_while_arena_returns)
 {
 	bool is_adopted = _i / 2;
@@ -260,7 +263,7 @@ START_TEST(lookup_while_arena_returns)
 		ck_assert(supply_has_lookup(fx.heap, head));
 		ck_assert_uint_eq(fx.heap->arenas[head].state, ARENA_RETURNING);
 		ck_assert_uint_eq(fx.heap->arenas[head].n_arenas, n);
-		/* nobody comes to it meanwhile */
+		/* no session holds it meanwhile */
 		ck_assert_int_eq(object_incref(S2, ref_make(((uint64_t)i << fx.heap->arena_shift) / 8, 1)), -ESTALE);
 		look_no_more(S1);
 	}
@@ -331,7 +334,7 @@ static void hold_numbered(void)
 	S1->entry->n_holds++;
 }
 
-/* The first of a run, that others look at, too. */
+/* The first hold of a run, in which others have a lookup, too. */
 static void hold_of_run(void)
 {
 	stopped_ref = shared(2 * POOL_SIZE);
@@ -364,7 +367,7 @@ static void drop_numbered(void)
 	S1->entry->n_holds--;
 }
 
-/* What was only ever given: that is in the first count, and others' drops are in the second one. */
+/* All rights were given by the owner: they are in rights_given, and the others' drops in rights_counted. */
 static void drop_of_given(void)
 {
 	uint64_t queue, got;
@@ -403,7 +406,7 @@ static void last_taken_out(void)
 	S1->entry->n_holds--;
 }
 
-/* It waits for the lock to tell it. */
+/* It waits for the lock to notify the owner. */
 static void last_outside(void)
 {
 	last_taken_out();
@@ -428,7 +431,7 @@ static void last_made_again(void)
 	ck_assert_uint_eq(ref_position(fixture_bytes(S0, 40)), ref_position(stopped_ref));
 }
 
-/* It was told of another one, and this one just marked. */
+/* The owner was notified of another block, and this one is only marked. */
 static void last_marked(void)
 {
 	uint64_t other = passed_to(S2, 40);
@@ -438,7 +441,7 @@ static void last_marked(void)
 	ck_assert_uint_eq(ref_pool(stopped_ref)->is_notified, 1);
 }
 
-/* The pool's owner has gone since, before the block was returned, or after. */
+/* The pool's owner has ended since, before the remote free or after. */
 static void last_unowned(void)
 {
 	last_begun();
@@ -460,7 +463,7 @@ static void (*const stops[])(void) = {hold_begun, hold_known, hold_counted, hold
 	last_taken_out, last_outside, last_told, last_gathered, last_made_again, last_marked, last_unowned,
 	last_left_behind};
 
-/* All others drop what they have, whatever that is. */
+/* All other sessions drop what they hold. */
 static void others_go(void)
 {
 	struct session *others[] = {S0, S2};
@@ -502,7 +505,7 @@ START_TEST(stopped)
 }
 END_TEST
 
-/* The same where there is something else to mend: then all that is derived is made anew around it. */
+/* With something else to mend all that is derived is made anew around the stopped session. */
 START_TEST(stopped_and_repaired)
 {
 	uint64_t rights;

@@ -34,7 +34,7 @@ START_TEST(chain_freed)
 }
 END_TEST
 
-/* Its owner lets go of it, and then holds it again: as anybody else, by its table. */
+/* The owner drops its hold, and holds the object again: by its table, as other sessions do. */
 static void hold_by_table(struct session *session, uint64_t ref)
 {
 	uint64_t list = fixture_list(S0, 1), got;
@@ -46,8 +46,7 @@ static void hold_by_table(struct session *session, uint64_t ref)
 	ck_assert_uint_eq(hold_find(session, ref)->count, 1);
 }
 
-/* The same object by object: each step leaves a heap that is whole, and writes down little. By the owner, by another.
- */
+/* Step by step: after each step the heap is whole. 0: the owner frees the chain, 1: another session does. */
 START_TEST(chain_freed_in_bounded_steps)
 {
 	struct session *last = _i ? S1 : S0;
@@ -119,7 +118,7 @@ START_TEST(shared_child)
 }
 END_TEST
 
-/* Counting finds no cycles: what refers to itself stays until it is taken apart. */
+/* Counting finds no cycles: what refers to itself stays until that slot is emptied. */
 START_TEST(cycle_stays)
 {
 	uint64_t list = fixture_list(S0, 1);
@@ -163,7 +162,7 @@ END_TEST
 
 START_TEST(deallocated_by_type)
 {
-	/* The same bytes, a good ref, in every word: only where the type has a slot is it dropped. */
+	/* The ref of `child` in every word of two objects: only that in slots is dropped. */
 	uint64_t child = fixture_bytes(S0, 8), plain = fixture_bytes(S0, 64), list = fixture_list(S0, 8);
 
 	for (size_t i = 0; i < 8; i++) {

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * x
- */
+/* Header locks: what a dead session leaves locked, and what locking a header records for the intents of others */
 #include "heap/change/intent.h"
 #include "heap/object/header_lock.h"
 #include "heap/shared/critical.h"
@@ -13,7 +11,7 @@
 
 /* ---- claims ------------------------------------------------------------------------------------------------------ */
 
-/* By one who died after his commit: whoever comes next by the lock lets go of it. */
+/* A session died with a header locked, after its commit: the next call under the lock unlocks the header. */
 START_TEST(left_locked_by_the_dead)
 {
 	uint64_t ref = shared(40);
@@ -77,7 +75,7 @@ START_TEST(header_lock_records_intents)
 		ck_assert_uint_eq(header->rights, rights | RIGHTS_LOCKED);
 		ck_assert_int_eq(entry->done_counting == number, claims[_i].is_done);
 		entry->done_counting = 0;
-		ck_assert_int_eq(header_lock(S0, header, ref), 0); /* what was wiped out is not looked for again */
+		ck_assert_int_eq(header_lock(S0, header, ref), 0); /* the cleared intent is not read again */
 		ck_assert_uint_eq(entry->done_counting, 0);
 		ck_assert_int_eq(change_end(S0, is_committed ? 0 : -EIO), is_committed ? 0 : -EIO);
 		ck_assert_uint_eq(header->rights, rights);
@@ -90,7 +88,7 @@ START_TEST(header_lock_records_intents)
 }
 END_TEST
 
-/* A stray write has made it biased to none that there can be. */
+/* A stray write has made the header biased to a session that cannot be. */
 START_TEST(header_lock_of_a_wild_bias)
 {
 	const uint32_t wild[] = {fx.heap->n_sessions, fx.heap->n_sessions + 1, SESSIONS_MAX, SESSIONS_MAX + 1,

@@ -2,7 +2,8 @@
 /*
  * Hold tables: one session's many holds, growing, shrinking, rehashing
  *
- * A session holds what it made itself by the header, so all that is held by a table here was made by another one.
+ * A session holds by the header what it made itself, so all objects here that it holds by its table were made by
+ * another session.
  */
 #include "tests/unit/heap/fixture.h"
 
@@ -21,7 +22,7 @@ static void make(struct session *session, uint64_t *refs, uint32_t n)
 		ck_assert_int_eq(CALL(session, object_new(session, TYPE_BYTES, 8, &refs[i])), 0);
 }
 
-/* Made by S1, who keeps no hold, and held by S0. */
+/* An object that S1 made and S0 alone holds. */
 static void make_and_take(uint64_t *refs, uint32_t n)
 {
 	make(S1, refs, n);
@@ -60,7 +61,7 @@ START_TEST(found_and_counted)
 }
 END_TEST
 
-/* Around the border where the table leaves the control segment, with a check after each step. */
+/* Around the size at which the table leaves the session's entry, with a check after each step. */
 START_TEST(grows_out_of_its_entry)
 {
 	uint64_t refs[2 * HOLDS_INLINE];
@@ -97,7 +98,7 @@ START_TEST(a_hundred_thousand)
 
 		ck_assert(hold && hold->count == 1);
 	}
-	/* Every second one goes: the others are still found, and in a table that became no larger. */
+	/* Every second hold is dropped: the others are found, and the table does not grow. */
 	for (uint32_t i = 0; i < n; i += 2)
 		ck_assert_int_eq(object_decref(S0, refs[i]), 0);
 	fixture_check();
@@ -113,7 +114,7 @@ START_TEST(a_hundred_thousand)
 }
 END_TEST
 
-/* Holds that come and go by the thousand, while few are held: the table stays small. */
+/* Thousands of holds come and go, a few at a time: the table stays small. */
 START_TEST(churn_stays_small)
 {
 	uint64_t kept[20], ref;
@@ -131,7 +132,7 @@ START_TEST(churn_stays_small)
 }
 END_TEST
 
-/* At random against an array, table lengths going up and down, checked as it goes. */
+/* Random holds and drops, compared with an array, as the table grows and shrinks. */
 START_TEST(random_holds)
 {
 	enum { N = 600 };
@@ -165,7 +166,7 @@ START_TEST(random_holds)
 }
 END_TEST
 
-/* A table that cannot grow: -ENOMEM, and what is held stays held. What the session makes itself needs no table. */
+/* A table cannot grow: -ENOMEM, and all holds stay. What the session makes itself needs no table. */
 START_TEST(no_room_to_grow)
 {
 	uint64_t refs[HOLDS_INLINE], large = 0, theirs, got = 5, list, own;
@@ -197,7 +198,7 @@ START_TEST(no_room_to_grow)
 }
 END_TEST
 
-/* Damage in the table's place is noticed, not followed. */
+/* A damaged position of the table is noticed and not followed. */
 START_TEST(damaged_table_position)
 {
 	uint64_t ref;

@@ -9,7 +9,7 @@
 
 /* ---- taking down ------------------------------------------------------------------------------------------------- */
 
-/* A struct too large for a block, or too strictly aligned, is a run, and its slots are found all the same. */
+/* A struct that is too large for a block, or too strictly aligned, is a run, and its slots work. */
 START_TEST(struct_as_run)
 {
 	static const struct {

@@ -199,7 +199,7 @@ START_TEST(walk_nothing)
 }
 END_TEST
 
-/* Names that stay are seen exactly once, whatever comes and goes meanwhile, the one just seen too. */
+/* Names that stay are seen exactly once, whatever names come and go meanwhile, also the one just seen. */
 START_TEST(walk_while_it_changes)
 {
 	enum { N = 400 };
@@ -260,7 +260,7 @@ START_TEST(long_chains)
 }
 END_TEST
 
-/* What a stray write does to a chain is noticed, and nothing wild is followed. */
+/* A damaged chain is noticed, and no wild link is followed. */
 START_TEST(damaged_chain)
 {
 	static const uint64_t rubbish[] = {1, UINT64_MAX, UINT64_C(1) << 60, FIXTURE_HEAP_SIZE / 8, 12345};
@@ -288,9 +288,7 @@ START_TEST(damaged_chain)
 }
 END_TEST
 
-/*
- * What a session asked for by name before it finds sooner: and never what it is not any more, whoever changed it.
- */
+/* A session caches names that it looked up. It never gets what a name means no more, whoever changed it. */
 START_TEST(asked_again)
 {
 	uint64_t a = fixture_bytes(S0, 1), b = fixture_bytes(S0, 2), got;
@@ -311,7 +309,7 @@ START_TEST(asked_again)
 	ck_assert_uint_eq(got, a);
 	ck_assert_uint_eq(hold_find(S1, a)->count, 3);
 
-	/* A stray write has made an end of the object, or taken its count away: it is told off as ever. */
+	/* A stray write has freed the object or cleared its count: the call fails as without the cache. */
 	MUST(S1, name_get(S1, "n", &got));
 	ck_assert_int_eq(object_locate(fx.heap, ref_position(a), &object), 0);
 	object.header->word ^= UINT64_C(1) << REF_POSITION_BITS;
@@ -343,7 +341,7 @@ START_TEST(asked_again_when_the_entries_are_gone)
 		ck_assert_uint_eq(hold_find(S1, ref)->count, 2 * N);
 		for (int i = 0; i < 2 * N; i++)
 			MUST(S1, object_decref(S1, ref));
-		fixture_trim(0); /* also the arenas: what was known of them is not even looked at */
+		fixture_trim(0); /* also the arenas, whose memory the cache must not read */
 		for (int i = 0; i < N; i++)
 			EXPECT(S1, -ENOENT, name_get(S1, name[i], &got));
 	}
@@ -351,7 +349,7 @@ START_TEST(asked_again_when_the_entries_are_gone)
 }
 END_TEST
 
-/* What it names is a run, a queue, the session's own: as when it is asked for the first time. */
+/* The name is of a run, a queue, an own object: the second lookup gives what the first gave. */
 START_TEST(asked_again_of_each_kind)
 {
 	uint64_t refs[4], got;

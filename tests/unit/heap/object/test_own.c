@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * x
+ * A session's own pools and runs: objects made, held and dropped without the lock, and what is kept free
+ *
+ * Remote frees in them: test_block.c, test_own_trim.c. Strangers, which hold an object by its number alone:
+ * test_right_stranger.c. A drop that cannot have the lock: test_own_refused.c.
  */
 #include "tests/unit/heap/fixture.h"
 
@@ -17,7 +20,7 @@ static uint64_t n_locks(void)
 static const size_t sizes[] = {1, 8, 100, 512, 513, POOL_SIZE, POOL_SIZE + 1, SPARE_RUN_MAX *POOL_SIZE};
 #define N_SIZES (int)(sizeof(sizes) / sizeof(sizes[0]))
 
-/* Another session has the lock all the while: who waited for it would wait for ever. */
+/* Another session has the lock all the while: a call that needed it would never return. */
 START_TEST(needs_no_lock)
 {
 	size_t size = sizes[_i];
@@ -44,7 +47,7 @@ START_TEST(needs_no_lock)
 }
 END_TEST
 
-/* What has slots is made and held so, too; taking it down is a change. */
+/* An object with slots is made and held without the lock, too. The drop that frees it needs the lock. */
 START_TEST(list_needs_it_to_be_taken_down)
 {
 	uint64_t list = fixture_list(S0, 8), n;
@@ -63,7 +66,10 @@ START_TEST(list_needs_it_to_be_taken_down)
 }
 END_TEST
 
-/* Once for each pool that comes, and for so many that go: of those that become free the first stays. */
+/*
+ * The lock is taken once for each new pool, and once for SESSION_FREED_MAX pools that become free; the first of these
+ * stays.
+ */
 START_TEST(lock_once_a_pool)
 {
 	enum { N_POOLS = 2 * SESSION_FREED_MAX + 3 };
@@ -94,7 +100,7 @@ START_TEST(lock_once_a_pool)
 }
 END_TEST
 
-/* A pool that became free and is in use again, or was given back and is somebody else's, does not go. */
+/* A pool that became free is not disowned where it is in use again, or is another session's by now. */
 START_TEST(free_pool_in_use_again)
 {
 	uint32_t n = class_pool_blocks(63);
@@ -225,7 +231,7 @@ START_TEST(one_run_of_each_length_stays)
 }
 END_TEST
 
-/* In an arena of 16 pools a run of 16 is an arena's, and none to keep. */
+/* In an arena of 16 pools a run of 16 is a whole arena, which a session does not keep. */
 START_TEST(run_of_a_whole_arena)
 {
 	uint64_t ref;
@@ -268,7 +274,7 @@ START_TEST(more_holds_than_the_header_counts)
 	}
 	ck_assert_uint_eq(S0->entry->n_own_holds, 1);
 	ck_assert_uint_eq(S0->entry->n_holds, 1);
-	/* Back: those of the header up to the last, those of the table, that last one. */
+	/* Drops take the header's holds first but for one, then the table's, then that one. */
 	for (uint64_t left = n + n_more; left > 0; left--) {
 		ck_assert_int_eq(object_refcount(S1, ref), (int64_t)left);
 		ck_assert_uint_eq(ref_own(ref), left > n_more ? left - n_more : 1);
@@ -282,7 +288,10 @@ START_TEST(more_holds_than_the_header_counts)
 }
 END_TEST
 
-/* It let go of its object, which a list holds, and takes it from there: it holds it as anybody else does. */
+/*
+ * The owner dropped its object, which a list still has, and gets it from the list: it holds it by its table, as other
+ * sessions do.
+ */
 START_TEST(holds_again_by_its_table)
 {
 	uint64_t ref = fixture_bytes(S0, 8), list = fixture_list(S0, 1), got;
@@ -340,7 +349,7 @@ END_TEST
 
 /* ---- memory that is used again ----------------------------------------------------------------------------------- */
 
-/* Freed by its owner, freed by another and gathered; a block, a kept run. */
+/* _i: bit 0 a kept run instead of a block, bit 1 remotely freed and collected. */
 START_TEST(slots_are_empty_in_reused_memory)
 {
 	size_t length = _i & 1 ? 1000 : 8;
@@ -363,7 +372,7 @@ START_TEST(slots_are_empty_in_reused_memory)
 }
 END_TEST
 
-/* Of a struct the slots alone: its other bytes are the user's to fill. */
+/* Only the slots of a struct are emptied: its other bytes are as malloc's. */
 START_TEST(slots_of_a_struct_are_empty_in_reused_memory)
 {
 	static const size_t slots[] = {8, 24};
@@ -382,7 +391,7 @@ START_TEST(slots_of_a_struct_are_empty_in_reused_memory)
 }
 END_TEST
 
-/* Generations of a pool and of a kept run go from the last to 1, never over 0, and old refs stay stale. */
+/* Generations of a pool and of a kept run go from the last one to 1 and are never 0; old refs stay stale. */
 START_TEST(generations_wrap)
 {
 	static const uint32_t want[] = {GENERATION_MAX - 1, GENERATION_MAX, 1, 2};
@@ -409,7 +418,7 @@ END_TEST
 
 /* ---- damage ------------------------------------------------------------------------------------------------------ */
 
-/* Lists that lead where they must not are noticed, not followed; mended, it goes on. */
+/* Links that lead elsewhere are noticed and not followed; once they are mended the session goes on. */
 START_TEST(damaged_lists)
 {
 	uint64_t ref = fixture_bytes(S0, 100), other = fixture_bytes(S0, 8), theirs = fixture_bytes(S1, 100), got = 7;
@@ -443,8 +452,10 @@ START_TEST(damaged_lists)
 }
 END_TEST
 
-/* A block that was never handed out is not as it was left: those before it are linked when that is found, again and
- * again; mended, all are handed out. */
+/*
+ * The header of a block that was never handed out is damaged. Each call finds that and carves nothing; once it is
+ * mended all blocks are handed out.
+ */
 START_TEST(damaged_untouched)
 {
 	struct pool_entry *pool;
@@ -471,7 +482,7 @@ END_TEST
 
 /* ---- kept out ---------------------------------------------------------------------------------------------------- */
 
-/* Who kept the session out opens the gate after so many instructions of its drop. */
+/* The session is blocked, and is unblocked after so many instructions of its drop. */
 static struct {
 	uint64_t n, at;
 } opening;
@@ -489,7 +500,7 @@ static void on_trap_open(int signal, siginfo_t *info, void *context)
 	critical_unblock(fx.heap, S0->index);
 }
 
-/* Whichever way the last hold goes, nothing is remembered of the object. */
+/* Whichever way the last hold is dropped, the object is in the cache no more. */
 START_TEST(forgotten_while_unblocked)
 {
 	struct sigaction action = {.sa_sigaction = on_trap_open, .sa_flags = SA_SIGINFO};

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A session lets go of its own object that others knew, and is refused the lock: it holds it as before
+ * A session drops its own object, which is shared, and cannot have the lock: the drop is undone
  *
- * The lock is another thread's of the session, or this thread's by another session. That thread may end, and others
- * come, let go or die, at any instruction meanwhile.
+ * The lock is another thread's of the session, or this thread's by another session. Meanwhile, at any instruction, that
+ * thread may end, and others may hold, drop or die.
  */
 #include "tests/unit/heap/fixture.h"
 
@@ -43,7 +43,7 @@ static void keeper_end(void)
 	pthread_join(keeper, NULL);
 }
 
-/* The owner is in its call and has let go, and finds that it must have the lock. */
+/* The owner is in a drop: it has stored that it holds the object no more, and needs the lock now. */
 static void let_go(uint64_t ref)
 {
 	struct own_object object;
@@ -54,7 +54,7 @@ static void let_go(uint64_t ref)
 	ck_assert_uint_eq(ref_own(ref), 0);
 }
 
-/* Told that nothing happened, it holds the object as before. */
+/* The drop fails, and the session holds the object as before. */
 START_TEST(refused_holds_it_still)
 {
 	bool is_deadlock = _i & 1, is_shared = _i & 2;
@@ -86,16 +86,19 @@ START_TEST(refused_holds_it_still)
 }
 END_TEST
 
-/* The keeper's thread ends after so many instructions, and another comes, or lets go, or dies in the middle of it. */
+/*
+ * After so many instructions the thread with the lock ends, and session 1 holds the object, drops it, or dies in a
+ * drop.
+ */
 static struct {
 	uint64_t n, at;
 	uint64_t ref;
-	int does; /* 0 lets go, 1 comes, 2 both, 3 dies having freed it, 4 nothing */
+	int does; /* 0 drops, 1 holds, 2 both, 3 dies having freed it, 4 nothing */
 	int result;
 	bool is_done;
 } cut;
 
-/* S1's hold goes, and with it the object, unless its owner is seen to hold it: never committed. */
+/* S1 drops its hold, and frees the object unless the owner holds it; the change is never committed. */
 static void die_having_freed_it(void)
 {
 	pid_t pid = fork();
@@ -130,7 +133,7 @@ static void on_trap(int signal, siginfo_t *info, void *context)
 		cut.result = object_incref(S1, cut.ref);
 }
 
-/* Does S1 hold it now? */
+/* S1 holds it. */
 static bool is_held_after_cut(void)
 {
 	switch (cut.does) {
@@ -155,7 +158,7 @@ static bool refused_and_cut_at(int does, uint64_t at, size_t size)
 	keeper_begin(false);
 	let_go(ref);
 	cut = (typeof(cut)){.at = at, .ref = ref, .does = does};
-	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* that the handler finds it so */
+	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* stored before the handler runs */
 	trap_each_instruction(true);
 	r = own_settle(S0, ref);
 	trap_each_instruction(false);
@@ -174,7 +177,7 @@ static bool refused_and_cut_at(int does, uint64_t at, size_t size)
 		if (is_held_after_cut())
 			fixture_drop(S1, ref);
 	}
-	/* What is left is the owner's hold, if it was told that nothing happened. */
+	/* The owner's hold is left where the drop failed, and nothing else. */
 	if (r < 0) {
 		ck_assert_int_eq(object_refcount(S2, ref), 1);
 		fixture_drop(S0, ref);

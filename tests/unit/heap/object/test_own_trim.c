@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * x
- */
+/* Collecting remote frees, by the owner or by request; and trimming what sessions keep free */
 #include "tests/unit/heap/fixture.h"
 #include "tests/unit/heap/fixture_remote_free.h"
 
@@ -38,7 +36,7 @@ START_TEST(collected_when_requested)
 {
 	uint64_t keep = fixture_bytes(S0, 40), ref = remotely_freed(40), other;
 
-	other = fixture_bytes(S0, 40); /* there is room, so nothing is gathered */
+	other = fixture_bytes(S0, 40); /* there is room, so nothing is collected */
 	ck_assert_uint_eq(ref_state(ref), STATE_REMOTE_FREE);
 	critical_request(fx.heap, S0->index, REQUEST_COLLECT);
 	ck_assert_uint_eq(ref_state(ref), STATE_REMOTE_FREE);
@@ -51,7 +49,7 @@ START_TEST(collected_when_requested)
 }
 END_TEST
 
-/* By whatever call comes next, be it that of a session that only drops. */
+/* The next call collects, also a drop. */
 START_TEST(collected_when_requested_by_a_drop)
 {
 	uint64_t keep = fixture_bytes(S0, 40), ref = remotely_freed(40), other = fixture_bytes(S0, 200);
@@ -67,7 +65,7 @@ START_TEST(collected_when_requested_by_a_drop)
 }
 END_TEST
 
-/* One change gathers from a few pools only, and the next goes on. */
+/* One change collects in a few pools only, and the next one goes on. */
 START_TEST(collected_in_bounded_steps)
 {
 	uint64_t keep[30], refs[30];
@@ -96,7 +94,7 @@ START_TEST(collected_in_bounded_steps)
 }
 END_TEST
 
-/* A pool that becomes free by it goes back, but for the only one of its class. */
+/* A pool that becomes free by collecting is disowned, unless it is the only one of its class with room. */
 START_TEST(collected_pool_is_freed)
 {
 	uint32_t n = class_pool_blocks(63);
@@ -111,7 +109,7 @@ START_TEST(collected_pool_is_freed)
 		fixture_drop(S1, first[i]);
 		fixture_drop(S1, second[i]);
 	}
-	fixture_drop(S0, keep[0]); /* each has one block that the owner knows to be free, and returned ones */
+	fixture_drop(S0, keep[0]); /* each has one block on its free list, and remotely freed ones */
 	fixture_drop(S0, keep[1]);
 	ck_assert_uint_eq(ref_pool(keep[0])->n_used, n - 1);
 	ck_assert_int_eq(session_serve_requests(S0), 0);
@@ -123,8 +121,8 @@ START_TEST(collected_pool_is_freed)
 END_TEST
 
 /*
- * No memory is left, but for what was returned: all of it is gathered before the owner is told so, however far back on
- * the list. A block, and a pool that becomes free by it.
+ * No memory is left but remotely freed blocks: all are collected before the call returns -ENOMEM, however far back on
+ * the list. 0: a block is enough; 1: a whole pool becomes free.
  */
 START_TEST(collected_when_memory_is_short)
 {
@@ -138,7 +136,7 @@ START_TEST(collected_when_memory_is_short)
 		.heap_size = UINT64_C(1) << 20, .arena_size = ARENA_SIZE_MIN, .n_sessions = FIXTURE_SESSIONS});
 	for (uint32_t i = 0; i < n; i++)
 		refs[i] = passed_to_s1(512);
-	if (_i) { /* room that the owner knows of, in another pool and in this one: it goes when it is free */
+	if (_i) { /* room in another pool and in this one, so that this pool is disowned when it is free */
 		fixture_bytes(S0, 512);
 		fixture_drop(S1, refs[0]);
 		ck_assert_int_eq(session_serve_requests(S0), 0);
@@ -164,7 +162,7 @@ START_TEST(collected_when_memory_is_short)
 }
 END_TEST
 
-/* An owner that was asked to gather goes on, change by change, until nothing is left. */
+/* An owner with the request to collect does so change by change, until nothing is left. */
 START_TEST(collected_to_the_end)
 {
 	uint32_t n_before = 101, n;
@@ -183,10 +181,7 @@ START_TEST(collected_to_the_end)
 }
 END_TEST
 
-/*
- * What is asked for by the daemon is gathered by the calls that come next, by each a few pools; meanwhile they do what
- * they are for.
- */
+/* The daemon requests collecting: each of the next calls collects in a few pools, and does its own work. */
 START_TEST(collected_over_calls)
 {
 	uint32_t n_before = 101, n = n_before;
@@ -216,7 +211,10 @@ START_TEST(collected_over_calls)
 }
 END_TEST
 
-/* Nor are more gathered before arenas are asked for; where there are none, all: collected_when_memory_is_short. */
+/*
+ * A call that is about to ask for arenas collects in a few pools only; where there are no arenas, in all:
+ * collected_when_memory_is_short.
+ */
 START_TEST(collected_before_asking)
 {
 	uint64_t ref;
@@ -234,8 +232,10 @@ START_TEST(collected_before_asking)
 }
 END_TEST
 
-/* Of an owner that does nothing more: the daemon takes a pool in which all that is used was returned, and gathers the
- * rest. */
+/*
+ * The owner makes no calls: the daemon frees a pool whose used blocks are all remotely freed, and collects in the
+ * others.
+ */
 START_TEST(trimmed_with_remote_frees)
 {
 	uint64_t keep = fixture_bytes(S0, 40), ref = passed_to_s1(40), alone = passed_to_s1(200), again;
@@ -260,7 +260,7 @@ START_TEST(trimmed_with_remote_frees)
 }
 END_TEST
 
-/* However many stand before it. */
+/* A pool that is all remotely freed is found behind however many others. */
 START_TEST(trimmed_behind_many)
 {
 	uint64_t first = remote_free_partly(N_PARTLY);
@@ -273,7 +273,7 @@ START_TEST(trimmed_behind_many)
 }
 END_TEST
 
-/* Of so many pools one is wholly free, and on the list of those with room behind the others, of which a block is. */
+/* One of n pools is wholly free; it is the last on the list of pools with room, the others have one free block each. */
 static struct pool_entry *hide_free_pool(struct session *s, uint64_t refs[][BLOCKS_512], uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++)
@@ -295,7 +295,10 @@ static bool is_kept_free(const struct session *s, const struct pool_entry *pool)
 	return pool->owner1 == s->owner1 && pool->kind == POOL_BLOCKS && !pool->n_used;
 }
 
-/* A free pool that stands behind more than are looked at in one change: the next change goes on, of each session. */
+/*
+ * A free pool behind more pools than one change examines: the next change goes on from there, for each session by
+ * itself.
+ */
 START_TEST(trimmed_from_the_end)
 {
 	static uint64_t others[N_PARTLY][BLOCKS_512];
@@ -315,7 +318,10 @@ START_TEST(trimmed_from_the_end)
 }
 END_TEST
 
-/* What was true before is not believed: the session has made a call, or the pool to go on from is its own no more. */
+/*
+ * The daemon starts again from the front where the session has made a call (1), or owns the pool to go on from no more
+ * (0).
+ */
 START_TEST(trim_restarted)
 {
 	uint64_t *next = partly[N_PARTLY - 1025]; /* after 1024 */
@@ -340,7 +346,7 @@ START_TEST(trim_restarted)
 }
 END_TEST
 
-/* The daemon was told by its tick, and not by a step, that the session freed some of what the round has passed. */
+/* The daemon learns by its tick, between two steps, that the session freed pools which the round has passed. */
 START_TEST(trim_restarted_by_a_tick)
 {
 	hide_free_pool(S0, partly, N_PARTLY);
@@ -359,7 +365,7 @@ START_TEST(trim_restarted_by_a_tick)
 }
 END_TEST
 
-/* Another session has the place in the table: it is looked at from its front. */
+/* Another session has the entry now: trimming starts from the front. */
 START_TEST(trimmed_from_the_next_session)
 {
 	struct pool_entry *pool;

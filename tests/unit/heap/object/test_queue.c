@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * x
+ * Queues: order, cells, handing over of rights, damage
+ *
+ * Waiting and pausing, between processes: test_queue_wait.c.
  */
 #include "heap/shared/critical.h"
 #include "tests/unit/heap/fixture.h"
@@ -64,7 +66,9 @@ START_TEST(of_one_cell)
 
 	for (int i = 0; i < 50; i++) {
 		MUST(S0, queue_push(S0, queue, ref, -1));
-		EXPECT(S1, -EPERM, queue_push(S1, queue, ref, 0)); /* not the pusher's to give, full or not */
+		EXPECT(S1, -EPERM,
+			queue_push(
+				S1, queue, ref, 0)); /* the pusher does not hold it, whether the queue is full or not */
 		MUST(S0, queue_pop(S0, queue, &got, -1));
 	}
 }
@@ -82,7 +86,7 @@ START_TEST(who_holds_nothing_cannot_push)
 }
 END_TEST
 
-/* Sender and receiver may hold the object besides, or be one and the same. */
+/* Sender and receiver may hold the object besides, or be the same session. */
 START_TEST(held_besides)
 {
 	uint64_t queue = fixture_queue(3), ref = fixture_bytes(S0, 1), got;
@@ -103,8 +107,7 @@ START_TEST(held_besides)
 }
 END_TEST
 
-/* The right that is passed on is one of the table, where there is one, else the last or one of several of the header.
- */
+/* The right that is passed on is one of the table's holds where there is one, else one of the header's. */
 START_TEST(held_by_header_or_by_table)
 {
 	uint64_t queue = fixture_queue(3), ref = fixture_bytes(S0, 1), got;
@@ -178,7 +181,7 @@ START_TEST(queue_of_queues)
 }
 END_TEST
 
-/* In its sender's only hold, too: then who takes it out has it. */
+/* A queue in itself, by its only hold: the session that pops it holds it. */
 START_TEST(queue_in_itself)
 {
 	uint64_t queue = fixture_queue(2), got;
@@ -195,12 +198,12 @@ START_TEST(queue_in_itself)
 }
 END_TEST
 
-/* What the session is to look after first fails: then it goes under the lock, or is refused. */
+/* Serving a request fails: then the push goes under the lock, or fails. */
 START_TEST(requests_fail)
 {
 	uint64_t queue = fixture_queue(2), ref = fixture_bytes(S0, 1), got = 7;
 
-	MUST(S0, object_incref(S0, queue)); /* it is known as an object used lately, not as a queue */
+	MUST(S0, object_incref(S0, queue)); /* it is in the cache as an object, not as a queue */
 	__atomic_store_n(&fx.heap->control->ended, HEAP_ENDED, __ATOMIC_RELEASE);
 	critical_request(fx.heap, S0->index, REQUEST_STRANGER);
 	ck_assert_int_eq(queue_push(S0, queue, ref, 0), 0);
@@ -276,7 +279,7 @@ START_TEST(damaged_queue)
 }
 END_TEST
 
-/* Of a queue that was used before it is known where it lies; that it is still the same is looked at. */
+/* The cache has where a queue lies; that it is still the same queue is checked. */
 START_TEST(queue_known_and_gone)
 {
 	uint64_t queue = fixture_queue(3), ref = fixture_bytes(S0, 1), got;
@@ -288,18 +291,18 @@ START_TEST(queue_known_and_gone)
 	}
 	EXPECT(S0, -EAGAIN, queue_pop(S0, queue, &got, 0));
 	ck_assert_ptr_eq(cache_object(S0->cache, queue)->queue, ref_queue(queue));
-	/* A repair, say, has put an end to it, though it was held. */
+	/* A repair has freed it, though it was held. */
 	ck_assert_int_eq(object_locate(fx.heap, ref_position(queue), &object), 0);
 	object.header->word ^= UINT64_C(1) << REF_POSITION_BITS;
 	ck_assert_int_eq(queue_push(S0, queue, ref, 0), -ESTALE);
 	ck_assert_int_eq(CALL(S0, queue_pop(S0, queue, &got, 0)), -ESTALE);
 	object.header->word ^= UINT64_C(1) << REF_POSITION_BITS;
 	MUST(S0, queue_push(S0, queue, ref, 0));
-	/* With the last hold it is forgotten, also where it lives on. */
+	/* The last drop takes it out of the cache, also where others hold it. */
 	MUST(S1, object_incref(S1, queue));
 	fixture_drop(S0, queue);
 	ck_assert(cache_object(S0->cache, queue)->ref != queue);
-	MUST(S0, queue_pop(S0, queue, &got, 0)); /* who knows its number may use it */
+	MUST(S0, queue_pop(S0, queue, &got, 0)); /* any session may use it by its ref */
 	fixture_drop(S1, queue);
 	EXPECT(S0, -ESTALE, queue_pop(S0, queue, &got, 0));
 }

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * x
- */
+/* Waiting at a queue, and queues that are paused by the lock: between several processes */
 #include "heap/shared/critical.h"
 #include "tests/unit/heap/fixture.h"
 
@@ -23,7 +21,7 @@ static pid_t start(int (*f)(uint64_t), uint64_t argument)
 	return pid;
 }
 
-/* Wait until somebody waits: it holds the queue then, and has set the flag. */
+/* Wait until the other process waits at the queue: it holds the queue then, and has set the flag. */
 static void until_waiting(uint64_t queue, const uint32_t *flag)
 {
 	while (object_refcount(S0, queue) != 2 || !__atomic_load_n(flag, __ATOMIC_ACQUIRE))
@@ -94,7 +92,7 @@ static int push_held(uint64_t queue)
 	return object_decref(S1, queue) ? 3 : 0;
 }
 
-/* Who has the lock between calls finds queues as it left them. */
+/* While a session has the lock between its calls no other session changes a queue. */
 START_TEST(paused_by_the_lock)
 {
 	uint64_t queue = fixture_queue(2), ref = fixture_bytes(S0, 1), got;
@@ -106,7 +104,7 @@ START_TEST(paused_by_the_lock)
 	ck_assert_int_eq(session_lock(S0), 0);
 	ck_assert_uint_eq(fx.heap->control->queues_paused_by1, S0->index + 1);
 	pid = start(push_held, queue);
-	while (!S1->entry->intent.word) /* it has come to where it is kept out */
+	while (!S1->entry->intent.word) /* it has come to where it waits */
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 	nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
 	ck_assert_int_eq(queue_push(S0, queue, ref, 0), 0);
@@ -130,7 +128,7 @@ static int lock_and_die(uint64_t queue)
 	return 2;
 }
 
-/* The dead keep nobody. */
+/* A dead session with the lock does not pause queues. */
 START_TEST(pauser_killed)
 {
 	uint64_t queue = fixture_queue(2), ref = fixture_bytes(S0, 1), got;
@@ -162,7 +160,7 @@ START_TEST(sleeper_sees_the_end_of_the_heap)
 }
 END_TEST
 
-/* A sleeper that is killed harms nobody; the next one is woken all the same. */
+/* A waiter that is killed harms no other; the next one is woken. */
 START_TEST(sleeper_killed)
 {
 	uint64_t queue = fixture_queue(1), ref = fixture_bytes(S0, 1);

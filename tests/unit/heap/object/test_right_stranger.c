@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who comes to an object on the strength of a number, while its owner makes, frees or keeps it without the lock
+ * A stranger, which holds an object by its number alone, while the owner makes, frees or keeps it without the lock
  *
- * The owner's call is stopped between two of its instructions, and there the other one acts; wherever that is, both
- * must agree on whether the object is there. It is made again and again and cut at another place each time: at so many
- * of them, chosen at random, or at every one where PYHEAP_TEST_CUTS=all, which takes minutes, since a stop may cost 50
- * microseconds. Stopping is by the processor's trap flag, which not every place has that these tests run at (valgrind,
- * another processor): there nothing is cut. What two processors may see of each other's stores besides, the last test
- * tries by two processes.
+ * The owner's call is stopped between two of its instructions, and there the stranger acts; wherever that is, both must
+ * agree on whether the object exists. The call is made again and again and stopped at another instruction each time: at
+ * some of them, chosen at random, or at each where PYHEAP_TEST_CUTS=all, which takes minutes, since a stop may cost 50
+ * microseconds. The processor's trap flag stops the call; where there is none (valgrind, other processors) nothing is
+ * stopped.
+ *
+ * What two processors may see of each other's stores besides, the last test tries with two processes.
  */
 #include "tests/unit/heap/fixture.h"
 
@@ -20,12 +21,12 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#define N_CUTS 40U /* about, of one call */
-#define N_GAPS 24U /* instructions from the first place of a pair to the second, at most */
+#define N_CUTS 40U /* stops in one call, about */
+#define N_GAPS 24U /* instructions between the two stops of a pair, at most */
 
 /* ---- one after the other ----------------------------------------------------------------------------------------- */
 
-/* The first one to come to an object has its owner look up; from then on it is known to be shared. */
+/* The first stranger makes a request to the owner; from then on the object is marked as shared. */
 START_TEST(owner_is_asked_once)
 {
 	uint64_t ref = fixture_bytes(S0, 40), other = fixture_bytes(S0, 40), n;
@@ -41,7 +42,7 @@ START_TEST(owner_is_asked_once)
 	ck_assert_uint_eq(ref_header(ref)->rights_counted, RIGHTS_SHARED);
 	MUST(S1, object_incref(S1, ref));
 	ck_assert_uint_eq(S0->entry->requests, 0);
-	/* What nobody else has come to is the owner's affair still. */
+	/* An object without a stranger needs no lock. */
 	n = fx.heap->control->lock.n_acquisitions;
 	ck_assert_int_eq(object_decref(S0, other), 0);
 	ck_assert_uint_eq(fx.heap->control->lock.n_acquisitions, n);
@@ -52,7 +53,7 @@ START_TEST(owner_is_asked_once)
 }
 END_TEST
 
-/* A right that the owner gives is none of a stranger's; nor is one to what nobody owns. */
+/* A session that gets a right from the owner is no stranger; nor is one that holds an object without an owner. */
 START_TEST(nobody_is_asked)
 {
 	uint64_t refs[4], list = fixture_list(S0, 1), queue, got, unowned;
@@ -77,14 +78,14 @@ START_TEST(nobody_is_asked)
 	session_mark_dead(fx.heap, S3->index);
 	while (session_reclaim_step(S3) == 1)
 		;
-	ref_header(unowned)->rights &= ~(uint64_t)RIGHTS_SHARED; /* as if nobody had been there */
+	ref_header(unowned)->rights &= ~(uint64_t)RIGHTS_SHARED; /* as if there had been no stranger */
 	MUST(S2, object_incref(S2, unowned));
 	for (int i = 0; i < 3; i++)
 		ck_assert_uint_eq(fx.sessions[i].entry->requests, 0);
 }
 END_TEST
 
-/* All that takes a right to what its owner has told nobody of goes that way. */
+/* Each call that takes a right to an object that is not shared makes the request. */
 START_TEST(every_way_to_come)
 {
 	uint64_t list = fixture_list(S1, 1), ref = fixture_bytes(S0, 40);
@@ -115,7 +116,7 @@ START_TEST(every_way_to_come)
 }
 END_TEST
 
-/* The stranger has found it, then the owner lets go, which needs no lock; the stranger must see that. */
+/* The stranger has found the object, then the owner drops it, without the lock; the stranger must see that. */
 START_TEST(gone_meanwhile)
 {
 	uint64_t keep = fixture_bytes(S0, 40), ref = fixture_bytes(S0, 40), other = 0;
@@ -154,8 +155,8 @@ static int make_one(void)
 }
 
 /*
- * A block (a kept run) is free, but a stranger has just written down a right to what was there: the owner makes nothing
- * in it until he has found out and has taken that back.
+ * A block (a kept run) is free, but a stranger has just stored a right to the object that was there: the owner makes
+ * nothing in it until the stranger has found that out and has undone it.
  */
 START_TEST(no_new_object_under_a_stranger)
 {
@@ -171,10 +172,10 @@ START_TEST(no_new_object_under_a_stranger)
 	ck_assert_int_eq(object_decref(S0, ref), 0);
 	ck_assert_int_eq(right_retain(S1, &object), -ESTALE);
 	ck_assert_uint_eq(ref_header(ref)->rights, 0);
-	/* His claim was made while the owner's last stores were still on their way. */
+	/* The stranger locked the header while the owner's last stores were still in its store buffer. */
 	ck_assert(log_header_lock(fx.heap, &object.header->rights_counted, 0));
 	object.header->rights_counted = RIGHTS_LOCKED | RIGHTS_SHARED | RIGHTS_ONE;
-	S0->entry->requests = 0; /* the owner was past the gate already */
+	S0->entry->requests = 0; /* the owner has read its requests before */
 	pid = fork();
 	ck_assert_int_ge(pid, 0);
 	if (!pid)
@@ -197,12 +198,12 @@ END_TEST
 
 /* ---- instruction by instruction ---------------------------------------------------------------------------------- */
 
-/* A call of the owner's that is cut, and what the other one does there; at a second place what he does later. */
+/* The owner's call that is stopped, what the stranger does there, and what it does at a second stop. */
 static struct {
 	void (*intrude)(void); /* NULL: all is done */
 	void (*later)(void);
-	uint64_t at;  /* after so many instructions, or the first one after them where the lock can be had */
-	uint64_t gap; /* so many more to the second place */
+	uint64_t at;  /* after so many instructions, or at the first one after them where the lock is free */
+	uint64_t gap; /* so many more to the second stop */
 	uint64_t n;   /* instructions so far */
 	bool is_done; /* it was cut */
 } cut;
@@ -343,7 +344,7 @@ static const struct {
 	{"drop a run, come, go later", drop, 3 * POOL_SIZE, true, false, come, go},
 };
 
-/* What there is before: a free block or run is next, or the object that will be dropped. */
+/* Before the call: a free block or run is next, or the object that will be dropped exists. */
 static void cut_prepare(int i, uint64_t *keep)
 {
 	uint64_t given = 0;
@@ -366,7 +367,7 @@ static void cut_prepare(int i, uint64_t *keep)
 	}
 }
 
-/* False: the call had ended before. What is to be done later and was not is done after it. */
+/* False: the call had ended before. What was to be done at the second stop is done after the call then. */
 static bool cut_at(int i, uint64_t at, uint64_t gap)
 {
 	uint64_t keep;
@@ -380,7 +381,7 @@ static bool cut_at(int i, uint64_t at, uint64_t gap)
 	cut.n = 0;
 	cut.is_done = false;
 	trap_each_instruction(true);
-	r = cuts[i].call(); /* no assertion in it: the intruder has his own, and Check's are not reentrant */
+	r = cuts[i].call(); /* no assertion in here: the stranger makes its own, and Check's are not reentrant */
 	trap_each_instruction(false);
 
 	ck_assert_int_eq(r, 0);
@@ -415,13 +416,13 @@ static bool cuts_all(void)
 	return value && !strcmp(value, "all");
 }
 
-/* How many instructions to go on from one cut to the next, of n. */
+/* How many instructions from one stop to the next, of n. */
 static uint64_t cut_stride(uint64_t n)
 {
 	return cuts_all() ? 1 : 1 + fixture_below((uint32_t)(2 * n / N_CUTS) + 1);
 }
 
-/* At one place, and at several second ones behind it. False: the call had ended before. */
+/* One first stop, with several second ones behind it. False: the call had ended before. */
 static bool cut_at_pairs(int i, uint64_t at, uint64_t *ret_n_found)
 {
 	for (uint32_t gap = 1; gap <= N_GAPS; gap += cuts_all() ? 1 : 1 + fixture_below(N_GAPS / 3)) {
@@ -464,7 +465,7 @@ END_TEST
 
 #define NO_REF_YET 1
 
-/* n times at least, and until the other has come; should it be gone, not for ever. */
+/* n times at least, and until the other process has come; where that has ended, not forever. */
 static int make_and_drop(uint64_t n)
 {
 	for (uint64_t i = 0; i < n || (i < 1000 * n && !__atomic_load_n(&shared_refs[1], __ATOMIC_RELAXED)); i++) {
@@ -484,7 +485,7 @@ static int make_and_drop(uint64_t n)
 	return 0;
 }
 
-/* Of an object that is held nobody changes a byte, though its owner lets go of it and makes others. */
+/* No byte of a held object changes, though its owner drops it and makes others. */
 static void come_often(uint64_t *ret_n_found, uint64_t *ret_n_gone)
 {
 	uint64_t ref;

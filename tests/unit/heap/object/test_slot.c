@@ -53,7 +53,7 @@ START_TEST(set_get_replace_clear)
 }
 END_TEST
 
-/* The last right to an object, its slot in a list, is put back into that very slot. */
+/* An object whose only right is a slot is put into that slot again. */
 START_TEST(only_right_put_back)
 {
 	uint64_t list = fixture_list(S0, 1), a = fixture_bytes(S0, 1);
@@ -131,7 +131,7 @@ START_TEST(offset_that_is_no_slot)
 }
 END_TEST
 
-/* A failing set changes neither the slot nor any count. */
+/* A set that fails changes neither the slot nor any count. */
 START_TEST(failed_set_changes_nothing)
 {
 	uint64_t list = fixture_list(S0, 1), a = fixture_bytes(S0, 1), gone = fixture_bytes(S0, 2), got;
@@ -146,7 +146,7 @@ START_TEST(failed_set_changes_nothing)
 }
 END_TEST
 
-/* Rubbish that a client wrote over a slot, which is only to be read: passed over, and nothing else harmed. */
+/* A client wrote rubbish over a slot: it is ignored, and harms nothing else. */
 START_TEST(stray_write_over_slot)
 {
 	static const uint64_t rubbish[] = {1, UINT64_MAX, UINT64_C(0x4141414141414141), UINT64_C(1) << 36};

@@ -12,7 +12,7 @@
 
 static const size_t ascending[] = {0, 8, 24};
 
-/* A good spec, of which each test spoils one thing. */
+/* A good spec, in which each case makes one thing wrong. */
 static struct type_spec good_spec(void)
 {
 	return (struct type_spec){.name = "point", .size = 32, .alignment = 16, .n_slots = 3, .slots = ascending};
@@ -163,14 +163,14 @@ START_TEST(limit_of_types)
 	}
 	EXPECT(S0, -ENOSPC, type_register(S0, &(struct type_spec){"one more", 8, 0, 0, NULL}, &ret));
 	ck_assert_uint_eq(ret, 99);
-	/* Those that are there are still found, and objects made of them. */
+	/* The registered types are still found, and objects can be made of them. */
 	MUST(S1, type_register(S1, &(struct type_spec){"type 1023", 1024, 0, 0, NULL}, &ret));
 	ck_assert_uint_eq(ret, type);
 	fixture_new(S1, type, 0);
 }
 END_TEST
 
-/* Sizes that would overflow, or fit nowhere: of a type that is aligned to 16 as of any other. */
+/* Sizes that would overflow, or fit nowhere, also of a type that is aligned to 16. */
 START_TEST(sizes_beyond_all)
 {
 	static const size_t sizes[] = {SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 7, SIZE_MAX - 14, SIZE_MAX - 15,
@@ -227,7 +227,7 @@ END_TEST
 /* ---- killed ------------------------------------------------------------------------------------------------------ */
 
 static struct {
-	uint32_t guess;  /* the type's number, which somebody uses before he was told */
+	uint32_t guess;  /* the type's number, which another process uses before the registration returns */
 	uint64_t at;     /* killed after so many instructions */
 	bool when_found; /* or as soon as the number is found */
 	uint64_t *n;     /* instructions so far; of parent and child */
@@ -242,7 +242,7 @@ static void on_trap(int signal)
 		kill(getpid(), SIGKILL);
 }
 
-/* In a child, which is killed on the way. False: it came to the end. */
+/* In a child, which is killed after so many instructions. False: it came to the end. */
 static bool registers_and_dies(const struct type_spec *spec)
 {
 	uint32_t type;
@@ -264,7 +264,7 @@ static bool registers_and_dies(const struct type_spec *spec)
 	return WIFSIGNALED(status);
 }
 
-/* A number by which a type was found once is that type's for good, however its registration ends. */
+/* A number by which a type was found once stays that type's, however its registration ends. */
 START_TEST(found_number_stays)
 {
 	static const size_t slots[] = {8, 24, 48};
@@ -287,7 +287,10 @@ START_TEST(found_number_stays)
 }
 END_TEST
 
-/* Killed anywhere, it is registered or it is not; the next one has its own slots, and none are lost. */
+/*
+ * A registration is killed at any instruction: the type is registered or it is not, the next one has its own slots, and
+ * none are lost.
+ */
 START_TEST(killed_anywhere)
 {
 	static const size_t slots[] = {8, 24, 48};

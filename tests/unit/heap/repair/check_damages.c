@@ -74,7 +74,7 @@ void check_populate(void)
 	for (int i = 0; i < 3; i++)
 		borrowed = lend(S1, S0, 60);
 	populate_unowned();
-	remotely_freed = lend(S0, S1, 150); /* last: its next call of its own would gather it */
+	remotely_freed = lend(S0, S1, 150); /* last, since S0's next call would collect it */
 	fixture_drop(S1, remotely_freed);
 	ck_assert_uint_eq(ref_state(remotely_freed), STATE_REMOTE_FREE);
 }

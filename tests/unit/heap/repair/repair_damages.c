@@ -30,14 +30,14 @@ static uint32_t index1_of(const struct pool_entry *pool)
 	return (uint32_t)(pool - fx.heap->pools) + 1;
 }
 
-/* The headers of the blocks that a pool hands out next: the one that was freed last, one that was never carved. */
+/* The headers of the blocks that a pool hands out next: that of the block freed last, and one that was never carved. */
 static struct object_header *free_header(const struct pool_entry *pool)
 {
 	ck_assert_uint_ne(pool->freeblock1, 0);
 	return pool_headers(fx.heap, pool) + pool->freeblock1 - 1;
 }
 
-/* One that its owner has just taken, with no block handed out. */
+/* A pool that its owner has just taken, with no block handed out. */
 static struct pool_entry *untouched_pool(void)
 {
 	struct session *session = &fx.sessions[0];
@@ -61,8 +61,10 @@ static struct pool_entry *full_pool(uint32_t size_class)
 	return NULL;
 }
 
-/* The i-th pool of a list: of usedpools of session 0 and of what nobody owns, of session 0's owned and returned ones;
- * the i-th of usable_arenas. */
+/*
+ * The i-th entry of a list: session 0's usedpools, the usedpools without an owner, session 0's owned_pools and
+ * remote_pools, usable_arenas.
+ */
 static struct pool_entry *nth(uint32_t head1, uint32_t i, size_t next_offset)
 {
 	for (; i > 0 && head1; i--)
@@ -117,7 +119,7 @@ static struct pool_entry *large_run(void)
 	return NULL;
 }
 
-/* A pool of session 1's of which it holds nothing itself: session 2 holds all that is there. */
+/* A pool of session 1's in which it holds nothing: session 2 holds all objects in it. */
 static struct pool_entry *lent_pool(void)
 {
 	for (uint32_t i = 0; i < n_kept; i++)
@@ -137,7 +139,7 @@ static struct arena_entry *returnable(void)
 	return &fx.heap->arenas[control()->returnable_arenas1 - 1];
 }
 
-/* The hold is gone, and the object's count does not follow. */
+/* Remove a hold, and leave the object's count. */
 static void forget(uint64_t ref)
 {
 	struct session *s = &fx.sessions[0];
@@ -147,7 +149,7 @@ static void forget(uint64_t ref)
 	ck_assert_int_eq(change_end(s, 0), 0);
 }
 
-/* The owner holds it no more, and nobody drops it. */
+/* Remove the owner's holds from the header, without the drop. */
 static void forget_own(uint64_t ref)
 {
 	ck_assert_uint_ne(header_own(ref_header(ref)->word), 0);
@@ -155,7 +157,7 @@ static void forget_own(uint64_t ref)
 	ENTRY0->n_own_holds--;
 }
 
-/* Behind the next gap, where no search for it comes. */
+/* Move a hold behind the next gap of the table, where no search finds it. */
 void misplace(struct session *session, uint64_t ref)
 {
 	uint32_t n, i, n_gaps = 0;
@@ -170,7 +172,7 @@ void misplace(struct session *session, uint64_t ref)
 	session->entry->n_holds++;
 }
 
-/* In a list of pools the one stands before the other, as far as their links say. */
+/* Link two pools of a list to each other, whatever was between them. */
 static void link_used(struct pool_entry *pool, struct pool_entry *next)
 {
 	pool->next1 = index1_of(next);
@@ -183,7 +185,7 @@ static void link_owned(struct pool_entry *pool, struct pool_entry *next)
 	next->owned_prev1 = index1_of(pool);
 }
 
-/* The numbers and the free list of a pool, owned or not. */
+/* A pool's counts and free list, with an owner and without. */
 DAMAGE(freeblock_cut, POOL->freeblock1 = 0)
 DAMAGE(freeblock_of_live, POOL->freeblock1 = (uint16_t)(ref_block(victim) + 1))
 DAMAGE(freeblock_wild, POOL->freeblock1 = 60000)
@@ -213,7 +215,7 @@ DAMAGE(free_block_remote_owned, free_header(POOL)->rights = RIGHTS_SHARED;
 	free_header(POOL)->word = header_with_state(free_header(POOL)->word, STATE_REMOTE_FREE))
 DAMAGE(remote_unmarked, ref_header(remotely_freed)->rights = 0)
 
-/* Pools of nobody. */
+/* Pools without an owner. */
 DAMAGE(unowned_empty, space()->usedpools1[CLASS_UNOWNED] = 0)
 DAMAGE(unowned_wrong_class, space()->usedpools1[3] = index1_of(UNOWNED))
 DAMAGE(unowned_wild, space()->usedpools1[CLASS_UNOWNED] = UINT32_MAX)
@@ -253,7 +255,7 @@ DAMAGE(owner_wild, lent_pool()->owner1 = 60000)
 DAMAGE(owner_no_session, lent_pool()->owner1 = 8)
 DAMAGE(owner_of_records, fx.heap->pools[*name_link(0) >> (POOL_SHIFT - 3)].owner1 = 1)
 
-/* ... with blocks that others returned, ... */
+/* ... those with remotely freed blocks, ... */
 DAMAGE(remote_empty, ENTRY0->remote_pools1 = 0)
 DAMAGE(remote_wild, ENTRY0->remote_pools1 = UINT32_MAX)
 PUBLIC_DAMAGE(remote_cut, remote_pool(0)->remote_next1 = 0)

@@ -20,7 +20,7 @@ struct repair_damage {
 extern const struct repair_damage repair_damages[];
 extern const int n_repair_damages;
 
-/* Those that a test makes beside others. */
+/* Damages that tests make beside others. */
 void freeblock_circle(void);
 void n_used_high(void);
 void n_carved_low(void);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * heap_check() itself: each derived thing is damaged on purpose, and the fault is reported by its name
+ * heap_check() itself: each derived thing is damaged on purpose, and the report names it
  *
- * A row a damage; each is done to a fresh heap with a little of everything in it. Whatever is damaged, the walk ends.
+ * Each damage of the table is made in a new heap with a little of everything in it. Whatever is damaged, the check
+ * ends.
  */
 #include "tests/unit/heap/repair/check_damages.h"
 
@@ -20,7 +21,7 @@ START_TEST(damage_is_reported)
 }
 END_TEST
 
-/* And every call that follows on a damaged heap gives an error or works, and does not crash. */
+/* On a damaged heap each call works or returns an error; none crashes. */
 START_TEST(damage_is_survived)
 {
 	struct session *s = &fx.sessions[0];
@@ -55,7 +56,7 @@ START_TEST(damage_is_survived)
 }
 END_TEST
 
-/* Wherever a damaged free list leads, no object is made where one is. */
+/* Wherever a damaged free list leads, no living block is handed out. */
 START_TEST(live_block_is_not_given_out)
 {
 	uint64_t live = fixture_bytes(S0, 100), word = ref_header(live)->word, ref;
@@ -82,7 +83,7 @@ START_TEST(nothing_to_report)
 	ck_assert_int_eq(heap_check(S0, fixture_note_fault, &report), 0);
 	ck_assert_int_eq(heap_check(&fx.daemon, fixture_note_fault, &report), 0);
 	ck_assert_int_eq(report.n_faults, 0);
-	ck_assert_int_eq(heap_check(S0, NULL, NULL), 0); /* nobody needs to listen */
+	ck_assert_int_eq(heap_check(S0, NULL, NULL), 0); /* without a report function */
 	/* also while a session has the lock for several calls */
 	ck_assert_int_eq(session_lock(S0), 0);
 	ck_assert_int_eq(heap_check(S0, fixture_note_fault, &report), 0);

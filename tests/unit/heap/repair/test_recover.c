@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sessions come and go, and what the dead leave is cleared up
+ * Sessions come and go, and the dead are reclaimed
  *
- * Row by row the table at the head of heap/repair/recover.c: a session dies with something under way, it is cleared up
- * in bounded steps, and nothing of it is left. Each row also with a daemon that forgets between any two steps what it
- * did, as one that is restarted does.
+ * Row by row the table at the head of heap/repair/recover.c: a session dies with something under way, it is reclaimed
+ * in bounded steps, and nothing of it is left. Each row also with another daemon for each step, which knows nothing of
+ * the steps before.
  */
 #include "tests/unit/heap/fixture_recover.h"
 
@@ -29,7 +29,7 @@ START_TEST(admitted_until_full)
 	ck_assert_int_eq(session_admit(fx.heap, &(struct session_identity){.pid = 1}, &index), -EUSERS);
 	ck_assert_uint_eq(index, 77);
 	session_mark_dead(fx.heap, 2);
-	ck_assert_int_eq(fixture_admit(fx.heap, &s), -EUSERS); /* the dead keep their place until they are cleared up */
+	ck_assert_int_eq(fixture_admit(fx.heap, &s), -EUSERS); /* the dead keep their place until they are reclaimed */
 	while (session_reclaim_step(&fx.sessions[2]) == 1)
 		;
 	ck_assert_int_eq(fixture_admit(fx.heap, &s), 0);
@@ -38,7 +38,7 @@ START_TEST(admitted_until_full)
 }
 END_TEST
 
-/* An admission that its client never got to know of is over; one that it took is not; nobody takes another's. */
+/* An admission that its client never took is over, one that it took is not, and no client takes another's. */
 START_TEST(taken_or_over)
 {
 	const struct session_identity claim = {.pid = 1, .token = {0x1122334455667788, 9}},
@@ -49,7 +49,7 @@ START_TEST(taken_or_over)
 	ck_assert_int_eq(session_admit(fx.heap, &claim, &index), 0);
 	session_init(&s, fx.heap, index);
 	fx.heap->is_fenced = true;
-	ck_assert(!session_take(&s, other.token)); /* a client that was stopped while its place was given to another */
+	ck_assert(!session_take(&s, other.token)); /* a client that was stopped while its entry was given to another */
 	ck_assert_uint_eq(s.entry->is_fenced, 0);
 	fx.heap->is_fenced = false;
 	ck_assert(session_take(&s, claim.token));
@@ -97,7 +97,7 @@ START_TEST(identity_is_written_down)
 }
 END_TEST
 
-/* The daemon died while it admitted somebody there, or damage is all that is left: nothing of it is kept. */
+/* A daemon died while it filled the entry, or the entry is damaged: nothing of it is kept. */
 START_TEST(admitted_anew)
 {
 	struct session_entry *entry = &fx.heap->sessions[FIXTURE_SESSIONS];
@@ -136,7 +136,7 @@ START_TEST(reclaimed_in_bounded_steps)
 }
 END_TEST
 
-/* The daemon is another one for each step: all that it knows is in the heap. */
+/* Another daemon makes each step: all that it needs to know is in the heap. */
 START_TEST(reclaimed_by_many_daemons)
 {
 	int r;
@@ -151,7 +151,7 @@ START_TEST(reclaimed_by_many_daemons)
 }
 END_TEST
 
-/* The daemon is killed in the middle of each of its steps, again and again; the next one does that step once more. */
+/* The daemon is killed in each of its steps, and the next daemon makes that step again. */
 START_TEST(reclaimed_by_dying_daemons)
 {
 	struct object_header *header;
@@ -183,7 +183,7 @@ START_TEST(reclaimed_by_dying_daemons)
 }
 END_TEST
 
-/* Somebody has the lock: nothing is done and nobody waits. */
+/* Another session has the lock: the step returns -EBUSY at once. */
 START_TEST(waits_for_nobody)
 {
 	int r;
@@ -220,7 +220,7 @@ START_TEST(the_living_are_left_alone)
 }
 END_TEST
 
-/* A session that ends by itself drops what it has in the same way, waiting for the lock; its place can be taken. */
+/* A session that closes drops what it has in the same steps, waiting for the lock; then its entry can be used again. */
 START_TEST(session_drops_its_own)
 {
 	int r;
@@ -254,7 +254,7 @@ START_TEST(session_drops_its_own)
 }
 END_TEST
 
-/* A hold table with rubbish in it: what is no hold is passed over, and what others hold is left alone. */
+/* A hold table with rubbish in it: what is no hold is ignored, and what others hold is left alone. */
 START_TEST(damaged_table)
 {
 	struct hold *holds = DEAD->entry->holds_inline;
@@ -281,7 +281,7 @@ START_TEST(damaged_table)
 }
 END_TEST
 
-/* Rubbish in what only the dead changed: nothing of it is looked at, since its headers say it all. */
+/* Rubbish in what only the dead session stored: reclaiming reads none of it, since the headers are enough. */
 START_TEST(damaged_lists)
 {
 	struct session_entry *entry = DEAD->entry;
@@ -320,8 +320,9 @@ START_TEST(damaged_lists)
 }
 END_TEST
 
-/* A header that a neighbour wrote into costs its object at most: the rest is cleared up, and what others hold is
- * theirs. */
+/*
+ * A header that a stray write has damaged costs its object at most: the rest is reclaimed, and what others hold stays.
+ */
 START_TEST(damaged_sizes)
 {
 	uint64_t block = fixture_bytes(DEAD, 40), list = fixture_list(DEAD, 3),
@@ -355,16 +356,16 @@ END_TEST
 /* ---- for real ---------------------------------------------------------------------------------------------------- */
 
 static uint64_t shared_list, shared_queue;
-static uint64_t *latest; /* what the other process made last: it tells nobody but us of it */
+static uint64_t *latest; /* the ref that the other process made last: no call gives it to the test */
 
-/* Its number is what it contains. */
+/* The object contains its own ref. */
 static void publish(uint64_t ref)
 {
 	memcpy(ref_data(ref), &ref, sizeof(ref));
 	__atomic_store_n(latest, ref, __ATOMIC_RELEASE);
 }
 
-/* What was taken on the strength of its number alone is what it was, for as long as it is held. */
+/* An object that is held by its number alone does not change for as long as it is held. */
 static void expect_published(uint64_t ref)
 {
 	struct object object;
@@ -373,8 +374,7 @@ static void expect_published(uint64_t ref)
 	ck_assert_int_eq(memcmp(object.data, &ref, sizeof(ref)), 0);
 }
 
-/* Change whatever can be changed for ever, until somebody comes and kills; most of the time `alone`, without the lock.
- */
+/* Change all that can be changed, until killed; mostly without the lock where `alone`. */
 static void work_until_killed(struct session *s, bool alone)
 {
 	uint64_t ref, got, own[30] = {0};
@@ -413,7 +413,7 @@ static void work_until_killed(struct session *s, bool alone)
 	}
 }
 
-/* Meanwhile the other side takes what it finds, and returns blocks; also of what nobody told it of. */
+/* Meanwhile the test holds what it finds, also by its number alone, and so makes remote frees. */
 static void take_and_return(struct session *s, uint32_t usec)
 {
 	struct timespec now, end;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * heap_repair(): whatever is derived is damaged on purpose, reported by its name, mended, and then the heap works
+ * heap_repair(): each derived thing is damaged on purpose, the report names it, it is mended, and then the heap works
  *
- * A row a damage. What the row does not speak of is as it was afterwards.
+ * repair_damages.c has the damages. What a row does not name has not changed afterwards.
  */
 #include "tests/unit/heap/repair/repair_damages.h"
 
@@ -39,7 +39,7 @@ START_TEST(damage_is_mended)
 }
 END_TEST
 
-/* What only the session itself mends in its table goes with it, too. */
+/* Damage in its hold table that only the session itself mends goes when the dead session is reclaimed. */
 START_TEST(holds_of_the_dead)
 {
 	int r;
@@ -60,11 +60,14 @@ START_TEST(holds_of_the_dead)
 }
 END_TEST
 
-/* What keeps a dead session from being cleared up is found, and mended, though it may have died within a call. */
+/*
+ * Damage that keeps a dead session from being reclaimed is found and mended, though it may have died in a critical
+ * section.
+ */
 static const struct {
 	void (*damage)(void);
 	const char *fault;
-	bool is_lost; /* it could not be cleared up before */
+	bool is_lost; /* it could not be reclaimed before */
 } damages_of_dead[] = {
 	{dying_too_long, "is too short for the", true},
 	{dying_of_no_type, "of the unknown type 9", true},
@@ -83,7 +86,7 @@ START_TEST(damage_of_the_dead)
 		critical_stay(&fx.sessions[i]);
 		session_mark_dead(fx.heap, i);
 	}
-	usedpools_cut(); /* which is no fault, as it may have been in the middle of that */
+	usedpools_cut(); /* no fault, since the session may have died between two stores */
 	n_used_high();
 	freeblock_circle();
 	fixture_check();
@@ -98,8 +101,8 @@ START_TEST(damage_of_the_dead)
 END_TEST
 
 /*
- * Which session owned a pool is said nowhere else. What it alone held there is lost with it, and all else stays: what
- * others hold, and its other pools.
+ * Only the pool itself says which session owns it. What the owner alone held there is lost; what others hold, and the
+ * owner's other pools, stay.
  */
 START_TEST(owner_is_lost)
 {
@@ -137,9 +140,8 @@ START_TEST(owner_is_lost)
 END_TEST
 
 /*
- * A session that is in the middle of a call, stopped or dead there: what is its own may be between two stores. It is
- * neither compared nor touched; all else is, and what its own lists would have said is in the headers when it is
- * reclaimed.
+ * A session that is stopped or dead in a critical section: its own lists and counts may be between two stores. They are
+ * neither checked nor changed; all else is. The headers are enough to reclaim it.
  */
 START_TEST(active_session_is_left_alone)
 {

@@ -2,11 +2,11 @@
 /*
  * heap_repair() against random damage, and killed in the middle of it
  *
- * What is derived may be damaged in any way, all at once: it is mended, and nothing that was held is lost. What is the
- * truth may be damaged, too: then something is lost, but nobody crashes, and what is left is whole or said not to be.
+ * What is derived may be damaged in any way, all at once: it is mended, and nothing that is held is lost. The truth may
+ * be damaged, too: then something is lost, but no process crashes, and the heap is whole afterwards or the repair
+ * reports that it is not.
  *
- * The repairer itself is killed at any moment, many times: what it left half-done is done again by the next one who
- * takes the lock.
+ * The repairer is killed at any moment, many times: the next taker of the lock does again what it left half-done.
  */
 #include "tests/unit/heap/fixture_repair.h"
 
@@ -41,8 +41,8 @@ static void add_array(void *p, size_t length, uint32_t size)
 #define ADD(lvalue) add_bits(&(lvalue), sizeof(lvalue), 0, 8 * sizeof(lvalue))
 
 /*
- * The second word of each, whatever it stands for, and what leads on of a free one. Of the first word the rest is the
- * truth, also how often its owner holds it.
+ * A header's second word, and the link of a free block. The rest of the first word is the truth, also the owner's
+ * holds.
  */
 static void add_header(struct object_header *header)
 {
@@ -101,7 +101,7 @@ static void add_arena(uint32_t a)
 		add_pool(&fx.heap->pools[a * fx.heap->pools_per_arena + i]);
 }
 
-/* How long the objects of sessions are said to be: not what they are, but what nobody takes for more than fits. */
+/* Sizes in the headers of sessions' objects: they are the truth, but no size that does not fit is believed. */
 static void find_sizes(void)
 {
 	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++) {
@@ -139,7 +139,7 @@ static void add_truth(uint32_t a)
 			64);
 }
 
-/* Everything that follows from something else. */
+/* All that is derived. */
 static void find_fields(void)
 {
 	n_fields = 0;
@@ -231,7 +231,7 @@ START_TEST(random_damage_is_mended)
 }
 END_TEST
 
-/* Those who are dead, and not cleared up yet, keep nobody from it, and are cleared up afterwards. */
+/* Sessions that are dead and not reclaimed yet do not prevent the repair, and are reclaimed afterwards. */
 START_TEST(damage_of_the_dead_is_mended)
 {
 	uint64_t n_rounds = fixture_ops(100000) / 5000;
@@ -265,7 +265,7 @@ START_TEST(damage_of_the_dead_is_mended)
 END_TEST
 
 /*
- * Whatever a stray write hits, the truth included: nobody crashes. Each round has a heap of its own, since the damage
+ * Whatever a stray write hits, the truth included: no call crashes. Each round has a heap of its own, since the damage
  * stays.
  */
 START_TEST(any_damage_is_survived)
@@ -293,7 +293,7 @@ START_TEST(any_damage_is_survived)
 		ck_assert(r >= 0 || r == -EUCLEAN);
 		r = heap_repair(&fx.sessions[0], NULL, NULL);
 		ck_assert(r >= 0 || r == -EUCLEAN);
-		if (r >= 0) /* then it has said that all is mended */
+		if (r >= 0) /* then the repair has mended all */
 			fixture_check();
 		fixture_close();
 		fixture_open();
@@ -303,7 +303,10 @@ END_TEST
 
 /* ---- the repairer dies ------------------------------------------------------------------------------------------- */
 
-/* Whoever is killed in the middle of the rebuild has set the mark, and next to nothing else need be right. */
+/*
+ * A process that is killed in a rebuild has set control's `rebuilding`; then next to nothing that is derived need be
+ * right.
+ */
 START_TEST(half_rebuilt)
 {
 	uint64_t n_recoveries = control()->lock.n_recoveries;
@@ -367,7 +370,7 @@ START_TEST(repairer_is_killed)
 		if (pid == 0)
 			repair_for_ever(round % 2);
 		usleep(fixture_below(3000));
-		(void)fixture_random(); /* the next child's numbers are others */
+		(void)fixture_random(); /* so that the next child has other random numbers */
 		ck_assert_int_eq(kill(pid, SIGKILL), 0);
 		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 		ck_assert(WIFSIGNALED(status));

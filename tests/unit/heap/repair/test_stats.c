@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* The eight add up to the total, and that is what the arenas take. */
+/* The eight add up to the total, which is the size of the arenas. */
 static void check_sum(void)
 {
 	pyheap_stats s = fixture_stats();
@@ -113,7 +113,7 @@ START_TEST(sum_is_exact_at_random)
 }
 END_TEST
 
-/* What a session keeps free is free, whoever freed it; and so it is before it was gathered. */
+/* What a session keeps free is counted as free, also a remotely freed block that is not collected yet. */
 START_TEST(kept_and_returned)
 {
 	struct session *s1 = &fx.sessions[1];
@@ -151,7 +151,7 @@ START_TEST(kept_and_returned)
 }
 END_TEST
 
-/* Nobody waits for the figures, and they wait for nobody. */
+/* Counting takes no lock, and delays no call. */
 START_TEST(needs_no_lock)
 {
 	uint64_t n;
@@ -178,7 +178,7 @@ static void *hold_lock(void *userdata)
 	return NULL;
 }
 
-/* Who waits for the lock, and how long one in 64 has it. */
+/* How often sessions wait for the lock, and how long one in 64 has it. */
 START_TEST(times_of_the_lock)
 {
 	pyheap_stats was = fixture_stats(), is;
@@ -208,7 +208,7 @@ START_TEST(times_of_the_lock)
 }
 END_TEST
 
-/* What comes to sessions, and what others give back. */
+/* Pools that sessions adopt, and remote frees. */
 START_TEST(pools_adopted_and_remote_frees)
 {
 	pyheap_stats was = fixture_stats(), is;

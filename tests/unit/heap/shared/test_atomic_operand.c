@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Words compared and counted where they lie: all widths of number, constants and variables, and no neighbour touched
+ * Atomic operands: words compared and counted in memory, with numbers of all widths, constants and variables, without
+ * touching their neighbours
  */
 #include "heap/shared/atomic_operand.h"
 
@@ -39,7 +40,7 @@ START_TEST(compared_with_constants)
 }
 END_TEST
 
-/* Also where it has just been stored to, and is looked at next. */
+/* Also where the word has just been stored to, and is read next. */
 START_TEST(added)
 {
 	for (size_t i = 0; i < N_NUMBERS; i++) {

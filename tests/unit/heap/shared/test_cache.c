@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * What a session used lately (cached.h): it is found as it is, forgotten when it is to be, and never taken for another
+ * The cache of recently used objects: an object is found as it is, is forgotten in time, and is never taken for another
  */
 #include "tests/unit/heap/fixture.h"
 
@@ -25,7 +25,7 @@ static void remember(struct session *session, uint64_t ref)
 	object_remember(session, ref, &object);
 }
 
-/* Made in the pool of the one before: known at once, with all that own_drop() goes by. */
+/* An object that is made in the pool of the one before is in the cache at once, with all that own_drop() reads. */
 START_TEST(made)
 {
 	uint64_t first = fixture_bytes(S0, 48), ref = fixture_bytes(S0, 48);
@@ -47,7 +47,7 @@ START_TEST(made)
 }
 END_TEST
 
-/* What the short way makes and frees is what the long one does: each class, sizes in it, pools filled and emptied. */
+/* Calls by the cache do what calls without it do: each class, sizes in it, pools filled and emptied. */
 START_TEST(every_class)
 {
 	static uint64_t refs[3 * POOL_SIZE / 24];
@@ -77,7 +77,7 @@ START_TEST(every_class)
 }
 END_TEST
 
-/* Two that meet in one place: the later is known, the earlier found the long way. */
+/* Two objects of one cache line: the later one is in it, the earlier one is found without it. */
 START_TEST(two_in_one_line)
 {
 	uint64_t refs[3 * CACHE_OBJECTS];
@@ -161,8 +161,7 @@ START_TEST(forgotten_with_the_last_hold)
 }
 END_TEST
 
-/* Of a queue nothing is handed out; of a run nothing is freed the short way; of neither is it forgotten where it lies.
- */
+/* A queue and a run are in the cache with their position only: drops of them do not go by it. */
 START_TEST(of_other_kinds)
 {
 	uint64_t queue, run = fixture_bytes(S0, 3 * POOL_SIZE);
@@ -183,7 +182,7 @@ START_TEST(of_other_kinds)
 }
 END_TEST
 
-/* The pool of a class went, and came again to another, or as another's: nothing is made in it. */
+/* The pool that the cache has for a class is of another class or session by now: nothing is made in it. */
 START_TEST(pool_gone)
 {
 	uint64_t ref = fixture_bytes(S0, 48), theirs;
@@ -202,7 +201,7 @@ START_TEST(pool_gone)
 }
 END_TEST
 
-/* A block freed in a full pool brings that to the front, and the next one is made there. */
+/* A block that is freed in a full pool brings the pool to the front, and the next object is made there. */
 START_TEST(full_pool_comes_first)
 {
 	uint32_t n = class_pool_blocks(class_of_size(48));
@@ -238,7 +237,7 @@ START_TEST(generation_begins_anew)
 }
 END_TEST
 
-/* What a stray write did to it is seen before anything is done with it. */
+/* A header that a stray write has changed is noticed before the cache is used. */
 START_TEST(damaged_header)
 {
 	uint64_t keep = fixture_bytes(S0, 48), ref = fixture_bytes(S0, 48), word = ref_header(ref)->word, counts;
@@ -261,7 +260,7 @@ START_TEST(damaged_header)
 }
 END_TEST
 
-/* A pool that is the session's no more, or of no class that there is: nothing is freed there, nor anywhere else. */
+/* A pool that is the session's no more, or of an unknown class: nothing is freed there or elsewhere. */
 START_TEST(damaged_pool)
 {
 	uint64_t keep = fixture_bytes(S0, 48), ref = fixture_bytes(S0, 48), word = ref_header(ref)->word;
@@ -293,7 +292,7 @@ START_TEST(damaged_pool)
 }
 END_TEST
 
-/* A session that keeps nothing does everything the long way. */
+/* A session without a cache works. */
 START_TEST(nothing_kept)
 {
 	struct session bare;
@@ -317,7 +316,7 @@ START_TEST(nothing_kept)
 }
 END_TEST
 
-/* As in a forked child: emptied, and any number asked for. */
+/* Emptied, as in a forked child: any number can be asked for. */
 START_TEST(emptied)
 {
 	uint64_t keep = fixture_bytes(S0, 48), ref = fixture_bytes(S0, 48), got;
@@ -340,7 +339,7 @@ START_TEST(emptied)
 }
 END_TEST
 
-/* Of each place in a pool: a block of the class begins there, and which, or none does. */
+/* For each offset in a pool: which block of the class begins there, or none. */
 START_TEST(block_numbers_are_the_class_s)
 {
 	const struct class_shape *shape = &class_shapes[_i];
@@ -355,7 +354,9 @@ START_TEST(block_numbers_are_the_class_s)
 }
 END_TEST
 
-/* Found by its pool's hint: it alone, once, and not where the session is fenced or its memory was emptied. */
+/*
+ * A drop by the pool's hint: of that object alone, once, and not where the session is fenced or the cache was emptied.
+ */
 START_TEST(dropped_by_hint)
 {
 	size_t size = 8 * (size_t)(_i + 1);
@@ -392,7 +393,7 @@ START_TEST(dropped_by_hint)
 }
 END_TEST
 
-/* Held more than once, by others, or no bytes: it is none for own_drop_block(). */
+/* own_drop_block() does not take objects that are held more than once, or by others, or are no bytes. */
 START_TEST(not_dropped_by_hint)
 {
 	uint64_t keep = fixture_bytes(S0, 48), ref = fixture_bytes(S0, 48), list;

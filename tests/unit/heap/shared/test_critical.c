@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * x
- */
+/* Critical sections: which sessions are active or blocked, requests, and where there is no membarrier(2) */
 #include "tests/unit/heap/fixture_critical.h"
 
 #include <dlfcn.h>
@@ -30,7 +28,7 @@ START_TEST(activity_is_recorded)
 }
 END_TEST
 
-/* Whoever asks learns of each call once; one that is under way is none that is over. */
+/* critical_poll_idle() reports each call once; a call that is under way is not idle. */
 START_TEST(poll_sees_each_call_once)
 {
 	uint64_t ref;
@@ -52,7 +50,7 @@ START_TEST(poll_sees_each_call_once)
 }
 END_TEST
 
-/* A view of a session that died inside begins outside. */
+/* A view of an entry whose session died in a critical section begins outside of it. */
 START_TEST(view_of_a_session_that_died_active)
 {
 	struct session view;
@@ -73,7 +71,7 @@ END_TEST
 
 START_TEST(free_and_dead_sessions_count_as_active)
 {
-	ck_assert(critical_is_active(fx.heap, FIXTURE_SESSIONS)); /* FREE: nobody looks at what is its own */
+	ck_assert(critical_is_active(fx.heap, FIXTURE_SESSIONS)); /* FREE: its lists are not checked */
 	ck_assert(!critical_is_active(fx.heap, 2));
 	session_mark_dead(fx.heap, 2);
 	ck_assert(critical_is_active(fx.heap, 2));
@@ -102,7 +100,7 @@ START_TEST(not_blocked_while_active)
 	lock(S1);
 	ck_assert(critical_enter(S0));
 	ck_assert(!critical_block(fx.heap, 0));
-	ck_assert_uint_eq(requests_of(S0), 0); /* nor is it kept out of its next call */
+	ck_assert_uint_eq(requests_of(S0), 0); /* nor is its next call blocked */
 	critical_leave(S0, 0);
 	ck_assert(comes_in(S0));
 	ck_assert(critical_block(fx.heap, 0));
@@ -111,7 +109,7 @@ START_TEST(not_blocked_while_active)
 }
 END_TEST
 
-/* Opening leaves alone what others asked for. */
+/* Unblocking leaves other requests alone. */
 START_TEST(unblocking_keeps_other_requests)
 {
 	critical_request(fx.heap, 0, REQUEST_STRANGER);
@@ -131,7 +129,7 @@ END_TEST
 
 static const uint32_t bits[] = {REQUEST_BLOCK, REQUEST_STRANGER, REQUEST_COLLECT, REQUEST_REBUILD};
 
-/* Each bit has a call look after it first, and it is gone then: also one that a closer left when it died. */
+/* A call serves each request first, and clears it: also a request to block that a dead process left. */
 START_TEST(served_by_the_next_call)
 {
 	uint64_t ref = fixture_bytes(S0, 8), n;
@@ -142,7 +140,7 @@ START_TEST(served_by_the_next_call)
 	ck_assert_uint_eq(requests_of(S0), bits[_i]);
 	ck_assert(comes_in(S1));
 	n = fx.heap->control->lock.n_acquisitions;
-	ck_assert_int_eq(object_incref(S0, ref), 0); /* how often is no matter of others */
+	ck_assert_int_eq(object_incref(S0, ref), 0); /* hold counts are not checked against it */
 	ck_assert_uint_eq(fx.heap->control->lock.n_acquisitions, n);
 	ck_assert_uint_eq(requests_of(S0), bits[_i]);
 	ck_assert_int_eq(object_decref(S0, ref), 0);
@@ -156,7 +154,7 @@ START_TEST(served_by_the_next_call)
 }
 END_TEST
 
-/* It gives up what is its own: it is inside for the rest of its life. */
+/* critical_stay(): the session gives up its own lists; it is active for the rest of its life. */
 START_TEST(stays_active)
 {
 	fixture_bytes(S0, 8);
@@ -167,7 +165,7 @@ START_TEST(stays_active)
 	lock(S1);
 	ck_assert(!critical_block(fx.heap, 0));
 	unlock(S1);
-	fixture_check(); /* which looks at what is its own no more, and does not wait for ever */
+	fixture_check(); /* which does not check its lists, and does not wait for it */
 	while (session_drop_step(S0, false) == 1)
 		ck_assert_uint_eq(S0->entry->activity, ACTIVITY_ACTIVE);
 	ck_assert(critical_is_active(fx.heap, 0));
@@ -191,7 +189,7 @@ START_TEST(all_blocked_and_unblocked)
 }
 END_TEST
 
-/* Closed by one that died: whoever gets the lock is kept out no more. */
+/* Blocked by a process that died: the next taker of the lock unblocks all. */
 START_TEST(all_blocked_by_a_dead_process)
 {
 	uint64_t ref = fixture_bytes(S0, 8), n;
@@ -212,7 +210,7 @@ START_TEST(all_blocked_by_a_dead_process)
 }
 END_TEST
 
-/* Nor does one come in that was admitted while all were kept out. */
+/* A session that is admitted while all are blocked is blocked, too. */
 START_TEST(admitted_while_all_are_blocked)
 {
 	struct session s;
@@ -227,7 +225,7 @@ START_TEST(admitted_while_all_are_blocked)
 }
 END_TEST
 
-/* The heap is taken down: nobody comes in any more, whatever he sees to. */
+/* The heap has ended: no session enters a critical section any more, whatever requests it serves. */
 START_TEST(blocked_by_the_end_of_the_heap)
 {
 	uint64_t ref = fixture_bytes(S0, 8), got;
@@ -242,12 +240,12 @@ START_TEST(blocked_by_the_end_of_the_heap)
 	ck_assert_int_eq(object_decref(S0, ref), -EPIPE);
 	ck_assert_uint_eq(ref_own(ref), 1);
 	fx.heap->control->ended = 0;
-	fixture_drop(S0, ref); /* the bit alone, a stray write perhaps, does not stay */
+	fixture_drop(S0, ref); /* the request alone, as of a stray write, does not stay */
 	ck_assert_uint_eq(requests_of(S0), 0);
 }
 END_TEST
 
-/* One that is stopped inside is not waited for, for ever. */
+/* A session that is stopped in a critical section is not waited for. */
 START_TEST(all_blocked_but_an_active_one)
 {
 	ck_assert(critical_enter(S0));
@@ -263,7 +261,10 @@ END_TEST
 
 /* ---- two processes ----------------------------------------------------------------------------------------------- */
 
-/* What needs no lock waits for it while the gate is closed, for one or for all, and goes on when it is opened. */
+/*
+ * A call that needs no lock waits for it while its session is blocked, and goes on afterwards. _i: bit 0 all are
+ * blocked, bit 1 the call is a drop.
+ */
 START_TEST(waits_while_blocked)
 {
 	bool is_all = _i & 1, is_drop = _i & 2;
@@ -309,7 +310,7 @@ static int make_and_drop(const uint8_t *is_enough)
 	return 0;
 }
 
-/* While one makes and drops as fast as it can, others look at the whole heap, and take from it what it keeps. */
+/* While one session makes and drops as fast as it can, others check the whole heap and trim it. */
 START_TEST(blocked_again_and_again)
 {
 	uint8_t *is_enough;
@@ -340,7 +341,7 @@ END_TEST
 
 /* ---- no barrier -------------------------------------------------------------------------------------------------- */
 
-/* Without membarrier() it is enough that every living session executes its own. */
+/* Without membarrier() it is enough that every living session executes its own barriers. */
 START_TEST(barrier_of_the_fenced)
 {
 	fence(0);
@@ -359,7 +360,7 @@ START_TEST(barrier_of_the_fenced)
 }
 END_TEST
 
-/* Who cannot have a barrier keeps nobody out, and says so. */
+/* A process that cannot have a barrier blocks no session, and its call fails. */
 START_TEST(no_barrier_blocks_nobody)
 {
 	uint64_t ref = fixture_bytes(S0, 8), keep = fixture_bytes(S0, 8);
@@ -377,13 +378,13 @@ START_TEST(no_barrier_blocks_nobody)
 	ck_assert(comes_in(S0));
 	ck_assert_int_eq(own_trim(&fx.daemon, 0), 0);
 	ck_assert_int_lt(heap_check(S1, NULL, NULL), 0);
-	/* Nor can a stranger be sure of an object that he was not given. */
+	/* Nor can a stranger hold an object that it was not given. */
 	ck_assert_int_eq(object_incref(S1, ref), -EOPNOTSUPP);
 	ck_assert_int_eq(list_set(S1, list, 0, ref), -EOPNOTSUPP);
 	ck_assert_int_eq(CALL(S1, name_set(S1, "n", ref)), -EOPNOTSUPP);
 	ck_assert_uint_eq(ref_header(ref)->rights, 0);
 	ck_assert_ptr_null(hold_find(S1, ref));
-	/* What its owner gives away needs none. */
+	/* What its owner gives away needs no barrier. */
 	ck_assert_int_eq(CALL(S0, name_set(S0, "n", ref)), 0);
 	ck_assert_int_eq(object_incref(S1, ref), 0);
 	no_membarrier = false;
@@ -396,7 +397,7 @@ START_TEST(no_barrier_blocks_nobody)
 }
 END_TEST
 
-/* A process that cannot be registered has its sessions fenced, and then all goes as it does elsewhere. */
+/* A process that cannot be registered for membarrier() has its sessions fenced, and then all works. */
 START_TEST(all_goes_on_fenced)
 {
 	static const uint64_t token[2] = {1, 2};
@@ -429,7 +430,7 @@ START_TEST(all_goes_on_fenced)
 }
 END_TEST
 
-/* Where the process is registered, the session says so when it is taken. */
+/* Where the process is registered, a session is not fenced once it is taken. */
 START_TEST(not_fenced_where_registered)
 {
 	static const uint64_t token[2] = {1, 2};

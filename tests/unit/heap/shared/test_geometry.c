@@ -48,7 +48,7 @@ START_TEST(geometry)
 			ck_assert_int_eq(heap_create(&heap, control_fd, heap_fd, "x", &cases[i].geometry), cases[i].r);
 	}
 	ck_assert_ptr_eq(heap, &small);
-	close(control_fd); /* it took them over in no case */
+	close(control_fd); /* heap_create() closes them in no case */
 	close(heap_fd);
 }
 END_TEST

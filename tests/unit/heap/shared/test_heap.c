@@ -86,7 +86,7 @@ static uint64_t largest_window(void)
 	}
 }
 
-/* A heap that may become as large as any costs only what is in it. */
+/* A heap of the largest size takes only the memory of what is in it. */
 START_TEST(largest_heap)
 {
 	struct stat st;
@@ -104,7 +104,7 @@ END_TEST
 
 /* ---- attaching --------------------------------------------------------------------------------------------------- */
 
-/* What is made through one mapping is there in another, and the other way round. */
+/* What is made through one mapping is seen through the other. */
 START_TEST(two_mappings)
 {
 	struct heap *client = fixture_attach();
@@ -279,7 +279,7 @@ START_TEST(random_headers)
 			if (fixture_below(4) == 0)
 				memcpy((uint8_t *)c + i, &(uint32_t){(uint32_t)fixture_random() >> fixture_below(32)},
 					4);
-		(void)try_control(c); /* whatever it says, it says so and does not crash */
+		(void)try_control(c); /* any result will do; it must not crash */
 	}
 	free(c);
 }

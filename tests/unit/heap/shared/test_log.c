@@ -43,8 +43,10 @@ START_TEST(log_overflow)
 }
 END_TEST
 
-/* A count that was claimed goes back with the change, but not what its owner gave away meanwhile; either way it is let
- * go of. */
+/*
+ * An undone change puts back a locked header's rights_counted, but not rights_given, which the owner stores; the header
+ * is unlocked either way.
+ */
 START_TEST(log_of_header_locks)
 {
 	struct session *s = &fx.sessions[0];
@@ -70,14 +72,16 @@ START_TEST(log_of_header_locks)
 }
 END_TEST
 
-/* Who died after his commit, or before the claim that he has written down, leaves nothing that is in the way. */
+/*
+ * A process died after its commit, or before it locked the header that it has logged: nothing of that hinders others.
+ */
 START_TEST(log_of_header_locks_of_the_dead)
 {
 	struct session *s = &fx.sessions[0];
 	uint64_t ref = fixture_bytes(s, 1);
 	struct object_header *header = ref_header(ref);
 
-	header->rights_counted = RIGHTS_LOCKED | RIGHTS_SHARED | 2 * RIGHTS_ONE; /* he let go of it never */
+	header->rights_counted = RIGHTS_LOCKED | RIGHTS_SHARED | 2 * RIGHTS_ONE; /* it was never unlocked */
 	for (int is_committed = 0; is_committed < 2; is_committed++) {
 		ck_assert_int_eq(change_begin(s), 0);
 		ck_assert_int_eq(header_lock(s, header, ref), 0);
@@ -90,11 +94,11 @@ START_TEST(log_of_header_locks_of_the_dead)
 
 	ck_assert_int_eq(change_begin(s), 0);
 	ck_assert(log_header_lock(fx.heap, &header->rights_counted, header->rights_counted));
-	header->rights_counted += RIGHTS_ONE; /* somebody else, who was faster */
+	header->rights_counted += RIGHTS_ONE; /* another session, which was faster */
 	ck_assert_int_eq(change_end(s, -EIO), -EIO);
 	ck_assert_uint_eq(header->rights_counted, RIGHTS_SHARED | 4 * RIGHTS_ONE);
 
-	/* He died between the two: the change has taken place, and whoever comes next lets go of what it claimed. */
+	/* It died between commit and unlocking: the change has taken place, and the next taker unlocks the header. */
 	ck_assert_int_eq(change_begin(s), 0);
 	ck_assert_int_eq(header_lock(s, header, ref), 0);
 	ck_assert_int_eq(change_end(s, 0), 0);
@@ -112,7 +116,7 @@ START_TEST(log_of_header_locks_of_the_dead)
 }
 END_TEST
 
-/* What a stray write leaves in the log harms at most what lies in the heap's own mappings. */
+/* Rubbish in the log leads to no store outside of the heap's mappings. */
 START_TEST(log_scribbled)
 {
 	struct global_lock *lock = &fx.heap->control->lock;
@@ -145,7 +149,7 @@ START_TEST(log_scribbled)
 	ck_assert_uint_eq(lock->n_entries, 0);
 	compare(&before, "scribbled", n);
 
-	/* A length that is no length: no entry behind the last one is read. */
+	/* A wild length: no entry behind the last one is read. */
 	for (uint32_t i = 0; i < LOG_CAPACITY; i++)
 		lock->entries[i].where = ~UINT64_C(0);
 	lock->n_entries = UINT32_MAX;
@@ -156,7 +160,7 @@ START_TEST(log_scribbled)
 }
 END_TEST
 
-/* The same with a great many entries that do lie in the heap segment, or beyond its end. */
+/* Many random entries, in the heap segment and beyond its end. */
 START_TEST(log_random)
 {
 	struct global_lock *lock = &fx.heap->control->lock;

@@ -50,7 +50,7 @@ static int op_refill_emptied(void)
 	return r;
 }
 
-/* Others return blocks in a full pool, in one with room, and all that was left in a third one. */
+/* Remote frees in a full pool, in one with room, and of all blocks that were left in a third one. */
 static int returned_prepare(void)
 {
 	const uint32_t n = class_pool_blocks(63);
@@ -87,7 +87,7 @@ static int op_collect_free(void)
 	return own_trim(&fx.daemon, S0->index);
 }
 
-/* A session is dead, and others hold some of what lies in its pools. The first of them goes. */
+/* A session is dead, and others hold objects in its pools. The first of these is dropped. */
 static int dead_prepare(void)
 {
 	for (int i = 0; i < 5; i++) {
@@ -171,7 +171,7 @@ static int op_decref_returns(void)
 	return object_decref(S1, lent);
 }
 
-/* Of a full pool all blocks were returned but one. */
+/* All blocks of a full pool but one are remotely freed. */
 static int all_but_one_prepare(void)
 {
 	for (uint32_t i = 0; i < 7; i++)
@@ -213,7 +213,7 @@ static int op_decref_frees_large(void)
 {
 	return object_decref(S1, lent_large);
 }
-/* Of a session that died with a right on its way to a queue. */
+/* A session died with a right in flight to a queue. */
 static int finish_prepare(void)
 {
 	struct object object;
@@ -271,7 +271,7 @@ static int op_pick_returning(void)
 	return r == 1 ? 0 : r;
 }
 
-/* A list that only its own session's dying list knows: taking it down drops three children. */
+/* A list on its session's dying list: freeing it drops three children. */
 static int dying_prepare(void)
 {
 	fixture_give_up(S0, list);
@@ -329,7 +329,7 @@ static const struct {
 
 /* ---- taken back -------------------------------------------------------------------------------------------------- */
 
-#define BIASED1 SESSIONS_MAX /* a session that is none here */
+#define BIASED1 SESSIONS_MAX /* no session of this heap */
 
 static void *target_of(const struct log_entry *entry)
 {
@@ -343,8 +343,7 @@ static void undo_entry(const struct log_entry *entry)
 	memcpy(target_of(entry), &entry->old, entry->where & LOG_WHERE_HEADER_LOCK ? 4 : 8);
 }
 
-/* As it is before a commit: of the first k entries, those that are claims, and of which no later one has taken the
- * word. */
+/* As before a commit: those of the first k entries that lock a header, unless a later entry has the word. */
 static void claim_again(uint32_t k)
 {
 	const struct log_entry *entries = fx.heap->control->lock.entries;
@@ -359,10 +358,7 @@ static void claim_again(uint32_t k)
 	}
 }
 
-/*
- * Whom a header was biased to is no matter of the log. Biased to somebody else, what could be counted without the lock
- * goes under it.
- */
+/* The log does not restore a header's bias. With the bias of another session a count without the lock goes under it. */
 static void bias_all(void)
 {
 	for (uint32_t p = 0; p < fx.heap->control->n_arenas_known * fx.heap->pools_per_arena; p++) {
@@ -390,7 +386,7 @@ static uint32_t run_logged(int (*op)(void))
 	n_before = lock->n_acquisitions;
 	ck_assert_int_eq(op(), 0);
 	ck_assert_uint_eq(lock->n_entries, 0);
-	ck_assert_uint_eq(lock->n_acquisitions, n_before + 1); /* it is one change: what the log says is all of it */
+	ck_assert_uint_eq(lock->n_acquisitions, n_before + 1); /* it is one change, all of which is in the log */
 	while (n < LOG_CAPACITY && lock->entries[n].where != SENTINEL)
 		n++;
 	return n;
@@ -415,7 +411,7 @@ static void recover_from(const struct picture *before, const struct picture *aft
 	fixture_check();
 }
 
-/* And a recoverer that died itself, after it had put back the last m of all n words. */
+/* A recoverer that died after it had put back the last m of all n words. */
 static void recover_again(const struct picture *before, const struct picture *after, uint32_t n, uint32_t m)
 {
 	struct global_lock *lock = &fx.heap->control->lock;
@@ -451,7 +447,7 @@ START_TEST(undo_every_length)
 			recover_from(&before, &after, n, k, false);
 		recover_again(&before, &after, n, k);
 	}
-	/* What was taken back can be done again, to the same end. */
+	/* What was undone can be done again, with the same result. */
 	ck_assert_int_eq(undo_ops[_i].op(), 0);
 	bias_all();
 	compare_control(&after, "done again", n);
