@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * Real daemons and real processes for the tests, and nothing of them left behind
  *
@@ -26,7 +26,7 @@ char fixture_folder[32];
 static pid_t main_pid;
 static char prefix[24]; /* of all heap names of this program */
 
-/* ---- clearing up ------------------------------------------------------------------------------------------------ */
+/* Cleaning up. */
 
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
 {
@@ -126,7 +126,7 @@ int fixture_main(Suite *suite)
 	return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-/* ---- daemons ---------------------------------------------------------------------------------------------------- */
+/* Daemons. */
 
 static void exec_daemon(const struct fixture_daemon *daemon, pid_t parent)
 {
@@ -246,7 +246,7 @@ pyheap *fixture_open(const struct fixture_daemon *daemon)
 	return heap;
 }
 
-/* ---- processes -------------------------------------------------------------------------------------------------- */
+/* Processes. */
 
 pid_t fixture_fork(void (*run)(void *userdata), void *userdata)
 {

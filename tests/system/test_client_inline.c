@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * The inline calls of pyheap.h return and do what the library's own do
  *
@@ -40,7 +40,7 @@ static void ck_all_err(bool is_whole, pyheap_ref ref, int code)
 	ck_assert_int_eq(errno, code);
 }
 
-/* ---- a random walk ---------------------------------------------------------------------------------------------- */
+/* A random walk. */
 
 enum kind { KIND_BYTES, KIND_RUN, KIND_LIST, KIND_OTHERS, N_KINDS };
 
@@ -127,7 +127,7 @@ START_TEST(test_random)
 }
 END_TEST
 
-/* ---- bounds ----------------------------------------------------------------------------------------------------- */
+/* Bounds. */
 
 /*
  * The header counts 127 holds; the hold table counts more. _i: bit 0 which kind of call takes them, bit 1 which drops
@@ -222,7 +222,7 @@ START_TEST(test_classes)
 }
 END_TEST
 
-/* ---- what was used lately ---------------------------------------------------------------------------------------- */
+/* The cache. */
 
 static struct pyheap_recent *find(pyheap_ref ref)
 {
@@ -296,7 +296,7 @@ START_TEST(test_another_word)
 }
 END_TEST
 
-/* ---- no object, no session, no heap ------------------------------------------------------------------------------ */
+/* No object, no session, no heap. */
 
 /* The ref of a freed object does not name the next object in its block. */
 START_TEST(test_reused)

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * Objects over the public interface: sizes, lists, types and slots, names, holds; right and wrong arguments to each
  */
@@ -21,7 +21,7 @@ static uint64_t n_objects(void)
 	return n;
 }
 
-/* ---- sizes ------------------------------------------------------------------------------------------------------ */
+/* Sizes. */
 
 START_TEST(test_sizes)
 {
@@ -120,7 +120,7 @@ START_TEST(test_put)
 }
 END_TEST
 
-/* ---- holds ------------------------------------------------------------------------------------------------------ */
+/* Holds. */
 
 START_TEST(test_holds)
 {
@@ -174,7 +174,7 @@ START_TEST(test_many_holds)
 }
 END_TEST
 
-/* ---- lists ------------------------------------------------------------------------------------------------------ */
+/* Lists. */
 
 /* The example of the introductions to CPython: references, and the counts that follow. */
 START_TEST(test_numbers_and_matrix)
@@ -248,7 +248,7 @@ START_TEST(test_deep_list)
 }
 END_TEST
 
-/* ---- types ------------------------------------------------------------------------------------------------------ */
+/* Types. */
 
 static const size_t slots[] = {0, 16};
 static const pyheap_type_spec spec = {.name = "pair", .size = 24, .alignment = 64, .n_slots = 2, .slots = slots};
@@ -349,7 +349,7 @@ START_TEST(test_specs_that_are_wrong)
 }
 END_TEST
 
-/* ---- names ------------------------------------------------------------------------------------------------------ */
+/* Names. */
 
 START_TEST(test_names)
 {

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * Sessions with a real daemon: opening and the ways it fails, fork(), threads, the daemon ended, killed and stopped
  */
@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-/* ---- opening ---------------------------------------------------------------------------------------------------- */
+/* Opening. */
 
 START_TEST(test_open_fails)
 {
@@ -153,7 +153,7 @@ START_TEST(test_no_place)
 }
 END_TEST
 
-/* ---- fork ------------------------------------------------------------------------------------------------------- */
+/* Fork. */
 
 static pyheap_ref inherited;
 
@@ -263,7 +263,7 @@ START_TEST(test_fork_amid_threads)
 }
 END_TEST
 
-/* ---- threads ---------------------------------------------------------------------------------------------------- */
+/* Threads. */
 
 #define N_THREADS 4
 #define N_ROUNDS  2000
@@ -347,7 +347,7 @@ START_TEST(test_one_mapping)
 }
 END_TEST
 
-/* ---- the daemon goes -------------------------------------------------------------------------------------------- */
+/* The daemon goes. */
 
 static bool is_readable(int fd)
 {
@@ -488,7 +488,7 @@ START_TEST(test_daemon_stopped)
 }
 END_TEST
 
-/* ---- the global lock -------------------------------------------------------------------------------------------- */
+/* The global lock. */
 
 START_TEST(test_lock)
 {

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * Objects shared between processes: by name, by queue, by the number alone; and what the dead leave
  */
@@ -39,7 +39,7 @@ static uint64_t n_objects(void)
 	return n;
 }
 
-/* ---- by name ---------------------------------------------------------------------------------------------------- */
+/* By name. */
 
 static void publish(void *userdata)
 {
@@ -81,7 +81,7 @@ START_TEST(test_by_name)
 }
 END_TEST
 
-/* ---- by queue --------------------------------------------------------------------------------------------------- */
+/* By queue. */
 
 #define N_ITEMS     4000
 #define N_SENDERS   3
@@ -251,7 +251,7 @@ START_TEST(test_queue_and_signal)
 }
 END_TEST
 
-/* ---- by the number alone ---------------------------------------------------------------------------------------- */
+/* By the ref alone. */
 
 struct pipes {
 	int to_child[2], from_child[2];
@@ -292,7 +292,7 @@ START_TEST(test_by_number)
 }
 END_TEST
 
-/* ---- the dead --------------------------------------------------------------------------------------------------- */
+/* The dead. */
 
 static void hold_and_wait(void *userdata)
 {
@@ -432,7 +432,7 @@ START_TEST(test_killed_at_work)
 }
 END_TEST
 
-/* ---- who is there ----------------------------------------------------------------------------------------------- */
+/* pyheap_clients(). */
 
 START_TEST(test_clients)
 {

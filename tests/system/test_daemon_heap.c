@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * What the daemon does for the heap: drops the holds of the dead, unmaps empty arenas, recovers the lock and names its
  * owner, and goes on where a killed daemon stopped
@@ -16,7 +16,7 @@
 
 static pyheap *heap; /* the test's own session */
 
-/* ---- helpers --------------------------------------------------------------------------------------------------- */
+/* Helpers. */
 
 static void setup(void)
 {
@@ -115,7 +115,7 @@ static void make_objects(pyheap *own, void *userdata)
 	ck_ok(pyheap_new(own, PYHEAP_BYTES, 20000, &ref));     /* medium */
 }
 
-/* ---- the dead -------------------------------------------------------------------------------------------------- */
+/* The dead. */
 
 START_TEST(drops_what_the_dead_held)
 {
@@ -161,7 +161,7 @@ START_TEST(drops_what_many_dead_held)
 }
 END_TEST
 
-/* ---- memory comes and goes ------------------------------------------------------------------------------------- */
+/* Memory comes and goes. */
 
 static void fill_and_drop(void)
 {
@@ -226,7 +226,7 @@ START_TEST(spare_arenas_are_no_reserve)
 }
 END_TEST
 
-/* ---- the lock -------------------------------------------------------------------------------------------------- */
+/* The lock. */
 
 static void take_lock(pyheap *own, void *userdata)
 {
@@ -294,7 +294,7 @@ START_TEST(adopts_while_the_lock_is_held)
 }
 END_TEST
 
-/* ---- the daemon is killed -------------------------------------------------------------------------------------- */
+/* The daemon is killed. */
 
 START_TEST(adopts_what_is_held)
 {

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * Death is certain before it is acted on: processes that look dead and live, and that look alive and are dead
  *
@@ -131,7 +131,7 @@ static void expect_dropped(void)
 	fixture_until(is_gone(shared->ref));
 }
 
-/* ---- the socket is gone, the process is not ---------------------------------------------------------------------- */
+/* The socket is gone, the process is not. */
 
 static void close_the_socket(void *userdata)
 {
@@ -165,7 +165,7 @@ START_TEST(closed_its_socket)
 }
 END_TEST
 
-/* ---- another program, the same process --------------------------------------------------------------------------- */
+/* Another program, the same process. */
 
 static void exec_sleep(void)
 {
@@ -224,7 +224,7 @@ START_TEST(became_another_program)
 }
 END_TEST
 
-/* ---- the process is gone, the socket is not ---------------------------------------------------------------------- */
+/* The process is gone, the socket is not. */
 
 static void use_a_copy(pyheap *heap)
 {
@@ -287,7 +287,7 @@ START_TEST(left_a_child)
 }
 END_TEST
 
-/* ---- zombies ----------------------------------------------------------------------------------------------------- */
+/* Zombies. */
 
 static bool is_zombie(pid_t pid)
 {
@@ -315,7 +315,7 @@ START_TEST(nobody_waits_for_it)
 }
 END_TEST
 
-/* ---- threads ----------------------------------------------------------------------------------------------------- */
+/* Threads. */
 
 static void *work_on(void *userdata)
 {

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * Death is certain before it is acted on: pids that are used again, and other pid namespaces
  *
@@ -38,7 +38,7 @@ struct shared {
 static pyheap *watcher;
 static int own_ns;
 
-/* ---- processes in namespaces ------------------------------------------------------------------------------------- */
+/* Processes in namespaces. */
 
 /* fork() into a pid namespace, HERE or by its descriptor, with that pid; 0: any. -EEXIST: the pid is taken. */
 static pid_t fork_into(int ns, pid_t pid)
@@ -117,7 +117,7 @@ static struct shared *share(void)
 	return shared;
 }
 
-/* ---- clients ----------------------------------------------------------------------------------------------------- */
+/* Clients. */
 
 static uint32_t is(const struct shared *shared)
 {
@@ -254,7 +254,7 @@ static uint64_t start_time(pid_t pid)
 	return strtoull(p, NULL, 10);
 }
 
-/* ---- the daemon -------------------------------------------------------------------------------------------------- */
+/* The daemon. */
 
 static void daemon_exec(void)
 {
@@ -321,7 +321,7 @@ static void begin_in(int ns)
 	watcher = fixture_open(&fx);
 }
 
-/* ---- pids that are used again ------------------------------------------------------------------------------------ */
+/* Pids that are used again. */
 
 /* Another process with that pid, started later than `start`. */
 static pid_t impostor(pid_t pid, uint64_t start)
@@ -386,7 +386,7 @@ START_TEST(used_again_before_it_was_admitted)
 }
 END_TEST
 
-/* ---- clients of other namespaces --------------------------------------------------------------------------------- */
+/* Clients of other namespaces. */
 
 /* In a child namespace of the daemon's, whose processes have a pid in the daemon's too. */
 START_TEST(client_in_a_namespace)
@@ -506,7 +506,7 @@ START_TEST(daemon_changes_namespaces)
 }
 END_TEST
 
-/* ---- the lock ---------------------------------------------------------------------------------------------------- */
+/* The lock. */
 
 /* It sleeps in a futex, and so waits for the lock. */
 static bool waits(pid_t pid)

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * A process that is stopped, or computes without end, while it has the global lock
  *
@@ -24,7 +24,7 @@
 
 static pyheap *heap; /* the test's own session */
 
-/* ---- helpers ---------------------------------------------------------------------------------------------------- */
+/* Helpers. */
 
 static void start_with_limit(const char *seconds)
 {
@@ -85,7 +85,7 @@ static uint64_t n_recoveries(void)
 	return stats.n_lock_recoveries;
 }
 
-/* ---- those who are stopped --------------------------------------------------------------------------------------- */
+/* Stopped owners. */
 
 /* It leaves finished calls and a hold behind. Continued, it gives the lock back and ends. */
 static void stop_with_lock(void *userdata)
@@ -232,7 +232,7 @@ START_TEST(evicts_after_a_restart)
 }
 END_TEST
 
-/* ---- those who are let be ---------------------------------------------------------------------------------------- */
+/* Left alone. */
 
 START_TEST(goes_on_before_the_limit)
 {
@@ -314,7 +314,7 @@ START_TEST(never_who_gives_it_back)
 }
 END_TEST
 
-/* ---- those who cannot be told ------------------------------------------------------------------------------------ */
+/* Owners that are unknown. */
 
 /* The word of the global lock, as a process of any pid namespace sees it. */
 static uint32_t *lock_word(void)
@@ -357,7 +357,7 @@ START_TEST(says_what_it_knows)
 }
 END_TEST
 
-/* ---- where the daemon may not kill ------------------------------------------------------------------------------- */
+/* Where the daemon may not kill. */
 
 /* Only root can make a process of another user; where only root may search / or $PWD, that process can run nothing. */
 static bool can_be_nobody(void)

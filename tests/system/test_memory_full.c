@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * Clients of a heap in a /dev/shm that is full to its last page
  *
@@ -25,7 +25,7 @@ static pyheap *heap;
 static pyheap_ref refs[N_MAX];
 static uint32_t n_refs;
 
-/* ---- room -------------------------------------------------------------------------------------------------------- */
+/* Room. */
 
 static uint64_t room(void)
 {
@@ -53,7 +53,7 @@ static void give_room(void)
 	ck_ok(unlink(OTHERS));
 }
 
-/* ---- objects ----------------------------------------------------------------------------------------------------- */
+/* Objects. */
 
 static uint8_t pattern(pyheap_ref ref, size_t i)
 {
@@ -193,7 +193,7 @@ static void expect_full(void)
 	verify();
 }
 
-/* ---- tests ------------------------------------------------------------------------------------------------------- */
+/* Tests. */
 
 START_TEST(filled_by_the_heap)
 {
@@ -322,7 +322,7 @@ START_TEST(daemon_is_started)
 }
 END_TEST
 
-/* ---- room that comes and goes under clients at work -------------------------------------------------------------- */
+/* Room that comes and goes under clients at work. */
 
 static void churn(void *userdata)
 {
@@ -382,7 +382,7 @@ START_TEST(room_comes_and_goes)
 }
 END_TEST
 
-/* ---- a /dev/shm of 16 MiB ---------------------------------------------------------------------------------------- */
+/* A /dev/shm of 16 MiB. */
 
 static bool make_small_shm(void)
 {

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * The heap is repaired while its clients work
  *
@@ -45,7 +45,7 @@ static uint64_t n_rounds; /* $PYHEAP_ROUNDS */
 static pyheap *heap;
 static pid_t pids[N_WORKERS];
 
-/* ---- workers ----------------------------------------------------------------------------------------------------- */
+/* Workers. */
 
 static uint8_t pattern(pyheap_ref ref, size_t i)
 {
@@ -212,7 +212,7 @@ static void teardown(void)
 	fixture_teardown();
 }
 
-/* ---- the shared memory from outside ------------------------------------------------------------------------------ */
+/* The shared memory from outside. */
 
 static struct control *control;
 static uint8_t *base;
@@ -303,7 +303,7 @@ static void let_clients_go(void)
 	ck_ok(pyheap_unlock(heap));
 }
 
-/* ---- whole kinds of what is derived are wiped out ---------------------------------------------------------------- */
+/* Whole kinds of what is derived are wiped out. */
 
 static void wild_free_list(struct pool_entry *pool, uint32_t index)
 {
@@ -589,7 +589,7 @@ START_TEST(nothing_to_mend)
 }
 END_TEST
 
-/* ---- pyheapctl --------------------------------------------------------------------------------------------------- */
+/* pyheapctl. */
 
 /* Its exit status; *ret what it says on both outputs. */
 static int run_ctl(const char *arguments, char *ret, size_t size)
@@ -685,7 +685,7 @@ START_TEST(repairer_is_killed)
 }
 END_TEST
 
-/* ---- the daemon -------------------------------------------------------------------------------------------------- */
+/* The daemon. */
 
 static uint64_t n_sessions(void)
 {

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * Sessions of a daemon that is killed and started again with the same name and socket
  *
@@ -15,7 +15,7 @@
 
 #define ARENA ((size_t)256 << 10)
 
-/* ---- helpers ---------------------------------------------------------------------------------------------------- */
+/* Helpers. */
 
 static bool is_readable(int fd)
 {
@@ -136,7 +136,7 @@ static void setup(void)
 	pyheap_close(heap);
 }
 
-/* ---- the same session at the next daemon ------------------------------------------------------------------------- */
+/* The same session at the next daemon. */
 
 START_TEST(keeps_its_holds)
 {
@@ -266,7 +266,7 @@ START_TEST(goes_on_after_a_daemon_that_keeps)
 }
 END_TEST
 
-/* ---- pyheap_fd() and pyheap_dispatch() --------------------------------------------------------------------------- */
+/* pyheap_fd() and pyheap_dispatch(). */
 
 START_TEST(descriptor_stays)
 {
@@ -323,8 +323,7 @@ START_TEST(dispatch_of_nobody)
 }
 END_TEST
 
-/* ---- how long it is waited for ------------------------------------------------------------------------------------
- */
+/* Time-outs. */
 
 START_TEST(no_daemon_comes)
 {
@@ -417,8 +416,7 @@ START_TEST(does_not_wait_with_the_lock)
 }
 END_TEST
 
-/* ---- a heap that is another ---------------------------------------------------------------------------------------
- */
+/* Another heap. */
 
 static void remove_segments(void)
 {
@@ -516,8 +514,7 @@ START_TEST(heap_ended)
 }
 END_TEST
 
-/* ---- those who go while it is away --------------------------------------------------------------------------------
- */
+/* Sessions that end while there is no daemon. */
 
 struct leaver {
 	int pipe[2];

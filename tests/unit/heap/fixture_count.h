@@ -12,14 +12,14 @@
 uint64_t n_taken(void);
 
 /* The call takes the lock, or does not; the heap is whole afterwards. */
-#define QUICKLY(call)                                                                                                  \
+#define WITHOUT_LOCK(call)                                                                                             \
 	do {                                                                                                           \
 		uint64_t before_ = n_taken();                                                                          \
 		ck_assert_int_eq((call), 0);                                                                           \
 		ck_assert_uint_eq(n_taken(), before_);                                                                 \
 		fixture_check();                                                                                       \
 	} while (0)
-#define LOCKED(call)                                                                                                   \
+#define BY_LOCK(call)                                                                                                  \
 	do {                                                                                                           \
 		uint64_t before_ = n_taken();                                                                          \
 		ck_assert_int_eq((call), 0);                                                                           \

@@ -10,7 +10,7 @@ uint64_t bytes, inner, list, queue, named, known, run, lent, lent_run, lent_larg
 uint64_t unowned, unowned_full, unowned_alone;
 uint64_t full[7];
 
-/* ---- a picture of the heap --------------------------------------------------------------------------------------- */
+/* A picture of the heap. */
 
 static void *allocate(uint64_t size)
 {
@@ -154,8 +154,7 @@ void compare(const struct picture *p, const char *when, uint32_t k)
 	}
 }
 
-/* ---- a little of everything
- * -------------------------------------------------------------------------------------- */
+/* A little of everything. */
 
 uint64_t lend(struct session *from, struct session *to, size_t size)
 {

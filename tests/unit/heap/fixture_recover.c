@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- the rows ---------------------------------------------------------------------------------------------------- */
+/* The rows. */
 
 uint64_t kept;
 
@@ -226,7 +226,7 @@ static void row_session_lock(int variant)
 	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
 }
 
-/* ---- with pools of its own --------------------------------------------------------------------------------------- */
+/* With pools of its own. */
 
 /* Full pools and pools with room, a free one and free runs that it kept, long runs, an object of whole arenas. */
 void row_pools(int variant)
@@ -303,8 +303,7 @@ static void row_remote_frees(int variant)
 		fixture_drop(DEAD, refs[i]);
 }
 
-/* ---- in the middle of a call that needs no lock -------------------------------------------------------------------
- */
+/* In a call that needs no lock. */
 
 /*
  * The first so many of the call's stores were made, in the order of own.c; or any subset of them, since compiler and
@@ -556,7 +555,7 @@ static void row_closing(int variant)
 	fixture_check();
 }
 
-/* ---- all of them ------------------------------------------------------------------------------------------------- */
+/* All rows. */
 
 static const struct {
 	const char *name;

@@ -16,7 +16,7 @@ uint32_t n_kept, n_names;
 uint64_t victim, other, list, child, queue, run, gone, borrowed[3], remotely_freed, orphan, half_dead[N_LISTS], unmade;
 uint32_t bucket;
 
-/* ---- a heap with a bit of everything ----------------------------------------------------------------------------- */
+/* A heap with a bit of everything. */
 
 uint64_t make(struct session *session, uint32_t type, uint64_t size)
 {
@@ -243,7 +243,7 @@ void populate(void)
 	fixture_check();
 }
 
-/* ---- and what is left of it -------------------------------------------------------------------------------------- */
+/* Checks of what is left. */
 
 void verify_kept(void)
 {

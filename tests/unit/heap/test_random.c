@@ -45,7 +45,7 @@ static uint64_t dead_refs[N_DEAD];
 static uint64_t n_made, n_gone, n_live, op_number;
 static uint32_t struct_type;
 
-/* ---- the model --------------------------------------------------------------------------------------------------- */
+/* The model. */
 
 static int64_t model_count(const struct model_object *o)
 {
@@ -126,7 +126,7 @@ static uint32_t index1_of(const struct model_object *o)
 	return (uint32_t)(o - objects) + 1;
 }
 
-/* ---- contents ---------------------------------------------------------------------------------------------------- */
+/* Contents. */
 
 static uint8_t pattern(const struct model_object *o, uint64_t at)
 {
@@ -160,7 +160,7 @@ static void compare_contents(const struct model_object *o)
 			ck_abort_msg("op %" PRIu64 ": byte %" PRIu64 " of %" PRIu64 " differs", op_number, at, o->size);
 }
 
-/* ---- operations -------------------------------------------------------------------------------------------------- */
+/* Operations. */
 
 static void expect(int64_t want, int64_t is, const char *what)
 {

@@ -64,7 +64,7 @@ static void pause_a_little(void)
 	nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
 }
 
-/* ---- the daemon -------------------------------------------------------------------------------------------------- */
+/* The daemon. */
 
 static void unmap(uint32_t head)
 {
@@ -174,7 +174,7 @@ static int ask_daemon(struct worker *w, enum wish wish)
 		ask_r;                                                                                                 \
 	})
 
-/* ---- what a worker has ------------------------------------------------------------------------------------------- */
+/* What a worker holds. */
 
 static uint32_t below(struct worker *w, uint32_t n) /* splitmix64 */
 {
@@ -252,7 +252,7 @@ static void keep(struct worker *w, uint64_t *hold, uint64_t ref)
 		compare(w, ref);
 }
 
-/* ---- what it does ------------------------------------------------------------------------------------------------ */
+/* What it does. */
 
 static size_t random_size(struct worker *w)
 {
@@ -481,7 +481,7 @@ static void *mortal_run(void *userdata)
 	return NULL;
 }
 
-/* ---- who looks at the whole -------------------------------------------------------------------------------------- */
+/* The walker. */
 
 static void tell_fault(void *userdata, const char *fault)
 {
@@ -519,7 +519,7 @@ static void *walker_run(void *unused)
 	return unused;
 }
 
-/* ---- the tests --------------------------------------------------------------------------------------------------- */
+/* The tests. */
 
 static void set_up(void)
 {

@@ -11,12 +11,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- the log itself ---------------------------------------------------------------------------------------------- */
-
-/* ---- threads ----------------------------------------------------------------------------------------------------- */
-
-/* ---- sessions of another pid namespace --------------------------------------------------------------------------- */
-
 static void *lock_and_change_in_thread(void *in_the_middle)
 {
 	if (session_lock(S0) || CALL(S0, object_incref(S0, theirs)))

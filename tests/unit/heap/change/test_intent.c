@@ -238,7 +238,7 @@ static void others_push_and_take_and_push(void)
 	others_push();
 }
 
-/* ---- holding and dropping ---------------------------------------------------------------------------------------- */
+/* Holding and dropping. */
 
 /* S0's, which others know, and biased to nobody. */
 static void make_shared(void)
@@ -478,7 +478,7 @@ static void pool_goes(void)
 	ck_assert_uint_eq(ref_pool(ref)->kind, POOL_FREE);
 }
 
-/* ---- all of it --------------------------------------------------------------------------------------------------- */
+/* The table. */
 
 static const struct {
 	const char *name; /* for who reads this */

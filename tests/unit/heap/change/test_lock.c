@@ -13,9 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- the log itself ---------------------------------------------------------------------------------------------- */
-
-/* ---- owners that die --------------------------------------------------------------------------------------------- */
+/* Owners that die. */
 
 /* Run f in a child that dies by its own SIGKILL at the end of it. */
 static void in_killed_child(void (*f)(void))
@@ -128,7 +126,7 @@ START_TEST(owner_killed_seen_by_daemon)
 }
 END_TEST
 
-/* ---- session_lock() ---------------------------------------------------------------------------------------------- */
+/* session_lock(). */
 
 START_TEST(lock_and_unlock)
 {
@@ -187,7 +185,7 @@ START_TEST(finished_calls_are_kept)
 }
 END_TEST
 
-/* ---- threads ----------------------------------------------------------------------------------------------------- */
+/* Threads. */
 
 static void *lock_in_thread(void *ret)
 {
@@ -280,7 +278,7 @@ START_TEST(lock_of_another_session_of_the_thread)
 }
 END_TEST
 
-/* ---- a thread that the lock is left to --------------------------------------------------------------------------- */
+/* A thread that the lock is abandoned to. */
 
 static sem_t locked, go_on;
 static enum keeping { ENDS, TAKES, TRIES, DETACHES } keeper_does;

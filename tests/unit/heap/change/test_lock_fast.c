@@ -87,7 +87,7 @@ START_TEST(not_between_calls)
 }
 END_TEST
 
-/* ---- owners that are gone ---------------------------------------------------------------------------------------- */
+/* Owners that died. */
 
 static void begin_and_change(struct session *session)
 {
@@ -167,7 +167,7 @@ START_TEST(thread_ended)
 }
 END_TEST
 
-/* ---- waiting ----------------------------------------------------------------------------------------------------- */
+/* Waiting. */
 
 /*
  * Processes that all change the heap at once do so one after the other; all sleep now and then, and none forever. 0:

@@ -11,8 +11,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- session_lock() ---------------------------------------------------------------------------------------------- */
-
 /* A thread of another pid namespace was stopped before it stored its session: only its id is known. */
 START_TEST(owner_is_unknown)
 {

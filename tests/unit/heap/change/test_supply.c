@@ -8,9 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- the order of usable_arenas ---------------------------------------------------------------------------------- */
-
-/* ---- what goes back ---------------------------------------------------------------------------------------------- */
+/* Arenas that become free. */
 
 START_TEST(only_wholly_free_ones_return)
 {
@@ -93,8 +91,6 @@ START_TEST(generations_survive_return)
 }
 END_TEST
 
-/* ---- records ----------------------------------------------------------------------------------------------------- */
-
 static uint64_t control_bytes(void)
 {
 	struct stat st;
@@ -103,7 +99,7 @@ static uint64_t control_bytes(void)
 	return (uint64_t)st.st_blocks * 512;
 }
 
-/* ---- granting ---------------------------------------------------------------------------------------------------- */
+/* Granting. */
 
 START_TEST(accept_what_was_granted)
 {
@@ -235,7 +231,7 @@ START_TEST(pick_waits_for_nobody)
 }
 END_TEST
 
-/* ---- another daemon -------------------------------------------------------------------------------------------- */
+/* Another daemon. */
 
 /* The daemon and all its own state are gone, and another one adopts the heap. */
 static void restart_daemon(void)

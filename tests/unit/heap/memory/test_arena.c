@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- the order of usable_arenas ---------------------------------------------------------------------------------- */
+/* The order of usable_arenas. */
 
 START_TEST(new_pools_from_the_fullest)
 {
@@ -69,7 +69,7 @@ START_TEST(order_after_every_operation)
 }
 END_TEST
 
-/* ---- what goes back ---------------------------------------------------------------------------------------------- */
+/* Arenas that become free. */
 
 /* The emptier of two arenas is not used for new pools, and so becomes free and can go. */
 START_TEST(emptier_arena_drains)
@@ -90,7 +90,7 @@ START_TEST(emptier_arena_drains)
 }
 END_TEST
 
-/* ---- records ----------------------------------------------------------------------------------------------------- */
+/* Spaces. */
 
 START_TEST(records_live_apart)
 {

@@ -9,8 +9,6 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
-/* ---- blocks ----------------------------------------------------------------------------------------------------- */
-
 /* All blocks of a new pool are put on its free list at once, in their order. */
 START_TEST(block_carved_in_order)
 {
@@ -56,7 +54,7 @@ START_TEST(block_last_freed_first)
 }
 END_TEST
 
-/* ---- returning --------------------------------------------------------------------------------------------------- */
+/* Remote frees. */
 
 /* 0: the other session drops the block first, 1: the owner does. The last drop is the remote free. */
 START_TEST(remote_free_by_the_last_holder)
@@ -234,7 +232,7 @@ START_TEST(pool_with_room_is_left)
 }
 END_TEST
 
-/* ---- the owner dies ---------------------------------------------------------------------------------------------- */
+/* The owner dies. */
 
 enum { N_BLOCKS = 12 };
 

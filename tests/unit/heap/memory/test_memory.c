@@ -7,8 +7,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* ---- sizes ------------------------------------------------------------------------------------------------------- */
-
 /* The heap full of small objects: -ENOMEM, everything else works, and all of it comes back. */
 START_TEST(heap_full)
 {

@@ -15,8 +15,6 @@ static uint32_t used_pool1(uint32_t size_class)
 	return S0->entry->usedpools1[size_class];
 }
 
-/* ---- pools ------------------------------------------------------------------------------------------------------ */
-
 /* Fill `n_pools` pools of a class to the last block. */
 static void fill_pools(uint64_t *refs, uint32_t n_pools, size_t size)
 {
@@ -190,7 +188,7 @@ START_TEST(pool_class_counters)
 }
 END_TEST
 
-/* ---- residency -------------------------------------------------------------------------------------------------- */
+/* Residency. */
 
 /* The pages of an arena are allocated when it is mapped. mincore() counts a page only once it was touched. */
 static bool page_is_resident(uint32_t pool)

@@ -14,10 +14,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- no barrier -------------------------------------------------------------------------------------------------- */
-
-/* ---- a rebuild that was begun ------------------------------------------------------------------------------------ */
-
 /* What a process that is killed early in a rebuild leaves, but for the lock. */
 static void rebuild_begin(void)
 {

@@ -9,9 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- the order of usable_arenas ---------------------------------------------------------------------------------- */
-
-/* ---- runs of pools ----------------------------------------------------------------------------------------------- */
+/* Runs of pools. */
 
 START_TEST(runs_first_fit)
 {
@@ -108,7 +106,7 @@ START_TEST(runs_fragmented)
 }
 END_TEST
 
-/* ---- runs of arenas ---------------------------------------------------------------------------------------------- */
+/* Runs of arenas. */
 
 START_TEST(arena_runs_of_each_length)
 {
@@ -184,7 +182,7 @@ START_TEST(arena_run_needs_adjacent_holes)
 }
 END_TEST
 
-/* ---- runs of pools ---------------------------------------------------------------------------------------------- */
+/* Runs of pools. */
 
 START_TEST(run_sizes)
 {

@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
-/* ---- classes ---------------------------------------------------------------------------------------------------- */
-
 static const struct {
 	size_t first, last;
 	uint32_t size, size_class;

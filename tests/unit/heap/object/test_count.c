@@ -9,7 +9,7 @@
 #include "heap/shared/critical.h"
 #include "tests/unit/heap/fixture_count.h"
 
-/* ---- without the lock -------------------------------------------------------------------------------------------- */
+/* Without the lock. */
 
 static const struct {
 	uint32_t type;
@@ -35,21 +35,21 @@ START_TEST(without_the_lock_of_each_kind)
 		ref = fixture_new(S0, kinds[_i].type, kinds[_i].size);
 	share(ref);
 	for (int i = 0; i < 3; i++) {
-		QUICKLY(object_incref(S1, ref));
+		WITHOUT_LOCK(object_incref(S1, ref));
 		expect_header(ref, COUNTED(1), S1->owner1);
 		ck_assert_uint_eq(hold_find(S1, ref)->count, 1);
 		ck_assert_uint_eq(entry->n_holds, 1);
 		ck_assert_int_eq(object_refcount(S2, ref), 2);
 		expect_through(S1);
-		QUICKLY(object_incref(S1, ref));
+		WITHOUT_LOCK(object_incref(S1, ref));
 		expect_header(ref, COUNTED(1), S1->owner1);
 		ck_assert_uint_eq(hold_find(S1, ref)->count, 2);
 		ck_assert_uint_eq(entry->n_holds, 1);
 		ck_assert_int_eq(object_refcount(S2, ref), 3);
 		if (i == 1)
 			memset(S1->cache, 0, sizeof(*S1->cache)); /* and where it knows nothing of it */
-		QUICKLY(object_decref(S1, ref));
-		QUICKLY(object_decref(S1, ref));
+		WITHOUT_LOCK(object_decref(S1, ref));
+		WITHOUT_LOCK(object_decref(S1, ref));
 		expect_header(ref, COUNTED(0), S1->owner1);
 		ck_assert_ptr_null(hold_find(S1, ref));
 		ck_assert_uint_eq(entry->n_holds, 0);
@@ -71,22 +71,22 @@ START_TEST(beside_others)
 	MUST(S0, object_incref(S0, ref));
 	MUST(S0, queue_push(S0, queue, ref, 0));
 	ck_assert_uint_eq(ref_header(ref)->rights_given, 1);
-	QUICKLY(object_incref(S1, ref));
+	WITHOUT_LOCK(object_incref(S1, ref));
 	expect_header(ref, COUNTED(1), S1->owner1);
 	ck_assert_uint_eq(ref_header(ref)->rights_given, 1);
 	MUST(S2, queue_pop(S2, queue, &got, 0));
-	QUICKLY(object_decref(S1, ref));
+	WITHOUT_LOCK(object_decref(S1, ref));
 	expect_header(ref, COUNTED(0), S1->owner1);
 	ck_assert_uint_eq(ref_rights(ref), 1);
-	LOCKED(object_decref(S2, ref)); /* it is biased to S1: counted is less than nothing now */
+	BY_LOCK(object_decref(S2, ref)); /* it is biased to S1: counted is less than nothing now */
 	expect_header(ref, COUNTED(RIGHTS_MAX), 0);
 	ck_assert_uint_eq(ref_rights(ref), 0);
-	QUICKLY(object_incref(S1, ref));
+	WITHOUT_LOCK(object_incref(S1, ref));
 	expect_header(ref, COUNTED(0), S1->owner1);
 	ck_assert_int_eq(object_refcount(S0, ref), 2);
 	fixture_drop(S0, ref);
-	QUICKLY(object_incref(S1, ref)); /* nobody else has a right to it */
-	QUICKLY(object_decref(S1, ref));
+	WITHOUT_LOCK(object_incref(S1, ref)); /* nobody else has a right to it */
+	WITHOUT_LOCK(object_decref(S1, ref));
 	fixture_drop(S1, ref);
 	ck_assert_uint_eq(ref_state(ref), STATE_REMOTE_FREE);
 	ck_assert_uint_eq(ref_header(ref)->rights, RIGHTS_SHARED);
@@ -110,11 +110,11 @@ START_TEST(given_and_dropped)
 	MUST(S2, queue_pop(S2, queue, &got, 0));
 	ck_assert_uint_eq(ref_header(ref)->rights_given, 2);
 	ck_assert_uint_eq(ref_header(ref)->rights_counted, 0); /* rights_given alone says that others know it */
-	QUICKLY(object_decref(S1, ref));
+	WITHOUT_LOCK(object_decref(S1, ref));
 	expect_header(ref, COUNTED(RIGHTS_MAX), S1->owner1);
 	ck_assert_uint_eq(ref_rights(ref), 1);
 	ck_assert_int_eq(object_refcount(S0, ref), 1);
-	LOCKED(object_decref(S2, ref));
+	BY_LOCK(object_decref(S2, ref));
 	ck_assert_uint_eq(ref_state(ref), STATE_REMOTE_FREE);
 	ck_assert_uint_eq(ref_header(ref)->rights, RIGHTS_SHARED);
 	fixture_drop(S1, queue);
@@ -132,14 +132,14 @@ START_TEST(own_beyond_the_word)
 	for (uint64_t i = 1; i < OWN_HOLDS_MAX; i++)
 		ck_assert_int_eq(object_incref(S0, ref), 0);
 	if (_i)
-		QUICKLY(object_incref(S0, ref));
+		WITHOUT_LOCK(object_incref(S0, ref));
 	else
-		LOCKED(object_incref(S0, ref));
+		BY_LOCK(object_incref(S0, ref));
 	expect_header(ref, COUNTED(1), _i ? S0->owner1 : 0);
 	ck_assert_uint_eq(ref_own(ref), OWN_HOLDS_MAX);
 	ck_assert_uint_eq(hold_find(S0, ref)->count, 1);
 	for (uint64_t i = 0; i < OWN_HOLDS_MAX; i++)
-		QUICKLY(object_decref(S0, ref));
+		WITHOUT_LOCK(object_decref(S0, ref));
 	ck_assert_int_eq(object_refcount(S0, ref), 1);
 	fixture_drop(S0, ref);
 	ck_assert_int_eq((int)object_refcount(S0, ref), -ESTALE);
@@ -168,12 +168,12 @@ START_TEST(table_in_a_run)
 	ck_assert_uint_ne(S1->entry->holds_position1, 0);
 	for (int i = 0; i < N / 3; i++) {
 		if (hold_stands_last(S1, hold_find(S1, refs[i]))) {
-			QUICKLY(object_decref(S1, refs[i]));
-			QUICKLY(object_incref(S1, refs[i]));
-			QUICKLY(object_decref(S1, refs[i]));
+			WITHOUT_LOCK(object_decref(S1, refs[i]));
+			WITHOUT_LOCK(object_incref(S1, refs[i]));
+			WITHOUT_LOCK(object_decref(S1, refs[i]));
 			n_quick++;
 		} else {
-			LOCKED(object_decref(S1, refs[i]));
+			BY_LOCK(object_decref(S1, refs[i]));
 			n_others++;
 		}
 		ck_assert_ptr_null(hold_find(S1, refs[i]));
@@ -205,30 +205,30 @@ START_TEST(stands_before_another)
 		}
 	}
 	ck_assert_uint_ne(second, 0);
-	QUICKLY(object_incref(S1, first));
-	QUICKLY(object_incref(S1, second));
+	WITHOUT_LOCK(object_incref(S1, first));
+	WITHOUT_LOCK(object_incref(S1, second));
 	ck_assert_ptr_eq(hold_find(S1, second), hold_find(S1, first) + 1);
-	LOCKED(object_decref(S1, first));
+	BY_LOCK(object_decref(S1, first));
 	ck_assert_uint_eq(hold_find(S1, second)->ref, second);
 	ck_assert_uint_eq(S1->entry->n_holds, 1);
 	expect_header(first, COUNTED(0), 0);
 	expect_header(second, COUNTED(1), S1->owner1);
-	QUICKLY(object_decref(S1, second));
+	WITHOUT_LOCK(object_decref(S1, second));
 }
 END_TEST
 
-/* ---- with it ----------------------------------------------------------------------------------------------------- */
+/* Under the lock. */
 
 START_TEST(first_stranger)
 {
 	uint64_t ref = fixture_bytes(S0, 40);
 
-	LOCKED(object_incref(S1, ref));
+	BY_LOCK(object_incref(S1, ref));
 	expect_header(ref, COUNTED(1), 0);
 	ck_assert_uint_eq(S0->entry->requests, REQUEST_STRANGER);
-	QUICKLY(object_decref(S1, ref));
+	WITHOUT_LOCK(object_decref(S1, ref));
 	expect_header(ref, COUNTED(0), S1->owner1);
-	QUICKLY(object_incref(S1, ref));
+	WITHOUT_LOCK(object_incref(S1, ref));
 }
 END_TEST
 
@@ -236,21 +236,21 @@ START_TEST(biased_to_another)
 {
 	uint64_t ref = shared(40);
 
-	QUICKLY(object_incref(S2, ref));
-	LOCKED(object_incref(S1, ref));
+	WITHOUT_LOCK(object_incref(S2, ref));
+	BY_LOCK(object_incref(S1, ref));
 	expect_header(ref, COUNTED(2), 0);
-	QUICKLY(object_decref(S2, ref));
+	WITHOUT_LOCK(object_decref(S2, ref));
 	expect_header(ref, COUNTED(1), S2->owner1);
-	LOCKED(object_decref(S1, ref));
+	BY_LOCK(object_decref(S1, ref));
 	expect_header(ref, COUNTED(0), 0);
-	QUICKLY(object_incref(S1, ref));
-	LOCKED(object_incref(S2, ref));
+	WITHOUT_LOCK(object_incref(S1, ref));
+	BY_LOCK(object_incref(S2, ref));
 	expect_header(ref, COUNTED(2), 0);
-	QUICKLY(object_decref(S1, ref));
-	LOCKED(object_decref(S2, ref));
+	WITHOUT_LOCK(object_decref(S1, ref));
+	BY_LOCK(object_decref(S2, ref));
 	/* nor does it matter that the other one is no session */
 	ref_header(ref)->biased1 = UINT16_MAX;
-	LOCKED(object_incref(S1, ref));
+	BY_LOCK(object_incref(S1, ref));
 	expect_header(ref, COUNTED(1), 0);
 	ck_assert_uint_eq(S1->entry->done_counting, 0);
 	ck_assert_uint_eq(S2->entry->done_counting, 0);
@@ -263,16 +263,16 @@ START_TEST(biased_to_a_dead_one)
 	struct session next;
 	uint64_t ref = shared(40);
 
-	QUICKLY(object_incref(S1, ref));
-	QUICKLY(object_incref(S1, ref));
+	WITHOUT_LOCK(object_incref(S1, ref));
+	WITHOUT_LOCK(object_incref(S1, ref));
 	fixture_bury(S1);
 	ck_assert_uint_eq(ref_rights(ref), 0);
 	ref_header(ref)->biased1 = (uint16_t)S1->owner1;
 	ck_assert_int_eq(fixture_admit(fx.heap, &next), 0);
 	ck_assert_uint_eq(next.index, S1->index);
-	QUICKLY(object_incref(&next, ref));
+	WITHOUT_LOCK(object_incref(&next, ref));
 	expect_header(ref, COUNTED(1), next.owner1);
-	LOCKED(object_incref(S2, ref));
+	BY_LOCK(object_incref(S2, ref));
 	ck_assert_uint_eq(next.entry->done_counting, 0);
 }
 END_TEST
@@ -283,12 +283,12 @@ START_TEST(lock_is_another_session_s)
 	uint64_t ref = shared(40);
 
 	fx.heap->control->queues_paused_by1 = S2->owner1;
-	LOCKED(object_incref(S1, ref));
+	BY_LOCK(object_incref(S1, ref));
 	expect_header(ref, COUNTED(1), 0);
 	expect_through(S1);
 	ck_assert_uint_eq(fx.heap->control->queues_paused_by1, 0);
 	fx.heap->control->queues_paused_by1 = S2->owner1;
-	LOCKED(object_decref(S1, ref));
+	BY_LOCK(object_decref(S1, ref));
 	expect_header(ref, COUNTED(0), 0);
 	expect_through(S1);
 }
@@ -304,8 +304,8 @@ START_TEST(lock_is_its_own)
 	expect_header(ref, COUNTED(1), 0);
 	ck_assert_int_eq(session_unlock(S1), 0);
 	fixture_check();
-	QUICKLY(object_decref(S1, ref));
-	QUICKLY(object_incref(S1, ref));
+	WITHOUT_LOCK(object_decref(S1, ref));
+	WITHOUT_LOCK(object_incref(S1, ref));
 	ck_assert_int_eq(session_lock(S1), 0);
 	ck_assert_int_eq(object_decref(S1, ref), 0);
 	expect_header(ref, COUNTED(0), 0);
@@ -321,7 +321,7 @@ START_TEST(serves_requests_first)
 
 	for (int i = 0; i < 2; i++) {
 		critical_request(fx.heap, S1->index, REQUEST_COLLECT);
-		LOCKED(i ? object_decref(S1, ref) : object_incref(S1, ref));
+		BY_LOCK(i ? object_decref(S1, ref) : object_incref(S1, ref));
 		ck_assert_uint_eq(S1->entry->requests, 0);
 		expect_header(ref, COUNTED(!i), S1->owner1);
 		expect_through(S1);
@@ -347,10 +347,10 @@ START_TEST(last_of_another_kind)
 	share(ref);
 	if (kinds[_i].type == TYPE_LIST)
 		MUST(S0, list_set(S0, ref, 0, child));
-	QUICKLY(object_incref(S1, ref));
+	WITHOUT_LOCK(object_incref(S1, ref));
 	fixture_drop(S0, ref);
 	expect_header(ref, COUNTED(1), 0);
-	LOCKED(object_decref(S1, ref));
+	BY_LOCK(object_decref(S1, ref));
 	ck_assert_int_eq((int)object_refcount(S2, ref), -ESTALE);
 	ck_assert_int_eq(object_refcount(S2, child), 1);
 	ck_assert_uint_eq(S1->entry->n_blocks_returned, kinds[_i].size == 40);
@@ -371,19 +371,19 @@ START_TEST(last_where_nobody_owns)
 		ck_assert_int_ge(r, 0);
 	}
 	ck_assert_uint_eq(ref_pool(ref)->owner1, 0);
-	QUICKLY(object_decref(S2, ref)); /* not the last */
-	QUICKLY(object_decref(S1, ref)); /* held once more than once */
-	LOCKED(object_decref(S1, ref));
+	WITHOUT_LOCK(object_decref(S2, ref)); /* not the last */
+	WITHOUT_LOCK(object_decref(S1, ref)); /* held once more than once */
+	BY_LOCK(object_decref(S1, ref));
 	ck_assert_uint_eq(ref_state(ref), STATE_FREE);
 	ck_assert_uint_eq(ref_header(ref)->rights, 0);
 	ck_assert_uint_eq(ref_pool(ref)->n_used, 1);
-	LOCKED(object_decref(S1, other));
+	BY_LOCK(object_decref(S1, other));
 	ck_assert_uint_eq(ref_pool(other)->kind, POOL_FREE);
 	ck_assert_uint_eq(S1->entry->n_blocks_returned, 0);
 }
 END_TEST
 
-/* ---- refused ----------------------------------------------------------------------------------------------------- */
+/* Refused. */
 
 START_TEST(too_many)
 {
@@ -419,12 +419,12 @@ START_TEST(too_often)
 {
 	uint64_t ref = shared(40);
 
-	QUICKLY(object_incref(S1, ref));
+	WITHOUT_LOCK(object_incref(S1, ref));
 	hold_find(S1, ref)->count = UINT32_MAX;
 	ck_assert_int_eq(object_incref(S1, ref), -EOVERFLOW);
 	ck_assert_uint_eq(hold_find(S1, ref)->count, UINT32_MAX);
 	expect_header(ref, COUNTED(1), S1->owner1);
-	QUICKLY(object_decref(S1, ref));
+	WITHOUT_LOCK(object_decref(S1, ref));
 	ck_assert_uint_eq(hold_find(S1, ref)->count, UINT32_MAX - 1);
 	hold_find(S1, ref)->count = 1;
 }

@@ -22,7 +22,7 @@ static uint64_t stands_last(const struct session *session, uint64_t *refs, uint3
 	return 0;
 }
 
-/* ---- blocks that are returned ------------------------------------------------------------------------------------ */
+/* Remote frees. */
 
 START_TEST(notified_once)
 {
@@ -37,7 +37,7 @@ START_TEST(notified_once)
 	n_used = pool->n_used;
 	n_remote_frees = S0->entry->n_remote_frees;
 	ck_assert_uint_eq(pool->is_notified, 0);
-	LOCKED(object_decref(S1, stands_last(S1, refs, n)));
+	BY_LOCK(object_decref(S1, stands_last(S1, refs, n)));
 	ck_assert_uint_eq(pool->is_notified, 1);
 	ck_assert_uint_eq(pool->is_on_remote_list, 1);
 	ck_assert_uint_eq(S0->entry->remote_pools1, ref_pool_index(keep) + 1);
@@ -46,7 +46,7 @@ START_TEST(notified_once)
 	for (uint32_t i = 1; i < N; i++) {
 		uint64_t ref = stands_last(S1, refs, N - i);
 
-		QUICKLY(object_decref(S1, ref));
+		WITHOUT_LOCK(object_decref(S1, ref));
 		ck_assert_uint_eq(ref_state(ref), STATE_REMOTE_FREE);
 		ck_assert_uint_eq(ref_header(ref)->rights, RIGHTS_SHARED);
 		ck_assert_uint_eq(ref_header(ref)->word >> REF_POSITION_BITS, ref_generation(ref));
@@ -60,7 +60,7 @@ START_TEST(notified_once)
 	ck_assert_uint_eq(S1->entry->n_blocks_returned, N);
 	if (_i) { /* one that goes under the lock makes no difference */
 		ref_header(by_lock)->biased1 = (uint16_t)S1->owner1;
-		LOCKED(object_decref(S2, by_lock));
+		BY_LOCK(object_decref(S2, by_lock));
 		ck_assert_uint_eq(pool->is_notified, 1);
 		n++;
 	}
@@ -76,8 +76,8 @@ START_TEST(notified_once)
 	/* and again */
 	refs[0] = passed_to(S1, 40);
 	refs[1] = passed_to(S1, 40);
-	LOCKED(object_decref(S1, stands_last(S1, refs, 2)));
-	QUICKLY(object_decref(S1, refs[0]));
+	BY_LOCK(object_decref(S1, stands_last(S1, refs, 2)));
+	WITHOUT_LOCK(object_decref(S1, refs[0]));
 	ck_assert_uint_eq(fixture_stats().n_blocks_returned, n_before + n + 2);
 	fixture_bury(S1);
 	ck_assert_uint_eq(fixture_stats().n_blocks_returned, n_before + n + 2);
@@ -112,17 +112,17 @@ START_TEST(notified_flag_cleared_by_others)
 
 	for (int i = 0; i < 3; i++)
 		refs[i] = passed_to(S1, 40);
-	LOCKED(object_decref(S1, stands_last(S1, refs, 3)));
+	BY_LOCK(object_decref(S1, stands_last(S1, refs, 3)));
 	ck_assert_uint_eq(pool->is_notified, 1);
 	clearers[_i]();
 	fixture_check();
 	ck_assert_uint_eq(pool->is_notified, 0);
-	LOCKED(object_decref(S1, stands_last(S1, refs, 2)));
+	BY_LOCK(object_decref(S1, stands_last(S1, refs, 2)));
 	ck_assert_uint_eq(pool->is_notified, pool->owner1 != 0);
 	if (pool->owner1)
-		QUICKLY(object_decref(S1, refs[0]));
+		WITHOUT_LOCK(object_decref(S1, refs[0]));
 	else
-		LOCKED(object_decref(S1, refs[0]));
+		BY_LOCK(object_decref(S1, refs[0]));
 	ck_assert_uint_eq(pool->kind == POOL_FREE, clearers[_i] == owner_goes);
 }
 END_TEST
@@ -149,7 +149,7 @@ START_TEST(last_of_a_full_pool)
 		ck_assert_uint_eq(pool->owner1, S0->owner1);
 	}
 	fixture_check();
-	LOCKED(object_decref(S1, refs[0]));
+	BY_LOCK(object_decref(S1, refs[0]));
 	expect_through(S1);
 	ck_assert_uint_eq(pool->owner1, is_active ? S0->owner1 : 0);
 	ck_assert_uint_eq(pool->kind, is_active ? POOL_BLOCKS : POOL_FREE);
@@ -176,9 +176,9 @@ START_TEST(remote_free_by_the_owner)
 		MUST(S0, queue_pop(S0, queue, &got, 0));
 		ck_assert_uint_eq(ref_own(got), 0);
 	}
-	LOCKED(object_decref(S0, stands_last(S0, refs, 2)));
+	BY_LOCK(object_decref(S0, stands_last(S0, refs, 2)));
 	ck_assert_uint_eq(S0->entry->remote_pools1, ref_pool_index(refs[0]) + 1);
-	QUICKLY(object_decref(S0, refs[0]));
+	WITHOUT_LOCK(object_decref(S0, refs[0]));
 	ck_assert_uint_eq(ref_state(refs[0]), STATE_REMOTE_FREE);
 	ck_assert_int_eq(session_serve_requests(S0), 0);
 	fixture_check();
@@ -191,7 +191,7 @@ START_TEST(remote_free_by_the_owner)
 }
 END_TEST
 
-/* ---- rights that were given away --------------------------------------------------------------------------------- */
+/* Rights that the owner gave away. */
 
 START_TEST(given_to_the_full)
 {
@@ -206,34 +206,34 @@ START_TEST(given_to_the_full)
 	header->rights_counted = COUNTED(0) - (RIGHTS_GIVEN_MAX - 1) * RIGHTS_ONE;
 	fixture_check();
 	if (_i) { /* biased or not */
-		QUICKLY(object_incref(S1, ref));
+		WITHOUT_LOCK(object_incref(S1, ref));
 		ck_assert_uint_eq(header->rights_given, RIGHTS_GIVEN_MAX - 1);
 		ck_assert_uint_eq(ref_rights(ref), 1);
-		QUICKLY(object_decref(S1, ref));
+		WITHOUT_LOCK(object_decref(S1, ref));
 		ck_assert_uint_eq(header->biased1, S1->owner1);
 	}
-	QUICKLY(queue_push(S0, queue, ref, 0));
+	WITHOUT_LOCK(queue_push(S0, queue, ref, 0));
 	ck_assert_uint_eq(header->rights_given, RIGHTS_GIVEN_MAX);
 	ck_assert_uint_eq(ref_rights(ref), 1);
 	before = header->rights_counted;
 	if (_i) {
-		QUICKLY(object_incref(S1, ref));
+		WITHOUT_LOCK(object_incref(S1, ref));
 		ck_assert_uint_eq(ref_rights(ref), 2);
-		QUICKLY(object_decref(S1, ref));
+		WITHOUT_LOCK(object_decref(S1, ref));
 		ck_assert_uint_eq(header->rights_counted, before);
 	}
 	ck_assert_uint_eq(header->rights_given, RIGHTS_GIVEN_MAX);
-	LOCKED(queue_push(S0, queue, ref, 0)); /* no more fit */
+	BY_LOCK(queue_push(S0, queue, ref, 0)); /* no more fit */
 	expect_header(ref, COUNTED(2), 0);
 	ck_assert_uint_eq(header->rights_given, 0);
-	QUICKLY(queue_push(S0, queue, ref, 0));
+	WITHOUT_LOCK(queue_push(S0, queue, ref, 0));
 	ck_assert_uint_eq(header->rights_given, 1);
 	ck_assert_uint_eq(ref_rights(ref), 3);
 	ck_assert_int_eq(object_refcount(S1, ref), 7);
 	for (uint64_t i = 3; i > 0; i--) {
 		MUST(S2, queue_pop(S2, queue, &got, 0));
 		ck_assert_uint_eq(got, ref);
-		QUICKLY(object_decref(S2, ref));
+		WITHOUT_LOCK(object_decref(S2, ref));
 		ck_assert_uint_eq(ref_rights(ref), i - 1);
 	}
 	for (int i = 0; i < 4; i++)
@@ -256,7 +256,7 @@ START_TEST(given_and_held_by_others)
 	header->rights_given = RIGHTS_GIVEN_MAX;
 	header->rights_counted = COUNTED(0) - RIGHTS_GIVEN_MAX * RIGHTS_ONE;
 	header->biased1 = (uint16_t)S2->owner1;
-	LOCKED(object_incref(S1, ref));
+	BY_LOCK(object_incref(S1, ref));
 	ck_assert_uint_eq(header->rights_given, RIGHTS_GIVEN_MAX);
 	ck_assert_uint_eq(ref_rights(ref), 1);
 	MUST(S0, list_set(S0, list, 0, ref));

@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <ucontext.h>
 
-/* ---- returned, and not told yet ---------------------------------------------------------------------------------- */
+/* Remotely freed, and not notified yet. */
 
 /* The last right goes, as by a compare-and-swap, and the owner is not notified. */
 static void return_untold(struct session *session, uint64_t ref)
@@ -199,7 +199,7 @@ START_TEST(pool_is_another_by_then)
 }
 END_TEST
 
-/* ---- who looks into an arena ------------------------------------------------------------------------------------- */
+/* Lookups in an arena. */
 
 static void look_at(struct session *session, uint32_t kind, uint32_t arena)
 {
@@ -281,7 +281,7 @@ START_TEST(lookup_while_arena_returns)
 }
 END_TEST
 
-/* ---- stopped in the middle --------------------------------------------------------------------------------------- */
+/* Stopped in the middle. */
 
 static uint64_t stopped_ref;
 

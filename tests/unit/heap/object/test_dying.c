@@ -7,8 +7,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* ---- taking down ------------------------------------------------------------------------------------------------- */
-
 /* A list of a list of a list ...: freed without a deep stack, in bounded steps. */
 static uint64_t chain_new(uint64_t depth)
 {
@@ -176,8 +174,6 @@ START_TEST(deallocated_by_type)
 	fixture_expect_count(1, child);
 }
 END_TEST
-
-/* ---- sizes ------------------------------------------------------------------------------------------------------- */
 
 static void open_large(void)
 {

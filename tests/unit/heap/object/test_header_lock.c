@@ -9,20 +9,18 @@
 #include <stdio.h>
 #include <ucontext.h>
 
-/* ---- claims ------------------------------------------------------------------------------------------------------ */
-
 /* A session died with a header locked, after its commit: the next call under the lock unlocks the header. */
 START_TEST(left_locked_by_the_dead)
 {
 	uint64_t ref = shared(40);
 
 	ref_header(ref)->rights_counted |= RIGHTS_LOCKED;
-	LOCKED(object_incref(S1, ref));
+	BY_LOCK(object_incref(S1, ref));
 	expect_header(ref, COUNTED(1), 0);
 	ref_header(ref)->rights_counted |= RIGHTS_LOCKED;
-	LOCKED(object_decref(S1, ref));
+	BY_LOCK(object_decref(S1, ref));
 	expect_header(ref, COUNTED(0), 0);
-	QUICKLY(object_incref(S1, ref));
+	WITHOUT_LOCK(object_incref(S1, ref));
 }
 END_TEST
 

@@ -7,8 +7,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* ---- taking down ------------------------------------------------------------------------------------------------- */
-
 /* A struct that is too large for a block, or too strictly aligned, is a run, and its slots work. */
 START_TEST(struct_as_run)
 {
@@ -40,8 +38,6 @@ START_TEST(struct_as_run)
 	fixture_expect_empty();
 }
 END_TEST
-
-/* ---- sizes ------------------------------------------------------------------------------------------------------- */
 
 START_TEST(sizes)
 {

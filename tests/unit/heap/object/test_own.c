@@ -15,7 +15,7 @@ static uint64_t n_locks(void)
 	return fx.heap->control->lock.n_acquisitions;
 }
 
-/* ---- no lock ----------------------------------------------------------------------------------------------------- */
+/* No lock. */
 
 static const size_t sizes[] = {1, 8, 100, 512, 513, POOL_SIZE, POOL_SIZE + 1, SPARE_RUN_MAX *POOL_SIZE};
 #define N_SIZES (int)(sizeof(sizes) / sizeof(sizes[0]))
@@ -163,7 +163,7 @@ START_TEST(each_session_its_own)
 }
 END_TEST
 
-/* ---- what is kept ------------------------------------------------------------------------------------------------ */
+/* What stays owned. */
 
 START_TEST(one_free_pool_stays)
 {
@@ -251,7 +251,7 @@ START_TEST(run_of_a_whole_arena)
 }
 END_TEST
 
-/* ---- holds ------------------------------------------------------------------------------------------------------- */
+/* Holds. */
 
 START_TEST(more_holds_than_the_header_counts)
 {
@@ -347,7 +347,7 @@ START_TEST(own_holds_are_counted)
 }
 END_TEST
 
-/* ---- memory that is used again ----------------------------------------------------------------------------------- */
+/* Memory that is used again. */
 
 /* _i: bit 0 a kept run instead of a block, bit 1 remotely freed and collected. */
 START_TEST(slots_are_empty_in_reused_memory)
@@ -416,7 +416,7 @@ START_TEST(generations_wrap)
 }
 END_TEST
 
-/* ---- damage ------------------------------------------------------------------------------------------------------ */
+/* Damage. */
 
 /* Links that lead elsewhere are noticed and not followed; once they are mended the session goes on. */
 START_TEST(damaged_lists)
@@ -480,7 +480,7 @@ START_TEST(damaged_untouched)
 }
 END_TEST
 
-/* ---- kept out ---------------------------------------------------------------------------------------------------- */
+/* Blocked. */
 
 /* The session is blocked, and is unblocked after so many instructions of its drop. */
 static struct {

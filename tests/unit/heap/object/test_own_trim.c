@@ -6,7 +6,7 @@
 #include <signal.h>
 #include <ucontext.h>
 
-/* ---- gathering --------------------------------------------------------------------------------------------------- */
+/* Collecting. */
 
 /* The owner needs a block and has none. */
 START_TEST(collected_when_needed)
@@ -384,7 +384,7 @@ START_TEST(trimmed_from_the_next_session)
 }
 END_TEST
 
-/* ---- what is taken back ------------------------------------------------------------------------------------------ */
+/* Trimming. */
 
 START_TEST(trimmed_in_steps)
 {

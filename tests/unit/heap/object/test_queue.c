@@ -12,8 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- one process ------------------------------------------------------------------------------------------------- */
-
 START_TEST(first_in_first_out)
 {
 	uint64_t queue = fixture_queue(5), refs[5], got;

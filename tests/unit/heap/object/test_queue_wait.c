@@ -8,8 +8,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- several processes ------------------------------------------------------------------------------------------- */
-
 /* Run f(argument) in a child; it exits by what f returns. */
 static pid_t start(int (*f)(uint64_t), uint64_t argument)
 {

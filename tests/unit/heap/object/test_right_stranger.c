@@ -24,7 +24,7 @@
 #define N_CUTS 40U /* stops in one call, about */
 #define N_GAPS 24U /* instructions between the two stops of a pair, at most */
 
-/* ---- one after the other ----------------------------------------------------------------------------------------- */
+/* One after the other. */
 
 /* The first stranger makes a request to the owner; from then on the object is marked as shared. */
 START_TEST(owner_is_asked_once)
@@ -142,7 +142,7 @@ START_TEST(gone_meanwhile)
 }
 END_TEST
 
-/* ---- the owner waits for the stranger to look -------------------------------------------------------------------- */
+/* The owner waits for the stranger to look. */
 
 static size_t size_to_make;
 static uint64_t *shared_refs; /* between processes */
@@ -196,7 +196,7 @@ START_TEST(no_new_object_under_a_stranger)
 }
 END_TEST
 
-/* ---- instruction by instruction ---------------------------------------------------------------------------------- */
+/* Instruction by instruction. */
 
 /* The owner's call that is stopped, what the stranger does there, and what it does at a second stop. */
 static struct {
@@ -461,7 +461,7 @@ START_TEST(cut_anywhere)
 }
 END_TEST
 
-/* ---- two processors ---------------------------------------------------------------------------------------------- */
+/* Two processors. */
 
 #define NO_REF_YET 1
 

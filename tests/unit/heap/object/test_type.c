@@ -224,7 +224,7 @@ START_TEST(limit_of_slots)
 }
 END_TEST
 
-/* ---- killed ------------------------------------------------------------------------------------------------------ */
+/* Killed. */
 
 static struct {
 	uint32_t guess;  /* the type's number, which another process uses before the registration returns */

@@ -10,8 +10,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- UTF-8 ------------------------------------------------------------------------------------------------------- */
-
 static const struct {
 	const char *s;
 	int r;

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- admitting --------------------------------------------------------------------------------------------------- */
+/* Admitting. */
 
 START_TEST(admitted_until_full)
 {
@@ -115,7 +115,7 @@ START_TEST(admitted_anew)
 }
 END_TEST
 
-/* ---- the rows ---------------------------------------------------------------------------------------------------- */
+/* The rows. */
 
 START_TEST(reclaimed_in_bounded_steps)
 {
@@ -353,7 +353,7 @@ START_TEST(damaged_sizes)
 }
 END_TEST
 
-/* ---- for real ---------------------------------------------------------------------------------------------------- */
+/* Killed at work. */
 
 static uint64_t shared_list, shared_queue;
 static uint64_t *latest; /* the ref that the other process made last: no call gives it to the test */

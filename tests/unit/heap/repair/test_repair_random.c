@@ -301,7 +301,7 @@ START_TEST(any_damage_is_survived)
 }
 END_TEST
 
-/* ---- the repairer dies ------------------------------------------------------------------------------------------- */
+/* The repairer dies. */
 
 /*
  * A process that is killed in a rebuild has set control's `rebuilding`; then next to nothing that is derived need be

@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- in and out -------------------------------------------------------------------------------------------------- */
+/* Entering and leaving. */
 
 START_TEST(activity_is_recorded)
 {
@@ -78,7 +78,7 @@ START_TEST(free_and_dead_sessions_count_as_active)
 }
 END_TEST
 
-/* ---- one is kept out --------------------------------------------------------------------------------------------- */
+/* One session is blocked. */
 
 START_TEST(blocked_and_unblocked)
 {
@@ -172,7 +172,7 @@ START_TEST(stays_active)
 }
 END_TEST
 
-/* ---- all are kept out -------------------------------------------------------------------------------------------- */
+/* All sessions are blocked. */
 
 START_TEST(all_blocked_and_unblocked)
 {
@@ -259,7 +259,7 @@ START_TEST(all_blocked_but_an_active_one)
 }
 END_TEST
 
-/* ---- two processes ----------------------------------------------------------------------------------------------- */
+/* Two processes. */
 
 /*
  * A call that needs no lock waits for it while its session is blocked, and goes on afterwards. _i: bit 0 all are
@@ -339,7 +339,7 @@ START_TEST(blocked_again_and_again)
 }
 END_TEST
 
-/* ---- no barrier -------------------------------------------------------------------------------------------------- */
+/* No barrier. */
 
 /* Without membarrier() it is enough that every living session executes its own barriers. */
 START_TEST(barrier_of_the_fenced)
@@ -442,8 +442,6 @@ START_TEST(not_fenced_where_registered)
 	ck_assert_uint_eq(S0->entry->is_fenced, 0);
 }
 END_TEST
-
-/* ---- a rebuild that was begun ------------------------------------------------------------------------------------ */
 
 static Suite *suite(void)
 {

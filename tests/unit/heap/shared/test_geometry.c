@@ -11,8 +11,6 @@
 
 static const struct heap_geometry small = {.heap_size = 1 << 20, .arena_size = ARENA_SIZE_DEFAULT, .n_sessions = 4};
 
-/* ---- making ------------------------------------------------------------------------------------------------------ */
-
 START_TEST(geometry)
 {
 	static const struct {
@@ -81,8 +79,6 @@ START_TEST(arena_sizes)
 	fixture_close();
 }
 END_TEST
-
-/* ---- what is refused --------------------------------------------------------------------------------------------- */
 
 START_TEST(hash_is_of_this_layout)
 {

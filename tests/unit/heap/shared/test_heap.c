@@ -23,7 +23,7 @@ static int n_descriptors(void)
 	return n;
 }
 
-/* ---- making ------------------------------------------------------------------------------------------------------ */
+/* Making. */
 
 /* Files that had something else in them, as those of a heap whose making was not finished. */
 START_TEST(made_in_used_files)
@@ -102,7 +102,7 @@ START_TEST(largest_heap)
 }
 END_TEST
 
-/* ---- attaching --------------------------------------------------------------------------------------------------- */
+/* Attaching. */
 
 /* What is made through one mapping is seen through the other. */
 START_TEST(two_mappings)
@@ -136,7 +136,7 @@ START_TEST(two_mappings)
 }
 END_TEST
 
-/* ---- what is refused --------------------------------------------------------------------------------------------- */
+/* What is refused. */
 
 /* Try to attach copies of the control file's first bytes and of a heap file of that size; both ways give the same. */
 static int try_attach(const void *control, size_t size, uint64_t control_size, uint64_t heap_size)

@@ -13,8 +13,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- the log itself ---------------------------------------------------------------------------------------------- */
-
 START_TEST(log_overflow)
 {
 	struct session *s = &fx.sessions[0];

@@ -10,7 +10,7 @@
 
 #define SENTINEL UINT64_C(0x1111111111111111) /* odd: no log entry's place looks so */
 
-/* ---- operations, one change each --------------------------------------------------------------------------------- */
+/* Operations, one change each. */
 
 static int op_refill_new_class(void)
 {
@@ -327,7 +327,7 @@ static const struct {
 	{"what the dead had begun", op_queue_finish, finish_prepare},
 };
 
-/* ---- taken back -------------------------------------------------------------------------------------------------- */
+/* Undone. */
 
 #define BIASED1 SESSIONS_MAX /* no session of this heap */
 

@@ -9,8 +9,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- attaching --------------------------------------------------------------------------------------------------- */
-
 START_TEST(session_views)
 {
 	struct session s;
