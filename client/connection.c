@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: MIT
 /*
- * Talking with the daemon
+ * The connection of a session with its daemon
  *
- * A session talks rarely: Hello once, a request for arenas when the heap has no room, Goodbye. There is one request at
- * a time. The daemon is waited for, but not for ever: when it does not answer in time the request stays open, and
- * whoever needs arenas next first takes in what comes late (the arenas are good whenever they come), so that questions
- * and answers never get out of step.
+ * A session says Hello once, asks for arenas when the heap has no room (grant.c), and says Goodbye. It has one request
+ * open at a time.
  *
- * When the connection ends the daemon is gone: the connection is marked broken, its descriptor stays open (the
- * application may have it in a poll set), and whatever needs no fresh memory goes on working. The next call that needs
- * the daemon looks for its successor, with pauses that double up to BACKOFF_MAX_MS, and shows it the session's token;
- * the new socket takes the old one's number. Whether the heap was taken down with the daemon is said in the control
- * segment, not here.
+ * When the stream ends, or the daemon says Goodbye, the connection is marked broken. Its descriptor stays open, because
+ * the application may have it in a poll set, and every call that needs no fresh memory goes on working. The next call
+ * that needs the daemon looks for the daemon's successor, with pauses that double up to BACKOFF_MAX_MS, and shows it
+ * the session's token. The new socket gets the old descriptor's number. Whether the heap was removed together with the
+ * daemon is said in the control segment, not here.
  *
- * A process that dies between a grant and supply_accept() leaves arenas that are GRANTED to its session: the daemon
- * finds them in the arena table, so nothing here needs to be written down.
+ * Each message is sent and received whole within the time-out, or the stream is given up: after half a message nothing
+ * else can be said over it. Only a receive that runs into its time-out leaves the connection whole, since the bytes
+ * that came so far stay in the buffer.
  */
 #include "client/connection.h"
-#include "heap/change/lock.h"
-#include "heap/change/supply.h"
+
+#include "heap/shared/heap.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,10 +34,9 @@
 #define SOCKET_USER    "pyheap.sock" /* in $XDG_RUNTIME_DIR */
 #define TIMEOUT_MS     10000         /* unless pyheap_set_timeout() says otherwise */
 #define BACKOFF_MAX_MS 100
-#define N_RUNS_MAX     16U /* the round trip is paid rarely, and 4 MiB are not asked for lightly */
 #define PROGRAM_BYTES  63
 
-/* ---- address ---------------------------------------------------------------------------------------------------- */
+/* Address */
 
 static int address_fill(struct sockaddr_un *address, const char *folder, const char *name)
 {
@@ -63,9 +61,9 @@ int connection_address(const char *socket, struct sockaddr_un *ret)
 	return folder && *folder ? address_fill(ret, folder, SOCKET_USER) : -ENOENT;
 }
 
-/* ---- messages --------------------------------------------------------------------------------------------------- */
+/* Messages */
 
-/* What a failed transfer means to the session; nothing can be said over a stream that stopped in the middle. */
+/* Give the stream up. Returns the error that a call of the session has for it. */
 static int connection_fail(struct connection *connection, int error)
 {
 	connection->broken = true;
@@ -74,15 +72,14 @@ static int connection_fail(struct connection *connection, int error)
 	return error == -EBADMSG || error == -EMSGSIZE ? -EPROTO : error;
 }
 
-static int connection_send(struct connection *connection, const Pyheap__ToDaemon *message)
+int connection_send(struct connection *connection, const Pyheap__ToDaemon *message)
 {
 	int r = frame_send(connection->fd, &message->base, NULL, 0, connection->timeout_ms);
 
 	return r < 0 ? connection_fail(connection, r) : 0;
 }
 
-/* The next message. A Goodbye is as good as the connection's end; -ETIMEDOUT leaves the connection whole. */
-static int connection_receive(struct connection *connection, int timeout_ms, Pyheap__FromDaemon **ret)
+int connection_receive(struct connection *connection, int timeout_ms, Pyheap__FromDaemon **ret)
 {
 	Pyheap__FromDaemon *message;
 	int r;
@@ -100,17 +97,16 @@ static int connection_receive(struct connection *connection, int timeout_ms, Pyh
 	return 0;
 }
 
-/* A negative errno of the daemon's Error. It comes from outside: what is no errno becomes one. */
-static int error_code(const Pyheap__Error *error)
+int connection_error(const Pyheap__Error *error)
 {
 	return error->code > 0 && error->code < 4096 ? -error->code : -EPROTO;
 }
 
-/* ---- opening ---------------------------------------------------------------------------------------------------- */
+/* Opening */
 
 /*
- * Move a descriptor out of the place of stdin, stdout or stderr, where a process that closed these gets it: what it
- * still prints must not go into the socket, let alone the heap. Returns the descriptor, or a negative errno with it
+ * A process that closed stdin, stdout or stderr gets these numbers for its next descriptors. What it still prints must
+ * not go into the socket or the heap, so such a descriptor is moved up. Returns it, or a negative errno: then it is
  * closed.
  */
 static int fd_above_stdio(int fd)
@@ -125,7 +121,7 @@ static int fd_above_stdio(int fd)
 	return r;
 }
 
-/* A daemon that is stopped does not accept: connect() then waits for room in its backlog, for as long as sends may. */
+/* A stopped daemon accepts no connection. connect() then waits for room in its backlog, as long as SO_SNDTIMEO says. */
 static int connection_connect(struct connection *connection)
 {
 	int64_t timeout_ms = connection->timeout_ms;
@@ -139,7 +135,7 @@ static int connection_connect(struct connection *connection)
 	if (connection->fd < 0)
 		return connection->fd;
 	if (timeout_ms == 0)
-		timeout.tv_usec = 1; /* 0 would be for ever */
+		timeout.tv_usec = 1; /* 0 means for ever here */
 	if (timeout_ms >= 0 && setsockopt(connection->fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
 		return -errno;
 	do {
@@ -150,7 +146,7 @@ static int connection_connect(struct connection *connection)
 	return 0;
 }
 
-/* `before`: what the session to be resumed was given; NULL: a new one. */
+/* `before` is the admission of the session to resume; NULL asks for a new session. */
 static int connection_hello(struct connection *connection, const struct admission *before, bool has_lock)
 {
 	Pyheap__ToDaemon message = PYHEAP__TO_DAEMON__INIT;
@@ -171,7 +167,7 @@ static int connection_hello(struct connection *connection, const struct admissio
 	return connection_send(connection, &message);
 }
 
-/* Take the descriptors over from the buffer once everything about the Welcome is right. */
+/* Check the Welcome, then take its two descriptors out of the buffer. */
 static int admission_take(struct connection *connection, const Pyheap__Welcome *welcome, struct admission *ret)
 {
 	if (welcome->protocol != PROTO_VERSION || welcome->layout_hash != layout_hash())
@@ -204,14 +200,14 @@ static int connection_welcome(struct connection *connection, struct admission *r
 	if (message->body_case == PYHEAP__FROM_DAEMON__BODY_WELCOME)
 		r = admission_take(connection, message->welcome, ret);
 	else if (message->body_case == PYHEAP__FROM_DAEMON__BODY_ERROR)
-		r = error_code(message->error);
+		r = connection_error(message->error);
 	else
 		r = -EPROTO;
 	pyheap__from_daemon__free_unpacked(message, NULL);
 	return r;
 }
 
-/* A daemon that refuses may do so before it reads the Hello: then its Error is there all the same. */
+/* A daemon may refuse before it reads the Hello. Sending that fails then, and the daemon's Error can still be read. */
 static int connection_admit(
 	struct connection *connection, const struct admission *before, bool has_lock, struct admission *ret)
 {
@@ -240,7 +236,7 @@ int connection_open(struct connection *connection, const char *socket, struct ad
 	return r;
 }
 
-/* ---- a daemon's successor ---------------------------------------------------------------------------------------- */
+/* The daemon's successor */
 
 static int64_t now_ms(void)
 {
@@ -255,7 +251,7 @@ static bool is_same(const struct admission *a, const struct admission *b)
 	return a->session == b->session && memcmp(a->heap_id, b->heap_id, HEAP_ID_SIZE) == 0;
 }
 
-/* One try. The mapping is there already, so what came with the Welcome is closed again. */
+/* One try. The heap is mapped already, so the descriptors of the Welcome are closed. */
 static int resume_once(struct connection *connection, bool has_lock)
 {
 	struct connection next = {.fd = -1, .address = connection->address, .timeout_ms = connection->timeout_ms};
@@ -279,7 +275,7 @@ static int resume_once(struct connection *connection, bool has_lock)
 	return 0;
 }
 
-/* Is it worth while to try again? There is nobody yet, or he has just gone. */
+/* Can trying again help? True where no daemon listens yet, or one has just gone. */
 static bool may_come(int error)
 {
 	return error == -ENOENT || error == -ECONNREFUSED || error == -ECONNRESET || error == -ETIMEDOUT;
@@ -306,110 +302,21 @@ int connection_resume(struct connection *connection, bool has_lock)
 	}
 }
 
-int connection_look(struct connection *connection)
+int connection_poll(struct connection *connection)
 {
 	struct pollfd pollfd = {.fd = connection->fd, .events = POLLIN};
 	Pyheap__FromDaemon *message;
 
-	/* While an answer is awaited what can be read is that, or a part of it. */
+	/* While a grant is awaited, what can be read belongs to it. */
 	while (!connection->broken && !connection->awaits_grant && poll(&pollfd, 1, 0) > 0) {
 		if (connection_receive(connection, 0, &message) < 0)
 			break;
-		pyheap__from_daemon__free_unpacked(message, NULL); /* it says nothing else unasked */
+		pyheap__from_daemon__free_unpacked(message, NULL); /* unasked, a daemon says nothing but Goodbye */
 	}
 	return connection->broken ? -ECONNRESET : 0;
 }
 
-/* ---- arenas ----------------------------------------------------------------------------------------------------- */
-
-/*
- * Whole arenas for one large object are counted exactly, and records need few; for pools of objects, the more a session
- * needs the more it asks for.
- */
-static int grow_send(struct connection *connection, const struct session *session)
-{
-	bool grows = !session->wants_run && session->wants_space == SPACE_OBJECTS;
-	Pyheap__ToDaemon message = PYHEAP__TO_DAEMON__INIT;
-	Pyheap__GrantRequest request = PYHEAP__GRANT_REQUEST__INIT;
-	int r;
-
-	request.run_length = session->n_wanted_arenas;
-	request.n_runs = grows ? connection->n_runs : 1;
-	message.body_case = PYHEAP__TO_DAEMON__BODY_GRANT_REQUEST;
-	message.grant_request = &request;
-	r = connection_send(connection, &message);
-	if (r < 0)
-		return r;
-	connection->awaits_grant = true;
-	if (grows && connection->n_runs < N_RUNS_MAX)
-		connection->n_runs *= 2;
-	return 0;
-}
-
-static int grow_take(struct session *session, const Pyheap__FromDaemon *message)
-{
-	const Pyheap__Grant *grant = message->grant;
-
-	if (message->body_case == PYHEAP__FROM_DAEMON__BODY_ERROR)
-		return error_code(message->error);
-	if (message->body_case != PYHEAP__FROM_DAEMON__BODY_GRANT || grant->n_heads == 0)
-		return -EPROTO;
-	for (size_t i = 0; i < grant->n_heads; i++) {
-		int r = supply_accept(session, grant->heads[i]);
-
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static int grow_receive(struct connection *connection, struct session *session)
-{
-	/* The daemon allocates and clears what it grants: a millisecond an arena is ten times what that takes. */
-	int64_t timeout_ms =
-		connection->timeout_ms < 0 ? -1 : connection->timeout_ms + (int64_t)session->n_wanted_arenas;
-	Pyheap__FromDaemon *message;
-	int r;
-
-	r = connection_receive(connection, (int)timeout_ms, &message);
-	if (r < 0)
-		return r;
-	connection->awaits_grant = false;
-	r = grow_take(session, message);
-	pyheap__from_daemon__free_unpacked(message, NULL);
-	return r;
-}
-
-static int grow_once(struct connection *connection, struct session *session)
-{
-	int r;
-
-	if (connection->awaits_grant) {
-		r = grow_receive(connection, session);
-		if (r != -ENOMEM) /* that was how things stood then */
-			return r;
-	}
-	r = grow_send(connection, session);
-	return r < 0 ? r : grow_receive(connection, session);
-}
-
-int connection_grow(struct connection *connection, struct session *session)
-{
-	int r = -ECONNRESET;
-
-	if (!connection->broken)
-		r = grow_once(connection, session);
-	/* Who has the global lock lets everybody wait, so he does not. */
-	while (r == -ECONNRESET) {
-		r = connection_resume(connection, session->has_lock);
-		if (r < 0)
-			return r;
-		r = grow_once(connection, session);
-	}
-	return r;
-}
-
-/* ---- closing ---------------------------------------------------------------------------------------------------- */
+/* Closing */
 
 void connection_goodbye(struct connection *connection)
 {

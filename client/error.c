@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: MIT
 /*
- * Errors in this heap's terms
+ * Errors in this heap's terms, and the version
  *
- * One sentence for each errno that pyheap.h names, made to stand behind a colon: no capital, no full stop. A test takes
- * the list from the header, so that none can be forgotten.
+ * There is one sentence for each errno that pyheap.h names. It is made to stand behind a colon: no capital, no full
+ * stop. A test takes the list from the header, so that none is forgotten. An errno with several meanings has a sentence
+ * that names them; which one it is follows from the call.
  */
 #include "client/session.h"
-
 #include "version.h"
 
+#include <assert.h>
 #include <limits.h>
+
+static_assert(PYHEAP_VERSION_MAJOR == BUILD_VERSION_MAJOR && PYHEAP_VERSION_MINOR == BUILD_VERSION_MINOR &&
+		      PYHEAP_VERSION_PATCH == BUILD_VERSION_PATCH,
+	"pyheap.h has another version than meson.build");
 
 PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 {
@@ -17,45 +22,47 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 	case 0:
 		return "no error";
 	case EACCES:
-		return "this user is not admitted to the heap, or may not reach its socket";
+		return "the daemon does not admit this user, or the user may not reach its socket";
 	case EAGAIN:
 		return "the queue is full or empty, and waiting was not asked for";
 	case EBUSY:
-		return "somebody else has the global lock at this moment";
+		return "another session has the global lock at this moment";
 	case ECHILD:
 		return "the session belongs to the parent process: after fork() the child opens its own";
 	case ECONNREFUSED:
-		return "nobody listens on the socket";
+		return "no daemon listens on the socket";
 	case ECONNRESET:
-		return "the daemon is away, and only it can give fresh memory";
+		return "the daemon is away, and the call needs it";
 	case EDEADLK:
-		return "this session or thread has the global lock already and would wait for itself";
+		return "this session, or another one of this thread, has the global lock: the call would wait for "
+		       "itself";
 	case EEXIST:
-		return "another type has that name";
+		return "a type of that name has another spec";
 	case EINTR:
 		return "a signal handler ran while the call waited";
 	case EINVAL:
-		return "the arguments can name no such object, type, slot, size or name";
+		return "an argument is NULL, or can name no object, type, slot, size or name";
 	case EMFILE:
 	case ENFILE:
 		return "too many files are open for another session";
 	case ENAMETOOLONG:
-		return "the name is longer than a name, or a socket's path, can be";
+		return "the name is too long; of pyheap_open(): the path is longer than a socket's can be";
 	case ENOENT:
-		return "nothing has that name, or there is no such socket";
+		return "no object has that name; of pyheap_open(): there is no such socket";
 	case ENOMEM:
 		return "there is no room: the heap or the machine's memory is full";
 	case ENOSPC:
 		return "there is no room for more types";
 	case EOPNOTSUPP:
-		return "this kernel lets the process not use membarrier(2), which finding an object by its bare number "
-		       "needs, and finishing a repair that was cut short";
+		return "the kernel does not let this process call membarrier(2), which it needs to hold an object "
+		       "whose ref "
+		       "came as a bare number, and to finish a repair";
 	case EOVERFLOW:
 		return "the object is held more often than can be counted";
 	case EPERM:
-		return "this session does not hold the object, or this thread of it does not have the lock";
+		return "this session does not hold the object, or another of its threads has the global lock";
 	case EPIPE:
-		return "the daemon was ended and took the heap down";
+		return "the daemon was ended and removed the heap";
 	case EPROTO:
 		return "the daemon is of another version than this library, or no pyheapd";
 	case ERANGE:
@@ -63,9 +70,9 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 	case ESTALE:
 		return "the object is gone";
 	case ETIMEDOUT:
-		return "it did not happen, or the daemon did not answer, in time";
+		return "it did not happen in time, or the daemon did not answer in time";
 	case EUCLEAN:
-		return "the heap is damaged, or what the daemon handed over is no heap";
+		return "the heap is damaged; of pyheap_open(): what the daemon handed over is no heap";
 	case EUSERS:
 		return "all sessions of the heap are taken";
 	default:

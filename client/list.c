@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Lists for the application: each call is one change of heap/object/slot.c
+ * Lists: each call is one change of heap/object/slot.c
  */
-#include "client/session.h"
-
+#include "client/call.h"
 #include "heap/object/slot.h"
 
 PYHEAP_PUBLIC int pyheap_list_new(pyheap *heap, size_t n, pyheap_ref *ret)
@@ -20,26 +19,10 @@ PYHEAP_PUBLIC int pyheap_list_new(pyheap *heap, size_t n, pyheap_ref *ret)
 
 PYHEAP_PUBLIC int pyheap_list_set(pyheap *heap, pyheap_ref list, size_t i, pyheap_ref ref)
 {
-	int r = session_enter(heap);
-
-	if (r < 0)
-		return r;
-	do {
-		r = list_set(&heap->session, list, i, ref);
-	} while (session_again(heap, &r));
-	return r;
+	return CALL_CHANGE(heap, true, list_set(&heap->session, list, i, ref));
 }
 
 PYHEAP_PUBLIC int pyheap_list_get(pyheap *heap, pyheap_ref list, size_t i, pyheap_ref *ret)
 {
-	int r = session_enter(heap);
-
-	if (r < 0)
-		return r;
-	if (!ret)
-		return -EINVAL;
-	do {
-		r = list_get(&heap->session, list, i, ret);
-	} while (session_again(heap, &r));
-	return r;
+	return CALL_CHANGE(heap, ret, list_get(&heap->session, list, i, ret));
 }

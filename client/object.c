@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: MIT
 /*
- * Objects for the application: making, looking at, holding, dropping
+ * Making and reading objects
  *
- * Each call is one change of heap/object/object.c. pyheap_put() is two, making and filling: a process that dies in
- * between leaves bytes that nobody but itself ever held, and the daemon drops its hold.
+ * The calls that a program makes most often have two paths. The short one finds the object, or a pool with a free
+ * block, in the session's cache and asks for nothing else; it is the one that pyheap-inline.h has in programs. It needs
+ * no session_enter(): the cache of a forked child is empty, and each short path looks at `ended` or at the session's
+ * requests itself. Whatever the short path does not know takes the long one (new_slow(), data_slow()), which begins as
+ * every call does.
+ *
+ * pyheap_put() is two changes, making and filling. A process that dies in between leaves bytes that nobody but itself
+ * ever held, and the daemon drops its hold.
  */
-#include "client/session.h"
-
-#include "heap/object/count.h"
-#include "heap/object/making.h"
 #include "heap/object/object.h"
-#include "heap/object/own.h"
+#include "client/call.h"
+#include "client/inline.h"
+#include "heap/object/cell.h"
+#include "heap/object/making.h"
 
 #include <string.h>
 
-static SESSION_RARE int new_slowly(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
-{
-	int r = session_enter(heap);
+/* Making */
 
-	if (r < 0)
-		return r;
-	do {
-		r = object_new(&heap->session, type, size, ret);
-	} while (session_again(heap, &r));
-	return r;
+static SESSION_RARE int new_slow(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
+{
+	return CALL_CHANGE(heap, true, object_new(&heap->session, type, size, ret));
 }
 
 PYHEAP_PUBLIC int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret)
@@ -32,17 +32,19 @@ PYHEAP_PUBLIC int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap
 
 	if (!heap || !ret)
 		return -EINVAL;
-	if (type == PYHEAP_BYTES && size - 1 < BLOCK_SIZE_MAX && /* 0 is very large */
+	/* size - 1: a size of 0 becomes very large */
+	if (type == PYHEAP_BYTES && size - 1 < BLOCK_SIZE_MAX &&
 		own_new_bytes(&heap->session, (size - 1) >> 3, size, ret, &r))
 		return r;
-	return new_slowly(heap, type, size, ret);
+	return new_slow(heap, type, size, ret);
 }
+INLINE_WHOLE(new);
 
 PYHEAP_PUBLIC int pyheap_new_bytes(pyheap *heap, size_t size_class, size_t size, pyheap_ref *ret)
 {
 	int r;
 
-	return own_new_bytes(&heap->session, size_class, size, ret, &r) ? r : new_slowly(heap, PYHEAP_BYTES, size, ret);
+	return own_new_bytes(&heap->session, size_class, size, ret, &r) ? r : new_slow(heap, PYHEAP_BYTES, size, ret);
 }
 
 PYHEAP_PUBLIC int pyheap_put(pyheap *heap, const void *data, size_t size, pyheap_ref *ret)
@@ -69,25 +71,25 @@ PYHEAP_PUBLIC int pyheap_put(pyheap *heap, const void *data, size_t size, pyheap
 	return 0;
 }
 
+/* Reading */
+
 static int object_enter(pyheap *heap, pyheap_ref ref, struct object *ret)
 {
-	int r = session_enter(heap);
-
-	return r < 0 ? r : object_lookup(&heap->session, ref, ret);
+	return CALL_ONCE(heap, true, object_lookup(&heap->session, ref, ret));
 }
 
-/* It was made just now: where it lies is noted when that is asked for. NULL: that is not so. */
+/* The payload of an object that is in the cache without it: own_new_bytes() leaves it out. NULL: it is not there. */
 static void *data_of_new(pyheap *heap, pyheap_ref ref)
 {
-	struct cached_object *recent = cache_object(heap->session.cache, ref);
+	struct cached_object *cached = cache_object(heap->session.cache, ref);
 
-	if (recent->ref != ref || !recent->pool)
+	if (cached->ref != ref || !cached->pool)
 		return NULL;
-	recent->data = heap->session.base + (ref_position(ref) << 3);
-	return recent->data;
+	cached->data = heap->session.base + (ref_position(ref) << 3);
+	return cached->data;
 }
 
-static SESSION_RARE void *data_slowly(pyheap *heap, pyheap_ref ref)
+static SESSION_RARE void *data_slow(pyheap *heap, pyheap_ref ref)
 {
 	struct own_object own;
 	struct object object;
@@ -116,26 +118,27 @@ static SESSION_RARE void *data_slowly(pyheap *heap, pyheap_ref ref)
 
 PYHEAP_PUBLIC void *pyheap_data(pyheap *heap, pyheap_ref ref)
 {
-	const struct cached_object *recent;
+	const struct cached_object *cached;
 
 	if (!heap)
-		return data_slowly(heap, ref);
-	recent = cache_object(heap->session.cache, ref);
-	/* Not NULL, and there is a heap still. relaxed: as in session_ended() */
-	if (recent->ref != ref || (uintptr_t)recent->data <= __atomic_load_n(heap->session.ended, __ATOMIC_RELAXED))
-		return data_slowly(heap, ref);
-	return recent->data;
+		return data_slow(heap, ref);
+	cached = cache_object(heap->session.cache, ref);
+	/* Is data known (not NULL), and does the heap still exist? `ended` is 0, or larger than any address. relaxed:
+	 * as in session_ended() */
+	if (cached->ref != ref || (uintptr_t)cached->data <= __atomic_load_n(heap->session.ended, __ATOMIC_RELAXED))
+		return data_slow(heap, ref);
+	return cached->data;
 }
+INLINE_WHOLE(data);
 
 PYHEAP_PUBLIC ssize_t pyheap_size(pyheap *heap, pyheap_ref ref)
 {
 	struct object object;
-	int r;
+	int r = object_enter(heap, ref, &object);
 
-	r = object_enter(heap, ref, &object);
 	if (r < 0)
 		return r;
-	/* What a queue needs beside the refs in it is not its user's affair. */
+	/* A queue's payload has more than its refs; its user is told of these alone. */
 	if (object.type == PYHEAP_QUEUE)
 		return (ssize_t)((object.size - sizeof(struct queue)) / sizeof(struct cell) * sizeof(pyheap_ref));
 	return (ssize_t)object.size;
@@ -152,71 +155,4 @@ PYHEAP_PUBLIC int pyheap_typeof(pyheap *heap, pyheap_ref ref, pyheap_type *ret)
 		return -EINVAL;
 	*ret = object.type;
 	return 0;
-}
-
-static SESSION_RARE int incref_slowly(pyheap *heap, pyheap_ref ref)
-{
-	int r = session_enter(heap);
-
-	if (r < 0)
-		return r;
-	do {
-		r = object_incref_other(&heap->session, ref);
-	} while (session_again(heap, &r));
-	return r;
-}
-
-PYHEAP_PUBLIC int pyheap_incref(pyheap *heap, pyheap_ref ref)
-{
-	return heap && own_hold(&heap->session, ref) == 0 ? 0 : incref_slowly(heap, ref);
-}
-
-static SESSION_RARE int decref_any(pyheap *heap, pyheap_ref ref)
-{
-	int r = session_enter(heap);
-
-	return r < 0 ? r : object_decref_other(&heap->session, ref);
-}
-
-PYHEAP_PUBLIC int pyheap_decref_other(pyheap *heap, pyheap_ref ref)
-{
-	int r;
-
-	return own_drop_block(&heap->session, ref, &r) ? r : decref_any(heap, ref);
-}
-
-PYHEAP_PUBLIC int pyheap_decref(pyheap *heap, pyheap_ref ref)
-{
-	struct cached_object *recent;
-	int r;
-
-	if (!heap)
-		return decref_any(heap, ref);
-	recent = cache_object(heap->session.cache, ref);
-	if (recent->ref != ref)
-		return pyheap_decref_other(heap, ref);
-	return own_drop_cached(&heap->session, ref, recent, &r) ? r : decref_any(heap, ref);
-}
-
-PYHEAP_PUBLIC int pyheap_decref_last(pyheap *heap, pyheap_ref ref, struct pyheap_recent *recent)
-{
-	int r;
-
-	return own_drop_last(&heap->session, ref, (struct cached_object *)(void *)recent, &r) ? r
-											      : decref_any(heap, ref);
-}
-
-/* For the inline calls: what they call must have other names than they. */
-#define WHOLE(name)                                                                                                    \
-	extern PYHEAP_PUBLIC __typeof__(pyheap_##name) pyheap_whole_##name __attribute__((alias("pyheap_" #name)))
-WHOLE(new);
-WHOLE(data);
-WHOLE(incref);
-WHOLE(decref);
-
-PYHEAP_PUBLIC int64_t pyheap_refcount(pyheap *heap, pyheap_ref ref)
-{
-	int r = session_enter(heap);
-
-	return r < 0 ? r : object_refcount(&heap->session, ref);
 }

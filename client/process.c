@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
- * Knowing a forked child from its parent, by a number
+ * Telling a forked child from its parent
  *
- * What was found out of a thread is not true of the one that a forked child has in its place. One page of memory says
- * which process this is: the kernel empties it in every child (MADV_WIPEONFORK), whatever made the child, and a child
- * that opens sessions of its own gets the next number.
+ * Memory that is mapped with MADV_WIPEONFORK is emptied by the kernel in every child, whatever made the child. So no
+ * handler has to run, and no system call is needed to ask whose memory it is. Each session keeps its cache in such
+ * memory; one page more has the number of this process.
+ *
+ * The number is for what is true of a thread: in a forked child another thread has its place. A child that opens
+ * sessions of its own gets the next number.
  *
  * A child that shares its parent's memory (vfork, CLONE_VM) is the same process here, as it is for every other
  * variable.
@@ -13,16 +16,14 @@
 
 #include <errno.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 static uint64_t *page;
-static uint64_t last_number; /* survives fork(): no number is used twice down a line of processes */
+static uint64_t last_number; /* is inherited by fork(): no number is used twice down a line of processes */
 
 const uint64_t *process_page;
 
-static int page_new(uint64_t **ret)
+int process_map(void **ret, size_t size)
 {
-	size_t size = (size_t)sysconf(_SC_PAGESIZE);
 	void *p;
 	int r;
 
@@ -40,12 +41,14 @@ static int page_new(uint64_t **ret)
 
 int process_identify(void)
 {
+	void *memory;
 	int r;
 
 	if (!page) {
-		r = page_new(&page);
+		r = process_map(&memory, sizeof(*page));
 		if (r < 0)
 			return r;
+		page = memory;
 		process_page = page;
 	}
 	if (*page == 0)

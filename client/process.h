@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Which process this is, as far as fork() is concerned: see process.c. */
+/* Telling a forked child from its parent. See process.c. */
 
+#include <stddef.h>
 #include <stdint.h>
+
+/* Zeroed memory of this process, which the kernel empties in every forked child. Ended by munmap(). Negative errno. */
+int process_map(void **ret, size_t size);
+
+/* Give this process a number, if it has none. Called with the registry's mutex held. Negative errno. */
+int process_identify(void);
 
 extern const uint64_t *process_page __attribute__((visibility("hidden")));
 
-/* Make the page, or give a forked child a number of its own. Called with the registry's mutex held. Negative errno. */
-int process_identify(void);
-
-/* The number that process_identify() gave to this process; 0: none, as in a child that has just been forked. */
+/* The number of this process, once process_identify() was called. 0 in a child that was forked just now. */
 static inline uint64_t process_number(void)
 {
 	return *(const volatile uint64_t *)process_page;

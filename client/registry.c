@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT
 /*
- * The heaps that this process has attached
+ * The heaps that this process has mapped
  *
- * All sessions of a process that use the same heap share one mapping of it, so that a pointer means the same to all its
- * threads, and a race detector sees two threads' stores to one object at one address. Mappings are found by the id that
- * the heap was made with; a daemon that was restarted serves the same id, a heap made anew has another.
+ * All sessions of a process that use one heap share one mapping of it, so that a pointer means the same to all threads,
+ * and a race detector sees two threads' stores to one object at one address. A mapping is found by the id of its heap:
+ * a daemon that was restarted serves the heap of that id, a heap that was made anew has another id.
  *
- * What no session uses any more is unmapped; but a thread that the global lock was left to (lock.c) keeps the mapping
- * until it has given it back or has ended, which is looked at when a session comes or goes.
+ * A mapping is unmapped when no session uses it any more. One exception: a thread took the global lock, and another
+ * thread closed its session (heap/change/lock.c). The mapping then stays until that thread has given the lock back or
+ * has ended, which is asked whenever a session comes or goes.
  *
- * The mutex is of this process alone and guards the list, the counts and process_identify(). It is held over the
- * mapping of a heap, so that two threads that open their first sessions at once make one mapping. fork() takes it too:
- * the child then finds the list whole and the mutex free, and keeps the mappings, each counted once per session it
- * inherited.
+ * The mutex is this process's own. It guards the list, its counts and process_identify(). It is held while a heap is
+ * mapped, so that two threads that open their first sessions at the same time make one mapping. fork() takes it too:
+ * the child then has a whole list and a free mutex, and keeps the mappings, each counted once per inherited session.
  */
 #include "client/registry.h"
 
@@ -39,8 +39,8 @@ static void registry_unlock(void)
 }
 
 /*
- * A child may not unlock what its parent's thread locked, as some detectors see it: its mutex is simply new. The global
- * lock is left to none of its threads.
+ * In a forked child. Its mutex is made anew: race detectors do not let a child unlock what a thread of the parent
+ * locked. No thread of the child has the global lock.
  */
 static void registry_renew(void)
 {
@@ -62,7 +62,7 @@ static struct mapping *mapping_find(const uint8_t heap_id[HEAP_ID_SIZE])
 	return NULL;
 }
 
-static int mapping_new(struct mapping **ret, const uint8_t heap_id[HEAP_ID_SIZE], int control_fd, int heap_fd)
+static int mapping_new(struct mapping **ret, const struct admission *admission)
 {
 	struct mapping *mapping;
 	int r;
@@ -70,45 +70,47 @@ static int mapping_new(struct mapping **ret, const uint8_t heap_id[HEAP_ID_SIZE]
 	mapping = calloc(1, sizeof(*mapping));
 	if (!mapping)
 		return -ENOMEM;
-	r = heap_attach(&mapping->heap, control_fd, heap_fd);
+	r = heap_attach(&mapping->heap, admission->control_fd, admission->heap_fd);
 	if (r < 0) {
 		free(mapping);
 		return r;
 	}
-	memcpy(mapping->heap_id, heap_id, HEAP_ID_SIZE);
+	memcpy(mapping->heap_id, admission->heap_id, HEAP_ID_SIZE);
 	mapping->next = mappings;
 	mappings = mapping;
 	*ret = mapping;
 	return 0;
 }
 
-static int mapping_get(struct mapping **ret, const uint8_t heap_id[HEAP_ID_SIZE], int control_fd, int heap_fd)
+/* The descriptors are closed unless the mapping is a new one, which keeps them. */
+static int mapping_get(struct mapping **ret, const struct admission *admission)
 {
 	struct mapping *mapping;
 	int r;
 
 	r = process_identify();
 	if (r < 0)
-		goto fail;
-	mapping = mapping_find(heap_id);
-	if (mapping) {
-		close(control_fd);
-		close(heap_fd);
-	} else {
-		r = mapping_new(&mapping, heap_id, control_fd, heap_fd);
+		goto out;
+	mapping = mapping_find(admission->heap_id);
+	if (!mapping) {
+		r = mapping_new(&mapping, admission);
 		if (r < 0)
-			goto fail;
+			goto out;
+		admission = NULL;
 	}
 	mapping->n_sessions++;
 	*ret = mapping;
-	return 0;
-fail:
-	close(control_fd);
-	close(heap_fd);
+out:
+	if (admission) {
+		close(admission->control_fd);
+		close(admission->heap_fd);
+	}
 	return r;
 }
 
-/* Unmap what no session uses, unless the global lock was left to a thread: its list of mutexes leads into the mapping.
+/*
+ * Unmap what no session uses, unless a thread still has the global lock: the C library's list of its robust mutexes
+ * leads into the mapping.
  */
 static void mappings_sweep(void)
 {
@@ -127,14 +129,14 @@ static void mappings_sweep(void)
 	}
 }
 
-int registry_attach(struct mapping **ret, const uint8_t heap_id[HEAP_ID_SIZE], int control_fd, int heap_fd)
+int registry_attach(struct mapping **ret, const struct admission *admission)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	int r;
 
 	pthread_once(&once, registry_init);
 	registry_lock();
-	r = mapping_get(ret, heap_id, control_fd, heap_fd);
+	r = mapping_get(ret, admission);
 	mappings_sweep();
 	registry_unlock();
 	return r;

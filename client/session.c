@@ -1,39 +1,32 @@
 // SPDX-License-Identifier: MIT
 /*
- * Sessions: opening, closing, and the way through every call
+ * Sessions: opening, closing, and what concerns the session itself
  *
- * A public call is a function of heap/ with three things around it: whose session it is, and whether there still is a
- * heap, is asked first (session_enter()); when the heap has no room the daemon is asked for arenas and the function is
- * called again (session_again()). The functions of heap/ are whole changes or nothing, so calling one again is no harm.
+ * A session is opened in three steps: the daemon admits it (connection.c), the process maps the heap or finds it mapped
+ * (registry.c), and the session takes its entry in the session table, by which the daemon knows that it arrived.
  *
- * Closing drops the holds in bounded changes, so that nobody waits for a session with a million of them. A process that
- * dies in the middle leaves the rest to the daemon, like one that dies without closing; that is also why nothing that
- * fails in closing matters, as when another thread of the session has the global lock: then the daemon does it all,
- * once that thread has given it back (lock.c). A forked child's copy only gives back what the process has: memory and
- * descriptors.
+ * Closing drops the holds in bounded changes, so that nobody waits long for a session with a million of them. A process
+ * that dies in the middle leaves the rest to the daemon, as does one that dies without closing. For that reason a step
+ * of closing may fail: where another thread of the session has the global lock, for one, the daemon drops everything
+ * once that thread has given it back (heap/change/lock.c).
  *
- * A session belongs to the process that opened it. What it keeps of the objects that it used lately (recent.h) lies in
- * memory of its own that the kernel empties in every child (MADV_WIPEONFORK), whatever made the child: so a single load
- * tells a session its owner, without a system call and without trusting that anybody ran a handler. A child that shares
- * its parent's memory (vfork, CLONE_VM) is the same process here, as it is for every other variable.
+ * A session belongs to the process that opened it. Its cache of objects lies in memory that the kernel empties in every
+ * forked child (process.c), so one load tells a session whether it is used by its owner, without a system call and
+ * whatever made the child. A child's copy only gives back what the child itself has: memory and descriptors.
  */
 #include "client/session.h"
 
 #include "client/process.h"
 #include "heap/change/lock.h"
-#include "heap/object/own.h"
 #include "heap/repair/recover.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
-#define GRANTS_MAX 1000U /* in one call */
+/* Opening */
 
-/* ---- opening ---------------------------------------------------------------------------------------------------- */
-
-/* What heap_attach() says of a segment, in the words of pyheap_open(). */
+/* An error of heap_attach(), as pyheap_open() reports it. */
 static int attach_error(int error)
 {
 	switch (error) {
@@ -45,23 +38,6 @@ static int attach_error(int error)
 	default:
 		return error;
 	}
-}
-
-static int recent_new(struct cache **ret)
-{
-	void *p;
-	int r;
-
-	p = mmap(NULL, sizeof(struct cache), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p == MAP_FAILED)
-		return -errno;
-	if (madvise(p, sizeof(struct cache), MADV_WIPEONFORK) < 0) {
-		r = -errno;
-		munmap(p, sizeof(struct cache));
-		return r;
-	}
-	*ret = p;
-	return 0;
 }
 
 static void session_free(pyheap *heap)
@@ -78,7 +54,7 @@ static int session_attach(pyheap *heap, const struct admission *admission)
 	struct heap *shared;
 	int r;
 
-	r = registry_attach(&heap->mapping, admission->heap_id, admission->control_fd, admission->heap_fd);
+	r = registry_attach(&heap->mapping, admission);
 	if (r < 0)
 		return attach_error(r);
 	shared = heap->mapping->heap;
@@ -86,7 +62,8 @@ static int session_attach(pyheap *heap, const struct admission *admission)
 		return -EUCLEAN;
 	session_init(&heap->session, shared, admission->session);
 	session_begin_cache(&heap->session, heap->cache);
-	if (heap->session.is_home) /* else its thread ids are not those that the kernel looks for */
+	/* In another pid namespace than the heap's, thread ids are not those that the kernel compares. */
+	if (heap->session.is_home)
 		heap->session.process = process_number();
 	memcpy(token, admission->token, sizeof(token));
 	return session_take(&heap->session, token) ? 0 : -ECONNRESET;
@@ -95,6 +72,7 @@ static int session_attach(pyheap *heap, const struct admission *admission)
 PYHEAP_PUBLIC int pyheap_open(pyheap **ret, const char *socket)
 {
 	struct admission admission;
+	void *memory;
 	pyheap *heap;
 	int r;
 
@@ -103,11 +81,12 @@ PYHEAP_PUBLIC int pyheap_open(pyheap **ret, const char *socket)
 	heap = calloc(1, sizeof(*heap));
 	if (!heap)
 		return -ENOMEM;
-	r = recent_new(&heap->cache);
+	r = process_map(&memory, sizeof(*heap->cache));
 	if (r < 0) {
 		free(heap);
 		return r;
 	}
+	heap->cache = memory;
 	r = connection_open(&heap->connection, socket, &admission);
 	if (r == 0)
 		r = session_attach(heap, &admission);
@@ -119,23 +98,7 @@ PYHEAP_PUBLIC int pyheap_open(pyheap **ret, const char *socket)
 	return 0;
 }
 
-/* ---- every call ------------------------------------------------------------------------------------------------- */
-
-bool session_grow(pyheap *heap, int *r)
-{
-	/* Others may take what was granted to this one; but where nothing ever helps, the heap cannot find it. */
-	if (heap->n_grants++ == GRANTS_MAX) {
-		heap->n_grants = 0;
-		*r = -EUCLEAN;
-		return false;
-	}
-	*r = connection_grow(&heap->connection, &heap->session);
-	if (*r == -ENOMEM && own_collect_all(&heap->session) > 0)
-		*r = 0; /* it had some itself */
-	if (*r == -ECONNRESET && session_ended(heap))
-		*r = -EPIPE;
-	return *r == 0;
-}
+/* The connection and the global lock */
 
 PYHEAP_PUBLIC int pyheap_set_timeout(pyheap *heap, int timeout_ms)
 {
@@ -155,7 +118,7 @@ PYHEAP_PUBLIC int pyheap_dispatch(pyheap *heap)
 
 	if (r < 0)
 		return r;
-	r = connection_look(&heap->connection);
+	r = connection_poll(&heap->connection);
 	if (session_ended(heap))
 		return -EPIPE;
 	if (r == 0)
@@ -185,7 +148,7 @@ PYHEAP_PUBLIC int pyheap_unlock(pyheap *heap)
 	return r < 0 ? r : session_unlock(&heap->session);
 }
 
-/* ---- closing ---------------------------------------------------------------------------------------------------- */
+/* Closing */
 
 static void session_drop_all(pyheap *heap)
 {
@@ -193,7 +156,8 @@ static void session_drop_all(pyheap *heap)
 
 	if (session->has_lock && session_unlock(session) < 0 && session_refresh_lock(session) < 0)
 		session_abandon_lock(session);
-	if (session_is_empty(session)) /* who only looked does not wait for the lock: its owner may be stopped */
+	/* A session that holds nothing does not wait for the lock: its owner may be stopped. */
+	if (session_is_empty(session))
 		return;
 	while (!session_ended(heap) && session_drop_step(session, false) > 0)
 		;
@@ -205,7 +169,7 @@ PYHEAP_PUBLIC pyheap *pyheap_close(pyheap *heap)
 		return NULL;
 	if (session_is_mine(heap)) {
 		session_drop_all(heap);
-		/* Should there be no daemon now, the next one knows by this. */
+		/* In the session table first: a daemon that starts later reads it there. */
 		session_detach(&heap->session);
 		connection_goodbye(&heap->connection);
 	}

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT
 /*
- * Struct types and their slots for the application: each call is one change of heap/object/type.c or heap/object/slot.c
+ * Struct types and their slots: each call is one change of heap/object/type.c or heap/object/slot.c
  */
 #include "heap/object/type.h"
 
-#include "client/session.h"
+#include "client/call.h"
 #include "heap/object/slot.h"
+
+#include <assert.h>
+
+static_assert(TYPE_NAME_MAX == PYHEAP_TYPE_NAME_MAX, "the buffer of pyheap_type_name()");
+static_assert(SLOTS_PER_TYPE == PYHEAP_TYPE_SLOTS_MAX, "what pyheap.h promises");
 
 PYHEAP_PUBLIC int pyheap_type_register(pyheap *heap, const pyheap_type_spec *spec, pyheap_type *ret)
 {
@@ -23,43 +28,20 @@ PYHEAP_PUBLIC int pyheap_type_register(pyheap *heap, const pyheap_type_spec *spe
 		.n_slots = spec->n_slots,
 		.slots = spec->slots,
 	};
-	do {
-		r = type_register(&heap->session, &type_spec, ret);
-	} while (session_again(heap, &r));
-	return r;
+	return CALL_CHANGE(heap, true, type_register(&heap->session, &type_spec, ret));
 }
 
 PYHEAP_PUBLIC int pyheap_type_name(pyheap *heap, pyheap_type type, char ret[PYHEAP_TYPE_NAME_MAX + 1])
 {
-	int r = session_enter(heap);
-
-	if (r < 0)
-		return r;
-	return ret ? type_name(heap->session.heap, type, ret) : -EINVAL;
+	return CALL_ONCE(heap, ret, type_name(heap->session.heap, type, ret));
 }
 
 PYHEAP_PUBLIC int pyheap_slot_set(pyheap *heap, pyheap_ref obj, size_t offset, pyheap_ref ref)
 {
-	int r = session_enter(heap);
-
-	if (r < 0)
-		return r;
-	do {
-		r = slot_set(&heap->session, obj, offset, ref);
-	} while (session_again(heap, &r));
-	return r;
+	return CALL_CHANGE(heap, true, slot_set(&heap->session, obj, offset, ref));
 }
 
 PYHEAP_PUBLIC int pyheap_slot_get(pyheap *heap, pyheap_ref obj, size_t offset, pyheap_ref *ret)
 {
-	int r = session_enter(heap);
-
-	if (r < 0)
-		return r;
-	if (!ret)
-		return -EINVAL;
-	do {
-		r = slot_get(&heap->session, obj, offset, ret);
-	} while (session_again(heap, &r));
-	return r;
+	return CALL_CHANGE(heap, ret, slot_get(&heap->session, obj, offset, ret));
 }

@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Who may connect, and which session it gets: see admit.c. */
+/* Who may connect, and which session a connection gets: see admit.c. */
 
-#include "proto/frame.h"
+#include "daemon/dsession.h"
 
-struct client;
-struct daemon;
-struct member;
+struct admission {
+	struct connections *connections;
+	struct dsessions *sessions;
+	bool has_group;
+	gid_t group; /* its members may connect, too */
+};
 
 /* A connection was accepted: may it stay? */
-void admit_connection(struct client *client);
+void admit_connection(struct admission *admission, struct connection *connection);
 
-/* Hello: a new session, the one it had, or an error. */
-void admit_hello(struct client *client, const Pyheap__Hello *hello);
+/* Hello: a new session, the one that its process had, or an error. */
+void admit_hello(struct admission *admission, struct connection *connection, const Pyheap__Hello *hello);
 
-/* A session became free: somebody may wait for it. */
-void admit_waiting(struct daemon *daemon);
-
-/* The connection of a session gets its Welcome. */
-void admit_welcome(struct client *client);
+/* A session became free: a connection may wait for it. */
+void admit_waiting(struct admission *admission);

@@ -2,71 +2,74 @@
 /*
  * Going on where another daemon stopped
  *
- * It may have been killed anywhere. In this order, since each step needs the one before:
+ * That daemon may have been killed anywhere. Each step needs the one before it:
  *
- *   1. the lock    the daemon before is dead for certain, since its name is free; a change that its owner did not
- * finish is taken back; if that was the dead daemon, an arena that it was just taking off the lists is on them again
- *   2. arenas      those that were on their way to a session that is gone go back (supply_adopt_all()); those on their
- * way to the system once the lock was had (returns_adopt()), since until then it is not certain that they were
- *   3. sessions    each that is active gets a pidfd, if the process of its pid started when the table says that it did.
- *                  Otherwise that process is gone, or has closed the session: it is dead, and cleared up as any other
+ *   1. the lock    The daemon before is dead for certain, since its name is free. A change that the lock's owner did
+ * not finish is taken back. If the owner was the dead daemon, an arena that it was just taking off the lists is on them
+ * again.
+ *   2. arenas      Those that were on their way to a session that is gone go back (supply_adopt_all()). Those that were
+ * on their way to the system go back once the lock was had (trim_adopt()): until then it is not certain which those
+ * are.
+ *   3. sessions    Each active session gets a pidfd, if the process of its pid started when the session table says that
+ *                  it did. Otherwise that process is gone, or has closed the session: it is dead, and reclaimed as any
+ *                  other.
  *
- * A session whose process cannot be told (it is of another pid namespace, or /proc does not show it) stays until it is
+ * A session whose process cannot be found (it is of another pid namespace, or /proc does not show it) stays until it is
  * resumed: nothing that may live is ever dropped.
  */
 #include "daemon/adopt.h"
+
+#include "daemon/log.h"
 #include "heap/change/foreign_lock.h"
 #include "heap/change/supply.h"
-
-#include "daemon/daemon.h"
-#include "daemon/log.h"
 #include "heap/repair/recover.h"
 
 #include <errno.h>
 #include <string.h>
 
-static int adopt_active(struct daemon *daemon, uint32_t index)
+static int adopt_active(struct dsessions *sessions, uint32_t index, const struct session_record *record)
 {
-	struct session_entry *entry = &daemon->heap->sessions[index];
-	bool is_here = entry->pid_namespace && entry->pid_namespace == pid_namespace();
+	struct heap *heap = sessions->self->heap;
 	struct process process;
 	int r;
 
 	/* A pid of another namespace, the daemon's before this one, says nothing here. */
-	r = session_is_over(daemon->heap, index) ? -ESRCH
-						 : process_find(&process, is_here ? entry->pid : 0, entry->start_time);
+	r = session_withdraw(heap, index)
+		    ? -ESRCH
+		    : process_find(&process, record->is_here ? record->pid : 0, record->start_time);
 	if (r == -ESRCH) {
-		session_mark_dead(daemon->heap, index);
-		member_start_dead(daemon, index);
+		session_mark_dead(heap, index);
+		dsession_start_dead(sessions, index);
 		return 0;
 	}
 	if (r < 0) {
-		log_error("cannot find out about process %d of session %u: %s", entry->pid, index, strerror(-r));
+		log_error("cannot find out about process %d of session %u: %s", record->pid, index, strerror(-r));
 		return r;
 	}
-	process.uid = entry->uid;
-	process.gid = entry->gid;
+	process.uid = record->uid;
+	process.gid = record->gid;
 	if (process.pidfd < 0)
-		log_warning("session %u (%.*s) has no pid here: it stays until it is resumed", index,
-			(int)sizeof(entry->program), entry->program);
-	r = member_start(daemon, index, &process);
+		log_warning("session %u (%s) has no pid here: it stays until it is resumed", index, record->program);
+	r = dsession_start(sessions, index, &process);
 	process_deinit(&process);
 	return r;
 }
 
-static int adopt_sessions(struct daemon *daemon)
+static int adopt_sessions(struct dsessions *sessions)
 {
+	struct session_record record;
 	int r = 0;
 
-	for (uint32_t i = 0; i < daemon->heap->n_sessions && r == 0; i++) {
-		switch (daemon->heap->sessions[i].state) {
+	for (uint32_t i = 0; i < sessions->self->heap->n_sessions && r == 0; i++) {
+		session_read(sessions->self->heap, i, &record);
+		switch (record.state) {
 		case SESSION_FREE:
 			break;
 		case SESSION_ACTIVE:
-			r = adopt_active(daemon, i);
+			r = adopt_active(sessions, i, &record);
 			break;
 		case SESSION_DEAD:
-			member_start_dead(daemon, i);
+			dsession_start_dead(sessions, i);
 			break;
 		default:
 			r = -EUCLEAN;
@@ -75,22 +78,22 @@ static int adopt_sessions(struct daemon *daemon)
 	return r;
 }
 
-int adopt_heap(struct daemon *daemon)
+int adopt_heap(struct dsessions *sessions, const char *name)
 {
+	struct heap *heap = sessions->self->heap;
 	int r;
 
-	foreign_lock_owner_died(daemon->heap, SESSION_DAEMON);
-	r = lock_recover(&daemon->self);
+	foreign_lock_owner_died(heap, SESSION_DAEMON);
+	r = lock_recover(sessions->self);
 	if (r == 0 || r == -EBUSY) /* busy: a living session has it, and takes back what a dead one left */
-		r = supply_adopt_all(daemon->heap);
+		r = supply_adopt_all(heap);
 	if (r == 0)
-		r = adopt_sessions(daemon);
+		r = adopt_sessions(sessions);
 	if (r < 0) {
 		log_error("cannot adopt the heap \"%s\": %s; if it stays so, remove it by pyheapd --name %s --remove",
-			daemon->options->name, strerror(-r), daemon->options->name);
+			name, strerror(-r), name);
 		return r;
 	}
-	daemon_need_tick(daemon); /* there may be arenas to return, also without a session */
-	log_notice("adopted the heap \"%s\" with %u sessions", daemon->options->name, daemon->n_members);
+	log_notice("adopted the heap \"%s\" with %u sessions", name, sessions->n_used);
 	return 0;
 }

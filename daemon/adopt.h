@@ -3,8 +3,8 @@
 
 /* What a daemon before this one left in the heap: see adopt.c. */
 
-struct daemon;
+#include "daemon/dsession.h"
 
 /* Bring the heap that was adopted to where this daemon can go on. -EUCLEAN it is damaged; the log says what is wrong.
  */
-int adopt_heap(struct daemon *daemon);
+int adopt_heap(struct dsessions *sessions, const char *name);

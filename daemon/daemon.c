@@ -3,22 +3,29 @@
  * The life of pyheapd
  *
  * One thread, one event loop. It waits for connections, for bytes, for the end of processes (pidfds), for its timers
- * and for signals; what it does about each is bounded and waits for nobody. Longer work is done in turns (work.c).
+ * and for signals. What it does about each is bounded and waits for nobody. Longer work is done in turns (work.c).
  *
  * With sessions there is a tick, four times a second: it looks after the lock, idle sessions and empty arenas. Without
- * any there is none, and pyheapd sleeps.
+ * sessions there is none, and pyheapd sleeps.
  *
- * The end (SIGTERM, SIGINT): clients are told, then the sockets go, then the shared memory objects, unless --keep
- * leaves them to the next daemon. Clients keep what they have mapped; `ended` in the control segment tells them that it
- * is over.
+ * The end (SIGTERM, SIGINT): each connection gets a Goodbye, then the sockets go, then the shared memory objects,
+ * unless --keep leaves them to the next daemon. Clients keep what they have mapped; `ended` in the control segment
+ * tells them that the heap is over.
  *
- * Started by systemd it says when it is ready, what it is doing, that it is alive (watchdog) and that it ends.
+ * Started by systemd, pyheapd says when it is ready, what it is doing, that it is alive (watchdog) and that it ends.
+ *
+ * Here the parts are put together: what a part below has to tell one above it tells by a function that it is given.
  */
 #include "daemon/daemon.h"
 
 #include "daemon/adopt.h"
+#include "daemon/answer.h"
 #include "daemon/clock.h"
+#include "daemon/dispatch.h"
+#include "daemon/listener.h"
+#include "daemon/lock_watch.h"
 #include "daemon/log.h"
+#include "daemon/store.h"
 #include "heap/shared/critical.h"
 
 #include <errno.h>
@@ -32,20 +39,57 @@
 #define ACCEPT_PAUSE_US 100000
 #define ACCEPTS_MAX     16 /* in one turn of the loop */
 
+struct daemon {
+	const struct options *options;
+	struct event_base *base;
+	struct store store;
+	struct heap *heap;
+	struct session self; /* the daemon's view of the heap: takes the lock as SESSION_DAEMON */
+	struct listener listener;
+
+	struct work work; /* sessions that have something to be done, in turns; and trim behind them */
+	struct trim trim;
+	struct connections connections;
+	struct dsessions sessions;
+	struct admission admission;
+	struct lock_watch lock_watch;
+
+	struct event *accept_event;
+	struct event *accept_pause; /* while there are no descriptors */
+	struct event *tick;
+	struct event *watchdog;
+	struct event *sigterm;
+	struct event *sigint;
+	bool is_stopping;
+};
+
 /* ---- callbacks ------------------------------------------------------------------------------------------------- */
 
 static void notify_status(const struct daemon *daemon)
 {
-	sd_notifyf(0, "STATUS=%u sessions, %llu of %u arenas in use", daemon->n_members,
-		(unsigned long long)daemon->heap->control->counters.n_arenas_current, daemon->heap->n_arenas);
+	sd_notifyf(0, "STATUS=%u sessions, %llu of %u arenas in use", daemon->sessions.n_used,
+		(unsigned long long)heap_n_arenas_current(daemon->heap), daemon->heap->n_arenas);
 }
 
-void daemon_need_tick(struct daemon *daemon)
+/* There is something to look after: see to it that the tick comes. */
+static void need_tick(struct daemon *daemon)
 {
 	struct timeval after = {.tv_usec = TICK_US};
 
 	if (!evtimer_pending(daemon->tick, NULL))
 		evtimer_add(daemon->tick, &after);
+}
+
+static void session_started(void *owner)
+{
+	need_tick(owner);
+}
+
+static void session_freed(void *owner)
+{
+	struct daemon *daemon = owner;
+
+	admit_waiting(&daemon->admission);
 }
 
 static void on_tick(evutil_socket_t fd, short events, void *userdata)
@@ -54,37 +98,43 @@ static void on_tick(evutil_socket_t fd, short events, void *userdata)
 
 	(void)fd;
 	(void)events;
-	lock_watch_tick(daemon, now_ms());
-	for (uint32_t i = 0; i < daemon->heap->n_sessions; i++)
-		member_retry_lost(&daemon->members[i]);
-	idle_tick(daemon);
-	returns_want(daemon);
+	lock_watch_tick(&daemon->lock_watch, now_ms());
+	dsessions_tick(&daemon->sessions);
+	trim_tick(&daemon->trim);
 	notify_status(daemon);
-	if (daemon->n_members || daemon->returns.n_spare > daemon->options->n_spare_arenas)
-		daemon_need_tick(daemon);
+	if (daemon->sessions.n_used || trim_needs_tick(&daemon->trim))
+		need_tick(daemon);
+}
+
+/* 0 all that waited were accepted, or many of them; or why no more can be accepted now. */
+static int accept_some(struct daemon *daemon)
+{
+	for (unsigned int i = 0; i < ACCEPTS_MAX; i++) {
+		int r = listener_accept(&daemon->listener);
+
+		if (r == -EAGAIN)
+			return 0;
+		if (r >= 0)
+			r = connection_new(&daemon->connections, r);
+		if (r < 0 && r != -ESRCH) /* that one went away again */
+			return r;
+	}
+	return 0;
 }
 
 static void on_connection(evutil_socket_t fd, short events, void *userdata)
 {
+	struct timeval pause = {.tv_usec = ACCEPT_PAUSE_US};
 	struct daemon *daemon = userdata;
+	int r = accept_some(daemon);
 
 	(void)fd;
 	(void)events;
-	for (unsigned int i = 0; i < ACCEPTS_MAX; i++) {
-		struct timeval pause = {.tv_usec = ACCEPT_PAUSE_US};
-		int r = listener_accept(&daemon->listener);
-
-		if (r == -EAGAIN)
-			return;
-		if (r >= 0)
-			r = client_new(daemon, r);
-		if (r >= 0 || r == -ESRCH) /* it went away again */
-			continue;
-		log_warning("cannot take a connection: %s", strerror(-r));
-		event_del(daemon->accept_event); /* it stays in the backlog, and would wake us at once */
-		evtimer_add(daemon->accept_pause, &pause);
+	if (r == 0)
 		return;
-	}
+	log_warning("cannot take a connection: %s; pyheapd tries again", strerror(-r));
+	event_del(daemon->accept_event); /* the connection stays in the backlog, and would wake the loop at once */
+	evtimer_add(daemon->accept_pause, &pause);
 }
 
 static void on_accept_pause_over(evutil_socket_t fd, short events, void *userdata)
@@ -151,7 +201,7 @@ static int start_loop(struct daemon *daemon)
 	daemon->base = event_base_new();
 	if (!daemon->base)
 		return -ENOMEM;
-	r = work_init(daemon);
+	r = work_init(&daemon->work, daemon->base);
 	if (r < 0)
 		return r;
 	daemon->tick = evtimer_new(daemon->base, on_tick, daemon);
@@ -191,9 +241,33 @@ static int start_heap(struct daemon *daemon, bool *ret_adopted)
 	if (r < 0)
 		return r;
 	raise_fd_limit(daemon->heap->n_sessions);
+	daemon->heap->process = 1; /* so that it takes the lock by its word alone, see lock.c */
 	session_init(&daemon->self, daemon->heap, SESSION_DAEMON);
-	daemon->members = calloc(daemon->heap->n_sessions, sizeof(*daemon->members));
-	return daemon->members ? 0 : -ENOMEM;
+	return 0;
+}
+
+/* The parts that need no loop of their own. */
+static int start_parts(struct daemon *daemon)
+{
+	trim_init(&daemon->trim, &daemon->self, &daemon->work, daemon->options->n_spare_arenas);
+	daemon->sessions = (struct dsessions){
+		.self = &daemon->self,
+		.base = daemon->base,
+		.work = &daemon->work,
+		.trim = &daemon->trim,
+		.started = session_started,
+		.freed = session_freed,
+		.owner = daemon,
+	};
+	daemon->admission = (struct admission){
+		.connections = &daemon->connections,
+		.sessions = &daemon->sessions,
+		.has_group = daemon->options->has_group,
+		.group = daemon->options->group,
+	};
+	connections_init(&daemon->connections, daemon->base, &dispatch_handlers, &daemon->admission);
+	lock_watch_init(&daemon->lock_watch, &daemon->sessions, daemon->options->lock_timeout_s);
+	return dsessions_init(&daemon->sessions);
 }
 
 static int daemon_start(struct daemon *daemon, bool *ret_adopted)
@@ -205,11 +279,15 @@ static int daemon_start(struct daemon *daemon, bool *ret_adopted)
 	if (r == 0)
 		r = start_heap(daemon, ret_adopted);
 	if (r == 0)
+		r = start_parts(daemon);
+	if (r == 0)
 		r = start_listening(daemon);
 	if (r == 0 && *ret_adopted)
-		r = adopt_heap(daemon);
+		r = adopt_heap(&daemon->sessions, daemon->options->name);
 	if (r < 0)
 		return r;
+	if (*ret_adopted)
+		need_tick(daemon); /* there may be arenas to return, also without a session */
 	log_notice("serving the heap \"%s\" of up to %llu bytes on %s", daemon->options->name,
 		(unsigned long long)daemon->heap->heap_size,
 		daemon->listener.path[0] ? daemon->listener.path : "systemd's socket");
@@ -220,21 +298,17 @@ static int daemon_start(struct daemon *daemon, bool *ret_adopted)
 
 /* ---- the end --------------------------------------------------------------------------------------------------- */
 
-/* Clients are told, once the heap says whether it is over. */
+/* A Goodbye to each connection, once the control segment says whether the heap is over. */
 static void say_goodbye(struct daemon *daemon)
 {
-	Pyheap__FromDaemon message = PYHEAP__FROM_DAEMON__INIT;
-	Pyheap__Goodbye body = PYHEAP__GOODBYE__INIT;
-	struct client *client;
+	struct connection *connection;
 
 	sd_notify(0, "STOPPING=1");
 	if (!daemon->options->keep)
 		/* commit: the heap is over */
 		critical_end(daemon->heap);
-	message.body_case = PYHEAP__FROM_DAEMON__BODY_GOODBYE;
-	message.goodbye = &body;
-	for (client = TAILQ_FIRST(&daemon->clients); client; client = TAILQ_NEXT(client, entry))
-		client_send(client, &message, NULL, 0);
+	TAILQ_FOREACH(connection, &daemon->connections.list, entry)
+	answer_goodbye(connection);
 }
 
 static void free_event(struct event *event)
@@ -245,18 +319,17 @@ static void free_event(struct event *event)
 
 static void daemon_deinit(struct daemon *daemon)
 {
-	while (!TAILQ_EMPTY(&daemon->clients))
-		client_free(TAILQ_FIRST(&daemon->clients));
-	for (uint32_t i = 0; daemon->members && i < daemon->heap->n_sessions; i++)
-		member_deinit(&daemon->members[i]);
-	free(daemon->members);
+	if (daemon->sessions.entries) {
+		connections_deinit(&daemon->connections);
+		dsessions_deinit(&daemon->sessions);
+	}
 	free_event(daemon->accept_event);
 	free_event(daemon->accept_pause);
 	free_event(daemon->tick);
 	free_event(daemon->watchdog);
 	free_event(daemon->sigterm);
 	free_event(daemon->sigint);
-	work_deinit(daemon);
+	work_deinit(&daemon->work);
 	if (daemon->base)
 		event_base_free(daemon->base);
 	listener_close(&daemon->listener);
@@ -274,7 +347,6 @@ int daemon_run(const struct options *options)
 	bool adopted = false;
 	int r;
 
-	TAILQ_INIT(&daemon.clients);
 	r = daemon_start(&daemon, &adopted);
 	if (r == 0) {
 		if (event_base_dispatch(daemon.base) < 0 || !daemon.is_stopping) {

@@ -2,61 +2,47 @@
 /*
  * Grants: memory for a session that asks for it
  *
- * A grant is made of runs of adjacent arenas. Each is reserved (without the lock: arenas that are not there are the
- * daemon's own), allocated and mapped in steps, and then belongs to the session, which takes it into use itself.
+ * A grant is made of runs of adjacent arenas. Each run is reserved (without the lock, since arenas that are not there
+ * are the daemon's own), then allocated and mapped in steps. It then belongs to the session, which takes it into use.
  *
- * Single arenas come in batches, doubled with each request that follows soon, so that a session that grows pays few
- * round trips and one that needs a little gets a little. As many as are welcome (n_runs), never more.
+ * Single arenas are granted in batches. A batch is twice the last one if its request follows soon, so that a session
+ * that grows pays few round trips and a session that needs little gets little. It is never more than was asked for.
  *
- * When memory is short, what is there already is granted. If that is nothing, arenas that are empty but kept as spare
- * ones are returned, and the request is tried again. Returning needs the lock, which is tried for PATIENCE_MS; not if
- * the session that asks has it itself, since that would be waiting for itself. After that the answer is ENOMEM.
+ * When memory is short, what is mapped already is granted. If that is nothing, the spare empty arenas are returned, and
+ * the request is tried again. Returning needs the lock, which is tried for PATIENCE_MS; but not if the session that
+ * asks has the lock, as the daemon would then wait for the session that waits for the daemon. After that the answer is
+ * ENOMEM.
+ *
+ * What was granted and never taken into use is taken back when the session dies or is resumed: it is unmapped, run by
+ * run. If this daemon dies in between, the next one finds the runs in the arena table and does the rest.
  */
 #include "daemon/grant.h"
-#include "heap/change/supply.h"
 
 #include "daemon/clock.h"
-#include "daemon/daemon.h"
-#include "daemon/log.h"
+#include "heap/change/lock_report.h"
+#include "heap/change/supply.h"
 
 #include <errno.h>
-#include <string.h>
 
 #define ARENAS_PER_STEP 16U
 #define PATIENCE_MS     100
 #define SOON_MS         1000
 
-static int grant_finish(struct member *member)
+void grant_init(struct grant *grant, struct trim *trim, uint32_t index)
 {
-	struct grant *grant = &member->grant;
-	Pyheap__FromDaemon message = PYHEAP__FROM_DAEMON__INIT;
-	Pyheap__Grant body = PYHEAP__GRANT__INIT;
-
-	grant->is_active = false;
-	grant->last_ms = now_ms();
-	if (grant->run_length == 1)
-		member->daemon->returns.n_granted += (uint32_t)grant->n_heads;
-	if (!member->client)
-		return 0; /* what was granted stays so, until the session resumes or dies */
-	body.heads = grant->heads;
-	body.n_heads = grant->n_heads;
-	message.body_case = PYHEAP__FROM_DAEMON__BODY_GRANT;
-	message.grant = &body;
-	client_send(member->client, &message, NULL, 0);
-	return 0;
+	*grant = (struct grant){.trim = trim, .index = index};
 }
 
-static int grant_refuse(struct member *member, const char *text)
+static struct heap *heap_of(const struct grant *grant)
 {
-	member->grant.is_active = false;
-	if (member->client)
-		client_refuse(member->client, ENOMEM, text);
-	return 0;
+	return grant->trim->self->heap;
 }
 
-static uint32_t batch_size(struct grant *grant, uint32_t n_runs)
+/* ---- granting -------------------------------------------------------------------------------------------------- */
+
+static uint32_t batch_size(struct grant *grant, uint32_t run_length, uint32_t n_runs)
 {
-	if (grant->run_length > 1)
+	if (run_length > 1)
 		return 1;
 	if (!grant->n_batch || now_ms() - grant->last_ms > SOON_MS)
 		grant->n_batch = 1;
@@ -65,112 +51,142 @@ static uint32_t batch_size(struct grant *grant, uint32_t n_runs)
 	return n_runs < grant->n_batch ? n_runs : grant->n_batch;
 }
 
-void grant_request(struct client *client, const Pyheap__GrantRequest *request)
+int grant_begin(struct grant *grant, uint32_t run_length, uint32_t n_runs)
 {
-	struct member *member = client->member;
-	struct grant *grant = &member->grant;
-
-	if (grant->is_active) {
-		client_fail(client, EBADMSG, "asked for memory while its request before was under way");
-		return;
-	}
-	if (!request->run_length || !request->n_runs) {
-		client_fail(client, EBADMSG, "asked for no memory");
-		return;
-	}
-	*grant = (struct grant){
-		.is_active = true,
-		.run_length = request->run_length,
-		.n_batch = grant->n_batch,
-		.last_ms = grant->last_ms,
+	if (grant->request.is_active)
+		return -EALREADY;
+	if (!run_length || !n_runs)
+		return -EINVAL;
+	grant->request = (struct grant_request){
+		.is_active = run_length <= heap_of(grant)->n_arenas,
+		.run_length = run_length,
+		.n_wanted = batch_size(grant, run_length, n_runs),
 	};
-	grant->n_wanted = batch_size(grant, request->n_runs);
-	if (request->run_length > client->daemon->heap->n_arenas)
-		grant_refuse(member, "that is more than the whole heap");
-	else
-		work_add(client->daemon, member);
+	return grant->request.is_active ? 0 : -ENOMEM;
 }
 
-void grant_cancel(struct member *member)
+bool grant_is_active(const struct grant *grant)
 {
-	struct grant *grant = &member->grant;
-
-	if (grant->is_active && grant->mapping1)
-		member->unmapping = (struct unmapping){.head1 = grant->mapping1};
-	*grant = (struct grant){0};
+	return grant->request.is_active;
 }
 
-static bool has_lock(struct daemon *daemon, const struct member *member)
+static int finish(struct grant *grant)
 {
-	return __atomic_load_n(&daemon->heap->control->lock.owner1, __ATOMIC_RELAXED) == member->index + 1;
+	grant->request.is_active = false;
+	grant->last_ms = now_ms();
+	if (grant->request.run_length == 1)
+		trim_note_granted(grant->trim, grant->request.n_heads);
+	return 0;
+}
+
+static bool has_lock(const struct grant *grant)
+{
+	return lock_owner1(heap_of(grant)) == grant->index + 1;
 }
 
 /* There is no memory for one more run. */
-static int grant_short(struct daemon *daemon, struct member *member)
+static int make_room(struct grant *grant)
 {
-	struct grant *grant = &member->grant;
+	struct grant_request *request = &grant->request;
 	int r;
 
-	if (grant->n_heads)
-		return grant_finish(member);
-	if (!grant->give_up_ms)
-		grant->give_up_ms = now_ms() + PATIENCE_MS;
-	r = returns_step(daemon, 0);
+	if (request->n_heads)
+		return finish(grant);
+	if (!request->give_up_ms)
+		request->give_up_ms = now_ms() + PATIENCE_MS;
+	r = trim_step(grant->trim, 0);
 	if (r > 0) {
-		grant->is_short = daemon->returns.unmapping.head1 != 0; /* not before the whole run is there again */
+		request->is_short = trim_is_at_work(grant->trim); /* not before the whole run is there again */
 		return 1;
 	}
-	if (r == -EBUSY && !has_lock(daemon, member) && now_ms() < grant->give_up_ms)
+	if (r == -EBUSY && !has_lock(grant) && now_ms() < request->give_up_ms)
 		return -EBUSY;
-	return grant_refuse(member, "the heap, or the machine's shared memory, is full");
+	request->is_active = false;
+	return -ENOMEM;
 }
 
-/* Reserve a run, or map a part of the one that is reserved. */
-static int grant_go_on(struct daemon *daemon, struct member *member, uint32_t n)
+/* Reserve a run, or map a part of the one that is reserved. 1 the run is granted, 0 there is more to map of it. */
+static int map_run(struct grant *grant)
 {
-	struct grant *grant = &member->grant;
+	struct grant_request *request = &grant->request;
 	uint32_t head;
 	int r;
 
-	if (!grant->mapping1) {
-		r = supply_reserve(daemon->heap, member->index, grant->run_length, &head);
+	if (!request->mapping1) {
+		r = supply_reserve(heap_of(grant), grant->index, request->run_length, &head);
 		if (r < 0)
 			return r;
-		grant->mapping1 = head + 1;
-		grant->n_mapped = 0;
+		request->mapping1 = head + 1;
+		request->n_mapped = 0;
 	}
-	head = grant->mapping1 - 1;
-	r = supply_map_step(daemon->heap, head, n, &grant->n_mapped);
+	head = request->mapping1 - 1;
+	r = supply_map_step(heap_of(grant), head, ARENAS_PER_STEP, &request->n_mapped);
 	if (r == 0)
 		return 0;
 	if (r > 0)
-		grant->heads[grant->n_heads++] = head;
+		request->heads[request->n_heads++] = head;
 	else
-		member->unmapping = (struct unmapping){.head1 = head + 1};
-	grant->mapping1 = 0;
+		grant->run = (struct trim_run){.head1 = head + 1};
+	request->mapping1 = 0;
 	return r;
 }
 
-int grant_step(struct daemon *daemon, struct member *member)
+int grant_step(struct grant *grant)
 {
-	struct grant *grant = &member->grant;
-	uint32_t n_per_turn = grant->run_length < ARENAS_PER_STEP ? ARENAS_PER_STEP / grant->run_length : 1;
-	int r = unmapping_step(daemon, &member->unmapping);
+	struct grant_request *request = &grant->request;
+	uint32_t n_per_turn = request->run_length < ARENAS_PER_STEP ? ARENAS_PER_STEP / request->run_length : 1;
+	int r = trim_run_step(heap_of(grant), &grant->run);
 
 	if (r)
 		return r;
-	if (grant->is_short)
-		return grant_short(daemon, member);
+	if (request->is_short)
+		return make_room(grant);
 	for (uint32_t i = 0; i < n_per_turn; i++) {
-		r = grant_go_on(daemon, member, ARENAS_PER_STEP);
+		r = map_run(grant);
 		if (r < 0) {
-			grant->is_short = true;
+			request->is_short = true;
 			return 1;
 		}
 		if (r == 0)
 			return 1;
-		if (grant->n_heads == grant->n_wanted)
-			return grant_finish(member);
+		if (request->n_heads == request->n_wanted)
+			return finish(grant);
 	}
 	return 1;
+}
+
+/* ---- taking back ----------------------------------------------------------------------------------------------- */
+
+void grant_cancel(struct grant *grant)
+{
+	if (grant->request.is_active && grant->request.mapping1)
+		grant->run = (struct trim_run){.head1 = grant->request.mapping1};
+	grant->request = (struct grant_request){0};
+	grant->n_batch = 0;
+	grant->last_ms = 0;
+	grant->is_taken_back = false;
+}
+
+/*
+ * Nothing is taken back before it is known what the daemon before left RETURNING. A session that keeps the lock cannot
+ * wait for that: all of its runs are unmapped here and now, so that the two kinds cannot be mixed up.
+ */
+int grant_take_back(struct grant *grant, bool has_lock)
+{
+	uint32_t head;
+	int r = has_lock ? 0 : trim_adopt(grant->trim);
+
+	if (r < 0)
+		return r;
+	do
+		r = trim_run_step(heap_of(grant), &grant->run);
+	while (r > 0 && has_lock);
+	if (r || grant->is_taken_back)
+		return r;
+	r = supply_pick_granted(grant->trim->self, grant->index, has_lock, &head);
+	if (r > 0)
+		grant->run = (struct trim_run){.head1 = head + 1};
+	if (r == 0)
+		grant->is_taken_back = true;
+	return r;
 }

@@ -3,37 +3,57 @@
 
 /* Memory for a session that asks for it: see grant.c. */
 
-#include "proto/frame.h"
+#include "daemon/trim.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #define GRANT_RUNS_MAX 16U
 
-struct client;
-struct daemon;
-struct member;
-
-struct grant {
+/* What a session has asked for. */
+struct grant_request {
 	bool is_active;
 	bool is_short;       /* there is no more memory: what there is has to do */
 	uint32_t run_length; /* arenas, of each run */
 	uint32_t n_wanted;   /* runs */
 	uint32_t heads[GRANT_RUNS_MAX];
 	uint32_t n_heads;   /* runs that are granted */
-	uint32_t mapping1;  /* the run that is being mapped, plus one; 0: none */
+	uint32_t mapping1;  /* the first arena of the run that is being mapped, plus one; 0: none */
 	uint32_t n_mapped;  /* arenas of it */
 	int64_t give_up_ms; /* when to stop trying to make room; 0: not begun */
-
-	uint32_t n_batch; /* the largest batch of the last time */
-	int64_t last_ms;  /* when that was */
 };
 
-/* A GrantRequest: answered at once if it is wrong or hopeless, else by and by. */
-void grant_request(struct client *client, const Pyheap__GrantRequest *request);
+/* Of one session. */
+struct grant {
+	struct trim *trim;
+	uint32_t index; /* of the session */
 
-/* A bounded step. 1 there is more, 0 it was answered, -EBUSY it waits for the lock. */
-int grant_step(struct daemon *daemon, struct member *member);
+	struct grant_request request; /* the last one */
+	uint32_t n_batch;             /* the largest batch of the last time */
+	int64_t last_ms;              /* when that was */
 
-/* The session is dead: nothing more is granted. What was being mapped becomes member->unmapping. */
-void grant_cancel(struct member *member);
+	struct trim_run run; /* of what was reserved or granted, and is unmapped */
+	bool is_taken_back;  /* nothing is granted that the session has not taken into use */
+};
+
+void grant_init(struct grant *grant, struct trim *trim, uint32_t index);
+
+/* The session asks. -EALREADY it has asked before and was not answered, -EINVAL it asks for nothing, -ENOMEM it asks
+ * for more than the whole heap. */
+int grant_begin(struct grant *grant, uint32_t run_length, uint32_t n_runs);
+
+/* Has the session asked, and was not answered? */
+bool grant_is_active(const struct grant *grant);
+
+/* A bounded step. 1 there is more; 0 done: request.heads; -ENOMEM done, in vain; -EBUSY it waits for the lock. */
+int grant_step(struct grant *grant);
+
+/* The session is dead, or resumed: the request is forgotten, and all that was granted and not taken into use is to be
+ * taken back. */
+void grant_cancel(struct grant *grant);
+
+/*
+ * After grant_cancel(): a bounded part of what was granted and not taken into use goes back. 1 there is more, 0 all of
+ * it did, -EBUSY, or what is wrong with the heap. has_lock: the session lives and keeps the global lock meanwhile.
+ */
+int grant_take_back(struct grant *grant, bool has_lock);

@@ -3,11 +3,11 @@
  * Lock files
  *
  * flock() belongs to the open file description: the kernel gives it up when the last descriptor of it is closed, so no
- * lock outlives its daemon. The description must therefore be one that nobody else ever gets.
+ * lock outlives its daemon. The description must therefore be one that no other process ever gets.
  *
- * Whoever ends takes the file away while it has the lock. Between another one's open() and its flock() that can have
- * happened, and it then has a lock on a file that nobody finds any more; so it looks whether the path still leads
- * there.
+ * A daemon that ends removes the file while it has the lock. This can happen between the open() and the flock() of
+ * another daemon, which then has a lock on a file that no path leads to. So guard_take() checks that the path leads to
+ * the file that it has locked, and begins again if it does not.
  */
 #include "daemon/guard.h"
 

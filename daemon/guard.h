@@ -7,6 +7,6 @@
 
 /*
  * Open `path` (with these open(2) flags; a file that is made gets mode 0600) and lock it. The descriptor returned is
- * the lock: closing it, and the process's end, give it up. -EADDRINUSE somebody else has it, or what open says.
+ * the lock: closing it, and the process's end, give it up. -EADDRINUSE another process has it, or what open(2) says.
  */
 int guard_take(const char *path, int flags);

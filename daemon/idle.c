@@ -2,74 +2,64 @@
 /*
  * What sessions keep free
  *
- * A session keeps a pool of each class that it uses, and a run or two, for its next objects, and gathers what others
- * returned when it needs it (heap/object/own.c). One that does nothing any more would keep that memory for ever. So
- * each tick looks whether a session has made calls: where it has made none since the tick before, what it keeps free is
- * taken back, once, and again only when it has done something or somebody has returned blocks to it. One that is busy
- * with other things is asked to gather what was returned; it does so before its next call.
+ * A session keeps a pool of each class that it uses, and a run or two, for its next objects, and collects remote frees
+ * when it needs memory (heap/object/own.c). A session that does nothing any more would keep that memory for ever. So
+ * each tick asks whether a session has made calls. If it has made none since the last tick, what it keeps free is taken
+ * back, once; and again only when the session has done something, or when others have freed blocks of its pools. A
+ * session that is busy with other things is asked to collect remote frees, which it does before its next call.
  */
 #include "daemon/idle.h"
 
-#include "daemon/daemon.h"
 #include "daemon/log.h"
 #include "heap/object/own.h"
+#include "heap/repair/recover.h"
 
 #include <errno.h>
 #include <string.h>
 
-/* Relaxed, all loads here: what is missed now is seen at the next tick. */
-static uint32_t look(const uint32_t *p)
+void idle_init(struct idle *idle, struct trim *trim, uint32_t index)
 {
-	return __atomic_load_n(p, __ATOMIC_RELAXED);
+	*idle = (struct idle){.trim = trim, .index = index};
 }
 
-static void idle_look(struct daemon *daemon, struct member *member)
+bool idle_tick(struct idle *idle)
 {
-	struct session_entry *entry = &daemon->heap->sessions[member->index];
-	struct idleness *idleness = &member->idleness;
+	struct heap *heap = idle->trim->self->heap;
 
-	if (!critical_poll_idle(entry)) {
-		idleness->is_collected = false;
-		idleness->is_wanted = false;
-		own_trim_restart(daemon->heap, member->index);
-		if (look(&entry->remote_pools1))
-			critical_request(daemon->heap, member->index, REQUEST_COLLECT);
-		return;
+	if (!session_poll_idle(heap, idle->index)) {
+		idle->is_trimmed = false;
+		idle->is_wanted = false;
+		own_trim_restart(heap, idle->index);
+		if (session_has_remote_frees(heap, idle->index))
+			critical_request(heap, idle->index, REQUEST_COLLECT);
+		return false;
 	}
-	if (idleness->is_collected && look(&entry->n_remote_frees) == idleness->n_returns_collected)
-		return;
-	idleness->is_wanted = true;
-	work_add(daemon, member);
+	if (idle->is_trimmed && session_n_remote_frees(heap, idle->index) == idle->n_remote_frees)
+		return false;
+	idle->is_wanted = true;
+	return true;
 }
 
-void idle_tick(struct daemon *daemon)
+int idle_step(struct idle *idle)
 {
-	for (uint32_t i = 0; i < daemon->heap->n_sessions; i++)
-		if (daemon->members[i].state == MEMBER_LIVE)
-			idle_look(daemon, &daemon->members[i]);
-}
-
-int idle_step(struct daemon *daemon, struct member *member)
-{
-	const struct session_entry *entry = &daemon->heap->sessions[member->index];
-	struct idleness *idleness = &member->idleness;
-	uint32_t n_remote_frees = look(&entry->n_remote_frees);
+	struct heap *heap = idle->trim->self->heap;
+	uint32_t n_remote_frees = session_n_remote_frees(heap, idle->index);
 	int r;
 
-	/* One that does something again is not idle: its lists change, and going over them would never end. */
-	if (look(&entry->activity) != ACTIVITY_NONE)
-		idleness->is_wanted = false;
-	if (!idleness->is_wanted)
+	/* A session that does something is not idle: its lists change, and going over them would never end. */
+	if (session_was_active(heap, idle->index))
+		idle->is_wanted = false;
+	if (!idle->is_wanted)
 		return 0;
-	r = own_trim(&daemon->self, member->index);
+	r = own_trim(idle->trim->self, idle->index);
 	if (r > 0 || r == -EBUSY)
 		return r;
 	if (r < 0)
 		log_error("session %u: what it keeps free cannot be taken back: %s; look at pyheapctl check",
-			member->index, strerror(-r));
-	idleness->is_wanted = false;
-	idleness->is_collected = true; /* a call meanwhile is seen at the next tick */
-	idleness->n_returns_collected = n_remote_frees;
-	returns_again(daemon);
+			idle->index, strerror(-r));
+	idle->is_wanted = false;
+	idle->is_trimmed = true; /* a call meanwhile is seen at the next tick */
+	idle->n_remote_frees = n_remote_frees;
+	trim_again(idle->trim);
 	return 0;
 }

@@ -1,22 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Memory that sessions keep for their next objects, and that goes back when they do nothing: see idle.c. */
+/* Memory that sessions keep for their next objects goes back when they do nothing: see idle.c. */
+
+#include "daemon/trim.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-struct daemon;
-struct member;
-
-struct idleness {
-	bool is_collected;            /* all that it kept free was taken back, and it has made no call since */
-	uint32_t n_returns_collected; /* its n_remote_frees then */
-	bool is_wanted;               /* take back what it keeps */
+/* Of one session. */
+struct idle {
+	struct trim *trim;
+	uint32_t index;          /* of the session */
+	bool is_trimmed;         /* all that it kept free was taken back, and it has made no call since */
+	uint32_t n_remote_frees; /* of the session, when that began */
+	bool is_wanted;          /* take back what it keeps free */
 };
 
-/* A tick: who has done nothing since the one before? */
-void idle_tick(struct daemon *daemon);
+void idle_init(struct idle *idle, struct trim *trim, uint32_t index);
 
-/* A bounded part of what the member keeps free goes back. 1 there is more, 0 it is done, -EBUSY the lock is taken. */
-int idle_step(struct daemon *daemon, struct member *member);
+/* A tick: has the session done nothing since the last one? True: there are steps to be made. */
+bool idle_tick(struct idle *idle);
+
+/* A bounded part of what the session keeps free goes back. 1 there is more, 0 it is done, -EBUSY the lock is taken. */
+int idle_step(struct idle *idle);

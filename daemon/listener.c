@@ -3,11 +3,10 @@
  * The listening socket
  *
  * A daemon that was killed leaves its socket file, and bind() refuses to replace it; a daemon that lives must not lose
- * its own. To tell the two apart one connects: only a dead daemon's socket refuses. Between that look and the bind()
- * another daemon could do the same, so all of it happens under a lock on PATH.lock, which the daemon keeps while it
- * runs.
+ * its own. The two are told apart by connect(): only a dead daemon's socket refuses. Another daemon could do the same
+ * between the connect() and the bind(), so both happen under a lock on PATH.lock, which the daemon keeps while it runs.
  *
- * The file is 0600 from its first moment (umask), and 0660 with its group after it was given to that group.
+ * The file's mode is 0600 from its first moment (umask), and 0660 once it was given to the group of --group.
  *
  * A socket that systemd passes is its own: it is neither locked, changed nor removed here.
  */
@@ -64,7 +63,7 @@ static int address_of(const char *path, struct sockaddr_un *ret)
 			strlen(path), sizeof(ret->sun_path) - 1);
 		return -ENAMETOOLONG;
 	}
-	strcpy(ret->sun_path, path);
+	memcpy(ret->sun_path, path, strlen(path) + 1);
 	return 0;
 }
 
@@ -74,7 +73,7 @@ static void make_folder(const char *path)
 
 	snprintf(folder, sizeof(folder), "%s", path);
 	*strrchr(folder, '/') = '\0';
-	mkdir(folder, 0755); /* what is wrong with it is said when the lock is made there */
+	mkdir(folder, 0755); /* take_guard() logs what is wrong with the folder */
 }
 
 static int take_guard(struct listener *listener)
@@ -99,7 +98,7 @@ static int take_guard(struct listener *listener)
 	return r;
 }
 
-/* Is somebody behind the socket file? 1 yes, 0 nobody any more. Never waits: a full backlog is an answer, too. */
+/* Does a process listen behind the socket file? 1 yes, 0 no. Never waits: a full backlog is a yes. */
 static int probe(const struct sockaddr_un *address)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), r;
@@ -111,7 +110,7 @@ static int probe(const struct sockaddr_un *address)
 	return r == ECONNREFUSED || r == ENOENT ? 0 : 1;
 }
 
-/* Take a dead daemon's socket file away. */
+/* Remove a dead daemon's socket file. */
 static int clear_path(const struct sockaddr_un *address)
 {
 	struct stat st;
@@ -163,7 +162,7 @@ static int bind_own(struct listener *listener, const struct listener_options *op
 	r = address_of(options->path, &address);
 	if (r < 0)
 		return r;
-	strcpy(listener->path, options->path);
+	snprintf(listener->path, sizeof(listener->path), "%s", options->path);
 	if (options->make_folder)
 		make_folder(options->path);
 	r = take_guard(listener);

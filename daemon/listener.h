@@ -21,12 +21,12 @@ struct listener_options {
 };
 
 /*
- * Take over the socket that systemd passed, or bind one. Says in the log what is wrong: -EADDRINUSE another daemon is
- * there, -ENAMETOOLONG, -ENOENT the folder is missing, -EACCES it is not writable, and what the kernel says.
+ * Take over the socket that systemd passed, or bind one. Says in the log what is wrong: -EADDRINUSE another daemon
+ * serves it, -ENAMETOOLONG, -ENOENT the folder is missing, -EACCES it is not writable, and what the kernel says.
  */
 int listener_open(struct listener *listener, const struct listener_options *options);
 
-/* Stop listening; what was bound is taken away. */
+/* Stop listening; a socket file that was bound here is removed. */
 void listener_close(struct listener *listener);
 
 /* The next connection: a non-blocking descriptor, -EAGAIN there is none, or another negative errno. */

@@ -2,46 +2,53 @@
 /*
  * The watch on the global lock
  *
- * Whoever next takes the lock after its owner died takes its change back; the daemon tries it with each tick so that
- * this happens also when nobody else comes. A living owner that was stopped, or computes on and on under pyheap_lock(),
- * holds everybody up. It can be seen from outside: the lock is taken, and the number of acquisitions does not move.
+ * Whoever next takes the lock after its owner died takes the owner's change back. The daemon tries to take it with each
+ * tick, so that this happens also when no session comes. A living owner that was stopped, or that computes on and on
+ * under pyheap_lock(), holds every other session up. This is visible from outside: the lock is taken, and the number of
+ * acquisitions does not move.
  *
- * Who that is, is said as soon as it has lasted from one tick to the next. After --lock-timeout he is evicted: killed,
- * by his session's pidfd, so that it is him and nobody who got his pid. His death then frees the lock as any other.
+ * The owner is named in the log as soon as it has kept the lock from one tick to the next. After --lock-timeout it is
+ * evicted: killed by its session's pidfd, so that no process that got its pid is hit. Its death then frees the lock
+ * like any other owner's.
  *
- * He may be one who cannot be told: stopped before he said who he is, his thread id being of a pid namespace that is
- * not this daemon's. Then that number is said, by which he can be found from where all processes are seen.
+ * The owner may be a thread of no session that is known here: it was stopped before it stored who it is, and its thread
+ * id is of another pid namespace. Then that number is logged, by which the thread can be found from a namespace in
+ * which all processes are seen.
  */
 #include "daemon/lock_watch.h"
-#include "heap/change/lock_report.h"
 
-#include "daemon/daemon.h"
 #include "daemon/log.h"
+#include "heap/change/lock_report.h"
 #include "heap/repair/recover.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #define LONG_MS 200  /* a tick: much longer than any change takes */
 #define LATE_MS 1000 /* four of them */
 
-/* The member that has the lock, or NULL where it cannot be told. */
-static struct member *find_owner(struct daemon *daemon)
+void lock_watch_init(struct lock_watch *watch, const struct dsessions *sessions, uint32_t limit_s)
 {
-	uint32_t owner1 = lock_owner1(daemon->heap);
+	*watch = (struct lock_watch){.sessions = sessions, .limit_s = limit_s};
+}
 
-	if (!owner1 || owner1 > daemon->heap->n_sessions)
-		return NULL;
-	return daemon->members[owner1 - 1].state == MEMBER_NONE ? NULL : &daemon->members[owner1 - 1];
+static struct heap *heap_of(const struct lock_watch *watch)
+{
+	return watch->sessions->self->heap;
+}
+
+/* The session that has the lock, or NULL where it is not known. */
+static const struct dsession *find_owner(const struct lock_watch *watch)
+{
+	uint32_t owner1 = lock_owner1(heap_of(watch));
+
+	return owner1 ? dsessions_at(watch->sessions, owner1 - 1) : NULL;
 }
 
 /* False: the lock has just become free. */
-static bool name_unknown(struct daemon *daemon, int64_t ms)
+static bool name_thread(const struct lock_watch *watch, int64_t ms)
 {
-	uint32_t tid = lock_owner_tid(daemon->heap);
+	uint32_t tid = lock_owner_tid(heap_of(watch));
 
 	if (tid)
 		log_warning("thread %u, of another pid namespace as it seems, has held the global lock for %lld ms; "
@@ -51,81 +58,94 @@ static bool name_unknown(struct daemon *daemon, int64_t ms)
 	return tid;
 }
 
-/* False: there is nobody to be named. */
-static bool name_owner(struct daemon *daemon, int64_t ms)
+/* False: there is nothing to be named. */
+static bool name_owner(const struct lock_watch *watch, int64_t ms)
 {
-	const struct member *owner = find_owner(daemon);
-	const struct session_entry *entry;
+	const struct dsession *owner = find_owner(watch);
+	struct session_record record;
 
 	if (!owner)
-		return name_unknown(daemon, ms);
-	entry = &daemon->heap->sessions[owner->index];
+		return name_thread(watch, ms);
+	session_read(heap_of(watch), owner->index, &record);
 	log_warning(
-		"session %u (pid %d, %.*s) has held the global lock for %lld ms; everybody who changes the heap waits "
+		"session %u (pid %d, %s) has held the global lock for %lld ms; everybody who changes the heap waits "
 		"for it: continue or kill it",
-		owner->index, entry->pid, (int)sizeof(entry->program), entry->program, (long long)ms);
+		owner->index, record.pid, record.program, (long long)ms);
 	return true;
 }
 
-static void evict_owner(struct daemon *daemon)
+static void evict_owner(const struct lock_watch *watch)
 {
-	const struct member *owner = find_owner(daemon);
-	const struct session_entry *entry;
-	int error = 0;
+	const struct dsession *owner = find_owner(watch);
+	struct session_record record;
+	int r;
 
 	if (!owner) {
-		log_error(
-			"thread %u, which has the global lock, is of no session that can be told: it cannot be evicted",
-			lock_owner_tid(daemon->heap));
+		log_error("thread %u, which has the global lock, is of no session that is known: it cannot be evicted; "
+			  "kill it where it is seen",
+			lock_owner_tid(heap_of(watch)));
 		return;
 	}
-	entry = &daemon->heap->sessions[owner->index];
-	if (owner->process.pidfd < 0)
-		error = ESRCH;
-	else if (syscall(SYS_pidfd_send_signal, owner->process.pidfd, SIGKILL, NULL, 0) < 0)
-		error = errno;
-	if (error)
-		log_error("session %u (pid %d, %.*s) cannot be evicted: %s; everybody waits until it is continued or "
+	session_read(heap_of(watch), owner->index, &record);
+	r = process_kill(&owner->process);
+	if (r < 0)
+		log_error("session %u (pid %d, %s) cannot be evicted: %s; everybody waits until it is continued or "
 			  "killed",
-			owner->index, entry->pid, (int)sizeof(entry->program), entry->program, strerror(error));
+			owner->index, record.pid, record.program, strerror(-r));
 	else
 		log_warning(
-			"session %u (pid %d, %.*s) is evicted: it was killed for having kept the global lock for %u s",
-			owner->index, entry->pid, (int)sizeof(entry->program), entry->program,
-			daemon->options->lock_timeout_s);
+			"session %u (pid %d, %s) is evicted: it was killed for having kept the global lock for %u s",
+			owner->index, record.pid, record.program, watch->limit_s);
 }
 
-void lock_watch_tick(struct daemon *daemon, int64_t now_ms)
+static void watch_restart(struct lock_watch *watch)
 {
-	struct lock_watch *watch = &daemon->lock_watch;
-	struct global_lock *lock = &daemon->heap->control->lock;
-	uint64_t n = __atomic_load_n(&lock->n_acquisitions, __ATOMIC_RELAXED);
-	int64_t limit_ms = (int64_t)daemon->options->lock_timeout_s * 1000;
-	int r = lock_recover(&daemon->self);
+	lock_watch_init(watch, watch->sessions, watch->limit_s);
+}
 
-	if (r != -EBUSY) {
-		if (watch->is_said)
-			log_notice("the global lock is free again");
-		if (r < 0)
-			log_error("the global lock is damaged: %s", strerror(-r));
-		*watch = (struct lock_watch){0};
-		return;
-	}
+/* The lock is taken: note since when. True: its owner is the one that it had at the last tick. */
+static bool observe(struct lock_watch *watch, int64_t now_ms)
+{
+	uint64_t n = heap_n_acquisitions(heap_of(watch));
+	bool is_another = watch->n_acquisitions != n;
+
 	/* A tick that comes late says that the daemon itself was stopped, and nothing about the lock. */
 	if (watch->is_taken && now_ms - watch->tick_ms > LATE_MS)
 		watch->is_taken = false;
 	watch->tick_ms = now_ms;
-	if (!watch->is_taken || watch->n_acquisitions != n) {
-		if (watch->is_said && watch->n_acquisitions != n) /* another has it just now */
+	if (watch->is_taken && !is_another)
+		return true;
+	if (watch->is_named && is_another)
+		log_notice("the global lock is free again");
+	watch_restart(watch);
+	watch->n_acquisitions = n;
+	watch->since_ms = watch->tick_ms = now_ms;
+	watch->is_taken = true;
+	return false;
+}
+
+void lock_watch_tick(struct lock_watch *watch, int64_t now_ms)
+{
+	int64_t limit_ms = (int64_t)watch->limit_s * 1000;
+	int r = lock_recover(watch->sessions->self);
+
+	if (r != -EBUSY) {
+		if (watch->is_named)
 			log_notice("the global lock is free again");
-		*watch = (struct lock_watch){
-			.n_acquisitions = n, .since_ms = now_ms, .tick_ms = now_ms, .is_taken = true};
+		if (r < 0)
+			log_error(
+				"the global lock is damaged: %s; the heap cannot be changed any more: end pyheapd, and "
+				"remove the heap by pyheapd --remove",
+				strerror(-r));
+		watch_restart(watch);
 		return;
 	}
-	if (!watch->is_said && now_ms - watch->since_ms >= LONG_MS)
-		watch->is_said = name_owner(daemon, now_ms - watch->since_ms);
+	if (!observe(watch, now_ms))
+		return;
+	if (!watch->is_named && now_ms - watch->since_ms >= LONG_MS)
+		watch->is_named = name_owner(watch, now_ms - watch->since_ms);
 	if (!watch->is_evicted && limit_ms && now_ms - watch->since_ms >= limit_ms) {
 		watch->is_evicted = true;
-		evict_owner(daemon);
+		evict_owner(watch);
 	}
 }

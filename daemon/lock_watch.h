@@ -1,22 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Somebody who keeps the global lock is named, and at last evicted: see lock_watch.c. */
+/* A session that keeps the global lock is named, and at last evicted: see lock_watch.c. */
+
+#include "daemon/dsession.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-struct daemon;
-
 struct lock_watch {
+	const struct dsessions *sessions;
+	uint32_t limit_s; /* --lock-timeout; 0: none */
+
 	uint64_t n_acquisitions; /* of the lock, when it was seen taken */
 	int64_t since_ms;        /* when that was */
-	int64_t tick_ms;         /* when it was looked at last */
+	int64_t tick_ms;         /* the last one */
 	bool is_taken;
-	bool is_said;    /* who it is */
-	bool is_evicted; /* and that he was, or cannot be */
+	bool is_named;   /* the log says which session keeps it */
+	bool is_evicted; /* that session was killed, or cannot be */
 };
 
-/* With each tick: take back what a dead owner was changing; say who keeps the lock, and kill him after --lock-timeout.
+void lock_watch_init(struct lock_watch *watch, const struct dsessions *sessions, uint32_t limit_s);
+
+/*
+ * With each tick: take back what a dead owner was changing; name the session that keeps the lock, and kill its process
+ * after the limit.
  */
-void lock_watch_tick(struct daemon *daemon, int64_t now_ms);
+void lock_watch_tick(struct lock_watch *watch, int64_t now_ms);

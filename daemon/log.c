@@ -4,15 +4,15 @@
  *
  * The charter of the levels, so that a reader can filter by them:
  *
- *   error    pyheapd cannot do what it is there for, and ends; or a part of the heap is lost. Somebody has to act.
- *   warning  a client was disconnected or refused for what it did, or holds everybody up. pyheapd goes on.
+ *   error    pyheapd cannot do what it is there for, and ends; or a part of the heap is lost. An operator has to act.
+ *   warning  a connection was ended or refused, or a session holds all others up. pyheapd goes on.
  *   notice   pyheapd itself: ready, adopted, ending. A handful in its lifetime.
- *   info     sessions that come, go and are cleared up.
+ *   info     sessions that come, go and are reclaimed.
  *
- * Nothing is said per request. A line says what failed, on what, and what to do about it where somebody can.
+ * There is no line per request. A line says what failed, on what, and what to do about it where anything can be done.
  *
  * Under systemd stderr is a stream of the journal (JOURNAL_STREAM names its device and inode): lines then start with
- * their syslog priority in angle brackets, which the journal takes off. Anywhere else they start with "pyheapd: ".
+ * their syslog priority in angle brackets, which the journal removes. Anywhere else they start with "pyheapd: ".
  */
 #include "daemon/log.h"
 
@@ -54,7 +54,7 @@ static void log_line(int priority, const char *format, va_list arguments)
 			line[i] = '?';
 	line[n++] = '\n';
 	if (write(STDERR_FILENO, line, (size_t)n) < 0)
-		return; /* nowhere left to say it */
+		return; /* there is nowhere left to log it */
 }
 
 #define LOG_FUNCTION(name, priority)                                                                                   \

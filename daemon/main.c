@@ -4,12 +4,13 @@
  */
 #include "daemon/daemon.h"
 #include "daemon/log.h"
+#include "daemon/store.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
-/* What is closed must not become a socket or the heap by being the next free number: the log would be written into it.
- */
+/* Open what is closed of stdin, stdout and stderr. A socket or the heap would get that number, and the log would be
+ * written into it. */
 static bool fill_stdio(void)
 {
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
@@ -29,5 +30,5 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	if (options.done)
 		return EXIT_OK;
-	return exit_code_of(options.remove ? store_remove(&options) : daemon_run(&options));
+	return options_exit_code(options.remove ? store_remove(&options) : daemon_run(&options));
 }

@@ -2,8 +2,8 @@
 /*
  * The command line
  *
- * What can be judged without looking at the machine is judged here, and is a usage error; what depends on the machine
- * (is there room in /dev/shm, is the socket's folder there) is judged where it is used.
+ * What is wrong on any machine is a usage error, and found here. What depends on the machine (is there room in
+ * /dev/shm, does the socket's folder exist) is found where it is used.
  */
 #include "daemon/options.h"
 
@@ -21,19 +21,19 @@
 static const char help[] = "Usage: pyheapd [OPTION]...\n"
 			   "Serve a shared heap of reference-counted objects to the processes of this machine.\n"
 			   "\n"
-			   "  --socket PATH       listen there (default: /run/pyheap/pyheap.sock for root,\n"
+			   "  --socket PATH       listen at PATH (default: /run/pyheap/pyheap.sock for root,\n"
 			   "                      $XDG_RUNTIME_DIR/pyheap.sock otherwise; a socket that\n"
 			   "                      systemd passes is used instead)\n"
 			   "  --name NAME         of the heap, 1 to 48 of A-Z a-z 0-9 _ . - (default: default)\n"
-			   "  --size BYTES        the heap may grow to that (default: half of what /dev/shm\n"
+			   "  --size BYTES        the heap may grow to BYTES (default: half of what /dev/shm\n"
 			   "                      can hold)\n"
-			   "  --arena-size BYTES  memory comes and goes in pieces of that, a power of two from\n"
-			   "                      64K to 4M (default: 256K)\n"
+			   "  --arena-size BYTES  size of the pieces in which memory comes and goes, a power of\n"
+			   "                      two from 64K to 4M (default: 256K)\n"
 			   "  --max-sessions N    sessions at one time, 1 to 4096 (default: 512)\n"
-			   "  --spare-arenas N    empty arenas that are kept for the next who needs one\n"
+			   "  --spare-arenas N    empty arenas kept for the next session that needs one\n"
 			   "                      (default: 1)\n"
-			   "  --lock-timeout S    kill the process that keeps the global lock for so many\n"
-			   "                      seconds, most often because it was stopped; 0: never\n"
+			   "  --lock-timeout S    kill the process that keeps the global lock for S seconds,\n"
+			   "                      most often because it was stopped; 0: never\n"
 			   "                      (default: 10)\n"
 			   "  --group GROUP       its members may connect too, not only root and this user\n"
 			   "  --keep              when ended by SIGTERM, leave the heap to the next pyheapd\n"
@@ -80,7 +80,7 @@ static const struct option long_options[] = {
 	{NULL, 0, NULL, 0},
 };
 
-int exit_code_of(int error)
+int options_exit_code(int error)
 {
 	switch (error) {
 	case 0:
@@ -108,7 +108,7 @@ __attribute__((format(printf, 1, 2))) static int usage(const char *format, ...)
 	return -EINVAL;
 }
 
-int size_parse(const char *s, uint64_t *ret)
+int options_parse_size(const char *s, uint64_t *ret)
 {
 	static const char suffixes[] = "kmgt";
 	unsigned int shift = 0;
@@ -161,7 +161,7 @@ static int name_parse(const char *s, char ret[NAME_LENGTH_MAX + 1])
 static int group_parse(const char *s, gid_t *ret)
 {
 	struct group *group = getgrnam(s);
-	uint32_t n;
+	uint32_t n = 0;
 
 	if (group) {
 		*ret = group->gr_gid;
@@ -177,9 +177,9 @@ static int group_parse(const char *s, gid_t *ret)
 
 static int bytes_parse(const char *option, const char *s, uint64_t max, uint64_t *ret)
 {
-	uint64_t n;
+	uint64_t n = 0;
 
-	if (size_parse(s, &n) < 0 || !n)
+	if (options_parse_size(s, &n) < 0 || !n)
 		return usage("--%s %s: give a number of bytes, such as 64M", option, s);
 	if (n > max)
 		return usage("--%s %s: at most %llu bytes", option, s, (unsigned long long)max);
@@ -189,14 +189,14 @@ static int bytes_parse(const char *option, const char *s, uint64_t max, uint64_t
 
 static int option_take(struct options *options, int key, const char *value)
 {
-	uint64_t n;
+	uint64_t n = 0;
 	int r;
 
 	switch (key) {
 	case OPTION_SOCKET:
 		if (!*value || strlen(value) >= sizeof(options->socket))
 			return usage("--socket: the path is empty or too long");
-		strcpy(options->socket, value);
+		memcpy(options->socket, value, strlen(value) + 1);
 		return 0;
 	case OPTION_NAME:
 		return name_parse(value, options->name);
@@ -231,7 +231,7 @@ static int option_take(struct options *options, int key, const char *value)
 		options->done = true;
 		return 0;
 	default:
-		fputs("pyheapd: see pyheapd --help\n", stderr); /* getopt said what is wrong */
+		fputs("pyheapd: see pyheapd --help\n", stderr); /* getopt has printed what is wrong */
 		return -EINVAL;
 	}
 }
@@ -277,7 +277,7 @@ int options_parse(struct options *ret, int argc, char **argv)
 	};
 	int key, r = 0;
 
-	opterr = 0; /* it would say it in a line of its own */
+	opterr = 0; /* getopt would print a line of its own */
 	while (r == 0 && !options.done && (key = getopt_long(argc, argv, "", long_options, NULL)) >= 0)
 		r = key == '?' ? usage("%s: there is no such option, or it lacks its value, or takes none",
 					 argv[optind - 1])

@@ -15,7 +15,7 @@ enum exit_code {
 	EXIT_OK = 0,
 	EXIT_RUNTIME = 1,
 	EXIT_USAGE = 2,
-	EXIT_SERVED = 3,  /* another daemon has the name or the socket */
+	EXIT_SERVED = 3,  /* another daemon serves the name or the socket */
 	EXIT_REFUSED = 4, /* the heap that is there is of another version, or damaged */
 };
 
@@ -25,7 +25,7 @@ struct options {
 	char name[NAME_LENGTH_MAX + 1];
 	struct heap_geometry geometry; /* heap_size 0: half of what /dev/shm can hold */
 	uint32_t n_spare_arenas;
-	uint32_t lock_timeout_s; /* 0: a keeper of the lock is never killed */
+	uint32_t lock_timeout_s; /* 0: a process that keeps the lock is never killed */
 	gid_t group;
 	bool has_group;
 	bool keep;
@@ -37,7 +37,7 @@ struct options {
 int options_parse(struct options *ret, int argc, char **argv);
 
 /* "12", "64K", "3M", "2G", "1T" in powers of 1024. -EINVAL, -ERANGE. */
-int size_parse(const char *s, uint64_t *ret);
+int options_parse_size(const char *s, uint64_t *ret);
 
 /* With which status pyheapd ends because of a negative errno (or 0) of serving: never EXIT_USAGE. */
-int exit_code_of(int error);
+int options_exit_code(int error);

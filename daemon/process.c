@@ -2,12 +2,13 @@
 /*
  * Processes, by pidfd
  *
- * A pid is used again, so it names nobody for long. What names a process is a pidfd, as long as this daemon has it
- * open, and a pid together with the time at which the process started, which a later daemon can compare.
+ * A pid is used again, so it names a process only while that runs. Two things name a process for good: a pidfd, as long
+ * as this daemon has it open; and a pid together with the time at which the process started, which a later daemon can
+ * compare.
  *
- * That pair is taken in an order that makes it sure: first the pidfd, then the start time by the pid, then a look
- * whether the pidfd says that the process has ended. If not, the process had its pid all the time, and the start time
- * is its own.
+ * That pair is read in an order that makes it certain: first the pidfd is opened, then the start time is read by the
+ * pid, then the pidfd is asked whether the process has ended. If it has not, the process had its pid all the time, and
+ * the start time is its own.
  *
  * A pidfd is readable once the process has ended, also when its parent has not yet waited for it.
  */
@@ -17,6 +18,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -161,6 +163,13 @@ int process_find(struct process *ret, pid_t pid, uint64_t start_time)
 	}
 	*ret = process;
 	return 0;
+}
+
+int process_kill(const struct process *process)
+{
+	if (process->pidfd < 0)
+		return -ESRCH;
+	return syscall(SYS_pidfd_send_signal, process->pidfd, SIGKILL, NULL, 0) < 0 ? -errno : 0;
 }
 
 bool process_in_group(const struct process *process, int socket, gid_t group)

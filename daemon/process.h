@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Who is at the other end of a socket, and whether it still runs: see process.c. */
+/* The process at the other end of a socket, and whether it still runs: see process.c. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,6 +29,9 @@ int process_find(struct process *ret, pid_t pid, uint64_t start_time);
 
 /* Has it ended? False where it has no pidfd. */
 bool process_ended(const struct process *process);
+
+/* Kill it, and no process that got its pid. -ESRCH it has ended or has no pidfd, or what the kernel says. */
+int process_kill(const struct process *process);
 
 /* Is the process that connected `socket` in the group? */
 bool process_in_group(const struct process *process, int socket, gid_t group);

@@ -3,15 +3,24 @@
 
 /* The heap's figures for a session that asks for them: see stats.c. */
 
-struct client;
-struct daemon;
-struct member;
+#include "heap/repair/stats.h"
 
-/* A StatsRequest: answered in its turn. */
-void stats_request(struct client *client);
+#include <stdint.h>
 
-/* Count a bounded part, and answer when that was the last. 1 there is more to do, 0 the member is owed none. */
-int stats_step(struct daemon *daemon, struct member *member);
+/* Of one session. */
+struct stats {
+	struct session *self;    /* the daemon's view of the heap */
+	uint32_t n_owed;         /* answers that the session waits for */
+	struct stats_walk *walk; /* the first of them, under way; owned */
+};
 
-/* It is owed none any more. */
-void stats_forget(struct member *member);
+void stats_init(struct stats *stats, struct session *self);
+
+/* The session asks once more. */
+void stats_ask(struct stats *stats);
+
+/* While an answer is owed: count a bounded part of the heap. 1 there is more, 0 *ret is the answer, -ENOMEM. */
+int stats_step(struct stats *stats, struct heap_stats *ret);
+
+/* The session is owed nothing any more. */
+void stats_cancel(struct stats *stats);

@@ -2,16 +2,17 @@
 /*
  * The shared memory objects of a named heap
  *
- * /dev/shm/pyheap.NAME.ctl and /dev/shm/pyheap.NAME.heap, what shm_open() would open; the paths are used as such, since
- * the folder has to be asked for its room anyway. Both are 0600: clients get descriptors from the daemon.
+ * They are /dev/shm/pyheap.NAME.ctl and /dev/shm/pyheap.NAME.heap, the files that shm_open() would open. Their mode is
+ * 0600: clients get descriptors from the daemon.
  *
- * One daemon serves a name: it has the lock on a description of the .ctl file that it opens for this alone. (Clients
- * get another one. A lock on a description that they have, too, would outlive the daemon.)
+ * One daemon serves a name: it keeps a lock on the .ctl file by a file description that it opens for this purpose
+ * alone. Clients get another description of the file. A lock on a description that clients have, too, would outlive the
+ * daemon.
  *
  * What is there when a daemon starts      what it does
  *   nothing, or an empty .ctl               makes a heap
- *   a .ctl without its magic                that daemon died while it made the heap: makes it anew
- *   a heap marked as ended                  that daemon died while it took the heap down: makes it anew
+ *   a .ctl without its magic                its daemon died while it made the heap: makes it anew
+ *   a heap marked as ended                  its daemon died while it removed the heap: makes it anew
  *   a heap                                  adopts it, with its own geometry
  *   anything else                           refuses it, and says how it can be removed
  */
@@ -19,6 +20,7 @@
 
 #include "daemon/guard.h"
 #include "daemon/log.h"
+#include "heap/repair/recover.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -98,7 +100,7 @@ static int store_guard(struct store *store, const char *name, int flags)
 	return store->guard_fd < 0 ? store->guard_fd : 0;
 }
 
-/* Open one of the two. What another user put there is not ours to believe. */
+/* Open one of the two. What another user put there is not believed. */
 static int file_open(const char *path, int flags, int *ret)
 {
 	struct stat st;
@@ -149,27 +151,16 @@ static const char *refusal(int error)
 
 static int refuse(const struct store *store, const char *name, int error)
 {
-	log_error("cannot use the heap in %s: %s; end who still uses it, and remove it by pyheapd --name %s --remove",
+	log_error("cannot use the heap in %s: %s; end the programs that still use it, and remove it by pyheapd --name "
+		  "%s --remove",
 		store->control_path, refusal(error), name);
 	return error == -ENOENT || error == -EPERM ? -EUCLEAN : error;
-}
-
-/* Was it never finished, or is it one that was just being removed? Then nothing in it is of use. */
-static bool is_leftover(int control_fd)
-{
-	uint64_t magic = 0;
-	uint64_t ended = 0;
-
-	if (pread(control_fd, &magic, sizeof(magic), offsetof(struct control, magic)) < (ssize_t)sizeof(magic))
-		return true;
-	return !magic ||
-	       (pread(control_fd, &ended, sizeof(ended), offsetof(struct control, ended)) == sizeof(ended) && ended);
 }
 
 /* -ENODATA: there is none, or none that was ever finished. */
 static int store_adopt(const struct store *store, struct heap **ret)
 {
-	struct heap *heap;
+	struct heap *heap = NULL;
 	int control_fd = -1, heap_fd = -1, r;
 	struct stat st;
 
@@ -180,17 +171,17 @@ static int store_adopt(const struct store *store, struct heap **ret)
 		r = -ENODATA;
 	if (r == 0)
 		r = file_open(store->heap_path, 0, &heap_fd);
-	if (r == -ENOENT && is_leftover(control_fd)) /* its daemon died between the two unlinks */
+	if (r == -ENOENT && control_is_leftover(control_fd)) /* its daemon died between the two unlinks */
 		r = -ENODATA;
 	if (r == 0)
 		r = heap_adopt(&heap, control_fd, heap_fd);
-	if (r < 0) {
+	if (r != 0) {
 		close(control_fd);
 		if (heap_fd >= 0)
 			close(heap_fd);
 		return r;
 	}
-	if (__atomic_load_n(&heap->control->ended, __ATOMIC_ACQUIRE)) {
+	if (heap_is_ended(heap)) {
 		heap_free(heap);
 		return -ENODATA;
 	}
@@ -222,7 +213,8 @@ static int store_create(const struct store *store, const struct options *options
 	return r;
 }
 
-/* A heap that its daemon was just taking down: nobody may take the old objects for the new ones. */
+/* A heap that its daemon was just removing: clients that have the old files mapped must keep them, so the new heap gets
+ * new files. */
 static int store_renew(struct store *store, const char *name)
 {
 	store_unlink(store);

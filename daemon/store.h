@@ -21,7 +21,7 @@ int store_open(struct store *store, const struct options *options, struct heap *
 /* Become the daemon of options->name and remove its heap, whatever it is. */
 int store_remove(const struct options *options);
 
-/* Take the shared memory objects away; who has them mapped keeps them. */
+/* Remove the shared memory objects; a process that has them mapped keeps them. */
 void store_unlink(const struct store *store);
 
 /* Give the name up. */

@@ -3,105 +3,108 @@
  * Work in turns
  *
  * Granting a large run, dropping a million holds of a dead session, or returning memory takes longer than anybody else
- * should wait. Such work is cut into steps, each bounded; a turn makes a few steps, then the event loop looks at its
- * descriptors before the next one. Members take their steps in a circle, so that none waits for another's last one.
+ * should wait. Such work is cut into bounded steps. A turn makes a few steps; then the event loop looks at its
+ * descriptors before the next turn. The items take their steps in a circle, so that no item waits for another item's
+ * last step. The background item makes one step in each turn, however many others there are.
  *
- * A step that needs the global lock only tries it. While whatever is left waits for the lock, turns come each
- * millisecond; otherwise at once. With nothing left there are none.
+ * A step that needs the global lock tries to take it and never waits. While all that is left waits for the lock, there
+ * is a turn each millisecond; otherwise turns follow at once. When nothing is left there are no turns.
+ *
+ * What a step does is known to the item alone.
  */
-#include "daemon/daemon.h"
+#include "daemon/work.h"
 
 #include <errno.h>
 
 #define STEPS_PER_TURN 8
 #define TRIES_MAX      50
 
-static void schedule(struct daemon *daemon, int r)
+static void schedule(struct work *work, int r)
 {
 	struct timeval at_once = {0}, soon = {.tv_usec = 1000};
 
 	if (r)
-		evtimer_add(daemon->work.event, r > 0 ? &at_once : &soon);
+		evtimer_add(work->event, r > 0 ? &at_once : &soon);
 }
 
 static void on_turn(evutil_socket_t fd, short events, void *userdata)
 {
-	struct daemon *daemon = userdata;
-
 	(void)fd;
 	(void)events;
-	schedule(daemon, work_turn(daemon));
+	schedule(userdata, work_turn(userdata));
 }
 
-int work_init(struct daemon *daemon)
+int work_init(struct work *work, struct event_base *base)
 {
-	TAILQ_INIT(&daemon->work.members);
-	daemon->work.event = evtimer_new(daemon->base, on_turn, daemon);
-	return daemon->work.event ? 0 : -ENOMEM;
+	*work = (struct work){.event = evtimer_new(base, on_turn, work)};
+	TAILQ_INIT(&work->items);
+	return work->event ? 0 : -ENOMEM;
 }
 
-void work_deinit(struct daemon *daemon)
+void work_deinit(struct work *work)
 {
-	if (daemon->work.event)
-		event_free(daemon->work.event);
+	if (work->event)
+		event_free(work->event);
+	work->event = NULL;
 }
 
-void work_wake(struct daemon *daemon)
+static void enqueue(struct work *work, struct work_item *item)
 {
-	schedule(daemon, 1);
+	if (!item->is_queued)
+		TAILQ_INSERT_TAIL(&work->items, item, entry);
+	item->is_queued = true;
 }
 
-void work_add(struct daemon *daemon, struct member *member)
+void work_add(struct work *work, struct work_item *item)
 {
-	if (!member->has_work) {
-		member->has_work = true;
-		TAILQ_INSERT_TAIL(&daemon->work.members, member, work_entry);
-	}
-	work_wake(daemon);
+	enqueue(work, item);
+	schedule(work, 1);
 }
 
-void work_remove(struct daemon *daemon, struct member *member)
+void work_remove(struct work *work, struct work_item *item)
 {
-	if (member->has_work)
-		TAILQ_REMOVE(&daemon->work.members, member, work_entry);
-	member->has_work = false;
+	if (item->is_queued)
+		TAILQ_REMOVE(&work->items, item, entry);
+	item->is_queued = false;
+}
+
+void work_wake(struct work *work)
+{
+	schedule(work, 1);
 }
 
 /*
- * A change takes less than a microsecond, so who finds the lock taken finds it free a moment later, most often. Trying
- * a few times more is no waiting; without it a session that does nothing but change the heap would keep this daemon
- * out.
+ * A change of the heap takes less than a microsecond, so a lock that is taken is free a moment later, most often. A few
+ * more tries take no time; without them a session that does nothing but change the heap would keep this daemon out.
  */
-static int step_patiently(struct member *member)
+static int step_patiently(struct work_item *item)
 {
-	int r = member_step(member);
+	int r = item->step(item->owner);
 
 	for (unsigned int i = 0; r == -EBUSY && i < TRIES_MAX; i++)
-		r = member_step(member);
+		r = item->step(item->owner);
 	return r;
 }
 
-int work_turn(struct daemon *daemon)
+int work_turn(struct work *work)
 {
 	bool progress = false, busy = false;
-	int r;
+	int r = 0;
 
-	for (unsigned int i = 0; i < STEPS_PER_TURN && !TAILQ_EMPTY(&daemon->work.members); i++) {
-		struct member *member = TAILQ_FIRST(&daemon->work.members);
+	for (unsigned int i = 0; i < STEPS_PER_TURN && !TAILQ_EMPTY(&work->items); i++) {
+		struct work_item *item = TAILQ_FIRST(&work->items);
 
-		work_remove(daemon, member);
-		r = step_patiently(member);
-		if (r && !member->has_work) {
-			member->has_work = true;
-			TAILQ_INSERT_TAIL(&daemon->work.members, member, work_entry);
-		}
+		work_remove(work, item);
+		r = step_patiently(item);
+		if (r)
+			enqueue(work, item);
 		progress |= r >= 0;
 		busy |= r < 0;
 	}
-	r = returns_turn(daemon);
+	r = work->background ? work->background->step(work->background->owner) : 0;
 	progress |= r > 0;
 	busy |= r < 0;
-	if (progress && (r || !TAILQ_EMPTY(&daemon->work.members)))
+	if (progress && (r || !TAILQ_EMPTY(&work->items)))
 		return 1;
 	return busy ? -EBUSY : 0;
 }

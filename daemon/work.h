@@ -1,33 +1,43 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What takes more than one step, in turns with everything else: see work.c. */
+/* Work that takes more than one step, in turns with everything else: see work.c. */
 
 #include <event2/event.h>
 #include <stdbool.h>
 #include <sys/queue.h>
 
-struct daemon;
-struct member;
-TAILQ_HEAD(member_list, member);
+/* Something that has work to be done. It is part of whatever the work is about, which sets the first two members. */
+struct work_item {
+	/*
+	 * A bounded step. 1 there is more to do, 0 nothing is left, -EBUSY the global lock is taken. The item may be
+	 * gone after 0, or added again by its own step.
+	 */
+	int (*step)(void *owner);
+	void *owner;
+	bool is_queued;
+	TAILQ_ENTRY(work_item) entry;
+};
+TAILQ_HEAD(work_list, work_item);
 
 struct work {
-	struct member_list members; /* who waits for its next step */
+	struct work_list items;       /* each waits for its next step */
+	struct work_item *background; /* makes one step at the end of each turn; NULL: there is none */
 	struct event *event;
 };
 
-int work_init(struct daemon *daemon);
-void work_deinit(struct daemon *daemon);
+int work_init(struct work *work, struct event_base *base);
+void work_deinit(struct work *work);
 
-/* The member has something to be done (again). */
-void work_add(struct daemon *daemon, struct member *member);
+/* The item has something to be done. Takes one that is queued already. */
+void work_add(struct work *work, struct work_item *item);
 
-/* There is something to be done that is no member's: returns. */
-void work_wake(struct daemon *daemon);
+/* The item has nothing to be done any more. Takes one that is not queued. */
+void work_remove(struct work *work, struct work_item *item);
 
-/* It has not any more. Takes one that is not there. */
-void work_remove(struct daemon *daemon, struct member *member);
+/* The background item has something to be done: see to it that there is a turn. */
+void work_wake(struct work *work);
 
-/* One turn: a bounded number of bounded steps. 1 there is more, 0 nothing is left, -EBUSY all that is left waits for
- * the lock. */
-int work_turn(struct daemon *daemon);
+/* One turn: a bounded number of steps. 1 there is more to do, 0 nothing is left, -EBUSY all that is left waits for the
+ * global lock. */
+int work_turn(struct work *work);

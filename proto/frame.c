@@ -5,13 +5,13 @@
  * A frame is a prefix of four bytes, the length of the message in little-endian order, and the message. A length over
  * FRAME_MAX is refused as soon as the prefix is there, so that no peer can make the other one allocate more.
  *
- * Descriptors travel on the first byte of the frame that they belong to. The receiver therefore never reads past the
- * end of the frame it is at: what frame_receive() finds in a buffer's descriptors belongs to that message, nothing is
- * left over in this process when a message is complete, and poll() on the socket goes on telling the truth.
+ * Descriptors travel on the first byte of the frame that they belong to. So the receiver never reads beyond the end of
+ * the frame that it is at. The descriptors in a buffer then belong to the message in it, nothing is left over in the
+ * process when a message is complete, and poll() on the socket tells whether there is another.
  *
- * Both directions work a call at a time, without waiting (MSG_DONTWAIT), whatever the mode of the socket; who wants to
- * wait does so in frame_wait(), up to a deadline, so that a peer which sends a byte now and then cannot hold it
- * forever. The daemon waits for nobody: it uses frame_write() and frame_peek() on buffers of its own.
+ * Each system call is made without waiting (MSG_DONTWAIT), whatever the mode of the socket. The client waits between
+ * them in frame_wait(), up to a deadline, so that a peer that sends a byte now and then cannot hold it for ever. The
+ * daemon never waits: it uses frame_write() and frame_peek() on buffers of its own.
  */
 #include "proto/frame.h"
 
@@ -105,7 +105,7 @@ int frame_unpack_from_daemon(const uint8_t *frame, size_t size, Pyheap__FromDaem
 	return 0;
 }
 
-/* ---- waiting --------------------------------------------------------------------------------------------------- */
+/* Waiting */
 
 static int64_t now_ms(void)
 {
@@ -115,13 +115,13 @@ static int64_t now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* When a wait of timeout_ms that starts now ends; -1: never. */
+/* The time at which a wait of timeout_ms ends that begins now. -1: never. */
 static int64_t deadline_from(int timeout_ms)
 {
 	return timeout_ms < 0 ? -1 : now_ms() + timeout_ms;
 }
 
-/* Wait until fd is ready for `events` (or broken: the next call says how). */
+/* Wait until fd is ready for `events`, or broken: then the next call on it tells how. */
 static int frame_wait(int fd, short events, int64_t deadline)
 {
 	struct pollfd pollfd = {.fd = fd, .events = events};
@@ -139,7 +139,7 @@ static int frame_wait(int fd, short events, int64_t deadline)
 	return r ? 0 : -ETIMEDOUT;
 }
 
-/* ---- sending --------------------------------------------------------------------------------------------------- */
+/* Sending */
 
 ssize_t frame_write(int fd, const uint8_t *bytes, size_t n, const int *fds, size_t n_fds)
 {
@@ -192,9 +192,9 @@ int frame_send(int fd, const ProtobufCMessage *message, const int *fds, size_t n
 	return r;
 }
 
-/* ---- receiving ------------------------------------------------------------------------------------------------- */
+/* Receiving */
 
-/* Keep the descriptors that came in `header`. Those that there is no room for are closed: -EBADMSG. */
+/* Keep the descriptors that came with `header`. -EBADMSG: there were too many, and the rest was closed. */
 static int buffer_take_fds(struct frame_buffer *buffer, struct msghdr *header)
 {
 	int r = header->msg_flags & MSG_CTRUNC ? -EBADMSG : 0;
@@ -220,7 +220,7 @@ static int buffer_take_fds(struct frame_buffer *buffer, struct msghdr *header)
 	return r;
 }
 
-/* Take up to n more bytes off the socket: their number; -EAGAIN there are none now, -ECONNRESET its end. */
+/* Receive up to n bytes. Returns their number. -EAGAIN: there are none now; -ECONNRESET: end of file. */
 static ssize_t buffer_read(int fd, struct frame_buffer *buffer, size_t n)
 {
 	union control_buffer control;
@@ -262,7 +262,7 @@ static int buffer_reserve(struct frame_buffer *buffer, size_t n)
 	return 0;
 }
 
-/* Read until the buffer has n bytes. What a call before it left there, when its time was over, counts. */
+/* Receive until the buffer has n bytes. Bytes that an earlier call left there when its time was over count. */
 static int buffer_fill(int fd, struct frame_buffer *buffer, size_t n, int64_t deadline)
 {
 	int r = buffer_reserve(buffer, n);

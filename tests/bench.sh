@@ -5,7 +5,7 @@
 # Best on an idle machine; it takes two to five minutes.
 #
 # usage: tests/bench.sh [--publish] [OPTION...]
-#   --publish          also write tests/bench/results.json, tests/bench/results.svg and the table in README.md
+#   --publish          also write tests/bench/results.json, tests/bench/results.svg and the table in doc/benchmark.md
 #   OPTION             of tests/bench/bench.py: --rounds N, --only WORK, --list, ...
 #   PYHEAP_BUILD=DIR   where to build (default: build-bench in the project's folder)
 set -euo pipefail

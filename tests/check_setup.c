@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Linked into every program of Check tests (tests/meson.build): no test case has a time limit.
  *

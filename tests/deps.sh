@@ -3,17 +3,29 @@
 #
 # Sourced by tests/demo.sh, tests/run.sh and tests/bench.sh: what they need of the system, installed only where it is missing.
 
-# To build, with the unit tests; the demo needs no more.
+# To build, with the unit tests; the demo needs no more. (The man pages need scdoc, and are left out without it.)
 deps_build()
 {
 	deps_install gcc libc6-dev meson ninja-build pkg-config libevent-dev libprotobuf-c-dev protobuf-c-compiler \
 		libsystemd-dev check
 }
 
-# To run all tests; g++ and Boost build one peer of the benchmark, so that it is compiled in every run of the tests.
-deps_test()
+# To run the quick tests.
+deps_quick()
 {
-	deps_build && deps_install g++ libboost-dev clang valgrind systemd python3 spin
+	deps_build && deps_install python3 spin clang-format-14
+}
+
+# To run all tests; g++ and Boost build one peer of the benchmark, so that it is compiled in every run of the tests.
+deps_full()
+{
+	deps_quick && deps_install g++ libboost-dev clang valgrind systemd scdoc
+}
+
+# To work on it (tests/dev.sh): what the other commands need.
+deps_dev()
+{
+	deps_full && deps_install clang-tidy gcovr shellcheck
 }
 
 # To measure beside all peers. Each is left out where it is missing; the servers are started by the benchmark itself.

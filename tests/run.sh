@@ -1,12 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# All tests: built by gcc and run, built by clang and the unit tests run, built with the sanitizers and run
-# (ThreadSanitizer: those with threads), the unit tests under valgrind.
+# The tests. Without an option the quick ones, some minutes: built by gcc, the unit tests, the daemon with real clients,
+# the models at small bounds, a sample of the crash tests, the format and the includes of the sources.
+# With --full all of them, half an hour: every test as gcc builds it; the unit tests as clang builds them; what the
+# address, undefined-behaviour and thread sanitizers and valgrind can show; every model; the demo.
 # Ends non-zero where anything failed, and says at its end once more what and how; the last line is "N passed, N failed,
 # N skipped", builds counted as well.
 #
-# usage: tests/run.sh
+# usage: tests/run.sh [--full]
 #   PYHEAP_BUILD=DIR   where to build (default: build-run in the project's folder)
 set -uo pipefail
 export LC_ALL=C.UTF-8
@@ -102,10 +104,15 @@ test_in()
 	fi
 }
 
-run_all()
+run_quick()
+{
+	build_as gcc -Dwerror=true && test_in gcc
+}
+
+run_full()
 {
 	if build_as gcc -Dwerror=true; then
-		test_in gcc
+		test_in gcc --setup full
 		say "the demo"
 		PYHEAP_BUILD=$build/gcc "$top/tests/demo.sh" 2>&1 | tee "$log"
 		note_logged $? "tests/demo.sh"
@@ -113,26 +120,34 @@ run_all()
 
 	CC=clang CXX=clang++ build_as clang -Dwerror=true && test_in clang --suite unit
 
+	# The crash tests among them: those in which a sanitizer sees what the stepper does not.
 	build_as sanitize -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-fno-sanitize-recover=all &&
 		ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 test_in sanitize \
-			--no-suite model
+			--setup full --suite unit --suite system --suite fuzz --suite sanitize
 
 	# ThreadSanitizer knows no fences, and the compiler says so at each. None is needed for what it looks for: between the
 	# living the lock and acquire loads order the same; the fences are for what a killed process leaves.
 	build_as threads -Db_sanitize=thread -Db_lundef=false -Dc_args=-Wno-tsan &&
-		TSAN_OPTIONS=halt_on_error=1 test_in threads --suite threads
+		TSAN_OPTIONS=halt_on_error=1 test_in threads --setup full --suite threads
 
-	[ ! -f "$build/gcc/build.ninja" ] || test_in gcc --setup valgrind --suite unit
+	[ ! -f "$build/gcc/build.ninja" ] || test_in gcc --setup valgrind --suite valgrind
 }
 
 # As one function, which bash reads whole before it begins: the file may change meanwhile.
 main()
 {
+	local tier=quick
+	case ${1:-} in
+	"") ;;
+	--full) tier=full ;;
+	*) echo "usage: tests/run.sh [--full]" >&2; exit 2 ;;
+	esac
 	# shellcheck source=tests/deps.sh
 	. "$top/tests/deps.sh"
-	deps_test
+	"deps_$tier"
 	note $? "installing what is missing"
-	[ $n_failed != 0 ] || run_all
+	began=$SECONDS
+	[ $n_failed != 0 ] || "run_$tier"
 
 	[ $n_failed = 0 ] || { say "what failed"; cat "$failures"; }
 	printf '\nin %d s\n' $((SECONDS - began))
@@ -141,4 +156,4 @@ main()
 	exit
 }
 
-main
+main "$@"

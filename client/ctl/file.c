@@ -2,10 +2,10 @@
 /*
  * pyheapctl put, get: files in and out
  *
- * A regular file is read straight into the object that becomes its content, and written straight from it: the bytes
- * are copied by the kernel alone. What cannot tell its size beforehand (a pipe, a terminal, a file of /proc) is read
- * into this process's memory first, which grows by doubling, and never beyond what the heap could hold: an endless pipe
- * ends in an error. A name is set only when the whole content is there, so nobody ever sees half of a file.
+ * A regular file is read straight into the object, and an object is written straight from its payload: only the kernel
+ * copies the bytes. A pipe, a terminal or a file of /proc does not tell its size beforehand. It is read into memory of
+ * this process first, which doubles as it fills, up to what the heap could hold: an endless pipe ends in an error. The
+ * name is set when the whole content is there, so that no reader sees half of a file.
  */
 #include "ctl.h"
 
@@ -28,14 +28,14 @@ static const char *file_advice(int error)
 		return "it is closed: open it, or name a file";
 	case ENOSPC:
 	case EDQUOT:
-		return "make room, or write to somewhere else";
+		return "make room, or write to another place";
 	default:
-		return "see whether it is there and whom its permissions let in";
+		return "check that it is there, and its permissions";
 	}
 }
 
-/* After a call that failed: is it to be tried again? A standard stream may be non-blocking if its other users want
- * that. */
+/* After read() or write() failed: can it be tried again? Waits where the descriptor is non-blocking, as another process
+ * may have made a standard stream. */
 static bool try_again(int fd, short events)
 {
 	struct pollfd pollfd = {.fd = fd, .events = events};
@@ -45,7 +45,7 @@ static bool try_again(int fd, short events)
 	return errno == EINTR;
 }
 
-/* Read until n bytes are there or the input ends; how many there are, or a negative errno. */
+/* Read n bytes, or fewer at the end of the input. Returns their number, or a negative errno. */
 static ssize_t read_up_to(int fd, void *buffer, size_t n)
 {
 	size_t n_read = 0;
@@ -81,15 +81,16 @@ static int write_all(int fd, const void *data, size_t n)
 	return 0;
 }
 
-/* ---- put -------------------------------------------------------------------------------------------------------- */
+/* Put */
 
-/* What a call came to: 0, a negative errno of the heap, or one of the file. */
+/* How reading a file into the heap ended. At most one of the two is a negative errno, else 0. */
 struct outcome {
 	int heap_error;
 	int file_error;
 };
 
-/* How many bytes a regular file still has; 0 where that cannot be known, or is not to be believed. */
+/* How many bytes a regular file has from its current offset on. 0: it is no regular file, or says that it is empty,
+ * as files of /proc do. */
 static uint64_t known_size(int fd)
 {
 	struct stat st;
@@ -101,7 +102,7 @@ static uint64_t known_size(int fd)
 	return at >= 0 && at < st.st_size ? (uint64_t)(st.st_size - at) : 0;
 }
 
-/* A file that was cut short while it was read has an object of what there was of it. */
+/* The file was cut short while it was read: the object gets the n bytes that were there. */
 static struct outcome put_short(pyheap *heap, pyheap_ref longer, size_t n, pyheap_ref *ret)
 {
 	struct outcome outcome = {0};
@@ -132,7 +133,7 @@ static struct outcome put_known(pyheap *heap, int fd, uint64_t size, pyheap_ref 
 	return outcome;
 }
 
-/* The whole input in fresh memory, which the caller frees. */
+/* Read the whole input into fresh memory, which the caller frees. -ENOMEM: it is longer than `limit`. */
 static struct outcome read_unknown(int fd, uint64_t limit, char **ret, size_t *ret_size)
 {
 	struct outcome outcome = {0};
@@ -199,7 +200,7 @@ static int put_from(pyheap *heap, int fd, const char *file, const char *name)
 	return r < 0 ? ctl_fail_heap("cannot set the name", name, r) : CTL_OK;
 }
 
-/* A name that cannot be is said before a large file is read for it. -ENOENT is as good as found. */
+/* Ask for the name first: one that no object can have is refused before a large file is read. */
 static int name_try(pyheap *heap, const char *name)
 {
 	pyheap_ref ref;
@@ -233,7 +234,7 @@ int run_put(struct ctl *ctl, int n_args, char **args)
 	return r;
 }
 
-/* ---- get -------------------------------------------------------------------------------------------------------- */
+/* Get */
 
 static int get_to_stdout(const void *data, size_t n)
 {

@@ -2,8 +2,8 @@
 /*
  * Numbers and names for people and for programs
  *
- * Names and program names come from whoever has a session, or from the command line. They may have control characters,
- * and what is no name yet need not be UTF-8: neither reaches a terminal as it is.
+ * Names and program names come from other sessions, or from the command line. They may have control characters, and an
+ * argument need not be UTF-8. Neither reaches a terminal unescaped.
  */
 #include "ctl.h"
 
@@ -25,7 +25,7 @@ const char *format_number(uint64_t n, char ret[NUMBER_MAX])
 	return ret;
 }
 
-/* How long a character of UTF-8 is that starts with this byte; 0: none does. */
+/* The length of a character of UTF-8, by its first byte. 0: no character starts with it. */
 static size_t length_by_first(unsigned char first)
 {
 	if (first < 0x80)
@@ -35,10 +35,10 @@ static size_t length_by_first(unsigned char first)
 	return first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
 }
 
-/* The length of the well-formed character of UTF-8 at s; 0: there is none. */
+/* The length of the character of UTF-8 at s. 0: it is not well-formed. */
 static size_t character_length(const unsigned char *s)
 {
-	static const uint32_t firsts[] = {0, 0, 0x80, 0x800, 0x10000}; /* shorter ones would do for less */
+	static const uint32_t firsts[] = {0, 0, 0x80, 0x800, 0x10000}; /* the least character of each length */
 	size_t n = length_by_first(*s);
 	uint32_t c = n > 1 ? *s & (0x7fU >> n) : *s;
 
@@ -52,7 +52,8 @@ static size_t character_length(const unsigned char *s)
 	return n;
 }
 
-/* How many bytes at s must not reach a terminal: a control character, ASCII's or C2 80 to C2 9F, or a stray byte. */
+/* How many bytes at s must not reach a terminal: a control character (of ASCII, or C2 80 to C2 9F), or a byte that is
+ * not UTF-8. */
 static size_t control_length(const unsigned char *s)
 {
 	if (*s < 0x20 || *s == 0x7f || character_length(s) == 0)
@@ -96,7 +97,7 @@ void print_json(FILE *file, const char *s)
 
 		if (*p == '"' || *p == '\\')
 			fprintf(file, "\\%c", *p);
-		else if (n == 0) /* JSON has no place for it */
+		else if (n == 0) /* JSON has text only: the replacement character stands for it */
 			fputs("\\ufffd", file);
 		else if (control_length(p))
 			fprintf(file, "\\u%04x", p[n - 1]);

@@ -2,8 +2,8 @@
 /*
  * pyheapctl ls, rm: the names of the heap
  *
- * ls takes no hold, so that the counts it shows are the clients' own. What goes away while it walks is left out: each
- * object's figures are asked for one by one, and a ref whose object is gone answers -ESTALE.
+ * ls holds no object, so that the counts it shows are those of the clients. It asks for each figure of an object by
+ * itself; an object that is freed meanwhile answers -ESTALE and is left out.
  */
 #include "ctl.h"
 
@@ -69,7 +69,7 @@ static int entry_compare(const void *a, const void *b)
 	return strcmp(((const struct entry *)a)->name, ((const struct entry *)b)->name);
 }
 
-/* All names, in the order of their bytes. The list is to be freed in any case. */
+/* Read all names, sorted by their bytes. The caller frees the list, also after an error. */
 static int entries_read(struct entries *entries, pyheap *heap)
 {
 	uint64_t cursor = 0;

@@ -2,9 +2,9 @@
 /*
  * pyheapctl stats: the figures of the heap, in the manner of CPython's sys._debugmallocstats()
  *
- * One table names each figure once, for people and for programs: label and key of --json, and where it is in
- * pyheap_stats. The eight figures of bytes add up to the arenas exactly, and the total is counted here from the eight,
- * so that whoever reads the two lines can see it.
+ * One table has each figure once: its label in the text, its key in --json, and its offset in pyheap_stats. The eight
+ * figures of bytes add up to the bytes of all arenas. The total is added up here, so that the reader can compare it
+ * with the line of the arenas.
  */
 #include "ctl.h"
 
@@ -16,15 +16,15 @@
 
 enum section {
 	SECTION_ARENAS,
-	SECTION_BYTES, /* the eight that add up */
+	SECTION_BYTES, /* the eight figures that add up */
 	SECTION_OBJECTS,
 	SECTION_LOCK,
-	SECTION_NONE, /* not in the text by itself */
+	SECTION_NONE, /* only in --json */
 };
 
 struct figure {
 	enum section section;
-	const char *label; /* NULL: a line of its own making */
+	const char *label; /* NULL: the label is composed when it is printed */
 	const char *key;
 	size_t offset;
 };
@@ -66,7 +66,7 @@ static const struct figure figures[] = {
 	FIGURE(LOCK, "# ns the lock was held in those", lock_held_ns),
 	FIGURE(LOCK, "# ns of the longest of those", lock_held_max_ns),
 	FIGURE(LOCK, "# pools claimed by sessions", n_pools_claimed),
-	FIGURE(LOCK, "# blocks returned by others", n_blocks_returned),
+	FIGURE(LOCK, "# blocks freed by other sessions", n_blocks_returned),
 };
 
 #define N_FIGURES (sizeof(figures) / sizeof(figures[0]))
@@ -88,7 +88,7 @@ uint64_t stats_n_objects(const pyheap_stats *stats)
 	return n;
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------------- */
+/* Text */
 
 static void print_line(const char *label, uint64_t value)
 {
@@ -164,7 +164,7 @@ static void print_text(const pyheap_stats *stats)
 	print_section(SECTION_LOCK, stats);
 }
 
-/* ---- json ------------------------------------------------------------------------------------------------------- */
+/* JSON */
 
 static void print_json_stats(const pyheap_stats *stats)
 {

@@ -1,21 +1,22 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
- * Intents: what a session that works without the lock is about to do to a queue, or to count (count.c)
+ * Intents: what a session is about to do, without the lock, to a queue or to a count (count.c)
  *
- * The intent is complete before the session goes inside (gate.c), and is over before it comes out, so it does not
- * change for whoever has kept all others out. While it is there one right is the intent's to say of: queue.c has the
- * order of the steps, and what follows from it when the session dies between two of them.
+ * An intent is complete before the session enters its critical section (critical.c), and is over before it leaves it;
+ * so it does not change for a process that keeps all sessions out. While it is there, one right is the intent's to
+ * account for: queue.c has the order of the steps, and what follows when the session dies between two of them.
  *
- * Whether the compare-and-swap in its middle took place is said by the place, which notes who changed it last, until
- * that is changed in the same way again. Who is about to do so, and finds another session's intent of the lap before
- * still there, says so in the other's entry first (`done`), by the number of the intent. That number moves before
- * anything of the next intent is written, and its kind is written last, so what is read in between with the same word
- * before and after is of one intent. (To count, the number moves with the kind: see intent_begin_count().)
+ * Has the compare-and-swap in its middle taken place? The cell tells, which notes the session that changed it last,
+ * until it is changed once more in the same way. A session that is about to do so, and finds that the intent of the
+ * noted session is still there, of the lap before, first says so in that session's entry (`done`), by the number of the
+ * intent. The number moves before anything of the next intent is written, and the kind is written last; so what a
+ * reader reads while the word is the same before and after is of one intent. (Of intents to hold and to drop, number
+ * and kind move together: see intent_begin_count().) Proved by tests/model/queue.pml and count.pml.
  */
 
 #include "heap/change/intent.h"
 
-/* Is the intent of a session, which has changed the place at that position, still there? *ret is its number. */
+/* Is an intent of the session, of this kind and for that position of the queue, still there? *ret is its number. */
 static bool is_unfinished(
 	struct heap *heap, uint32_t index, intent_is *is_such, uint64_t queue, uint64_t position, uint64_t *ret)
 {
@@ -24,7 +25,7 @@ static bool is_unfinished(
 
 	if (index >= heap->n_sessions)
 		return false;
-	/* acquire, and the fence: if the word is the same afterwards all is of one intent */
+	/* acquire, and the fence below: if the word is the same afterwards, all was of one intent */
 	word = __atomic_load_n(&intent->word, __ATOMIC_ACQUIRE);
 	if (!is_such(intent_kind(word)) || __atomic_load_n(&intent->queue, __ATOMIC_RELAXED) != queue ||
 		__atomic_load_n(&intent->position, __ATOMIC_RELAXED) != position)

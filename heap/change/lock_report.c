@@ -1,5 +1,10 @@
-/* SPDX-License-Identifier: MIT */
-/* Who has the lock, for reports */
+// SPDX-License-Identifier: MIT
+/*
+ * Who has the lock, for reports
+ *
+ * The owner says who it is after it has taken the lock, so an owner that was stopped in between has not said it yet.
+ * Then the thread id in the mutex tells, which is looked up in /proc among the threads of the sessions' processes.
+ */
 
 #include "heap/change/lock_report.h"
 #include "heap/change/foreign_lock.h"
@@ -17,7 +22,7 @@ static bool is_thread_of(uint32_t tid, int32_t pid)
 	return access(path, F_OK) == 0;
 }
 
-/* Relaxed: of the session that is there now, or the one before. */
+/* Relaxed: of the entry's present session, or of the one before. */
 static int32_t pid_of(const struct heap *heap, uint32_t session_index)
 {
 	return __atomic_load_n(&heap->sessions[session_index].pid, __ATOMIC_RELAXED);
@@ -25,8 +30,7 @@ static int32_t pid_of(const struct heap *heap, uint32_t session_index)
 
 uint32_t lock_owner_tid(const struct heap *heap)
 {
-	/* relaxed: a report. The kernel wants the futex word to be the owner's tid. */
-	return __atomic_load_n(lock_word(&heap->control->lock), __ATOMIC_RELAXED) & FUTEX_TID_MASK;
+	return lock_word_tid(&heap->control->lock);
 }
 
 uint32_t lock_owner1(const struct heap *heap)
@@ -45,5 +49,5 @@ uint32_t lock_owner1(const struct heap *heap)
 	for (uint32_t i = 0; i < heap->n_sessions; i++)
 		if (session_state(&heap->sessions[i]) != SESSION_FREE && is_thread_of(tid, pid_of(heap, i)))
 			return i + 1;
-	return owner1 <= heap->n_sessions ? owner1 : 0; /* of another pid namespace: what it said */
+	return owner1 <= heap->n_sessions ? owner1 : 0; /* of another pid namespace: what it said itself */
 }

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Who has the lock, for reports. */
+/* Who has the lock, for reports: true of a moment, and only as far as it can be known. */
 
 #include "heap/shared/heap.h"
 
-/*
- * Who has the lock, for reports: its session (or SESSION_DAEMON) plus one; 0: nobody, or it cannot be told. Looks at
- * the owner's thread id in the mutex too, since an owner may be stopped before it says who it is.
- */
+/* The session (or SESSION_DAEMON) that has the lock, plus one; 0: nobody, or it is not to be found out. */
 uint32_t lock_owner1(const struct heap *heap);
 
-/* The thread that has the lock, by the number that it has in its own pid namespace, for reports where its session
- * cannot be told; 0: nobody. */
+/*
+ * The number in its own pid namespace of the thread that has the lock, for reports when the session is not to be found
+ * out; 0: nobody.
+ */
 uint32_t lock_owner_tid(const struct heap *heap);

@@ -1,5 +1,21 @@
-/* SPDX-License-Identifier: MIT */
-/* How arenas come and go */
+// SPDX-License-Identifier: MIT
+/*
+ * Supply: how arenas come from the system and go back to it
+ *
+ * Only the daemon maps and unmaps arenas, and for neither needs the lock: HOLE -> MAPPING -> GRANTED and RETURNING ->
+ * HOLE are its own steps. A session takes what it was granted into use under the lock. Under the lock the daemon takes
+ * off the lists what is wholly free (supply_pick_returning()), and only then unmaps it and punches its hole.
+ *
+ * Memory is allocated (posix_fallocate) before anybody learns of it, for the arena and for its entries: a full /dev/shm
+ * is an error of the daemon, and never a SIGBUS in a client.
+ *
+ * Died after ...                  the next daemon ...
+ *   reserving, while mapping      finds MAPPING: punches, HOLE (supply_adopt_all())
+ *   granting, session dead too    finds GRANTED to a session that is FREE: punches, HOLE (supply_adopt_all())
+ *   picking, unmapping, punching  finds RETURNING: unmaps it once more; the head turns HOLE last
+ *                                 (supply_next_returning()). It has had the lock before, since the picking may not be
+ *                                 committed, and an owner of the lock may be about to roll it back
+ */
 
 #include "heap/change/supply.h"
 #include "heap/change/lock.h"
@@ -13,15 +29,13 @@
 
 #define ENTRIES_PER_STEP (UINT64_C(4) << 20) /* bytes of pool entries that are allocated in one step */
 
-/* ---- the daemon's side ------------------------------------------------------------------------------------------- */
-
-/* Only the daemon calls this; release: whoever sees the state sees the memory and the entries behind it. */
+/* By the daemon alone. Release: a process that reads the state finds the memory and the entries behind it. */
 static void state_store(struct arena_entry *arena, enum arena_state state)
 {
 	__atomic_store_n(&arena->state, (uint32_t)state, __ATOMIC_RELEASE);
 }
 
-/* Make entries readable up to arena n, exclusive: their pages are allocated before n_arenas_known says so. */
+/* Make the entries of arenas below n readable: their pages are allocated before n_arenas_known counts them. */
 static int extend_arena_entries(struct heap *heap, uint32_t n)
 {
 	struct control *c = heap->control;
@@ -37,7 +51,7 @@ static int extend_arena_entries(struct heap *heap, uint32_t n)
 		r = heap_allocate(heap->control_fd, c->freepools_off + (uint64_t)seen * words * 8,
 			(uint64_t)(n - seen) * words * 8);
 	if (!r)
-		__atomic_store_n(&c->n_arenas_known, n, __ATOMIC_RELEASE); /* the pages before their number */
+		__atomic_store_n(&c->n_arenas_known, n, __ATOMIC_RELEASE); /* release: after the pages */
 	return r;
 }
 
@@ -70,7 +84,7 @@ int supply_reserve(struct heap *heap, uint32_t index, uint32_t n, uint32_t *ret)
 	r = extend_arena_entries(heap, head + n);
 	if (r < 0)
 		return r;
-	/* relaxed: who counts arenas without the lock may have seen what was there before */
+	/* relaxed: a process that counts arenas without the lock may read the values of before */
 	__atomic_store_n(&heap->arenas[head].n_arenas, n, __ATOMIC_RELAXED);
 	__atomic_store_n(&heap->arenas[head].session1, index + 1, __ATOMIC_RELAXED);
 	state_store(&heap->arenas[head], ARENA_MAPPING);
@@ -83,9 +97,9 @@ int supply_reserve(struct heap *heap, uint32_t index, uint32_t n, uint32_t *ret)
 }
 
 /*
- * Forget what the pools' headers and free lists were of: their memory is fresh. Member by member, since the generation
- * must be there at every moment: a daemon that is killed here must not let old refs come true again. Relaxed: whoever
- * has an old ref may be looking whose pool it is of, and who counts the pools may have seen the arena as it was.
+ * Forget the classes and lists of an arena's pools, whose memory is fresh. Member by member, since the generation must
+ * be there at every moment: after a death here no old ref may become good again. Relaxed: a session with an old ref may
+ * be reading the pool's entry, and a process that counts pools may have read the arena's state of before.
  */
 static void pools_reset(struct heap *heap, uint32_t arena)
 {
@@ -121,8 +135,8 @@ static int arena_map(struct heap *heap, uint32_t i)
 }
 
 /*
- * Make pool entries readable up to arena n, exclusive: as extend_arena_entries(). Those of arenas below that could not
- * be mapped, or are just being mapped, may be missing, and be many: a part of them at a time. 1 all are there.
+ * Make the pool entries of arenas below n readable, as extend_arena_entries() does. Many may be missing, of arenas
+ * below that are being mapped or could not be; so this does a part of them at a time. 1 all are there.
  */
 static int extend_pool_entries_step(struct heap *heap, uint32_t n)
 {
@@ -138,7 +152,7 @@ static int extend_pool_entries_step(struct heap *heap, uint32_t n)
 	r = heap_allocate(heap->control_fd, c->pools_off + seen * size, n_step * size);
 	if (r < 0)
 		return r;
-	__atomic_store_n(&c->n_arenas_mapped, seen + n_step, __ATOMIC_RELEASE); /* the pages before their number */
+	__atomic_store_n(&c->n_arenas_mapped, seen + n_step, __ATOMIC_RELEASE); /* release: after the pages */
 	return seen + n_step == n;
 }
 
@@ -161,7 +175,7 @@ int supply_map_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t 
 	return 1;
 }
 
-/* The window keeps its place: what was mapped there gives way to an empty mapping, which unmaps it. */
+/* The window stays reserved: an empty mapping replaces the arena, which unmaps it. */
 static int arena_unmap(struct heap *heap, uint32_t i)
 {
 	uint64_t off = (uint64_t)i << heap->arena_shift;
@@ -175,8 +189,8 @@ static int arena_unmap(struct heap *heap, uint32_t i)
 }
 
 /*
- * From the last arena to the head, whose n_arenas shrinks with it: a HOLE may be reserved anew before the head is one,
- * and must not be taken for the run's by a daemon that finds it RETURNING.
+ * From the last arena to the head, whose n_arenas shrinks meanwhile: a HOLE may be reserved anew before the head is
+ * one, and a daemon that finds the head RETURNING must not take that arena for one of the run.
  */
 int supply_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done)
 {
@@ -195,8 +209,8 @@ int supply_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_
 		if (last == head)
 			arena->session1 = 0;
 		state_store(&heap->arenas[last], ARENA_HOLE);
-		/* release: after the state; died before it, the next daemon returns that HOLE once more, before any
-		 * other use */
+		/* release: after the state. After a death in between, the next daemon unmaps that HOLE once more,
+		 * before any other use */
 		if (last != head)
 			__atomic_store_n(&arena->n_arenas, arena->n_arenas - 1, __ATOMIC_RELEASE);
 		else
@@ -214,7 +228,7 @@ bool supply_has_lookup(struct heap *heap, uint32_t head)
 
 static bool is_left_over(const struct heap *heap, const struct arena_entry *arena)
 {
-	uint32_t session = arena->session1 - 1; /* none: wraps to the largest */
+	uint32_t session = arena->session1 - 1; /* none wraps to the largest */
 
 	switch (arena->state) {
 	case ARENA_MAPPING:
@@ -226,7 +240,7 @@ static bool is_left_over(const struct heap *heap, const struct arena_entry *aren
 	}
 }
 
-static int return_whole_run(struct heap *heap, uint32_t head)
+static int unmap_whole_run(struct heap *heap, uint32_t head)
 {
 	uint32_t n_done = 0;
 	int r;
@@ -245,7 +259,7 @@ int supply_adopt_all(struct heap *heap)
 	for (uint32_t i = 0; i < heap->control->n_arenas_known; i++) {
 		if (!is_left_over(heap, &heap->arenas[i]))
 			continue;
-		r = return_whole_run(heap, i);
+		r = unmap_whole_run(heap, i);
 		if (r < 0)
 			return r;
 	}
@@ -261,7 +275,7 @@ int supply_next_returning(struct session *daemon, uint32_t *cursor, uint32_t *re
 		r = change_try_begin(daemon);
 		if (r < 0)
 			return r;
-		change_end(daemon, 0); /* no change that may be taken back says so of any now */
+		change_end(daemon, 0); /* no change that may be rolled back has made an arena RETURNING now */
 	}
 	while (*cursor < heap->control->n_arenas_known)
 		if (arena_state(&heap->arenas[(*cursor)++]) == ARENA_RETURNING) {
@@ -279,11 +293,11 @@ int supply_pick_granted(struct session *daemon, uint32_t index, bool has_lock, u
 	r = change_try_begin(daemon);
 	if (r == 0)
 		change_end(daemon, 0);
-	/* Who asks to be resumed while it has the lock is between two changes. */
+	/* A session that asks to be resumed while it has the lock is between two changes. */
 	else if (r != -EBUSY || !has_lock)
 		return r;
-	/* No owner's change is pending any more, so nobody but this daemon writes the state of what is GRANTED to the
-	 * session. */
+	/* No change of a dead owner is pending any more, so this daemon alone writes the state of what is GRANTED to
+	 * the session. */
 	for (uint32_t i = 0; i < heap->control->n_arenas_known; i++) {
 		if (arena_state(&heap->arenas[i]) != ARENA_GRANTED || heap->arenas[i].session1 != index + 1)
 			continue;

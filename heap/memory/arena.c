@@ -1,14 +1,27 @@
-/* SPDX-License-Identifier: MIT */
-/* Arenas of pools */
+// SPDX-License-Identifier: MIT
+/*
+ * Arenas of pools: which arena the next pool comes from
+ *
+ * usable_arenas is CPython's: doubly linked, ascending by how free an arena is. New pools come from the fullest arena,
+ * so that the emptier ones can become wholly free and go back to the system. CPython goes by the number of free pools;
+ * this list goes by its eighths (arena_rank()), with the wholly free arenas last. Among many arenas that take and give
+ * pools in turn, each pool would change the order by number; by eighths one in eight does, of 64 pools in an arena.
+ *
+ * rank2lasta[rank], CPython's nfp2lasta, is the last arena of a rank: by it an arena whose rank has changed finds its
+ * new place without a walk along the list. An arena without a free pool is not on the list.
+ *
+ * freepools, a bitmap per arena, says which pools are free. The lowest free pool is taken first; a run of adjacent free
+ * pools is found by reading a few words.
+ *
+ * All is changed under the lock and through the undo log. It is derived: rebuild.c makes it anew.
+ */
 
 #include "heap/memory/arena.h"
 
 #include <errno.h>
 
-#define WALK_MAX 16U  /* arenas looked at for a run of pools, from either end, before fresh memory is wanted */
-#define PASS_MAX 256U /* arenas passed on the way that have too few */
-
-/* ---- the order of usable_arenas ---------------------------------------------------------------------------------- */
+#define WALK_MAX 16U  /* arenas searched for a run of pools, from either end, before fresh memory is wanted */
+#define PASS_MAX 256U /* arenas passed on the way, with too few free pools */
 
 static struct space *space_of(struct heap *heap, uint32_t space)
 {
@@ -20,7 +33,7 @@ static uint32_t rank_of(const struct heap *heap, const struct arena_entry *arena
 	return arena_rank(heap, arena->n_free_pools);
 }
 
-/* The last usable arena of at most that rank; 0: none. Its successor is the first of a higher one. */
+/* The last usable arena of at most that rank, plus one; 0: none. Its successor is the first of a higher rank. */
 static uint32_t last_up_to(const struct space *space, uint32_t rank)
 {
 	while (rank > 0 && !space->rank2lasta1[rank])
@@ -28,7 +41,7 @@ static uint32_t last_up_to(const struct space *space, uint32_t rank)
 	return rank ? space->rank2lasta1[rank] : 0;
 }
 
-/* Put an arena that is on no list where its rank belongs. */
+/* Insert an arena that is on no list, behind the last one of its rank. */
 static void usable_link(struct heap *heap, struct space *space, struct arena_entry *arena)
 {
 	uint32_t index1 = arena_index(heap, arena) + 1;
@@ -50,7 +63,7 @@ static void usable_unlink(struct heap *heap, struct space *space, struct arena_e
 	arena_unlink(heap, &space->usable_arenas1, arena);
 }
 
-/* The number of free pools of an arena changes, and where its rank does its place. */
+/* Set the number of free pools; where that changes the rank, the arena moves in usable_arenas. */
 static void free_pools_change(struct heap *heap, struct arena_entry *arena, uint32_t n_free_pools)
 {
 	struct space *space = space_of(heap, arena->space);
@@ -71,15 +84,13 @@ static void free_pools_change(struct heap *heap, struct arena_entry *arena, uint
 		heap_add(heap, &space->n_free_arenas, 1);
 }
 
-/* ---- freepools --------------------------------------------------------------------------------------------------- */
-
-/* The first of n adjacent free pools of the bitmap, or UINT32_MAX. */
+/* The first of n adjacent free pools of a bitmap, or UINT32_MAX. */
 static uint32_t freepools_find(const uint64_t *words, uint32_t n_pools, uint32_t n)
 {
 	uint32_t run = 0;
 
 	for (uint32_t i = 0; i < n_pools; i++) {
-		if (!(i & 63) && !words[i / 64]) { /* a word with none free */
+		if (!(i & 63) && !words[i / 64]) { /* a word without a free pool */
 			run = 0;
 			i += 63;
 			continue;
@@ -118,10 +129,10 @@ static uint64_t *freepools_of(struct heap *heap, const struct arena_entry *arena
 	return &heap->freepools[arena_index(heap, arena) * heap->pool_words];
 }
 
-/* ---- within a change --------------------------------------------------------------------------------------------- */
-
-/* From an arena on, towards the fuller or the emptier ones: look for n adjacent free pools in WALK_MAX that have so
- * many. NULL: there were none; *arena is the one to go on with. */
+/*
+ * Search n adjacent free pools from *arena on, towards the fuller or the emptier arenas, in at most WALK_MAX that have
+ * n free pools. *ret is the first pool's number in the arena. NULL: none found, and *arena is the one to go on with.
+ */
 static struct arena_entry *walk(struct heap *heap, struct arena_entry **arena, bool fuller, uint32_t n, uint32_t *ret)
 {
 	uint32_t n_examined = 0;
@@ -141,8 +152,8 @@ static struct arena_entry *walk(struct heap *heap, struct arena_entry **arena, b
 }
 
 /*
- * n adjacent free pools, at least 1: of the fullest arenas that have so many, a bounded number of them, and at last of
- * the emptiest. The first ones are of the rank of n, and may have fewer.
+ * Search n adjacent free pools in the fullest arenas that have n, and then in the emptiest. The walk begins at the
+ * first arena of the rank of n, in which some arenas may have fewer.
  */
 static struct arena_entry *find_pools(struct heap *heap, struct space *space, uint32_t n, uint32_t *ret)
 {
@@ -150,13 +161,13 @@ static struct arena_entry *find_pools(struct heap *heap, struct space *space, ui
 	struct arena_entry *next = arena_at1(heap, before ? before->next1 : space->usable_arenas1);
 	struct arena_entry *found = walk(heap, &next, false, n, ret);
 
-	if (found || !next) /* or all were seen */
+	if (found || !next) /* found, or the walk came to the end */
 		return found;
 	next = arena_at1(heap, last_up_to(space, RANK_FREE));
 	return walk(heap, &next, true, n, ret);
 }
 
-/* A wholly free arena of the other space can change sides. */
+/* Move a wholly free arena from the other space to this one. NULL: there is none. */
 static struct arena_entry *convert_arena(struct heap *heap, enum space_kind to)
 {
 	struct space *from = space_of(heap, 1U - to);
@@ -203,7 +214,6 @@ int arena_give_pools(struct session *session, uint32_t first, uint32_t n)
 	return 0;
 }
 
-/* The counters follow arenas that come into use. */
 void arena_count(struct heap *heap, uint32_t n)
 {
 	struct counters *c = &heap->control->counters;

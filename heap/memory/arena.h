@@ -1,25 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Arenas of pools: usable_arenas and freepools. See arena.c. */
+/* Arenas of pools: usable_arenas and freepools. All within a change. See arena.c. */
 
 #include "heap/shared/list.h"
 #include "heap/shared/session.h"
 
-/* Take `n` adjacent free pools, at least 1, of a usable arena: one of the fullest that have them, or of the emptiest.
- * *ret is the first. HEAP_WANTS_ARENAS (1 arena). */
+/*
+ * Take n adjacent free pools, at least 1, from one of the fullest arenas that have them, or one of the emptiest. *ret
+ * is the first of them. HEAP_WANTS_ARENAS: one arena. -EUCLEAN.
+ */
 int arena_take_pools(struct session *session, enum space_kind space, uint32_t n, uint32_t *ret);
 
-/* Give pools back; the entries must be POOL_FREE already. */
+/* Give n adjacent pools back, whose entries are POOL_FREE already. -EUCLEAN. */
 int arena_give_pools(struct session *session, uint32_t first, uint32_t n);
 
-/* Within a change: an arena that is on no list becomes one of free pools. */
+/* Make an arena that is on no list one of free pools. */
 void arena_open(struct heap *heap, struct arena_entry *arena, enum space_kind space);
 
-/* Within a change: a wholly free arena beyond n_spare, which is on no list from now on; NULL: there is none. */
+/* Take a wholly free arena off its list, if there are more than n_spare; NULL: there are not. */
 struct arena_entry *arena_take_free(struct heap *heap, uint32_t n_spare);
 
-/* Within a change: n more arenas have come into use. */
+/* Count n arenas that come into use. */
 void arena_count(struct heap *heap, uint32_t n);
 
 /* The rank of an arena with that many free pools. */
@@ -37,12 +39,13 @@ static inline uint32_t arena_index(const struct heap *heap, const struct arena_e
 	return (uint32_t)(arena - heap->arenas);
 }
 
-/* NULL where there is none. */
+/* The arena of an index plus one; NULL: there is none. */
 static inline struct arena_entry *arena_at1(struct heap *heap, uint32_t index1)
 {
 	return index1 && index1 <= arenas_known(heap) && index1 <= heap->n_arenas ? &heap->arenas[index1 - 1] : NULL;
 }
 
+/* arena_at1() as an entry of a list. */
 static inline struct list_node arena_node(struct heap *heap, uint32_t index1)
 {
 	struct arena_entry *arena = arena_at1(heap, index1);
@@ -50,10 +53,10 @@ static inline struct list_node arena_node(struct heap *heap, uint32_t index1)
 	return (struct list_node){arena ? &arena->links : NULL, index1};
 }
 
-/* Out of the list whose head is given. */
+/* Remove an arena from the list that begins at *head1. */
 static inline void arena_unlink(struct heap *heap, uint32_t *head1, struct arena_entry *arena)
 {
 	struct list_node prev = arena_node(heap, arena->prev1), next = arena_node(heap, arena->next1);
 
-	list_remove(heap, true, head1, &arena->links, &prev, &next);
+	list_remove(heap, true, head1, &arena->links, prev, next);
 }

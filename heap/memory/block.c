@@ -1,12 +1,29 @@
-/* SPDX-License-Identifier: MIT */
-/* Blocks */
+// SPDX-License-Identifier: MIT
+/*
+ * Blocks: taken and freed under the lock, and remote frees
+ *
+ * A block is untouched (from n_carved on: on no list since the pool took its class), free (on the pool's freeblock
+ * list, linked through the header words, the one freed last in front), or not free; then its header word says so.
+ * Payloads are never used for links: what a client writes after it has dropped an object breaks no list.
+ *
+ * The session that owns a pool takes and frees its blocks by itself, without the lock (own.c). Here are blocks of pools
+ * that nobody owns, which are changed under the lock, and remote frees: a session frees a block of another session's
+ * pool. A remote free changes the block's header alone, since the owner may be making objects in the pool at this
+ * moment: the state becomes REMOTE_FREE. Then the pool goes on its owner's remote_pools, from which the owner collects.
+ * Proved by tests/model/remote_free.pml; remote frees without the lock (count.c) by tests/model/count.pml.
+ *
+ * A pool of which all blocks are remotely freed is taken from its owner at once. Each session that frees a block makes
+ * its store, executes a full barrier, and only then reads the other headers: so the one that frees the last block sees
+ * all others freed. The owner may be in a critical section in which it has just let go of this very block, and may read
+ * its header next; then the pool stays, and the owner collects it.
+ */
 
 #include "heap/memory/block.h"
 #include "heap/shared/critical.h"
 
 #include <errno.h>
 
-/* Take a block out of a pool that has room: what was freed last, else the next untouched one. */
+/* Take a block out of a pool that has room: the one freed last, else the next untouched one. */
 static int take_from(struct heap *heap, struct pool_entry *pool, uint32_t *ret)
 {
 	struct object_header *headers = pool_headers(heap, pool);
@@ -29,7 +46,6 @@ static int take_from(struct heap *heap, struct pool_entry *pool, uint32_t *ret)
 	return 0;
 }
 
-/* Of a pool that nobody owns. */
 int block_take(struct session *session, enum space_kind space, size_t size, uint32_t size_class, uint32_t type,
 	uint32_t state, uint64_t rights, uint64_t *ret)
 {
@@ -60,7 +76,7 @@ int block_take(struct session *session, enum space_kind space, size_t size, uint
 	return 0;
 }
 
-/* Of a pool that nobody owns. */
+/* Free a block of a pool that nobody owns. */
 static int block_give_unowned(struct session *session, struct pool_entry *pool, uint32_t i)
 {
 	struct heap *heap = session->heap;
@@ -70,7 +86,7 @@ static int block_give_unowned(struct session *session, struct pool_entry *pool, 
 
 	if (!pool->n_used)
 		return -EUCLEAN;
-	/* acquire: as in pool_collect(), where it was returned without the lock */
+	/* acquire: as in pool_collect(), if it was freed remotely without the lock */
 	heap_set_header(
 		heap, header, header_free(__atomic_load_n(&header->word, __ATOMIC_ACQUIRE), pool->freeblock1), 0);
 	heap_set(heap, &pool->freeblock1, i + 1);
@@ -83,11 +99,7 @@ static int block_give_unowned(struct session *session, struct pool_entry *pool, 
 	return pool_free(session, pool);
 }
 
-/*
- * A block of a pool that a session owns was returned: it goes on that one's list. When that was the last of a full
- * pool, the owner has nothing to do with it any more, unless it is in the middle of a call: then it may have let go of
- * just this block and look at its header next, and the pool stays.
- */
+/* A block of an owned pool is remotely freed: put the pool on its owner's remote_pools, or take it from the owner. */
 static int link_or_disown(struct session *session, struct pool_entry *pool, const struct object_header *header)
 {
 	struct heap *heap = session->heap;
@@ -99,7 +111,7 @@ static int link_or_disown(struct session *session, struct pool_entry *pool, cons
 	__atomic_store_n(&owner->n_remote_frees, owner->n_remote_frees + 1, __ATOMIC_RELAXED);
 	if (!pool->is_on_remote_list)
 		pool_link_remote(heap, pool);
-	/* that it was returned, before the look: as for who returns it without the lock */
+	/* the remote free, before the other headers are read: the barrier of a free without the lock, here too */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!pool_is_all_remote(pool, header) || critical_is_active(heap, pool->owner1 - 1U))
 		return 0;
@@ -108,8 +120,7 @@ static int link_or_disown(struct session *session, struct pool_entry *pool, cons
 	return pool_disown(session, pool);
 }
 
-/* Of a pool that a session owns, which may be making objects in it at this very moment: only the block's header is
- * changed. */
+/* Free a block of a pool that a session owns. */
 static int block_remote_free(struct session *session, struct pool_entry *pool, uint32_t i)
 {
 	struct heap *heap = session->heap;
@@ -118,12 +129,12 @@ static int block_remote_free(struct session *session, struct pool_entry *pool, u
 	/* relaxed, not logged: for reports */
 	__atomic_store_n(&heap->control->figures.n_blocks_returned, heap->control->figures.n_blocks_returned + 1,
 		__ATOMIC_RELAXED);
-	/* The second word stays other than 0, which tells an owner that was about to free it too. */
+	/* The second word is not 0, so that an owner which was about to free the block, too, finds out. */
 	heap_set_header(heap, header, header_with_state(header_word(header), STATE_REMOTE_FREE), RIGHTS_SHARED);
 	return link_or_disown(session, pool, header);
 }
 
-/* The number of the block that begins at a position, in a pool that may be any; -EUCLEAN: none does. */
+/* The number of the block that begins at a position of any pool; -EUCLEAN: none does. */
 static int block_at(const struct pool_entry *pool, uint64_t position)
 {
 	uint32_t block1;
@@ -154,10 +165,10 @@ int block_notify_remote_free(struct session *session, uint64_t ref, struct pool_
 	*ret = NULL;
 	i = pool ? block_at(pool, ref_position(ref)) : -EUCLEAN;
 	if (i < 0)
-		return 0; /* it is another pool by now: others have seen to it */
+		return 0; /* the pool has become another one, so its owner found the block */
 	header = &pool_headers(heap, pool)[i];
 	if (!header_is(header_word(header), ref_generation(ref), STATE_REMOTE_FREE))
-		return 0; /* the same */
+		return 0; /* the block was collected */
 	if (!pool->owner1)
 		return block_give_unowned(session, pool, (uint32_t)i);
 	r = link_or_disown(session, pool, header);

@@ -1,5 +1,10 @@
-/* SPDX-License-Identifier: MIT */
-/* Room for one object of any size */
+// SPDX-License-Identifier: MIT
+/*
+ * Room for one object of any size
+ *
+ * Up to BLOCK_SIZE_MAX bytes take a block of a size class, more take whole pools of one arena, an arena and more take
+ * whole arenas. A block's place says its class; a run begins with its first pool, whose entry has header and size.
+ */
 
 #include "heap/memory/memory.h"
 #include "heap/memory/block.h"
@@ -11,7 +16,8 @@ uint32_t memory_class(size_t size, size_t alignment, uint64_t *ret_n_pools)
 {
 	size_t room = size;
 
-	if (alignment == 16 && size <= BLOCK_SIZE_MAX) /* blocks of a class that is a multiple of 16 all lie so */
+	if (alignment == 16 &&
+		size <= BLOCK_SIZE_MAX) /* all blocks of a size that is a multiple of 16 are aligned to it */
 		room = size ? (size + 15) & ~(size_t)15 : 16;
 	if (room <= BLOCK_SIZE_MAX && alignment <= 16)
 		return class_of_size(room);

@@ -1,14 +1,28 @@
-/* SPDX-License-Identifier: MIT */
-/* Pools */
+// SPDX-License-Identifier: MIT
+/*
+ * Pools: pages of blocks of one class
+ *
+ * A pool is used (some blocks allocated, on a list of usedpools), full (on no list) or empty (given back to its arena,
+ * may take any class next). When a block of a full pool is freed, the pool goes to the front of its class's list.
+ *
+ * Owners. A pool of objects is owned by the session that makes objects in it (own.c), and is on that session's
+ * usedpools. Other sessions only mark blocks there as remotely freed (block.c; count.c without the lock); the owner
+ * collects them from the headers when it needs blocks. A full pool of which every block was remotely freed is taken
+ * from its owner at once, so memory comes back also when the owner never does anything again. Pools of records, and
+ * pools whose owner is gone, are owned by nobody and changed under the lock alone.
+ *
+ * Classes. When a pool takes a class its headers are zeroed, so that the header words of a pool tell the whole truth
+ * about its blocks. A pool that takes the class that it had last is used as it was left, as in CPython. Rolling a
+ * change back must not bring back a class whose headers are zeroed already. So the old class is forgotten first, by a
+ * plain store that no roll-back undoes: the pool is free, and a free pool may forget its class at any time.
+ */
 
 #include "heap/memory/pool.h"
 #include "heap/memory/arena.h"
 
 #include <errno.h>
 
-/* ---- headers ----------------------------------------------------------------------------------------------------- */
-
-/* The generation of the next object of this pool: 1..GENERATION_MAX, then 1 again. */
+/* 1..GENERATION_MAX, then 1 again. */
 uint32_t pool_next_generation(struct heap *heap, struct pool_entry *pool)
 {
 	uint32_t generation = pool->generation >= GENERATION_MAX ? 1 : pool->generation + 1;
@@ -17,7 +31,6 @@ uint32_t pool_next_generation(struct heap *heap, struct pool_entry *pool)
 	return generation;
 }
 
-/* The caller says in its identity whose it is, and whose it is no more. */
 void pool_link_owned(struct session *session, struct pool_entry *pool)
 {
 	struct heap *heap = session->heap;
@@ -37,7 +50,7 @@ void pool_unlink_owned(struct heap *heap, struct pool_entry *pool)
 	struct list_node prev = POOL_NODE(heap, pool->owned_prev1, owned_links);
 	struct list_node next = POOL_NODE(heap, pool->owned_next1, owned_links);
 
-	list_remove(heap, true, owner ? &owner->owned_pools1 : NULL, &pool->owned_links, &prev, &next);
+	list_remove(heap, true, owner ? &owner->owned_pools1 : NULL, &pool->owned_links, prev, next);
 }
 
 void pool_link_remote(struct heap *heap, struct pool_entry *pool)
@@ -56,8 +69,11 @@ void pool_clear_notified(struct pool_entry *pool)
 {
 	if (!pool->is_notified)
 		return;
-	/* Before the log speaks of this word. The fence: before the headers are looked at, with the compare-and-swap of
-	 * who returns a block and then looks here. */
+	/*
+	 * relaxed, and before the log first has this word. The fence orders it before the caller's reading of the
+	 * headers; with the compare-and-swap of a session that frees a block remotely and then reads this word: either
+	 * its block is found, or it finds 0 here and notifies.
+	 */
 	__atomic_store_n(&pool->is_notified, 0, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
@@ -68,22 +84,20 @@ static void pool_unlink_remote(struct heap *heap, struct pool_entry *pool)
 	struct list_node prev = POOL_NODE(heap, pool->remote_prev1, remote_links);
 	struct list_node next = POOL_NODE(heap, pool->remote_next1, remote_links);
 
-	list_remove(heap, true, owner ? &owner->remote_pools1 : NULL, &pool->remote_links, &prev, &next);
+	list_remove(heap, true, owner ? &owner->remote_pools1 : NULL, &pool->remote_links, prev, next);
 	heap_set(heap, &pool->is_on_remote_list, 0);
 }
 
-/* ---- pools ------------------------------------------------------------------------------------------------------- */
-
-/* Clear a free pool's headers for a class, which the caller then gives it: see at the head for the order. */
+/* Clear the headers of a free pool for the class that the caller gives it next: see above for the order. */
 static void pool_clear(struct heap *heap, struct pool_entry *pool, uint32_t size_class)
 {
 	struct object_header *headers = pool_headers(heap, pool);
 
-	/* Not logged; relaxed atomic, and before the log first speaks of this word. */
+	/* relaxed, not logged, and before the log first has this word */
 	__atomic_store_n(&pool->size_class, (uint8_t)CLASS_NONE, __ATOMIC_RELAXED);
-	__atomic_thread_fence(__ATOMIC_RELEASE); /* the class forgotten before its headers are gone */
+	__atomic_thread_fence(__ATOMIC_RELEASE); /* the class is forgotten before its headers go */
 	for (uint32_t i = 0; i < class_shapes[size_class].n_blocks; i++) {
-		/* relaxed: who owned the pool before may be looking for an object that is gone, see own_hold() */
+		/* relaxed: an earlier owner may be reading the header of an object that is gone, see own_hold() */
 		__atomic_store_n(&headers[i].word, 0, __ATOMIC_RELAXED);
 		__atomic_store_n(&headers[i].rights, 0, __ATOMIC_RELAXED);
 	}
@@ -91,7 +105,7 @@ static void pool_clear(struct heap *heap, struct pool_entry *pool, uint32_t size
 		heap_set(heap, &pool->counts, 0);
 }
 
-/* What a run may have left where a pool says that blocks were returned: before it has an owner. */
+/* A run has other members there, which it may have left: cleared before the pool has an owner. */
 static void pool_clear_remote(struct heap *heap, struct pool_entry *pool)
 {
 	if (pool->remote_links.both)
@@ -100,7 +114,6 @@ static void pool_clear_remote(struct heap *heap, struct pool_entry *pool)
 		heap_set(heap, &pool->remote_flags, 0);
 }
 
-/* A pool of that class and owner, with no block in use and on no list. */
 int pool_take(
 	struct session *session, enum space_kind space, uint32_t size_class, uint32_t owner1, struct pool_entry **ret)
 {
@@ -125,7 +138,6 @@ int pool_take(
 	return 0;
 }
 
-/* A pool that is on no list, and whose owner has it no more, goes back to its arena. */
 int pool_free(struct session *session, struct pool_entry *pool)
 {
 	heap_set(session->heap, &pool->identity, pool_identity(POOL_FREE, pool->size_class, 0));
@@ -182,8 +194,8 @@ bool pool_collect(struct heap *heap, struct pool_entry *pool)
 
 	pool_clear_notified(pool);
 	for (uint32_t i = 0; i < n_blocks; i++) {
-		/* acquire: with the compare-and-swap of who returned it. Its owner may hold one of the others once more
-		 * just now. */
+		/* acquire: with the compare-and-swap of the session that freed it. Of other blocks the owner may be
+		 * changing the word just now */
 		uint64_t word = __atomic_load_n(&headers[i].word, __ATOMIC_ACQUIRE);
 
 		if (header_state(word) != STATE_REMOTE_FREE)
@@ -208,7 +220,7 @@ void pool_count_blocks(struct heap *heap, struct pool_entry *pool)
 		if (header_word(&headers[i]))
 			n_carved = i + 1;
 	}
-	/* Nothing is left: the headers are zeroed when it takes a class. */
+	/* Wholly free: its headers are zeroed when it takes a class. */
 	if (!n_used)
 		heap_set(heap, &pool->size_class, CLASS_NONE);
 	for (uint32_t i = n_carved; n_used && i-- > 0;) {

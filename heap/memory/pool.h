@@ -1,52 +1,54 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Pools: pages of blocks of one class, and who owns them. See pool.c. */
+/* Pools: pages of blocks of one class, and who owns them. Functions are called within a change. See pool.c. */
 
 #include "heap/memory/size_class.h"
 #include "heap/shared/list.h"
 #include "heap/shared/session.h"
 
-/* A pool of SPACE_OBJECTS with room in it, which is owned by session from now on and on its usedpools.
- * HEAP_WANTS_ARENAS. */
+/* Make a pool of SPACE_OBJECTS with room the session's own, and the first of its usedpools. HEAP_WANTS_ARENAS. */
 int pool_own(struct session *session, uint32_t size_class);
 
-/* Free blocks of a pool that is owned, from its headers: gather what was returned. True: it has become wholly free. */
+/* Collect the remote frees of a pool that has an owner. True: the pool is wholly free now. */
 bool pool_collect(struct heap *heap, struct pool_entry *pool);
 
-/* Before its headers are looked at for what was returned: who returns a block after that tells it. */
+/* Before the headers are read for remote frees: a session that frees a block remotely after that notifies again. */
 void pool_clear_notified(struct pool_entry *pool);
 
-/* Take a pool from its owner: it belongs to nobody, and if it is wholly free it goes back to its arena. Its numbers and
- * free list must be right. The owner's usedpools are not touched. */
+/*
+ * Take a pool from its owner; nobody owns it then, and a wholly free pool goes back to its arena. Its counts and free
+ * list must be right. The usedpools of the owner are left alone.
+ */
 int pool_disown(struct session *session, struct pool_entry *pool);
 
-/* Numbers and free list anew from the header words, logged. */
+/* Make counts and free list anew from the header words, through the log. */
 void pool_count_blocks(struct heap *heap, struct pool_entry *pool);
 
-/* Within a change: a pool of that class and owner, with no block in use and on no list. HEAP_WANTS_ARENAS. */
+/* A fresh pool of that class and owner, without a block in use, on no list. HEAP_WANTS_ARENAS. */
 int pool_take(
 	struct session *session, enum space_kind space, uint32_t size_class, uint32_t owner1, struct pool_entry **ret);
 
-/* Within a change: a pool that is on no list, and whose owner has it no more, goes back to its arena. */
+/* Give a pool that is on no list, and that its owner has no more, back to its arena. */
 int pool_free(struct session *session, struct pool_entry *pool);
 
-/* Within a change: the generation of the next object of this pool. */
+/* Count and return the generation of the pool's next object. */
 uint32_t pool_next_generation(struct heap *heap, struct pool_entry *pool);
 
-/* Within a change: onto the session's owned_pools, and off its owner's. */
+/* Put a pool or run on the session's owned_pools, and remove it from its owner's. */
 void pool_link_owned(struct session *session, struct pool_entry *pool);
 void pool_unlink_owned(struct heap *heap, struct pool_entry *pool);
 
-/* Within a change: onto its owner's remote_pools. */
+/* Put a pool on its owner's remote_pools. */
 void pool_link_remote(struct heap *heap, struct pool_entry *pool);
 
+/* NULL: its arena is not there. */
 static inline struct pool_entry *pool_at(const struct heap *heap, uint32_t index)
 {
 	return arena_is_there(heap, index >> (heap->arena_shift - POOL_SHIFT)) ? &heap->pools[index] : NULL;
 }
 
-/* The pool that a position of the heap segment lies in; NULL: there is none. */
+/* The pool in which a position lies; NULL: there is none. */
 static inline struct pool_entry *pool_at_position(const struct heap *heap, uint64_t position)
 {
 	uint64_t off = position << 3;
@@ -71,11 +73,11 @@ static inline uint64_t block_position(const struct heap *heap, const struct pool
 	return (((uint64_t)pool_index(heap, pool) << POOL_SHIFT) + shape->first + (uint64_t)i * shape->size) >> 3;
 }
 
-/* How many of its blocks wait to be gathered. */
+/* How many of its blocks are remotely freed and not collected yet. */
 static inline uint32_t pool_count_remote(const struct heap *heap, const struct pool_entry *pool)
 {
 	const struct object_header *headers = pool_headers(heap, pool);
-	/* relaxed: of a moment, where the lock is not held */
+	/* relaxed: true of a moment only, where the lock is not held */
 	uint32_t size_class = __atomic_load_n(&pool->size_class, __ATOMIC_RELAXED) & (N_CLASSES - 1), n = 0;
 
 	for (uint32_t i = 0; i < class_shapes[size_class].n_blocks; i++)
@@ -84,13 +86,14 @@ static inline uint32_t pool_count_remote(const struct heap *heap, const struct p
 }
 
 /*
- * Do all its blocks, after one that just was returned? Most often one of its neighbours says no. Who returned the last
- * of them finds them so, for after that each has a full barrier.
+ * Are all blocks of the pool remotely freed, that of `header` just now? Most often a neighbour of it is not, and is
+ * read first. Each session that frees a block remotely executes a full barrier and then asks this; so the one that
+ * frees the last block finds that all are.
  */
 static inline bool pool_is_all_remote(const struct pool_entry *pool, const struct object_header *header)
 {
 	const struct object_header *headers = (void *)((uintptr_t)header & ~(uintptr_t)(POOL_SIZE - 1));
-	/* relaxed: should it be another by now, it is asked again with the lock held */
+	/* relaxed: a pool that has taken another class by now is asked again with the lock held */
 	uint32_t size_class = __atomic_load_n(&pool->size_class, __ATOMIC_RELAXED) & (N_CLASSES - 1);
 	uint32_t n = class_shapes[size_class].n_blocks, i = (uint32_t)(header - headers);
 
@@ -104,7 +107,7 @@ static inline bool pool_is_all_remote(const struct pool_entry *pool, const struc
 	return true;
 }
 
-/* Has it a block that can be taken, of those that its owner knows? */
+/* Has it a block that can be taken, without collecting? */
 static inline bool pool_has_room(const struct pool_entry *pool)
 {
 	return pool->freeblock1 || pool->n_carved < class_shapes[pool->size_class].n_blocks;
@@ -121,13 +124,13 @@ static inline enum space_kind pool_space(const struct heap *heap, const struct p
 												  : SPACE_OBJECTS;
 }
 
-/* NULL where nobody owns it. */
+/* NULL: nobody owns it. */
 static inline struct session_entry *pool_owner(struct heap *heap, const struct pool_entry *pool)
 {
 	return pool->owner1 && pool->owner1 <= heap->n_sessions ? &heap->sessions[pool->owner1 - 1] : NULL;
 }
 
-/* Which lists a pool is on: its links there, and those of the pool of that index, plus one. */
+/* The pool of index i1 - 1 as an entry of the list whose links are in `member`; none for 0. */
 #define POOL_NODE(heap, i1, member)                                                                                    \
 	({                                                                                                             \
 		uint32_t i1_ = (i1);                                                                                   \
@@ -135,7 +138,7 @@ static inline struct session_entry *pool_owner(struct heap *heap, const struct p
 		(struct list_node){at_ ? &at_->member : NULL, i1_};                                                    \
 	})
 
-/* To the front of usedpools[its class], whose head is given; and out of it. */
+/* Put a pool at the front of usedpools[its class], which begins at *head1, and remove it from there. */
 static inline void pool_link_used(struct heap *heap, bool logged, uint32_t *head1, struct pool_entry *pool)
 {
 	list_push(heap, logged, head1, (struct list_node){&pool->links, pool_index(heap, pool) + 1},
@@ -146,5 +149,5 @@ static inline void pool_unlink_used(struct heap *heap, bool logged, uint32_t *he
 {
 	struct list_node prev = POOL_NODE(heap, pool->prev1, links), next = POOL_NODE(heap, pool->next1, links);
 
-	list_remove(heap, logged, head1, &pool->links, &prev, &next);
+	list_remove(heap, logged, head1, &pool->links, prev, next);
 }

@@ -1,32 +1,35 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
- * What is derived is made anew
+ * Rebuild: derived state made anew from the truth
  *
  * The truth is in few places: the states of arenas, the kinds of pools, the header words of blocks and runs, hold
- * tables, slots and name entries. Everything else (free lists, usedpools, freepools, nfreepools, usable_arenas and its
- * order, rank2lasta, returnable_arenas, name chains, counters) follows from it and is made here without a look at what
- * it was.
+ * tables, slots and name entries. All else (free lists, usedpools, freepools, nfreepools, usable_arenas and its order,
+ * rank2lasta, returnable_arenas, name chains, counters) follows from it, and is made here without reading what it was.
  *
- * That is more than a log can hold, so none is kept: control->rebuilding is set before the first store and cleared
- * after the last. Every taker of the lock looks at it; who finds it set does all of it again before anything else, to
- * the same effect, since the truth is only read.
+ * That is more than the log can hold, so a rebuild is not logged. control->rebuilding is set before its first store and
+ * cleared after the last. Everyone who takes the lock reads it; if it is set, the rebuild is done once more before
+ * anything else, to the same effect, since the truth is only read.
  *
- * All sessions are kept out of their own pools meanwhile (critical_block_all()). Of one that is inside all the same,
- * stopped or dead there, what is its own is left as it is: it goes on with it, or is reclaimed by the headers, which of
- * the dead are made sense of. Others' free pools and spare runs go back.
+ * All sessions are kept out of their critical sections meanwhile (critical_block_all()). A session that is active all
+ * the same, since it was stopped or died inside, keeps what is its own: it goes on with it, or is reclaimed by its
+ * headers, which are settled if it is dead. Free pools and spare runs of all other sessions go back.
  *
- * When a rebuild is done again, one that is inside may have been out when it was begun: about to come in, and stopped
- * before it looked at the gate. Then what is its own is half made, and it would come in and work with it once the gate
- * is open. So each that is inside then is asked (REQUEST_REBUILD) to make its own anew before its next call, which it
- * does by itself with the lock held (rebuild_own()); until then it counts as inside.
+ * When a rebuild is done once more, a session that is active now may have been out when the rebuild began: it was about
+ * to enter, and was stopped before it read its requests. Then its own lists are half made, and it would go on with them
+ * once the requests are cleared. So REQUEST_REBUILD goes to each session that is active then: before its next critical
+ * section it makes its own anew, by itself, with the lock held (rebuild_own()). Until then it counts as active.
  *
- * A process that may not use membarrier(2) cannot keep out sessions that rely on it. It begins no rebuild, and finishes
- * none: done around sessions that all count as inside, it would leave their own lists as the dead one left them, half
- * made, and say that it is done. It gives the lock back with the mark set and the gate closed, so that nobody works
- * with what is half made, and waits a second at most for one who can: any other process that comes to the lock, and the
- * daemon, which tries with each tick; then its call fails (-EOPNOTSUPP), without having changed anything. Somebody can:
- * a living session that relies on membarrier(2) is of a process that may use it, and where all living ones are fenced
- * everybody can.
+ * A process that may not use membarrier(2) cannot keep out sessions that rely on it. It begins no rebuild and finishes
+ * none: all sessions would count as active, so it would leave their own lists as the dead process left them, half made,
+ * and say that all is done. It gives the lock back with `rebuilding` and the requests still set, so that nobody works
+ * with what is half made, and waits a second at most for a process that can finish: any other that comes to the lock,
+ * and the daemon, which tries at each tick. Then its call fails (-EOPNOTSUPP), and has changed nothing. Some process
+ * can: a living session that relies on membarrier(2) is of a process that may use it, and where all living sessions are
+ * fenced every process can.
+ *
+ * Died after ...                  the next owner of the lock ...
+ *   setting rebuilding, or inside   does the whole rebuild once more
+ *   clearing rebuilding             finds it done; requests that are still set are cleared by each session's next call
  */
 
 #include "heap/memory/rebuild.h"
@@ -44,8 +47,6 @@ static uint32_t n_known(const struct heap *heap)
 
 	return n < heap->n_arenas ? n : heap->n_arenas;
 }
-
-/* ---- arenas ------------------------------------------------------------------------------------------------------ */
 
 static void rebuild_arena_of_pools(struct heap *heap, uint32_t a)
 {
@@ -79,7 +80,7 @@ static void rebuild_arena_run(struct heap *heap, uint32_t a)
 	heap->control->counters.n_arenas_current += arena->n_arenas;
 	if (arena_state(arena) == ARENA_RUN) {
 		if (pool->kind != POOL_RUN)
-			return; /* damaged beyond what follows from anything: nobody's */
+			return; /* damaged beyond what the truth tells: nobody's */
 		rebuild_pool_arenas(heap, a * heap->pools_per_arena, arena->n_arenas * heap->pools_per_arena,
 			arena->space == SPACE_RECORDS);
 		return;
@@ -88,7 +89,7 @@ static void rebuild_arena_run(struct heap *heap, uint32_t a)
 	list_push(heap, false, returnable1, (struct list_node){&arena->links, a + 1}, arena_node(heap, *returnable1));
 }
 
-/* Arenas of each rank in turn go to the end of usable_arenas: ascending, and rank2lasta with it. */
+/* Append the arenas of each rank in turn to usable_arenas: so it ascends, and rank2lasta comes with it. */
 static void rebuild_usable_arenas(struct heap *heap, uint32_t space_kind)
 {
 	struct space *space = &heap->control->spaces[space_kind];
@@ -102,7 +103,7 @@ static void rebuild_usable_arenas(struct heap *heap, uint32_t space_kind)
 			continue;
 		rank = arena_rank(heap, arena->n_free_pools);
 		arena->prev1 = 0;
-		arena->next1 = first1[rank]; /* chains of the same rank first */
+		arena->next1 = first1[rank]; /* first a chain per rank */
 		first1[rank] = a + 1;
 	}
 	for (rank = 1; rank < N_RANKS; rank++) {
@@ -124,7 +125,7 @@ static void rebuild_arenas(struct heap *heap)
 		struct arena_entry *arena = &heap->arenas[a];
 
 		if (arena->space >= N_SPACES)
-			arena->space = SPACE_OBJECTS; /* damaged: what most are of */
+			arena->space = SPACE_OBJECTS; /* damaged: most arenas are of objects */
 		if (arena_state(arena) == ARENA_POOLS)
 			rebuild_arena_of_pools(heap, a);
 		else if (arena_state(arena) == ARENA_RUN || arena_state(arena) == ARENA_RETURNABLE)
@@ -134,9 +135,7 @@ static void rebuild_arenas(struct heap *heap)
 		rebuild_usable_arenas(heap, i);
 }
 
-/* ---- sessions and names ------------------------------------------------------------------------------------------ */
-
-/* Before pools are looked at: its lists of them. */
+/* Before the pools: empty the session's lists of pools, but an active one keeps what is its own. */
 static void clear_session(struct heap *heap, uint32_t index)
 {
 	struct session_entry *entry = &heap->sessions[index];
@@ -149,7 +148,7 @@ static void clear_session(struct heap *heap, uint32_t index)
 	memset(entry->spare_runs1, 0, sizeof(entry->spare_runs1));
 }
 
-/* After that: how many of the objects in them it holds. */
+/* After the pools: how many objects in its own pools a session holds. */
 static uint64_t count_own_holds(const struct heap *heap, const struct session_entry *entry)
 {
 	uint64_t n = 0;
@@ -189,7 +188,7 @@ static void rebuild_session(struct heap *heap, uint32_t index)
 		table = (const void *)(heap->base + off);
 	}
 	if (intent_kind(entry->intent.word) != INTENT_NONE)
-		return; /* it is between the table and the number, perhaps */
+		return; /* the session may be between changing the table and n_holds */
 	for (uint64_t i = 0; i < n; i++)
 		n_holds += table[i].ref != HOLD_EMPTY;
 	entry->n_holds = n_holds;
@@ -242,16 +241,14 @@ static void rebuild_names(struct heap *heap)
 				rebuild_names_of_pool(heap, a * heap->pools_per_arena + i);
 }
 
-/* ---- counters ---------------------------------------------------------------------------------------------------- */
-
-/* All but the two that only history tells: those are never gone, however this ends. */
+/* The other three tell of the past and are kept, so that no death in a rebuild loses them. */
 static void clear_counters(struct counters *c)
 {
 	c->n_arenas_current = 0;
 	c->n_names = 0;
 }
 
-/* What only history tells is kept, or made to agree with what is there. */
+/* Make the counters that tell of the past agree with what is there. */
 static void finish_counters(struct counters *c)
 {
 	if (c->n_arenas_allocated < c->n_arenas_current)
@@ -260,8 +257,6 @@ static void finish_counters(struct counters *c)
 	if (c->n_arenas_highwater < c->n_arenas_current)
 		c->n_arenas_highwater = c->n_arenas_current;
 }
-
-/* ---- one session's ----------------------------------------------------------------------------------------------- */
 
 static int rebuild_own_run(struct session *session, struct pool_entry *pool)
 {
@@ -314,17 +309,15 @@ int rebuild_own(struct session *session)
 
 		if (!pool || !n_left)
 			return -EUCLEAN;
-		p1 = pool->owned_next1; /* before it goes */
+		p1 = pool->owned_next1; /* before the pool goes */
 		r = rebuild_own_pool(session, pool);
 	}
 	if (r < 0)
 		return r;
-	/* relaxed: it is this session that is out, and for reports besides */
+	/* relaxed: this session alone writes it, and others read it for reports */
 	__atomic_store_n(&entry->n_own_holds, count_own_holds(heap, entry), __ATOMIC_RELAXED);
 	return 0;
 }
-
-/* ---- all of it --------------------------------------------------------------------------------------------------- */
 
 void rebuild_all(struct heap *heap)
 {
@@ -332,7 +325,7 @@ void rebuild_all(struct heap *heap)
 	struct counters *c = &control->counters;
 
 	__atomic_store_n(&control->rebuilding, 1, __ATOMIC_RELAXED);
-	__atomic_thread_fence(__ATOMIC_RELEASE); /* the mark before the first store */
+	__atomic_thread_fence(__ATOMIC_RELEASE); /* the mark, before the first store */
 	clear_counters(c);
 	memset(control->spaces, 0, sizeof(control->spaces));
 	control->returnable_arenas1 = 0;
@@ -345,7 +338,7 @@ void rebuild_all(struct heap *heap)
 		if (session_state(&heap->sessions[i]) != SESSION_FREE)
 			rebuild_session(heap, i);
 	finish_counters(c);
-	/* relaxed: who sees it and tries what failed before finds the lock taken until all is mended */
+	/* relaxed: a session that reads it and tries again finds the lock taken until all is repaired */
 	__atomic_store_n(&control->n_repairs, control->n_repairs + 1, __ATOMIC_RELAXED);
 	/* commit: release, after every store */
 	__atomic_store_n(&control->rebuilding, 0, __ATOMIC_RELEASE);

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Lists, bitmaps and numbers made anew from the truth. See rebuild.c. */
+/* Derived state made anew from the truth: lists, bitmaps, counts. See rebuild.c. */
 
 #include "heap/shared/session.h"
 
-/* With the lock held, and the gate closed for all sessions (gate.h). Stores without the log: whoever dies in it leaves
- * `rebuilding` set, and the next taker who can begins again. */
+/*
+ * With the lock held and all sessions kept out (critical_block_all()): make all of it anew, without the log. A process
+ * that dies in the middle leaves control->rebuilding set, and the next owner of the lock begins again.
+ */
 void rebuild_all(struct heap *heap);
 
-/* With the lock held, and before rebuild_all() is done again: those who are inside will do the next. */
+/* With the lock held, before rebuild_all() is done once more: request REQUEST_REBUILD of the active sessions. */
 void rebuild_request_active(struct heap *heap);
 
-/* Within a change, by the session itself: its lists and numbers are made anew. By stores without the log: should it die
- * in it nobody looks at them any more. -EUCLEAN. */
+/*
+ * Within a change, by the session itself: make its own lists and counts anew, without the log: should it die in the
+ * middle, nobody reads them any more. -EUCLEAN.
+ */
 int rebuild_own(struct session *session);

@@ -1,10 +1,18 @@
-/* SPDX-License-Identifier: MIT */
-/* Pools made anew */
+// SPDX-License-Identifier: MIT
+/*
+ * Pools made anew from their headers
+ *
+ * The truth about a pool of blocks is its kind, class and owner, and the header words of its blocks; about a run its
+ * first pool's header. Counts, free lists and the lists that the pool is on follow from these. What a stray write has
+ * left in them that cannot be is settled first: each settle_*() makes one record say something that can be true.
+ *
+ * A pool whose owner is active keeps its counts and free list: its owner goes on with them.
+ */
 
 #include "heap/memory/rebuild_pool.h"
 #include "heap/shared/critical.h"
 
-/* Its owner, which must be a session that there is, and whether its own must be left alone. */
+/* An owner that is no session becomes none. True: the owner is active, so that its own must be left alone. */
 static bool settle_owner(struct heap *heap, struct pool_entry *pool, bool is_record)
 {
 	if (pool->owner1 && (is_record || pool->owner1 > heap->n_sessions ||
@@ -37,22 +45,22 @@ static void link_remote(struct heap *heap, uint32_t p, bool is_on_remote_list)
 			POOL_NODE(heap, owner->remote_pools1, remote_links));
 }
 
-/* Its state is none that there is. */
+/* The word of a state that is none, as LIVE. */
 static uint64_t header_alive(uint64_t word)
 {
 	return (word & ~(UINT64_C(7) << 7)) | (uint64_t)STATE_LIVE << 7;
 }
 
 /*
- * What a block's header says, made sense of: what nobody is to gather is free, the second word is as the state has it,
- * and no object is longer than its block.
+ * Make a block's header say what can be: a remotely freed block that no owner will collect is free, rights agree with
+ * the state, no object is longer than its block. Returns the state.
  */
 static uint32_t settle_header(struct object_header *header, const struct pool_entry *pool)
 {
 	uint64_t word = header_word(header), size = class_shapes[pool->size_class].size;
 
-	if (header_state(word) >
-		STATE_REMOTE_FREE) /* it may have been an object: it is kept, if somebody has a right to it */
+	/* An unknown state may have been an object's: it stays, if somebody has a right to it. */
+	if (header_state(word) > STATE_REMOTE_FREE)
 		header->word = word = header_alive(word);
 	if (header_state(word) == STATE_REMOTE_FREE && !pool->owner1)
 		header->word = word = header_free(word, 0);
@@ -65,7 +73,7 @@ static uint32_t settle_header(struct object_header *header, const struct pool_en
 	return header_state(word);
 }
 
-/* Numbers and freeblock list from the headers: a header that is all zero was never carved. */
+/* Make counts and freeblock list from the headers; behind the last header that is not all 0 nothing was carved. */
 static void rebuild_blocks(struct heap *heap, uint32_t p)
 {
 	struct pool_entry *pool = &heap->pools[p];
@@ -88,7 +96,7 @@ static void rebuild_blocks(struct heap *heap, uint32_t p)
 	pool->freeblock1 = (uint16_t)freeblock1;
 }
 
-/* Nobody changes them any more. The rest, numbers and lists, is made from them when their owner is reclaimed. */
+/* Settle the headers of a dead owner's pool. Counts and lists are made from them when the owner is reclaimed. */
 static void settle_headers_of_dead(struct heap *heap, const struct pool_entry *pool)
 {
 	struct object_header *headers = pool_headers(heap, pool);
@@ -120,7 +128,7 @@ static void make_free(struct pool_entry *pool, bool forget_class)
 		pool->size_class = CLASS_NONE;
 }
 
-/* False: it is free now. */
+/* False: the pool is free now. */
 static bool rebuild_pool_of_blocks(struct heap *heap, uint32_t p, struct space *space, bool is_record)
 {
 	struct pool_entry *pool = &heap->pools[p];
@@ -155,7 +163,6 @@ static void settle_run(struct pool_entry *pool)
 		pool->header.rights = 0;
 }
 
-/* How many pools what starts at p takes; 0: it is free. */
 uint32_t rebuild_pool(struct heap *heap, uint32_t p, uint32_t n_left, struct space *space, bool is_record)
 {
 	struct pool_entry *pool = &heap->pools[p];

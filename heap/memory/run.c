@@ -1,5 +1,16 @@
-/* SPDX-License-Identifier: MIT */
-/* Runs of arenas and of pools */
+// SPDX-License-Identifier: MIT
+/*
+ * Runs of pools and of arenas
+ *
+ * An object larger than a block takes a run: whole pools of one arena or, from an arena on, whole arenas. The entry of
+ * its first pool has header and size, so that the payload starts on a page. Runs of objects are owned by the session
+ * that made them, and stand on its owned_pools.
+ *
+ * A run of arenas is made for one object alone: of a run that the daemon granted, or of a RETURNABLE one of that
+ * length, which an earlier object has left. What is RETURNABLE waits on returnable_arenas for the next object or for
+ * the daemon, which unmaps it (supply.c). A run that was granted, but whose object was not made in the end, is kept in
+ * session->granted_run1; if another run is granted before it is used, it becomes RETURNABLE.
+ */
 
 #include "heap/memory/run.h"
 #include "heap/memory/arena.h"
@@ -7,7 +18,7 @@
 
 #include <errno.h>
 
-#define WALK_MAX 16U /* runs looked at before fresh memory is wanted */
+#define WALK_MAX 16U /* runs examined before fresh memory is wanted */
 
 static void returnable_link(struct heap *heap, struct arena_entry *arena)
 {
@@ -18,7 +29,7 @@ static void returnable_link(struct heap *heap, struct arena_entry *arena)
 		arena_node(heap, *head1));
 }
 
-/* The run that was granted to this session and not used yet, or NULL. */
+/* The run that was granted to this session and is not used yet, or NULL. */
 static struct arena_entry *granted_run(struct session *session)
 {
 	struct arena_entry *arena = arena_at1(session->heap, session->granted_run1);
@@ -26,8 +37,8 @@ static struct arena_entry *granted_run(struct session *session)
 	return arena && arena_state(arena) == ARENA_GRANTED && arena->session1 == session->index + 1 ? arena : NULL;
 }
 
-/* One that was granted for an object which in the end was not made. */
-static void put_granted_run_back(struct session *session)
+/* The run was granted for an object that was not made: it becomes RETURNABLE. */
+static void release_granted_run(struct session *session)
 {
 	struct arena_entry *arena = granted_run(session);
 
@@ -39,7 +50,7 @@ static void put_granted_run_back(struct session *session)
 
 void run_keep_granted(struct session *session, struct arena_entry *arena)
 {
-	put_granted_run_back(session);
+	release_granted_run(session);
 	session->granted_run1 = arena_index(session->heap, arena) + 1;
 }
 
@@ -100,7 +111,7 @@ struct arena_entry *run_take_returnable(struct heap *heap)
 	return arena;
 }
 
-/* Find room for a run of so many pools; n_pools becomes what it really takes. */
+/* Find room for a run of *n_pools, which becomes the number that it really takes. *ret is the first pool. */
 static int run_locate(struct session *session, enum space_kind space, uint64_t *n_pools, uint32_t *ret)
 {
 	struct heap *heap = session->heap;
@@ -121,11 +132,11 @@ static int run_locate(struct session *session, enum space_kind space, uint64_t *
 	return 0;
 }
 
-/* The payload will overwrite the headers of what the pools were before: their classes are forgotten. */
+/* The payload will overwrite the headers that the pools have: so they forget their classes. */
 static void forget_classes(struct heap *heap, uint32_t first, uint64_t n_pools)
 {
 	if (n_pools > heap->pools_per_arena)
-		n_pools = 1; /* arenas of a run have none but at its first pool */
+		n_pools = 1; /* of a run of arenas the first pool alone has a class */
 	for (uint32_t i = first; i < first + n_pools; i++)
 		if (heap->pools[i].size_class != CLASS_NONE)
 			heap_set(heap, &heap->pools[i].size_class, CLASS_NONE);

@@ -1,5 +1,11 @@
-/* SPDX-License-Identifier: MIT */
-/* Size classes */
+// SPDX-License-Identifier: MIT
+/*
+ * Size classes: tables that say where blocks lie
+ *
+ * 64 classes, 8 bytes apart, as CPython has them. Which block a ref names is asked by the most frequent calls, and
+ * finding it would take a division by the block's size; so a table answers. Both tables are made by the compiler, from
+ * the sizes alone.
+ */
 
 #include "heap/memory/size_class.h"
 
@@ -16,7 +22,7 @@
 const struct class_shape class_shapes[N_CLASSES] = {
 	SHAPES_8(0), SHAPES_8(8), SHAPES_8(16), SHAPES_8(24), SHAPES_8(32), SHAPES_8(40), SHAPES_8(48), SHAPES_8(56)};
 
-/* What lies at x, in units of 8 bytes: the n-th block of c + 1 such units each, after n of two for the headers. */
+/* Of offset x, in units of 8 bytes. A header takes 2 units, a block of class c takes c + 1. */
 #define NUMBER_FIRST(c) (SHAPE_BLOCKS(c) * sizeof(struct object_header) / BLOCK_ALIGNMENT)
 #define NUMBER(c, x)                                                                                                   \
 	((x) >= NUMBER_FIRST(c) && ((x)-NUMBER_FIRST(c)) % ((c) + 1) == 0 &&                                           \

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Counting rights without the lock: first holds and last drops
  *
@@ -9,7 +9,7 @@
  * changes under the lock.
  *
  * The session's intent stands in its entry before the compare-and-swap, and ends when its hold table agrees with the
- * count. If the session dies in between, recovery (count_finish()) must know whether the compare-and-swap took place.
+ * count. If the session dies in between, recovery (count_recover.c) must know whether the compare-and-swap took place.
  * For that each header is biased to one session, the only one that may change its count without the lock. The first to
  * count takes the bias with its change; any other session goes to the lock, which takes the bias away. While a session
  * has the bias nobody else changes the count, so its change has taken place if rights_counted differs from what the
@@ -61,7 +61,7 @@
 
 #define TRIES_MAX 8
 
-/* ---- attempts --------------------------------------------------------------------------------------------------- */
+/* Attempts */
 
 /* May the session count the object without the lock, as the header was seen? */
 static inline bool may_count(const struct session *session, const struct header_value *seen)
@@ -100,7 +100,7 @@ static inline int enter(struct session *session)
 	return session_serve_requests(session) < 0 ? COUNT_NOT : COUNT_AGAIN;
 }
 
-/* ---- lookups ---------------------------------------------------------------------------------------------------- */
+/* Lookups */
 
 /*
  * The intent is to hold generation 0, which never exists: it only says where the session reads. The daemon needs none,
@@ -124,7 +124,7 @@ void count_end_lookup(struct session *session, uint32_t before)
 	critical_leave_lookup(session, before);
 }
 
-/* ---- hold -------------------------------------------------------------------------------------------------------- */
+/* Hold */
 
 /* A header, and the identity of its pool when it was found. */
 struct located {
@@ -161,7 +161,7 @@ static inline struct located find_to_hold(const struct heap *heap, uint64_t ref)
 	return find_run(heap, ref);
 }
 
-/* relaxed: after the header, whose load is an acquire */
+/* Is the pool still what it was? relaxed: after the header, whose load is an acquire */
 static inline bool is_still(const struct session *session, uint64_t ref, uint32_t identity)
 {
 	return __atomic_load_n(&session->pools[ref_position(ref) >> (POOL_SHIFT - 3)].identity, __ATOMIC_RELAXED) ==
@@ -177,8 +177,7 @@ static inline bool can_be_held(const struct session *session, uint64_t ref, cons
 	       may_count(session, seen) && (header_own(seen->word) || n) && n != RIGHTS_MAX;
 }
 
-static inline int hold_in_section(
-	struct session *session, struct session_entry *entry, uint64_t ref, struct hold *place)
+static inline int hold_in_section(struct session *session, struct session_entry *entry, uint64_t ref, struct hold *hold)
 {
 	struct located found = find_to_hold(session->heap, ref);
 	struct header_value seen;
@@ -192,15 +191,15 @@ static inline int hold_in_section(
 	if (COUNT_UNLIKELY(!header_change(
 		    found.header, &seen, seen.word, with_counted(session, &seen, rights_more((uint32_t)seen.rights)))))
 		return COUNT_AGAIN;
-	hold_put_fast(entry, place, ref);
+	hold_put_fast(entry, hold, ref);
 	session_cache_held(session, ref, header_type(seen.word) != TYPE_QUEUE, found.header);
 	return 0;
 }
 
-/* An object that the session does not hold yet. `place` is its entry-to-be of the hold table, which has room. */
-COUNT_INLINE int count_hold(struct session *session, uint64_t ref, struct hold *place)
+/* An object that the session does not hold yet. `hold` is the free entry that it gets in the hold table. */
+COUNT_INLINE int count_hold(struct session *session, uint64_t ref, struct hold *hold)
 {
-	if (COUNT_UNLIKELY(session->has_lock || !place || place->ref != HOLD_EMPTY || !ref_generation(ref)))
+	if (COUNT_UNLIKELY(session->has_lock || !hold || hold->ref != HOLD_EMPTY || !ref_generation(ref)))
 		return COUNT_NOT;
 	for (int n = 0; n < TRIES_MAX; n++) {
 		struct session_entry *entry = session->entry;
@@ -209,7 +208,7 @@ COUNT_INLINE int count_hold(struct session *session, uint64_t ref, struct hold *
 		intent_begin_count(entry, INTENT_HOLD, ref, INTENT_UNKNOWN);
 		r = enter(session);
 		if (COUNT_LIKELY(!r)) {
-			r = hold_in_section(session, entry, ref, place);
+			r = hold_in_section(session, entry, ref, hold);
 			end_attempt(entry);
 		}
 		if (COUNT_LIKELY(r != COUNT_AGAIN))
@@ -218,7 +217,7 @@ COUNT_INLINE int count_hold(struct session *session, uint64_t ref, struct hold *
 	return COUNT_NOT;
 }
 
-/* ---- drop -------------------------------------------------------------------------------------------------------- */
+/* Drop */
 
 /* An object that is to be dropped, as it was seen. */
 struct dropped {
@@ -341,7 +340,7 @@ COUNT_INLINE int count_drop(struct session *session, uint64_t ref, struct hold *
 	return COUNT_NOT;
 }
 
-/* ---- calls ------------------------------------------------------------------------------------------------------ */
+/* Calls */
 
 /*
  * How often a session holds what it holds is one relaxed store to its own table, and that is the whole change. No count
@@ -379,10 +378,10 @@ static COUNT_RARE int hold_locked(struct session *session, uint64_t ref)
 
 int object_incref_other(struct session *session, uint64_t ref)
 {
-	struct hold *place = hold_probe(session, ref); /* nobody else moves it */
+	struct hold *hold = hold_probe(session, ref); /* nobody else moves it */
 	int r;
 
-	if (hold_again(place))
+	if (hold_again(hold))
 		return 0;
 	if (own_is_mine(session, ref)) {
 		r = own_hold_any(session, ref);
@@ -393,9 +392,9 @@ int object_incref_other(struct session *session, uint64_t ref)
 		r = hold_reserve(session);
 		if (r)
 			return r;
-		place = hold_probe(session, ref); /* perhaps in another table */
+		hold = hold_probe(session, ref); /* perhaps in another table */
 	}
-	r = count_hold(session, ref, place);
+	r = count_hold(session, ref, hold);
 	return COUNT_LIKELY(r != COUNT_NOT) ? r : hold_locked(session, ref);
 }
 
@@ -473,46 +472,4 @@ int64_t object_refcount(struct session *session, uint64_t ref)
 		n = count_rights(session->heap, &object, ref);
 	r = change_end(session, r);
 	return r < 0 ? r : n;
-}
-
-/* ---- recovery --------------------------------------------------------------------------------------------------- */
-
-/* Has the change of the dead session's intent taken place? */
-static bool has_happened(const struct session *session, const struct object *object)
-{
-	const struct session_entry *entry = session->entry;
-
-	return entry->done_counting == intent_number(entry->intent.word) ||
-	       (entry->intent.position != INTENT_UNKNOWN && object->header->biased1 == session->owner1 &&
-		       (uint32_t)entry->intent.position != (object->header->rights_counted & ~RIGHTS_LOCKED));
-}
-
-int count_finish(struct session *session)
-{
-	struct heap *heap = session->heap;
-	struct session_entry *entry = session->entry;
-	uint64_t ref = entry->intent.ref, before = entry->intent_before;
-	bool is_hold = intent_kind(entry->intent.word) == INTENT_HOLD, happened;
-	struct hold *hold = hold_lookup(heap, entry, ref);
-	struct pool_entry *pool;
-	struct object object;
-	int r = 0;
-
-	/* a right that was not dropped would have kept it alive */
-	if (object_match(heap, ref, &object) < 0)
-		happened = !is_hold;
-	else
-		happened = has_happened(session, &object);
-	if (entry->intent.position != INTENT_UNKNOWN)
-		heap_set(heap, &entry->n_holds, before + (is_hold && hold) - (!is_hold && !hold));
-	if (is_hold && happened && !hold)
-		r = right_drop(session, &object);
-	if (!is_hold && happened && hold)
-		hold_remove(session, hold);
-	if (r < 0)
-		return r;
-	intent_turn(session, INTENT_NONE);
-	if (is_hold || !happened)
-		return 0;
-	return block_notify_remote_free(session, ref, &pool);
 }

@@ -23,6 +23,3 @@ int64_t object_refcount(struct session *session, uint64_t ref);
  */
 bool count_begin_lookup(struct session *session, uint32_t arena, uint32_t *before);
 void count_end_lookup(struct session *session, uint32_t before);
-
-/* Within a change: finish a dead session's intent to hold or drop. */
-int count_finish(struct session *session);

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Hold tables: which objects a session holds, and how often
  *
@@ -78,10 +78,10 @@ static struct hold *probe(const struct heap *heap, const struct session_entry *e
 
 struct hold *hold_lookup(const struct heap *heap, const struct session_entry *entry, uint64_t ref)
 {
-	struct hold *place = probe(heap, entry, ref);
+	struct hold *hold = probe(heap, entry, ref);
 
 	/* acquire: as in probe(). Another session may be putting a hold in, or taking it out. */
-	return place && ref != HOLD_EMPTY && __atomic_load_n(&place->ref, __ATOMIC_ACQUIRE) == ref ? place : NULL;
+	return hold && ref != HOLD_EMPTY && __atomic_load_n(&hold->ref, __ATOMIC_ACQUIRE) == ref ? hold : NULL;
 }
 
 struct hold *hold_probe_run(const struct session *session, uint64_t ref)
@@ -89,7 +89,7 @@ struct hold *hold_probe_run(const struct session *session, uint64_t ref)
 	return probe(session->heap, session->entry, ref);
 }
 
-/* ---- another table ----------------------------------------------------------------------------------------------- */
+/* Another table */
 
 static int new_table_begin(struct session *session, uint64_t n, uint64_t *ret_position1)
 {
@@ -201,7 +201,7 @@ void hold_shrink_run(struct session *session)
 		(void)change_table(session, shift); /* if it fails, the next drop tries again */
 }
 
-/* ---- holds ------------------------------------------------------------------------------------------------------- */
+/* Holds */
 
 int hold_add(struct session *session, uint64_t ref, bool *ret_first)
 {

@@ -24,16 +24,16 @@ static inline struct hold *hold_find(const struct session *session, uint64_t ref
 static inline struct hold *hold_probe(const struct session *session, uint64_t ref);
 
 /* Did hold_probe() find what it was asked for? */
-static inline bool hold_is_there(const struct hold *place);
+static inline bool hold_is_there(const struct hold *hold);
 
 /* With the lock held: the entry of ref in any session's table, or NULL. */
 struct hold *hold_lookup(const struct heap *heap, const struct session_entry *entry, uint64_t ref);
 
 /*
  * Within a change: hold ref once more, in the entry that hold_probe() found, after hold_reserve(). *ret_first: it is
- * the first hold, so the object's count must rise. -EOVERFLOW. -EUCLEAN: `place` is NULL.
+ * the first hold, so the object's count must rise. -EOVERFLOW. -EUCLEAN: `hold` is NULL.
  */
-static inline int hold_put(struct session *session, struct hold *place, uint64_t ref, bool *ret_first);
+static inline int hold_put(struct session *session, struct hold *hold, uint64_t ref, bool *ret_first);
 
 /* hold_put(), after hold_probe(). */
 int hold_add(struct session *session, uint64_t ref, bool *ret_first);
@@ -53,7 +53,7 @@ static inline void hold_shrink(struct session *session);
  */
 int hold_table_free(struct session *session, bool try);
 
-/* ---- inline: most tables are the inline one, and most holds stand where their search begins ---------------------- */
+/* Inline: most tables are the inline one, and most holds stand where their search begins */
 
 #define HOLD_LIKELY(x) __builtin_expect(!!(x), 1)
 
@@ -82,9 +82,9 @@ static inline int hold_reserve(struct session *session)
 	return HOLD_LIKELY(hold_has_room(session)) ? 0 : hold_reserve_more(session);
 }
 
-static inline bool hold_is_there(const struct hold *place)
+static inline bool hold_is_there(const struct hold *hold)
 {
-	return place && place->ref != HOLD_EMPTY;
+	return hold && hold->ref != HOLD_EMPTY;
 }
 
 static inline struct hold *hold_probe(const struct session *session, uint64_t ref)
@@ -98,29 +98,29 @@ static inline struct hold *hold_probe(const struct session *session, uint64_t re
 
 static inline struct hold *hold_find(const struct session *session, uint64_t ref)
 {
-	struct hold *place = hold_probe(session, ref);
+	struct hold *hold = hold_probe(session, ref);
 
-	return hold_is_there(place) ? place : NULL;
+	return hold_is_there(hold) ? hold : NULL;
 }
 
-static inline int hold_put(struct session *session, struct hold *place, uint64_t ref, bool *ret_first)
+static inline int hold_put(struct session *session, struct hold *hold, uint64_t ref, bool *ret_first)
 {
 	struct heap *heap = session->heap;
 	struct session_entry *entry = session->entry;
 
 	*ret_first = false;
-	if (!place)
+	if (!hold)
 		return -EUCLEAN;
-	if (place->ref != HOLD_EMPTY) {
-		if (place->count == UINT32_MAX)
+	if (hold->ref != HOLD_EMPTY) {
+		if (hold->count == UINT32_MAX)
 			return -EOVERFLOW;
-		heap_set(heap, &place->count, place->count + 1);
+		heap_set(heap, &hold->count, hold->count + 1);
 		return 0;
 	}
 	*ret_first = true;
-	if (place->count != 1) /* most often the entry's last hold left 1 there */
-		heap_set(heap, &place->count, 1);
-	heap_set(heap, &place->ref, ref);
+	if (hold->count != 1) /* most often the entry's last hold left 1 there */
+		heap_set(heap, &hold->count, 1);
+	heap_set(heap, &hold->ref, ref);
 	heap_set(heap, &entry->n_holds, entry->n_holds + 1);
 	return 0;
 }
@@ -148,11 +148,11 @@ static inline void hold_take_fast(const struct session *session, struct session_
 	__atomic_store_n(&entry->n_holds, entry->n_holds - 1, __ATOMIC_RELAXED);
 }
 
-static inline void hold_put_fast(struct session_entry *entry, struct hold *place, uint64_t ref)
+static inline void hold_put_fast(struct session_entry *entry, struct hold *hold, uint64_t ref)
 {
-	if (place->count != 1)
-		__atomic_store_n(&place->count, 1, __ATOMIC_RELAXED);
-	__atomic_store_n(&place->ref, ref, __ATOMIC_RELEASE);
+	if (hold->count != 1)
+		__atomic_store_n(&hold->count, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&hold->ref, ref, __ATOMIC_RELEASE);
 	__atomic_store_n(&entry->n_holds, entry->n_holds + 1, __ATOMIC_RELAXED);
 }
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Names of objects
  *
@@ -19,7 +19,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define NAME_MAX_LENGTH  255U
 #define CHAIN_MAX        (UINT32_C(1) << 20) /* a longer chain is damaged */
 #define BUCKETS_PER_STEP 1024U               /* that name_next() reads before it lets others have the lock */
 

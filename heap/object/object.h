@@ -83,9 +83,7 @@ static inline bool object_is_held_by_word(const struct session *session, const s
 	       header_own(__atomic_load_n(&what->header->word, __ATOMIC_RELAXED));
 }
 
-/*
- * ---- inline: most calls pass here ---------------------------------------------------------------------------------
- */
+/* Inline: most calls pass here. */
 
 #define OBJECT_LIKELY(x) __builtin_expect(!!(x), 1)
 /* Inlined whatever the size: the compiler then leaves out the members of struct object that a caller does not read. */

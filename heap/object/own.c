@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * A session's own pools
  *
@@ -45,7 +45,7 @@
 
 #define OWN_LAST 3 /* the object is made, of the last block of the free list */
 
-/* ---- making ------------------------------------------------------------------------------------------------------ */
+/* Making */
 
 /* 0: the session is active. Negative errno: it is not. */
 static int enter(struct session *session)
@@ -225,7 +225,7 @@ int own_new(struct session *session, uint32_t type, const struct type_info *info
 	return -EUCLEAN;
 }
 
-/* ---- freeing ----------------------------------------------------------------------------------------------------- */
+/* Freeing */
 
 /*
  * Within a change: free the object if nobody has a right to it. If put_back() has put the hold back in vain, it goes

@@ -60,9 +60,7 @@ static inline bool own_drop_block(struct session *session, uint64_t ref, int *re
 /* Put an object that the session holds into the cache. See heap/shared/cache.h. */
 void own_remember(struct session *session, uint64_t ref, const struct own_object *object);
 
-/*
- * ---- inline: the most frequent of all -----------------------------------------------------------------------------
- */
+/* Inline: the most frequent of all. */
 
 #define OWN_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define OWN_UNLIKELY(x) __builtin_expect(!!(x), 0)
@@ -112,7 +110,7 @@ static inline bool own_is_mine(const struct session *session, uint64_t ref)
 	       __atomic_load_n(&session->pools[pool].identity, __ATOMIC_RELAXED) >> 16 == session->owner1;
 }
 
-/* Does ref lie in a pool of the session's own? This alone tells most refs of others. */
+/* Does ref lie in a pool of the session's own? Most refs of others need no further look. */
 static inline bool own_may_be(const struct session *session, uint64_t ref)
 {
 	uint64_t off = ref_position(ref) << 3;
@@ -181,9 +179,9 @@ static inline bool own_lookup(struct session *session, uint64_t ref, struct own_
 #define OWN_NOW(x) __asm__ volatile("" : "+r"(x))
 
 /*
- * Is the object held more than once, and less than n + 1 times, and is there still a heap? n_more is its word less the
- * word of one that is held once: very large if the word is another object's. `ended` is as large once the heap was
- * taken down.
+ * Is n_more less than n, and is there still a heap? n_more says how often more than once the object is held: its word
+ * less the word of one that is held once. It is very large if the word is another object's, and so is `ended` once the
+ * heap has ended.
  */
 static inline bool own_is_fewer(const struct session *session, uint64_t n_more, uint64_t n)
 {

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * A session's own pools: collecting what others freed, and giving back what is free
  *
@@ -206,7 +206,7 @@ int own_refill(struct session *session, size_t size, size_t alignment)
 	}
 }
 
-/* ---- the daemon -------------------------------------------------------------------------------------------------- */
+/* The daemon */
 
 /*
  * Collect from remote_pools, and give back the pools that are wholly free then. How many pools were handled, n_max at

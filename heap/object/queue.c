@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Queues of refs: an object is handed over without the lock, and held at every moment
  *
@@ -48,7 +48,7 @@
 #define PAUSE() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 #endif
 
-/* ---- finding the queue ------------------------------------------------------------------------------------------- */
+/* Finding the queue */
 
 int queue_find(struct heap *heap, uint64_t ref, struct object *ret_object, struct cell_ring *ret)
 {
@@ -83,7 +83,7 @@ static inline bool find_cached(const struct session *session, uint64_t ref, stru
 }
 
 /* A queue that is not in the cache. QUEUE_NOT: the session does not hold it. is_held: it is known to hold it. */
-static QUEUE_RARE int get_to_know(struct session *session, uint64_t ref, bool is_held, struct cell_ring *ret)
+static QUEUE_RARE int find_uncached(struct session *session, uint64_t ref, bool is_held, struct cell_ring *ret)
 {
 	struct object object;
 	int r;
@@ -101,7 +101,7 @@ static QUEUE_RARE int get_to_know(struct session *session, uint64_t ref, bool is
 	return 0;
 }
 
-/* ---- evidence of the dead --------------------------------------------------------------------------------------- */
+/* Evidence of the dead */
 
 /* Before the cell is changed: that wipes out the evidence of the same change one lap ago, so it is noted first. */
 static inline int help_filler(
@@ -124,7 +124,7 @@ static inline int help_emptier(
 		       : intent_note_done_of_other(session, index, intent_is_pop, queue, seen->position - ring->n);
 }
 
-/* ---- prefetch --------------------------------------------------------------------------------------------------- */
+/* Prefetch */
 
 /*
  * Cells and headers come from the other side's processor cache, which takes longer than all else. So they are fetched
@@ -179,7 +179,7 @@ static inline void fetch_for_pop(struct session *session, const struct cell_ring
 		__builtin_prefetch(header, 1);
 }
 
-/* ---- push -------------------------------------------------------------------------------------------------------- */
+/* Push */
 
 /* Where a push without the lock takes the right from. */
 struct sender {
@@ -267,17 +267,17 @@ static inline int push_fast(struct session *session, uint64_t queue_ref, const s
 	struct sender sender;
 	struct cell_value seen;
 	bool is_held, is_let_go = false;
-	int quick, r;
+	int fast, r;
 
 	/* A queue that is pushed into itself could be gone before anybody is woken. */
 	if (QUEUE_UNLIKELY(session->has_lock || ref == queue_ref))
 		return QUEUE_NOT;
-	quick = find_sender(session, ref, &sender, &is_held);
+	fast = find_sender(session, ref, &sender, &is_held);
 	if (QUEUE_UNLIKELY(!is_held))
 		return QUEUE_NOT; /* the lock finds out why */
 	r = cell_find_free(ring, &seen);
-	if (QUEUE_UNLIKELY(!r && quick))
-		return quick;
+	if (QUEUE_UNLIKELY(!r && fast))
+		return fast;
 	if (!r)
 		r = help_filler(session, queue_ref, ring, &seen);
 	if (QUEUE_UNLIKELY(r))
@@ -305,13 +305,13 @@ static inline int push_fast(struct session *session, uint64_t queue_ref, const s
 	return r;
 }
 
-/* ---- pop --------------------------------------------------------------------------------------------------------- */
+/* Pop */
 
 /* One attempt without the lock. A stray write may have put into the cell what names nothing: it is passed over. */
 static inline int pop_fast(struct session *session, uint64_t queue_ref, const struct cell_ring *ring, uint64_t *ret)
 {
 	struct object object;
-	struct hold *cell;
+	struct hold *hold;
 	struct cell_value seen;
 	int r;
 
@@ -322,8 +322,8 @@ static inline int pop_fast(struct session *session, uint64_t queue_ref, const st
 		r = help_emptier(session, queue_ref, ring, &seen);
 	if (QUEUE_UNLIKELY(r))
 		return r;
-	cell = hold_probe(session, seen.ref);
-	if (QUEUE_UNLIKELY(!cell || cell->ref != HOLD_EMPTY))
+	hold = hold_probe(session, seen.ref);
+	if (QUEUE_UNLIKELY(!hold || hold->ref != HOLD_EMPTY))
 		return QUEUE_NOT;
 	intent_begin(session, INTENT_NONE, INTENT_POP, queue_ref, seen.position, seen.ref);
 	if (QUEUE_UNLIKELY(!critical_enter(session))) {
@@ -337,7 +337,7 @@ static inline int pop_fast(struct session *session, uint64_t queue_ref, const st
 		fetch_for_pop(session, ring, &seen);
 		r = QUEUE_SPOILT;
 		if (QUEUE_LIKELY(object_find_fast(session->heap, seen.ref, &object) == 0)) {
-			hold_put_fast(session->entry, cell, seen.ref);
+			hold_put_fast(session->entry, hold, seen.ref);
 			own_note_class(session, object.pool);
 			queue_note_received(session, seen.ref, &object);
 			*ret = seen.ref;
@@ -373,7 +373,7 @@ static inline bool pause_for_other_side(struct other_side *side, int r)
 	return true;
 }
 
-/* ---- calls ------------------------------------------------------------------------------------------------------- */
+/* Calls */
 
 static inline int push(struct session *session, uint64_t queue_ref, const struct cell_ring *ring, uint64_t ref)
 {
@@ -415,7 +415,7 @@ static inline int attempt(struct session *session, uint64_t queue_ref, uint64_t 
 	int r;
 
 	if (QUEUE_UNLIKELY(!find_cached(session, queue_ref, &ring))) {
-		r = get_to_know(session, queue_ref, is_held, &ring);
+		r = find_uncached(session, queue_ref, is_held, &ring);
 		if (r)
 			return r;
 	}

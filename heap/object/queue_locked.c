@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Pushing and popping under the lock
  *
@@ -127,7 +127,7 @@ static int pop_in_change(struct session *session, uint64_t queue_ref, const stru
 {
 	struct heap *heap = session->heap;
 	struct object object;
-	struct hold *cell;
+	struct hold *hold;
 	struct cell_value seen;
 	bool first = true, is_alive;
 	int r;
@@ -135,14 +135,14 @@ static int pop_in_change(struct session *session, uint64_t queue_ref, const stru
 	r = cell_find_filled(ring, &seen);
 	if (r < 0)
 		return r;
-	cell = hold_probe(session, seen.ref);
-	if (!cell)
+	hold = hold_probe(session, seen.ref);
+	if (!hold)
 		return -EUCLEAN;
-	if (cell->ref != HOLD_EMPTY && cell->count == UINT32_MAX)
+	if (hold->ref != HOLD_EMPTY && hold->count == UINT32_MAX)
 		return -EOVERFLOW;
 	intent_note_done(heap, stamp_emptied_by(seen.stamp), intent_is_pop, queue_ref, seen.position - ring->n);
 	change_commit(heap);
-	intent_begin(session, INTENT_NONE, hold_is_there(cell) ? INTENT_POP_RIGHT : INTENT_POP, queue_ref,
+	intent_begin(session, INTENT_NONE, hold_is_there(hold) ? INTENT_POP_RIGHT : INTENT_POP, queue_ref,
 		seen.position, seen.ref);
 	intent_note(session, session->entry->n_holds);
 	is_alive = object_find(heap, seen.ref, &object) == 0;
@@ -152,7 +152,7 @@ static int pop_in_change(struct session *session, uint64_t queue_ref, const stru
 	}
 	intent_record_done(session);
 	queue_popped(ring, &seen);
-	r = is_alive ? hold_put(session, cell, seen.ref, &first) : 0;
+	r = is_alive ? hold_put(session, hold, seen.ref, &first) : 0;
 	if (!r && !first) /* the session has a right of its own, so the queue's ends */
 		r = right_drop(session, &object);
 	intent_turn(session, INTENT_NONE);

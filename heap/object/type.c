@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Types: a name, a size, an alignment and the offsets of the slots
  *
@@ -17,11 +17,9 @@
 #include <errno.h>
 #include <string.h>
 
-#define TYPE_NAME_MAX  63U
-#define ALIGNMENT_MAX  4096U
-#define SLOTS_PER_TYPE 256U
+#define ALIGNMENT_MAX 4096U
 
-/* ---- finding ----------------------------------------------------------------------------------------------------- */
+/* Finding */
 
 static uint32_t n_types(const struct heap *heap)
 {
@@ -98,7 +96,7 @@ int type_name(const struct heap *heap, uint32_t type, char ret[64])
 	return 0;
 }
 
-/* ---- registering ------------------------------------------------------------------------------------------------- */
+/* Registering */
 
 static int spec_check(const struct type_spec *spec)
 {

@@ -5,6 +5,9 @@
 
 #include "heap/shared/session.h"
 
+#define TYPE_NAME_MAX  63U  /* longest name of a type, in bytes without its NUL */
+#define SLOTS_PER_TYPE 256U /* most slots of a registered type */
+
 struct type_spec {
 	const char *name;
 	size_t size, alignment, n_slots;
@@ -37,4 +40,4 @@ void type_clear_slots(const struct type_info *type, void *data, uint64_t size);
 int type_register(struct session *session, const struct type_spec *spec, uint32_t *ret);
 /* -EINVAL: there is no such type. Needs no lock: an entry that n_types counts never changes. */
 int type_find(const struct heap *heap, uint32_t type, struct type_info *ret);
-int type_name(const struct heap *heap, uint32_t type, char ret[64]);
+int type_name(const struct heap *heap, uint32_t type, char ret[TYPE_NAME_MAX + 1]);

@@ -1,16 +1,16 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * The heap compared with itself
  *
- * One walk under the lock. The truth is in the header words, the pools' kinds and the arenas' states; what is derived
- * from it (bitmaps, numbers, lists, their order, counters) is computed anew and compared, each difference a fault with
- * a name. The rights to objects are compared in check_rights.c. Nothing that is found is followed without its bounds
- * checked.
+ * One walk under the lock. The truth is in the words of the headers, the kinds of the pools and the states of the
+ * arenas. Whatever follows from it (bitmaps, counts, lists and their order, counters) is computed anew and compared,
+ * and each difference is a fault with a text of its own: lists in check_list.c, pools and runs in check_pool.c, arenas
+ * and counters here, the rights to objects in check_rights.c. The walk follows nothing without checking its bounds.
  *
- * All sessions are kept out of their own pools meanwhile (critical_block_all()). What is its own of one that is in the
- * middle of a call all the same, stopped or dead there or closing, is not compared: it may be between two stores. Of
- * the dead the headers are: each was changed by one store, nobody changes them any more, and by them they are
- * reclaimed.
+ * All sessions are kept out of their own pools meanwhile (critical_block_all()). A session may still be active: stopped
+ * or dead in a critical section, or closing. What it alone changes is not compared then, because it may be between two
+ * stores. The headers of a dead session are compared all the same: each was changed by one store, nobody changes them
+ * any more, and the session is reclaimed by them.
  */
 
 #include "heap/repair/check.h"
@@ -24,9 +24,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* ---- arenas ------------------------------------------------------------------------------------------------------ */
+/* Arenas */
 
-/* How many pools what starts at pool p of its arena takes, 0: none. */
+/* How many pools are taken by what starts at pool p. 0: it is free. */
 static uint32_t pools_taken(struct check *check, uint32_t p, uint32_t n_left)
 {
 	const struct pool_entry *pool = &check->heap->pools[p];
@@ -96,8 +96,8 @@ static void check_arena_run(struct check *check, uint32_t a)
 }
 
 /*
- * A BODY where a head should stand: has the daemon made it one since the walk came by, of a run that begins before it?
- * Then that run's end, else a.
+ * Arena a is a BODY where the head of a run should be. The daemon may have made it one since the walk read the arenas
+ * before it. Returns the end of that run, or `a` if there is none.
  */
 static uint32_t end_of_new_run(const struct heap *heap, uint32_t a)
 {
@@ -129,7 +129,7 @@ static void check_run_bodies(struct check *check, uint32_t a, uint32_t n)
 	}
 }
 
-/* What begins at arena a; returns where the next begins. */
+/* Check what begins at arena a. Returns where the next begins. */
 static uint32_t check_arena(struct check *check, uint32_t a)
 {
 	struct heap *heap = check->heap;
@@ -161,7 +161,7 @@ static void check_arenas(struct check *check)
 		a = check_arena(check, a);
 }
 
-/* ---- counters ---------------------------------------------------------------------------------------------------- */
+/* Counters */
 
 static void check_counter(struct check *check, const char *name, uint64_t says, uint64_t is)
 {
@@ -186,7 +186,7 @@ static void check_counters(struct check *check)
 			check->heap->control->spaces[i].n_free_arenas, check->n_free_arenas[i]);
 }
 
-/* ---- all of it --------------------------------------------------------------------------------------------------- */
+/* The walk */
 
 static void check_all(struct check *check)
 {
@@ -201,7 +201,6 @@ static void check_all(struct check *check)
 		check_fault(check, "the log is not empty and nobody is in a change");
 }
 
-/* One walk with the lock held. The number of faults, or -ENOMEM. */
 int64_t check_walk(struct heap *heap, struct session *mender, struct faults *faults)
 {
 	uint64_t n_pools = (uint64_t)heap->n_arenas * heap->pools_per_arena;
@@ -241,6 +240,6 @@ int64_t heap_check(struct session *session, check_report report, void *userdata)
 		n = check_walk(session->heap, NULL, &faults);
 	critical_unblock_all(session->heap);
 	change_end(session, 0);
-	check_tell(&faults, report, userdata);
+	check_report_faults(&faults, report, userdata);
 	return n;
 }

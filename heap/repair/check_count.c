@@ -1,5 +1,10 @@
-/* SPDX-License-Identifier: MIT */
-/* Rights, counted where they are found */
+// SPDX-License-Identifier: MIT
+/*
+ * Rights, counted where they are found
+ *
+ * One count per object, raised for each hold, slot, cell of a queue, name and list that leads to it. check_rights.c
+ * compares it with the object's header at the end.
+ */
 
 #include "heap/repair/check_count.h"
 #include "heap/change/lock.h"
@@ -7,7 +12,7 @@
 
 #include <stdlib.h>
 
-/* Where the rights of the object are counted; NULL: no memory, and said so. */
+/* The count of an object. NULL: no memory, which is noted. */
 uint32_t *check_count_of(struct check *check, const struct object *object)
 {
 	uint64_t p = (uint64_t)(object->pool - check->heap->pools);
@@ -24,7 +29,7 @@ uint32_t *check_count_of(struct check *check, const struct object *object)
 	return check->rights[p] + (object->is_run ? 0 : object->header - headers);
 }
 
-/* Returns how many have been found so far. */
+/* Raise the count of an object. Returns the new count. */
 uint32_t check_count_right(struct check *check, const struct object *object)
 {
 	uint32_t *n = check_count_of(check, object);
@@ -40,7 +45,7 @@ bool check_is_in_flight(const struct check *check, uint64_t position)
 	return false;
 }
 
-/* A right that `what` number `of` has to an object that any ref names. False: it is not alive. */
+/* Count a right of `what` number `of` to the object that ref names. False: it is not alive, which is a fault. */
 bool check_count_ref(struct check *check, uint64_t ref, const char *what, uint64_t of)
 {
 	struct object object;
@@ -56,7 +61,7 @@ bool check_count_ref(struct check *check, uint64_t ref, const char *what, uint64
 	return true;
 }
 
-/* Mend by storing one word, as a change of its own. */
+/* Only with a mender: mend by storing one word, in a change of its own. */
 void check_mend_word(struct check *check, uint64_t *word, uint64_t value)
 {
 	if (!check->mender)
@@ -65,7 +70,7 @@ void check_mend_word(struct check *check, uint64_t *word, uint64_t value)
 	change_commit(check->heap);
 }
 
-/* A right to one of the heap's own records. False: there is none. */
+/* Count a right of `what` number `of` to a record of the heap. False: there is none of that type, which is a fault. */
 bool check_count_record(struct check *check, uint64_t position, uint32_t type, const char *what, uint64_t of)
 {
 	struct object object;
@@ -80,13 +85,13 @@ bool check_count_record(struct check *check, uint64_t position, uint32_t type, c
 	return true;
 }
 
-/* ---- intents ----------------------------------------------------------------------------------------------------- */
+/* Rights in flight */
 
 /*
- * A session that was stopped or died while it was changing a queue, or holding or dropping something, or is about to:
- * of the right in question it cannot be told where it is, of the queue it cannot be told whether it changes at this
- * moment. Both are left alone until it is through, or cleared up. The intent is complete before the session goes
- * inside, so each that goes on meanwhile is among these.
+ * A session may have stopped or died while it changes a queue, or holds or drops an object, or just before. Then nobody
+ * can say where the right in question is, or whether the queue changes at this moment. Both are left alone until the
+ * session goes on, or is reclaimed. The intent is complete before the session is active, so all that go on meanwhile
+ * are noted.
  */
 void check_note_in_flight(struct check *check)
 {
@@ -99,7 +104,7 @@ void check_note_in_flight(struct check *check)
 		if (session_state(entry) == SESSION_FREE || kind == INTENT_NONE)
 			continue;
 		if (kind != INTENT_RIGHT || critical_was_active(check->heap, i))
-			check->in_flight[check->n_in_flight++] = (struct doubt){
+			check->in_flight[check->n_in_flight++] = (struct in_flight){
 				entry->intent.ref, intent_is_count(kind) ? entry->intent.ref : entry->intent.queue};
 	}
 }

@@ -1,5 +1,10 @@
-/* SPDX-License-Identifier: MIT */
-/* What sessions have, counted */
+// SPDX-License-Identifier: MIT
+/*
+ * What sessions have, counted: hold tables, deferred free lists, objects in the making
+ *
+ * A hold must be found where its hash says, have a count of at least 1, and name an object that is alive. A record,
+ * a dying object and one in the making must each have one owner.
+ */
 
 #include "heap/repair/check_holds.h"
 #include "heap/change/lock.h"
@@ -44,8 +49,8 @@ static void count_making(struct check *check, uint32_t index, uint64_t *position
 }
 
 /*
- * A living session stores to its table, and copies it, without the lock: entries of another's are not moved under its
- * hands. They are mended when the session does it itself, or is dead.
+ * A living session stores to its table, and copies it, without the lock. So entries are moved only if the session is
+ * the mender itself, or dead.
  */
 static bool may_move_holds(const struct check *check, uint32_t index)
 {
@@ -53,14 +58,14 @@ static bool may_move_holds(const struct check *check, uint32_t index)
 	       (index == check->mender->index || session_state(&check->heap->sessions[index]) != SESSION_ACTIVE);
 }
 
-/* Take an entry out of its table, whatever it counts. */
+/* Take an entry out of its table, whatever its count. */
 static void take_hold(struct session *owner, struct hold *hold)
 {
 	heap_set(owner->heap, &hold->count, 1);
 	hold_remove(owner, hold);
 }
 
-/* Put a hold where it will be found; what the table has of the same ref already goes into it. */
+/* Put a hold where it will be found. If the table has the ref there already the counts are added. */
 static void mend_misplaced_hold(struct check *check, uint32_t index, struct hold *hold)
 {
 	struct hold copy = *hold, *other;
@@ -85,7 +90,7 @@ static void mend_dead_hold(struct check *check, uint32_t index, struct hold *hol
 	change_commit(check->heap);
 }
 
-/* One entry of a hold table. False: it is no longer there, another may be in its place. */
+/* Count one entry of a hold table. False: it has gone, and another may be in its place. */
 static bool count_hold(struct check *check, uint32_t index, struct hold *hold)
 {
 	bool may_move = may_move_holds(check, index);
@@ -101,7 +106,7 @@ static bool count_hold(struct check *check, uint32_t index, struct hold *hold)
 	/* relaxed: the session changes it without the lock */
 	if (!__atomic_load_n(&hold->count, __ATOMIC_RELAXED)) {
 		check_fault(check, "session %u: holds %#llx 0 times", index, (unsigned long long)hold->ref);
-		/* One store, without the log: a living session stores there too. */
+		/* by one store without the log, because a living session stores there too */
 		if (check->mender)
 			__atomic_store_n(&hold->count, 1, __ATOMIC_RELAXED);
 	}
@@ -111,7 +116,7 @@ static bool count_hold(struct check *check, uint32_t index, struct hold *hold)
 	return false;
 }
 
-/* Mending an entry shortens what stands behind it, so going over the table again and again comes to an end. */
+/* Each entry that is mended shortens the search for those behind it, so this comes to an end. */
 static void mend_holds(struct check *check, uint32_t index, struct hold *table, uint32_t n)
 {
 	uint32_t n_tries = 0;
@@ -141,14 +146,14 @@ static void count_holds(struct check *check, uint32_t index, struct hold *table,
 		n_holds++;
 		i++;
 	}
-	/* relaxed: of one that was out */
+	/* relaxed: of a session that is not active */
 	if (!critical_was_active(check->heap, index) && n_holds != __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED) &&
 		intent_kind(__atomic_load_n(&entry->intent.word, __ATOMIC_RELAXED)) == INTENT_NONE)
 		check_fault(check, "session %u: says that it has %llu holds, it has %llu", index,
 			(unsigned long long)entry->n_holds, (unsigned long long)n_holds);
 }
 
-/* A table that is nowhere is lost: what it held, nobody holds. */
+/* The table is nowhere: it is lost, and nobody holds what it held. */
 static void mend_table(struct check *check, uint32_t index)
 {
 	struct session_entry *entry = &check->heap->sessions[index];

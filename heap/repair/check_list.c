@@ -1,5 +1,11 @@
-/* SPDX-License-Identifier: MIT */
-/* Lists compared with what they should have */
+// SPDX-License-Identifier: MIT
+/*
+ * Lists compared with what must be on them
+ *
+ * Each list is linked both ways, and everything on it is there for a reason: its kind, class, owner, state. The walk
+ * marks each pool that it finds on a list; check_pool.c then compares these marks with what the pool is. usable_arenas
+ * is also ascending, and rank2lasta must point into it.
+ */
 
 #include "heap/repair/check_list.h"
 #include "heap/memory/arena.h"
@@ -7,11 +13,11 @@
 
 #include <stdio.h>
 
-/* One of the lists that lead through members of pools: both ways linked, and each pool on it for a reason. */
+/* A list whose links are members of struct pool_entry. */
 struct pool_list {
 	char name[32];
 	uint32_t session;
-	uint32_t identity, identity_mask; /* what all of them must have in common */
+	uint32_t identity, identity_mask; /* what identity & identity_mask must be of each pool on it */
 	uint32_t head1;
 	uint8_t mark;
 	size_t next_offset, prev_offset; /* of the links in struct pool_entry */
@@ -65,7 +71,7 @@ static void check_usedpools(struct check *check, uint32_t space, uint32_t size_c
 	}
 }
 
-/* ---- sessions' lists of pools ------------------------------------------------------------------------------------ */
+/* Sessions' lists of pools */
 
 static void check_spare_runs(struct check *check, uint32_t index)
 {
@@ -115,7 +121,7 @@ static void check_session_lists(struct check *check, uint32_t index)
 		.mark = MARK_OWNED_LIST,
 		.next_offset = offsetof(struct pool_entry, owned_next1),
 		.prev_offset = offsetof(struct pool_entry, owned_prev1)};
-	const struct pool_list returned = {.name = "remote_pools",
+	const struct pool_list remote = {.name = "remote_pools",
 		.session = index,
 		.identity = pool_identity(POOL_BLOCKS, 0, index + 1),
 		.identity_mask = pool_identity(UINT8_MAX, 0, UINT16_MAX),
@@ -125,14 +131,14 @@ static void check_session_lists(struct check *check, uint32_t index)
 		.prev_offset = offsetof(struct pool_entry, remote_prev1)};
 
 	check_pool_list(check, &owned);
-	check_pool_list(check, &returned);
+	check_pool_list(check, &remote);
 	if (critical_was_active(check->heap, index))
 		return;
 	check_usedpools_of(check, index);
 	check_spare_runs(check, index);
 }
 
-/* usable_arenas: linked both ways, ascending, each arena with a free pool once; rank2lasta as the list says. */
+/* usable_arenas is ascending and has each arena with a free pool once; rank2lasta follows from it. */
 static void check_usable_arenas(struct check *check, uint32_t space_kind)
 {
 	struct heap *heap = check->heap;

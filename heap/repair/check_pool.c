@@ -1,13 +1,21 @@
-/* SPDX-License-Identifier: MIT */
-/* Pools and runs compared with their headers */
+// SPDX-License-Identifier: MIT
+/*
+ * Pools and runs compared with their headers
+ *
+ * The headers of a pool say which of its blocks are in use; n_used, n_carved and the free list must agree with them. A
+ * pool is also compared with the lists on which the walk has found it (check_list.c comes first).
+ *
+ * Between two stores of its owner these numbers do not agree. So they are compared only if the owner was not active,
+ * and the headers only if it was not active or is dead.
+ */
 
 #include "heap/repair/check_pool.h"
 #include "heap/repair/check_count.h"
 #include "heap/shared/critical.h"
 
-/* ---- owners ------------------------------------------------------------------------------------------------------ */
+/* Owners */
 
-/* The session that owns the pool, or NULL: none, or one that cannot be, and said so. */
+/* The session that owns the pool. NULL: there is none, or none that can be, which is a fault. */
 static struct session_entry *owner_of(struct check *check, uint32_t p)
 {
 	struct heap *heap = check->heap;
@@ -27,7 +35,9 @@ static bool owner_is_active(const struct check *check, const struct session_entr
 	return owner && critical_was_active(check->heap, (uint32_t)(owner - check->heap->sessions));
 }
 
-/* Does nobody change the headers in its pools? Where it died inside its numbers and lists still may be half changed. */
+/*
+ * Does nobody change the headers of its pools? True also of a dead session, whose lists and counts may be half changed.
+ */
 static bool headers_are_still(const struct check *check, const struct session_entry *owner)
 {
 	return !owner_is_active(check, owner) || session_state(owner) == SESSION_DEAD;
@@ -40,7 +50,7 @@ static void check_owned(struct check *check, uint32_t p, const struct session_en
 			(uint32_t)(owner - check->heap->sessions));
 }
 
-/* ---- pools of blocks --------------------------------------------------------------------------------------------- */
+/* Pools of blocks */
 
 static void check_free_list(
 	struct check *check, uint32_t p, const struct pool_entry *pool, const struct object_header *headers)
@@ -58,7 +68,7 @@ static void check_free_list(
 		check_fault(check, "pool %u: its freeblock list has %u blocks, %u are free", p, n, n_free);
 }
 
-/* What the headers say. */
+/* Counted from the headers. */
 struct block_count {
 	uint32_t n_used, n_remote;
 };
@@ -71,9 +81,10 @@ static void check_header(
 	if (state == STATE_FREE && rights)
 		check_fault(check, "pool %u: block %u is free and somebody has a right to it", p, i);
 	if (state == STATE_REMOTE_FREE && !owner && !check_pool_is_in_flight(check, p))
-		check_fault(check, "pool %u: block %u waits to be gathered and the pool has no owner", p, i);
+		check_fault(check, "pool %u: block %u waits to be collected and the pool has no owner", p, i);
 	if (state == STATE_REMOTE_FREE && rights != RIGHTS_SHARED)
-		check_fault(check, "pool %u: block %u waits to be gathered and its second word is not of that", p, i);
+		check_fault(check,
+			"pool %u: block %u waits to be collected and its rights are not those of a freed block", p, i);
 	if (state != STATE_FREE && header_size(word) > class_shapes[check->heap->pools[p].size_class].size)
 		check_fault(check, "pool %u: block %u is too short for the %u bytes of its object", p, i,
 			header_size(word));
@@ -88,7 +99,8 @@ static struct block_count check_headers(struct check *check, uint32_t p, const s
 	const struct pool_entry *pool = &check->heap->pools[p];
 	const struct object_header *headers = pool_headers(check->heap, pool);
 	struct block_count count = {0};
-	bool is_touched = owner_is_active(check, owner); /* said once: where nextoffset is wrong it may be many */
+	bool is_touched =
+		owner_is_active(check, owner); /* reported once: if nextoffset is wrong, many blocks may be touched */
 
 	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++) {
 		uint64_t word = header_word(&headers[i]);
@@ -107,7 +119,7 @@ static struct block_count check_headers(struct check *check, uint32_t p, const s
 	return count;
 }
 
-/* What only its owner changes, or whoever has the lock where there is none. */
+/* Compare what only the owner changes or, of a pool without one, whoever has the lock. */
 static void check_own_side(struct check *check, uint32_t p, const struct block_count *count)
 {
 	const struct pool_entry *pool = &check->heap->pools[p];
@@ -150,11 +162,11 @@ void check_block_pool(struct check *check, uint32_t p)
 		check_fault(check, "pool %u: says that it is %s remote_pools, which it is%s", p,
 			pool->is_on_remote_list ? "on" : "not on", pool->is_on_remote_list ? " not" : "");
 	if (!!count.n_remote != !!(check->pool_marks[p] & MARK_REMOTE_LIST) && !check_pool_is_in_flight(check, p))
-		check_fault(check, "pool %u: has %u returned blocks and is %s remote_pools", p, count.n_remote,
+		check_fault(check, "pool %u: has %u remotely freed blocks and is %s remote_pools", p, count.n_remote,
 			count.n_remote ? "not on" : "on");
 }
 
-/* ---- runs of pools ----------------------------------------------------------------------------------------------- */
+/* Runs of pools */
 
 void check_run(struct check *check, uint32_t p)
 {
@@ -179,7 +191,7 @@ void check_run(struct check *check, uint32_t p)
 
 void check_own_holds(struct check *check, uint32_t index)
 {
-	/* relaxed: one that is about to come in, and is sent away, stores it as it was */
+	/* relaxed: a session that is just being kept out stores the value that was there */
 	uint64_t n_said = __atomic_load_n(&check->heap->sessions[index].n_own_holds, __ATOMIC_RELAXED);
 
 	if (!critical_was_active(check->heap, index) && n_said != check->n_own_holds[index])

@@ -1,11 +1,20 @@
-/* SPDX-License-Identifier: MIT */
-/* Queues: positions and cells */
+// SPDX-License-Identifier: MIT
+/*
+ * Queues compared with their cells
+ *
+ * The n cells of a queue have n positions that follow each other; the first of these are filled, the others empty; and
+ * neither head nor tail, which are hints, is ahead of them. A queue that may be changing is left alone
+ * (check_note_in_flight()).
+ *
+ * Mending keeps the objects and their order: what stands behind gaps moves up, and the positions begin anew with a lap
+ * that no cell had before.
+ */
 
 #include "heap/repair/check_queue.h"
 #include "heap/change/lock.h"
 #include "heap/repair/check_count.h"
 
-/* Where the position lies that a place has or waits for: so many from *head on; less than 0: it lies before it. */
+/* How many positions after *head is the one that cell i has or waits for? Negative: it is before *head. */
 static int64_t cell_after_head(const struct queue *queue, uint64_t n, uint64_t i)
 {
 	uint64_t position = queue->head + (i + n - queue->head % n) % n;
@@ -15,10 +24,7 @@ static int64_t cell_after_head(const struct queue *queue, uint64_t n, uint64_t i
 	return (int64_t)(position - queue->head) + ahead;
 }
 
-/*
- * The places have n positions that follow each other, the first of them are filled, and neither head nor tail is ahead
- * of what they say.
- */
+/* Are the cells, head and tail as described at the top? */
 static bool is_queue_whole(const struct queue *queue, uint64_t n)
 {
 	int64_t first = INT64_MAX, count = 0;
@@ -45,8 +51,10 @@ static bool is_queue_whole(const struct queue *queue, uint64_t n)
 	return true;
 }
 
-/* Where the first of what is in it lies: the first filled place behind an empty one or, where all are filled, the one
- * that says that it was filled before all others. */
+/*
+ * The cell of the first object: the first filled one behind an empty one; if all are filled, the one with the earliest
+ * position.
+ */
 static uint64_t first_cell(const struct queue *queue, uint64_t n)
 {
 	uint64_t first = 0;
@@ -60,14 +68,13 @@ static uint64_t first_cell(const struct queue *queue, uint64_t n)
 	return first;
 }
 
-/* What stands behind gaps moves up, one change each, and positions begin anew. Nobody is in the middle of changing it.
- */
+/* Nobody is changing the queue. Each object that moves up is a change of its own. */
 static void mend_queue(struct check *check, struct queue *queue, uint64_t n)
 {
 	struct heap *heap = check->heap;
 	uint64_t first = first_cell(queue, n), count = 0, lap = 0;
 
-	/* None that was there before: who looked at a place before the mending finds it changed. */
+	/* a new lap: whoever read a cell before the mending finds it changed */
 	for (uint64_t i = 0; i < n; i++)
 		if ((queue->cells[i].stamp & CELL_LAP_MASK) > lap)
 			lap = queue->cells[i].stamp & CELL_LAP_MASK;
@@ -96,7 +103,7 @@ void check_queue(struct check *check, const struct object *object)
 
 	if (check_is_queue_in_flight(check, object->position) || is_queue_whole(queue, n))
 		return;
-	check_fault(check, "queue %#llx: its head and tail are not those of its places",
+	check_fault(check, "queue %#llx: its head and tail are not those of its cells",
 		(unsigned long long)object->position);
 	if (check->mender)
 		mend_queue(check, queue, n);

@@ -1,5 +1,10 @@
-/* SPDX-License-Identifier: MIT */
-/* What a check finds is noted, and told afterwards; and the walk over all objects */
+// SPDX-License-Identifier: MIT
+/*
+ * A check: its faults, and its walk over all objects
+ *
+ * Faults are noted while the lock is held, and reported after it is released, because reporting may block. This file is
+ * below all that compare.
+ */
 
 #include "heap/repair/check_report.h"
 
@@ -18,14 +23,13 @@ void check_fault(struct check *check, const char *format, ...)
 		return;
 	va_start(args, format);
 	if (faults->n_lines == FAULTS_MAX || vasprintf(&line, format, args) < 0)
-		faults->n_unnotified++;
+		faults->n_unreported++;
 	else
 		faults->lines[faults->n_lines++] = line;
 	va_end(args);
 }
 
-/* With the lock given back: the callback may block, or use the heap. */
-void check_tell(struct faults *faults, check_report report, void *userdata)
+void check_report_faults(struct faults *faults, check_report report, void *userdata)
 {
 	char line[64];
 
@@ -34,9 +38,9 @@ void check_tell(struct faults *faults, check_report report, void *userdata)
 			report(userdata, faults->lines[i]);
 		free(faults->lines[i]);
 	}
-	if (!report || !faults->n_unnotified)
+	if (!report || !faults->n_unreported)
 		return;
-	snprintf(line, sizeof(line), "and %llu more", (unsigned long long)faults->n_unnotified);
+	snprintf(line, sizeof(line), "and %llu more", (unsigned long long)faults->n_unreported);
 	report(userdata, line);
 }
 
@@ -52,7 +56,7 @@ static void visit_position(struct check *check, uint64_t position, check_visit v
 		visit(check, &object);
 }
 
-/* A visit that mends may free the block, and with the last one the pool. */
+/* A visit that mends may free the block, and with its last block the pool. */
 static void visit_pool(struct check *check, uint32_t p, check_visit visit)
 {
 	const struct pool_entry *pool = &check->heap->pools[p];

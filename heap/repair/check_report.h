@@ -1,56 +1,58 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* One walk over the whole heap, with the lock held. */
+/* The state of one walk over the whole heap, and the faults that it finds. See check_report.c. */
 
 #include "heap/object/object.h"
 
 typedef void (*check_report)(void *userdata, const char *fault);
 
-#define FAULTS_MAX 1000U /* that are told one by one */
+#define FAULTS_MAX 1000U /* reported one by one; of more only the number is */
 
-/* Process-local: what the walks of one check found. It is told after the lock was given back, since telling may block.
- */
+/* Process-local: the faults that one check found. */
 struct faults {
 	char *lines[FAULTS_MAX];
 	uint32_t n_lines;
-	uint64_t n_unnotified;
+	uint64_t n_unreported;
 };
 
-/* An object of which one right may be here or there, and a queue that may be changing. */
-struct doubt {
+/*
+ * A right that may be in one place or another at this moment, and the queue that may be changing. See
+ * check_note_in_flight().
+ */
+struct in_flight {
 	uint64_t ref, queue;
 };
 
-/* Process-local, made anew for each walk. */
+/* Process-local: one walk. */
 struct check {
 	struct heap *heap;
-	struct faults *faults; /* NULL: nobody is told */
+	struct faults *faults; /* NULL: they are counted only */
 	int64_t n_faults;
-	struct session *mender; /* not NULL: what is wrong with rights is mended, in changes of this session */
+	struct session *mender; /* not NULL: wrong rights are mended, in changes of this session */
 	bool out_of_memory;
 
 	uint8_t *pool_marks;   /* a byte per pool: MARK_* */
-	uint32_t **rights;     /* per pool: how many rights each of its objects was found to have; NULL: none */
-	struct counters found; /* what the counters ought to be */
+	uint32_t **rights;     /* per pool: for each of its objects, how many rights the walk found; NULL: none yet */
+	struct counters found; /* what the counters should be */
 	uint32_t n_free_arenas[N_SPACES];
-	struct doubt *in_flight; /* at most one per session */
+	struct in_flight *in_flight; /* one per session at most */
 	uint32_t n_in_flight;
-	uint64_t *n_own_holds; /* per session: objects found that it holds by their headers */
+	uint64_t *n_own_holds; /* per session: objects in its own pools that it holds by their headers */
 };
 
-/* Where a pool was found. */
-#define MARK_USED_LIST   1U /* on usedpools, its owner's or that of pools nobody owns */
-#define MARK_OWNED_LIST  2U /* on its owner's owned_pools */
-#define MARK_REMOTE_LIST 4U /* on its owner's remote_pools */
-#define MARK_SPARE       8U /* a run that its owner keeps */
+/* Lists on which the walk found a pool. */
+#define MARK_USED_LIST   1U /* usedpools, of its owner or of pools that nobody owns */
+#define MARK_OWNED_LIST  2U /* owned_pools of its owner */
+#define MARK_REMOTE_LIST 4U /* remote_pools of its owner */
+#define MARK_SPARE       8U /* spare_runs of its owner */
 
 __attribute__((format(printf, 2, 3))) void check_fault(struct check *check, const char *format, ...);
 
-/* With the lock given back: the callback may block, or use the heap. */
-void check_tell(struct faults *faults, check_report report, void *userdata);
+/* Report and free the faults. The lock is released: the callback may block, or use the heap. */
+void check_report_faults(struct faults *faults, check_report report, void *userdata);
 
-/* Every object of the heap that is not free, in no order that matters. */
+/* Call `visit` for every object that is not free, in no particular order. */
 typedef void (*check_visit)(struct check *check, const struct object *object);
 void check_each_object(struct check *check, check_visit visit);
 

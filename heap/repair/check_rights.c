@@ -1,15 +1,14 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Rights to objects, counted anew
  *
- * Who has a right to an object is said by hold tables, slots, queue places and names, and for the heap's own records by
- * the session or bucket that leads to them; how often the owner of its pool holds it, by its own header. All of these
- * are walked, and each object's count must be what was found; an object to which nobody was found to have a right has
- * leaked, a right to what is not alive is a fault of its own.
+ * Rights to an object are in hold tables, slots, cells of queues and names; a record has one, of the session or bucket
+ * that leads to it. How often the owner of its pool holds an object is in its own header. All of these are walked
+ * (check_count.c counts), and each object's header must say what was found. An object to which nobody has a right has
+ * leaked; a right to what is not alive is a fault too.
  *
- * With a mender each such fault is mended when it is met, by a change of its own under the lock that the walk has:
- * rights to what is not alive are taken away, counts become what was found, what has leaked is dropped, what is dying
- * on nobody's list goes on the mender's.
+ * With a mender, each fault is mended when it is met, in a change of its own: rights to what is not alive are taken
+ * away, counts become what was found, what has leaked is dropped, and what is dying on no list goes on the mender's.
  */
 
 #include "heap/repair/check_rights.h"
@@ -21,13 +20,13 @@
 #include "heap/repair/check_queue.h"
 #include "heap/shared/critical.h"
 
-/* A record's second word is nothing but its one right. */
+/* The rights of a record are always one. */
 static bool is_record(const struct object *object)
 {
 	return object->type == TYPE_HOLDS || object->type == TYPE_NAME;
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------------- */
+/* Names */
 
 static void mend_name(struct check *check, uint64_t *link, const struct name_entry *entry)
 {
@@ -69,11 +68,11 @@ static void count_names(struct check *check, uint32_t bucket)
 	}
 }
 
-/* ---- slots ------------------------------------------------------------------------------------------------------- */
+/* Slots */
 
 /*
- * What it held cannot be told, and is counted as if it held nothing. One that is dying becomes plain bytes, so that
- * nobody is kept from taking it down; else it stays what it is for those who hold it.
+ * What the object held cannot be told, and is counted as nothing. If it is dying it becomes bytes, so that freeing it
+ * can go on; else it stays what it is for those who hold it.
  */
 static void unknown_type(struct check *check, const struct object *object)
 {
@@ -110,9 +109,9 @@ static void count_slots(struct check *check, const struct object *object)
 		check_queue(check, object);
 }
 
-/* ---- the comparison ---------------------------------------------------------------------------------------------- */
+/* The comparison */
 
-/* Does the session that owns its pool hold it, or may it be about to give it up? */
+/* Does the owner of the pool hold it, or may it be letting go of it? */
 static bool owner_has_it(struct check *check, const struct object *object)
 {
 	uint32_t owner1 = object->pool->owner1;
@@ -137,7 +136,7 @@ static void mend_live(struct check *check, const struct object *object, uint32_t
 	change_commit(heap);
 }
 
-/* Dying or being made, for nobody: it goes to the mender. */
+/* Dying or in the making, and on no session's list: it goes to the mender. */
 static void mend_orphan(struct check *check, const struct object *object, uint32_t state)
 {
 	struct heap *heap = check->heap;
@@ -165,7 +164,7 @@ static void compare_live(struct check *check, const struct object *object, uint3
 		check_fault(check, "object %#llx: its count is %llu, %u have a right to it", position,
 			(unsigned long long)says, found);
 	if (found && !is_record(object) && !rights_are_shared(object->header->rights)) {
-		check_fault(check, "object %#llx: others have a right to it and its owner is not told", position);
+		check_fault(check, "object %#llx: others have a right to it and it is not marked as shared", position);
 		is_wrong = true;
 	}
 	if (header_own(header_word(object->header)) && !is_owned) {
@@ -207,7 +206,7 @@ static void compare(struct check *check, const struct object *object)
 		mend_orphan(check, object, state);
 }
 
-/* Who is between two changes of its own, under the lock: the right is nowhere else. */
+/* A session between two changes of its own (queue_locked.c) has the right in its intent, and nowhere else. */
 static void count_intent(struct check *check, uint32_t index)
 {
 	const struct session_entry *entry = &check->heap->sessions[index];

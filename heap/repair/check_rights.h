@@ -5,6 +5,5 @@
 
 #include "heap/repair/check_report.h"
 
-/* Count the rights of holds, slots, queue places and names, and compare them with the headers' counts; mend where
- * asked. */
+/* Count all rights and compare them with the headers; with a mender, mend them. */
 void check_rights(struct check *check);

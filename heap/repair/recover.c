@@ -1,38 +1,38 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
- * Sessions come, and what the dead leave is cleared up
+ * Sessions come, and dead ones are reclaimed
  *
- * The daemon alone does this. Every step is one change of bounded length that it tries to begin and never waits for,
- * and finding again what was done already does nothing, so that a daemon that dies on the way is followed by one that
- * starts at the beginning.
+ * Only the daemon reclaims. Each step is one change of bounded length, which it tries to begin and never waits for. A
+ * step that is done again changes nothing, so a daemon that follows one that died on the way begins at the beginning.
  *
  * Died after ...                                   recovery does ...
- *   a store under the lock, before the commit       the next taker rolls the log back (lock.c)
+ *   a store under the lock, before the commit       the next taker of the lock rolls the log back (shared/log.c)
  *   a commit                                        nothing: the change has taken place
- *   pushing to a queue or popping from it           finds out whether it took place, and where the right is (queue.c)
- *   holding or dropping without the lock            the same (count.c)
- *   making a run with slots, before it is held      frees `making`
- *   allocating a new hold table, before the switch  frees new_holds_position1
- *   dropping, before all was taken down             goes on with `dying`
- *   anything, holding objects                       drops each hold: hold and count in one change
- *   anything, owning pools and runs                 drops the holds of what is in them, makes their lists anew from the
- *                                                   headers, and lets them go: one pool, in one change
- *   making an object in its own pool                before the header's word: it is free; after: held, as above
- *   freeing one, after it stored that it holds it   nobody has a right: it is dropped, as above; where others have one,
- *   no more, also settling that under the lock      theirs it is, or it was returned by them
- *   any store to a list or number of its own        they are not looked at: the headers say it all
- *   closing, with some steps done                   the other steps
- *   a grant, before accepting it                    the arenas go back (supply_pick_granted())
- *   the daemon: admitting, before SESSION_ACTIVE    the entry is still FREE, its content is written anew
- *   admission, before the client took the session   the connection ended, so it is over (session_is_over())
- *   the daemon: reclaiming                          the entry is DEAD still, all of the above is done again
+ *   pushing to a queue or popping from it           finds out whether it has taken place, and who has the right
+ *                                                   (queue_recover.c)
+ *   holding or dropping without the lock            finds out whether it has taken place (count_recover.c)
+ *   making a run with slots, before it is held      frees what making1 names
+ *   allocating a new hold table, before the switch  frees what new_holds_position1 names
+ *   dropping, before all slots were dropped         goes on with the deferred free list (dying1)
+ *   anything, holding objects                       drops each hold: the hold and the count in one change
+ *   anything, owning pools and runs                 drops the own holds of their objects, makes lists and counts anew
+ *                                                   from the headers, and lets them go: one pool in one change
+ *   making an object in its own pool                before the header's word: it is free; after it: held, as above
+ *   freeing one, after the word says that it is     if nobody has a right to it: drops it, as above; if others have,
+ *   held no more, also if settling it was begun     it stays, or they have freed it
+ *   any store to a list or count of its own         does not read it: the headers say it all
+ *   closing, with some steps done                   does the other steps
+ *   a grant, before accepting it                    gives the arenas back (supply_pick_granted())
+ *   the daemon: admitting, before SESSION_ACTIVE    nothing: the entry is FREE, and is written anew
+ *   admission, before the client took the session   finds it over when the connection ends (session_withdraw())
+ *   the daemon: reclaiming                          does all of the above again: the entry is still DEAD
  */
 
 #include "heap/repair/recover.h"
 #include "heap/change/foreign_lock.h"
 #include "heap/change/lock.h"
 #include "heap/memory/run.h"
-#include "heap/object/count.h"
+#include "heap/object/count_recover.h"
 #include "heap/object/dying.h"
 #include "heap/object/header_lock.h"
 #include "heap/object/hold.h"
@@ -43,11 +43,12 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #define HOLDS_PER_STEP   64U   /* dropped in one change */
-#define ENTRIES_PER_STEP 4096U /* looked at in one change */
+#define ENTRIES_PER_STEP 4096U /* examined in one change */
 
-/* The daemon's alone; release: what was written before is seen by whoever sees the state. */
+/* Only the daemon stores it. release: whoever sees the state sees what was written before */
 static void state_store(struct session_entry *entry, enum session_state state)
 {
 	__atomic_store_n(&entry->state, (uint32_t)state, __ATOMIC_RELEASE);
@@ -59,9 +60,9 @@ static uint32_t offer_of(const uint64_t token[2])
 }
 
 /*
- * Relaxed, word by word: somebody who saw the session that had this entry before may be reading it still. Its lists and
- * tables are empty, as they were left, and stay untouched: the next walk with the lock held may be among them already.
- * Who keeps all sessions out at this moment keeps this one out, too.
+ * relaxed, word by word: somebody who saw the session that had this entry before may still be reading it. Its lists and
+ * tables are empty and stay as they are, because a walk under the lock may be reading them. REQUEST_BLOCK stays:
+ * whoever keeps all sessions out at this moment keeps this one out too.
  */
 static void entry_store(struct session_entry *entry, const struct session_entry *content)
 {
@@ -74,30 +75,30 @@ static void entry_store(struct session_entry *entry, const struct session_entry 
 			__atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
 	static_assert(offsetof(struct session_entry, is_fenced) / sizeof(*to) ==
 			      offsetof(struct session_entry, requests) / sizeof(*to),
-		"the two of that word");
+		"they share a word");
 	__atomic_store_n(&entry->is_fenced, content->is_fenced, __ATOMIC_RELAXED);
 	__atomic_fetch_and(&entry->requests, REQUEST_BLOCK, __ATOMIC_RELAXED);
 }
 
-int session_admit(struct heap *heap, const struct session_identity *claim, uint32_t *ret_index)
+int session_admit(struct heap *heap, const struct session_identity *identity, uint32_t *ret_index)
 {
 	for (uint32_t i = 0; i < heap->n_sessions; i++) {
 		struct session_entry content = {
 			.state = SESSION_FREE,
-			.pid = claim->pid,
-			.start_time = claim->start_time,
-			.uid = claim->uid,
-			.gid = claim->gid,
+			.pid = identity->pid,
+			.start_time = identity->start_time,
+			.uid = identity->uid,
+			.gid = identity->gid,
 			.pid_namespace = pid_namespace(),
-			.token = {claim->token[0], claim->token[1]},
-			.attachment = offer_of(claim->token),
+			.token = {identity->token[0], identity->token[1]},
+			.attachment = offer_of(identity->token),
 		};
 
 		if (heap->sessions[i].state != SESSION_FREE)
 			continue;
-		if (heap->trimming) /* that was another session's */
+		if (heap->trimming) /* it was another session's */
 			heap->trimming[i] = (struct trimming){0};
-		strncpy(content.program, claim->program ? claim->program : "", sizeof(content.program) - 1);
+		strncpy(content.program, identity->program ? identity->program : "", sizeof(content.program) - 1);
 		entry_store(&heap->sessions[i], &content);
 		state_store(&heap->sessions[i], SESSION_ACTIVE);
 		*ret_index = i;
@@ -110,11 +111,14 @@ bool session_take(struct session *session, const uint64_t token[2])
 {
 	uint32_t offer = offer_of(token);
 
-	/* relaxed: nothing is read on the strength of it */
+	/* relaxed: nothing else is read because of it */
 	if (!__atomic_compare_exchange_n(&session->entry->attachment, &offer, offer | ATTACHMENT_TAKEN, false,
 		    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return false; /* the entry may be another session's by now */
-	/* relaxed: who does not know it yet takes it for one that relies on his barrier, which is never wrong */
+	/*
+	 * relaxed: who does not know it yet takes the session for one that relies on barriers of others, which is never
+	 * wrong
+	 */
 	__atomic_store_n(&session->entry->is_fenced, session->heap->is_fenced, __ATOMIC_RELAXED);
 	return true;
 }
@@ -125,10 +129,10 @@ void session_detach(struct session *session)
 	__atomic_store_n(&session->entry->attachment, ATTACHMENT_CLOSED, __ATOMIC_RELEASE);
 }
 
-bool session_is_over(struct heap *heap, uint32_t index)
+bool session_withdraw(struct heap *heap, uint32_t index)
 {
 	uint32_t *attachment = &heap->sessions[index].attachment;
-	uint32_t found = __atomic_load_n(attachment, __ATOMIC_ACQUIRE); /* with session_detach() */
+	uint32_t found = __atomic_load_n(attachment, __ATOMIC_ACQUIRE); /* acquire: with session_detach() */
 
 	if ((found & ATTACHMENT_MASK) == ATTACHMENT_OFFERED &&
 		__atomic_compare_exchange_n(
@@ -137,11 +141,68 @@ bool session_is_over(struct heap *heap, uint32_t index)
 	return (found & ATTACHMENT_MASK) == ATTACHMENT_CLOSED;
 }
 
+bool session_is_closed(const struct heap *heap, uint32_t index)
+{
+	/* acquire: with session_detach() */
+	return (__atomic_load_n(&heap->sessions[index].attachment, __ATOMIC_ACQUIRE) & ATTACHMENT_MASK) ==
+	       ATTACHMENT_CLOSED;
+}
+
+void session_read(const struct heap *heap, uint32_t index, struct session_record *ret)
+{
+	const struct session_entry *entry = &heap->sessions[index];
+
+	/* The daemon alone writes these members. */
+	*ret = (struct session_record){
+		.state = session_state(entry),
+		.pid = entry->pid,
+		.is_here = entry->pid_namespace && entry->pid_namespace == pid_namespace(),
+		.start_time = entry->start_time,
+		.uid = entry->uid,
+		.gid = entry->gid,
+		.token = {entry->token[0], entry->token[1]},
+	};
+	memcpy(ret->program, entry->program, sizeof(entry->program));
+}
+
+bool session_poll_idle(struct heap *heap, uint32_t index)
+{
+	return critical_poll_idle(&heap->sessions[index]);
+}
+
+/* Relaxed, all three: what is missed now is seen at the next tick. */
+bool session_was_active(const struct heap *heap, uint32_t index)
+{
+	return __atomic_load_n(&heap->sessions[index].activity, __ATOMIC_RELAXED) != ACTIVITY_NONE;
+}
+
+bool session_has_remote_frees(const struct heap *heap, uint32_t index)
+{
+	return __atomic_load_n(&heap->sessions[index].remote_pools1, __ATOMIC_RELAXED) != 0;
+}
+
+uint32_t session_n_remote_frees(const struct heap *heap, uint32_t index)
+{
+	return __atomic_load_n(&heap->sessions[index].n_remote_frees, __ATOMIC_RELAXED);
+}
+
+bool control_is_leftover(int control_fd)
+{
+	uint64_t magic = 0, ended = 0;
+
+	if (pread(control_fd, &magic, sizeof(magic), offsetof(struct control, magic)) < (ssize_t)sizeof(magic))
+		return true;
+	return !magic ||
+	       (pread(control_fd, &ended, sizeof(ended), offsetof(struct control, ended)) == sizeof(ended) && ended);
+}
+
 void session_set_process(struct heap *heap, uint32_t index, int32_t pid, uint64_t start_time)
 {
 	struct session_entry *entry = &heap->sessions[index];
 
-	/* Killed in between, the namespace is unknown and the pid says nothing: the session stays until it is resumed.
+	/*
+	 * If the daemon is killed in between, the namespace is unknown and the pid says nothing: the session stays
+	 * until it is resumed.
 	 */
 	__atomic_store_n(&entry->pid_namespace, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&entry->pid, pid, __ATOMIC_RELEASE);
@@ -155,20 +216,23 @@ void session_mark_dead(struct heap *heap, uint32_t index)
 	foreign_lock_owner_died(heap, index);
 }
 
-/* ---- its own pools ----------------------------------------------------------------------------------------------- */
+/* Pools */
 
-/* The session holds it no more. What then nobody has a right to ends: freed for the list that is made after it. */
+/*
+ * The session holds the object no more. If nobody else has a right to it, it is freed; abandon_blocks() makes the free
+ * list afterwards.
+ */
 static int let_go(struct session *session, const struct object *object)
 {
 	struct heap *heap = session->heap;
 	struct type_info type;
 
-	/* What nobody else ever knew nobody else comes to now. */
+	/* what nobody else ever knew, nobody else can count now */
 	if (header_rights(object->header)) {
 		int r = header_lock(session, object->header, object_ref(object));
 
 		if (r < 0)
-			return r == -ESTALE ? 0 : r; /* returned just now: who did it tells of it */
+			return r == -ESTALE ? 0 : r; /* remotely freed just now: whoever did it notifies */
 	}
 	if (header_own(object->word))
 		heap_set(heap, &object->header->word, object->word & ~OWN_HOLDS_MAX);
@@ -183,8 +247,8 @@ static int let_go(struct session *session, const struct object *object)
 }
 
 /*
- * A stray write, of a neighbour perhaps, has made a block larger than it can be: it is as large as it can be. What else
- * may be wrong with one header must not keep the session from being cleared up, either.
+ * A stray write, perhaps by a neighbour, made an object larger than its block: it becomes as large as the block.
+ * Anything else that is wrong with one header must not keep the session from being reclaimed either.
  */
 static void trim_size(struct session *session, const struct pool_entry *pool, struct object_header *header, uint32_t i)
 {
@@ -249,7 +313,7 @@ static int abandon_run(struct session *session, struct pool_entry *pool)
 	return run_disown(session, pool);
 }
 
-/* The first of the pools and runs that it owns is its own no more. */
+/* The first pool or run that the session owns becomes nobody's. */
 static int abandon_pool(struct session *session)
 {
 	struct session_entry *entry = session->entry;
@@ -262,7 +326,7 @@ static int abandon_pool(struct session *session)
 	return pool->kind == POOL_RUN ? abandon_run(session, pool) : -EUCLEAN;
 }
 
-/* When all are gone: the lists of them. */
+/* After all pools have gone: empty their lists. */
 static void forget_pools(struct session *session)
 {
 	struct session_entry *entry = session->entry;
@@ -282,20 +346,19 @@ static void forget_pools(struct session *session)
 	}
 }
 
-/* ---- its holds --------------------------------------------------------------------------------------------------- */
+/* Holds */
 
 static int drop_hold(struct session *session, struct hold *hold)
 {
 	struct object object;
 	uint64_t ref = hold->ref;
 
-	heap_set(session->heap, &hold->count, 1); /* however often it held it: the object counts it once */
+	heap_set(session->heap, &hold->count, 1); /* however often it held the object, its count has one right for it */
 	hold_remove(session, hold);
 	return object_find(session->heap, ref, &object) < 0 ? 0 : right_drop(session, &object);
 }
 
-/* Drop some holds from the cursor on; *ret_cursor is where to go on. 2 that was the end of the table, 0 there is more.
- */
+/* Drop some holds from the cursor on. *ret_cursor: where to go on. 2: the table has ended, 0: there is more. */
 static int drop_holds(struct session *session, uint32_t *ret_cursor)
 {
 	uint32_t n, n_dropped = 0, i = session->drop_cursor;
@@ -308,7 +371,7 @@ static int drop_holds(struct session *session, uint32_t *ret_cursor)
 			i++;
 			continue;
 		}
-		/* What stands behind it may move up to i, so i is looked at again. */
+		/* what stands behind it may move up to i, so i is examined again */
 		r = drop_hold(session, &table[i]);
 		if (r < 0)
 			return r;
@@ -324,7 +387,7 @@ static int finish_intent(struct session *session, bool try)
 	int r = change_end(session, intent_is_count(intent_kind(session->entry->intent.word)) ? count_finish(session)
 											      : queue_finish(session));
 
-	if (r == -EUCLEAN) { /* it would be so again */
+	if (r == -EUCLEAN) { /* it would fail again */
 		r = try ? change_try_begin(session) : change_begin(session);
 		if (!r)
 			r = change_end(session, queue_forget(session));
@@ -339,11 +402,14 @@ int session_drop_step(struct session *session, bool try)
 
 	if (session->entry->state == SESSION_ACTIVE)
 		critical_stay(session);
-	/* The first thing is a change even where nothing is left to do: it takes back what the dead had under way. */
+	/*
+	 * A change even if nothing is left to do: beginning it rolls back the change that the dead session had begun.
+	 */
 	r = try ? change_try_begin(session) : change_begin(session);
 	if (r < 0)
 		return r;
-	if (intent_kind(session->entry->intent.word) != INTENT_NONE) /* before its holds go: it holds the queue */
+	if (intent_kind(session->entry->intent.word) !=
+		INTENT_NONE) /* before its holds are dropped: one of them keeps the queue */
 		return finish_intent(session, try);
 	if (session->entry->making1) {
 		r = change_end(session, making_drop(session));

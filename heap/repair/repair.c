@@ -1,5 +1,14 @@
-/* SPDX-License-Identifier: MIT */
-/* The heap compared with itself, and mended */
+// SPDX-License-Identifier: MIT
+/*
+ * The heap mended
+ *
+ * First the heap is compared with itself (check.c). If that finds a fault, whatever follows from the truth is made anew
+ * (memory/rebuild.c), rights are mended (check_rights.c), and the heap is compared once more. A fault that is left then
+ * is one of the truth itself: it is reported, and stays.
+ *
+ * All is done under the lock, with all sessions kept out. Should this process die in it, the next taker of the lock
+ * finishes the rebuild or rolls back the change that mended, and the next repair finds the rest.
+ */
 
 #include "heap/repair/repair.h"
 #include "heap/change/lock.h"
@@ -10,7 +19,6 @@
 
 #include <errno.h>
 
-/* What the mending itself leaves to be found is a fault that nothing derived explains: it is told, and stays. */
 static int64_t mend(struct session *session, struct faults *faults)
 {
 	int64_t n;
@@ -40,6 +48,6 @@ int64_t heap_repair(struct session *session, check_report report, void *userdata
 	critical_unblock_all(session->heap);
 	change_end(session, 0);
 	dying_free(session, 0);
-	check_tell(&faults, report, userdata);
+	check_report_faults(&faults, report, userdata);
 	return r < 0 ? r : n;
 }

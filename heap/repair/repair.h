@@ -6,7 +6,7 @@
 #include "heap/repair/check_report.h"
 
 /*
- * The same, and mend what was found. The number of faults there were, all mended; -EUCLEAN some are left, which were
- * reported once more; -ENOMEM nothing was mended.
+ * heap_check(), and mend what it finds. Returns the number of faults, which are all mended. -EUCLEAN: some are left,
+ * and were reported again. -ENOMEM: nothing was mended.
  */
 int64_t heap_repair(struct session *session, check_report report, void *userdata);

@@ -1,23 +1,24 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Figures of the heap and of its sessions
  *
- * What pools and blocks are is counted when somebody asks, from the entries of arenas and pools, without the lock:
- * nobody who makes or frees an object pays for it, and nobody waits. Each pool is counted as what it is when it is
- * looked at, and in exactly one of the figures, so their sum is the arenas that were seen: a pool is free, or of one
- * class, or part of a run; a pool of a class is headers, blocks allocated, blocks available and a rest that no block
- * fits into. A run that its owner keeps for its next object is free pools, a returned block is an available one.
+ * Pools and blocks are counted when somebody asks, from the entries of arenas and pools, without the lock: whoever
+ * makes or frees an object pays nothing, and nobody waits. Each pool is counted as what it is at the moment it is read,
+ * and in one figure only, so the figures add up to the arenas that were seen. A pool is free, or of one class, or part
+ * of a run. A pool of a class is made of headers, blocks allocated, blocks available, and a rest that is too small for
+ * a block. A run that its owner keeps for its next object is free pools; a remotely freed block is available.
  *
- * Of returned blocks the headers are looked at, which the arena must be there for: a client keeps it there meanwhile,
- * as who holds without the lock does (count.c).
+ * Remotely freed blocks are found by their headers, so the arena must be there: a client keeps it there as a hold
+ * without the lock does (count.c).
  *
- * It takes time for each pool there is, so it is done in steps.
+ * Each pool takes some time, so the counting is done in steps.
  */
+
+#include "heap/repair/stats.h"
 
 #include "heap/change/lock_report.h"
 #include "heap/memory/pool.h"
 #include "heap/object/count.h"
-#include "heap/repair/check.h"
 
 #include <errno.h>
 #include <string.h>
@@ -29,10 +30,10 @@ static uint32_t min(uint32_t a, uint32_t b)
 	return a < b ? a : b;
 }
 
-/* All loads here are relaxed: each figure is of the moment at which it was read. */
+/* All loads here are relaxed: each figure is that of the moment at which it was read. */
 /*
- * Its blocks that wait to be gathered, at this moment. Should it take another class meanwhile, some payload is looked
- * at instead, which its owner writes to as he likes: the sanitizer is not to mind.
+ * Remotely freed blocks that are not collected yet. If the pool takes another class meanwhile this reads some payload,
+ * to which others store as they like: the sanitizer must not mind.
  */
 static __attribute__((noinline, no_sanitize_thread)) uint32_t count_remote(
 	const struct heap *heap, const struct pool_entry *pool, uint32_t n_blocks)
@@ -45,16 +46,16 @@ static __attribute__((noinline, no_sanitize_thread)) uint32_t count_remote(
 	return n;
 }
 
-/* looks: its headers may be looked at, for blocks that were returned. */
-static void count_blocks(
-	const struct heap *heap, const struct pool_entry *pool, uint32_t size_class, bool looks, pyheap_stats *ret)
+/* can_read: its headers may be read. */
+static void count_blocks(const struct heap *heap, const struct pool_entry *pool, uint32_t size_class, bool can_read,
+	struct heap_stats *ret)
 {
 	const struct class_shape *shape = &class_shapes[size_class];
-	pyheap_class_stats *c = &ret->classes[size_class];
+	struct class_stats *c = &ret->classes[size_class];
 	uint32_t n_used = min(__atomic_load_n(&pool->n_used, __ATOMIC_RELAXED), shape->n_blocks);
 	uint32_t n_headers = shape->n_blocks * (uint32_t)sizeof(struct object_header);
 
-	if (looks && __atomic_load_n(&pool->owner1, __ATOMIC_RELAXED) &&
+	if (can_read && __atomic_load_n(&pool->owner1, __ATOMIC_RELAXED) &&
 		__atomic_load_n(&pool->is_on_remote_list, __ATOMIC_RELAXED))
 		n_used -= min(count_remote(heap, pool, shape->n_blocks), n_used);
 	c->n_pools++;
@@ -66,9 +67,9 @@ static void count_blocks(
 	ret->bytes_quantization += POOL_SIZE - n_headers - (uint64_t)shape->n_blocks * shape->size;
 }
 
-/* What begins at this pool, of which so many are left in the arena; how many it takes. */
+/* Count what begins at this pool; n_left pools are left in the arena. Returns how many pools it takes. */
 static uint32_t count_pool(const struct heap *heap, const struct pool_entry *pool, uint32_t n_left, bool is_record,
-	bool looks, pyheap_stats *ret)
+	bool can_read, struct heap_stats *ret)
 {
 	uint32_t identity = __atomic_load_n(&pool->identity, __ATOMIC_RELAXED);
 	uint32_t size_class = identity >> 8 & 0xff, n = 1;
@@ -78,9 +79,9 @@ static uint32_t count_pool(const struct heap *heap, const struct pool_entry *poo
 		if (is_record)
 			ret->bytes_records += POOL_SIZE;
 		else if (size_class < N_CLASSES)
-			count_blocks(heap, pool, size_class, looks, ret);
+			count_blocks(heap, pool, size_class, can_read, ret);
 		else
-			ret->bytes_unused_pools += POOL_SIZE; /* it is just changing hands */
+			ret->bytes_unused_pools += POOL_SIZE; /* it is changing hands */
 		return 1;
 	case POOL_RUN:
 		n = min(__atomic_load_n(&pool->run_n_pools, __ATOMIC_RELAXED), n_left);
@@ -100,8 +101,8 @@ static uint32_t count_pool(const struct heap *heap, const struct pool_entry *poo
 	}
 }
 
-/* What begins at this arena; how many it takes. */
-static uint32_t count_arena(struct session *session, uint32_t a, uint32_t n_left, pyheap_stats *ret)
+/* Count what begins at this arena. Returns how many arenas it takes. */
+static uint32_t count_arena(struct session *session, uint32_t a, uint32_t n_left, struct heap_stats *ret)
 {
 	const struct heap *heap = session->heap;
 	const struct arena_entry *arena = &heap->arenas[a];
@@ -111,11 +112,11 @@ static uint32_t count_arena(struct session *session, uint32_t a, uint32_t n_left
 
 	if (state == ARENA_POOLS) {
 		uint32_t before = ACTIVITY_NONE;
-		bool looks = count_begin_lookup(session, a, &before);
+		bool can_read = count_begin_lookup(session, a, &before);
 
 		for (uint32_t i = 0; i < heap->pools_per_arena;)
 			i += count_pool(heap, &heap->pools[a * heap->pools_per_arena + i], heap->pools_per_arena - i,
-				is_record, looks, ret);
+				is_record, can_read, ret);
 		count_end_lookup(session, before);
 	} else if (state == ARENA_RUN || state == ARENA_RETURNABLE) {
 		n = min(__atomic_load_n(&arena->n_arenas, __ATOMIC_RELAXED), n_left);
@@ -134,7 +135,7 @@ static uint32_t count_arena(struct session *session, uint32_t a, uint32_t n_left
 	return n;
 }
 
-static void begin(const struct heap *heap, pyheap_stats *ret)
+static void begin(const struct heap *heap, struct heap_stats *ret)
 {
 	memset(ret, 0, sizeof(*ret));
 	ret->heap_size = heap->heap_size;
@@ -146,7 +147,7 @@ static void begin(const struct heap *heap, pyheap_stats *ret)
 	}
 }
 
-static void end(const struct heap *heap, pyheap_stats *ret)
+static void end(const struct heap *heap, struct heap_stats *ret)
 {
 	const struct counters *c = &heap->control->counters;
 	const struct global_lock *lock = &heap->control->lock;
@@ -175,7 +176,7 @@ static void end(const struct heap *heap, pyheap_stats *ret)
 	}
 }
 
-bool heap_stats_step(struct session *session, uint32_t *cursor, pyheap_stats *ret)
+bool heap_stats_step(struct session *session, uint32_t *cursor, struct heap_stats *ret)
 {
 	const struct heap *heap = session->heap;
 	uint32_t n_known = min(arenas_known(heap), heap->n_arenas);
@@ -190,15 +191,15 @@ bool heap_stats_step(struct session *session, uint32_t *cursor, pyheap_stats *re
 	return false;
 }
 
-/* What the program calls itself. */
+/* The name that the process gives itself. */
 static void read_program(const struct session_entry *entry, char *ret, size_t size)
 {
-	for (size_t i = 0; i < size - 1; i++) /* *ret was zeroed: NUL-terminated */
+	for (size_t i = 0; i < size - 1; i++) /* *ret was zeroed, so it ends in a NUL */
 		ret[i] = __atomic_load_n(&entry->program[i], __ATOMIC_RELAXED);
 }
 
-/* Relaxed, all loads: the daemon may give the entry to another session meanwhile. */
-int heap_client_next(struct session *session, uint64_t *cursor, pyheap_client_info *ret)
+/* relaxed, all loads: the daemon may give the entry to another session meanwhile */
+int heap_client_next(struct session *session, uint64_t *cursor, struct heap_client *ret)
 {
 	const struct heap *heap = session->heap;
 	uint32_t owner1 = lock_owner1(heap);
@@ -209,7 +210,7 @@ int heap_client_next(struct session *session, uint64_t *cursor, pyheap_client_in
 
 		if (state == SESSION_FREE)
 			continue;
-		*ret = (pyheap_client_info){
+		*ret = (struct heap_client){
 			.session = (uint32_t)i,
 			.pid = __atomic_load_n(&entry->pid, __ATOMIC_RELAXED),
 			.uid = __atomic_load_n(&entry->uid, __ATOMIC_RELAXED),

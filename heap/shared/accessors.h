@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What reads and makes the words of the layout: refs, headers, rights, a pool's counts, intents. */
+/*
+ * The words of the layout, read and made: refs, headers, rights, a pool's counts, intents
+ *
+ * These are computations on values; layout.h says what the bits mean. header_word() alone reads shared memory.
+ */
 
 #include "heap/shared/layout.h"
 
@@ -18,8 +22,14 @@ static inline uint32_t ref_generation(uint64_t ref)
 	return (uint32_t)(ref >> REF_POSITION_BITS);
 }
 
-/* Of a header's word. */
-static inline uint64_t header_own(uint64_t word) /* how often the pool's owner holds it */
+/* Relaxed: the owner of the header's pool changes it without the lock. */
+static inline uint64_t header_word(const struct object_header *header)
+{
+	return __atomic_load_n(&header->word, __ATOMIC_RELAXED);
+}
+
+/* How many holds the pool's owner has, without its hold table. */
+static inline uint64_t header_own(uint64_t word)
 {
 	return word & OWN_HOLDS_MAX;
 }
@@ -27,11 +37,13 @@ static inline uint32_t header_state(uint64_t word)
 {
 	return (uint32_t)(word >> 7 & 7);
 }
-static inline uint32_t header_size(uint64_t word) /* of a block that is not free */
+/* Of a block that is not free. */
+static inline uint32_t header_size(uint64_t word)
 {
 	return (uint32_t)(word >> 10 & 0x3ff);
 }
-static inline uint32_t header_type(uint64_t word) /* of what is not free */
+/* Of a block or run that is not free. */
+static inline uint32_t header_type(uint64_t word)
 {
 	return (uint32_t)(word >> 20 & 0xffff);
 }
@@ -39,7 +51,8 @@ static inline uint32_t header_generation(uint64_t word)
 {
 	return (uint32_t)(word >> REF_POSITION_BITS);
 }
-static inline uint32_t header_link(uint64_t word) /* of a free block */
+/* Of a free block: the next one of the free list, plus one. */
+static inline uint32_t header_link(uint64_t word)
 {
 	return (uint32_t)(word >> 20 & UINT16_MAX);
 }
@@ -48,7 +61,8 @@ static inline uint64_t header_live(uint32_t generation, uint32_t type, uint64_t 
 	return (uint64_t)generation << REF_POSITION_BITS | (uint64_t)type << 20 | block_size << 10 |
 	       (uint64_t)state << 7;
 }
-static inline uint64_t header_with_state(uint64_t word, uint32_t state) /* held by its owner no more */
+/* In another state, and without holds of the pool's owner. */
+static inline uint64_t header_with_state(uint64_t word, uint32_t state)
 {
 	return (word & ~UINT64_C(0x3ff)) | (uint64_t)state << 7;
 }
@@ -62,10 +76,10 @@ static inline bool header_is(uint64_t word, uint32_t generation, uint32_t state)
 	return (word & (~REF_POSITION_MASK | UINT64_C(7) << 7)) ==
 	       ((uint64_t)generation << REF_POSITION_BITS | (uint64_t)state << 7);
 }
-/* What is 0 in the word of a free block: nobody holds it, its state, and no size. */
+/* Bits that are 0 in the word of a free block: the owner's holds, the state and the size. */
 #define HEADER_FREE_MASK ((UINT64_C(1) << 20) - 1)
 
-/* Of a pool's three numbers in one word. */
+/* pool_entry.counts: n_used, n_carved and freeblock1 in one word. */
 #define COUNTS_ONE_USED UINT64_C(1)
 static inline uint32_t counts_used(uint64_t counts)
 {
@@ -83,7 +97,7 @@ static inline uint64_t counts_with_freeblock1(uint64_t counts, uint64_t freebloc
 {
 	return (counts << 16 >> 16) + (freeblock1 << 48);
 }
-/* The link of a free block's header becomes freeblock: all else in the word is 0, or falls off. */
+/* The link in a free block's word becomes freeblock1: the word's other bits are 0 or shifted out. */
 static inline uint64_t counts_with_link(uint64_t counts, uint64_t word)
 {
 	return (counts << 16 >> 16) + (word << 28);
@@ -114,26 +128,27 @@ static inline bool intent_is_count(uint32_t kind)
 	return kind == INTENT_HOLD || kind == INTENT_DROP;
 }
 
-/* How many have a right to it by its second word. */
+/* The number of rights that others have to the object. */
 static inline uint64_t rights_count(uint64_t rights)
 {
 	return ((uint32_t)rights / RIGHTS_ONE + (uint32_t)(rights >> 48)) & RIGHTS_MAX;
 }
-/* Do others know it, or did they? */
+/* Do others know the object, or did they? */
 static inline bool rights_are_shared(uint64_t rights)
 {
 	return rights & ((uint64_t)RIGHTS_GIVEN_MAX << 48 | RIGHTS_SHARED);
 }
-/* Of rights_counted: a right more, and one less. */
+/* rights_counted with one right more. */
 static inline uint32_t rights_more(uint32_t counted)
 {
 	return (counted + RIGHTS_ONE) | RIGHTS_SHARED;
 }
+/* rights_counted with one right less. */
 static inline uint32_t rights_less(uint32_t counted)
 {
 	return (counted - RIGHTS_ONE) | RIGHTS_SHARED;
 }
-/* Of a dying object: the next one's position plus one, and none of the bits that have a meaning while it lives. */
+/* Of a dying object: the position of the next one plus one, with the bits at 0 that have a meaning in its life. */
 static inline uint64_t rights_of_dying(uint64_t next1)
 {
 	return next1 * RIGHTS_ONE;
@@ -141,10 +156,4 @@ static inline uint64_t rights_of_dying(uint64_t next1)
 static inline uint64_t rights_next_dying1(uint64_t rights)
 {
 	return rights / RIGHTS_ONE;
-}
-
-/* Relaxed: the owner of its pool changes it without the lock. */
-static inline uint64_t header_word(const struct object_header *header)
-{
-	return __atomic_load_n(&header->word, __ATOMIC_RELAXED);
 }

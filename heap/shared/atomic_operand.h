@@ -2,16 +2,16 @@
 #pragma once
 
 /*
- * Shared words that are only compared, or counted, where they lie
+ * Atomic operands: shared words that are compared or counted by one instruction, without a load of their own
  *
- * Compilers keep an atomic load apart from what it is for: it takes an instruction and a register of its own. Where
- * objects are dropped of which nothing is in the cache it is the CPU's registers that limit how many drops it has under
- * way, and so how many of them wait for memory at the same time: each register that a drop writes takes a nanosecond.
- * (Comparisons write none but the flags: ten more of them take no time at all.) So on x86-64 these are given as the one
- * instruction that they are. To the sanitizer of threads they stay atomics.
+ * Compilers keep an atomic load apart from its use, so it takes an instruction and a register of its own. Where objects
+ * are dropped that are not in the processor's caches, the registers that each drop writes limit how many drops the
+ * processor has under way, and so how many of them wait for memory at the same time: each register that a drop writes
+ * costs a nanosecond. (Comparisons write only the flags: ten more of them cost no time at all.) So on x86-64 these
+ * functions are the one instruction each that they should be. For the thread sanitizer they stay atomics.
  *
- * Comparing orders like an acquire load, which each load is there. Counting orders nothing: it is of words that nobody
- * else writes meanwhile, and of which nobody else reads more than some number.
+ * A comparison orders as an acquire load does, which on x86-64 every load is. Counting orders nothing: it is for words
+ * that nobody else writes meanwhile, and in which others read a number and no more.
  */
 
 #include <stdbool.h>
@@ -30,7 +30,7 @@
 #define OPERAND_EQUALS(cmp, p, n)                                                                                      \
 	({                                                                                                             \
 		bool is_;                                                                                              \
-		/* memory: to the compiler, too */                                                                     \
+		/* "memory": acquire for the compiler, too */                                                          \
 		__asm__ volatile(cmp " %2, %1" : "=@cce"(is_) : "m"(*(p)), "er"(n) : "memory");                        \
 		is_;                                                                                                   \
 	})
@@ -51,7 +51,7 @@ static inline void word64_add(uint64_t *p, uint64_t n)
 	__asm__ volatile("addq %1, %0" : "+m"(*p) : "er"(n) : "cc");
 }
 
-/* One less; is it 0 now? */
+/* Subtract one. Is it 0 now? */
 static inline bool word16_count_down(uint16_t *p)
 {
 	bool is_zero;
@@ -72,7 +72,7 @@ static inline bool word64_is(const uint64_t *p, uint64_t n)
 	return __atomic_load_n(p, __ATOMIC_ACQUIRE) == n;
 }
 
-/* relaxed, both */
+/* relaxed, both: the caller alone writes the word */
 static inline void word64_add(uint64_t *p, uint64_t n)
 {
 	__atomic_store_n(p, __atomic_load_n(p, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);

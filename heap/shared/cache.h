@@ -2,17 +2,17 @@
 #pragma once
 
 /*
- * What a session used lately, in its own process's memory
+ * The cache of recently used objects
  *
- * Where the objects lie that the session made or looked at last, what it found by name, and the pool of each class that
- * it makes objects in: so the most frequent calls find by one comparison what else is computed and checked anew each
- * time. What is changed
- * on the strength of it is still looked at first, in shared memory; only `data` is trusted as it is, for an object is
- * forgotten here together with the session's last hold of it.
+ * Each session has one, in the memory of its own process: objects that it made or used last, names that it got last,
+ * and for each class the pool that it makes objects in. So the most frequent calls find by one comparison what other
+ * calls compute and check anew.
  *
- * The client keeps this in memory that the kernel empties in every forked child (MADV_WIPEONFORK): a child that uses
- * its parent's session finds nothing here, goes the long way and is told off there. No call asks for it on the short
- * one.
+ * The cache is a hint. Whatever is changed on the strength of it is checked first, in shared memory. Only `data` is
+ * used unchecked, since an object leaves the cache together with the session's last hold of it.
+ *
+ * A client keeps its cache in memory that the kernel empties in every forked child (MADV_WIPEONFORK). A child that uses
+ * its parent's session finds nothing here and goes the long way, which refuses it; so the short way need not ask.
  */
 
 #include "heap/shared/layout.h"
@@ -25,30 +25,30 @@
 #define CACHE_NAMES         64U
 #define CACHE_FACTOR        UINT32_C(0xea956e0d) /* odd; see cache_object() */
 
-/* An object that the session holds. Programs read it, too: the inline calls of pyheap.h. */
+/* An object that the session holds. Programs read it by the inline calls of pyheap.h. */
 struct cached_object {
-	uint64_t ref;                 /* 0: none yet; one of another place: forgotten */
-	struct object_header *header; /* of one in a pool of the session's own; else NULL */
-	uint64_t word;                /* with a header: what its word is where the session holds it once */
-	struct pool_entry *pool;      /* NULL: it is none of those that own_drop() knows: bytes in a block of its own */
-	uint8_t *data;                /* NULL: none yet, or nothing to be handed out (a queue's) */
+	uint64_t ref;                 /* 0: none yet; a ref that belongs to another line: forgotten */
+	struct object_header *header; /* of an object in a pool of the session's own; else NULL */
+	uint64_t word;                /* with a header: its word while the session holds the object once */
+	struct pool_entry *pool;      /* of bytes in a block of the session's own, which own_drop() knows; else NULL */
+	uint8_t *data;                /* NULL: not known yet, or not to be handed out (of a queue) */
 	union {
-		uint64_t block1;     /* with a pool: its number in it, from 1 */
-		struct queue *queue; /* without one: NULL, or the queue that it was used as */
+		uint64_t block1;     /* with a pool: the block's number in it, from 1 */
+		struct queue *queue; /* without a pool: NULL, or the queue that the object was used as */
 	};
 	uint64_t n_cells;                  /* with a queue */
-	struct object_header *held_header; /* without `header`: held by the table, and here; NULL: not known */
+	struct object_header *held_header; /* without `header`: of an object held by the table; NULL: not known */
 };
 
 /*
- * A pool with room of each class, the first of usedpools when the session made an object of the class the long way. It
- * is its own and of that class as long as `identity` is the same, and as long as a block is free in it, it is on
- * usedpools.
+ * Per class the pool that was first on usedpools when the session last made an object of the class the long way. While
+ * the pool's entry has this `identity` the pool is the session's own and of the class; while a block is free in it, the
+ * pool is on usedpools.
  */
 struct cached_pool {
 	struct pool_entry *pool;       /* NULL: none */
-	struct object_header *header0; /* where a block of the number 0 would have its header: they count from 1 */
-	uint64_t position0;            /* where it would have its payload */
+	struct object_header *header0; /* header of a block of number 0, since blocks count from 1 */
+	uint64_t position0;            /* position of that block's payload */
 	uint64_t stride;               /* from one payload to the next */
 	uint64_t n_blocks;
 	uint32_t identity;
@@ -57,59 +57,59 @@ struct cached_pool {
 };
 
 /*
- * A name that the session asked for, and what it names. All of it is looked at again, with the lock held, where it
- * lies: but each thing without waiting for another one, as when the chain of a bucket is followed.
+ * A name that the session got, and the object that it names. All of it is checked in shared memory with the lock held;
+ * these addresses are known at once, so that the checks need not wait for each other as steps along a bucket do.
  */
 struct cached_name {
 	uint64_t hash;
-	const struct name_entry *entry;           /* that has this name, while its header is still the same */
-	const struct object_header *entry_header; /* in a pool of the heap's own records */
-	uint64_t entry_word;                      /* what that header says */
-	uint64_t ref;                             /* 0: none; what it names, while the entry says the same */
-	struct object_header *header;
-	struct pool_entry *pool;
-	uint32_t entry_pool; /* its index, and the identity that it has */
-	uint32_t entry_identity;
+	const struct name_entry *entry;           /* has this name while its header has entry_word */
+	const struct object_header *entry_header; /* in a pool of records */
+	uint64_t entry_word;
+	uint64_t ref;                 /* what the entry names, while it says so; 0: none */
+	struct object_header *header; /* of ref */
+	struct pool_entry *pool;      /* of ref */
+	uint32_t entry_pool;          /* index of the entry's pool */
+	uint32_t entry_identity;      /* identity of the entry's pool */
 };
 
 struct cache {
 	struct cached_object objects[CACHE_OBJECTS];
 	struct cached_name names[CACHE_NAMES];
 	struct cached_pool pools[N_CLASSES];
-	uint64_t is_mine; /* 0 in a forked child, and in a session that keeps nothing */
-	uint64_t n_pools; /* those that own_drop_block() drops in come before; 0 as above, and in a fenced session */
+	uint64_t is_mine; /* 0 in a forked child, and in a session without a cache */
+	uint64_t n_pools; /* own_drop_block() drops in pools below this index; 0 as is_mine, and in a fenced session */
 };
 
 static_assert(sizeof(struct cached_object) == 64, "found by a shift");
-static_assert(sizeof(struct cached_pool) == 64, "the same");
-static_assert(sizeof(struct cached_name) == 64, "the same");
+static_assert(sizeof(struct cached_pool) == 64, "found by a shift");
+static_assert(sizeof(struct cached_name) == 64, "found by a shift");
 
 /*
- * Where ref would stand, by its position: an object that is made where another was takes its place. Of many factors
- * this is the one by which neighbours in memory, whatever their size, and pages most often stand in places of their
- * own; two positions of which only bit 0 differs always do.
+ * The line of a ref: the top 8 bits of its position times CACHE_FACTOR. So an object that is made in another's block
+ * takes its line. Of many factors this one most often gives neighbours in memory, whatever their size, and pages
+ * different lines; two positions of which only bit 0 differs always have different lines.
  */
 static inline struct cached_object *cache_object(struct cache *cache, uint64_t ref)
 {
 	return &cache->objects[(uint32_t)ref * CACHE_FACTOR >> (32 - CACHE_OBJECTS_SHIFT)];
 }
 
-/* Where a name of that hash would stand. */
+/* The line of a name with that hash. */
 static inline struct cached_name *cache_name(struct cache *cache, uint64_t hash)
 {
 	return &cache->names[hash & (CACHE_NAMES - 1)];
 }
 
-/* It holds ref no more. */
+/* The session has dropped its last hold of ref. */
 static inline void cache_forget(struct cache *cache, uint64_t ref)
 {
 	struct cached_object *object = cache_object(cache, ref);
 
 	if (object->ref == ref)
-		object->ref ^= 1; /* that of another place: no number finds it here, nor does 0 */
+		object->ref ^= 1; /* a ref of another line: no lookup finds it here, that of 0 included */
 }
 
-/* Nothing of what it used is certain any more: the heap was mended. */
+/* The heap was repaired, so nothing here is certain. */
 static inline void cache_forget_all(struct cache *cache)
 {
 	if (cache->is_mine) {

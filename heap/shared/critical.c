@@ -1,33 +1,34 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
- * The gate: calls that need no lock, and who may keep a session out of them
+ * Critical sections: how a session works without the lock, and how others keep it out
  *
- * What belongs to one session (its pools, the holds of its own objects) it changes by plain stores, without the lock.
- * Sometimes somebody else must be sure that it does not do so just now: who checks the whole heap, the daemon that
- * takes free pools back from a session that sleeps. So each such call begins by storing in `activity` that
- * it is inside, and then looking at another word, the session's `attention`; it ends by storing that it is done.
- * Whoever wants a session out takes the lock, sets a bit of its attention and looks at activity: where it
- * does not say inside the session is out, and finds the word before it comes in again. It then waits for the lock
- * (session_serve_requests()), as everybody does.
+ * A session changes what is its own (its pools, the holds of its own objects) by plain stores, without the lock.
+ * Sometimes another process must be sure that it does not do so just now: a check of the whole heap, or the daemon that
+ * takes free pools back from a sleeping session. So a session works in critical sections. To enter one, it stores in
+ * `activity` that it is active, and then reads another word of its entry, `requests`; to leave, it stores that it is
+ * done. To keep a session out, the owner of the lock sets a bit of its requests and then reads its activity. Where
+ * activity does not say active, the session is out, and finds the bit before it enters again; it then waits for the
+ * lock (session_serve_requests()), as everybody does.
  *
- * Of "I store activity, then load attention" and "he stores requests, then loads activity" at least one must see the
- * other's store; on any processor that needs a full barrier on both sides. The session's side runs millions of times a
- * second, the other hardly ever, so the barrier is paid for by the other side alone: membarrier(2) has every processor
- * that runs a registered process execute one. The session's is then no more than an order to the compiler. Where a
- * process cannot be registered its sessions are fenced: they execute the barrier themselves.
+ * Of "the session stores activity, then loads requests" and "the other stores requests, then loads activity" at least
+ * one must see the other's store. On any processor that takes a full barrier on both sides. The session's side runs
+ * millions of times a second, the other side hardly ever, so the other side alone pays for both: membarrier(2) has each
+ * processor that runs a registered process execute a barrier. On the session's side an order to the compiler is enough.
+ * Sessions of a process that cannot be registered are *fenced*: they execute the barrier themselves. Proved by
+ * tests/model/critical.pml.
  *
- * Pushes and pops are such calls, too, though queues are everybody's: so a check finds none under way, or knows by its
- * intent what it is about. Who has the lock between calls (session_lock()) keeps the others from them alone, by a mark
- * that they look at inside (critical_pause_queues()); all else that needs no lock goes on.
+ * Pushes and pops are critical sections, too, though queues are everybody's: so a check finds none under way, or knows
+ * by the session's intent what it is about. The owner of the lock between its calls (session_lock()) keeps others from
+ * changing queues alone, by a mark that they read inside (critical_pause_queues()); all other work without the lock
+ * goes on. First holds and last drops without the lock (count.c) are critical sections that the mark stops as well.
  *
- * First holds and last drops without the lock are such calls, too (count.c), and the same holds for them.
- *
- * Nobody waits here for a session that was stopped or killed in the middle of a call: critical_block() says that it is
- * in, and what is its own is left alone, to the end, though it may go on and come out before (critical_was_active()).
- * activity stays as it is when a session dies inside; its entry is then not looked at before it was reclaimed. A closer
- * that dies leaves attention set: each session's next call takes the lock, and clears it. Who keeps all out sets the
- * bit in the entries of those as well who may yet come: it stays there when one is admitted. A session that has to make
- * its own anew (rebuild.c) counts as inside until it has.
+ * Nobody waits here for a session that was stopped or killed inside a critical section. critical_block() answers that
+ * it is active, and a rebuild leaves its own pools alone from beginning to end, though it may go on and come out in
+ * between (critical_was_active()). `activity` of a session that dies inside stays; its entry is used again only after
+ * it was reclaimed. Where the process that keeps sessions out dies, the bit stays in requests: each session's next call
+ * takes the lock and clears it. Keeping all sessions out sets the bit in free entries, too, so that a session that is
+ * admitted meanwhile finds it set. A session that has to make its own lists anew (rebuild.c) counts as active until it
+ * has.
  */
 
 #include "heap/shared/critical.h"
@@ -39,7 +40,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WAIT_TURNS 200U /* a call takes less than a microsecond; a turn lets its thread have the processor */
+#define WAIT_TURNS 200U /* a critical section takes less than a microsecond; a turn gives its thread the processor */
 #define WAIT_NSEC  50000
 
 bool critical_enter_collecting(struct session *session)
@@ -56,8 +57,8 @@ bool critical_enter_collecting(struct session *session)
 }
 
 /*
- * A DEAD session makes no call any more: what it did was seen by the daemon, who said so by a release. Were it counted,
- * a process that died with others relying on it would keep those that have no barrier waiting for it.
+ * A DEAD session enters no critical section any more; the daemon has seen what it did, and said so by a release. Were
+ * it counted, a dead session that relied on membarrier(2) would block processes that may not use it.
  */
 static bool all_fenced(const struct heap *heap)
 {
@@ -80,8 +81,8 @@ bool critical_is_active(const struct heap *heap, uint32_t index)
 {
 	const struct session_entry *entry = &heap->sessions[index];
 
-	/* acquire: with the release in critical_leave(). relaxed: whoever asks has the lock, as has who sets it, or
-	 * clears it */
+	/* acquire: with the release in critical_leave(). relaxed: REQUEST_REBUILD is set, cleared and read under the
+	 * lock */
 	return session_state(entry) != SESSION_ACTIVE ||
 	       __atomic_load_n(&entry->activity, __ATOMIC_ACQUIRE) == ACTIVITY_ACTIVE ||
 	       __atomic_load_n(&entry->requests, __ATOMIC_RELAXED) & REQUEST_REBUILD;
@@ -95,7 +96,7 @@ static bool any_is_active(const struct heap *heap)
 	return false;
 }
 
-/* Looked at once: who comes out later must not be taken for one that was out all the time. */
+/* Recorded once: a session that leaves later must not be taken for one that was out all the time. */
 static void record_active(struct heap *heap)
 {
 	memset(heap->active, 0, sizeof(heap->active));
@@ -148,13 +149,13 @@ void critical_stay(struct session *session)
 
 void critical_request(struct heap *heap, uint32_t index, enum request what)
 {
-	/* relaxed: who must know that the session sees it calls critical_barrier() */
+	/* relaxed: a caller that relies on the session seeing it calls critical_barrier() next */
 	__atomic_fetch_or(&heap->sessions[index].requests, (uint32_t)what, __ATOMIC_RELAXED);
 }
 
 void critical_requests_served(struct session *session)
 {
-	/* release: as critical_unblock(); acquire: if the end's bit was among them, the end is seen next */
+	/* release: as in critical_unblock(). acquire: if REQUEST_ENDED was among them, the next load finds the end */
 	__atomic_fetch_and(&session->entry->requests, 0, __ATOMIC_ACQ_REL);
 	if (__atomic_load_n(&session->control->ended, __ATOMIC_RELAXED))
 		critical_request(session->heap, session->index, REQUEST_ENDED);
@@ -162,7 +163,7 @@ void critical_requests_served(struct session *session)
 
 static bool changes_a_queue(const struct session_entry *entry)
 {
-	/* acquire: with the release in critical_leave(); relaxed: it is complete before activity says inside */
+	/* acquire: with the release in critical_leave(). relaxed: the intent is complete before activity says active */
 	return session_state(entry) == SESSION_ACTIVE &&
 	       __atomic_load_n(&entry->activity, __ATOMIC_ACQUIRE) == ACTIVITY_ACTIVE &&
 	       intent_kind(__atomic_load_n(&entry->intent.word, __ATOMIC_RELAXED)) != INTENT_NONE;
@@ -180,9 +181,9 @@ void critical_pause_queues(struct session *session)
 {
 	struct heap *heap = session->heap;
 
-	/* relaxed: the barrier orders it */
+	/* relaxed: critical_barrier() orders it */
 	__atomic_store_n(&heap->control->queues_paused_by1, session->owner1, __ATOMIC_RELAXED);
-	if (critical_barrier(heap) < 0) /* the next best: long enough for any processor's stores to be seen */
+	if (critical_barrier(heap) < 0) /* second best: long enough for the stores of any processor to be seen */
 		nanosleep(&(struct timespec){.tv_nsec = WAIT_NSEC}, NULL);
 	for (uint32_t i = 0; i < WAIT_TURNS && any_changes_a_queue(heap); i++)
 		nanosleep(&(struct timespec){.tv_nsec = WAIT_NSEC}, NULL);
@@ -190,17 +191,17 @@ void critical_pause_queues(struct session *session)
 
 void critical_resume_queues(struct heap *heap)
 {
-	/* release: what was done meanwhile */
+	/* release: after what the owner of the lock did meanwhile */
 	__atomic_store_n(&heap->control->queues_paused_by1, 0, __ATOMIC_RELEASE);
 }
 
 bool critical_has_lookup(struct heap *heap, uint32_t first, uint32_t n)
 {
-	/* Their state before the intents; where there is no barrier the lock was taken and given back in between. */
+	/* After the arenas' state and before the intents. Where there is no barrier, the lock was taken in between. */
 	(void)critical_barrier(heap);
 	for (uint32_t i = 0; i < heap->n_sessions; i++) {
 		const struct session_entry *entry = &heap->sessions[i];
-		/* acquire, both: it is complete before activity says inside */
+		/* acquire, both: the intent is complete before activity says active */
 		bool is_active = session_state(entry) == SESSION_ACTIVE &&
 				 __atomic_load_n(&entry->activity, __ATOMIC_ACQUIRE) == ACTIVITY_ACTIVE;
 		uint64_t word = __atomic_load_n(&entry->intent.word, __ATOMIC_ACQUIRE);
@@ -214,7 +215,7 @@ bool critical_has_lookup(struct heap *heap, uint32_t first, uint32_t n)
 
 void critical_end(struct heap *heap)
 {
-	/* release: before the bits */
+	/* release: before the bits in requests */
 	__atomic_store_n(&heap->control->ended, HEAP_ENDED, __ATOMIC_RELEASE);
 	for (uint32_t i = 0; i < heap->n_sessions; i++)
 		__atomic_fetch_or(&heap->sessions[i].requests, REQUEST_ENDED, __ATOMIC_RELEASE);
@@ -231,6 +232,6 @@ bool critical_block(struct heap *heap, uint32_t index)
 
 void critical_unblock(struct heap *heap, uint32_t index)
 {
-	/* release: what was changed while it was closed */
+	/* release: after what was changed while the session was kept out */
 	__atomic_fetch_and(&heap->sessions[index].requests, ~(uint32_t)REQUEST_BLOCK, __ATOMIC_RELEASE);
 }

@@ -1,102 +1,103 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Calls that need no lock, and how others keep a session out of them. See gate.c. */
+/* Critical sections: work without the lock, and how others keep a session out of it. See critical.c. */
 
 #include "heap/shared/atomic_operand.h"
 #include "heap/shared/session.h"
 
 /*
- * Between the two a session may change what is its own. False: somebody wants something of it: it is not in, and goes
- * by session_serve_requests() first. No other thread uses the session.
+ * Enter and leave a critical section, in which a session may change what is its own. False: there are requests; it has
+ * not entered, and calls session_serve_requests() first. n_holds: how many more, or fewer, of its own objects it holds
+ * after it.
  */
 static inline bool critical_enter(struct session *session);
-/* The same, but for what it was asked to gather: that may wait for its next call, as it has gathered enough in this. */
-bool critical_enter_collecting(struct session *session);
-/* It holds so many of its own objects more, or fewer. */
 static inline void critical_leave(struct session *session, int n_holds);
 
-/* The same of a session that is not fenced. */
+/* critical_enter() that ignores REQUEST_COLLECT, which may wait for the next call: this one has collected enough. */
+bool critical_enter_collecting(struct session *session);
+
+/* critical_enter() and critical_leave() of a session that is not fenced. */
 static inline bool critical_enter_fast(struct session_entry *entry);
 static inline void critical_leave_fast(struct session_entry *entry, int n_holds);
 
 /*
- * Between the two a session says that it is inside, for who returns arenas (critical_has_lookup()), and changes
- * nothing: so it does not matter who wants something of it, and it is as idle after that as it was before. The first
- * returns what the second is to be told.
+ * A critical section that changes nothing: only the daemon, before it unmaps arenas, asks who is in one
+ * (critical_has_lookup()). So requests do not matter, and the session is as idle after it as before: the second
+ * call gets what the first returned.
  */
 static inline uint32_t critical_enter_lookup(struct session *session);
 static inline void critical_leave_lookup(struct session *session, uint32_t before);
 
-/* Daemon: has the session made no such call since this was asked last? Asked with each tick, and with each step of what
- * is taken back from it: who is told so there begins anew, so that neither misses one. */
+/*
+ * Daemon: has the session been in no critical section since this was last asked? Each answer starts the question
+ * anew. Asked at each tick, and at each step of taking memory back from the session, so that neither misses a call.
+ */
 static inline bool critical_poll_idle(struct session_entry *entry);
 
 /*
- * Order what this session has stored before what it loads next, as seen by whoever calls critical_barrier() in between.
- * For the processor nothing is done, unless the session is fenced: those who come from outside pay.
+ * Order what this session has stored before what it loads next, as seen by a process that calls critical_barrier() in
+ * between. Costs the processor nothing unless the session is fenced: the other process pays.
  */
 static inline void critical_light_barrier(const struct session *session);
 
-/* The other half: after it, each session's stores before one of its light barriers are seen here, or its loads after it
- * see what was stored here. -EOPNOTSUPP this process may not use membarrier(2) and some session relies on it. */
+/*
+ * The other half. After it, each session's stores before one of its light barriers are seen here, or its loads after
+ * that barrier see what was stored here before. -EOPNOTSUPP this process may not use membarrier(2), and some session
+ * relies on it.
+ */
 int critical_barrier(struct heap *heap);
 
 /*
- * With the lock held: keep all sessions out until critical_unblock_all(). Waits a bounded time for those who are in;
- * who is in after it may come out at any time, and is said to be in by critical_was_active() until the next
- * critical_block_all(). Where there is no barrier (see above) it keeps out nobody, and all are said to be in.
+ * With the lock held: keep all sessions out until critical_unblock_all(). Waits a bounded time for active ones. Those
+ * that are active after it may come out at any time; critical_was_active() says so of them until the next
+ * critical_block_all(). Where there is no barrier (-EOPNOTSUPP) no session is kept out, and each counts as active.
  */
 int critical_block_all(struct heap *heap);
-/* The same for who goes on with what another had begun while it was closed: it stays closed where there is no barrier.
- */
+/* critical_block_all() of a process that goes on with another's work: without a barrier the requests stay set. */
 int critical_block_all_again(struct heap *heap);
 void critical_unblock_all(struct heap *heap);
 
-/* With the lock held: keep that session out until critical_unblock(). False: it is in right now, or there is no
- * barrier. */
+/* With the lock held: keep one session out until critical_unblock(). False: it is active, or there is no barrier. */
 bool critical_block(struct heap *heap, uint32_t index);
 void critical_unblock(struct heap *heap, uint32_t index);
 
-/* The session gives up what is its own: it is inside for the rest of its life. */
+/* The session gives up what is its own: it stays active for the rest of its life. */
 void critical_stay(struct session *session);
 
-/* Let the session see to something before its next call. */
+/* Request something of a session, which it does before its next critical section. */
 void critical_request(struct heap *heap, uint32_t index, enum request what);
 
-/* The session, with the lock held: what it was asked for is seen to. Nobody keeps it out now: a closer has died. */
+/* The session, with the lock held: its requests are served. None keeps it out now: a process that did has died. */
 void critical_requests_served(struct session *session);
 
 /*
- * With the lock taken for several calls: keep all others from changing queues until critical_resume_queues(). Waits a
- * bounded time for those in the middle of it; one that was stopped there does its one change when it goes on.
+ * With the lock taken for several calls: keep others from changing queues until critical_resume_queues(). Waits a
+ * bounded time for those that are changing one; a session that was stopped there makes that one change when it goes on.
  */
 void critical_pause_queues(struct session *session);
 void critical_resume_queues(struct heap *heap);
-/* The session, inside: does somebody keep it from changing queues? */
+/* The session, inside a critical section: does another one keep it from changing queues? */
 static inline bool critical_queues_are_paused(const struct session *session);
 
 /*
- * Daemon: does somebody who has no lock look into one of these arenas at this moment? They were in use before, and are
- * said not to be by their state, so that nobody comes to them any more.
+ * Daemon: is a session without the lock reading one of these arenas just now? Their state says that they are in use no
+ * more, so that no further session comes to read them.
  */
 bool critical_has_lookup(struct heap *heap, uint32_t first, uint32_t n);
 
-/* Daemon: the heap is taken down: no session comes in any more. */
+/* Daemon: the heap ends: no session enters a critical section any more. */
 void critical_end(struct heap *heap);
 
-/* With the lock held: is that session in the middle of a call, stopped there or dead or closing, or are its own lists
- * to be made anew by itself? */
+/* With the lock held: is the session in a critical section, or stopped in one, dead or closing, or are its own lists
+ * still to be made anew by itself? */
 bool critical_is_active(const struct heap *heap, uint32_t index);
 
-/* Between critical_block_all() and critical_unblock_all(): is it in all the same, so that what is its own is to be left
- * alone? */
+/* Between critical_block_all() and critical_unblock_all(): was it active, so that its own must be left alone? */
 static inline bool critical_was_active(const struct heap *heap, uint32_t index)
 {
 	return heap->active[index / 64] >> (index & 63) & 1;
 }
-
-/* ---- inline, for every call passes here -------------------------------------------------------------------------- */
 
 static inline void critical_light_barrier(const struct session *session)
 {
@@ -108,13 +109,13 @@ static inline void critical_light_barrier(const struct session *session)
 
 static inline bool critical_queues_are_paused(const struct session *session)
 {
-	/* acquire: with the release in critical_resume_queues(). After activity, by the barrier in critical_enter(). */
+	/* acquire: with the release in critical_resume_queues(). After activity: critical_enter() has a barrier */
 	return __builtin_expect(__atomic_load_n(&session->control->queues_paused_by1, __ATOMIC_ACQUIRE) != 0, 0);
 }
 
 static inline void critical_store(struct session_entry *entry, enum activity activity)
 {
-	/* release: all that the call did, where it ends */
+	/* release: after all that was done in the critical section, where it ends */
 	__atomic_store_n(&entry->activity, (uint32_t)activity, __ATOMIC_RELEASE);
 }
 
@@ -124,7 +125,7 @@ static inline bool critical_enter(struct session *session)
 
 	critical_store(entry, ACTIVITY_ACTIVE);
 	critical_light_barrier(session);
-	/* acquire: with the release in critical_unblock(), of what was changed while it was closed */
+	/* acquire: with the release in critical_unblock(), after what was changed while the session was kept out */
 	if (__builtin_expect(!__atomic_load_n(&entry->requests, __ATOMIC_ACQUIRE), 1))
 		return true;
 	critical_store(entry, ACTIVITY_DONE);
@@ -156,7 +157,7 @@ static inline void critical_leave_fast(struct session_entry *entry, int n_holds)
 
 static inline uint32_t critical_enter_lookup(struct session *session)
 {
-	/* relaxed: the daemon may be finding it idle just now, and then does not */
+	/* relaxed: critical_poll_idle() may store to it just now, and then finds the session not idle */
 	uint32_t before = __atomic_load_n(&session->entry->activity, __ATOMIC_RELAXED);
 
 	critical_store(session->entry, ACTIVITY_ACTIVE);
@@ -173,7 +174,7 @@ static inline bool critical_poll_idle(struct session_entry *entry)
 {
 	uint32_t done = ACTIVITY_DONE;
 
-	/* relaxed, both: a call that comes in at this moment is seen when it is asked the next time */
+	/* relaxed, both: a call that begins at this moment is found by the next question */
 	if (__atomic_compare_exchange_n(
 		    &entry->activity, &done, ACTIVITY_NONE, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return false;

@@ -1,5 +1,11 @@
-/* SPDX-License-Identifier: MIT */
-/* Sizes and offsets that follow from a heap's geometry */
+// SPDX-License-Identifier: MIT
+/*
+ * The geometry of a heap: three figures from which all sizes and offsets follow
+ *
+ * A process that attaches a heap computes the sections itself and compares: it never goes by an offset of the segment.
+ * layout_hash() stands for what this code was compiled with (versions, sizes, offsets), geometry_hash() for that and
+ * the three figures, so that a damaged figure in the header is found.
+ */
 
 #include "heap/shared/geometry.h"
 
@@ -92,7 +98,7 @@ int geometry_check(const struct heap_geometry *geometry)
 	return 0;
 }
 
-/* A bucket for every page of heap: chains stay short as long as named objects are not much smaller than that. */
+/* A bucket for each page of heap: chains stay short as long as named objects are not much smaller than a page. */
 static uint32_t name_buckets_for(uint64_t heap_size)
 {
 	uint32_t n = 256;

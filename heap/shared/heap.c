@@ -1,15 +1,16 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
- * The two segments of a heap: made, validated, mapped
+ * The two segments of a heap: created, validated, mapped
  *
- * The control segment is sparse, too: its fixed part (header, lock, sessions, types, name buckets) is allocated when
- * the heap is made, the entries of arenas and pools when the arenas they stand for first are mapped. Nothing beyond
- * n_arenas_known is ever read, since even reading a page that is not there makes one, and kills the reader with SIGBUS
- * when /dev/shm is full.
+ * The control segment is sparse, too. Its fixed part (header, lock, sessions, types, name buckets) gets memory when the
+ * heap is created; entries of arenas and pools get theirs when their arenas are first mapped. Nobody reads an entry
+ * from n_arenas_known on: reading a page that is not there allocates one, and kills the reader by SIGBUS when /dev/shm
+ * is full.
  *
- * Making a heap ends with storing the magic. A daemon that dies before leaves a file that says so by its zero magic.
- * Whoever attaches reads the header from the file first, checks every figure in it against what this code computes from
- * the geometry, and keeps a copy: later damage in the segment cannot lead it outside of its mappings.
+ * Creating a heap ends with the store of the magic. A daemon that dies before leaves a file whose magic is 0.
+ *
+ * A process that attaches reads the header from the file first, checks every figure in it against what this code
+ * computes from the geometry, and keeps a copy: later damage in the segment cannot lead it outside of its mappings.
  */
 
 #include "heap/shared/heap.h"
@@ -62,7 +63,7 @@ static struct heap *heap_from(
 	return heap;
 }
 
-/* Unmap without closing: for the way back out of a constructor. */
+/* Unmap without closing the descriptors, which a constructor that fails leaves to its caller. */
 static void heap_discard(struct heap *heap)
 {
 	if (heap->base != MAP_FAILED)
@@ -111,7 +112,7 @@ static int map_control(struct heap *heap, const struct sections *s)
 	return 0;
 }
 
-/* The daemon maps arenas one by one into an empty window of its own; a client maps the whole at once. */
+/* The daemon maps arenas one by one into an empty window; a client maps the whole file at once. */
 static int map_window(struct heap *heap, bool whole)
 {
 	int prot = whole ? PROT_READ | PROT_WRITE : PROT_NONE;
@@ -154,7 +155,7 @@ int heap_allocate(int fd, uint64_t offset, uint64_t size)
 
 static int resize(int fd, uint64_t size)
 {
-	/* First to nothing: what an unfinished heap left there must not be taken for ours. */
+	/* First to nothing: content that an unfinished heap has left must not become part of this one. */
 	if (ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0)
 		return -errno;
 	return 0;
@@ -197,7 +198,7 @@ static int control_fill(
 		r = mutex_init(&c->lock.mutex);
 	if (r < 0)
 		return r;
-	/* commit: release, so that who sees the magic sees all of the above. */
+	/* commit: release: a process that reads the magic finds all of the above */
 	__atomic_store_n(&c->magic, LAYOUT_MAGIC, __ATOMIC_RELEASE);
 	return 0;
 }
@@ -236,7 +237,7 @@ int heap_create(struct heap **ret, int control_fd, int heap_fd, const char *name
 	return 0;
 }
 
-/* Read the header from the file, where a cut one gives a short read and no SIGBUS, and check it against the files. */
+/* Read the header from the file, where one cut short is a short read and no SIGBUS, and check it against the files. */
 static int validate(int control_fd, int heap_fd, struct heap_geometry *ret, struct sections *s)
 {
 	union {
@@ -309,7 +310,7 @@ int heap_attach(struct heap **ret, int control_fd, int heap_fd)
 	r = attach(ret, control_fd, heap_fd, true);
 	if (r < 0)
 		return r;
-	/* A client needs them no more, and what is not open is not written to by mistake. */
+	/* A client needs the mappings only, and what is not open is not written to by mistake. */
 	close(control_fd);
 	close(heap_fd);
 	(*ret)->control_fd = -1;
@@ -343,12 +344,15 @@ int heap_adopt(struct heap **ret, int control_fd, int heap_fd)
 
 void heap_refresh_arenas(struct heap *heap)
 {
-	uint32_t n = __atomic_load_n(&heap->control->n_arenas_mapped, __ATOMIC_ACQUIRE); /* with the daemon's release */
+	uint32_t n =
+		__atomic_load_n(&heap->control->n_arenas_mapped, __ATOMIC_ACQUIRE); /* with the release in supply.c */
 	uint32_t seen = __atomic_load_n(&heap->n_pools_known, __ATOMIC_RELAXED);
 
 	n = (n < heap->n_arenas ? n : heap->n_arenas) * heap->pools_per_arena;
-	/* relaxed: other threads of this process read it, each for pools of which its own session knows; it only grows,
-	 * and mostly it has not, so that they keep the line */
+	/*
+	 * relaxed: other threads of this process read it for pools that their own sessions know already. It only grows,
+	 * and is not stored to when it has not grown, so that their processors keep the cache line.
+	 */
 	while (seen < n &&
 		!__atomic_compare_exchange_n(&heap->n_pools_known, &seen, n, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		;

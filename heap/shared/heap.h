@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A heap as this process has it attached: made or adopted by the daemon, attached from descriptors by a client. */
+/* A heap as this process has it mapped: created or adopted by the daemon, attached by a client. See heap.c. */
 
 #include "heap/shared/accessors.h"
 #include "heap/shared/geometry.h"
@@ -9,21 +9,23 @@
 #include <sys/types.h>
 
 /*
- * What a function returns, beside negative errnos, when it needs memory that only the daemon can map: nothing was
- * changed, session->n_wanted_arenas says how long a run of arenas it wants; after arena_accept() it can be called
- * again.
+ * What a function answers, beside negative errnos, when it needs memory that only the daemon can map. Nothing has
+ * changed; session->n_wanted_arenas is the length of the run of arenas that it wants. It can be called again after
+ * supply_accept().
  */
 #define HEAP_WANTS_ARENAS 1
 
-/* Daemon, of a session: which of the pools that it keeps own_trim() looks at next; all 0: the first. See own.c. */
+/* Daemon: how far own_trim() has come in a round through a session's pools; all 0: at the start. See own_trim.c. */
 struct trimming {
-	uint32_t size_class; /* classes before it were looked at */
-	uint32_t pool1;      /* of that class, plus one; 0: the first on its list */
-	uint32_t n_examined; /* pools looked at in this round */
+	uint32_t size_class; /* classes below it are done */
+	uint32_t pool1;      /* the next pool of that class, plus one; 0: the first on its list */
+	uint32_t n_examined; /* pools examined in this round */
 };
 
-/* Process-local. The geometry is copied from the segment when it was validated: what a stray write does to the
- * segment's later cannot lead this process outside its mappings. */
+/*
+ * Process-local. The geometry is a copy, taken when the segment was validated: a later stray write to the segment
+ * cannot lead this process outside its mappings.
+ */
 struct heap {
 	struct control *control;
 	uint8_t *base; /* the window: the heap segment from 0 to heap_size */
@@ -36,23 +38,22 @@ struct heap {
 	uint32_t pool_words; /* 64-bit words of an arena's freepools */
 	uint32_t n_sessions;
 	uint32_t n_name_buckets;
-	uint32_t name_shift;    /* a name's bucket is its hash shifted right by this */
-	uint32_t n_pools_known; /* pools whose entries are there, as last looked at: a session's own are among
-				  them, and only grows */
-	uint32_t first_hole;    /* daemon: arenas before it are no HOLE */
-	int control_fd;         /* owned by the daemon; -1 in a client, which needs the mappings only */
-	int heap_fd;            /* the same */
-	uint8_t *class_hints;   /* of each pool the class of what a session here last made in it or was handed from it,
-				   plus one: it says where a header may lie while the pool's entry is fetched, and no more
-				 */
-	uint32_t abandoned_tid; /* not 0: the thread of this process that the lock was left to; see lock.c */
-	uint64_t abandoned_number; /* with it: n_acquisitions since it took it */
-	uint32_t n_header_locks;   /* whoever has the lock: entries of the log that are claims */
-	bool is_fenced;            /* this process is not registered with membarrier(2): see gate.c */
-	uint64_t active[SESSIONS_MAX /
-			64]; /* whoever has the lock: a bit for each that critical_block_all() found inside */
+	uint32_t name_shift;    /* the bucket of a name is its hash shifted right by this */
+	uint32_t n_pools_known; /* pools that had entries when last asked; only grows. A session's own are among them */
+	uint32_t first_hole;    /* daemon: no arena before it is a HOLE */
+	int control_fd;         /* of the daemon, which owns it; -1 in a client, which needs the mappings only */
+	int heap_fd;            /* as control_fd */
+	uint8_t *class_hints;   /* per pool: the class, plus one, of the last object that a session of this process
+				   made in it or got from it. Says where a header may lie before the pool's entry is
+				   read, and nothing more */
+	uint32_t abandoned_tid; /* not 0: the thread of this process that a closed session left the lock to: lock.c */
+	uint64_t abandoned_number; /* with it: n_acquisitions when that thread took the lock */
+	uint32_t n_header_locks;   /* owner of the lock: how many entries of the log are header locks */
+	uint64_t process; /* what session->process begins as: a program that never forks may say 1; 0: nothing */
+	bool is_fenced;   /* this process is not registered with membarrier(2): see critical.c */
+	uint64_t active[SESSIONS_MAX / 64]; /* owner of the lock: bit i: critical_block_all() found session i active */
 
-	struct trimming *trimming; /* daemon: of each session; NULL: of none yet */
+	struct trimming *trimming; /* daemon: per session; NULL: of no session yet */
 
 	struct session_entry *sessions;
 	struct type_entry *types;
@@ -63,41 +64,41 @@ struct heap {
 	struct pool_entry *pools;
 };
 
-/* The inode of this process's pid namespace; 0: it cannot be told. */
+/* The inode of this process's pid namespace; 0: it is not to be found out. */
 uint64_t pid_namespace(void);
 
 /*
- * Daemon: make a new heap in two shared memory files, whatever they held. Allocates the memory of the fixed part of
- * control first, so that no later store there can fail; -ENOMEM where there is no room. Maps the control segment and an
- * empty window (PROT_NONE), which arena_map_step() fills. The magic is written last. Takes the descriptors over where
- * it succeeds. The caller owns *ret.
+ * Daemon: make a new heap in two shared memory files, whatever they held. The fixed part of control gets its memory
+ * first, so that no later store there can fail; -ENOMEM: there is no room. Maps the control segment and an empty window
+ * (PROT_NONE), which supply_map_step() fills. The magic is written last. On success the heap owns the descriptors. The
+ * caller owns *ret.
  */
 int heap_create(struct heap **ret, int control_fd, int heap_fd, const char *name, const struct heap_geometry *geometry);
 
 /*
- * Daemon: attach the heap that a daemon before it left, mapping what is there. Errors as heap_attach(). Recovers
- * nothing: arena_adopt_all() and recover.h do.
+ * Daemon: attach a heap that another daemon has left, and map the arenas that are there. Errors as heap_attach().
+ * Recovers nothing: supply_adopt_all() and recover.h do.
  */
 int heap_adopt(struct heap **ret, int control_fd, int heap_fd);
 
 /*
- * Client: attach a heap from the descriptors that the daemon sent; maps the whole window, reserving nothing.
- * -ENODATA the file is empty or its making was never finished (magic 0), -EMEDIUMTYPE its magic is not a heap's,
- * -EPROTONOSUPPORT another version or layout, -EUCLEAN sizes contradict each other or the files, -ENOMEM, or what fstat
- * and mmap say. Takes the descriptors over where it succeeds, and closes them.
+ * Client: attach a heap by the descriptors that the daemon has sent; maps the whole window and reserves nothing.
+ * -ENODATA the file is empty or its making was never finished (magic 0), -EMEDIUMTYPE the magic is not a heap's,
+ * -EPROTONOSUPPORT another version or layout, -EUCLEAN sizes contradict each other or the files, -ENOMEM, or an errno
+ * of fstat() or mmap(). On success the descriptors are closed.
  */
 int heap_attach(struct heap **ret, int control_fd, int heap_fd);
 
-/* Memory behind size bytes of a file from offset on. -ENOMEM. */
+/* Allocate the memory of a part of a file. -ENOMEM, or what posix_fallocate() answers. */
 int heap_allocate(int fd, uint64_t offset, uint64_t size);
 
-/* Unmap and close; takes and returns NULL. Shared state is left alone. */
+/* Unmap and close, and leave shared state alone. heap may be NULL; returns NULL. */
 struct heap *heap_free(struct heap *heap);
 
-/* Take note of what arenas there are by now. */
+/* Notice which arenas have pool entries by now: n_pools_known. */
 void heap_refresh_arenas(struct heap *heap);
 
-/* What the daemon stores without the lock. Acquire, all three: with its release. */
+/* What the daemon stores without the lock, by a release; so all three acquire. */
 static inline uint32_t arenas_known(const struct heap *heap)
 {
 	return __atomic_load_n(&heap->control->n_arenas_known, __ATOMIC_ACQUIRE);
@@ -111,7 +112,27 @@ static inline uint32_t session_state(const struct session_entry *entry)
 	return __atomic_load_n(&entry->state, __ATOMIC_ACQUIRE);
 }
 
-/* Whether arena i has memory behind it, so that reading it is safe. */
+/* What the daemon asks of the heap. Relaxed, but for the first: each is of one moment. */
+static inline bool heap_is_ended(const struct heap *heap)
+{
+	return __atomic_load_n(&heap->control->ended, __ATOMIC_ACQUIRE) != 0;
+}
+static inline uint64_t heap_n_arenas_current(const struct heap *heap)
+{
+	return __atomic_load_n(&heap->control->counters.n_arenas_current, __ATOMIC_RELAXED);
+}
+/* How often the heap was repaired. */
+static inline uint32_t heap_n_repairs(const struct heap *heap)
+{
+	return __atomic_load_n(&heap->control->n_repairs, __ATOMIC_RELAXED);
+}
+/* How often the global lock was taken: while the lock is taken and this stays, one owner has it. */
+static inline uint64_t heap_n_acquisitions(const struct heap *heap)
+{
+	return __atomic_load_n(&heap->control->lock.n_acquisitions, __ATOMIC_RELAXED);
+}
+
+/* Has arena i memory behind it, so that reading it is safe? */
 static inline bool arena_is_there(const struct heap *heap, uint32_t i)
 {
 	uint32_t state;

@@ -4,23 +4,25 @@
 /*
  * Doubly linked lists of entries in an array
  *
- * An entry of a list has its neighbours by index plus one (union list_links), and whoever has the list has the index of
- * the first, plus one. What is at an index is for the caller to say, since a damaged index must not lead outside of the
- * array; a neighbour that it does not find is left alone.
+ * An entry names its neighbours by index plus one (union list_links); a list is the index of its first entry, plus one.
+ * usedpools, owned_pools, remote_pools, usable_arenas and returnable_arenas are such lists.
  *
- * `logged` says whether the stores go through the undo log: under the lock they do; a session changes lists of its own
- * without, within a critical section.
+ * The caller turns indices into entries, since each array has its own bounds, and an index that a stray write has
+ * damaged must not lead outside of them. A neighbour that the caller does not find is left alone.
+ *
+ * `logged`: the stores go through the undo log, as all under the lock do. Without it a session changes lists of its own
+ * in a critical section, or a rebuild makes them anew.
  */
 
 #include "heap/shared/log.h"
 
-/* An entry, or none: links is NULL. */
+/* An entry of a list, or none: links is NULL. */
 struct list_node {
 	union list_links *links;
 	uint32_t index1;
 };
 
-/* Between two neighbours, either of which may be none. The stores to links are one, and left out where they are so. */
+/* Insert node between two neighbours, each of which may be none. One store sets both links of node, if need be. */
 static inline void list_insert(struct heap *heap, bool logged, uint32_t *head1, struct list_node node,
 	struct list_node prev, struct list_node next)
 {
@@ -36,23 +38,23 @@ static inline void list_insert(struct heap *heap, bool logged, uint32_t *head1, 
 		heap_store(heap, logged, head1, node.index1);
 }
 
-/* To the front; `first` is the one that *head1 has. */
+/* Insert node at the front; `first` is the entry of *head1. */
 static inline void list_push(
 	struct heap *heap, bool logged, uint32_t *head1, struct list_node node, struct list_node first)
 {
 	list_insert(heap, logged, head1, node, (struct list_node){0}, first);
 }
 
-/* head1 NULL: the list's first entry is nowhere. */
+/* Remove the entry of `links` from between its neighbours. head1 NULL: the list has no head any more. */
 static inline void list_remove(struct heap *heap, bool logged, uint32_t *head1, union list_links *links,
-	const struct list_node *prev, const struct list_node *next)
+	struct list_node prev, struct list_node next)
 {
-	if (prev->links)
-		heap_store(heap, logged, &prev->links->next1, links->next1);
+	if (prev.links)
+		heap_store(heap, logged, &prev.links->next1, links->next1);
 	else if (head1)
 		heap_store(heap, logged, head1, links->next1);
-	if (next->links)
-		heap_store(heap, logged, &next->links->prev1, links->prev1);
+	if (next.links)
+		heap_store(heap, logged, &next.links->prev1, links->prev1);
 	if (links->both)
 		heap_store(heap, logged, &links->both, 0);
 }

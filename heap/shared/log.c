@@ -1,15 +1,47 @@
-/* SPDX-License-Identifier: MIT */
-/* The undo log */
+// SPDX-License-Identifier: MIT
+/*
+ * The undo log: changes under the global lock take place wholly or not at all
+ *
+ * The owner of the lock writes down whatever it changes before it changes it: each store to a shared word goes through
+ * heap_set(), which appends the word's offset and old content to the log in the control segment. A change has taken
+ * place when the log is emptied, by one store (the commit), and not before. The next owner of the lock after a death
+ * finds the log as it was, restores the words from the last to the first, and goes on: the change has not taken place.
+ * A change that fails half-way is rolled back in this way, too, so failing and dying are one path.
+ *
+ * Order of the stores. An entry is complete before n_entries counts it (release); n_entries counts it before the word
+ * is overwritten (a release fence before the relaxed store). The stores of a killed process reach the next owner in
+ * that order, as those of a living one would: the fences bind the compiler, the fences and the mutex the processor. The
+ * commit is a release store: it comes after all stores of the change, also those that need no log.
+ *
+ * No log is needed for memory that nobody can reach yet (the payload of a block that is being allocated, the headers of
+ * a pool that is being given a class), and for words of which a needless change harms nobody (futexes of queues).
+ *
+ * Header locks. Others change the counts in an object's header without the lock (count.c), so the owner of the lock
+ * first sets a bit beside them, RIGHTS_LOCKED, which keeps others away (header_lock.c). The entry of a header lock is
+ * written before the bit is set; where the bit is not set, the header was not locked, and nothing is restored. Headers
+ * are unlocked only when the log has been emptied, after a commit as after a roll-back: earlier, a second roll-back
+ * would undo what others did meanwhile. n_unlocking says of how many entries. A process that dies before it has
+ * unlocked them leaves that to the next owner of the lock.
+ *
+ * A rule follows for callers: no change allocates a pool that it has itself given back, since a roll-back must find the
+ * headers of the pool as they were.
+ *
+ * Died after ...                     the next owner of the lock ...
+ *   an entry, before the word's store  restores what is there already
+ *   stores, before the commit          restores the old words
+ *   the commit                         unlocks the headers of n_unlocking entries
+ *   some restored words                restores all of them again
+ */
 
 #include "heap/shared/log.h"
 
-bool log_is_full(struct heap *heap)
+bool log_mark_full(struct heap *heap)
 {
 	heap->control->lock.overflowed = 1;
 	return false;
 }
 
-/* The word that an entry speaks of, or NULL where a stray write has spoilt the entry. */
+/* The word that an entry is of; NULL: a stray write has damaged the entry. */
 static void *log_target(struct heap *heap, const struct log_entry *entry)
 {
 	bool in_heap = entry->where & LOG_WHERE_HEAP;
@@ -34,42 +66,38 @@ static void log_take_back(struct heap *heap, const struct log_entry *entry)
 		__atomic_store_n((uint32_t *)target, (uint32_t)entry->old | RIGHTS_LOCKED, __ATOMIC_RELAXED);
 }
 
-/*
- * The log is emptied: by that the change has taken place, or has been taken back. What its n entries claimed is others'
- * again; by whoever takes the lock next where this one dies before.
- */
 void log_empty(struct heap *heap, uint32_t n)
 {
 	struct global_lock *lock = &heap->control->lock;
 
 	__atomic_store_n(&lock->n_unlocking, n, __ATOMIC_RELAXED);
-	/* release: after every store of the change, or the words that were restored */
+	/* commit: release, after every store of the change, or after the words that were restored */
 	__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
 	for (uint32_t i = 0; i < n; i++) {
 		const struct log_entry *entry = &lock->entries[i];
 		uint32_t *counted = entry->where & LOG_WHERE_HEADER_LOCK ? log_target(heap, entry) : NULL;
 		uint32_t now = counted ? __atomic_load_n(counted, __ATOMIC_RELAXED) : 0;
 
-		if (now & RIGHTS_LOCKED) /* release: who changes it next comes after all that */
+		if (now & RIGHTS_LOCKED) /* release: the next session that changes it comes after all that */
 			__atomic_store_n(counted, now & ~RIGHTS_LOCKED, __ATOMIC_RELEASE);
 	}
 	heap->n_header_locks = 0;
-	/* release: after they were let go of */
+	/* release: after the headers were unlocked */
 	__atomic_store_n(&lock->n_unlocking, 0, __ATOMIC_RELEASE);
 }
 
 void log_roll_back(struct heap *heap)
 {
 	struct global_lock *lock = &heap->control->lock;
-	uint32_t n = __atomic_load_n(&lock->n_entries, __ATOMIC_ACQUIRE); /* with the owner's release */
+	uint32_t n = __atomic_load_n(&lock->n_entries, __ATOMIC_ACQUIRE); /* with the release of the owner before */
 
 	if (n > LOG_CAPACITY)
 		n = LOG_CAPACITY;
 	for (uint32_t i = n; i-- > 0;)
 		log_take_back(heap, &lock->entries[i]);
 	lock->overflowed = 0;
-	if (!n) /* of a change that was over, and whose owner died letting go; relaxed: the lock is held */
+	if (!n) /* the change was over, and its owner died unlocking headers; relaxed: the lock is held */
 		n = __atomic_load_n(&lock->n_unlocking, __ATOMIC_RELAXED);
-	/* Dying above means that it is all done again, to the same effect: what is claimed nobody else has changed. */
+	/* After a death above, all is done again to the same effect: nobody else has changed a locked header. */
 	log_empty(heap, n <= LOG_CAPACITY ? n : LOG_CAPACITY);
 }

@@ -1,37 +1,63 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The undo log, and stores to shared members under the lock. See log.c. */
+/* The undo log, and stores to shared memory that go through it. See log.c. */
 
 #include "heap/shared/heap.h"
 
-/* Take back what the log holds. Idempotent: whoever dies in it is followed by somebody who does it again. */
+/* Take back what the log holds. Idempotent: after a death in the middle the next owner of the lock does it again. */
 void log_roll_back(struct heap *heap);
 
-/* Write down what the aligned word around p holds. False: the log is full, and nothing may be stored. */
-static inline bool log_word(struct heap *heap, const void *p);
-/* Before a header is claimed, whose rights_counted is `old`; and again, where it was another one by then. See count.c.
- */
-static inline bool log_header_lock(struct heap *heap, const uint32_t *p, uint32_t old);
-static inline void log_header_lock_again(struct heap *heap, uint32_t old);
-static inline void log_header_lock_failed(struct heap *heap); /* it was not claimed: the entry goes */
-bool log_is_full(struct heap *heap);
+/* Empty the log, and then unlock the headers of its n entries. */
+void log_empty(struct heap *heap, uint32_t n);
 
-/* Store to a shared member under the lock: written down first, relaxed and after a fence, see lock.c. */
+/* Mark the change as one that cannot be committed. False. */
+bool log_mark_full(struct heap *heap);
+
+/* Write down the aligned word around p. False: the log is full, and nothing may be stored. */
+static inline bool log_word(struct heap *heap, const void *p);
+
+/* Write down a header lock before it is made, with rights_counted as it is; see count.c. False: the log is full. */
+static inline bool log_header_lock(struct heap *heap, const uint32_t *p, uint32_t old);
+/* rights_counted was another one than the entry says: correct the entry, before the next attempt. */
+static inline void log_header_lock_again(struct heap *heap, uint32_t old);
+/* The header was not locked: the entry goes. */
+static inline void log_header_lock_failed(struct heap *heap);
+
+/* Under the lock: store to a shared member, which the log has first. Relaxed, after a fence: see log.c. */
 #define heap_set(heap, p, v)                                                                                           \
 	do {                                                                                                           \
 		if (log_word((heap), (p)))                                                                             \
 			__atomic_store_n((p), (__typeof__(*(p)))(v), __ATOMIC_RELAXED);                                \
 	} while (0)
-/* Store to a member of an owner's: by itself within a call as it is (relaxed), else, `logged`, as heap_set() does. */
+#define heap_add(heap, p, n) heap_set((heap), (p), *(p) + (__typeof__(*(p)))(n))
+
+/* Store to a member that its owner writes: `logged`, as heap_set() does; else, by the owner in a critical section,
+ * relaxed and without the log. */
 #define heap_store(heap, logged, p, v)                                                                                 \
 	do {                                                                                                           \
 		if (!(logged) || log_word((heap), (p)))                                                                \
 			__atomic_store_n((p), (__typeof__(*(p)))(v), __ATOMIC_RELAXED);                                \
 	} while (0)
-#define heap_add(heap, p, n) heap_set((heap), (p), *(p) + (__typeof__(*(p)))(n))
 
-/* ---- inline, as a change writes several -------------------------------------------------------------------------- */
+static inline void heap_set_header(struct heap *heap, struct object_header *header, uint64_t word, uint64_t rights)
+{
+	heap_set(heap, &header->word, word);
+	if (header->rights != rights)
+		heap_set(heap, &header->rights, rights);
+}
+
+/* The change has taken place. */
+static inline void log_commit(struct heap *heap)
+{
+	struct global_lock *lock = &heap->control->lock;
+
+	if (__builtin_expect(heap->n_header_locks != 0, 0))
+		log_empty(heap, lock->n_entries);
+	else
+		/* commit: release, after every store of the change */
+		__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
+}
 
 /* Offset of what p points to, as an entry of the log has it. */
 static inline uint64_t log_where(const struct heap *heap, uintptr_t p)
@@ -47,12 +73,12 @@ static inline bool log_add(struct heap *heap, uint64_t where, uint64_t old)
 	uint32_t n = lock->n_entries;
 
 	if (__builtin_expect(n >= LOG_CAPACITY, 0))
-		return log_is_full(heap);
+		return log_mark_full(heap);
 	lock->entries[n].where = where;
 	lock->entries[n].old = old;
 	/* release: the entry before its count */
 	__atomic_store_n(&lock->n_entries, n + 1, __ATOMIC_RELEASE);
-	/* release fence: the count before the store that the caller makes (relaxed) */
+	/* release fence: the count before the caller's store, which is relaxed */
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 	return true;
 }
@@ -61,7 +87,8 @@ static inline bool log_word(struct heap *heap, const void *p)
 {
 	uintptr_t word = (uintptr_t)p & ~(uintptr_t)7;
 
-	/* relaxed: a part of it may be somebody's who stores to it without the lock, or a hint; see claim.c, count.c */
+	/* relaxed: a part of the word may be one that others store to without the lock, or a hint; see header_lock.c,
+	 * count.c */
 	return log_add(heap, log_where(heap, word), __atomic_load_n((const uint64_t *)word, __ATOMIC_RELAXED));
 }
 
@@ -78,7 +105,7 @@ static inline void log_header_lock_failed(struct heap *heap)
 	struct global_lock *lock = &heap->control->lock;
 
 	heap->n_header_locks--;
-	/* relaxed: with it or without it, nothing is restored */
+	/* relaxed: with the entry or without it, nothing is restored */
 	__atomic_store_n(&lock->n_entries, lock->n_entries - 1, __ATOMIC_RELAXED);
 }
 
@@ -87,27 +114,6 @@ static inline void log_header_lock_again(struct heap *heap, uint32_t old)
 	struct global_lock *lock = &heap->control->lock;
 
 	__atomic_store_n(&lock->entries[lock->n_entries - 1].old, old, __ATOMIC_RELAXED);
-	/* as in log_add() */
+	/* release fence: the entry before the next attempt to lock the header */
 	__atomic_thread_fence(__ATOMIC_RELEASE);
-}
-
-/* The log is emptied: see log_commit(). */
-void log_empty(struct heap *heap, uint32_t n);
-
-static inline void log_commit(struct heap *heap)
-{
-	struct global_lock *lock = &heap->control->lock;
-
-	if (__builtin_expect(heap->n_header_locks != 0, 0))
-		log_empty(heap, lock->n_entries);
-	else
-		/* commit: release, after every store of the change */
-		__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
-}
-
-static inline void heap_set_header(struct heap *heap, struct object_header *header, uint64_t word, uint64_t rights)
-{
-	heap_set(heap, &header->word, word);
-	if (header->rights != rights)
-		heap_set(heap, &header->rights, rights);
 }

@@ -1,11 +1,17 @@
-/* SPDX-License-Identifier: MIT */
-/* The view on whose behalf functions run */
+// SPDX-License-Identifier: MIT
+/*
+ * A session as its own process has it
+ *
+ * What is true of the session stands in its entry in shared memory. Here is what only its process needs: pointers,
+ * copies at hand for the most frequent calls, hints, and how it has the lock. Losing all of it loses nothing of the
+ * heap, so a session that is resumed begins with a fresh one.
+ */
 
 #include "heap/shared/session.h"
 
 void session_init(struct session *session, struct heap *heap, uint32_t index)
 {
-	static struct cache none; /* nothing is ever kept in it, see cached.h */
+	static struct cache none; /* of all sessions without a cache: is_mine is 0, so nothing is ever kept in it */
 
 	heap_refresh_arenas(heap);
 	*session = (struct session){
@@ -19,10 +25,11 @@ void session_init(struct session *session, struct heap *heap, uint32_t index)
 		.ended = &heap->control->ended,
 		.is_fenced = heap->is_fenced,
 		.index = index,
+		.process = heap->process,
 		.owner1 = index + 1,
 		.blocks_identity = POOL_BLOCKS | (index + 1) << 16,
 		.hinted_identity = (POOL_BLOCKS | (index + 1) << 16) - (1U << 8),
-		/* Not of the heap: a child that was cloned into another namespace keeps its parent's mapping. */
+		/* Asked anew for each session: a child cloned into another namespace keeps its parent's mapping. */
 		.is_home = heap->control->pid_namespace && heap->control->pid_namespace == pid_namespace(),
 	};
 }

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Compare-and-swap of 16 bytes. */
+/*
+ * Compare-and-swap of 16 bytes, for what must change as a whole: object headers and the cells of queues
+ *
+ * A full barrier, changed or not. p is aligned to 16.
+ */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -9,9 +13,9 @@
 __extension__ typedef unsigned __int128 two_words;
 
 /*
- * Under ThreadSanitizer a compare-and-swap of 16 bytes is two plain loads and stores under a lock of its own, between
- * which the owner's stores to a part of the header would get lost. So the instruction is given as such there, and the
- * sanitizer is told what it orders.
+ * Under ThreadSanitizer the compiler's compare-and-swap of 16 bytes is two plain loads and two plain stores under a
+ * lock of the sanitizer's, so a store of another thread to one half could get lost in between. There the instruction
+ * is given as such, and the sanitizer is told what it orders.
  */
 #if defined(__SANITIZE_THREAD__) && defined(__x86_64__)
 void __tsan_acquire(void *);

@@ -37,7 +37,7 @@ def options_parse(arguments):
                         help='a contender that was built')
     parser.add_argument('--build', default='', help='what build this is, for the reader')
     parser.add_argument('--output', default='.', metavar='FOLDER', help='where results.json and results.svg go')
-    parser.add_argument('--publish', action='store_true', help='write them to tests/bench, and README.md\'s table, too')
+    parser.add_argument('--publish', action='store_true', help='write them to tests/bench, and doc/benchmark.md\'s table, too')
     parser.add_argument('--from', dest='source', metavar='FILE', help='measure nothing, take that results.json')
     parser.add_argument('--rounds', type=int, default=11, help=f'measured runs of each contender, at least 1; 11, and '
                         f'{FEWEST_ROUNDS} of those that take long')
@@ -116,7 +116,7 @@ def write_all(options, report):
     folders = [options.output]
     if options.publish or os.environ.get('PYHEAP_BENCH_PUBLISH', '0') not in ('', '0'):
         folders.append(HERE)
-        publish(os.path.join(HERE, '..', '..', 'README.md'), report)
+        publish(os.path.join(HERE, '..', '..', 'doc', 'benchmark.md'), report)
     for folder in folders:
         os.makedirs(folder, exist_ok=True)
         write_json(os.path.join(folder, 'results.json'), report)

@@ -70,7 +70,8 @@ def file_read():
 
 
 def file_write(build, counts):
-    lines = ['# Instructions of one call, or one pair of calls; written by `ninja -C BUILD instructions-write`.',
+    lines = ['# SPDX-License-Identifier: MIT',
+             '# Instructions of one call, or one pair of calls; written by `ninja -C BUILD instructions-write`.',
              '# The test "instructions" compares.', f'build: {build}']
     lines += [f'{call:<44} {n:>8.0f}' for call, n in counts.items()]
     with open(FILE, 'w', encoding='utf-8') as file:

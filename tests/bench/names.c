@@ -7,11 +7,12 @@
  * for. name-get-all: all of them take turns.
  *
  * name-size: find an object of that size by its name, look at its first and last byte where it lies, let go of it.
- * N_NAMES_SIZED of them take turns.
+ * N_NAMES_SIZED of them take turns. name-read: the same, and every byte is read.
  */
 #include "ours.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,16 +126,21 @@ static int get_loop(void *state, uint64_t n)
 	return 0;
 }
 
-/* ---- name-size -------------------------------------------------------------------------------------------------- */
+/* ---- name-size and name-read ------------------------------------------------------------------------------------ */
+
+/* Of an object that has its mark in its first and last byte, and nothing else. */
+static uint64_t sum_of(uint8_t mark)
+{
+	return (uint64_t)mark + ((uint64_t)mark << 56);
+}
 
 static int size_setup(void **ret, uint64_t argument)
 {
 	return names_begin(ret, argument, N_NAMES_SIZED, N_NAMES_SIZED);
 }
 
-static int size_loop(void *state, uint64_t n)
+static inline int sized_loop(const struct names_state *names, uint64_t n, bool read)
 {
-	const struct names_state *names = state;
 	const uint8_t *data;
 	pyheap_ref ref;
 	int r;
@@ -150,11 +156,23 @@ static int size_loop(void *state, uint64_t n)
 			return -errno;
 		if (data[0] != mark(next) || data[names->size - 1] != mark(next))
 			return -EBADMSG;
+		if (read && work_sum(data, names->size) != sum_of(mark(next)))
+			return -EBADMSG;
 		r = pyheap_decref(names->heap, ref);
 		if (r < 0)
 			return r;
 	}
 	return 0;
+}
+
+static int size_loop(void *state, uint64_t n)
+{
+	return sized_loop(state, n, false);
+}
+
+static int read_loop(void *state, uint64_t n)
+{
+	return sized_loop(state, n, true);
 }
 
 /* ----------------------------------------------------------------------------------------------------------------- */
@@ -163,6 +181,7 @@ static const struct work works[] = {
 	{.key = WORK_NAME_GET, .setup = get_setup, .loop = get_loop, .teardown = names_teardown},
 	{.key = WORK_NAME_GET_ALL, .setup = get_all_setup, .loop = get_loop, .teardown = names_teardown},
 	{.key = WORK_NAME_SIZE, .setup = size_setup, .loop = size_loop, .teardown = names_teardown},
+	{.key = WORK_NAME_READ, .setup = size_setup, .loop = read_loop, .teardown = names_teardown},
 };
 
 const struct family family_names = {.works = works, .n_works = sizeof(works) / sizeof(*works)};

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Peer: Python's multiprocessing.shared_memory.
 
-name-size: attach to a segment by its name, look at its first and last byte, detach. It speaks as contender.c does.
+name-size: attach to a segment by its name, look at its first and last byte, detach. name-read: the same, and every byte
+is read. It speaks as contender.c does.
 """
 import os
 import sys
@@ -20,11 +21,13 @@ def attach(name):
         resource_tracker.register = register
 
 
-def loop(names, size, n):
+def loop(names, size, n, read):
     for i in range(n):
         at = i % N_NAMES_SIZED
         segment = attach(names[at])
         assert segment.buf[0] == at and segment.buf[size - 1] == at
+        if read:
+            assert segment.buf[:size].tobytes().count(0) >= size - 2
         segment.close()
 
 
@@ -44,7 +47,7 @@ def main():
         for line in sys.stdin:
             n = int(line)
             begin = time.perf_counter_ns()
-            loop(names, size, n)
+            loop(names, size, n, sys.argv[1] == 'name-read')
             print((time.perf_counter_ns() - begin) / n, flush=True)
     finally:
         for segment in segments:

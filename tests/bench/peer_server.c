@@ -9,6 +9,7 @@
 #include "works.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,7 @@ struct server_state {
 		size_t n_head; /* bytes before the value in the answer */
 		size_t n_answer;
 	} values[N_NAMES_SIZED];
+	uint64_t sum; /* of what was read, so that it is read */
 };
 
 /* ---- bytes ------------------------------------------------------------------------------------------------------ */
@@ -209,9 +211,8 @@ static int memcached_setup(void **ret, uint64_t argument)
 	return server_begin(ret, argument, &memcached);
 }
 
-static int server_loop(void *state, uint64_t n)
+static inline int server_loop(struct server_state *server, uint64_t n, bool read)
 {
-	struct server_state *server = state;
 	int r;
 
 	for (uint64_t i = 0; i < n; i++) {
@@ -225,15 +226,29 @@ static int server_loop(void *state, uint64_t n)
 			return r;
 		if (value[0] != mark(next) || value[server->size - 1] != mark(next))
 			return -EBADMSG;
+		if (read)
+			server->sum += work_sum(value, server->size);
 	}
 	return 0;
+}
+
+static int size_loop(void *state, uint64_t n)
+{
+	return server_loop(state, n, false);
+}
+
+static int read_loop(void *state, uint64_t n)
+{
+	return server_loop(state, n, true);
 }
 
 /* ----------------------------------------------------------------------------------------------------------------- */
 
 static const struct work works[] = {
-	{.key = "redis", .setup = redis_setup, .loop = server_loop, .teardown = server_teardown},
-	{.key = "memcached", .setup = memcached_setup, .loop = server_loop, .teardown = server_teardown},
+	{.key = "redis", .setup = redis_setup, .loop = size_loop, .teardown = server_teardown},
+	{.key = "redis-read", .setup = redis_setup, .loop = read_loop, .teardown = server_teardown},
+	{.key = "memcached", .setup = memcached_setup, .loop = size_loop, .teardown = server_teardown},
+	{.key = "memcached-read", .setup = memcached_setup, .loop = read_loop, .teardown = server_teardown},
 };
 
 int main(int argc, char **argv)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What was measured, for people (a table; one for README.md as well) and for programs (JSON).
+"""What was measured, for people (a table; one for doc/benchmark.md as well) and for programs (JSON).
 
 All of them say on what it was measured, and who was left out, since figures without that mislead. results.json:
 
@@ -18,7 +18,7 @@ import platform
 
 from measure import summarize
 
-README_BEGIN, README_END = '<!-- benchmark: written by tests/bench.sh --publish -->', '<!-- benchmark end -->'
+DOC_BEGIN, DOC_END = '<!-- benchmark: written by tests/bench.sh --publish -->', '<!-- benchmark end -->'
 
 
 # ---- rows --------------------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def table(report):
     return '\n'.join(lines)
 
 
-# ---- README.md ---------------------------------------------------------------------------------------------------
+# ---- doc/benchmark.md ----------------------------------------------------------------------------------------------
 
 def _target_markdown(target):
     words = {True: 'met', False: '**not met**', None: 'not measured'}[target['met']]
@@ -143,11 +143,11 @@ def markdown(report):
 
 
 def publish(path, report):
-    """Put the table between README's two marks."""
+    """Put the table between the document's two marks."""
     with open(path, encoding='utf-8') as file:
         text = file.read()
-    head, begin, rest = text.partition(README_BEGIN)
-    _, finish, tail = rest.partition(README_END)
+    head, begin, rest = text.partition(DOC_BEGIN)
+    _, finish, tail = rest.partition(DOC_END)
     if not begin or not finish:
         raise ValueError(f'{path} has no place for the table')
     write(path, f'{head}{begin}\n\n{markdown(report)}\n\n{finish}{tail}')

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static uint64_t random_next(uint64_t *state)
 {
@@ -43,6 +44,17 @@ uint32_t *work_order(size_t n)
 		order[j] = (uint32_t)i;
 	}
 	return order;
+}
+
+uint64_t work_sum(const void *data, size_t size)
+{
+	uint64_t sum = 0, word;
+
+	for (size_t i = 0; i + sizeof(word) <= size; i += sizeof(word)) {
+		memcpy(&word, (const char *)data + i, sizeof(word));
+		sum += word;
+	}
+	return sum;
 }
 
 void work_name(char ret[WORK_NAME_BYTES], size_t i)

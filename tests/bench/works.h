@@ -26,6 +26,7 @@ extern "C" {
 #define WORK_NAME_GET       "name-get"       /* argument: names; a few of them in turn */
 #define WORK_NAME_GET_ALL   "name-get-all"   /* argument: names; all of them in turn */
 #define WORK_NAME_SIZE      "name-size"      /* argument: bytes */
+#define WORK_NAME_READ      "name-read"      /* argument: bytes */
 #define WORK_AMONG_OBJECTS  "among-objects"  /* argument: objects that live meanwhile */
 #define WORK_AMONG_SESSIONS "among-sessions" /* argument: other sessions */
 #define WORK_TOUCH          "touch"          /* argument: MiB */
@@ -43,6 +44,10 @@ extern "C" {
 /* n sizes from 1 to MIXED_MAX, and the numbers from 0 to n - 1 in random order; the same ones every time. Owned. */
 uint32_t *work_sizes(size_t n);
 uint32_t *work_order(size_t n);
+
+/* The sum of all words of 8 bytes of `size` bytes: what reading them costs whoever has them. size is a multiple of 8.
+ */
+uint64_t work_sum(const void *data, size_t size);
 
 /* The i-th name, into ret. */
 #define WORK_NAME_BYTES 24

@@ -116,6 +116,16 @@ def get_of_size(key, title, size):
                 about='zero-copy here; over their Unix sockets there')
 
 
+def read_of_size(key, title, size):
+    """As get_of_size(), and every byte is read: by the others out of the buffer that their answer was copied into."""
+    return Work(key,
+                (Contender(OURS, 'name-read', size, heap=SMALL_HEAP), Contender(REDIS, 'redis-read', size),
+                 Contender(MEMCACHED, 'memcached-read', size),
+                 Contender(PYTHON, 'name-read', size, 'attach, count zeros, detach')),
+                (Figure(title, targets=(faster(2, REDIS), faster(2, MEMCACHED))),),
+                about='read where it lies here; out of a copy there')
+
+
 def works(n_live):
     """n_live: how many objects the machine has room for in the work among many."""
     few = Contender(OURS, 'among-objects', 1000, 'among 1000', LARGE_HEAP)
@@ -187,9 +197,10 @@ def works(n_live):
              (Figure('name_get + drop, 10 of 100,000 names',
                      targets=(at_most(100, unit=' ns'), at_most(1.2, ten.label))),)),
 
-        get_of_size('get-1k', 'get of 1 KiB by name', KIB),
-        get_of_size('get-32k', 'get of 32 KiB by name', 32 * KIB),
-        get_of_size('get-1m', 'get of 1 MiB by name', MIB),
+        get_of_size('get-1k', 'get of 1 KiB by name, its bytes not read', KIB),
+        get_of_size('get-32k', 'get of 32 KiB by name, its bytes not read', 32 * KIB),
+        get_of_size('get-1m', 'get of 1 MiB by name, its bytes not read', MIB),
+        read_of_size('read-1m', 'get of 1 MiB by name, every byte read', MIB),
 
         Work('touch',
              (Contender(OURS, 'touch', 64, heap=('--size', '512M')), Contender(BARE, 'touch', 64)),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * What makes the daemon work: a client, before, at it, and after the daemon was killed and another one came
+ * Events that make the daemon work: what a client does before, what it does to cause the work, and what it verifies
+ * after the daemon was killed and another one was started
  */
 #include "daemon_works.h"
 
@@ -14,7 +15,7 @@ enum { HELD, LIST, QUEUE }; /* in stage->refs */
 
 #define PATTERN 90U
 
-/* ---- the client ------------------------------------------------------------------------------------------------- */
+/* ---- the client ---- */
 
 static void open_setup(struct actor *a)
 {
@@ -27,14 +28,15 @@ static void open_verify(struct actor *a)
 	pattern_check(a, a->mine[0], 300, PATTERN);
 }
 
-/* The daemon it said Hello to may be gone: it comes again. */
+/* The daemon to which it said Hello may have been killed: it tries again. */
 static void admit_act(struct actor *a)
 {
-	int r = 0;
+	uint64_t give_up = watchdog_ns();
+	int r;
 
-	for (int i = 0; i < 2000; i++) {
+	for (;;) {
 		r = pyheap_open(&a->heap, a->stage->socket);
-		if (r == 0)
+		if (r == 0 || clock_ns() > give_up)
 			break;
 		if (r != -ECONNRESET && r != -ECONNREFUSED && r != -ENOENT && r != -ETIMEDOUT)
 			break;
@@ -44,15 +46,16 @@ static void admit_act(struct actor *a)
 	a->mine[0] = pattern_new(a, 300, PATTERN);
 }
 
-/* Its call waits for the daemon to come back, or says that it is gone and is made again. */
+/* The call waits for the next daemon, or answers that the daemon is gone and is made again. */
 static pyheap_ref new_at_last(struct actor *a, size_t size)
 {
+	uint64_t give_up = watchdog_ns();
 	pyheap_ref ref = 0;
-	int r = 0;
+	int r;
 
-	for (int i = 0; i < 2000; i++) {
+	for (;;) {
 		r = pyheap_new(a->heap, PYHEAP_BYTES, size, &ref);
-		if (r != -ECONNRESET && r != -ETIMEDOUT)
+		if ((r != -ECONNRESET && r != -ETIMEDOUT) || clock_ns() > give_up)
 			break;
 		sleep_ms(5);
 	}
@@ -96,13 +99,13 @@ static void return_act(struct actor *a)
 		MUST(a, pyheap_decref(a->heap, a->mine[i]));
 }
 
-/* The tick comes by itself. */
+/* The tick comes by itself: nothing to be done. */
 static void tick_act(struct actor *a)
 {
 	(void)a;
 }
 
-/* One of everything that can be held. */
+/* The client holds one object of each kind. */
 static void reclaim_setup(struct actor *a)
 {
 	pyheap_ref queue = 0, list = 0;
@@ -124,21 +127,20 @@ static void reclaim_setup(struct actor *a)
 		pattern_new(a, 32, PATTERN);
 }
 
-/* ---- its own pools ----------------------------------------------------------------------------------------------- */
+/* ---- its own pools ---- */
 
-/* Another session returns what the client has put into the queue, closes, and is cleared up. */
-static void return_given(struct actor *a)
+/* Another session drops the objects in the queue, which are remote frees, closes, and is reclaimed. */
+static void free_given_remotely(struct actor *a)
 {
 	struct actor other = {.stage = a->stage, .is_victim = true};
 	const struct session_entry *entry;
-	int n_examined = 0;
+	uint64_t give_up = watchdog_ns();
 
 	MUST(&other, pyheap_open(&other.heap, a->stage->socket));
 	EXPECT(&other, queue_empty(&other, a->stage->refs[QUEUE]) > 0);
 	entry = other.heap->session.entry;
 	pyheap_close(other.heap);
-	while (__atomic_load_n(&entry->state, __ATOMIC_ACQUIRE) != SESSION_FREE &&
-		n_examined++ < 20000) /* a watch-dog */
+	while (__atomic_load_n(&entry->state, __ATOMIC_ACQUIRE) != SESSION_FREE && clock_ns() < give_up)
 		usleep(500);
 }
 
@@ -148,29 +150,29 @@ static void give(struct actor *a, size_t i)
 	a->mine[i] = 0;
 }
 
-/* It keeps two pools, one of them by what was returned to it, and a run of each of two lengths. */
-static void collect_setup(struct actor *a)
+/* The session keeps two free pools, one of which was freed remotely, and two spare runs. */
+static void trim_setup(struct actor *a)
 {
 	open_setup(a);
 	for (size_t i = 1; i < 4; i++)
 		a->mine[i] = pattern_new(a, 504, PATTERN);
 	for (size_t i = 1; i < 4; i++)
 		give(a, i);
-	return_given(a);
+	free_given_remotely(a);
 	for (size_t size = 80; size <= 8192; size = size * 9 + 40)
 		MUST(a, pyheap_decref(a->heap, pattern_new(a, size, PATTERN)));
 	MUST(a, pyheap_decref(a->heap, pattern_new(a, 5000, PATTERN)));
 }
 
-/* More pools than are taken back in one change. */
-static void collect_many_setup(struct actor *a)
+/* More free pools than one change trims. */
+static void trim_many_setup(struct actor *a)
 {
-	collect_setup(a);
+	trim_setup(a);
 	for (size_t size = 8; size <= 512; size += 8)
 		MUST(a, pyheap_decref(a->heap, pattern_new(a, size, PATTERN)));
 }
 
-static void collect_verify(struct actor *a)
+static void trim_verify(struct actor *a)
 {
 	open_verify(a);
 	for (size_t i = 1; i < 12; i++) {
@@ -181,28 +183,29 @@ static void collect_verify(struct actor *a)
 		MUST(a, pyheap_decref(a->heap, a->mine[i]));
 }
 
-/* Blocks of a full pool were returned. */
-static void gather_setup(struct actor *a)
+/* Blocks of a full pool were freed remotely. */
+static void ask_collect_setup(struct actor *a)
 {
 	open_setup(a);
 	for (size_t i = 1; i < 8; i++)
 		a->mine[i] = pattern_new(a, 512, PATTERN);
 	for (size_t i = 1; i < 4; i++)
 		give(a, i);
-	return_given(a);
+	free_given_remotely(a);
 }
 
-/* Busy with other things, until it has been asked to gather them, or it takes too long as nobody is there to ask. */
-static void gather_act(struct actor *a)
+/* The session stays busy with other objects until the daemon has requested it to collect, or has been killed. */
+static void ask_collect_act(struct actor *a)
 {
 	const struct session_entry *entry = a->heap->session.entry;
-	uint64_t give_up = clock_ns() + UINT64_C(500000000);
+	uint64_t give_up = watchdog_ns();
 
-	while (entry->remote_pools1 && clock_ns() < give_up)
+	while (entry->remote_pools1 && clock_ns() < give_up &&
+		!__atomic_load_n(&a->stage->is_without_daemon, __ATOMIC_RELAXED))
 		MUST(a, pyheap_decref(a->heap, pattern_new(a, 300, PATTERN)));
 }
 
-static void gather_verify(struct actor *a)
+static void ask_collect_verify(struct actor *a)
 {
 	open_verify(a);
 	for (size_t i = 4; i < 8; i++)
@@ -212,21 +215,21 @@ static void gather_verify(struct actor *a)
 }
 
 /*
- * One of everything that a session can leave in its own pools: what only it holds, what others hold, too, or alone,
- * what was returned, what is free; and runs.
+ * The client leaves one of each in its own pools: objects that only it holds, that others hold as well or alone,
+ * remotely freed blocks, free blocks; and runs.
  */
 static void leave_setup(struct actor *a)
 {
 	pyheap_ref list = 0;
 
-	collect_setup(a);
+	trim_setup(a);
 	for (size_t i = 1; i < 20; i++)
 		a->mine[i] = pattern_new(a, 512, PATTERN);
 	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 2, a->mine[1]));
 	MUST(a, pyheap_incref(a->heap, a->mine[1]));
 	give(a, 2);
 	give(a, 8);
-	return_given(a);
+	free_given_remotely(a);
 	give(a, 3);
 	give(a, 9);
 	MUST(a, pyheap_list_new(a->heap, 3, &list));
@@ -245,24 +248,24 @@ static void goodbye_act(struct actor *a)
 }
 
 const struct work daemon_works[] = {
-	{"admit", "client_new", NULL, admit_act, .verify = open_verify},
-	{"grant", "grant_request", grant_setup, grant_act, .verify = grant_verify},
-	{"grant_run", "grant_request", open_setup, grant_run_act, .verify = grant_verify},
-	{"return", "supply_pick_returning", return_setup, return_act, .verify = open_verify},
+	{"admit", "connection_new", NULL, admit_act, .verify = open_verify},
+	{"grant", "dsession_ask_grant", grant_setup, grant_act, .verify = grant_verify},
+	{"grant_run", "dsession_ask_grant", open_setup, grant_run_act, .verify = grant_verify},
+	{"return", "supply_pick_returning", return_setup, return_act, .verify = open_verify, .acts_before = true},
 	{"tick", "on_tick", open_setup, tick_act, open_verify, .goes_on = true},
-	{"collect", "own_trim", collect_setup, tick_act, collect_verify, .is_of_client = true, .goes_on = true},
-	{"collect_many", "own_trim", collect_many_setup, tick_act, collect_verify, .is_of_client = true,
+	{"trim", "own_trim", trim_setup, tick_act, trim_verify, .is_of_client = true, .goes_on = true},
+	{"trim_many", "own_trim", trim_many_setup, tick_act, trim_verify, .is_of_client = true, .goes_on = true},
+	{"ask_collect", "dsessions_tick", ask_collect_setup, ask_collect_act, ask_collect_verify, .is_one_call = true,
 		.goes_on = true},
-	{"gather", "idle_tick", gather_setup, gather_act, gather_verify, .is_one_call = true, .goes_on = true},
-	{"goodbye", "member_dead", leave_setup, goodbye_act, NULL, .goes_on = true},
+	{"goodbye", "session_mark_dead", leave_setup, goodbye_act, NULL, .goes_on = true},
 	{"leave", "session_drop_step", leave_setup, NULL, .verify = NULL},
-	{"reclaim", "member_dead", reclaim_setup, NULL, .verify = NULL},
+	{"reclaim", "session_mark_dead", reclaim_setup, NULL, .verify = NULL},
 	{"adopt", "adopt_heap", reclaim_setup, NULL, NULL, .adopts = true},
 	{"adopt_pools", "adopt_heap", leave_setup, NULL, NULL, .adopts = true},
 	{.name = NULL},
 };
 
-/* ---- the survivor, and one that dies in the middle of a change -------------------------------------------------- */
+/* ---- the survivor, and a client that dies in the middle of a change ---- */
 
 static void prepare(struct actor *a)
 {
@@ -276,7 +279,7 @@ static void verify(struct actor *a)
 	pattern_check(a, a->stage->refs[HELD], 48, 91);
 	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, a->stage->refs[HELD]));
 	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, 0));
-	/* What the client, or whoever it was, has left there: its pools may be half cleared up. */
+	/* Objects that the client has left there: its pools may be half reclaimed. */
 	queue_empty(a, a->stage->refs[QUEUE]);
 	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 2, 0));
 }

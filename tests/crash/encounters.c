@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * Two sessions at the same thing
+ * Two sessions that work on one pool, queue or object at the same time
  *
- * One works in its own pool without the lock; the other one comes to an object there, or gives a block back, or takes
- * back as the daemon does what the first keeps free. Each is stopped or killed anywhere. What the other one got it
- * looks at, in its call: an object that it holds is whole.
+ * The owner works in its own pool without the lock. The other session holds an object there, frees a block remotely, or
+ * trims the owner's pools as the daemon does. Each may be killed or held anywhere. The other session verifies in its
+ * call what it has got: an object that it holds must be undamaged.
  */
 #include "encounters.h"
 
@@ -15,17 +15,17 @@
 
 #include <errno.h>
 
-enum { QUEUE, LIST, NARROW, COMMON }; /* in stage->refs: NARROW is a queue of one place; COMMON the survivor's object */
-enum { SESSION = 15 };                /* in stage->given: the owner's index, plus one; before it refs */
+enum { QUEUE, LIST, NARROW, COMMON }; /* in stage->refs: NARROW is a queue of one cell; COMMON the survivor's object */
+enum { SESSION = 15 };                /* in stage->given: the owner's index, plus 1; the others are refs */
 
 #define POOL  4096U
 #define SMALL 16U
 #define BLOCK 512U
-#define FULL  7U /* so many blocks of that size has a pool */
+#define FULL  7U /* blocks of that size in a pool */
 
-/* ---- the survivor ------------------------------------------------------------------------------------------------ */
+/* ---- the survivor ---- */
 
-/* Others know it, and its count is biased to nobody. */
+/* The object is shared, and its count biased to no session. */
 static void share_common(struct actor *a)
 {
 	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 1, a->stage->refs[COMMON]));
@@ -67,12 +67,12 @@ static void verify(struct actor *a)
 	remake(a, BLOCK);
 }
 
-static void return_given(struct actor *a)
+static void drop_given(struct actor *a)
 {
 	EXPECT(a, queue_empty(a, a->stage->refs[QUEUE]) > 0);
 }
 
-/* ---- the owner --------------------------------------------------------------------------------------------------- */
+/* ---- the owner ---- */
 
 static void make(struct actor *a, size_t n, size_t size)
 {
@@ -99,7 +99,7 @@ static void run_setup(struct actor *a)
 	make(a, 1, 3 * POOL);
 }
 
-/* All others of its pool are given, and returned by the survivor. */
+/* All other objects of the pool are given to the survivor, which frees them remotely. */
 static void last_setup(struct actor *a)
 {
 	make(a, FULL, BLOCK);
@@ -112,7 +112,7 @@ static void full_setup(struct actor *a)
 	give(a, 0, FULL);
 }
 
-/* Nothing but a free pool and a spare run. */
+/* The session keeps only a free pool and a spare run. */
 static void kept_setup(struct actor *a)
 {
 	make(a, 1, 3 * POOL);
@@ -148,8 +148,7 @@ static int close_call(struct actor *a)
 	return 0;
 }
 
-/* ---- a queue of one place: each of the two has an object ----------------------------------------------------------
- */
+/* ---- a queue of one place: each of the two has an object ---- */
 
 static void narrow_setup(struct actor *a)
 {
@@ -163,7 +162,7 @@ static void narrow_owner_setup(struct actor *a)
 	a->stage->refs[FARED] = FARED_UNKNOWN;
 }
 
-/* It holds it by its table. */
+/* The hold table has the object. */
 static void narrow_table_setup(struct actor *a)
 {
 	narrow_owner_setup(a);
@@ -177,12 +176,12 @@ static void narrow_twice_setup(struct actor *a)
 	MUST(a, pyheap_incref(a->heap, a->mine[0]));
 }
 
-/* It holds it as its owner, and its table is as full as it can be: then, too, it pushes under the lock. */
+/* The header counts the hold, and the hold table is full: then push also takes the lock. */
 static void narrow_crowded_setup(struct actor *a)
 {
 	pyheap_ref ref = 0;
 
-	for (int i = 0; i < 47; i++) { /* with the queue three quarters of 64 */
+	for (int i = 0; i < 47; i++) { /* and the queue: three quarters of 64 */
 		MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], pattern_new(a, SMALL, 61), 0));
 		MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &ref, 0));
 	}
@@ -195,7 +194,7 @@ static void narrow_full_setup(struct actor *a)
 	MUST(a, pyheap_queue_push(a->heap, a->stage->refs[NARROW], a->mine[0], 0));
 }
 
-/* The place may be full, or empty: that is the other's doing. */
+/* -EAGAIN: the other session has filled or emptied the cell. */
 static int narrow_push_call(struct actor *a)
 {
 	int r = pyheap_queue_push(a->heap, a->stage->refs[NARROW], a->mine[0], 0);
@@ -212,7 +211,7 @@ static int narrow_pop_call(struct actor *a)
 	return r == -EAGAIN ? 0 : r;
 }
 
-/* So that the place is changed twice and three times. */
+/* The cell is changed twice, and three times. */
 static int narrow_pop_push_call(struct actor *a)
 {
 	int r = narrow_pop_call(a);
@@ -227,8 +226,7 @@ static int narrow_push_pop_call(struct actor *a)
 	return r < 0 ? r : narrow_pop_push_call(a);
 }
 
-/* ---- an object of a third one, which both know -------------------------------------------------------------------
- */
+/* ---- an object of a third one, which both know ---- */
 
 static void common_setup(struct actor *a)
 {
@@ -258,7 +256,7 @@ static int common_hold_and_drop_call(struct actor *a)
 	return r < 0 ? r : common_drop_call(a);
 }
 
-/* So that the count is again what it was. */
+/* The count returns to its old value twice. */
 static int common_come_and_go_call(struct actor *a)
 {
 	int r = common_hold_and_drop_call(a);
@@ -266,7 +264,7 @@ static int common_come_and_go_call(struct actor *a)
 	return r < 0 ? r : common_hold_and_drop_call(a);
 }
 
-/* Both hold it, and nobody else does: which of them is the last is open. Its owner has handed it out twice. */
+/* Both sessions and nobody else hold the object, so either may drop it last. Both got it through the queue. */
 static void both_setup(struct actor *a)
 {
 	common_setup(a);
@@ -282,9 +280,9 @@ static void both_other_setup(struct actor *a)
 	MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &a->mine[0], 0));
 }
 
-/* ---- the other one ----------------------------------------------------------------------------------------------- */
+/* ---- the other one ---- */
 
-/* Too late is as good as in time, if it is one of them. */
+/* The object may be there or gone: both are right. */
 static int fare(struct actor *a, int r)
 {
 	if (r == 0 || r == -ESTALE)
@@ -330,7 +328,7 @@ static void held_setup(struct actor *a)
 	MUST(a, pyheap_incref(a->heap, a->mine[0]));
 }
 
-/* All that the queue has, but for the first of it, is dropped before. */
+/* All objects of the queue but the first are dropped before. */
 static void taken_setup(struct actor *a)
 {
 	pyheap_ref ref = 0;
@@ -340,8 +338,8 @@ static void taken_setup(struct actor *a)
 		MUST(a, pyheap_decref(a->heap, ref));
 }
 
-/* What the daemon does with a session that has been idle. */
-static int collect_call(struct actor *a)
+/* What the daemon does with an idle session. */
+static int trim_call(struct actor *a)
 {
 	uint32_t index = (uint32_t)a->stage->given[SESSION] - 1;
 	struct session daemon;
@@ -354,7 +352,7 @@ static int collect_call(struct actor *a)
 	return r == -EBUSY ? 0 : r;
 }
 
-static int keep_out_while(struct actor *a, void (*work)(struct heap *))
+static int block_while(struct actor *a, void (*work)(struct heap *))
 {
 	struct session *session = &a->heap->session;
 	int r;
@@ -369,16 +367,16 @@ static int keep_out_while(struct actor *a, void (*work)(struct heap *))
 	return change_end(session, r);
 }
 
-/* As pyheap_check(), but for the walk, which changes nothing and takes long. */
-static int keep_out_call(struct actor *a)
+/* pyheap_check() without its walk, which changes nothing. */
+static int block_call(struct actor *a)
 {
-	return keep_out_while(a, NULL);
+	return block_while(a, NULL);
 }
 
-/* What pyheap_repair() does where something is wrong. */
+/* What pyheap_repair() does after it has found a fault. */
 static int rebuild_call(struct actor *a)
 {
-	return keep_out_while(a, rebuild_all);
+	return block_while(a, rebuild_all);
 }
 
 static void on_fault(void *userdata, const char *text)
@@ -406,16 +404,16 @@ const struct encounter encounters[] = {
 	{"drop, hold", OWNER(small_setup, drop_call), OTHER(NULL, hold_call)},
 	{"drop run, hold", OWNER(run_setup, drop_call), OTHER(NULL, hold_run_call)},
 	{"drop, come and go", OWNER(small_setup, drop_call), OTHER(NULL, come_and_go_call)},
-	{"drop last, come and go", OWNER_BESIDE(last_setup, drop_call, return_given), OTHER(NULL, come_and_go_call)},
+	{"drop last, come and go", OWNER_BESIDE(last_setup, drop_call, drop_given), OTHER(NULL, come_and_go_call)},
 	{"drop, put into slot", OWNER(small_setup, drop_call), OTHER(NULL, slot_call)},
 	{"drop, drop", OWNER(small_setup, drop_call), OTHER(held_setup, drop_call)},
-	{"work, return", OWNER(full_setup, work_call), OTHER(taken_setup, drop_call)},
-	{"work, collect", OWNER(kept_setup, work_call), OTHER(NULL, collect_call)},
-	{"work on run, collect", OWNER(kept_setup, work_on_run_call), OTHER(NULL, collect_call)},
-	{"work, keep out", OWNER(small_setup, work_call), OTHER(NULL, keep_out_call)},
-	{"work, check", OWNER(small_setup, work_call), OTHER(NULL, check_call), .from = critical_block_all},
-	{"drop, rebuild", OWNER(small_setup, drop_call), OTHER(NULL, rebuild_call), .from = critical_block_all},
-	{"work, rebuild", OWNER(kept_setup, work_call), OTHER(NULL, rebuild_call), .from = critical_block_all},
+	{"work, remote free", OWNER(full_setup, work_call), OTHER(taken_setup, drop_call)},
+	{"work, trim", OWNER(kept_setup, work_call), OTHER(NULL, trim_call)},
+	{"work on run, trim", OWNER(kept_setup, work_on_run_call), OTHER(NULL, trim_call)},
+	{"work, block", OWNER(small_setup, work_call), OTHER(NULL, block_call)},
+	{"work, check", OWNER(small_setup, work_call), OTHER(NULL, check_call), .at = critical_unblock_all},
+	{"drop, rebuild", OWNER(small_setup, drop_call), OTHER(NULL, rebuild_call), .after = critical_block_all},
+	{"work, rebuild", OWNER(kept_setup, work_call), OTHER(NULL, rebuild_call), .after = critical_block_all},
 	{"push, push", OWNER(narrow_owner_setup, narrow_push_call), OTHER(narrow_setup, narrow_push_call)},
 	{"push, pop", OWNER(narrow_owner_setup, narrow_push_call), OTHER(narrow_setup, narrow_pop_call)},
 	{"push, pop and push", OWNER(narrow_owner_setup, narrow_push_call), OTHER(narrow_setup, narrow_pop_push_call)},
@@ -428,12 +426,12 @@ const struct encounter encounters[] = {
 	{"pop, push and pop", OWNER(narrow_full_setup, narrow_pop_call), OTHER(narrow_setup, narrow_push_pop_call)},
 	{"pop, pop and push", OWNER(narrow_full_setup, narrow_pop_call), OTHER(narrow_setup, narrow_pop_push_call)},
 	{"push, check", OWNER(narrow_table_setup, narrow_push_call), OTHER(NULL, check_call),
-		.from = critical_block_all},
-	{"pop, check", OWNER(narrow_full_setup, narrow_pop_call), OTHER(NULL, check_call), .from = critical_block_all},
+		.at = critical_unblock_all},
+	{"pop, check", OWNER(narrow_full_setup, narrow_pop_call), OTHER(NULL, check_call), .at = critical_unblock_all},
 	{"push, rebuild", OWNER(narrow_owner_setup, narrow_push_call), OTHER(NULL, rebuild_call),
-		.from = critical_block_all},
+		.after = critical_block_all},
 	{"pop, rebuild", OWNER(narrow_full_setup, narrow_pop_call), OTHER(NULL, rebuild_call),
-		.from = critical_block_all},
+		.after = critical_block_all},
 	{"hold common, hold", OWNER(common_setup, common_hold_call), OTHER(NULL, common_hold_call)},
 	{"hold common, come and go", OWNER(common_setup, common_hold_call), OTHER(NULL, common_come_and_go_call)},
 	{"drop common, hold", OWNER(common_held_setup, common_drop_call), OTHER(NULL, common_hold_call)},
@@ -443,14 +441,15 @@ const struct encounter encounters[] = {
 		OTHER(NULL, common_come_and_go_call)},
 	{"drop of two, drop", OWNER(both_setup, drop_call), OTHER(both_other_setup, drop_call)},
 	{"hold common, check", OWNER(common_setup, common_hold_call), OTHER(NULL, check_call),
-		.from = critical_block_all},
+		.at = critical_unblock_all},
 	{"drop common, check", OWNER(common_held_setup, common_drop_call), OTHER(NULL, check_call),
-		.from = critical_block_all},
-	{"drop of two, rebuild", OWNER(both_setup, drop_call), OTHER(NULL, rebuild_call), .from = critical_block_all},
-	{"return, check", OWNER(narrow_table_setup, drop_call), OTHER(NULL, check_call), .from = critical_block_all},
-	{"return, rebuild", OWNER(narrow_table_setup, drop_call), OTHER(NULL, rebuild_call),
-		.from = critical_block_all},
-	{"close, return", OWNER(full_setup, close_call), OTHER(taken_setup, drop_call)},
+		.at = critical_unblock_all},
+	{"drop of two, rebuild", OWNER(both_setup, drop_call), OTHER(NULL, rebuild_call), .after = critical_block_all},
+	{"remote free, check", OWNER(narrow_table_setup, drop_call), OTHER(NULL, check_call),
+		.at = critical_unblock_all},
+	{"remote free, rebuild", OWNER(narrow_table_setup, drop_call), OTHER(NULL, rebuild_call),
+		.after = critical_block_all},
+	{"close, remote free", OWNER(full_setup, close_call), OTHER(taken_setup, drop_call)},
 	{"close, hold", OWNER(small_setup, close_call), OTHER(NULL, hold_call)},
 	{.name = NULL},
 };

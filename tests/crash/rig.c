@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * A world for a scenario, and what is done after a death
+ * A world that is prepared for a scenario, its victims, and the examination after a death
  */
 #include "rig.h"
 
@@ -11,11 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PATIENCE_MS 10000
-#define N_FREE_MAX  8 /* empty arenas that may wait to be returned */
-#define WATCHDOG_NS UINT64_C(20000000000)
+#define N_FREE_MAX 8 /* empty arenas that may wait to be returned */
 
-/* ---- looking ---------------------------------------------------------------------------------------------------- */
+/* ---- waiting ---- */
 
 void rig_note(struct rig *rig, const char *text)
 {
@@ -41,7 +39,7 @@ bool rig_ask(struct rig *rig, enum command command, const char *what)
 
 bool rig_await(struct rig *rig, bool (*is_so)(const struct world *), const char *otherwise)
 {
-	uint64_t give_up = clock_ns() + WATCHDOG_NS;
+	uint64_t give_up = clock_ns() + rig->world.stage->patience_ms * UINT64_C(1000000);
 
 	while (!is_so(&rig->world)) {
 		if (clock_ns() > give_up || !world_daemon_lives(&rig->world)) {
@@ -79,13 +77,13 @@ bool rig_nothing_is_kept(const struct world *world)
 	return world_count_kept(world) == 0;
 }
 
-/* Victims that need fresh arenas come faster than the daemon looks for empty ones: not so fast that the heap fills. */
+/* Victims may take fresh arenas faster than the daemon returns empty ones: this keeps the heap from being full. */
 static bool is_roomy(const struct world *world)
 {
 	return n_free_arenas(world) <= N_FREE_MAX || rig_memory_is_back(world);
 }
 
-/* ---- the world -------------------------------------------------------------------------------------------------- */
+/* ---- the world ---- */
 
 static int settle(struct rig *rig)
 {
@@ -93,7 +91,6 @@ static int settle(struct rig *rig)
 
 	stage->scenario = rig->scenario;
 	stage->is_foreign = rig->is_foreign;
-	stage->patience_ms = rig->patience_ms ? rig->patience_ms : PATIENCE_MS;
 	if (!rig_ask(rig, COMMAND_PREPARE, "prepare") ||
 		!rig_await(rig, rig_dead_are_cleared_up, "a session is missing") ||
 		!rig_ask(rig, COMMAND_VERIFY, "verify") ||
@@ -125,12 +122,12 @@ int rig_again(struct rig *rig)
 	return rig_begin(rig);
 }
 
-/* ---- victims ---------------------------------------------------------------------------------------------------- */
+/* ---- victims ---- */
 
 static void victim_run(void *userdata)
 {
 	struct stage *stage = userdata;
-	const struct scenario *scenario = stage->victims; /* the next one has its own */
+	const struct scenario *scenario = stage->victims; /* read now: the harness sets it for each victim */
 	struct actor actor = {.stage = stage, .is_victim = true};
 
 	if (!scenario->opens)
@@ -166,7 +163,7 @@ int rig_start_victim(struct rig *rig, struct tracee *victim)
 	return rig_start_victim_of(rig, victim, rig->scenario);
 }
 
-/* ---- after the death -------------------------------------------------------------------------------------------- */
+/* ---- after the death ---- */
 
 void rig_examine(struct rig *rig, bool first)
 {

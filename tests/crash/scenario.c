@@ -2,12 +2,12 @@
 /*
  * Scenarios
  *
- * A scenario is one public call and the state of the heap in which it is made. A victim makes it and is killed on the
- * way; the survivor then looks at what they shared: all of the call has happened, or nothing of it; it puts everything
- * back, and the heap's figures must be what they were before.
+ * A scenario is one public call and the state of the heap in which it is made. A victim makes the call and is killed
+ * in it. The survivor then verifies the objects that both know: the call has happened as a whole or not at all. It
+ * restores them, and the heap's figures must be what they were before.
  *
  * Beside a scenario's own objects there is the garden: objects that the survivor holds, that a name has, and that lie
- * in slots of a list and a struct. Nobody but the survivor touches it, and it must stay as it is.
+ * in slots of a list. Nobody but the survivor touches them, and they must stay as they are.
  */
 #include "scenario.h"
 
@@ -27,8 +27,8 @@ static struct {
 
 const struct scenario *scenario_at(size_t n)
 {
-	static const struct scenario *const families[] = {scenarios_object, scenarios_own, scenarios_return,
-		scenarios_stranger, scenarios_count, scenarios_free, scenarios_slot, scenarios_queue,
+	static const struct scenario *const families[] = {scenarios_object, scenarios_own, scenarios_remote_free,
+		scenarios_unshared, scenarios_count, scenarios_free, scenarios_slot, scenarios_queue,
 		scenarios_session};
 
 	for (size_t i = 0; i < sizeof(families) / sizeof(*families); i++)
@@ -67,7 +67,7 @@ void fault(struct actor *actor, const char *format, ...)
 		_exit(3);
 }
 
-/* ---- contents --------------------------------------------------------------------------------------------------- */
+/* ---- contents ---- */
 
 static uint8_t pattern_byte(uint32_t seed, size_t i)
 {
@@ -125,7 +125,7 @@ void take_free_pools(struct actor *actor)
 		MUST(actor, pyheap_new(actor->heap, PYHEAP_BYTES, POOL_SIZE, &ref));
 }
 
-/* ---- the garden ------------------------------------------------------------------------------------------------- */
+/* ---- the garden ---- */
 
 void garden_prepare(struct actor *actor)
 {

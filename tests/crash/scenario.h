@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What is stepped through, and what must be true after it was killed: see scenario.c. */
+/* The calls that victims are killed in, and what must be true afterwards: see scenario.c. */
 
 #include <pyheap.h>
 #include <stdbool.h>
@@ -15,25 +15,26 @@
 
 struct scenario;
 
-/* Shared by all processes of the harness: what they tell each other beside the heap. */
+/* Memory that all processes of a test share, beside the heap. */
 struct stage {
 	char socket[104];
-	const struct scenario *scenario; /* the same address everywhere: all are forked from one process */
-	const struct scenario *victims;  /* of the victim that is just started */
+	const struct scenario *scenario; /* valid in all processes: they are forked from one */
+	const struct scenario *victims;  /* scenario of the victim that is being started */
 	pyheap_ref refs[STAGE_REFS];     /* of the scenario's shared objects */
-	pyheap_ref passed;               /* what the victim made, so that the survivor can look for it */
-	pyheap_ref given[STAGE_GIVEN];   /* what one of them has made for the other one to use */
+	pyheap_ref passed;               /* object that the victim made; the survivor looks for it */
+	pyheap_ref given[STAGE_GIVEN];   /* encounters: objects that the owner made for the other session */
 	uint64_t k;                      /* the instruction at which the victim is killed */
 	int32_t victim_pid;
-	uint32_t is_finished; /* the victim's call has returned */
-	int32_t result;       /* what it returned */
-	uint32_t n_types;     /* type_register: types there were before */
-	uint32_t is_foreign;  /* victims lock as processes of another pid namespace do */
-	uint32_t n_sessions;  /* that there are when no victim is */
+	uint32_t is_finished;       /* the victim's call has returned */
+	int32_t result;             /* what it returned */
+	uint32_t n_types;           /* type_register: number of types before the call */
+	uint32_t is_foreign;        /* victims lock as processes of another pid namespace do */
+	uint32_t n_sessions;        /* open sessions while there is no victim */
+	uint32_t is_without_daemon; /* step_daemon: the daemon was killed, and no other one has been started */
 	pyheap_stats baseline;
-	uint32_t n_pools[PYHEAP_CLASSES]; /* the same: pools that objects lie in */
-	uint32_t patience_ms;             /* how long figures may take to be what they were: a watch-dog */
-	uint64_t wait_ns;                 /* longest that the survivor's first call after a death took */
+	uint32_t n_pools[PYHEAP_CLASSES]; /* baseline: pools with objects, per class */
+	uint32_t patience_ms;             /* after which a wait is a fault: a watchdog; short after a planted defect */
+	uint64_t wait_ns;                 /* longest time that the survivor's first call after a death took */
 	uint32_t n_faults;
 	char faults[STAGE_TEXT];
 };
@@ -48,27 +49,27 @@ struct actor {
 
 struct scenario {
 	const char *name;
-	void (*prepare)(struct actor *); /* survivor: once, makes what is shared; may be NULL, as those below */
+	void (*prepare)(struct actor *); /* survivor: once, makes the shared objects; may be NULL, as those below */
 	void (*setup)(struct actor *);   /* victim: before its call */
-	int (*call)(struct actor *);     /* victim: what is stepped; one public call */
-	int result;                      /* what it has to return */
+	int (*call)(struct actor *);     /* victim: one public call, which is stepped */
+	int result;                      /* what the call must return */
 	void (*partner)(struct actor *); /* survivor: lets a call that waits go on */
-	void (*verify)(struct actor *);  /* survivor: after each death; puts the shared objects back to how they were */
-	bool opens;                      /* the victim opens its session in `call`, not before */
-	bool wants_arenas; /* the call has to ask for arenas: it begins when no more than the spare is there */
+	void (*verify)(struct actor *);  /* survivor: after each death; restores the shared objects, too */
+	bool opens;                      /* `call` opens the victim's session, which is not done before */
+	bool wants_arenas;              /* the call must ask for arenas: it begins when only the spare arena is there */
 	void (*ready)(struct actor *);  /* survivor: before each victim begins */
 	void (*beside)(struct actor *); /* survivor: when a victim stands before its call */
 };
 
 extern const struct scenario scenarios_object[], scenarios_free[], scenarios_slot[], scenarios_queue[],
-	scenarios_session[], scenarios_own[], scenarios_return[], scenarios_stranger[],
+	scenarios_session[], scenarios_own[], scenarios_remote_free[], scenarios_unshared[],
 	scenarios_count[]; /* each ended by one without a name */
 
 /* The n-th of all; NULL: there are no more. */
 const struct scenario *scenario_at(size_t n);
 const struct scenario *scenario_find(const char *name);
 
-/* Note a fault. A victim ends with it: it could not get to where it is stepped. */
+/* Note a fault. A victim ends with it, as it cannot get to the call that is stepped. */
 __attribute__((format(printf, 2, 3))) void fault(struct actor *actor, const char *format, ...);
 
 /* What must succeed, and what must be true. */
@@ -84,16 +85,16 @@ __attribute__((format(printf, 2, 3))) void fault(struct actor *actor, const char
 			fault(actor, "not true: %s", #condition);                                                      \
 	} while (0)
 
-/* A PYHEAP_BYTES object with contents that say whose they are, and whether they still are. */
+/* A PYHEAP_BYTES object whose contents are computed from `seed`, so that they can be verified. */
 pyheap_ref pattern_new(struct actor *actor, size_t size, uint32_t seed);
 void pattern_check(struct actor *actor, pyheap_ref ref, size_t size, uint32_t seed);
 
-/* Take all out of a queue, and drop it: how many there were. */
+/* Pop and drop all objects of a queue: how many there were. */
 int queue_empty(struct actor *actor, pyheap_ref queue);
 
-/* Take every free pool, so that whoever wants one needs another arena. */
+/* Take every free pool: the next request for one needs another arena. */
 void take_free_pools(struct actor *actor);
 
-/* Survivor: what is held, named and in slots throughout, whoever dies. */
+/* Survivor: the objects that must stay as they are, whoever dies (see scenario.c). */
 void garden_prepare(struct actor *actor);
 void garden_verify(struct actor *actor);

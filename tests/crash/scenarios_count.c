@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * Scenarios: holding another's object for the first time, and dropping it, without the lock
+ * Scenarios: a session holds and drops another session's object without the lock
  *
- * The survivor has made it. To whom its count is biased before the call decides which way that goes: to nobody, to the
- * victim, or to the survivor, so that the victim has to go to the lock.
+ * The survivor has made the object. The session to which the object's count is biased before the call decides how the
+ * call goes: no session, the victim, or the survivor; in the last case the victim must take the lock.
  */
 #include "scenario.h"
 
@@ -13,7 +13,8 @@ enum { QUEUE, LIST, SHARED, LARGE, BIASED }; /* in stage->refs */
 #define LARGE_SIZE 9000U
 #define FULL_TABLE 60U /* more holds than fit into the table of a session's entry */
 
-/* Others may know it now, and it is biased to nobody: that was done under the lock. */
+/* A right that comes and goes under the lock: afterwards others may know the object, and its count is biased to no
+ * session. */
 static void share(struct actor *a, pyheap_ref ref)
 {
 	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, ref));
@@ -60,7 +61,7 @@ static int drop_large_call(struct actor *a)
 	return pyheap_decref(a->heap, a->stage->refs[LARGE]);
 }
 
-/* By this it is biased to the victim, too. */
+/* The hold also biases the count to the victim. */
 static void held_setup(struct actor *a)
 {
 	MUST(a, hold_call(a));
@@ -71,14 +72,14 @@ static void large_setup(struct actor *a)
 	MUST(a, hold_large_call(a));
 }
 
-/* Biased to it, and not held. */
+/* The count is biased to the victim, which has no hold. */
 static void come_and_go_setup(struct actor *a)
 {
 	MUST(a, hold_call(a));
 	MUST(a, drop_call(a));
 }
 
-/* So many holds that the table is a run of its own. */
+/* So many holds that the hold table is a run of its own. */
 static void many_setup(struct actor *a)
 {
 	for (size_t i = 0; i < FULL_TABLE; i++) {
@@ -93,9 +94,9 @@ static void many_held_setup(struct actor *a)
 	held_setup(a);
 }
 
-/* ---- biased to the survivor -------------------------------------------------------------------------------------- */
+/* ---- biased to the survivor ---- */
 
-/* It is another's, who is gone; a slot keeps it, and the survivor has come and gone. */
+/* The session that made the object is closed; a slot holds the object, and the survivor has held and dropped it. */
 static void biased_ready(struct actor *a)
 {
 	struct actor other = {.stage = a->stage};
@@ -117,7 +118,7 @@ static int hold_biased_call(struct actor *a)
 	return pyheap_incref(a->heap, a->stage->refs[BIASED]);
 }
 
-/* The victim has held it, and the survivor comes to it when that stands before its call. */
+/* The victim holds the object; the survivor holds and drops it while the victim stands before its call. */
 static void biased_setup(struct actor *a)
 {
 	MUST(a, hold_biased_call(a));
@@ -145,9 +146,9 @@ static void biased_verify(struct actor *a)
 	a->stage->refs[BIASED] = 0;
 }
 
-/* ---- the last right ---------------------------------------------------------------------------------------------- */
+/* ---- the last right ---- */
 
-/* Three of the survivor's for the victim, beside one that the survivor keeps. */
+/* The survivor makes four objects in one pool, and gives three of them to the victim. */
 static void last_ready(struct actor *a)
 {
 	a->mine[0] = pattern_new(a, SIZE, 75);
@@ -155,7 +156,7 @@ static void last_ready(struct actor *a)
 		MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], pattern_new(a, SIZE, 76), 0));
 }
 
-/* One of them is dropped before: the survivor is told of its pool. */
+/* One of the three is dropped before the call: the survivor is notified of the remote free. */
 static void last_setup(struct actor *a)
 {
 	for (int i = 0; i < 3; i++)
@@ -168,7 +169,7 @@ static int drop_last_call(struct actor *a)
 	return pyheap_decref(a->heap, a->mine[0]);
 }
 
-/* The two that were dropped are gathered and made anew. */
+/* The two remotely freed blocks are collected and used again. */
 static void last_verify(struct actor *a)
 {
 	pyheap_ref refs[4];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* Scenarios: holds are dropped, and objects go with the last of them */
+/* Scenarios: a session drops holds, and objects are freed with the last of them */
 #include "scenario.h"
 
 #define POOL     4096U
@@ -18,7 +18,7 @@ static void remake(struct actor *a, size_t size)
 	MUST(a, pyheap_decref(a->heap, ref));
 }
 
-/* ---- blocks ----------------------------------------------------------------------------------------------------- */
+/* ---- blocks ---- */
 
 static void small_prepare(struct actor *a)
 {
@@ -48,7 +48,7 @@ static void pool_verify(struct actor *a)
 
 static void full_setup(struct actor *a)
 {
-	for (size_t i = 0; i < 7; i++) /* as many as a pool has of that class */
+	for (size_t i = 0; i < 7; i++) /* fills a pool of that class */
 		a->mine[i] = pattern_new(a, 512, 31);
 }
 
@@ -57,7 +57,7 @@ static void full_verify(struct actor *a)
 	remake(a, 512);
 }
 
-/* The next new object is then the only one of its arena. */
+/* The next object is then the only one in its arena. */
 static void arena_setup(struct actor *a)
 {
 	take_free_pools(a);
@@ -69,7 +69,7 @@ static void arena_verify(struct actor *a)
 	remake(a, 304);
 }
 
-/* ---- runs ------------------------------------------------------------------------------------------------------- */
+/* ---- runs ---- */
 
 static void medium_setup(struct actor *a)
 {
@@ -91,7 +91,7 @@ static void large_verify(struct actor *a)
 	remake(a, 150000);
 }
 
-/* ---- objects with slots ----------------------------------------------------------------------------------------- */
+/* ---- objects with slots ---- */
 
 static pyheap_ref list_of(struct actor *a, size_t n)
 {
@@ -109,7 +109,7 @@ static pyheap_ref list_of(struct actor *a, size_t n)
 static void list_setup(struct actor *a)
 {
 	a->mine[0] = list_of(a, 3);
-	/* A child that others hold, too: it must outlive the list. */
+	/* A child that others also hold: it must outlive the list. */
 	MUST(a, pyheap_list_set(a->heap, a->mine[0], 1, a->stage->refs[0]));
 }
 
@@ -164,7 +164,7 @@ static void queue_setup(struct actor *a)
 		MUST(a, pyheap_queue_push(a->heap, a->mine[0], pattern_new(a, 48, 31), 0));
 }
 
-/* ---- holds ------------------------------------------------------------------------------------------------------ */
+/* ---- holds ---- */
 
 static void other_setup(struct actor *a)
 {
@@ -172,7 +172,7 @@ static void other_setup(struct actor *a)
 	MUST(a, pyheap_incref(a->heap, a->mine[0]));
 }
 
-/* With one hold less the table is moved back into the session's entry. */
+/* One hold less, and the hold table moves back into the session's entry. */
 static void shrink_setup(struct actor *a)
 {
 	for (size_t i = 0; i < 49; i++)

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-/* Scenarios: objects are made and held */
+/* Scenarios: a session makes and holds objects */
 #include "scenario.h"
 
 #include <string.h>
 
 #define POOL 4096U
 
-/* After the death: there is room for another one like it. */
+/* After the death there is room for another object of that size. */
 static void make_another(struct actor *a, size_t size)
 {
 	pyheap_ref ref = pattern_new(a, size, 29);
@@ -15,7 +15,7 @@ static void make_another(struct actor *a, size_t size)
 	MUST(a, pyheap_decref(a->heap, ref));
 }
 
-/* ---- new -------------------------------------------------------------------------------------------------------- */
+/* ---- new ---- */
 
 static void small_prepare(struct actor *a)
 {
@@ -73,7 +73,7 @@ static void large_verify(struct actor *a)
 	make_another(a, 150000);
 }
 
-/* The arenas of a large object that is gone wait to be used again, unless the daemon has just returned them. */
+/* The arenas of a freed large object wait to be used again, unless the daemon has just unmapped them. */
 static void large_again_setup(struct actor *a)
 {
 	MUST(a, pyheap_new(a->heap, PYHEAP_BYTES, 150000, &a->mine[0]));
@@ -109,7 +109,7 @@ static int put_call(struct actor *a)
 	return pyheap_put(a->heap, data, sizeof(data), &a->mine[0]);
 }
 
-/* ---- holding ---------------------------------------------------------------------------------------------------- */
+/* ---- holding ---- */
 
 static int incref_call(struct actor *a)
 {
@@ -128,7 +128,7 @@ static void incref_setup(struct actor *a)
 	MUST(a, pyheap_incref(a->heap, a->stage->refs[0]));
 }
 
-/* With one more the table that lies in the session's entry is too small. */
+/* One hold more, and the hold table in the session's entry is too small. */
 static void grow_setup(struct actor *a)
 {
 	for (size_t i = 0; i < 48; i++)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * Scenarios: a session at work in its own pools, without the lock, and with what others did to them
+ * Scenarios: a session works in its own pools without the lock, also after others have freed blocks there
  *
- * What the survivor does to a victim's pools it does when the victim stands before its call: it takes from a queue what
- * the victim has put there, and drops it, so that blocks of the victim's are returned and wait to be gathered.
+ * While the victim stands before its call, the survivor pops from a queue what the victim has pushed there, and drops
+ * it: so blocks of the victim's pools are freed remotely and wait to be collected.
  */
 #include "heap/change/lock.h"
 #include "scenario.h"
@@ -18,8 +18,8 @@ enum { KNOWN, QUEUE, LIST }; /* in stage->refs */
 
 #define POOL      4096U
 #define BLOCK     512U
-#define FULL      7U  /* so many blocks of that size has a pool */
-#define HOLDS_OWN 127 /* so many holds a header can count */
+#define FULL      7U  /* blocks of that size in a pool */
+#define HOLDS_OWN 127 /* most holds that a header can count */
 
 static void prepare(struct actor *a)
 {
@@ -36,7 +36,7 @@ static void remake(struct actor *a, size_t size)
 	MUST(a, pyheap_decref(a->heap, ref));
 }
 
-/* Whoever was killed at whatever: there is room, and what others know is whole. */
+/* After each death there is room, and the shared objects are undamaged. */
 static void verify(struct actor *a)
 {
 	queue_empty(a, a->stage->refs[QUEUE]);
@@ -60,8 +60,8 @@ static void give(struct actor *a, size_t i)
 	MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], a->mine[i], 0));
 }
 
-/* The survivor, beside a victim: what it was given it drops. */
-static void return_given(struct actor *a)
+/* Survivor, beside the victim: drops what the victim has given it. */
+static void drop_given(struct actor *a)
 {
 	EXPECT(a, queue_empty(a, a->stage->refs[QUEUE]) > 0);
 }
@@ -81,7 +81,7 @@ static int new_call(struct actor *a)
 	return pyheap_new(a->heap, PYHEAP_BYTES, 48, &a->mine[0]);
 }
 
-/* The same three by what the library has for who does not call them inline. */
+/* The three calls above by the functions in the library, for programs that do not compile them inline. */
 static int whole_drop_call(struct actor *a)
 {
 	return pyheap_whole_decref(a->heap, a->mine[0]);
@@ -102,23 +102,23 @@ static int new_block_call(struct actor *a)
 	return pyheap_new(a->heap, PYHEAP_BYTES, BLOCK, &a->mine[0]);
 }
 
-/* ---- blocks ------------------------------------------------------------------------------------------------------ */
+/* ---- blocks ---- */
 
-/* Its pool has room, and something lies in it. */
+/* The pool has room, and two objects. */
 static void block_setup(struct actor *a)
 {
 	make(a, 2, 48);
 	a->stage->passed = a->mine[0];
 }
 
-/* The same, and what is called on is held twice. */
+/* As block_setup(), and the object is held twice. */
 static void twice_setup(struct actor *a)
 {
 	block_setup(a);
 	MUST(a, pyheap_incref(a->heap, a->mine[0]));
 }
 
-/* As block_setup(), and one of it was freed: the next one takes the shortest way. */
+/* As block_setup(), and a block was freed: the next object takes the shortest path. */
 static void freed_block_setup(struct actor *a)
 {
 	make(a, 3, 48);
@@ -126,7 +126,7 @@ static void freed_block_setup(struct actor *a)
 	a->stage->passed = a->mine[0];
 }
 
-/* As in block_setup(), and nothing of it was used lately: see recent.h. */
+/* As block_setup(), and the session's cache has forgotten the object and the pool: see heap/shared/cache.h. */
 static void forgotten_setup(struct actor *a)
 {
 	block_setup(a);
@@ -144,7 +144,7 @@ static int new_list_call(struct actor *a)
 	return pyheap_list_new(a->heap, BLOCK / 8, &a->mine[0]);
 }
 
-/* The next list of this size goes where one was whose slots all named KNOWN, and are as they were. */
+/* The next list of this size takes the block of a list whose slots all held KNOWN; their refs are still there. */
 static void stale_list_setup(struct actor *a)
 {
 	for (size_t i = 0; i < FULL; i++)
@@ -155,7 +155,7 @@ static void stale_list_setup(struct actor *a)
 	}
 	MUST(a, pyheap_decref(a->heap, a->mine[0]));
 	MUST(a, pyheap_decref(a->heap, a->mine[1]));
-	MUST(a, pyheap_list_new(a->heap, BLOCK / 8, &a->mine[1])); /* gathers both blocks */
+	MUST(a, pyheap_list_new(a->heap, BLOCK / 8, &a->mine[1])); /* collects both blocks */
 }
 
 static void stale_list_verify(struct actor *a)
@@ -164,7 +164,7 @@ static void stale_list_verify(struct actor *a)
 	verify(a);
 }
 
-/* Two pools with room: the one that becomes free goes. */
+/* Two pools have room: the one that becomes free is given back. */
 static void pool_goes_setup(struct actor *a)
 {
 	make(a, FULL + 1, BLOCK);
@@ -172,7 +172,7 @@ static void pool_goes_setup(struct actor *a)
 	a->mine[0] = a->mine[FULL];
 }
 
-/* ---- runs -------------------------------------------------------------------------------------------------------- */
+/* ---- runs ---- */
 
 static int new_run_call(struct actor *a)
 {
@@ -196,14 +196,14 @@ static int list_run_call(struct actor *a)
 	return pyheap_list_new(a->heap, BLOCK / 8 + 1, &a->mine[0]);
 }
 
-/* Its place is taken by another. */
+/* The session already keeps another spare run of that size. */
 static void second_run_setup(struct actor *a)
 {
 	make(a, 2, 3 * POOL);
 	MUST(a, pyheap_decref(a->heap, a->mine[1]));
 }
 
-/* ---- holds ------------------------------------------------------------------------------------------------------- */
+/* ---- holds ---- */
 
 static void most_holds_setup(struct actor *a)
 {
@@ -212,7 +212,7 @@ static void most_holds_setup(struct actor *a)
 		MUST(a, pyheap_incref(a->heap, a->mine[0]));
 }
 
-/* Held once by the header and once by the table. */
+/* The header counts one hold, the hold table another. */
 static void both_holds_setup(struct actor *a)
 {
 	most_holds_setup(a);
@@ -221,7 +221,7 @@ static void both_holds_setup(struct actor *a)
 		MUST(a, pyheap_decref(a->heap, a->mine[0]));
 }
 
-/* A slot had it for a time. */
+/* A slot held the object for a time. */
 static void known_setup(struct actor *a)
 {
 	make(a, 2, 48);
@@ -229,7 +229,7 @@ static void known_setup(struct actor *a)
 	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, 0));
 }
 
-/* A slot has it. */
+/* A slot holds the object, too. */
 static void shared_setup(struct actor *a)
 {
 	make(a, 2, 48);
@@ -251,7 +251,7 @@ static void shared_verify(struct actor *a)
 	verify(a);
 }
 
-/* ---- what others returned ---------------------------------------------------------------------------------------- */
+/* ---- remote frees ---- */
 
 static void full_given_setup(struct actor *a)
 {
@@ -260,7 +260,7 @@ static void full_given_setup(struct actor *a)
 		give(a, i);
 }
 
-/* All that its pool still has in use is what it drops. */
+/* The object that it drops is the last one in its pool. */
 static void all_but_one_given_setup(struct actor *a)
 {
 	make(a, FULL, BLOCK);
@@ -268,7 +268,7 @@ static void all_but_one_given_setup(struct actor *a)
 		give(a, i);
 }
 
-/* Two pools of a class have room, and all of one was returned. Another class has none. */
+/* Two pools of a class have room, and all blocks of one were freed remotely. Another class has no pool. */
 static void pool_given_setup(struct actor *a)
 {
 	make(a, FULL + 2, BLOCK);
@@ -277,7 +277,7 @@ static void pool_given_setup(struct actor *a)
 	give(a, FULL + 1);
 }
 
-/* More pools than are gathered in one change. */
+/* Remotely freed blocks in more pools than one change collects. */
 static void many_given_setup(struct actor *a)
 {
 	make(a, 10 * FULL, BLOCK);
@@ -285,7 +285,8 @@ static void many_given_setup(struct actor *a)
 		give(a, i * FULL);
 }
 
-/* The survivor has them still when the victim dies; it drops them before the dead is cleared up, or at it, or after. */
+/* The survivor still holds them when the victim dies. It drops them before the dead session is reclaimed, meanwhile or
+ * after. */
 static void take_given(struct actor *a)
 {
 	for (size_t i = 0; i < 4; i++)
@@ -313,28 +314,28 @@ static void dies_verify(struct actor *a)
 	verify(a);
 }
 
-/* ---- what others ask for ----------------------------------------------------------------------------------------- */
+/* ---- requests ---- */
 
-/* Somebody comes to an object of the victim's that nobody else knew, and goes. */
+/* Survivor, beside the victim: holds and drops an object that only the victim knew. */
 static void come_and_go(struct actor *a)
 {
 	MUST(a, pyheap_incref(a->heap, a->stage->passed));
 	MUST(a, pyheap_decref(a->heap, a->stage->passed));
 }
 
-static void attend_setup(struct actor *a)
+static void requested_setup(struct actor *a)
 {
 	make(a, 3, 48);
 	a->stage->passed = a->mine[2];
 }
 
-/* As the daemon asks a busy session. */
-static void ask_to_gather(struct actor *a)
+/* The request that the daemon makes of a busy session. */
+static void request_collect(struct actor *a)
 {
 	struct session *session = &a->heap->session;
 	const struct session_entry *sessions = session->heap->sessions;
 
-	return_given(a);
+	drop_given(a);
 	MUST(a, pyheap_lock(a->heap));
 	for (uint32_t i = 0; i < session->heap->n_sessions; i++)
 		if (sessions[i].state == SESSION_ACTIVE && sessions[i].remote_pools1 && i != session->index)
@@ -343,10 +344,10 @@ static void ask_to_gather(struct actor *a)
 }
 
 /*
- * Who checks the heap keeps everybody out of what is their own; killed at it, the next call lets them in again. Without
- * the walk in between, which is too long to be stepped with the lock held.
+ * pyheap_check() without its walk, which changes nothing and would take long under the lock: it blocks the critical
+ * sections of all sessions and unblocks them. When the victim is killed in between, the next change unblocks them.
  */
-static int keep_out_call(struct actor *a)
+static int block_call(struct actor *a)
 {
 	struct session *session = &a->heap->session;
 	int r;
@@ -359,7 +360,7 @@ static int keep_out_call(struct actor *a)
 	return change_end(session, r);
 }
 
-/* ---- closing ----------------------------------------------------------------------------------------------------- */
+/* ---- closing ---- */
 
 static void close_setup(struct actor *a)
 {
@@ -376,8 +377,8 @@ static int close_call(struct actor *a)
 	return a->heap ? -1 : 0;
 }
 
-/* Some of what it was given is returned before, the others after. */
-static void return_some(struct actor *a)
+/* Some of the given objects are dropped before the victim closes, the others after. */
+static void drop_some(struct actor *a)
 {
 	take_given(a);
 	MUST(a, pyheap_decref(a->heap, a->mine[0]));
@@ -407,15 +408,15 @@ const struct scenario scenarios_own[] = {
 	{"own_drop_128", prepare, both_holds_setup, drop_call, .verify = verify},
 	{"own_drop_known", prepare, known_setup, drop_call, .verify = verify},
 	{"own_drop_shared", prepare, shared_setup, drop_call, .verify = shared_verify},
-	{"own_collect", prepare, full_given_setup, new_block_call, .verify = verify, .beside = return_given},
-	{"own_collect_pool", prepare, pool_given_setup, new_call, .verify = verify, .beside = return_given},
-	{"own_collect_many", prepare, many_given_setup, new_block_call, .verify = verify, .beside = return_given},
-	{"own_drop_among", prepare, all_but_one_given_setup, drop_call, .verify = verify, .beside = return_given},
+	{"own_collect", prepare, full_given_setup, new_block_call, .verify = verify, .beside = drop_given},
+	{"own_collect_pool", prepare, pool_given_setup, new_call, .verify = verify, .beside = drop_given},
+	{"own_collect_many", prepare, many_given_setup, new_block_call, .verify = verify, .beside = drop_given},
+	{"own_drop_among", prepare, all_but_one_given_setup, drop_call, .verify = verify, .beside = drop_given},
 	{"own_dies", prepare, dies_setup, new_block_call, .verify = dies_verify, .beside = take_given},
-	{"own_serve_new", prepare, attend_setup, new_call, .verify = verify, .beside = come_and_go},
-	{"own_serve_drop", prepare, attend_setup, drop_call, .verify = verify, .beside = come_and_go},
-	{"own_serve_collect", prepare, full_given_setup, new_call, .verify = verify, .beside = ask_to_gather},
-	{"own_block", prepare, block_setup, keep_out_call, .verify = verify},
-	{"own_close", prepare, close_setup, close_call, .verify = dies_verify, .beside = return_some},
+	{"own_serve_new", prepare, requested_setup, new_call, .verify = verify, .beside = come_and_go},
+	{"own_serve_drop", prepare, requested_setup, drop_call, .verify = verify, .beside = come_and_go},
+	{"own_serve_collect", prepare, full_given_setup, new_call, .verify = verify, .beside = request_collect},
+	{"own_block", prepare, block_setup, block_call, .verify = verify},
+	{"own_close", prepare, close_setup, close_call, .verify = dies_verify, .beside = drop_some},
 	{.name = NULL},
 };

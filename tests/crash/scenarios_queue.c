@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-/* Scenarios: queues; what is handed over is always somebody's, and only one's */
+/* Scenarios: queues. At every moment exactly one of sender, queue and receiver has the object. */
 #include "scenario.h"
+#include "world.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -9,8 +10,8 @@
 
 enum { QUEUE, HELD }; /* in stage->refs */
 
-#define OLD  60U /* patterns: what the survivor put there, */
-#define NEW  61U /* and what the victim does */
+#define OLD  60U /* patterns: of the survivor's objects, */
+#define NEW  61U /* and of the victim's */
 #define SIZE 50U
 
 static void queue_make(struct actor *a, size_t n)
@@ -23,7 +24,7 @@ static void push_old(struct actor *a)
 	MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], pattern_new(a, SIZE, OLD), 0));
 }
 
-/* Take everything out: how many of the victim's and of the others there were, each whole. */
+/* Pop and verify all objects: how many were the victim's, and how many the others'. */
 static void drain(struct actor *a, int *ret_n_new, int *ret_n_old)
 {
 	pyheap_ref ref = 0;
@@ -49,7 +50,7 @@ static int new_call(struct actor *a)
 	return pyheap_queue_new(a->heap, 3, &a->mine[0]);
 }
 
-/* ---- push ------------------------------------------------------------------------------------------------------- */
+/* ---- push ---- */
 
 static void push_prepare(struct actor *a)
 {
@@ -68,14 +69,14 @@ static void push_kept_setup(struct actor *a)
 	MUST(a, pyheap_incref(a->heap, a->mine[0]));
 }
 
-/* Who holds the queue pushes without the lock: its own object, */
+/* A session that holds the queue pushes without the lock: an object of its own, */
 static void push_own_setup(struct actor *a)
 {
 	push_setup(a);
 	MUST(a, pyheap_incref(a->heap, a->stage->refs[QUEUE]));
 }
 
-/* or what it holds by its table; */
+/* or one that its hold table has once; */
 static void push_table_setup(struct actor *a)
 {
 	pyheap_ref ref = 0;
@@ -85,14 +86,14 @@ static void push_table_setup(struct actor *a)
 	MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &ref, 0));
 }
 
-/* not what that has twice. */
+/* but not one that the hold table has twice. */
 static void push_twice_setup(struct actor *a)
 {
 	push_table_setup(a);
 	MUST(a, pyheap_incref(a->heap, a->mine[0]));
 }
 
-/* It has been pushed once already: that stays, whatever becomes of the second time. */
+/* The object has been pushed once before: that push must stay, whatever becomes of the second. */
 static void push_again_setup(struct actor *a)
 {
 	push_own_setup(a);
@@ -121,12 +122,12 @@ static void push_again_verify(struct actor *a)
 
 	drain(a, &n_new, &n_old);
 	EXPECT(a, n_old == 0 && n_new <= 2);
-	if (a->stage->passed) /* by a victim since the last time */
+	if (a->stage->passed) /* a victim has pushed since the last time */
 		EXPECT(a, n_new >= (a->stage->is_finished ? 2 : 1));
 	a->stage->passed = 0;
 }
 
-/* ---- pop -------------------------------------------------------------------------------------------------------- */
+/* ---- pop ---- */
 
 static void pop_prepare(struct actor *a)
 {
@@ -155,7 +156,7 @@ static void pop_quick_setup(struct actor *a)
 	MUST(a, pyheap_incref(a->heap, a->stage->refs[QUEUE]));
 }
 
-/* The receiver holds already what it gets: the queue's right goes. The survivor holds it, too. */
+/* The receiver already holds the object: only the queue's right goes. The survivor holds it, too. */
 static void pop_held_prepare(struct actor *a)
 {
 	queue_make(a, 3);
@@ -180,7 +181,7 @@ static void pop_held_verify(struct actor *a)
 	MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], a->stage->refs[HELD], 0));
 }
 
-/* ---- waiting ---------------------------------------------------------------------------------------------------- */
+/* ---- waiting ---- */
 
 static void push_wait_prepare(struct actor *a)
 {
@@ -194,8 +195,8 @@ static int push_wait_call(struct actor *a)
 }
 
 /*
- * One call that takes the lock after the victim was woken would be one too many: the victim may stand still with it by
- * then. What was taken out is looked at afterwards.
+ * After pop has woken the victim, the survivor must not take the lock: the victim may stand still with it. So the
+ * object is verified later.
  */
 static void push_wait_partner(struct actor *a)
 {
@@ -243,9 +244,9 @@ static int pop_timeout_call(struct actor *a)
 	return pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &a->mine[0], 60);
 }
 
-/* ---- somebody waits --------------------------------------------------------------------------------------------- */
+/* ---- a waiting receiver ---- */
 
-/* A process that takes out whatever comes, and looks whether it is whole. */
+/* A process that pops and verifies all objects that come. */
 static void waiter_run(struct actor *a)
 {
 	pyheap_ref ref = 0;
@@ -275,14 +276,14 @@ static void waiter_prepare(struct actor *a)
 	a->stage->n_sessions++;
 }
 
-/* It is not stuck: what comes next is taken, too. */
+/* The waiter goes on: it pops the next object, too. */
 static void waiter_verify(struct actor *a)
 {
 	pyheap_ref ref = pattern_new(a, SIZE, OLD);
-	int n_examined = 0;
+	uint64_t give_up = watchdog_ns();
 
 	MUST(a, pyheap_queue_push(a->heap, a->stage->refs[QUEUE], ref, 0));
-	while (pyheap_refcount(a->heap, ref) >= 0 && n_examined++ < 20000) /* a watch-dog */
+	while (pyheap_refcount(a->heap, ref) >= 0 && clock_ns() < give_up)
 		usleep(500);
 	EXPECT(a, pyheap_refcount(a->heap, ref) == -ESTALE);
 }

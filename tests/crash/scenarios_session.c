@@ -10,7 +10,7 @@ enum { HELD, LIST }; /* in stage->refs */
 #define NEW  71U
 #define SIZE 90U
 
-/* ---- names ------------------------------------------------------------------------------------------------------ */
+/* ---- names ---- */
 
 static void give_old_name(struct actor *a)
 {
@@ -57,7 +57,7 @@ static int get_call(struct actor *a)
 	return pyheap_name_get(a->heap, "shared", &a->mine[0]);
 }
 
-/* The name has the old object or the victim's. */
+/* The name holds the old object or the victim's. */
 static void name_verify(struct actor *a)
 {
 	pyheap_ref ref = 0;
@@ -92,7 +92,7 @@ static void del_verify(struct actor *a)
 	give_old_name(a);
 }
 
-/* ---- sessions --------------------------------------------------------------------------------------------------- */
+/* ---- sessions ---- */
 
 static void held_prepare(struct actor *a)
 {
@@ -136,7 +136,7 @@ static int close_call(struct actor *a)
 	return a->heap ? -EINVAL : 0;
 }
 
-/* ---- the lock --------------------------------------------------------------------------------------------------- */
+/* ---- the lock ---- */
 
 static int lock_call(struct actor *a)
 {
@@ -153,7 +153,7 @@ static int unlock_call(struct actor *a)
 	return pyheap_unlock(a->heap);
 }
 
-/* Several calls under the lock: a death keeps those that were finished. */
+/* Several calls under one lock: after a death those that had returned must stay done. */
 static int change_call(struct actor *a)
 {
 	int r = pyheap_lock(a->heap);

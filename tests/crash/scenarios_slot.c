@@ -11,14 +11,14 @@ enum { LIST, PAIR }; /* in stage->refs */
 #define NEW  51U
 #define SIZE 80U
 
-/* ---- lists ------------------------------------------------------------------------------------------------------ */
+/* ---- lists ---- */
 
 static pyheap_ref list_old(struct actor *a)
 {
 	return pattern_new(a, SIZE, OLD);
 }
 
-/* Slot 0: an object that only the slot has. Slot 1: empty. Slot 2: a list with a child, likewise. */
+/* Slot 0: an object that only the list holds. Slot 1: empty. Slot 2: a list with a child. */
 static void list_fill(struct actor *a)
 {
 	pyheap_ref ref = list_old(a), inner = 0;
@@ -44,7 +44,7 @@ static void new_setup(struct actor *a)
 	a->stage->passed = a->mine[0];
 }
 
-/* Whatever a slot has now: a hold of it, or 0. */
+/* A hold of the object in slot i, or 0. */
 static pyheap_ref list_at(struct actor *a, size_t i)
 {
 	pyheap_ref ref = 0;
@@ -53,7 +53,7 @@ static pyheap_ref list_at(struct actor *a, size_t i)
 	return ref;
 }
 
-/* Slot i had `old` (0: nothing) and was to get `new`: one of them is there, and whole. */
+/* Slot i had `old` (0: nothing) and was to get `new`: it must have one of them, undamaged. */
 static void list_slot_verify(struct actor *a, size_t i, uint32_t old, uint32_t new)
 {
 	pyheap_ref ref = list_at(a, i);
@@ -134,7 +134,7 @@ static void get_verify(struct actor *a)
 	MUST(a, pyheap_decref(a->heap, ref));
 }
 
-/* ---- structs ---------------------------------------------------------------------------------------------------- */
+/* ---- structs ---- */
 
 static const size_t pair_slots[] = {8, 24};
 static const pyheap_type_spec pair_spec = {.name = "pair", .size = 32, .n_slots = 2, .slots = pair_slots};
@@ -180,9 +180,9 @@ static void slot_verify(struct actor *a)
 	pair_fill(a);
 }
 
-/* ---- types ------------------------------------------------------------------------------------------------------ */
+/* ---- types ---- */
 
-/* Types stay, so each victim brings one of a name that is not taken yet; few of them get to be. */
+/* Types are never removed, so a victim registers one whose name is not taken yet. */
 static void fresh_spec(struct actor *a, char name[32], pyheap_type_spec *ret)
 {
 	snprintf(name, 32, "fresh%u", a->stage->n_types);
@@ -218,7 +218,7 @@ static void register_verify(struct actor *a)
 	MUST(a, pyheap_stats(a->heap, &stats));
 	if (stats.n_types == a->stage->n_types) {
 		EXPECT(a, !a->stage->is_finished);
-		if (a->stage->k % 64) /* the others' place is found to be free now and then */
+		if (a->stage->k % 64) /* now and then the survivor registers it itself */
 			return;
 	}
 	fresh_spec(a, name, &spec);
@@ -227,7 +227,7 @@ static void register_verify(struct actor *a)
 	EXPECT(a, stats.n_types == a->stage->n_types + 1);
 	a->stage->n_types++;
 	MUST(a, pyheap_new(a->heap, type, 0, &ref));
-	MUST(a, pyheap_slot_set(a->heap, ref, 24, ref)); /* its slot is one: */
+	MUST(a, pyheap_slot_set(a->heap, ref, 24, ref)); /* offset 24 is a slot: */
 	MUST(a, pyheap_slot_set(a->heap, ref, 24, 0));
 	EXPECT(a, pyheap_slot_set(a->heap, ref, 16, 0) == -EINVAL);
 	MUST(a, pyheap_decref(a->heap, ref));

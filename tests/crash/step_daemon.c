@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: MIT
 /*
- * pyheap-step-daemon: the daemon killed after each instruction of what it does
+ * step_daemon: the daemon is killed after each instruction of its work
  *
- * An event makes the daemon work: a client comes, wants memory, gives memory back, dies; or the daemon is a fresh one
- * and adopts the heap. It is stepped from the function where that work begins, until it sleeps again, and killed after
- * k instructions, for sampled k or all. While it is gone, clients go on with what they have. A fresh daemon then adopts
- * the heap; what the client was about is completed; a newcomer finds the heap whole; and once the client has died, too,
- * everything is as it was before it came.
+ * An event makes the daemon work: a client comes, wants memory, frees memory, dies; or a fresh daemon adopts the heap.
+ * The daemon is stepped from the function in which that work begins until it is at rest, and killed after k
+ * instructions, for sampled k or for all. While there is no daemon, clients go on. A fresh daemon then adopts the heap;
+ * the client's call is completed; a newcomer finds the heap consistent; and once the client has died, too, the heap is
+ * as it was before the client came.
  *
- * The code of each daemon lies at the same addresses (world.c), so that one trace is good for all of them.
+ * The daemon is at rest when it sleeps and the client has finished its part: on a busy machine the daemon also sleeps
+ * because the client has not had its turn. A daemon that is elsewhere than its sample wants, because a tick came
+ * between or a message later, is examined like any other; then the sample is taken anew, as in stepper.c.
+ *
+ * The code of each daemon lies at the same addresses (world.c), so that a trace of one is good for all.
  */
 #include "daemon_works.h"
+#include "parts.h"
 #include "rig.h"
 #include "symbols.h"
 #include "trace.h"
@@ -27,12 +32,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define N_WAITS_MAX  500 /* of 30 ms: a watch-dog */
-#define WATCHDOG_NS  UINT64_C(20000000000)
+#define N_TRIES      4 /* of one sample */
+#define N_TRACES_MAX 3 /* of one work */
 #define N_FAULTS_MAX 10
 #define N_STEPS_MAX  3000000U
+#define N_JOBS       4U
+#define PLANTED_MS   3000 /* patience after a planted defect, which may well be that something never comes */
 
-/* What the client is at. */
+/* How far the client is. */
 enum phase { PHASE_SETUP, PHASE_READY, PHASE_ACT, PHASE_DONE, PHASE_VERIFY, PHASE_VERIFIED };
 
 struct runner {
@@ -41,16 +48,20 @@ struct runner {
 	pid_t client;
 	uint32_t *phase; /* shared with the client */
 	const struct work *work;
+	const char *name; /* of the only work to be run; NULL: all */
 	struct trace trace;
-	int n_waits;
-	uint64_t seed, n_kills, n_elsewhere, n_with_lock, n_faults;
+	uint64_t give_up_ns; /* a daemon that does not get there by then never does */
+	uint64_t seed, n_points;
+	uint64_t n_traces, n_kills, n_samples, n_anew, n_missed, n_with_lock, n_faults;
+	uint64_t n_false; /* faults while no defect had been planted */
 	bool show;
-	bool plants; /* the daemon's undo log is emptied as it dies: as if a commit stood before the last stores */
+	bool plants; /* the daemon's undo log is emptied as it dies, as if a commit came before the last stores */
+	bool is_planted;
 };
 
 static struct runner runner;
 
-/* ---- the client ------------------------------------------------------------------------------------------------- */
+/* ---- the client ---- */
 
 static uint32_t phase_of(const struct runner *r)
 {
@@ -89,10 +100,10 @@ static _Noreturn void client_run(struct runner *r)
 		pause();
 }
 
-/* Until the client has come to that phase; it may end on the way, with a fault. */
+/* Wait until the client is in that phase; it may end on the way, with a fault. */
 static bool client_await(struct runner *r, enum phase phase)
 {
-	uint64_t give_up = clock_ns() + WATCHDOG_NS;
+	uint64_t give_up = clock_ns() + r->rig.world.stage->patience_ms * UINT64_C(1000000);
 	char text[80];
 	int status = 0;
 
@@ -117,6 +128,7 @@ static bool client_start(struct runner *r)
 	if (!rig_await(&r->rig, rig_memory_is_back, "the memory of the client before does not go back"))
 		return false;
 	phase_set(r, PHASE_SETUP);
+	r->rig.world.stage->is_without_daemon = 0;
 	r->client = fork();
 	if (r->client == 0)
 		client_run(r);
@@ -133,13 +145,20 @@ static void client_kill(struct runner *r)
 	r->client = 0;
 }
 
-/* ---- the daemon ------------------------------------------------------------------------------------------------- */
+/* ---- the daemon ---- */
 
-static bool go_on_waiting(void *userdata)
+/* Has the client done all that the daemon's work needs? */
+static bool client_is_done(const struct runner *r)
+{
+	return r->client <= 0 || !r->work->act || phase_of(r) >= PHASE_DONE;
+}
+
+/* The daemon sleeps: must it be waited for, as the client has not had its turn? */
+static bool client_is_awaited(void *userdata)
 {
 	struct runner *r = userdata;
 
-	return r->n_waits++ < N_WAITS_MAX;
+	return !client_is_done(r) && clock_ns() < r->give_up_ns;
 }
 
 static void daemon_kill(struct runner *r)
@@ -148,6 +167,7 @@ static void daemon_kill(struct runner *r)
 		r->daemon.pid = r->rig.world.daemon;
 	tracee_kill(&r->daemon);
 	r->rig.world.daemon = 0;
+	__atomic_store_n(&r->rig.world.stage->is_without_daemon, 1, __ATOMIC_RELAXED);
 }
 
 static uint64_t address_of(const struct runner *r, const char *function)
@@ -170,7 +190,7 @@ static bool is_about_client(const struct runner *r)
 	return !r->work->is_of_client || entry == world_session_at(&r->rig.world, index);
 }
 
-/* The daemon stands where the work begins. */
+/* Bring the daemon to where the work begins. */
 static bool reach_entry(struct runner *r)
 {
 	uint64_t address = address_of(r, r->work->entry);
@@ -182,7 +202,7 @@ static bool reach_entry(struct runner *r)
 	}
 	do {
 		event = tracee_run_to(&r->daemon, address);
-		while (event == TRACEE_BLOCKED && go_on_waiting(r))
+		while (event == TRACEE_BLOCKED && clock_ns() < r->give_up_ns)
 			event = tracee_wait(&r->daemon);
 	} while (event == TRACEE_STOPPED && !is_about_client(r));
 	if (event == TRACEE_STOPPED)
@@ -191,7 +211,7 @@ static bool reach_entry(struct runner *r)
 	return false;
 }
 
-/* One client has died in the middle of a change, one with all that it holds, and so has the daemon. */
+/* Kill the daemon, a client in the middle of a change, and the client that holds objects. */
 static bool leave_behind(struct runner *r)
 {
 	uint32_t n = 0;
@@ -218,7 +238,7 @@ static bool begin_adopting(struct runner *r)
 
 static bool begin(struct runner *r)
 {
-	r->n_waits = 0;
+	r->give_up_ns = watchdog_ns();
 	if (!client_start(r))
 		return false;
 	if (r->work->adopts)
@@ -231,12 +251,12 @@ static bool begin(struct runner *r)
 		phase_set(r, PHASE_ACT);
 	else
 		client_kill(r);
-	if (strcmp(r->work->name, "return") == 0 && !client_await(r, PHASE_DONE))
+	if (r->work->acts_before && !client_await(r, PHASE_DONE))
 		return false;
 	return reach_entry(r);
 }
 
-/* ---- after its death -------------------------------------------------------------------------------------------- */
+/* ---- after its death ---- */
 
 static void on_fault(void *userdata, const char *text)
 {
@@ -273,7 +293,7 @@ static void client_verifies(struct runner *r)
 
 static void examine(struct runner *r, uint64_t k)
 {
-	/* While there is no daemon; for the other half, the fresh daemon is the first to look at the heap. */
+	/* Half of the heaps are examined while there is no daemon, the others after a fresh daemon has adopted them. */
 	if ((k ^ r->seed) & 1 && (!rig_ask(&r->rig, COMMAND_LOOK, "check the heap while the daemon is gone") ||
 					 !rig_ask(&r->rig, COMMAND_VERIFY, "go on without the daemon")))
 		return;
@@ -294,8 +314,11 @@ static void report(struct runner *r, uint64_t k, uint64_t ip)
 	char where[160];
 	pid_t pid = r->rig.world.daemon;
 
+	bool is_false = r->plants && !r->is_planted;
+
 	r->n_faults++;
-	if (r->plants && !r->show)
+	r->n_false += is_false;
+	if (r->plants && !is_false && !r->show)
 		return;
 	symbols_describe(pid > 0 ? pid : getpid(), ip, where, sizeof(where));
 	fprintf(stderr, "%s: killed after instruction %" PRIu64 " of %zu, before %s:\n%s", r->work->name, k, r->trace.n,
@@ -323,14 +346,19 @@ static int end(struct runner *r, uint64_t k, uint64_t ip)
 	struct stage *stage = r->rig.world.stage;
 
 	r->n_kills++;
+	r->is_planted = false;
 	if (r->daemon.pid && world_has_lock(&r->rig.world, r->daemon.pid)) {
 		r->n_with_lock++;
-		if (r->plants)
+		r->is_planted = r->plants && r->rig.world.control->lock.n_entries;
+		if (r->is_planted)
 			r->rig.world.control->lock.n_entries = 0;
 	}
 	daemon_kill(r);
+	if (r->is_planted)
+		stage->patience_ms = PLANTED_MS;
 	if (!stage->n_faults)
 		examine(r, k);
+	stage->patience_ms = WATCHDOG_S * 1000;
 	if (!stage->n_faults)
 		return 0;
 	report(r, k, ip);
@@ -338,44 +366,56 @@ static int end(struct runner *r, uint64_t k, uint64_t ip)
 	return rig_begin(&r->rig);
 }
 
-/* ---- all places ------------------------------------------------------------------------------------------------- */
+/* ---- all samples ---- */
 
 /*
- * Stepping is slow, and the tick comes by the clock, so there are ticks in the middle of the work that there are not
- * when it is done at its own pace. They, and what is collected from idle sessions after them, are left out of the
- * trace; "tick" and "collect" are works of their own.
+ * The tick comes by the clock. As stepping is slow, there are ticks in the middle of work that has none at the daemon's
+ * own pace. They, and the trimming of idle sessions that follows them, are stepped over; "tick" and "trim" are works of
+ * their own.
  */
-static enum tracee_event step_over_ticks(struct runner *r, uint64_t tick, uint64_t collect)
+static enum tracee_event step_over_ticks(struct runner *r, uint64_t tick, uint64_t trim)
 {
 	uint64_t ip = tracee_ip(&r->daemon);
 
-	if (r->trace.n == 0 || (ip != tick && ip != collect))
+	if (r->trace.n == 0 || (ip != tick && ip != trim))
 		return TRACEE_STOPPED;
 	return tracee_run_call(&r->daemon);
 }
 
-static int take_trace(struct runner *r)
+/* From where the work begins until the daemon is at rest, or entry has returned. */
+static int trace_work(struct runner *r)
 {
+	uint64_t tick = address_of(r, "on_tick"), trim = address_of(r, "own_trim");
+	uint64_t end = r->work->is_one_call ? tracee_return_address(&r->daemon) : 0;
 	enum tracee_event event = TRACEE_STOPPED;
 	int result = 0;
 
-	if (begin(r)) {
-		uint64_t tick = address_of(r, "on_tick");
-		uint64_t collect = strcmp(r->work->entry, "own_trim") ? address_of(r, "own_trim") : 0;
-		uint64_t end = r->work->is_one_call ? tracee_return_address(&r->daemon) : 0;
-
-		while (event == TRACEE_STOPPED && result == 0 && r->trace.n < N_STEPS_MAX) {
-			if (tracee_ip(&r->daemon) == end)
-				break;
-			event = step_over_ticks(r, tick, collect);
-			if (event != TRACEE_STOPPED)
-				break;
-			result = trace_add(&r->trace, tracee_ip(&r->daemon));
-			event = tracee_step(&r->daemon);
-		}
-		if (event != (end ? TRACEE_STOPPED : TRACEE_BLOCKED)) /* asleep: the work is done */
-			rig_note(&r->rig, "the daemon crashed, or never comes to rest");
+	if (!tick || !trim)
+		rig_note(&r->rig, "the daemon has no function on_tick or own_trim: they have to be stepped over");
+	if (strcmp(r->work->entry, "own_trim") == 0)
+		trim = 0;
+	while (event == TRACEE_STOPPED && result == 0 && r->trace.n < N_STEPS_MAX && tracee_ip(&r->daemon) != end) {
+		event = step_over_ticks(r, tick, trim);
+		if (event != TRACEE_STOPPED)
+			break;
+		result = trace_add(&r->trace, tracee_ip(&r->daemon));
+		event = tracee_step(&r->daemon);
+		while (event == TRACEE_BLOCKED && (end ? clock_ns() < r->give_up_ns : client_is_awaited(r)))
+			event = tracee_wait(&r->daemon);
 	}
+	if (event != (end ? TRACEE_STOPPED : TRACEE_BLOCKED))
+		rig_note(&r->rig, "the daemon crashed, or never comes to rest");
+	return result;
+}
+
+static int take_trace(struct runner *r)
+{
+	int result = 0;
+
+	trace_free(&r->trace);
+	r->n_traces++;
+	if (begin(r))
+		result = trace_work(r);
 	if (result == 0 && r->trace.n == 0)
 		result = -EIO;
 	if (result == 0)
@@ -387,66 +427,111 @@ static int take_trace(struct runner *r)
 	return end(r, r->trace.n, 0);
 }
 
-/* Asleep: it came to the end of its work by another way. */
-static bool never(void *userdata)
-{
-	(void)userdata;
-	return false;
-}
-
-static int die_at(struct runner *r, uint64_t k)
+/* *ret: was the daemon killed before instruction k of the trace? Where it is at rest it took another way. */
+static int die_at(struct runner *r, uint64_t k, bool *ret)
 {
 	enum tracee_event event = TRACEE_GONE;
 
 	if (begin(r))
-		event = trace_go_to(&r->trace, &r->daemon, k, never, NULL);
+		event = trace_go_to(&r->trace, &r->daemon, k, client_is_awaited, r);
 	if (event == TRACEE_GONE)
 		rig_note(&r->rig, "the daemon does not get there");
-	else if (event != TRACEE_STOPPED || tracee_ip(&r->daemon) != r->trace.ips[k])
-		r->n_elsewhere++;
+	*ret = event == TRACEE_STOPPED && trace_is_at(&r->trace, &r->daemon, k);
 	return end(r, k, r->trace.ips[k]);
 }
 
-/*
- * Kills at other places than were meant say little about those that were. The clock may spoil the trace of one work,
- * where another tick's doing is in it, but not that of most.
- */
-static bool is_off_the_mark(uint64_t n_elsewhere, uint64_t n_kills)
+static bool is_given_up(const struct runner *r)
 {
-	if (n_elsewhere * 2 <= n_kills)
-		return false;
-	fprintf(stderr, "%" PRIu64 " of %" PRIu64 " kills were elsewhere than planned\n", n_elsewhere, n_kills);
-	return true;
+	return r->n_faults >= (r->plants ? 1 : N_FAULTS_MAX);
 }
 
-static int run_work(struct runner *r, const struct work *work, uint64_t n_points)
+/* Sample i, taken anew until the daemon is where it is to be. *ret: there was such a sample. */
+static int take_sample(struct runner *r, uint64_t i, bool *ret)
 {
-	uint64_t begun = clock_ns(), stride;
+	bool reached = false;
+	int result = 0;
+
+	*ret = true;
+	for (uint32_t n = 0; n < N_TRIES && result == 0 && !reached && !is_given_up(r); n++) {
+		uint64_t stride, k;
+
+		if (n == N_TRIES / 2 && r->n_traces < N_TRACES_MAX)
+			result = take_trace(r);
+		stride = r->n_points && r->trace.n > r->n_points ? r->trace.n / r->n_points : 1;
+		k = i * stride + (r->seed + i * 7919) % stride;
+		if (result < 0 || k >= r->trace.n) {
+			*ret = n > 0;
+			r->n_missed += n > 0;
+			return result;
+		}
+		r->n_samples += n == 0;
+		r->n_anew += n > 0;
+		result = die_at(r, k, &reached);
+		if (r->plants)
+			return result; /* any place will do */
+	}
+	r->n_missed += !reached;
+	return result;
+}
+
+/* A busy machine makes work miss some of its samples. Where it misses nearly all of them, it has not been tested. */
+static bool is_untested(const struct runner *r)
+{
+	return (r->n_samples - r->n_missed) * 8 < r->n_samples;
+}
+
+static void print_row(const struct runner *r, double seconds)
+{
+	printf("%-12s %12zu %8" PRIu64 " %9" PRIu64 " %8" PRIu64 " %7" PRIu64 " %7" PRIu64 " %8.1f\n", r->work->name,
+		r->trace.n, r->n_kills, r->n_with_lock, r->n_anew, r->n_missed, r->n_faults, seconds);
+	if (is_untested(r))
+		puts("  nearly no sample was reached: the daemon never goes the same way twice");
+	if (r->n_false)
+		puts("  there were faults while no defect was planted");
+	fflush(stdout);
+}
+
+static bool run_work(struct runner *r, const struct work *work)
+{
+	uint64_t begun = clock_ns();
+	bool is_there = true, failed;
 	int result;
 
 	r->work = work;
-	r->rig.patience_ms = r->plants ? 500 : 0;
-	r->n_kills = r->n_elsewhere = r->n_with_lock = r->n_faults = 0;
+	r->is_planted = false;
+	r->n_traces = r->n_kills = r->n_samples = r->n_anew = r->n_missed = 0;
+	r->n_with_lock = r->n_faults = r->n_false = 0;
 	result = rig_begin(&r->rig);
 	if (result == 0)
 		result = take_trace(r);
-	stride = n_points && r->trace.n > n_points ? r->trace.n / n_points : 1;
-	for (uint64_t i = 0, k; result == 0 && (k = i * stride + (r->seed + i * 7919) % stride) < r->trace.n; i++) {
-		result = die_at(r, k);
-		if (r->n_faults >= (r->plants ? 1 : N_FAULTS_MAX))
-			break;
-	}
+	for (uint64_t i = 0; result == 0 && is_there && !is_given_up(r); i++)
+		result = take_sample(r, i, &is_there);
 	if (result == 0) {
 		rig_examine_memory(&r->rig);
 		if (r->rig.world.stage->n_faults)
 			report(r, r->trace.n, 0);
 	}
-	printf("%-12s %12zu %8" PRIu64 " %9" PRIu64 " %9" PRIu64 " %7" PRIu64 " %8.1f\n", work->name, r->trace.n,
-		r->n_kills, r->n_with_lock, r->n_elsewhere, r->n_faults, (double)(clock_ns() - begun) / 1e9);
-	fflush(stdout);
+	failed = result < 0 || r->n_false || !r->n_faults == r->plants || (!r->plants && is_untested(r));
+	print_row(r, (double)(clock_ns() - begun) / 1e9);
 	clear_up();
 	trace_free(&r->trace);
-	return result < 0 || !r->n_faults == r->plants;
+	return failed;
+}
+
+/* One of the processes side by side. */
+static int run_some(void *userdata)
+{
+	struct runner *r = userdata;
+	size_t n_works = 0;
+	int n_failed = 0;
+
+	while (daemon_works[n_works].name)
+		n_works++;
+	r->phase = parts_memory(sizeof(*r->phase));
+	for (size_t i; (i = parts_take()) < n_works;)
+		if (!r->name || strcmp(r->name, daemon_works[i].name) == 0)
+			n_failed += run_work(r, &daemon_works[i]);
+	return n_failed;
 }
 
 static void on_signal(int signal_number)
@@ -457,15 +542,24 @@ static void on_signal(int signal_number)
 
 static int usage(void)
 {
-	fputs("Usage: step_daemon [--work NAME] [--points N | --whole] [--seed N] [--cpu N] [--show] [--plant]\n"
+	fputs("Usage: step_daemon [--work NAME] [--points N | --whole] [--seed N] [--cpu N] [--jobs N] [--show] "
+	      "[--plant]\n"
 	      "Works:",
 		stderr);
 	for (const struct work *w = daemon_works; w->name; w++)
 		fprintf(stderr, " %s", w->name);
-	fputs("\n--plant: its undo log is emptied as it dies; faults are then what is expected.\n"
+	fputs("\n--plant: the undo log is emptied as the daemon dies; then faults must be found.\n"
 	      "PYHEAPD names the daemon's program, not stripped.\n",
 		stderr);
 	return 2;
+}
+
+static bool is_work(const char *name)
+{
+	for (const struct work *w = daemon_works; w->name; w++)
+		if (strcmp(name, w->name) == 0)
+			return true;
+	return false;
 }
 
 int main(int argc, char **argv)
@@ -473,23 +567,26 @@ int main(int argc, char **argv)
 	static const struct option options[] = {{"work", required_argument, NULL, 'w'},
 		{"points", required_argument, NULL, 'p'}, {"whole", no_argument, NULL, 'a'},
 		{"seed", required_argument, NULL, 's'}, {"cpu", required_argument, NULL, 'c'},
-		{"plant", no_argument, NULL, 'd'}, {"show", no_argument, NULL, 'v'}, {NULL, 0, NULL, 0}};
-	const char *name = NULL;
-	uint64_t n_points = 30, n_kills = 0, n_elsewhere = 0;
-	int key, cpu = 0, n_failed = 0, n_works = 0;
+		{"jobs", required_argument, NULL, 'j'}, {"plant", no_argument, NULL, 'd'},
+		{"show", no_argument, NULL, 'v'}, {NULL, 0, NULL, 0}};
+	unsigned int n_jobs = N_JOBS;
+	int key, cpu = 0, n_failed;
 
 	runner.seed = 1;
+	runner.n_points = 30;
 	while ((key = getopt_long(argc, argv, "", options, NULL)) >= 0) {
 		if (key == 'w')
-			name = optarg;
+			runner.name = optarg;
 		else if (key == 'p')
-			n_points = strtoull(optarg, NULL, 10);
+			runner.n_points = strtoull(optarg, NULL, 10);
 		else if (key == 'a')
-			n_points = 0;
+			runner.n_points = 0;
 		else if (key == 's')
 			runner.seed = strtoull(optarg, NULL, 10);
 		else if (key == 'c')
 			cpu = atoi(optarg);
+		else if (key == 'j')
+			n_jobs = (unsigned int)strtoul(optarg, NULL, 10);
 		else if (key == 'd')
 			runner.plants = true;
 		else if (key == 'v')
@@ -497,26 +594,16 @@ int main(int argc, char **argv)
 		else
 			return usage();
 	}
-	runner.phase = mmap(NULL, sizeof(*runner.phase), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (runner.phase == MAP_FAILED || !getenv("PYHEAPD"))
+	if (!getenv("PYHEAPD") || !n_jobs || (runner.name && !is_work(runner.name)))
 		return usage();
-	tracee_init(cpu);
 	signal(SIGINT, on_signal);
 	signal(SIGTERM, on_signal);
 	signal(SIGHUP, on_signal);
 	runner.rig.scenario = &daemon_scenario;
-	printf("%-12s %12s %8s %9s %9s %7s %8s\n", "work", "instructions", "kills", "with lock", "elsewhere", "faults",
-		"time (s)");
-	for (const struct work *w = daemon_works; w->name; w++) {
-		if (name && strcmp(name, w->name) != 0)
-			continue;
-		n_failed += run_work(&runner, w, n_points);
-		n_kills += runner.n_kills;
-		n_elsewhere += runner.n_elsewhere;
-		n_works++;
-	}
-	n_failed += !runner.plants && is_off_the_mark(n_elsewhere, n_kills);
-	if (n_points)
+	printf("%-12s %12s %8s %9s %8s %7s %7s %8s\n", "work", "instructions", "kills", "with lock", "anew", "missed",
+		"faults", "time (s)");
+	n_failed = parts_run(runner.name ? 1 : n_jobs, cpu, run_some, &runner);
+	if (runner.n_points)
 		printf("A sample (seed %" PRIu64 "); every instruction: %s --whole\n", runner.seed, argv[0]);
-	return n_failed || !n_works ? EXIT_FAILURE : EXIT_SUCCESS;
+	return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: MIT
 /*
- * A client's call, killed or stopped after each of its instructions
+ * A client that is killed or stopped after each instruction of a call
  *
- * A victim is a process of its own: it opens a session, brings about what the scenario says, and makes the call. The
- * first one runs through and is traced; it is killed when the call has returned. Each of the others is killed k
- * instructions after the call began, for every k, or for those that the plan samples. After each death the survivor
- * goes on with what was shared, the daemon clears up, and the heap must be whole and as it was before.
+ * A victim is a process of its own: it opens a session, sets up the scenario, and makes the call. The first victim is
+ * traced through the whole call and killed when the call has returned. Each of the others is killed k instructions
+ * after the call began, for every k, or for the samples of the plan. After each death the survivor uses what both
+ * shared, the daemon reclaims the dead session, and the heap must be consistent and have the figures of the baseline.
  *
- * A call that sleeps until somebody acts is killed in its sleep, too. To get beyond, the survivor acts.
+ * A call does not go the same way each time: the daemon's tick comes by the clock, and on a busy machine others may be
+ * late. A victim that is elsewhere than its sample wants is killed there and examined like any other; then the sample
+ * is taken anew, up to N_TRIES times. Halfway the call is traced anew, as the first trace may have been the exception.
+ * A sample that is still not reached counts as missed.
  *
- * Planted defects show that the harness can see one. The victim's code is as it is; what the defect would have left
- * out or done too early is done to the shared memory from outside, between two of its instructions: to the log, or,
- * where a session works on what is its own without a log, to its pools. A defect of these that a death would heal,
- * as the dead's lists are made anew from the headers, is looked for while the victim stands still.
+ * A call that sleeps until another process acts is also killed in its sleep. To get beyond, the survivor acts.
+ *
+ * Planted defects show that the harness can see one. The victim's code stays as it is. Between two of its instructions
+ * the harness changes shared memory as the defect would have: the log, or, where a session works in its own pools
+ * without a log, those pools. Some of these defects are healed by a death, as the dead session's lists are rebuilt from
+ * the headers; they are looked for while the victim stands still.
  */
 #include "stepper.h"
 
@@ -27,9 +32,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define N_WAITS_MAX    20 /* a call that sleeps that often, with the survivor acting, hangs */
+#define N_TRIES        6 /* of one sample */
+#define N_TRACES_MAX   6 /* of one call */
 #define N_FAULTS_SHOWN 5
-#define N_FAULTS_MAX   25 /* then the call has failed enough */
+#define N_FAULTS_MAX   25   /* after so many a call is given up */
+#define PLANTED_MS     3000 /* patience after a planted defect, which may well be that something never comes */
 
 struct stepper {
 	struct rig rig;
@@ -37,14 +44,16 @@ struct stepper {
 	const struct plan *plan;
 	struct outcome *outcome;
 	struct trace trace;
-	size_t blocked[8]; /* instructions of the trace in which it slept */
-	uint32_t n_waits;
-	uint32_t n_entries; /* of the log, when it was last looked at */
+	uint32_t n_traces;
+	size_t blocked[8];   /* instructions of the trace in which it slept */
+	uint64_t give_up_ns; /* a victim that sleeps at this time hangs */
+	bool is_helped;      /* the scenario's partner has acted for this victim */
+	uint32_t n_entries;  /* of the log, at the last instruction */
 	bool is_planted;
-	struct session_entry *entry; /* the victim's; below: what planting in its own pools needs */
-	struct pool_entry *pool;     /* that its call is about, as it was when the call began */
-	struct object_header *header;
-	struct pool_entry pool_before;
+	struct session_entry *entry;   /* the victim's; the rest is for planting in its own pools: */
+	struct pool_entry *pool;       /* of the block that its call is about, */
+	struct object_header *header;  /* that block's, */
+	struct pool_entry pool_before; /* and both as they were when the call began */
 	uint8_t payload_before[BLOCK_SIZE_MAX];
 };
 
@@ -56,11 +65,12 @@ void stepper_clear_up(void)
 	world_stop(&stepper.rig.world);
 }
 
-/* ---- the victim ------------------------------------------------------------------------------------------------- */
+/* ---- the victim ---- */
 
 static bool victim_start(struct stepper *s)
 {
-	s->n_waits = 0;
+	s->give_up_ns = watchdog_ns();
+	s->is_helped = false;
 	s->n_entries = 0;
 	s->is_planted = false;
 	s->pool = NULL;
@@ -70,19 +80,22 @@ static bool victim_start(struct stepper *s)
 	return true;
 }
 
-/* Where the victim sleeps until somebody acts. */
+/* The victim sleeps until another process acts. True: wait for it once more. */
 static bool victim_blocks(void *userdata)
 {
 	struct stepper *s = userdata;
 
-	if (s->n_waits++ == N_WAITS_MAX)
+	if (clock_ns() > s->give_up_ns)
 		return false;
-	return !s->rig.scenario->partner || s->n_waits > 1 || world_ask(&s->rig.world, COMMAND_PARTNER) == 0;
+	if (!s->rig.scenario->partner || s->is_helped)
+		return true;
+	s->is_helped = true;
+	return world_ask(&s->rig.world, COMMAND_PARTNER) == 0;
 }
 
-/* ---- planted defects -------------------------------------------------------------------------------------------- */
+/* ---- planted defects ---- */
 
-/* Once in a call: when the log has got the entry in question, and the store that it is for is not yet made. */
+/* Once per call: when the log has got the entry in question, and the store that it is for is not yet made. */
 static void plant(struct stepper *s)
 {
 	uint32_t *n_entries = &s->rig.world.control->lock.n_entries;
@@ -104,7 +117,7 @@ static uint8_t *payload_of(const struct stepper *s)
 	return (uint8_t *)(uintptr_t)headers + block_offset(s->pool->size_class, (uint32_t)(s->header - headers));
 }
 
-/* What the victim is about to take: the first block of its only class with room. */
+/* The block that the victim is about to take: the first of its only class with room. */
 static void find_next_block(struct stepper *s)
 {
 	const struct world *world = &s->rig.world;
@@ -122,7 +135,7 @@ static void find_next_block(struct stepper *s)
 	memcpy(s->payload_before, payload_of(s), class_block_size(size_class));
 }
 
-/* What it is about to free is the object that it passed on by number. */
+/* The block that the victim is about to free: the object whose ref it has passed. */
 static void find_passed_block(struct stepper *s)
 {
 	const struct world *world = &s->rig.world;
@@ -132,7 +145,7 @@ static void find_passed_block(struct stepper *s)
 	s->pool = s->header ? &pools[ref_position(world->stage->passed) >> (POOL_SHIFT - 3)] : NULL;
 }
 
-/* The header has been stored: what should have been stored before it is as if it were not. */
+/* The header has been stored: undo the stores that must come before it. */
 static void plant_early_word(struct stepper *s)
 {
 	if (header_state(s->header->word) != STATE_LIVE)
@@ -150,15 +163,16 @@ static void plant_lost_free(struct stepper *s)
 	s->is_planted = true;
 }
 
-/* In a call that needs no lock. */
+/* In a call that takes no lock. */
 static void plant_own(struct stepper *s)
 {
 	enum plant plant = s->plan->plant;
 
-	if (!s->entry || s->is_planted || s->entry->activity != ACTIVITY_ACTIVE)
+	if (!s->entry || s->entry->activity != ACTIVITY_ACTIVE || (s->is_planted && plant != PLANT_OPEN_GATE))
 		return;
 	if (plant == PLANT_OPEN_GATE) {
-		s->entry->activity = ACTIVITY_DONE;
+		s->entry->activity = ACTIVITY_DONE; /* and again after each store that the victim makes */
+		s->is_planted = true;
 		return;
 	}
 	if (!s->pool) {
@@ -191,14 +205,17 @@ static enum tracee_event go_planting(struct stepper *s, size_t k)
 	return event;
 }
 
-/* ---- one place -------------------------------------------------------------------------------------------------- */
+/* ---- one sample ---- */
 
 static void report(struct stepper *s, uint64_t k, uint64_t ip)
 {
 	char where[160];
 
+	bool is_false = s->plan->plant && !s->is_planted;
+
 	s->outcome->n_faults++;
-	if (s->plan->plant && !s->plan->show)
+	s->outcome->n_false += is_false;
+	if (s->plan->plant && !is_false && !s->plan->show)
 		return;
 	if (s->outcome->n_faults > N_FAULTS_SHOWN && !s->plan->show)
 		return;
@@ -208,7 +225,7 @@ static void report(struct stepper *s, uint64_t k, uint64_t ip)
 		s->rig.world.stage->faults);
 }
 
-/* The victim stands still, or is stopped for good: does it matter to others? */
+/* The victim stands still, or is stopped by SIGSTOP: the others must go on, or know who has the lock. */
 static void look_beside(struct stepper *s)
 {
 	bool has_lock = world_has_lock(&s->rig.world, s->victim.pid);
@@ -225,7 +242,7 @@ static void look_beside(struct stepper *s)
 		rig_ask(&s->rig, COMMAND_GO_ON, "go on beside one that was stopped without the lock");
 }
 
-/* The victim is where it is to die. */
+/* Kill the victim where it is, and examine what it leaves. */
 static int end_victim(struct stepper *s, uint64_t k, uint64_t ip)
 {
 	struct stage *stage = s->rig.world.stage;
@@ -235,8 +252,11 @@ static int end_victim(struct stepper *s, uint64_t k, uint64_t ip)
 	if (s->victim.pid)
 		look_beside(s);
 	tracee_kill(&s->victim);
+	if (s->is_planted)
+		stage->patience_ms = PLANTED_MS;
 	if (!stage->n_faults)
 		rig_examine(&s->rig, (stage->k ^ s->plan->seed) & 1);
+	stage->patience_ms = WATCHDOG_S * 1000;
 	if (stage->wait_ns > s->outcome->wait_ns)
 		s->outcome->wait_ns = stage->wait_ns;
 	if (!stage->n_faults)
@@ -264,11 +284,12 @@ static int finished(struct stepper *s, uint64_t k)
 	return end_victim(s, k, tracee_ip(&s->victim));
 }
 
-/* sleeping: in the instruction that comes after k, instead of before it. */
-static int die_at(struct stepper *s, uint64_t k, bool sleeping)
+/* `sleeping`: the victim dies in instruction k, in which it sleeps, not before it. *ret: was that place reached? */
+static int die_at(struct stepper *s, uint64_t k, bool sleeping, bool *ret)
 {
 	enum tracee_event event;
 
+	*ret = false;
 	if (!victim_start(s))
 		return -EIO;
 	event = s->plan->plant ? go_planting(s, k) : trace_go_to(&s->trace, &s->victim, k, victim_blocks, s);
@@ -277,24 +298,25 @@ static int die_at(struct stepper *s, uint64_t k, bool sleeping)
 	if (event == TRACEE_GONE)
 		return crashed(s, k);
 	if (event == TRACEE_AT_END) {
-		if (k + 1 < s->trace.n)
-			s->outcome->n_elsewhere++;
+		*ret = k + 1 >= s->trace.n;
 		return finished(s, k);
 	}
 	if (event == TRACEE_BLOCKED && !sleeping)
 		rig_note(&s->rig, "the victim hangs");
-	if (event == TRACEE_STOPPED && tracee_ip(&s->victim) != s->trace.ips[k])
-		s->outcome->n_elsewhere++;
+	*ret = sleeping ? event == TRACEE_BLOCKED : trace_is_at(&s->trace, &s->victim, k);
 	return end_victim(s, k, s->trace.ips[k]);
 }
 
-/* ---- the whole call --------------------------------------------------------------------------------------------- */
+/* ---- the whole call ---- */
 
 static int take_trace(struct stepper *s)
 {
 	enum tracee_event event = TRACEE_STOPPED;
 	int r = 0;
 
+	trace_free(&s->trace);
+	s->outcome->n_blocked = 0;
+	s->n_traces++;
 	if (!victim_start(s))
 		return -EIO;
 	while (event == TRACEE_STOPPED && r == 0) {
@@ -317,7 +339,8 @@ static int take_trace(struct stepper *s)
 	return finished(s, s->trace.n);
 }
 
-uint64_t plan_place(const struct plan *plan, uint64_t n, uint64_t i)
+/* The instruction that is the plan's sample i of n instructions; >= n: there are no more samples. */
+static uint64_t plan_sample(const struct plan *plan, uint64_t n, uint64_t i)
 {
 	uint64_t stride = plan->stride ? plan->stride : plan->n_points && plan->n_points < n ? n / plan->n_points : 1;
 	uint64_t hash = (plan->seed * 0x9e3779b97f4a7c15U + i + 1) * 0xbf58476d1ce4e5b9U;
@@ -328,17 +351,64 @@ uint64_t plan_place(const struct plan *plan, uint64_t n, uint64_t i)
 	return i * stride >= n ? n : i * stride + hash % stride;
 }
 
+static bool is_given_up(const struct stepper *s)
+{
+	return s->outcome->n_faults >= (s->plan->plant ? 1 : N_FAULTS_MAX);
+}
+
+/* Each sleep that the first trace has shown. On a busy machine some of them may have been waits for others' turn. */
+static int die_in_sleeps(struct stepper *s)
+{
+	bool reached = false;
+	int r = 0;
+
+	for (uint64_t i = 0; r == 0 && i < s->outcome->n_blocked; i++) {
+		for (uint32_t n = 0; r == 0 && !reached && n < N_TRIES && !is_given_up(s); n++)
+			r = die_at(s, s->blocked[i], true, &reached);
+		reached = false;
+	}
+	return r;
+}
+
+/* Sample i, taken anew until the victim is where it is to be. *ret: there was such a sample. */
+static int take_sample(struct stepper *s, uint64_t i, bool *ret)
+{
+	bool reached = false;
+	int r = 0;
+
+	*ret = true;
+	for (uint32_t n = 0; n < N_TRIES && r == 0 && !reached && !is_given_up(s); n++) {
+		uint64_t k;
+
+		if (n == N_TRIES / 2 && s->n_traces < N_TRACES_MAX && !s->plan->plant)
+			r = take_trace(s);
+		k = plan_sample(s->plan, s->trace.n, i);
+		if (r < 0 || k >= s->trace.n) {
+			*ret = n > 0;
+			s->outcome->n_missed += n > 0;
+			return r;
+		}
+		s->outcome->n_samples += n == 0;
+		s->outcome->n_anew += n > 0;
+		r = die_at(s, k, false, &reached);
+		if (s->plan->plant)
+			return r; /* planting steps all the way: any place will do */
+	}
+	s->outcome->n_missed += !reached;
+	return r;
+}
+
 static int step_through(struct stepper *s)
 {
-	int r = take_trace(s);
+	bool is_there = true;
+	int r;
 
-	for (uint64_t i = 0; r == 0 && i < s->outcome->n_blocked; i++)
-		r = die_at(s, s->blocked[i], true);
-	for (uint64_t i = 0, k; r == 0 && (k = plan_place(s->plan, s->trace.n, i)) < s->trace.n; i++) {
-		r = die_at(s, k, false);
-		if (s->outcome->n_faults >= (s->plan->plant ? 1 : N_FAULTS_MAX))
-			return 0;
-	}
+	s->n_traces = 0;
+	r = take_trace(s);
+	if (r == 0)
+		r = die_in_sleeps(s);
+	for (uint64_t i = 0; r == 0 && is_there && !is_given_up(s); i++)
+		r = take_sample(s, i, &is_there);
 	return r;
 }
 
@@ -350,8 +420,7 @@ int stepper_run(const struct scenario *scenario, const struct plan *plan, struct
 	*ret = (struct outcome){0};
 	s->rig.scenario = scenario;
 	s->rig.is_foreign = plan->foreign;
-	s->rig.is_brief = plan->foreign || plan->stops; /* looked at without these */
-	s->rig.patience_ms = plan->plant ? 500 : 0;
+	s->rig.is_brief = plan->brief || plan->foreign || plan->stops;
 	s->plan = plan;
 	s->outcome = ret;
 	r = rig_begin(&s->rig);

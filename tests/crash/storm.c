@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: MIT
 /*
- * The storm: for as long as asked, random processes work on shared lists, names, queues and large objects while others
- * are killed, stopped and continued, the daemon is killed, ended, stopped and started again, and a full /dev/shm comes
- * and goes
+ * The storm: random processes work on shared lists, names, queues and large objects while some of them are killed,
+ * stopped and continued, the daemon is killed, ended, stopped and started again, and /dev/shm is full from time to time
  *
- * They use the public interface alone. What lies in the heap tells by itself whether it is whole, and is looked at all
- * the time, by survivors that live from the beginning to the end. At the end everything is dropped: the heap has to be
- * without a fault, without an object, and /dev/shm back to the spare arenas.
+ * The processes use the public interface alone. The contents of each object tell whether they are undamaged, and are
+ * verified all the time, also by survivors, which live from the beginning to the end. At the end everything is dropped:
+ * the heap must be consistent and empty, and only the spare arenas may still take memory.
  *
  *     storm.c           options, the end, figures
- *     storm_weather.c   what goes wrong, and who watches that nothing else does
- *     storm_work.c      a worker's life; storm_ops.c what it does; storm_keep.c what it holds; storm_pattern.c contents
- *     storm_box.c       namespace, folder, daemon, and that all of it is gone afterwards
+ *     storm_weather.c   what goes wrong, and the watch that nothing else does
+ *     storm_work.c      a worker's life; storm_ops.c its calls; storm_keep.c its objects; storm_pattern.c their
+ * contents storm_box.c       mount namespace, folder, daemon, and their removal
  *
- * By hand, for a night:  PYHEAPD=.../pyheapd storm --seconds 28800
- * --hold leaves everybody as he is after the first fault, to be looked at by gdb, until the storm gets SIGINT.
+ * For a night, by hand:  PYHEAPD=.../pyheapd storm --seconds 28800
+ * --hold leaves all processes as they are after the first fault, for a debugger, until the storm gets SIGINT.
  */
 #include "storm_weather.h"
 
@@ -35,7 +34,7 @@
 struct shared *shared;
 static struct box box;
 
-/* ---- helpers ----------------------------------------------------------------------------------------------------- */
+/* ---- helpers ---- */
 
 uint64_t now_ns(void)
 {
@@ -82,7 +81,7 @@ static void on_signal(int signal_number)
 	_exit(128 + signal_number);
 }
 
-/* ---- the end ----------------------------------------------------------------------------------------------------- */
+/* ---- the end ---- */
 
 static pyheap *open_at_last(void)
 {
@@ -153,7 +152,7 @@ static void say_fault(void *userdata, const char *fault)
 	storm_fault("pyheap_check at the end: %s", fault);
 }
 
-/* The daemon has to end in order, and nothing be left of the heap. */
+/* The daemon must end with status 0, and --remove must leave nothing of the heap. */
 static void end_daemon(void)
 {
 	int status = -1;
@@ -167,7 +166,7 @@ static void end_daemon(void)
 		storm_fault("the heap could not be removed");
 }
 
-static void look_at_the_end(pyheap_stats *stats)
+static void examine_at_the_end(pyheap_stats *stats)
 {
 	pyheap *heap = open_at_last();
 
@@ -182,7 +181,7 @@ static void look_at_the_end(pyheap_stats *stats)
 		end_daemon();
 }
 
-/* ---- figures ----------------------------------------------------------------------------------------------------- */
+/* ---- figures ---- */
 
 static void print_figures(const struct weather *weather, const pyheap_stats *stats, uint64_t began)
 {
@@ -206,7 +205,7 @@ static void print_figures(const struct weather *weather, const pyheap_stats *sta
 	printf("storm: seed %llu, %llu s, %s\n", (unsigned long long)shared->seed,
 		(unsigned long long)((now_ns() - began) / NS),
 		box.has_own_shm ? "with a /dev/shm of its own" : "in everybody's /dev/shm, which was not filled");
-	printf("  operations        %llu calls by %llu processes; %llu large objects made, %llu objects looked at\n",
+	printf("  operations        %llu calls by %llu processes; %llu large objects made, %llu objects verified\n",
 		(unsigned long long)sum.n_calls, (unsigned long long)weather->n_workers,
 		(unsigned long long)sum.n_grown, (unsigned long long)sum.n_verified);
 	printf("  killed            %llu, stopped %llu, evicted %llu\n", (unsigned long long)weather->n_kills,
@@ -220,12 +219,12 @@ static void print_figures(const struct weather *weather, const pyheap_stats *sta
 	printf("  lock recoveries   %llu\n", (unsigned long long)stats->n_lock_recoveries);
 	printf("  a survivor waited %.3f ms at most, in %s\n", (double)longest.longest_ns / 1e6,
 		longest.longest_call ? longest.longest_call : "nothing");
-	printf("                    %.3f ms where processes were killed and nothing worse happened\n",
+	printf("                    %.3f ms while processes were killed and nothing worse happened\n",
 		(double)longest.longest_calm_ns / 1e6);
 	printf("  faults            %u\n", n_faults());
 }
 
-/* ---- main -------------------------------------------------------------------------------------------------------- */
+/* ---- main ---- */
 
 static int options_read(int argc, char **argv, uint64_t *ret_seconds)
 {
@@ -264,7 +263,7 @@ static void storm(uint64_t seconds)
 	if (n_faults() == 0)
 		weather_end(&weather);
 	if (n_faults() == 0)
-		look_at_the_end(&stats);
+		examine_at_the_end(&stats);
 	print_figures(&weather, &stats, began);
 }
 

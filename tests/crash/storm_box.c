@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
- * What a storm takes place in, and is gone with it
+ * The place of a storm: a mount namespace, a folder and a daemon, which are gone when the storm ends
  *
- * Where it may (root), the storm has a mount namespace of its own with a small tmpfs on /dev/shm, which can really be
- * full; it goes with the last process of the storm, whatever happens to the first. Otherwise the heap is in the
- * /dev/shm of all, which is not filled then, only the heap is.
+ * As root, the storm has a mount namespace of its own with a small tmpfs on /dev/shm, which can really be full. The
+ * kernel removes it with the last process of the storm. Otherwise the heap is in the machine's /dev/shm, and only the
+ * heap is filled.
  *
- * All processes are children of the first one and get SIGKILL when it ends, however it ends. Its folder, with the
- * socket and the log, is removed by whatever ends it but SIGKILL.
+ * All processes are children of the first one and get SIGKILL when it ends. The folder, with the socket and the log, is
+ * removed at every end but by SIGKILL.
  */
 #include "storm.h"
 
@@ -30,13 +30,13 @@
 #define SHM_SIZE "64M"
 #define LOG_MAX  (8 << 20)
 
-/* ---- coming and going -------------------------------------------------------------------------------------------- */
+/* ---- coming and going ---- */
 
 static bool own_shm(void)
 {
 	if (geteuid() != 0 || unshare(CLONE_NEWNS) < 0)
 		return false;
-	/* In a chroot / is no mount of its own. */
+	/* In a chroot / is not a mount point. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 && mount(NULL, SHM, NULL, MS_PRIVATE, NULL) < 0)
 		return false;
 	return mount("storm", SHM, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=" SHM_SIZE) == 0;
@@ -68,7 +68,7 @@ static int remove_one(const char *path, const struct stat *st, int flag, struct 
 	return remove(path);
 }
 
-/* Those who are stopped as well. */
+/* SIGKILL also ends those that are stopped. */
 static void kill_children(void)
 {
 	char path[64];
@@ -100,9 +100,9 @@ void box_close(struct box *box)
 	nftw(box->folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-/* ---- the daemon -------------------------------------------------------------------------------------------------- */
+/* ---- the daemon ---- */
 
-/* The log is for what is found out afterwards: the latest part will do. */
+/* A log that has grown long is kept as .old: after a fault only the latest part matters. */
 static int open_log(const struct box *box)
 {
 	struct stat st;
@@ -173,7 +173,7 @@ void box_print_log(const struct box *box)
 	fclose(file);
 }
 
-/* ---- /dev/shm ---------------------------------------------------------------------------------------------------- */
+/* ---- /dev/shm ---- */
 
 int64_t box_heap_bytes(const struct box *box)
 {

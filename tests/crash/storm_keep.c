@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * What a worker holds, and what it believes of it
+ * The objects that a worker holds, and what it expects of them
  *
- * Objects are made whole before anybody else can see them, and not changed afterwards: bytes with contents that check
- * themselves, lists and nodes whose slots are all filled. Only the roots change. So whoever gets an object, from
- * wherever, can look whether it is whole; and as what is inside was there before what it is in, there are no circles.
+ * An object is completed before another process can see it, and never changed afterwards: bytes whose contents can be
+ * verified, lists and nodes with all slots filled. Only the roots change. So every process that gets an object can
+ * verify it; and as a child always exists before its parent, there are no cycles.
  */
 #include "storm.h"
 
@@ -14,7 +14,7 @@
 #define CHILDREN_MAX 6U
 #define DEPTH_MAX    3U
 
-/* ---- looking ----------------------------------------------------------------------------------------------------- */
+/* ---- verifying ---- */
 
 static uint64_t verify_at(struct worker *worker, pyheap_ref ref, unsigned int depth);
 
@@ -31,7 +31,7 @@ static uint64_t verify_bytes(struct worker *worker, pyheap_ref ref, size_t size)
 	return key;
 }
 
-/* A child is alive as long as its parent, which somebody holds: it can be looked at without a hold of its own. */
+/* A child lives as long as its parent, which somebody holds: it can be verified without a hold of its own. */
 static uint64_t verify_child(struct worker *worker, pyheap_ref parent, pyheap_ref child, unsigned int depth)
 {
 	if (!child)
@@ -82,7 +82,7 @@ uint64_t verify(struct worker *worker, pyheap_ref ref)
 	return verify_at(worker, ref, 0);
 }
 
-/* ---- keeping ----------------------------------------------------------------------------------------------------- */
+/* ---- keeping ---- */
 
 struct kept *random_kept(struct worker *worker)
 {
@@ -146,7 +146,7 @@ void drop_all(struct worker *worker)
 	drop_roots(worker, N_NODES, worker->nodes);
 }
 
-/* ---- making ------------------------------------------------------------------------------------------------------ */
+/* ---- making ---- */
 
 size_t random_size(struct worker *worker)
 {
@@ -159,8 +159,8 @@ size_t random_size(struct worker *worker)
 	return random_below(&worker->random, 513);
 }
 
-/* No memory for a small object, with the daemon there and nobody who takes all there is. */
-static void look_at_lack(struct worker *worker, size_t size)
+/* -ENOMEM for a small object is a fault while the daemon runs and memory is not full. */
+static void judge_lack(struct worker *worker, size_t size)
 {
 	if (size <= 512 && !shared->is_full && call_was_calm(worker))
 		worker_fault(worker, "there was no memory for %zu bytes, and it is not full", size);
@@ -172,7 +172,7 @@ pyheap_ref make_bytes(struct worker *worker, size_t size, uint64_t key)
 	uint8_t *data;
 
 	if (CALL(worker, MAY_LACK, pyheap_new(worker->heap, PYHEAP_BYTES, size, &ref)) < 0) {
-		look_at_lack(worker, size);
+		judge_lack(worker, size);
 		return 0;
 	}
 	worker->report->n_grown += size > (size_t)256 << 10;
@@ -195,7 +195,7 @@ static pyheap_ref put_bytes(struct worker *worker)
 	return ref;
 }
 
-/* What goes into a slot: what is held anyway, or something fresh, whose hold is dropped then. */
+/* Fill a slot with an object that is held anyway, or with a new one, which then only the slot holds. */
 static bool fill_slot(struct worker *worker, pyheap_ref parent, size_t i, bool is_list)
 {
 	struct kept *kept = random_kept(worker);

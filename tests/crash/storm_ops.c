@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * What workers do, one thing or another: with objects of their own, with the roots that all share, and with the heap as
- * a whole. Each is a few calls, between any two of which somebody else may change what is shared.
+ * The operations of which a worker makes random ones: on its own objects, on the shared roots, and on the heap as a
+ * whole. Each is a few calls, between any two of which another process may change what is shared.
  */
 #include "storm.h"
 
@@ -18,13 +18,13 @@ static pyheap_ref random_of(struct worker *worker, size_t n, const pyheap_ref *r
 	return refs[random_below(&worker->random, n)];
 }
 
-/* Who has the lock cannot wait, and others should not wait for who does. */
+/* With the lock a worker must not wait, as all others would wait for it. */
 static int random_timeout(struct worker *worker)
 {
 	return worker->has_lock || random_below(&worker->random, 4) ? 0 : WAIT_MS;
 }
 
-/* ---- own objects ------------------------------------------------------------------------------------------------- */
+/* ---- own objects ---- */
 
 static void do_make(struct worker *worker)
 {
@@ -69,7 +69,7 @@ static void do_verify(struct worker *worker)
 			kept->n_holds, (long long)n);
 }
 
-/* What was dropped is gone, or somebody else has it still; it is never something else. */
+/* A dropped object is gone, or others still hold it; its ref never names another object. */
 static void do_stale(struct worker *worker)
 {
 	pyheap_ref ref = worker->stale[random_below(&worker->random, N_STALE)];
@@ -78,8 +78,7 @@ static void do_stale(struct worker *worker)
 		keep(worker, ref);
 }
 
-/* ---- lists, nodes and names ---------------------------------------------------------------------------------------
- */
+/* ---- lists, nodes and names ---- */
 
 static void do_list_set(struct worker *worker)
 {
@@ -154,7 +153,7 @@ static void do_name_del(struct worker *worker)
 	CALL(worker, MAY_MISS, pyheap_name_del(worker->heap, name));
 }
 
-/* ---- queues ------------------------------------------------------------------------------------------------------ */
+/* ---- queues ---- */
 
 static void do_push(struct worker *worker)
 {
@@ -189,7 +188,7 @@ static void receive(struct worker *worker, pyheap_ref sent, pyheap_ref got)
 		worker_fault(worker, "%#llx is there after its last right went", (unsigned long long)got);
 }
 
-/* One that is nobody else's goes through a queue of its own: it comes out with the one right that went in. */
+/* An object that only this worker holds goes through a new queue, and comes out with the one right that went in. */
 static void do_hand_over(struct worker *worker)
 {
 	pyheap_ref queue, ref, got;
@@ -208,7 +207,7 @@ static void do_hand_over(struct worker *worker)
 	CALL(worker, MAY_NOTHING, pyheap_decref(worker->heap, queue));
 }
 
-/* ---- the heap as a whole ----------------------------------------------------------------------------------------- */
+/* ---- the heap as a whole ---- */
 
 static void do_stats(struct worker *worker)
 {
@@ -271,7 +270,7 @@ static void do_dispatch(struct worker *worker)
 	CALL(worker, MAY_LACK, pyheap_dispatch(worker->heap));
 }
 
-/* A part of all sessions end in order, with what they hold or without. */
+/* Some sessions are closed in order, with all that they hold or after they have dropped it. */
 static void do_reopen(struct worker *worker)
 {
 	if (random_below(&worker->random, 2))
@@ -282,12 +281,12 @@ static void do_reopen(struct worker *worker)
 
 static void do_some_with_the_lock(struct worker *worker);
 
-/* ---- one of them ------------------------------------------------------------------------------------------------- */
+/* ---- the choice ---- */
 
 struct op {
 	void (*run)(struct worker *worker);
 	unsigned int weight;
-	bool is_short; /* may be done with the lock */
+	bool is_short; /* it may be done with the lock */
 };
 
 static const struct op ops[] = {
@@ -329,7 +328,7 @@ static const struct op *random_op(struct worker *worker)
 	return &ops[i];
 }
 
-/* Everybody waits now, until the daemon does something about it. */
+/* All others now wait for the lock, until the daemon evicts this worker. */
 static void stop_where_asked(struct worker *worker)
 {
 	uint32_t asked = STOP_ASKED;

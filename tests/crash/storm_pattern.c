@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * Contents that tell by themselves whether they are whole
+ * Contents that can be verified without knowing what was written
  *
- * The first word is a key, of which all others are made; the second is the object's own ref, so that contents in a
- * wrong place are found as well. An object of less than 8 bytes has a key of one byte.
+ * The first word is a key from which all others are computed. The second word is the object's own ref, so that contents
+ * of another object are recognized. An object of less than 8 bytes has a key of one byte.
  */
 #include "storm.h"
 
@@ -18,7 +18,7 @@ static uint64_t word_of(uint64_t key, size_t size, size_t at)
 	return x ^ (x >> 31);
 }
 
-/* The eight bytes at `at`, those beyond the end included. */
+/* The word at byte `at`; a last one reaches beyond the end. */
 static uint64_t expected(uint64_t key, size_t size, size_t at, pyheap_ref ref)
 {
 	if (at == 0 && size >= 8)
@@ -55,7 +55,7 @@ bool pattern_check(const uint8_t *data, size_t size, pyheap_ref ref, uint64_t *r
 		if (memcmp(data + at, &word, length_at(size, at)) == 0)
 			continue;
 		memcpy(&said, data + at, length_at(size, at));
-		if (at != 8 || size < 16 || said != 0) /* who copies contents in does not know their ref yet */
+		if (at != 8 || size < 16 || said != 0) /* pyheap_put() copies contents before the ref is known: 0 */
 			return false;
 	}
 	*ret_key = key;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * What goes wrong, and who sees to it that nothing else does
+ * The weather: everything that the storm makes go wrong, and the watch that nothing else goes wrong
  *
- * Workers are killed, and stopped for a while; now and then for longer than the daemon lets anybody keep the global
- * lock, so that it evicts those who have it. The daemon is killed, ended and stopped, and started again at once or a
- * little later, maybe to be killed while it starts. /dev/shm is filled by a hog, through the heap, or by a file of
- * somebody else's. Survivors are left alone.
+ * Workers are killed, and stopped for a while. Now and then a worker stops while it has the global lock, for longer
+ * than
+ * --lock-timeout allows, so that the daemon evicts it. The daemon is killed, ended and stopped, and started again at
+ * once or a little later; sometimes it is killed while it starts. /dev/shm is filled by a hog, through the heap, or by
+ * a foreign file. Survivors are neither killed nor stopped.
  *
- * Every other end of a process is a fault, and so is a survivor that does not move for WATCHDOG_S.
+ * Every other end of a process is a fault, and so is a survivor that makes no call for WATCHDOG_S.
  */
 #include "storm_weather.h"
 
@@ -21,7 +22,7 @@
 #include <unistd.h>
 
 #define MS          UINT64_C(1000000)
-#define EVICTION_MS (LOCK_TIMEOUT_S * 1000 + 2000) /* by then who has the lock is evicted */
+#define EVICTION_MS (LOCK_TIMEOUT_S * 1000 + 2000) /* a stopped owner of the lock is evicted before this is over */
 
 static uint64_t after_ms(struct weather *weather, uint64_t min, uint64_t max)
 {
@@ -34,7 +35,7 @@ static void unrest(int n)
 	__atomic_fetch_add(&shared->n_unrest, (uint32_t)n, __ATOMIC_RELAXED);
 }
 
-/* ---- workers ----------------------------------------------------------------------------------------------------- */
+/* ---- workers ---- */
 
 static pid_t fork_child(const struct box *box)
 {
@@ -117,13 +118,13 @@ static void victim_stop(struct weather *weather, struct victim *victim)
 	victim_stopped(weather, victim, after_ms(weather, 1, max_ms));
 }
 
-/* For so long that the daemon evicts it. */
+/* Is it stopped for so long that the daemon has to evict it? */
 static bool is_stopped_for_long(const struct victim *victim)
 {
 	return victim->stopped_ns && victim->continue_ns - victim->stopped_ns > EVICTION_MS / 2 * MS;
 }
 
-/* One that was asked to has stopped with the lock; and maybe another one is to do so. */
+/* A worker that was asked to has stopped itself with the lock; now and then another one is asked. */
 static void look_after_long_stops(struct weather *weather)
 {
 	uint32_t i;
@@ -143,14 +144,17 @@ static void look_after_long_stops(struct weather *weather)
 	weather->next_long_stop = after_ms(weather, 5000, 20000);
 }
 
-/* Was it the daemon that killed it, as it may? */
+/*
+ * Was it rightly killed by the daemon? The daemon counts from when it first saw the lock taken, which may be before the
+ * stop; and a stop is noticed here a little late on a busy machine. So half of the timeout must have passed.
+ */
 static bool is_eviction(const struct victim *victim, int status)
 {
 	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && victim->stopped_ns &&
-	       now_ns() - victim->stopped_ns > (LOCK_TIMEOUT_S * 1000 - 300) * MS;
+	       now_ns() - victim->stopped_ns > LOCK_TIMEOUT_S * 1000 / 2 * MS;
 }
 
-/* It has ended. True where that is as it should be. */
+/* A worker or the hog has ended: a fault unless there is a reason. */
 static void victim_ended(struct weather *weather, struct victim *victim, int status)
 {
 	bool is_expected = status == 0 && (shared->is_ending || victim == &weather->hog);
@@ -161,7 +165,7 @@ static void victim_ended(struct weather *weather, struct victim *victim, int sta
 		weather->n_evictions++;
 		is_expected = true;
 	}
-	if (!is_expected && !(WIFEXITED(status) && WEXITSTATUS(status) == 1)) /* 1: it has said what is wrong */
+	if (!is_expected && !(WIFEXITED(status) && WEXITSTATUS(status) == 1)) /* 1: it has reported a fault itself */
 		storm_fault("pid %d ended with status 0x%x (signal %d)", (int)victim->pid, (unsigned int)status,
 			WIFSIGNALED(status) ? WTERMSIG(status) : 0);
 	if (victim->stopped_ns)
@@ -169,7 +173,7 @@ static void victim_ended(struct weather *weather, struct victim *victim, int sta
 	*victim = (struct victim){0};
 }
 
-/* ---- the daemon -------------------------------------------------------------------------------------------------- */
+/* ---- the daemon ---- */
 
 static void daemon_start(struct weather *weather)
 {
@@ -189,12 +193,22 @@ static void daemon_away(struct weather *weather, int signal_number)
 	weather->daemon_signal = signal_number;
 }
 
+/*
+ * Does the status fit the signal that was sent (0: none)? SIGTERM may come before the daemon has its handler, and even
+ * before its process has executed pyheapd: then the storm's own handler, which it has from fork(), ends it.
+ */
+static bool is_daemon_end(int sent, int status)
+{
+	bool is_exit = sent == SIGTERM && WIFEXITED(status);
+
+	return sent && (status == sent || (is_exit && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 128 + sent)));
+}
+
 static void daemon_ended(struct weather *weather, int status)
 {
 	int sent = weather->daemon_signal;
 
-	/* SIGTERM may be too early for it, while it starts. */
-	if (!sent || (status != sent && !(sent == SIGTERM && status == 0)))
+	if (!is_daemon_end(sent, status))
 		storm_fault("pyheapd ended with status 0x%x", (unsigned int)status);
 	if (!sent)
 		unrest(1);
@@ -214,7 +228,7 @@ static void daemon_step(struct weather *weather)
 		unrest(-1);
 	} else if (!weather->box->daemon) {
 		daemon_start(weather);
-		if (what < 3) { /* to be killed while it starts */
+		if (what < 3) { /* it is to be killed while it starts */
 			weather->next_daemon = after_ms(weather, 0, 25);
 			return;
 		}
@@ -239,7 +253,7 @@ static void daemon_step(struct weather *weather)
 	weather->next_daemon = after_ms(weather, 50, 1200);
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------ */
+/* ---- memory ---- */
 
 static uint64_t n_grown(void)
 {
@@ -269,7 +283,7 @@ static void fill_end(struct weather *weather)
 	if (weather->hog.pid && random_below(&weather->random, 2))
 		victim_kill(weather, &weather->hog);
 	if (weather->hog.pid)
-		return; /* not yet: it lets go of all that by itself, or has to be cleared up after */
+		return; /* not yet: it drops all of that itself, or has to be reclaimed */
 	weather->is_filled = false;
 	unrest(-1);
 	weather->n_grown_before = n_grown();
@@ -277,7 +291,7 @@ static void fill_end(struct weather *weather)
 	weather->next_fill = after_ms(weather, 500, 4000);
 }
 
-/* The room that has returned is used again. */
+/* Large objects can be made again after the memory was full. */
 static void look_after_growth(struct weather *weather)
 {
 	if (!weather->full_since || weather->is_filled)
@@ -290,7 +304,7 @@ static void look_after_growth(struct weather *weather)
 	}
 }
 
-/* ---- all together ------------------------------------------------------------------------------------------------ */
+/* ---- all together ---- */
 
 static void reap(struct weather *weather)
 {
@@ -341,7 +355,7 @@ void weather_begin(struct weather *weather, struct box *box)
 	weather->next_fill = after_ms(weather, 1000, 3000);
 }
 
-/* Each daemon measures anew for how long somebody has the lock, so this one has to live for a while. */
+/* Each daemon measures anew for how long the lock is taken, so this one must live until it has evicted the owner. */
 static bool daemon_has_to_evict(const struct weather *weather)
 {
 	if (!weather->box->daemon || weather->daemon_signal || weather->daemon_is_stopped)
@@ -366,7 +380,7 @@ void weather_step(struct weather *weather)
 	if (now > weather->next_kill) {
 		struct victim *victim = random_victim(weather);
 
-		if (!is_stopped_for_long(victim)) /* that one is the daemon's */
+		if (!is_stopped_for_long(victim)) /* that one is the daemon's to evict */
 			victim_kill(weather, victim);
 		weather->next_kill = after_ms(weather, 0, 40);
 	}
@@ -388,7 +402,7 @@ void weather_step(struct weather *weather)
 void weather_freeze(struct weather *weather)
 {
 	if (weather->box->daemon)
-		kill(weather->box->daemon, SIGSTOP); /* it would evict who has the lock */
+		kill(weather->box->daemon, SIGSTOP); /* else it would evict the owner of the lock */
 	for (;;)
 		pause();
 }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What goes wrong: see storm_weather.c. */
+/* Everything that the storm makes go wrong: see storm_weather.c. */
 
 #include "storm.h"
 
-/* A place where one worker comes after the other. */
+/* One of the workers; when it has ended, another one takes its number. */
 struct victim {
-	pid_t pid;           /* 0: nobody is there */
-	bool is_killed;      /* by us: its end is expected */
-	uint64_t stopped_ns; /* 0: it runs; else since when it is stopped */
+	pid_t pid;           /* 0: none */
+	bool is_killed;      /* by the storm: its end is expected */
+	uint64_t stopped_ns; /* when it was stopped; 0: it runs */
 	uint64_t continue_ns;
 };
 
@@ -18,7 +18,7 @@ struct weather {
 	uint64_t random;
 	struct victim workers[N_WORKERS]; /* the survivors among them */
 	struct victim hog;
-	int daemon_signal; /* that we sent for it to end; 0: none */
+	int daemon_signal; /* sent to end the daemon; 0: none */
 	bool daemon_is_stopped, is_filled;
 	uint64_t next_kill, next_stop, next_long_stop, next_daemon, next_fill, fill_ends; /* ns */
 	uint64_t n_grown_before, full_since;
@@ -28,11 +28,11 @@ struct weather {
 
 void weather_begin(struct weather *weather, struct box *box);
 
-/* Whatever is due. */
+/* Do what is due now. */
 void weather_step(struct weather *weather);
 
-/* Nothing happens any more, until a signal comes. */
+/* After a fault: leave everything as it is until a signal comes. */
 void weather_freeze(struct weather *weather);
 
-/* It clears up: nobody is stopped any more, the daemon is there, and so is memory; workers end. */
+/* Calm weather: no process is stopped, the daemon runs, memory is there; the workers end. */
 void weather_end(struct weather *weather);

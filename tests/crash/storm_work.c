@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * A worker's life: it opens a session, does one thing or another on its own objects and on those that all have, and at
- * last drops everything. It may be killed or stopped anywhere; then another one comes in its place.
+ * A worker's life: it opens a session, makes random calls with its own objects and with the shared roots, and at last
+ * drops everything. It may be killed or stopped anywhere; after a kill another worker takes its number.
  *
- * Every call is measured, and its answer is looked at: what the moment does not explain is a fault. -ENOMEM may be
- * answered where memory is needed, -ECONNRESET only to who has the global lock, as he does not wait for the daemon.
+ * Every call is measured and its answer judged: an error that the moment does not explain is a fault. -ENOMEM may be
+ * answered where memory is needed, -ECONNRESET only to the owner of the global lock, which does not wait for the
+ * daemon.
  */
 #include "storm.h"
 
@@ -34,9 +35,9 @@ void worker_fault(struct worker *worker, const char *format, ...)
 	_exit(1);
 }
 
-/* ---- calls ------------------------------------------------------------------------------------------------------- */
+/* ---- calls ---- */
 
-/* The storm writes these, and this process is preempted anywhere: relaxed, a figure. */
+/* relaxed: figures that the storm writes, and this process may be preempted anywhere */
 static uint32_t n_unrest(void)
 {
 	return __atomic_load_n(&shared->n_unrest, __ATOMIC_RELAXED);
@@ -91,9 +92,9 @@ int64_t call_end(struct worker *worker, int may, int64_t r)
 	worker_fault(worker, "it answered %lld, %s", (long long)r, pyheap_strerror((int)r));
 }
 
-/* ---- sessions ---------------------------------------------------------------------------------------------------- */
+/* ---- sessions ---- */
 
-/* The daemon may be away just now, or have more sessions to clear up than there is room for. */
+/* There may be no daemon just now, or no free session until it has reclaimed dead ones. */
 static bool may_come(int r)
 {
 	return r == -ENOENT || r == -ECONNREFUSED || r == -ECONNRESET || r == -ETIMEDOUT || r == -EUSERS;
@@ -151,12 +152,11 @@ void worker_close(struct worker *worker)
 	worker->heap = pyheap_close(worker->heap);
 }
 
-/* ---- crashes ----------------------------------------------------------------------------------------------------- */
+/* ---- crashes ---- */
 
-static struct worker *crashing; /* this process's */
+static struct worker *crashing; /* the worker of this process */
 
-/* Nothing that a worker does may crash it, a full /dev/shm included. What is said here needs no lock that it may have.
- */
+/* A worker must never crash, also when /dev/shm is full. The report takes no lock that the worker may have. */
 static void on_crash(int signal_number, siginfo_t *info, void *context)
 {
 	(void)context;
@@ -174,7 +174,7 @@ static void watch_for_crashes(struct worker *worker)
 		sigaction(signals[i], &action, NULL);
 }
 
-/* ---- lives ------------------------------------------------------------------------------------------------------- */
+/* ---- lives ---- */
 
 void worker_run(uint32_t number, uint64_t seed, const char *socket)
 {
@@ -188,7 +188,7 @@ void worker_run(uint32_t number, uint64_t seed, const char *socket)
 	worker_close(&worker);
 }
 
-/* Take all there is, in pieces of every size, look whether all of it is whole, and let go. */
+/* Take all memory in pieces of every size, verify all of it, and drop it. */
 void hog_run(uint64_t seed, const char *socket)
 {
 	enum { N = 30000 };

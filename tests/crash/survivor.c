@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * The survivor: a session that is connected all the time, and does what the harness asks for
+ * The survivor: a session that stays open all the time and obeys the harness's commands
  */
 #include "world.h"
 
@@ -61,9 +61,9 @@ static void name_owner(struct actor *actor)
 		fault(actor, "process %d has the lock, but %d is said to have it", actor->stage->victim_pid, pid);
 }
 
-/* ---- figures ---------------------------------------------------------------------------------------------------- */
+/* ---- figures ---- */
 
-/* Of each class, the pools that objects lie in: how many free ones a session keeps is its own affair. */
+/* Pools with objects, per class. Free pools do not count: how many of them a session keeps depends on the past. */
 static void count_pools(struct actor *actor, uint32_t *ret)
 {
 	const struct heap *heap = actor->heap->session.heap;
@@ -81,7 +81,8 @@ static void count_pools(struct actor *actor, uint32_t *ret)
 	}
 }
 
-/* The first figure that is not what it was, or NULL. Arenas come and go by the clock and are compared elsewhere. */
+/* The first figure that differs from the baseline, or NULL. Arenas, which the daemon returns by the clock, are compared
+ * by rig_examine_memory(). */
 static const char *difference(
 	const pyheap_stats *was, const uint32_t *pools_were, const pyheap_stats *is, const uint32_t *pools_are)
 {
@@ -155,8 +156,8 @@ static void compare(struct actor *actor)
 			(unsigned long long)n_holds_baseline);
 }
 
-/* The first who wants the lock after its owner died takes the change back: then all is whole, what the dead holds too.
- */
+/* The first process that takes the lock after its owner died rolls the change back: then the whole heap is consistent,
+ * the dead session's holds included. */
 static void look(struct actor *actor)
 {
 	uint64_t begin = clock_ns(), waited;
@@ -170,8 +171,8 @@ static void look(struct actor *actor)
 }
 
 /*
- * So that each victim's call goes the same way: others know what is shared, and its count is biased to nobody, as a
- * right that comes and goes under the lock does both; and of blocks that are returned the survivor is to be told.
+ * Each victim's call is to find the same state. A right that comes and goes under the lock makes an object known to
+ * others and leaves its count biased to nobody; and the survivor collects what was freed remotely.
  */
 static void make_known(struct actor *actor)
 {
@@ -188,13 +189,14 @@ static void make_known(struct actor *actor)
 	MUST(actor, own_collect_all(session));
 }
 
-/* ---- commands --------------------------------------------------------------------------------------------------- */
+/* ---- commands ---- */
 
 static void prepare(struct actor *actor)
 {
 	MUST(actor, pyheap_open(&actor->heap, actor->stage->socket));
 	if (!actor->heap)
 		_exit(1);
+	MUST(actor, pyheap_set_timeout(actor->heap, (int)WATCHDOG_S * 1000));
 	garden_prepare(actor);
 	if (actor->stage->scenario && actor->stage->scenario->prepare)
 		actor->stage->scenario->prepare(actor);

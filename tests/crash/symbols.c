@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Names of addresses, and addresses of names
+ * The function at an address, and the address of a function
  *
- * Read from the symbol tables of the files that a process has mapped: .symtab where it was not stripped, else .dynsym.
+ * Both are read from the symbol tables of the files that a process has mapped: .symtab, or .dynsym in a stripped file.
  */
 #include "symbols.h"
 
@@ -112,7 +112,7 @@ struct mapping {
 	char path[PATH_MAX];
 };
 
-/* The mapping that an address lies in, or that a path has (`path` not NULL) with its beginning. */
+/* The mapping of a file (`path` not NULL) or the one that contains an address. */
 static bool find_mapping(pid_t pid, uint64_t address, const char *path, struct mapping *ret)
 {
 	char file_name[48], line[PATH_MAX + 128];

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * The instructions of a call, one after the other, and how to get to the k-th
+ * The instructions that a call executes, in order, and the way to the k-th of them
  *
- * Stepping to the k-th of n instructions, for every k, would be n * n / 2 steps. A breakpoint on an address stops
- * each time that it is come to, so the i-th instruction is reached in as many stops as its address occurs up to
- * there; from it, k - i steps remain. Which i <= k is the cheapest is found in one pass. In straight code that is one
- * stop, in a loop one for each round.
+ * Stepping to the k-th of n instructions, for every k, would take n * n / 2 steps. A breakpoint stops the tracee each
+ * time that it comes to an address, so the i-th instruction takes as many stops as its address occurs in the trace up
+ * to i. From there k - i steps remain. One pass finds for each k the cheapest i, its landmark. In straight code a
+ * landmark takes one stop, in a loop one per round.
  *
- * A call need not take the same way each time (a bucket has one more entry, a lock is taken for a moment). Then the
- * tracee ends up some instructions off. That is a place to be killed at like any other; whoever wants to know compares
- * the address with the trace's.
+ * A call does not always take the way that was traced: a bucket has one more entry, or somebody has the lock for a
+ * moment. Then the tracee stops at another instruction, or reaches its end. The caller compares and decides.
  */
 #include "trace.h"
 
@@ -19,8 +18,8 @@
 #define N_FIRST 4096U
 
 /*
- * Memory beside malloc's: the tracees are forked from this process, and what it had freed there would be in their way,
- * to be cleared by each of them, instruction by instruction.
+ * Not malloc(): tracees are forked from this process and would inherit its freed blocks, which malloc() there handles
+ * by other instructions than fresh memory.
  */
 static void *memory_new(size_t size)
 {
@@ -59,7 +58,7 @@ struct counted {
 	uint32_t n;
 };
 
-/* How often an address has been come to, this time included. Linear probing. */
+/* Counts an address and answers how often it has occurred. The table uses linear probing. */
 static uint32_t count(struct counted *table, size_t n, uint64_t ip)
 {
 	size_t i = (size_t)(ip * UINT64_C(0x9e3779b97f4a7c15) >> 20) % n;
@@ -108,7 +107,7 @@ enum tracee_event trace_go_to(
 	const struct trace *trace, struct tracee *tracee, size_t k, bool (*wait)(void *userdata), void *userdata)
 {
 	size_t i = k < trace->n ? trace->landmarks[k] : 0;
-	uint32_t n_left = trace->occurrences[i] - (trace->ips[i] == tracee_ip(tracee)); /* it stands at one already */
+	uint32_t n_left = trace->occurrences[i] - (trace->ips[i] == tracee_ip(tracee)); /* the first stop is here */
 	enum tracee_event event = TRACEE_STOPPED;
 
 	while (n_left > 0 || i < k) {
@@ -128,4 +127,9 @@ enum tracee_event trace_go_to(
 			break;
 	}
 	return event;
+}
+
+bool trace_is_at(const struct trace *trace, const struct tracee *tracee, size_t k)
+{
+	return k < trace->n && tracee_ip(tracee) == trace->ips[k];
 }

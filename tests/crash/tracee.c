@@ -2,16 +2,16 @@
 /*
  * Processes that are run one instruction at a time
  *
- * A tracee is a child under ptrace. One step is one instruction; a system call is one, however long it sleeps. What a
- * step costs is mostly the change from one process to the other and back, so both should be on one CPU.
+ * A tracee is a child under ptrace. One step is one instruction; a system call is one step, however long it sleeps. The
+ * cost of a step is the switch from one process to the other and back, so both should be on one CPU.
  *
- * To get to the k-th instruction without stepping all those before, the tracee runs to a breakpoint at an address which
- * a trace taken before shows to be executed for the first time at some i <= k, and is stepped from there. A breakpoint
- * is an int3 written over the instruction, as not every virtual machine has debug registers that work.
+ * A breakpoint is an int3 that is written over an instruction, as debug registers do not work in every virtual machine.
  *
- * A tracee that waits for somebody else would make its tracer wait, too. So waitpid() is interrupted by a timer, and
- * a tracee which is then found asleep in a futex or in epoll_wait several times in a row is said to be blocked. A
- * sleep in poll() is not: that is a session that waits for the daemon's answer, which comes.
+ * A tracee that waits for another process must not make its tracer wait for ever. So a timer interrupts waitpid(), and
+ * a tracee that is then seen asleep in futex or epoll_wait N_IDLE times in a row is reported as blocked. On a busy
+ * machine this may be too early, when the process that it waits for has not had its turn: the caller must be able to
+ * wait on, and must not conclude that the tracee would have slept for ever. A sleep in poll() is not reported: there a
+ * session waits for the daemon's answer, which comes.
  */
 #include "tracee.h"
 
@@ -30,8 +30,8 @@
 #include <unistd.h>
 
 #define TIMER_US    5000
-#define N_IDLE      6     /* looks in a row, one each TIMER_US */
-#define N_LOOKS_MAX 12000 /* a watch-dog of a minute */
+#define N_IDLE      6     /* ticks of the timer in a row at which it is asleep */
+#define N_TICKS_MAX 36000 /* ticks, three minutes: a watchdog */
 #define INT3        0xccL
 
 __asm__(".text\n"
@@ -69,10 +69,10 @@ void tracee_init(int cpu)
 	CPU_ZERO(&one);
 	CPU_SET(cpu < 0 ? 0U : (unsigned int)cpu % CPU_SETSIZE, &one);
 	if (cpu >= 0)
-		sched_setaffinity(0, sizeof(one), &one); /* there may be no such CPU: it only costs time */
+		sched_setaffinity(0, sizeof(one), &one); /* where there is no such CPU, steps take longer */
 }
 
-/* The system call in which it sleeps, or -1. */
+/* The number of the system call in which it sleeps, or -1. */
 static long sleeps_in(pid_t pid)
 {
 	char path[48];
@@ -145,7 +145,7 @@ static bool set_break(struct tracee *tracee, uint64_t address)
 	return true;
 }
 
-/* Where it has just executed the int3: as if it were about to execute what stood there. */
+/* After the int3 was executed: remove it, and go back to the instruction that it replaced. */
 static void leave_break(struct tracee *tracee)
 {
 	if (!tracee->break_at || tracee_ip(tracee) != tracee->break_at + 1)
@@ -158,18 +158,18 @@ enum tracee_event tracee_wait(struct tracee *tracee)
 {
 	int n_idle = 0, status;
 
-	for (int n_examined = 0; n_examined < N_LOOKS_MAX;) {
+	for (int n_ticks = 0; n_ticks < N_TICKS_MAX;) {
 		pid_t r = waitpid(tracee->pid, &status, __WALL);
 
 		if (r == tracee->pid)
 			break;
 		if (errno != EINTR)
 			return TRACEE_GONE;
-		n_examined++;
+		n_ticks++;
 		n_idle = is_blocked(tracee->pid) ? n_idle + 1 : 0;
 		if (n_idle == N_IDLE)
 			return TRACEE_BLOCKED;
-		if (n_examined == N_LOOKS_MAX)
+		if (n_ticks == N_TICKS_MAX)
 			return TRACEE_BLOCKED;
 	}
 	tracee->is_pending = false;

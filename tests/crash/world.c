@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * A daemon and a survivor of the harness's own
+ * The world of a test: a daemon, a heap and a survivor
  *
- * The harness itself has no session: it starts, traces and kills, and asks the survivor, a process with a session that
- * is connected all the time, for the rest. So a survivor that hangs or crashes is noticed and told like any other
- * fault. What the harness wants to know without disturbing anybody (is a session still there, who has the lock) it
- * reads in the control segment.
+ * The harness has no session. It starts, traces and kills processes. Everything that needs a session is done by the
+ * survivor, a process whose session stays open all the time: a survivor that hangs or crashes is reported as a fault.
+ * What the harness must learn without disturbing anybody (does a session still exist, who has the lock) it reads in the
+ * control segment.
  *
- * Whatever is started ends with the harness, however that ends: PR_SET_PDEATHSIG for the processes; the daemon removes
- * its shared memory at SIGTERM, and world_stop() does where it could not.
+ * Whatever is started ends with the harness, however the harness ends: PR_SET_PDEATHSIG ends the processes, the daemon
+ * removes its shared memory at SIGTERM, and world_stop() removes it where the daemon could not.
  */
 #include "world.h"
 
@@ -32,14 +32,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WATCHDOG_MS 30000U
-
 uint64_t clock_ns(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+uint64_t watchdog_ns(void)
+{
+	return clock_ns() + WATCHDOG_S * UINT64_C(1000000000);
 }
 
 void sleep_ms(unsigned int ms)
@@ -50,7 +53,7 @@ void sleep_ms(unsigned int ms)
 		;
 }
 
-/* ---- the daemon ------------------------------------------------------------------------------------------------- */
+/* ---- the daemon ---- */
 
 _Noreturn void world_exec_daemon(void *userdata)
 {
@@ -63,7 +66,7 @@ _Noreturn void world_exec_daemon(void *userdata)
 		argv[n++] = world->daemon_args[i];
 	tracee_unpin();
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	personality(ADDR_NO_RANDOMIZE); /* each daemon's code at the same addresses */
+	personality(ADDR_NO_RANDOMIZE); /* a trace of one daemon is good for the next */
 	log = open(world->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (!program || log < 0 || dup2(log, STDERR_FILENO) < 0 || getppid() != world->harness)
 		_exit(125);
@@ -94,7 +97,7 @@ bool world_daemon_lives(struct world *world)
 	return false;
 }
 
-/* By a process of its own, as the harness has no session. */
+/* A child tries it, as the harness has no session. */
 static bool daemon_admits(const struct world *world)
 {
 	pid_t pid = fork();
@@ -114,7 +117,7 @@ static bool daemon_admits(const struct world *world)
 
 int world_await_daemon(struct world *world)
 {
-	uint64_t give_up = clock_ns() + (uint64_t)WATCHDOG_MS * 1000000;
+	uint64_t give_up = clock_ns() + world->stage->patience_ms * UINT64_C(1000000);
 
 	while (!daemon_admits(world)) {
 		if (!world_daemon_lives(world))
@@ -135,7 +138,7 @@ int world_start_daemon(struct world *world)
 
 static void daemon_end(struct world *world)
 {
-	uint64_t give_up = clock_ns() + (uint64_t)WATCHDOG_MS * 1000000;
+	uint64_t give_up = watchdog_ns();
 	int status;
 
 	if (world->daemon <= 0)
@@ -149,7 +152,7 @@ static void daemon_end(struct world *world)
 	world->daemon = 0;
 }
 
-/* ---- the survivor ----------------------------------------------------------------------------------------------- */
+/* ---- the survivor ---- */
 
 int world_start_survivor(struct world *world)
 {
@@ -187,7 +190,8 @@ void world_kill_survivor(struct world *world)
 
 int world_ask(struct world *world, enum command command)
 {
-	uint64_t give_up = clock_ns() + (uint64_t)WATCHDOG_MS * 1000000 + world->stage->patience_ms * UINT64_C(1000000);
+	/* The survivor itself waits as long as the patience lasts. */
+	uint64_t give_up = clock_ns() + 2 * world->stage->patience_ms * UINT64_C(1000000);
 	struct pollfd pollfd = {.fd = world->line, .events = POLLIN};
 	char byte = (char)command;
 
@@ -199,7 +203,7 @@ int world_ask(struct world *world, enum command command)
 	return recv(world->line, &byte, 1, 0) == 1 ? 0 : -EPIPE;
 }
 
-/* ---- all of it -------------------------------------------------------------------------------------------------- */
+/* ---- all of it ---- */
 
 static int map_segment(const struct world *world, const char *which, size_t *ret_size, void *ret)
 {
@@ -234,7 +238,7 @@ int world_start(struct world *world, const char *const *args)
 	}
 	memset(stage, 0, sizeof(*stage));
 	*world = (struct world){.stage = stage, .line = -1, .harness = getpid(), .daemon_args = args};
-	stage->patience_ms = 10000;
+	stage->patience_ms = WATCHDOG_S * 1000;
 	stage->n_sessions = 1;
 	strcpy(world->folder, "/tmp/pyheap-crash-XXXXXX");
 	if (!mkdtemp(world->folder)) {
@@ -290,7 +294,7 @@ void world_stop(struct world *world)
 	world->folder[0] = '\0';
 }
 
-/* ---- looking from outside --------------------------------------------------------------------------------------- */
+/* ---- looking from outside ---- */
 
 static const void *at(const struct world *world, uint64_t off)
 {
@@ -320,7 +324,7 @@ uint32_t world_count_moving_arenas(const struct world *world)
 	return n;
 }
 
-/* Its blocks that wait to be gathered, by their headers. */
+/* Remotely freed blocks of an owned pool that wait to be collected, counted by their headers. */
 static uint32_t count_remote(const struct world *world, const struct pool_entry *pool)
 {
 	const struct pool_entry *pools = at(world, world->control->pools_off);
@@ -334,7 +338,7 @@ static uint32_t count_remote(const struct world *world, const struct pool_entry 
 	return n;
 }
 
-/* Does anything begin at this pool that is not free? *ret_n: how many pools it takes. */
+/* Does an object begin at this pool? *ret_n: how many pools it takes. */
 static bool is_pool_used(const struct world *world, const struct pool_entry *pool, uint32_t *ret_n)
 {
 	*ret_n = 1;
@@ -369,7 +373,7 @@ static uint32_t count_kept_pools(const struct world *world, uint32_t index1)
 	const struct pool_entry *pools = at(world, world->control->pools_off);
 	uint32_t n_pools = world->control->n_arenas * world->control->pools_per_arena, n_kept = 0;
 
-	/* The list changes meanwhile: what is seen is then looked at again. */
+	/* The list may change meanwhile: the bounds end the walk, and whoever waits for 0 reads it again. */
 	for (uint32_t n = 0; index1 && index1 <= n_pools && n < n_pools; n++) {
 		const struct pool_entry *pool = &pools[index1 - 1];
 
@@ -440,8 +444,7 @@ int64_t world_excess_bytes(const struct world *world)
 	return st.st_blocks * 512 - (int64_t)(world->control->counters.n_arenas_current * world->control->arena_size);
 }
 
-/* The robust mutex's first word says which thread has it; in other pid namespaces, which session (heap/change/lock.c).
- */
+/* The robust mutex's first word names its owner: a thread, or, of another pid namespace, a session (foreign_lock.c). */
 bool world_has_lock(const struct world *world, pid_t pid)
 {
 	const struct session_entry *sessions = at(world, world->control->sessions_off);

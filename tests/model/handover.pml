@@ -1,48 +1,50 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
- * An object handed over, each step a change under the lock: as through a slot, and through a queue where its quick way,
- * which queue.pml has, does not know what is held
+ * right.c: an object handed over by changes under the lock
  *
- * The sender holds the object, by its hold table (its right is passed on) or as the owner of its pool (the queue gets a
- * right of its own). It pushes it, the receiver pops it and drops it. Sender, receiver and the daemon that reclaims them
- * may all die, at any step, also in the middle of taking back the change of another; a daemon is followed by a next one.
- * Whenever no change is under way exactly the rights that are counted are there, and the object is there as long as one
- * is; in the end, when all have dropped what they had, it was freed once.
+ * This is the way through a slot, and through a queue where its fast way (queue.pml) cannot know who holds the object.
  *
- *   sender:   object.c object_pass_on()
- *   receiver: object.c object_hold(), drop_in_change()
- *   reclaim:  recover.c  session_reclaim_step(), leave_blocks(), drop_hold();  lock.c log_roll_back()
+ * The sender holds the object, either by its hold table, and passes its right on, or as the owner of the object's
+ * pool, and the queue gets a right of its own. The sender pushes the object, the receiver pops it and drops it.
+ * Sender, receiver and the daemon that reclaims them may each die at any step, also while it rolls back the change of
+ * another process; after a daemon comes a next one. Whenever no change is under way the count of rights is right, and
+ * the object is there exactly as long as somebody has a right to it. In the end, when all have dropped it, it was
+ * freed once.
  *
- * PLANT_REDO is what CXL-SHM (SOSP 2023) was found to do: no lock and no undo, but a line in which the sender writes
- * what it is about to do, and a header that tells who changed the count last, by which recovery sees whether the change
- * has taken place. When the receiver has changed the count meanwhile it does not see it: it does the sender's release
- * again. PLANT_EARLY_COMMIT commits before the last store of a change.
+ *   sender:   right.c  right_pass_on()
+ *   receiver: right.c  right_hold(), right_drop()
+ *   reclaim:  recover.c  session_reclaim_step(), abandon_blocks(), drop_hold();  log.c  log_roll_back()
+ *
+ * PLANT_REDO is what CXL-SHM (SOSP 2023) was found to do. It has no lock and no undo log: the sender writes in a line
+ * what it is about to do, and the header tells which process changed the count last, by which recovery sees whether
+ * the sender's change has happened. When the receiver has changed the count meanwhile, recovery does not see it, and
+ * releases the sender's right again. PLANT_EARLY_COMMIT commits before the last store of a change.
  */
 #define SENDER      0
 #define RECEIVER    1
-#define DAEMON      2 /* there is a next one, DAEMON + 1, and when it dies a last one, which nobody kills */
+#define DAEMON      2 /* after it comes DAEMON + 1, then DAEMON + 2, which nobody kills */
 #define N_PROCESSES 5
-#define OWNER       SENDER
+#define BUFFERED    SENDER
 
 #define HOLD_S  0 /* the sender's hold table has it */
 #define OWN     1 /* the sender holds it as the owner of its pool: bits 0..6 of the header's word */
-#define PLACE   2 /* the queue's only place has it */
+#define CELL    2 /* the queue's only cell has it */
 #define HOLD_R  3 /* the receiver's hold table has it */
-#define RIGHTS  4 /* how many have a right to it but by OWN */
-#define GONE    5 /* it was freed */
-#define REDO    6 /* with the fault: what the sender is about to do */
-#define LAST1   7 /* with the fault: who changed RIGHTS last, plus one */
+#define RIGHTS  4 /* the count of rights without OWN */
+#define FREED   5 /* it was freed */
+#define REDO    6 /* with PLANT_REDO: what the sender is about to do */
+#define LAST1   7 /* with PLANT_REDO: which process changed RIGHTS last, plus one */
 #define N_WORDS 8
 
 #include "memory.pml"
 
 #define IS_SOUND                                                                                                       \
-	(mem[RIGHTS] == mem[HOLD_S] + mem[PLACE] + mem[HOLD_R] && mem[GONE] == (mem[RIGHTS] + mem[OWN] == 0))
+	(mem[RIGHTS] == mem[HOLD_S] + mem[CELL] + mem[HOLD_R] && mem[FREED] == (mem[RIGHTS] + mem[OWN] == 0))
 
 inline commit()
 {
 	d_step {
-		forget_log();
+		clear_log();
 #ifndef PLANT_EARLY_COMMIT
 		assert(IS_SOUND)
 #endif
@@ -52,10 +54,10 @@ inline commit()
 /* Within a change. */
 inline drop_right()
 {
-	assert(mem[RIGHTS] > 0 && !mem[GONE]);
+	assert(mem[RIGHTS] > 0 && !mem[FREED]);
 	set(RIGHTS, mem[RIGHTS] - 1);
 	if
-	:: mem[RIGHTS] + mem[OWN] == 0 -> set(GONE, 1)
+	:: mem[RIGHTS] + mem[OWN] == 0 -> set(FREED, 1)
 	:: else
 	fi
 }
@@ -63,7 +65,7 @@ inline drop_right()
 inline push()
 {
 	lock_take(SENDER);
-	set(PLACE, 1);
+	set(CELL, 1);
 	if
 	:: mem[HOLD_S] ->
 #ifdef PLANT_EARLY_COMMIT
@@ -78,12 +80,12 @@ inline push()
 	lock_give()
 }
 
-/* The fault: the queue gets a right, then the sender's is given up; each change of the count says whose it was. */
+/* The queue gets a right, then the sender gives up its own. Each change of the count says which process made it. */
 inline push_with_redo()
 {
 	d_step { mem[RIGHTS] = mem[RIGHTS] + 1; mem[LAST1] = SENDER + 1 }
 	mem[REDO] = 1;
-	mem[PLACE] = 1;
+	mem[CELL] = 1;
 	d_step { mem[RIGHTS] = mem[RIGHTS] - 1; mem[LAST1] = SENDER + 1 }
 	mem[HOLD_S] = 0;
 	mem[REDO] = 0
@@ -100,13 +102,13 @@ proctype sender()
 		push();
 #endif
 		done[SENDER] = true
-	} unless { atomic { doomed == SENDER -> die(SENDER); i = 0 } }
+	} unless { atomic { death?eval(SENDER) -> die(SENDER); i = 0 } }
 }
 
-inline drop_hold(place)
+inline drop_hold(hold)
 {
 	if
-	:: mem[place] -> set(place, 0); drop_right()
+	:: mem[hold] -> set(hold, 0); drop_right()
 	:: else
 	fi
 }
@@ -116,26 +118,26 @@ proctype receiver()
 	byte i;
 
 	{
-		mem[PLACE] || done[SENDER];
+		mem[CELL] || done[SENDER];
 		lock_take(RECEIVER);
 		if
-		:: mem[PLACE] ->
-#ifdef PLANT_REDO /* it has completed: a right of its own, and the queue's given up */
-			atomic { mem[LAST1] = RECEIVER + 1; mem[HOLD_R] = 1; mem[PLACE] = 0 }
+		:: mem[CELL] ->
+#ifdef PLANT_REDO /* it has got a right of its own, and given up the queue's */
+			atomic { mem[LAST1] = RECEIVER + 1; mem[HOLD_R] = 1; mem[CELL] = 0 }
 #else
-			set(PLACE, 0);
+			set(CELL, 0);
 			set(HOLD_R, 1)
 #endif
 		:: else
 		fi;
 #ifdef PLANT_REDO
-		forget_log();
+		clear_log();
 #else
 		commit();
 #endif
 		lock_give();
-		/* It uses what it has. */
-		assert(!mem[HOLD_R] || (!mem[GONE] && mem[RIGHTS]));
+		/* It uses the object. */
+		assert(!mem[HOLD_R] || (!mem[FREED] && mem[RIGHTS]));
 #ifndef PLANT_REDO
 		lock_take(RECEIVER);
 		drop_hold(HOLD_R);
@@ -143,7 +145,7 @@ proctype receiver()
 		lock_give();
 #endif
 		done[RECEIVER] = true
-	} unless { atomic { doomed == RECEIVER -> die(RECEIVER); i = 0 } }
+	} unless { atomic { death?eval(RECEIVER) -> die(RECEIVER); i = 0 } }
 }
 
 inline reclaim_sender()
@@ -160,7 +162,7 @@ inline reclaim_sender()
 	:: mem[OWN] ->
 		set(OWN, 0);
 		if
-		:: mem[RIGHTS] == 0 -> set(GONE, 1)
+		:: mem[RIGHTS] == 0 -> set(FREED, 1)
 		:: else
 		fi
 	:: else
@@ -171,7 +173,7 @@ inline reclaim_sender()
 #endif
 }
 
-/* One daemon after the other: me is DAEMON, DAEMON + 1, DAEMON + 2. */
+/* One daemon after another: me is DAEMON, DAEMON + 1, DAEMON + 2. */
 proctype reclaim(byte me)
 {
 	byte i;
@@ -196,7 +198,7 @@ proctype reclaim(byte me)
 		od;
 		done[DAEMON] = true;
 		done[me] = true
-	} unless { atomic { doomed == me -> die(me); i = 0 } }
+	} unless { atomic { death?eval(me) -> die(me); i = 0 } }
 }
 
 proctype killer()
@@ -236,9 +238,9 @@ init
 	done[SENDER] && done[RECEIVER] && (lock_owner == NOBODY || dead[lock_owner]);
 	lock_take(DAEMON + 2);
 #ifndef PLANT_REDO
-	drop_hold(PLACE); /* the queue is dropped */
+	drop_hold(CELL); /* the queue is dropped */
 	commit();
-	assert(mem[GONE] && !mem[HOLD_S] && !mem[HOLD_R] && !mem[OWN] && !mem[RIGHTS]);
+	assert(mem[FREED] && !mem[HOLD_S] && !mem[HOLD_R] && !mem[OWN] && !mem[RIGHTS]);
 #endif
 	lock_give();
 	finished = true

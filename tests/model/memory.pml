@@ -1,22 +1,29 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
- * Shared memory, the global lock and its undo log, and death: what all models here are made of
+ * Shared memory, the global lock with its undo log, and death: the base of every model here
  *
- * A model defines N_WORDS and the names of its words, N_PROCESSES, and includes this.
+ * A model defines N_WORDS and the names of its words, N_PROCESSES and BUFFERED, and includes this file.
  *
- * mem[] is what everybody sees. The owner, who works without the lock, stores through a buffer (buffered(), load()):
- * what is in it reaches memory in order, but any time later (flusher), as on a processor that has total store order.
- * Others see its stores late, while its own loads after them are made at once. membarrier() waits until the buffer is
- * empty. What is done under the lock goes to memory at once: the mutex is a barrier at both ends.
+ * mem[] is shared memory. The process BUFFERED works without the lock and stores through a store buffer (buffered(),
+ * load()). The flusher moves its stores to memory in their order, but any time later, as a processor with total store
+ * order does. So the other processes see its stores late, while its own later loads are made at once. membarrier()
+ * waits until the buffer is empty. A store under the lock reaches memory at once: the mutex is a barrier at both ends.
  *
- * kill() may come before any step of a process: each is `unless { doomed == me -> die(me) }`, which forgets where it was.
- * What was in the buffer of the dead still reaches memory, as with a real one. The lock of the dead is taken by the next,
- * who rolls back first.
+ * kill() may come before any step of a process: each process is `unless { death?me -> die(me) }`, which forgets where
+ * it was. The rendezvous makes kill() and die() one step. What the buffer of the dead process contains still reaches
+ * memory, as on a real processor. The next process to take the lock of a dead one rolls back first.
  *
- *   lock_take(me)      lock.c: change_begin(), with lock_taken() and log_roll_back()
- *   set(where, what)   lock.c: heap_set(): log_word(), then the store
- *   commit()           lock.c: change_commit()
- *   lock_give()        lock.c: lock_release()
+ * Steps that no other process can tell apart are one step, in atomic { }. A step that uses only its own process's
+ * variables belongs to the step before or after it: a death between the two is like a death beside them, since die()
+ * forgets the variables. So does a step that gives up the lock: only a process that takes the lock sees it, and a dead
+ * owner with an empty log keeps nobody out. Two stores that another process loads without the lock are two steps, and
+ * so are a load and a store that depends on it, where another process may store to the loaded word in between and see
+ * the difference. Without FINE the words of an intent are stored in one step before its kind, which makes them valid.
+ *
+ *   lock_take(me)      lock.c  change_begin(), with lock_taken() and log_roll_back()
+ *   set(where, what)   lock.h  heap_set(): log_word(), then the store
+ *   commit()           lock.c  change_commit()
+ *   lock_give()        lock.c  lock_release()
  */
 #define NOBODY 255
 #ifndef N_LOG
@@ -34,11 +41,13 @@ byte log_old[N_LOG];
 byte n_log;
 byte lock_owner = NOBODY;
 bool dead[N_PROCESSES];
-bool done[N_PROCESSES]; /* it has come to its end, or was reclaimed */
-byte doomed = NOBODY; /* it takes no more steps but to die */
+bool done[N_PROCESSES]; /* it has ended, or was reclaimed */
+chan death = [0] of { byte };
 
-/* What a change will have freed once it is committed; of the model, not of the heap. */
+/* What the change will have freed once it is committed. Of the model, not of the heap. */
 byte pending;
+
+#define LOCK_IS_FREE (lock_owner == NOBODY || dead[lock_owner])
 
 inline buffered(where, what)
 {
@@ -64,7 +73,7 @@ inline drain_one()
 	n_buffered--
 }
 
-/* The owner's: its newest store to the word, or what memory has. */
+/* A load of BUFFERED: its newest store to the word, or else what memory has. */
 inline load(where, ret)
 {
 	d_step {
@@ -94,7 +103,7 @@ active proctype flusher()
 	od
 }
 
-/* Whoever waits for ever is found here. */
+/* Finds a process that waits for ever: nothing can move, and the model has not finished. */
 bool finished;
 
 active proctype watcher()
@@ -103,7 +112,7 @@ active proctype watcher()
 	assert(finished)
 }
 
-/* gate.c: gate_barrier() */
+/* critical.c: critical_barrier() */
 inline membarrier()
 {
 #ifdef PLANT_NO_MEMBARRIER
@@ -113,8 +122,8 @@ inline membarrier()
 #endif
 }
 
-/* What is beyond n_log is zeroed only so that fewer states differ. */
-inline forget_log()
+/* The entries from n_log on are zeroed only to have fewer states. */
+inline clear_log()
 {
 	do
 	:: n_log > 0 -> n_log--; log_where[n_log] = 0; log_old[n_log] = 0
@@ -123,44 +132,41 @@ inline forget_log()
 }
 
 /*
- * Nobody but the dead can be in the way of a roll-back, so its steps are those of any change. A model that has entries of
- * another kind defines OWN_ENTRIES, and what becomes of them: take_back(where, old), and when the log is empty
- * taken_back().
+ * A roll-back has the steps of any change, for only a death can interrupt it. A model with log entries of another kind
+ * defines HAS_OWN_ENTRIES, undo_entry(where, old) and, for when the log is empty, undone().
  */
-#ifndef OWN_ENTRIES
-inline take_back(where, old)
+#ifndef HAS_OWN_ENTRIES
+inline undo_entry(where, old)
 {
 	mem[where] = old
 }
 
-inline taken_back()
+inline undone()
 {
 	skip
 }
 #endif
 
+/* The newest entry first. i is 0 before and after it. */
 inline roll_back()
 {
-	i = n_log;
 	do
-	:: i > 0 -> atomic { i--; take_back(log_where[i], log_old[i]) }
-	:: i == 0 -> break
+	:: atomic { i < n_log -> i++; undo_entry(log_where[n_log - i], log_old[n_log - i]) }
+	:: atomic { i == n_log -> clear_log(); i = 0; break }
 	od;
-	atomic { forget_log() }
-	taken_back()
+	undone()
 }
 
-/* The owner comes with an empty buffer: taking a mutex is a barrier. */
+/*
+ * BUFFERED takes the lock with an empty buffer: taking a mutex is a barrier. Only the owner of the lock changes n_log,
+ * so whether there is something to roll back is known in the step that takes the lock.
+ */
 inline lock_take(me)
 {
-	atomic {
-		(lock_owner == NOBODY || dead[lock_owner]) && (me != OWNER || n_buffered == 0);
-		lock_owner = me;
-		pending = 0
-	}
 	if
-	:: n_log > 0 -> roll_back()
-	:: else
+	:: atomic { LOCK_IS_FREE && (me != BUFFERED || n_buffered == 0) && n_log == 0 -> lock_owner = me; pending = 0 }
+	:: atomic { LOCK_IS_FREE && (me != BUFFERED || n_buffered == 0) && n_log > 0 -> lock_owner = me; pending = 0 }
+		roll_back()
 	fi
 }
 
@@ -170,8 +176,8 @@ inline lock_give()
 }
 
 /*
- * The entry is complete and counted before the store, so who dies between the two leaves what he would have left before
- * both: one step. Where FINE is defined they are taken one by one.
+ * The entry is complete and counted before the store. A death between the two leaves what a death before both leaves,
+ * so they are one step. With FINE they are two.
  */
 inline set(where, what)
 {
@@ -193,15 +199,19 @@ inline drain_all()
 
 inline kill(who)
 {
-	atomic { doomed == NOBODY && !done[who] && !dead[who] -> doomed = who }
+	atomic { !done[who] && !dead[who] -> death!who }
 }
 
+/* A lock whose owner died and left nothing to roll back is as good as free: one state instead of two. */
 inline die(me)
 {
-	doomed = NOBODY;
 	dead[me] = true;
 	if
-	:: me == OWNER -> drain_all()
+	:: lock_owner == me && n_log == 0 -> lock_owner = NOBODY
+	:: else
+	fi;
+	if
+	:: me == BUFFERED -> drain_all()
 	:: else
 	fi
 }

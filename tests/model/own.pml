@@ -1,19 +1,25 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
- * Dropping one's own object without the lock, while strangers come to it
+ * own.c: a session drops its own object without the lock, while strangers come to the object
  *
- * One block of a pool that the owner owns. The owner makes an object in it, tells its number to everybody, drops it,
- * and so on. Strangers try to hold what they heard of, and drop it. Owner and one stranger may die at any step,
- * and are reclaimed. When all have come to an end each object that was made was freed once, while nobody held it.
+ * There is one block, of a pool that the owner owns. The owner makes an object in it, passes its ref on, drops it, and
+ * makes the next one, N_GENERATIONS in all. N_STRANGERS strangers hold what was passed on, and drop it. The owner and
+ * one stranger may die at any step, and are reclaimed. In the end each object that was made was freed once, at a
+ * moment when nobody held it.
  *
- *   owner:    own.c  own_new(): enter(), take_block();  own_drop(), own_drop_last(), settle(), free_block();
- *                    session_attend(), own_refill() with pool.c pool_gather();  object.c drop_in_change()
- *   stranger: object.c  object_incref(): object_find(), object_retain(), retain_unshared();  object_decref()
- *   give:     pool.c  block_return(), of a pool without an owner block_give()
- *   reuse:    pool.c  pool_take() with another class: what was a header is somebody's payload
- *   reclaim:  recover.c  leave_blocks(), drop_hold()
+ *   owner:            own.c  own_new(), enter(), take_block();  own.h  own_drop(), own_drop_last(), own_free_block();
+ *                     own.c  own_settle();  own_trim.c  session_serve_requests(), own_refill();  pool.c  pool_collect()
+ *   stranger:         count.c  object_incref(), object_decref();  right.c  right_retain(), retain_unshared()
+ *   free_remotely():  block.c  block_remote_free();  block_give() where the pool has no owner
+ *   reuse:            pool.c  pool_take() of another class: the header becomes payload of another object
+ *   reclaim:          recover.c  abandon_blocks(), drop_hold()
  *
- * A header's word is generation * 16 + state * 2 + own. In PLANT_... the fault is put in that must be found.
+ * A header's word is generation * 16 + state * 2 + own. Order that it depends on: the owner stores the word without
+ * its right, then loads the rights and the requests; the stranger stores the rights and the request, then loads the
+ * word. With a barrier between store and load on either side, at least one of the two sees the other's store.
+ *
+ * PLANT_NO_LIGHT_BARRIER lets the owner load first, as a compiler may. PLANT_NO_MEMBARRIER leaves the barrier out on
+ * the stranger's side. PLANT_RIGHTS_ALONE makes the owner judge by the rights alone, and not by the requests.
  */
 #ifndef N_GENERATIONS
 #define N_GENERATIONS 2
@@ -21,27 +27,28 @@
 #endif
 
 #define OWNER       0
+#define BUFFERED    OWNER
 #define B           1
 #define C           2
-#define N_PROCESSES 5 /* with two that nobody kills */
+#define N_PROCESSES 5 /* two of them nobody kills */
 
 #define WORD     0 /* object_header.word */
 #define RIGHTS   1 /* object_header.rights */
-#define ATT      2 /* session_entry.attention of the owner: ATTENTION_STRANGER */
-#define POOL     3 /* pool_entry.identity: whose it is */
+#define REQUESTS 2 /* session_entry.requests of the owner: REQUEST_STRANGER */
+#define POOL     3 /* pool_entry.identity: who owns the pool */
 #define FREEB    4 /* pool_entry.freeblock1 */
-#define KNOWN    5 /* what the owner's program told: a generation */
-#define HOLD_B   6 /* the strangers' hold tables: a generation */
+#define PASSED   5 /* the generation that the owner's program passed on */
+#define HOLD_B   6 /* the strangers' hold tables: the generation that is held */
 #define HOLD_C   7
 #define N_WORDS  8
 
 #include "memory.pml"
 
-#define FREE     0
-#define LIVE     1
-#define RETURNED 4
-#define SHARED   8
-#define OTHERS   255 /* what the word is when it is a header no more */
+#define FREE        0
+#define LIVE        1
+#define REMOTE_FREE 4
+#define SHARED      8
+#define OTHERS      255 /* the word is no header any more */
 
 #define IS_OWNERS 1
 #define IS_FREE   2
@@ -54,10 +61,11 @@
 #define count(r)             ((r) % 8)
 #define hold_of(me)          (HOLD_B + (me) - 1)
 
-byte has[N_PROCESSES]; /* the object that the process has and may use; of the model, as the two below */
-byte made;
+/* Of the model, not of the heap */
+byte has[N_PROCESSES]; /* the generation that the process holds and may use */
+byte made;             /* the newest generation */
 byte n_freed[3];
-bool only_block; /* the pool has no other, so that it goes when this one is returned */
+bool only_block; /* the pool has no other block: a remote free of this one frees the pool */
 
 inline count_freed(g)
 {
@@ -69,7 +77,7 @@ inline count_freed(g)
 inline commit()
 {
 	d_step {
-		forget_log();
+		clear_log();
 		if
 		:: pending -> count_freed(pending)
 		:: else
@@ -78,14 +86,14 @@ inline commit()
 	}
 }
 
-/* Within a change: nobody has a right to it any more. */
-inline give()
+/* Within a change: nobody has a right to the object any more. */
+inline free_remotely()
 {
 	assert(state(mem[WORD]) == LIVE);
 	pending = generation(mem[WORD]);
 	if
 	:: mem[POOL] == IS_OWNERS ->
-		set(WORD, word(generation(mem[WORD]), RETURNED, 0));
+		set(WORD, word(generation(mem[WORD]), REMOTE_FREE, 0));
 		set(RIGHTS, SHARED);
 		if
 		:: only_block -> set(POOL, IS_FREE)
@@ -97,22 +105,22 @@ inline give()
 	fi
 }
 
-/* Within a change: one right less. */
+/* Within a change. */
 inline drop_right()
 {
 	assert(count(mem[RIGHTS]) > 0);
 	set(RIGHTS, mem[RIGHTS] - 1);
 	if
-	:: own(mem[WORD]) == 0 && count(mem[RIGHTS]) == 0 -> give()
+	:: own(mem[WORD]) == 0 && count(mem[RIGHTS]) == 0 -> free_remotely()
 	:: else
 	fi
 }
 
-/* With the lock held. */
-inline gather()
+/* Within a change. */
+inline collect()
 {
 	if
-	:: mem[POOL] == IS_OWNERS && state(mem[WORD]) == RETURNED ->
+	:: mem[POOL] == IS_OWNERS && state(mem[WORD]) == REMOTE_FREE ->
 		set(WORD, word(generation(mem[WORD]), FREE, 0));
 		set(RIGHTS, 0);
 		set(FREEB, 1)
@@ -120,11 +128,11 @@ inline gather()
 	fi
 }
 
-inline attend()
+inline serve_requests()
 {
 	lock_take(OWNER);
-	mem[ATT] = 0;
-	gather();
+	mem[REQUESTS] = 0;
+	collect();
 	commit();
 	lock_give()
 }
@@ -139,14 +147,14 @@ proctype owner()
 			/* make */
 			do
 			:: true ->
-				load(ATT, a);
+				load(REQUESTS, a);
 				if
-				:: a -> attend()
+				:: a -> serve_requests()
 				:: else ->
 					d_step { load(RIGHTS, r); load(FREEB, a) }
 					if
 					:: mem[POOL] != IS_OWNERS -> goto out
-					:: mem[POOL] == IS_OWNERS && !a -> lock_take(OWNER); gather(); commit(); lock_give()
+					:: mem[POOL] == IS_OWNERS && !a -> lock_take(OWNER); collect(); commit(); lock_give()
 					:: mem[POOL] == IS_OWNERS && a && r -> lock_take(OWNER); commit(); lock_give()
 					:: mem[POOL] == IS_OWNERS && a && !r -> break
 					fi
@@ -154,27 +162,27 @@ proctype owner()
 			od;
 			atomic { buffered(WORD, word(g, LIVE, 1)); made = g; has[OWNER] = g }
 			buffered(FREEB, 0);
-			buffered(KNOWN, g);
+			buffered(PASSED, g);
 			/* drop */
 			load(RIGHTS, r);
 			if
 			:: r -> goto drop_locked
 			:: else
 			fi;
-			load(ATT, a);
+			load(REQUESTS, a);
 			if
-			:: a -> attend(); goto drop_locked
+			:: a -> serve_requests(); goto drop_locked
 			:: else
 			fi;
 			has[OWNER] = 0;
-#ifdef PLANT_NO_LIGHT_BARRIER /* nothing keeps the compiler from loading first */
+#ifdef PLANT_NO_LIGHT_BARRIER
 			load(RIGHTS, r);
-			load(ATT, a);
+			load(REQUESTS, a);
 			buffered(WORD, word(g, LIVE, 0));
 #else
 			buffered(WORD, word(g, LIVE, 0));
 			load(RIGHTS, r);
-			load(ATT, a);
+			load(REQUESTS, a);
 #endif
 #ifdef PLANT_RIGHTS_ALONE
 			a = 0;
@@ -183,7 +191,7 @@ proctype owner()
 			:: r || a ->
 				lock_take(OWNER);
 				if
-				:: mem[POOL] == IS_OWNERS && mem[WORD] == word(g, LIVE, 0) && !count(mem[RIGHTS]) -> give()
+				:: mem[POOL] == IS_OWNERS && mem[WORD] == word(g, LIVE, 0) && !count(mem[RIGHTS]) -> free_remotely()
 				:: else
 				fi;
 				commit();
@@ -198,7 +206,7 @@ drop_locked:
 			has[OWNER] = 0;
 			set(WORD, mem[WORD] - 1);
 			if
-			:: !count(mem[RIGHTS]) -> give()
+			:: !count(mem[RIGHTS]) -> free_remotely()
 			:: else
 			fi;
 			commit();
@@ -209,7 +217,7 @@ dropped:
 		od;
 out:
 		atomic { g = 0; r = 0; a = 0; i = 0; done[OWNER] = true }
-	} unless { atomic { doomed == OWNER -> die(OWNER); g = 0; r = 0; a = 0; i = 0 } }
+	} unless { atomic { death?eval(OWNER) -> die(OWNER); g = 0; r = 0; a = 0; i = 0 } }
 }
 
 proctype stranger(byte me)
@@ -217,8 +225,8 @@ proctype stranger(byte me)
 	byte g, r, w, i;
 
 	{
-		mem[KNOWN] > 0 || done[OWNER];
-		g = mem[KNOWN];
+		mem[PASSED] > 0 || done[OWNER];
+		g = mem[PASSED];
 		if
 		:: !g -> goto out
 		:: else
@@ -236,7 +244,7 @@ proctype stranger(byte me)
 		set(RIGHTS, (r + 1) | SHARED);
 		if
 		:: !(r & SHARED) && mem[POOL] == IS_OWNERS ->
-			mem[ATT] = 1;
+			mem[REQUESTS] = 1;
 			membarrier();
 			w = mem[WORD];
 			if
@@ -262,10 +270,10 @@ proctype stranger(byte me)
 		lock_give();
 out:
 		atomic { g = 0; r = 0; w = 0; i = 0; done[me] = true }
-	} unless { atomic { doomed == me -> die(me); g = 0; r = 0; w = 0; i = 0 } }
+	} unless { atomic { death?eval(me) -> die(me); g = 0; r = 0; w = 0; i = 0 } }
 }
 
-/* Nobody's pool that is wholly free becomes one of another class. Nobody kills it. */
+/* A free pool gets another class. Nobody kills this process. */
 #define REUSER 3
 bool reuse_done;
 
@@ -309,7 +317,7 @@ proctype reclaim()
 				pending = generation(mem[WORD]);
 				set(WORD, word(generation(mem[WORD]), FREE, 0));
 				set(RIGHTS, 0)
-			:: state(mem[WORD]) == RETURNED ->
+			:: state(mem[WORD]) == REMOTE_FREE ->
 				set(WORD, word(generation(mem[WORD]), FREE, 0));
 				set(RIGHTS, 0)
 			:: else
@@ -341,7 +349,7 @@ proctype killer()
 {
 	do
 	:: kill(OWNER)
-	:: kill(B) /* C is as B */
+	:: kill(B) /* and not C, which does what B does */
 	:: break
 	od
 }
@@ -373,7 +381,7 @@ init
 	}
 	assert(!mem[HOLD_B] && !mem[HOLD_C] && !n_log);
 	assert(mem[POOL] != IS_OTHERS || mem[WORD] == OTHERS);
-	assert(mem[POOL] == IS_OTHERS || state(mem[WORD]) == RETURNED || (mem[WORD] % 16 == 0 && !mem[RIGHTS]));
+	assert(mem[POOL] == IS_OTHERS || state(mem[WORD]) == REMOTE_FREE || (mem[WORD] % 16 == 0 && !mem[RIGHTS]));
 	assert(mem[POOL] != IS_OWNERS || (state(mem[WORD]) == FREE) == mem[FREEB]);
 	finished = true
 }

@@ -1,42 +1,51 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
- * A queue without the lock
+ * queue.c: pushes and pops without the lock
  *
- * Pushers move their rights into places of the queue, poppers move them out again, each by one compare-and-swap of a
- * whole place: {ref, stamp, pusher, popper}. Before it the session writes down what it is about to do, its intent. A
- * right is always at exactly one of five: the sender's hold table, the sender's intent, the place, the receiver's
- * intent, the receiver's hold table; so the object's count never changes on the way.
+ * A pusher moves its right into a cell of the queue, a popper moves it out again, each by one compare-and-swap of a
+ * whole cell: {ref, stamp, pusher, popper}. Before it the session writes down what it is about to do, its intent. At
+ * every moment exactly one of five has the right: the sender's hold table, the sender's intent, the cell, the
+ * receiver's intent or the receiver's hold table. So the object's count never changes on the way.
  *
- * Of each session that dies it must be said whether its compare-and-swap has taken place. The place says so: it notes
- * who pushed and who popped last, until the next of the kind. Who is the next looks first whether the noted one's
- * intent is still there, and then says under the lock, in the noted one's `done`, that it has taken place.
+ * For each session that dies, recovery must know whether its compare-and-swap has happened. The cell tells it: it
+ * names the last pusher and the last popper until the next push or pop there. Before a session replaces such a name it
+ * looks whether the named session's intent is still there. If so it records under the lock, in the named session's
+ * `done`, that the intent has happened (help).
  *
- * Sessions may die at any step, also in the middle of taking back the change of another, and so may the daemon that
- * reclaims them; there is a next one. Whenever no change is under way exactly the rights that are counted are there;
- * positions are pushed and popped one after the other, each once; in the end, when all have dropped what they had and
- * the queue is gone, each object was freed once.
+ * Sessions may die at any step, also while they roll back the change of another process. So may the daemon that
+ * reclaims them; after it comes a next one. Whenever no change is under way the count of rights is right. Positions
+ * are pushed and popped one after another, each once. In the end, when all have dropped what they had and the queue is
+ * gone, each object was freed once.
  *
- *   push, pop: queue.c
- *   help:      queue.c, by who finds the intent of the noted one still there
- *   drop:      object.c  object_decref()
- *   reclaim:   recover.c  session_reclaim_step();  lock.c  log_roll_back()
+ *   push, pop: queue.c  push_fast(), pop_fast()
+ *   help:      queue.c  help_filler(), help_emptier();  intent.c  intent_note_done_of_other()
+ *   drop:      count.c  object_decref()
+ *   reclaim:   recover.c  session_reclaim_step();  queue_recover.c  queue_finish();  log.c  log_roll_back()
  *
- * Sessions are the pushers first, then the poppers. The first pusher pushes N_EACH objects one after the other,
- * another one. BUFFERED is a session whose stores others see late. OWN: the first pusher has its objects as the owner
- * of their pool; SHARED: the second has a right to the first of them, which it drops in the end; TWICE: they are one
- * object, which it holds and pushes N_EACH times. AGAIN: all pushers push one and the same object, which poppers keep,
- * so that they get what they have already. RELAY: the first popper pushes back the first that it gets. TORN: who looks
- * at a place reads it by halves. N_DEATHS sessions die, and a daemon after the first of them unless NO_DAEMON_DIES.
+ * The pushers are the first sessions, then come the poppers. The first pusher pushes N_EACH objects one after another,
+ * any other pusher one.
  *
- * PLANT_REDO judges by whether the ref is there; CXL-SHM (SOSP 2023) was found to do so: when the receiver has taken
- * it the sender's right is released again. PLANT_UNSAID lets the intent go before it is said for good what has taken
- * place, PLANT_NUMBER_LATE helps an intent by the number of the next one, PLANT_TORN trusts in halves of different
- * moments, PLANT_OWN_LATE lets the owner go only when others may have gone, PLANT_GIVE_BACK takes back what the owner
- * gave when another came first, PLANT_NOTE_STALE leaves the note of what was given before from the push before until
- * there is a new one, PLANT_AGAIN takes what is in the table for what came.
+ *   BUFFERED   the session whose stores other processes see late
+ *   OWN        the first pusher holds its objects as the owner of their pool
+ *   SHARED     with OWN: the second pusher has a right to the first of these objects, and drops it in the end
+ *   TWICE      with OWN: the first pusher's objects are one object, which it holds and pushes N_EACH times
+ *   AGAIN      all pushers push one object; poppers keep it, so that they pop what they hold already
+ *   RELAY      the first popper pushes the first object that it pops back into the queue
+ *   TORN       a cell is read in two halves
+ *   FINE       the words of an intent, and an entry of the log and its store, are written and read one by one
+ *   N_DEATHS   so many sessions may die, and after the first of them a daemon, unless NO_DAEMON_DIES
+ *
+ * PLANT_REDO judges by whether the ref is in the cell. CXL-SHM (SOSP 2023) was found to do so: when the receiver has
+ * taken the ref, the sender's right is released again. PLANT_NO_HELP does not help. PLANT_NO_STAMP compares the ref
+ * alone in the compare-and-swap. PLANT_INTENT_LATE writes the intent after the compare-and-swap. PLANT_UNRECORDED ends
+ * an intent in recovery without recording that it has happened. PLANT_NUMBER_LATE helps an intent by the number of the
+ * next one. PLANT_TORN trusts in halves that were read at different moments. PLANT_OWN_LATE gives up the owner's right
+ * only when others may have given up theirs. PLANT_GIVE_BACK takes back what the owner gave when another push came
+ * first. PLANT_BEFORE_STALE keeps `before` of the push before until this push has noted its own. PLANT_AGAIN takes the
+ * right in the popper's table for the one that was popped.
  */
-#ifndef N_PLACES
-#define N_PLACES 1
+#ifndef N_CELLS
+#define N_CELLS 1
 #endif
 #ifndef N_PUSHERS
 #define N_PUSHERS 2
@@ -55,9 +64,8 @@
 #endif
 
 #define N_SESSIONS  3
-#define DAEMON      3 /* there is a next one, DAEMON + 1, which nobody kills */
+#define DAEMON      3 /* after it comes DAEMON + 1, which nobody kills */
 #define N_PROCESSES 5
-#define OWNER       BUFFERED
 
 #define is_pusher(me) ((me) < N_PUSHERS)
 
@@ -76,29 +84,41 @@
 #else
 #define owns(me) false
 #endif
-#define n_of(me) (1 + (N_EACH - 1) * ((me) == 0)) /* so many times */
+#define n_of(me) (1 + (N_EACH - 1) * ((me) == 0)) /* how many objects it pushes */
 
 /* Of each session */
-#define KIND   0 /* its intent */
+#define KIND   0 /* its intent: KIND to BEFORE */
 #define SEQ    3
 #define REF    6
 #define POS    9
-#define BEFORE 12 /* what `given` was before, or UNKNOWN */
-#define DONE   15 /* SEQ of one that has taken place */
+#define BEFORE 12 /* what GIVEN was before, or UNKNOWN */
+#define DONE   15 /* SEQ of an intent that has happened */
 #define HOLD   18 /* its hold table, a word for each of at most three objects */
 /* Of each object */
-#define LOCKED 27 /* rights that came and went under the lock */
-#define GIVEN  30 /* rights that the owner gave without it */
-#define OWNS   33 /* the owner has it so many times */
-#define GONE   36 /* it was freed */
+#define LOCKED 27 /* rights counted under the lock */
+#define GIVEN  30 /* rights that the owner gave away without the lock */
+#define OWNS   33 /* how many times the owner holds it */
+#define FREED  36 /* it was freed */
 /* Of the queue; HEAD and TAIL are hints */
 #define HEAD    39
 #define TAIL    40
-#define PLACES  41 /* of each place: */
+#define CELLS   41 /* the ref of each cell, and then: */
 #define STAMP   1
 #define PUSHER  2
 #define POPPER  3
-#define N_WORDS (41 + 4 * N_PLACES)
+#define N_WORDS (41 + 4 * N_CELLS)
+
+/* UNTORN { } is one step unless TORN, COARSE { } is one step unless FINE: see memory.pml. */
+#ifdef TORN
+#define UNTORN
+#else
+#define UNTORN atomic
+#endif
+#ifdef FINE
+#define COARSE
+#else
+#define COARSE atomic
+#endif
 
 #include "memory.pml"
 
@@ -106,37 +126,40 @@
 #define PUSH      1
 #define POP       2
 #define PUSH_OWN  3
-#define POP_AGAIN 4 /* of what it has: the right that comes is one too many */
-#define RIGHT     5 /* the intent has it, whatever is in the places */
+#define POP_AGAIN 4 /* of an object that it holds: the popped right is one too many */
+#define RIGHT     5 /* the intent has the right, whatever the cells say */
 #define UNKNOWN   255
 
 #define is_push(k)          ((k) == PUSH || (k) == PUSH_OWN)
 #define is_pop(k)           ((k) == POP || (k) == POP_AGAIN)
-#define is_of_kind(k, kind) ((k) == (kind) || (k) == (kind) + 2) /* PUSH or POP, each in two ways */
+#define is_of_kind(k, kind) ((k) == (kind) || (k) == (kind) + 2) /* of PUSH or POP, which have two kinds each */
 #define hold_of(s, r)       (HOLD + (s) * 3 + (r))
-#define place(p)            (PLACES + ((p) % N_PLACES) * 4)
+#define cell(p)            (CELLS + ((p) % N_CELLS) * 4)
 #define count(r)            ((mem[LOCKED + (r)] + mem[GIVEN + (r)]) % 256)
 
-/* Has the compare-and-swap of the intent taken place? */
+/* Has the compare-and-swap of the intent happened? */
 #define is_done(s) (mem[DONE + (s)] == mem[SEQ + (s)])
-#define there(s)   place(mem[POS + (s)])
+#define cell_of(s)   cell(mem[POS + (s)])
 #ifdef PLANT_REDO
-#define has_pushed(s) (mem[there(s)] == mem[REF + (s)])
+#define has_pushed(s) (mem[cell_of(s)] == mem[REF + (s)])
 #else
 #define has_pushed(s)                                                                                                  \
-	(is_done(s) || (mem[there(s) + PUSHER] == (s) &&                                                                   \
-						 ((mem[there(s) + STAMP] == mem[POS + (s)] && mem[there(s)]) ||                                \
-							 (mem[there(s) + STAMP] == mem[POS + (s)] + N_PLACES && !mem[there(s)]))))
+	(is_done(s) || (mem[cell_of(s) + PUSHER] == (s) &&                                                                 \
+						 ((mem[cell_of(s) + STAMP] == mem[POS + (s)] && mem[cell_of(s)]) ||                            \
+							 (mem[cell_of(s) + STAMP] == mem[POS + (s)] + N_CELLS && !mem[cell_of(s)]))))
 #endif
-/* The same by what was read before: was it filled? What comes later than a filled place is an empty one. */
-#define has_pushed_by_halves(s)                                                                                        \
+/*
+ * has_pushed() where a cell is read in two halves: is_filled was read before. The next stamp after that of a filled
+ * cell is that of an empty one, so with it the ref need not be asked.
+ */
+#define has_pushed_torn(s)                                                                                             \
 	(is_done(s) ||                                                                                                     \
-		(mem[there(s) + PUSHER] == (s) && ((mem[there(s) + STAMP] == mem[POS + (s)] && is_filled) ||                   \
-											  mem[there(s) + STAMP] == mem[POS + (s)] + N_PLACES)))
+		(mem[cell_of(s) + PUSHER] == (s) && ((mem[cell_of(s) + STAMP] == mem[POS + (s)] && is_filled) ||               \
+											  mem[cell_of(s) + STAMP] == mem[POS + (s)] + N_CELLS)))
 #define has_popped(s)                                                                                                  \
-	(is_done(s) || (mem[there(s) + POPPER] == (s) && mem[there(s) + STAMP] == mem[POS + (s)] + N_PLACES))
+	(is_done(s) || (mem[cell_of(s) + POPPER] == (s) && mem[cell_of(s) + STAMP] == mem[POS + (s)] + N_CELLS))
 
-/* Does the intent have a right? */
+/* Does the intent of s have a right to r? */
 #define by_intent(s, r)                                                                                                \
 	(mem[REF + (s)] == (r) + 1 &&                                                                                      \
 		(mem[KIND + (s)] == RIGHT || (mem[KIND + (s)] == PUSH && !mem[hold_of(s, r)] && !has_pushed(s)) ||             \
@@ -144,20 +167,21 @@
 			(mem[KIND + (s)] == POP && !mem[hold_of(s, r)] && has_popped(s)) ||                                        \
 			(mem[KIND + (s)] == POP_AGAIN && has_popped(s))))
 #define by_session(s, r) (mem[hold_of(s, r)] + by_intent(s, r))
-#if N_PLACES == 1
-#define by_places(r) (mem[place(0)] == (r) + 1)
+#if N_CELLS == 1
+#define by_cells(r) (mem[cell(0)] == (r) + 1)
 #else
-#define by_places(r) ((mem[place(0)] == (r) + 1) + (mem[place(1)] == (r) + 1))
+#define by_cells(r) ((mem[cell(0)] == (r) + 1) + (mem[cell(1)] == (r) + 1))
 #endif
 #define IS_COUNTED(r)                                                                                                  \
-	(count(r) == by_session(0, r) + by_session(1, r) + by_session(2, r) + by_places(r) &&                              \
-		mem[GONE + (r)] == (count(r) + mem[OWNS + (r)] == 0))
+	(count(r) == by_session(0, r) + by_session(1, r) + by_session(2, r) + by_cells(r) &&                               \
+		mem[FREED + (r)] == (count(r) + mem[OWNS + (r)] == 0))
 #define IS_SOUND                                                                                                       \
 	(IS_COUNTED(0) && (N_OBJECTS < 2 || IS_COUNTED(1)) && (N_OBJECTS < 3 || IS_COUNTED(2)))
 
 bool is_ready;
 bool rights_are_counted = true; /* whenever no change is under way */
-byte n_pushed; /* of the model, as the two below */
+/* Of the model, not of the heap */
+byte n_pushed;
 byte n_popped;
 byte n_deaths;
 
@@ -169,10 +193,10 @@ active proctype monitor()
 
 inline commit()
 {
-	atomic { forget_log() }
+	atomic { clear_log() }
 }
 
-/* Within a change. The owner works meanwhile: what it has is looked at first, then what others have. */
+/* Within a change. The owner works meanwhile, so its word is read before the count of the others' rights. */
 inline free_unheld(r)
 {
 #ifdef OWN
@@ -180,31 +204,29 @@ inline free_unheld(r)
 #endif
 	if
 	:: atomic { is_owned || count(r) -> is_owned = false }
-	:: !is_owned && !count(r) -> set(GONE + r, 1)
+	:: COARSE { !is_owned && !count(r) -> set(FREED + r, 1) }
 	fi
 }
 
 inline drop_right(r)
 {
-	assert(count(r) > 0 && !mem[GONE + r]);
-	set(LOCKED + r, (mem[LOCKED + r] + 255) % 256);
+	COARSE { assert(count(r) > 0 && !mem[FREED + r]); set(LOCKED + r, (mem[LOCKED + r] + 255) % 256) }
 	free_unheld(r)
 }
 
-/* One change. */
+/* This is one change. */
 inline drop_hold(s, r)
 {
 	if
-	:: mem[hold_of(s, r)] ->
-		set(hold_of(s, r), 0);
+	:: COARSE { mem[hold_of(s, r)] -> set(hold_of(s, r), 0) }
 		drop_right(r);
 		commit()
 	:: else
 	fi
 }
 
-/* The same, of an owner. */
-inline drop_what_it_owns(s, r)
+/* This is one change, of an owner. */
+inline drop_owned(s, r)
 {
 	if
 	:: owns(s) && mem[OWNS + r] -> set(OWNS + r, 0); free_unheld(r); commit()
@@ -212,12 +234,12 @@ inline drop_what_it_owns(s, r)
 	fi
 }
 
-/* What a session does without the lock. */
+/* A store of a session without the lock. */
 inline store(where, what)
 {
 	atomic {
 		if
-		:: me == OWNER -> buffered(where, what)
+		:: me == BUFFERED -> buffered(where, what)
 		:: else -> mem[where] = what
 		fi
 	}
@@ -227,49 +249,48 @@ inline fetch(where, ret)
 {
 	atomic {
 		if
-		:: me == OWNER -> load(where, ret)
+		:: me == BUFFERED -> load(where, ret)
 		:: else -> ret = mem[where]
 		fi
 	}
 }
 
-/* Of a place that is as it was seen at position p. It is a barrier. */
+/* The compare-and-swap of the cell of position p, from what was read. It is a barrier. */
 inline swap(new_ref, new_stamp, new_pusher, new_popper)
 {
 	atomic {
-		me != OWNER || n_buffered == 0;
+		me != BUFFERED || n_buffered == 0;
 #ifdef PLANT_NO_STAMP
-		swapped = mem[place(p)] == ref;
+		swapped = mem[cell(p)] == ref;
 #else
-		swapped = mem[place(p)] == ref && mem[place(p) + STAMP] == p && mem[place(p) + PUSHER] == pusher &&
-				  mem[place(p) + POPPER] == popper;
+		swapped = mem[cell(p)] == ref && mem[cell(p) + STAMP] == p && mem[cell(p) + PUSHER] == pusher &&
+				  mem[cell(p) + POPPER] == popper;
 #endif
 		if
 		:: swapped ->
-			mem[place(p)] = new_ref;
-			mem[place(p) + STAMP] = new_stamp;
-			mem[place(p) + PUSHER] = new_pusher;
-			mem[place(p) + POPPER] = new_popper
+			mem[cell(p)] = new_ref;
+			mem[cell(p) + STAMP] = new_stamp;
+			mem[cell(p) + PUSHER] = new_pusher;
+			mem[cell(p) + POPPER] = new_popper
 		:: else
 		fi
 	}
 }
 
 /*
- * What is in the place of position p. Where TORN is defined it is read by halves, and the first one again: else a
- * place that was popped in between looks as if p were still to be pushed there, and by an intent of that position who
- * has pushed p himself before would seem to have done so again.
+ * Read the cell of position p. With TORN it is read in two halves, and then the first half again. Otherwise a cell
+ * that is popped in between looks as if p were still to be pushed there. A session that has pushed p itself before
+ * would then write an intent to push p, and the cell would seem to say that this intent has happened already.
  */
-inline look_at_place()
+inline read_cell()
 {
 #ifdef TORN
 	do
-	:: true ->
-		read_note();
-		ref = mem[place(p)];
+	:: read_marks();
+		ref = mem[cell(p)];
 #ifndef PLANT_TORN
 		if
-		:: mem[place(p) + STAMP] == stamp -> break
+		:: mem[cell(p) + STAMP] == stamp -> break
 		:: else
 		fi
 #else
@@ -277,21 +298,21 @@ inline look_at_place()
 #endif
 	od
 #else
-	atomic { read_note(); ref = mem[place(p)] }
+	atomic { read_marks(); ref = mem[cell(p)] }
 #endif
 }
 
-inline read_note()
+inline read_marks()
 {
 	atomic {
-		stamp = mem[place(p) + STAMP];
-		pusher = mem[place(p) + PUSHER];
-		popper = mem[place(p) + POPPER]
+		stamp = mem[cell(p) + STAMP];
+		pusher = mem[cell(p) + PUSHER];
+		popper = mem[cell(p) + POPPER]
 	}
 }
 
-/* Another's, word by word. */
-inline look_at_intent(s, kind, pos)
+/* The intent of another session. */
+inline read_intent(s, kind, pos)
 {
 #ifdef FINE
 	x = is_of_kind(mem[KIND + s], kind);
@@ -302,8 +323,9 @@ inline look_at_intent(s, kind, pos)
 }
 
 /*
- * Who did the same at this place before is seen to before its note goes. The number is read first: it is that of the
- * intent that is looked at then, or an earlier one's.
+ * Before the cell's name of its last pusher (popper) s is replaced: if the intent of s for that position is still
+ * there, record that it has happened. The number is read before the intent, so it belongs to the intent that is read
+ * then, or to an earlier one.
  */
 inline help(s, kind, pos)
 {
@@ -312,23 +334,26 @@ inline help(s, kind, pos)
 #else
 	if
 	:: s != NOBODY && s != me ->
-		look_at_intent(s, kind, pos);
+		read_intent(s, kind, pos);
 		if
 		:: x ->
 			lock_take(me);
 #ifdef PLANT_NUMBER_LATE
-			look_at_intent(s, kind, pos);
+			read_intent(s, kind, pos);
 			seq = mem[SEQ + s];
 #else
 			seq = mem[SEQ + s];
-			look_at_intent(s, kind, pos);
+			read_intent(s, kind, pos);
 #endif
-			if
-			:: x -> mem[DONE + s] = seq
-			:: else
-			fi;
-			lock_give();
-			d_step { x = 0; seq = 0 }
+			atomic {
+				if
+				:: x -> mem[DONE + s] = seq
+				:: else
+				fi;
+				lock_give();
+				x = 0;
+				seq = 0
+			}
 		:: else
 		fi
 	:: else
@@ -336,7 +361,7 @@ inline help(s, kind, pos)
 #endif
 }
 
-/* What it is comes last. */
+/* The kind comes last: with it the intent begins. */
 inline write_intent(kind, what)
 {
 #ifdef FINE
@@ -349,10 +374,10 @@ inline write_intent(kind, what)
 	store(KIND + me, kind)
 }
 
-#define POPPERS_ARE_DONE (done[2] && (done[N_PUSHERS] || me == N_PUSHERS)) /* but for who asks, a relay */
+#define POPPERS_ARE_DONE (done[2] && (done[N_PUSHERS] || me == N_PUSHERS)) /* all but the relay that asks */
 #define PUSHERS_ARE_DONE (done[0] && done[N_PUSHERS - 1])
 
-inline forget_look()
+inline clear_locals()
 {
 	p = 0;
 	ref = 0;
@@ -367,7 +392,7 @@ inline forget_look()
 	by_word = false
 }
 
-/* The intent has the right from when the table has it no more. */
+/* The intent has the right from the moment at which the table has it no more. */
 inline give_by_table(r)
 {
 	write_intent(PUSH, r + 1);
@@ -377,7 +402,7 @@ inline give_by_table(r)
 inline take_back_by_table(r)
 {
 	store(hold_of(me, r), 1);
-	store(KIND + me, NONE)
+	atomic { store(KIND + me, NONE); clear_locals() }
 }
 
 inline own_less(r)
@@ -385,11 +410,11 @@ inline own_less(r)
 	atomic { fetch(OWNS + r, x); store(OWNS + r, x - 1); x = 0 }
 }
 
-/* The intent has the right from when it is given; the owner lets go before others can. */
+/* The intent has the right from the moment at which it is given. The owner gives up its own before others can. */
 inline give_as_owner(r)
 {
-	/* Who dies before the next note has given nothing yet: what was noted of another push must not look like it. */
-#ifndef PLANT_NOTE_STALE
+	/* A death before BEFORE is noted has given nothing yet. BEFORE of an earlier push must not say otherwise. */
+#ifndef PLANT_BEFORE_STALE
 	store(BEFORE + me, UNKNOWN);
 #endif
 	write_intent(PUSH_OWN, r + 1);
@@ -402,61 +427,59 @@ inline give_as_owner(r)
 }
 
 /*
- * It stays given, and goes into the table by the next intent: who has seen the owner without it is yet to look at what
- * was given.
+ * What was given stays given, and goes into the table by the next intent. A process that has read the owner's word
+ * without the right is yet to read what was given, and must find it there.
  */
 inline take_back_as_owner(r)
 {
 #ifdef PLANT_GIVE_BACK
 	atomic { fetch(OWNS + r, x); store(OWNS + r, x + 1); x = 0 }
 	atomic { fetch(GIVEN + r, x); store(GIVEN + r, x - 1); x = 0 }
-	store(KIND + me, NONE)
+	atomic { store(KIND + me, NONE); clear_locals() }
 #else
-	/* one word */
+	/* kind and number are one word */
 	atomic { fetch(SEQ + me, seq); store(KIND + me, RIGHT); store(SEQ + me, seq + 1); seq = 0 }
 	store(KIND + me, PUSH);
 	take_back_by_table(r)
 #endif
 }
 
-/* What is in the table goes first. */
+/* A right in the table goes first, then the one of the owner's word. */
 inline find_sender(r)
 {
-#ifdef OWN
 	atomic { fetch(hold_of(me, r), by_word); by_word = owns(me) && !by_word }
-#else
-	skip
-#endif
 }
 
-/* Where it is full it waits, unless nobody is there to pop. */
+/* A push waits while the queue is full, unless no popper is left. */
 inline push(r)
 {
 	do
-	:: true ->
-		fetch(TAIL, p);
+	:: fetch(TAIL, p);
 		do
-		:: true ->
-			look_at_place();
-			if
-			:: stamp == p && !ref -> break
-			:: stamp > p || (stamp == p && ref) -> p++
-			:: stamp < p ->
+		:: UNTORN {
+				read_cell();
 				if
-				:: mem[place(p) + STAMP] >= p
-				:: POPPERS_ARE_DONE -> goto out
+				:: stamp == p && !ref -> break
+				:: stamp > p || (stamp == p && ref) -> p++
+				:: stamp < p ->
+					if
+					:: mem[cell(p) + STAMP] >= p
+					:: POPPERS_ARE_DONE -> clear_locals(); goto out
+					fi
 				fi
-			fi
+			}
 		od;
-		help(pusher, PUSH, p - N_PLACES);
-		find_sender(r);
+		help(pusher, PUSH, p - N_CELLS);
 #ifdef PLANT_INTENT_LATE
 		store(hold_of(me, r), 0);
-#else
+#elif defined(OWN)
+		find_sender(r);
 		if
 		:: by_word -> give_as_owner(r)
 		:: else -> give_by_table(r)
 		fi;
+#else
+		give_by_table(r);
 #endif
 		atomic {
 			swap(r + 1, p, me, popper);
@@ -465,11 +488,14 @@ inline push(r)
 			:: else
 			fi
 		}
+#ifdef OWN
 		if
 		:: by_word -> take_back_as_owner(r)
 		:: else -> take_back_by_table(r)
 		fi;
-		d_step { forget_look() }
+#else
+		take_back_by_table(r);
+#endif
 	od;
 #ifdef PLANT_INTENT_LATE
 	write_intent(PUSH, r + 1);
@@ -481,8 +507,7 @@ inline push(r)
 	fi;
 #endif
 	store(TAIL, p + 1);
-	store(KIND + me, NONE);
-	d_step { forget_look() }
+	atomic { store(KIND + me, NONE); clear_locals() }
 }
 
 proctype session_that_pushes(byte me)
@@ -492,18 +517,21 @@ proctype session_that_pushes(byte me)
 
 	{
 		do
-		:: n < n_of(me) ->
-			push(object_of(me, n));
-			n++
-		:: else -> break
+		:: push(object_of(me, n));
+			atomic {
+				n++;
+				if
+				:: n == n_of(me) -> break
+				:: else
+				fi
+			}
 		od;
 out:
-		atomic { forget_look() }
 		do
 		:: n < n_of(me) ->
 			lock_take(me);
 			drop_hold(me, object_of(me, n));
-			drop_what_it_owns(me, object_of(me, n));
+			drop_owned(me, object_of(me, n));
 			lock_give();
 			n++
 		:: else -> break
@@ -517,11 +545,11 @@ out:
 		:: else
 		fi;
 #endif
-		atomic { me != OWNER || n_buffered == 0; n = 0; done[me] = true }
-	} unless { atomic { doomed == me -> die(me); n = 0; forget_look() } }
+		atomic { me != BUFFERED || n_buffered == 0; n = 0; done[me] = true }
+	} unless { atomic { death?eval(me) -> die(me); n = 0; clear_locals() } }
 }
 
-/* Until nothing is there and nobody to push. */
+/* It pops until the queue is empty and no pusher is left. */
 proctype session_that_pops(byte me)
 {
 	byte p, ref, stamp, pusher, popper, x, seq, i, r;
@@ -529,22 +557,22 @@ proctype session_that_pops(byte me)
 
 	{
 		do
-		:: true ->
-			fetch(HEAD, p);
+		:: fetch(HEAD, p);
 			do
-			:: true ->
-				look_at_place();
-				if
-				:: stamp == p && ref -> break
-				:: stamp > p -> p++
-				:: stamp == p && !ref ->
+			:: UNTORN {
+					read_cell();
 					if
-					:: mem[place(p)] || mem[place(p) + STAMP] > p
-					:: PUSHERS_ARE_DONE && !mem[place(p)] -> goto out
+					:: stamp == p && ref -> break
+					:: stamp > p -> p++
+					:: stamp == p && !ref ->
+						if
+						:: mem[cell(p)] || mem[cell(p) + STAMP] > p
+						:: PUSHERS_ARE_DONE && !mem[cell(p)] -> clear_locals(); again = false; goto out
+						fi
 					fi
-				fi
+				}
 			od;
-			help(popper, POP, p - N_PLACES);
+			help(popper, POP, p - N_CELLS);
 #ifdef AGAIN
 			fetch(hold_of(me, ref - 1), again);
 #endif
@@ -553,107 +581,116 @@ proctype session_that_pops(byte me)
 #endif
 			write_intent((again -> POP_AGAIN : POP), ref);
 			atomic {
-				swap(0, p + N_PLACES, pusher, me);
+				swap(0, p + N_CELLS, pusher, me);
 				if
-				:: swapped -> assert(p == n_popped && !mem[GONE + ref - 1]); n_popped++
+				:: swapped -> assert(p == n_popped && !mem[FREED + ref - 1]); n_popped++
 				:: else
 				fi
 			}
 			if
-			:: swapped && !again ->
-				store(hold_of(me, ref - 1), 1);
+			:: atomic { swapped && !again -> store(hold_of(me, ref - 1), 1) }
 				store(HEAD, p + 1);
+#ifdef AGAIN
+				atomic { store(KIND + me, NONE); clear_locals(); again = false }
+#else
 				store(KIND + me, NONE);
 #ifdef RELAY
 				if
-				:: me == 1 && !has_relayed ->
-					has_relayed = true;
-					r = ref - 1;
-					atomic { forget_look() };
+				:: atomic { me == 1 && !has_relayed -> has_relayed = true; r = ref - 1; clear_locals() }
 					push(r);
 					ref = r + 1
 				:: else
 				fi;
 #endif
-#ifndef AGAIN
 				lock_take(me);
 				drop_hold(me, ref - 1);
-				lock_give()
+				atomic { lock_give(); clear_locals(); again = false }
 #endif
 			:: swapped && again ->
 				lock_take(me);
 				drop_right(ref - 1);
 				set(KIND + me, NONE);
 				commit();
-				lock_give()
-			:: !swapped -> store(KIND + me, NONE)
-			fi;
-			d_step { forget_look(); again = false }
+				atomic { lock_give(); clear_locals(); again = false }
+			:: atomic { !swapped -> store(KIND + me, NONE); clear_locals(); again = false }
+			fi
 		od;
 out:
-		atomic { forget_look(); again = false }
 #if defined(AGAIN) || defined(RELAY)
 		lock_take(me);
 		drop_hold(me, r);
 		lock_give();
 #endif
-		atomic { me != OWNER || n_buffered == 0; has_relayed = false; r = 0; done[me] = true }
-	} unless { atomic { doomed == me -> die(me); again = false; has_relayed = false; r = 0; forget_look() } }
+		atomic { me != BUFFERED || n_buffered == 0; has_relayed = false; r = 0; done[me] = true }
+	} unless { atomic { death?eval(me) -> die(me); again = false; has_relayed = false; r = 0; clear_locals() } }
+}
+
+/* The next object that the dead session has a right to. */
+inline find_right(s)
+{
+	d_step {
+		do
+		:: r < N_OBJECTS && !mem[hold_of(s, r)] && !(owns(s) && mem[OWNS + r]) -> r++
+		:: else -> break
+		od
+	}
 }
 
 /*
- * One change. What has taken place is said for good before the intent goes: others see it gone though that may yet be
- * taken back, and do away with the note.
+ * This is one change. That the intent has happened is recorded for good before the intent goes. Other sessions see the
+ * intent gone, although that may yet be rolled back, and replace the name in the cell.
  */
-inline settle_intent(s)
+inline finish_intent(s)
 {
-	d_step { k = mem[KIND + s]; r = mem[REF + s] - 1 }
+	UNTORN {
+		d_step { k = mem[KIND + s]; r = mem[REF + s] - 1; is_filled = mem[cell_of(s)] > 0 }
 #ifdef TORN
-	is_filled = mem[there(s)] > 0;
-	happened = ((is_push(k) && has_pushed_by_halves(s)) || (is_pop(k) && has_popped(s)));
+		has_happened = ((is_push(k) && has_pushed_torn(s)) || (is_pop(k) && has_popped(s)))
 #else
-	happened = ((is_push(k) && has_pushed(s)) || (is_pop(k) && has_popped(s)));
+		has_happened = ((is_push(k) && has_pushed(s)) || (is_pop(k) && has_popped(s)))
 #endif
+	}
 	if
-	:: k ->
-#ifndef PLANT_UNSAID
-		if
-		:: happened -> mem[DONE + s] = mem[SEQ + s]
-		:: else
-		fi;
+	:: atomic {
+			k ->
+#ifndef PLANT_UNRECORDED
+			if
+			:: has_happened -> mem[DONE + s] = mem[SEQ + s]
+			:: else
+			fi
 #endif
+		}
 		if
-		:: k == PUSH && !happened && !mem[hold_of(s, r)] -> drop_right(r)
+		:: k == PUSH && !has_happened && !mem[hold_of(s, r)] -> drop_right(r)
 		:: k == RIGHT -> drop_right(r)
-		:: k == PUSH_OWN && !happened && !mem[hold_of(s, r)] && mem[GIVEN + r] == mem[BEFORE + s] + 1 ->
+		:: k == PUSH_OWN && !has_happened && !mem[hold_of(s, r)] && mem[GIVEN + r] == mem[BEFORE + s] + 1 ->
 			set(GIVEN + r, mem[BEFORE + s]);
 			free_unheld(r)
-		:: k == POP && happened && !mem[hold_of(s, r)] -> drop_right(r)
-		:: k == POP_AGAIN && happened -> drop_right(r)
+		:: k == POP && has_happened && !mem[hold_of(s, r)] -> drop_right(r)
+		:: k == POP_AGAIN && has_happened -> drop_right(r)
 		:: else
 		fi;
 		set(KIND + s, NONE);
 		commit()
 	:: else
 	fi;
-	d_step { k = 0; r = 0; is_filled = false; happened = false }
+	atomic { k = 0; r = 0; is_filled = false; has_happened = false; find_right(s) }
 }
 
 inline reclaim_session(s)
 {
-	settle_intent(s);
+	finish_intent(s);
 	do
-	:: r < N_OBJECTS -> drop_what_it_owns(s, r); drop_hold(s, r); r++
-	:: else -> break
-	od;
-	r = 0
+	:: r < N_OBJECTS -> drop_owned(s, r); drop_hold(s, r); find_right(s)
+	:: atomic { r == N_OBJECTS -> r = 0; break }
+	od
 }
 
-/* One daemon after the other: me is DAEMON, DAEMON + 1. */
+/* One daemon after another: me is DAEMON, DAEMON + 1. */
 proctype reclaim(byte me)
 {
 	byte s, k, r, i;
-	bool is_filled, happened, is_owned;
+	bool is_filled, has_happened, is_owned;
 
 	{
 		me == DAEMON || dead[me - 1];
@@ -665,21 +702,20 @@ proctype reclaim(byte me)
 one:
 			lock_take(me);
 			reclaim_session(s);
-			lock_give();
-			atomic { done[s] = true; s = 0 }
+			atomic { lock_give(); done[s] = true; s = 0 }
 		od;
 		atomic { i = 0; done[DAEMON] = true; done[me] = true }
 	} unless {
 		atomic {
-			doomed == me -> die(me); s = 0; k = 0; r = 0; i = 0; is_filled = false; happened = false; is_owned = false
+			death?eval(me) -> die(me); s = 0; k = 0; r = 0; i = 0; is_filled = false; has_happened = false; is_owned = false
 		}
 	}
 }
 
-/* So many sessions, and a daemon. */
+/* N_DEATHS sessions, then a daemon. */
 inline kill_session(who)
 {
-	atomic { n_deaths < N_DEATHS && doomed == NOBODY && !done[who] && !dead[who] -> doomed = who; n_deaths++ }
+	atomic { n_deaths < N_DEATHS && !done[who] && !dead[who] -> n_deaths++; death!who }
 }
 
 proctype killer()
@@ -695,12 +731,12 @@ proctype killer()
 	od
 }
 
-inline drop_place(p)
+inline drop_cell(p)
 {
 	if
-	:: mem[place(p)] ->
-		r = mem[place(p)] - 1;
-		set(place(p), 0);
+	:: mem[cell(p)] ->
+		r = mem[cell(p)] - 1;
+		set(cell(p), 0);
 		drop_right(r);
 		commit();
 		r = 0
@@ -714,10 +750,10 @@ init
 	bool is_owned;
 
 	atomic {
-		for (r : 0 .. N_PLACES - 1) {
-			mem[PLACES + r * 4 + STAMP] = r;
-			mem[PLACES + r * 4 + PUSHER] = NOBODY;
-			mem[PLACES + r * 4 + POPPER] = NOBODY
+		for (r : 0 .. N_CELLS - 1) {
+			mem[CELLS + r * 4 + STAMP] = r;
+			mem[CELLS + r * 4 + PUSHER] = NOBODY;
+			mem[CELLS + r * 4 + POPPER] = NOBODY
 		}
 		for (i : 0 .. N_PUSHERS - 1) {
 			for (r : 0 .. n_of(i) - 1) {
@@ -749,12 +785,12 @@ init
 	}
 	done[0] && done[1] && done[2] && (lock_owner == NOBODY || dead[lock_owner]);
 	lock_take(DAEMON + 1);
-	drop_place(0); /* the queue is dropped */
-#if N_PLACES == 2
-	drop_place(1);
+	drop_cell(0); /* the queue is dropped */
+#if N_CELLS == 2
+	drop_cell(1);
 #endif
 	for (r : 0 .. N_OBJECTS - 1) {
-		assert(mem[GONE + r] && !count(r) && !mem[OWNS + r])
+		assert(mem[FREED + r] && !count(r) && !mem[OWNS + r])
 	}
 	lock_give();
 	finished = true

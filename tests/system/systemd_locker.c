@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * A client that takes the global lock and is stopped (for test_systemd_system.sh)
  */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * The inline calls of pyheap.h return and do what the library's own do
  *
@@ -40,7 +40,7 @@ static void ck_all_err(bool is_whole, pyheap_ref ref, int code)
 	ck_assert_int_eq(errno, code);
 }
 
-/* A random walk. */
+/* A random walk */
 
 enum kind { KIND_BYTES, KIND_RUN, KIND_LIST, KIND_OTHERS, N_KINDS };
 
@@ -127,7 +127,7 @@ START_TEST(test_random)
 }
 END_TEST
 
-/* Bounds. */
+/* Bounds */
 
 /*
  * The header counts 127 holds; the hold table counts more. _i: bit 0 which kind of call takes them, bit 1 which drops
@@ -222,15 +222,15 @@ START_TEST(test_classes)
 }
 END_TEST
 
-/* The cache. */
+/* The cache */
 
-static struct pyheap_recent *find(pyheap_ref ref)
+static struct pyheap_cached *find(pyheap_ref ref)
 {
-	struct pyheap_recent *recent = ((const struct pyheap_inline *)(const void *)fixture_heap)->recent;
+	struct pyheap_cached *cached = ((const struct pyheap_inline *)(const void *)fixture_heap)->cache;
 
 	for (int i = 0; i < 256; i++)
-		if (recent[i].ref == ref)
-			return &recent[i];
+		if (cached[i].ref == ref)
+			return &cached[i];
 	return NULL;
 }
 
@@ -262,32 +262,32 @@ END_TEST
 START_TEST(test_another_word)
 {
 	uint64_t word, generation = UINT64_C(1) << 36;
-	struct pyheap_recent *recent;
+	struct pyheap_cached *cached;
 	pyheap_ref ref;
 
 	ck_ok(pyheap_new(fixture_heap, PYHEAP_BYTES, 48, &ref));
 	ck_ok(incref(false, ref));
 	if (_i & 2)
 		ck_ok(pyheap_name_set(fixture_heap, "x", ref));
-	recent = find(ref);
-	ck_assert_ptr_nonnull(recent);
-	word = *recent->word;
-	ck_assert_uint_eq(word, recent->word1 + 1);
+	cached = find(ref);
+	ck_assert_ptr_nonnull(cached);
+	word = *cached->word;
+	ck_assert_uint_eq(word, cached->word1 + 1);
 
 	for (int i = 0; i < 5; i++) {
-		const uint64_t others[] = {word + generation, recent->word1 + generation, (word | 127) - generation,
-			recent->word1 - generation, word ^ UINT64_C(1) << 63};
+		const uint64_t others[] = {word + generation, cached->word1 + generation, (word | 127) - generation,
+			cached->word1 - generation, word ^ UINT64_C(1) << 63};
 
-		*recent->word = others[i];
+		*cached->word = others[i];
 		ck_err(incref(_i & 1, ref), ESTALE);
 		ck_err(decref(_i & 1, ref), ESTALE);
-		ck_assert_uint_eq(*recent->word, others[i]);
+		ck_assert_uint_eq(*cached->word, others[i]);
 	}
-	*recent->word = recent->word1 - 1; /* not held */
+	*cached->word = cached->word1 - 1; /* not held */
 	ck_err(decref(_i & 1, ref), _i & 2 ? EPERM : ESTALE);
-	ck_assert_uint_eq(*recent->word, recent->word1 - 1);
+	ck_assert_uint_eq(*cached->word, cached->word1 - 1);
 
-	*recent->word = word;
+	*cached->word = word;
 	ck_ok(decref(_i & 1, ref));
 	ck_ok(decref(_i & 1, ref));
 	if (_i & 2)
@@ -296,7 +296,7 @@ START_TEST(test_another_word)
 }
 END_TEST
 
-/* No object, no session, no heap. */
+/* No object, no session, no heap */
 
 /* The ref of a freed object does not name the next object in its block. */
 START_TEST(test_reused)

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Objects over the public interface: sizes, lists, types and slots, names, holds; right and wrong arguments to each
  */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Sessions with a real daemon: opening and the ways it fails, fork(), threads, the daemon ended, killed and stopped
  */

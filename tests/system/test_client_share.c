@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Objects shared between processes: by name, by queue, by the number alone; and what the dead leave
  */

@@ -233,8 +233,8 @@ class PutAndGet(CtlTest):
 
 class Errors(CtlTest):
     def test_names(self):
-        self.fails(1, "cannot get, on 'nothing': nothing has that name; .*pyheapctl ls", "get", "nothing")
-        self.fails(1, "cannot remove the name, on 'nothing': nothing has that name", "rm", "nothing")
+        self.fails(1, "cannot get, on 'nothing': no object has that name; .*pyheapctl ls", "get", "nothing")
+        self.fails(1, "cannot remove the name, on 'nothing': no object has that name", "rm", "nothing")
         for name, why in (("", "empty or not UTF-8"), ("n" * 256, "too long"), (b"\xff", "empty or not UTF-8")):
             self.fails(1, why, "put", name)
             self.fails(1, why, "get", name)
@@ -258,7 +258,7 @@ class Errors(CtlTest):
         self.ok("put", "x", input=b"x")
         self.fails(1, "cannot open for writing, on '.*': Is a directory; ", "get", "x", folder)
         self.fails(1, "cannot open for writing, on '.*/no/file': No such file", "get", "x", folder + "/no/file")
-        self.fails(1, "nothing has that name", "get", "nothing", file)
+        self.fails(1, "no object has that name", "get", "nothing", file)
         self.assertFalse(os.path.exists(file))
 
     def test_full_device(self):
@@ -278,7 +278,7 @@ class Errors(CtlTest):
                    self.daemon.path("sparse"))
         with open("/dev/zero", "rb") as endless:
             self.fails(1, "on 'stdin': there is no room", "put", "x", stdin=endless)
-        self.fails(1, "nothing has that name", "get", "x")
+        self.fails(1, "no object has that name", "get", "x")
         self.ok("put", "x", input=b"something smaller")
 
     def test_usage(self):
@@ -306,6 +306,13 @@ class Errors(CtlTest):
         self.assertEqual(self.ok("help").decode(), text)
         for word in ("stats", "ls", "put", "get", "rm", "clients", "check", "--socket", "--json", "exit codes"):
             self.assertIn(word, text)
+        for command in re.findall(r"^  ([a-z]+) +\S*(?: \S+)? +\S", text.split("options:")[0], re.MULTILINE):
+            own = self.ok("help", command).decode()
+            self.assertRegex(own, rf"\Ausage: pyheapctl \[--socket PATH\] {command} ")
+            self.assertEqual("--json" in own, "--json" in own.splitlines()[0])
+            self.assertEqual("--repair" in own, "--repair" in own.splitlines()[0])
+            self.assertEqual(self.ok(command, "--help").decode(), text if command == "help" else own)
+        self.fails(2, "unknown command, on 'foo'.*pyheapctl --help", "help", "foo")
         self.assertRegex(self.ok("--version").decode(), r"\Apyheapctl \d+\.\d+\.\d+\n\Z")
 
 
@@ -340,7 +347,7 @@ class NoDaemon(unittest.TestCase):
         self.fails("the path is longer than a socket's can be; use a path", "--socket", "x" * 200, "ls")
         with open(path, "w"):
             pass
-        self.fails("nobody listens on the socket; start pyheapd", "--socket", path, "ls")
+        self.fails("no daemon listens on the socket; start pyheapd", "--socket", path, "ls")
         self.fails("Not a directory", "--socket", path + "/sock", "ls")
 
     def test_not_admitted(self):
@@ -353,7 +360,7 @@ class NoDaemon(unittest.TestCase):
         result = subprocess.run([PYHEAPCTL, "--socket", daemon.socket, "ls"], capture_output=True, timeout=WATCHDOG,
                                 user=65534, group=65534, extra_groups=[])
         self.assertEqual((result.returncode, result.stdout), (3, b""))
-        self.assertRegex(result.stderr, rb"this user is not admitted.*; ask whoever runs pyheapd to admit this user\n\Z")
+        self.assertRegex(result.stderr, rb"the daemon does not admit this user.*; ask the administrator of pyheapd to admit this user\n\Z")
 
     def test_all_sessions_taken(self):
         daemon = Daemon("--size", "16M", "--max-sessions", "1")
@@ -428,7 +435,7 @@ class Figures(CtlTest):
             "# bytes that the heap may grow to": "heap_size",
             "# lock recoveries": "n_lock_recoveries",
             "# pools claimed by sessions": "n_pools_claimed",
-            "# blocks returned by others": "n_blocks_returned",
+            "# blocks freed by other sessions": "n_blocks_returned",
         }
         for label, key in pairs.items():
             self.assertEqual(labels.pop(label), figures.pop(key) if key != "bytes_total" else figures[key], label)

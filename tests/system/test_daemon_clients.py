@@ -257,6 +257,182 @@ class Clients(unittest.TestCase):
         self.assertIn("not this process's", self.child(steal).result)
         self.assertEqual(a.n_sessions(), 1)
 
+    # ---- back again, in every state that a session can be in ----
+
+    def offer(self, resume=None):
+        """A session that is not taken yet, with a connection of its own."""
+        c = self.daemon.wire()
+        c.send(wire.hello(c.layout_hash, resume=resume))
+        c.expect_offer()
+        return c
+
+    def resume_in_vain(self, session, token):
+        c = self.daemon.wire()
+        c.send(wire.hello(c.layout_hash, resume=(session, token)))
+        self.assertIn("gone", c.expect_error(errno.ESTALE))
+        c.expect_end()
+
+    def test_resume_what_is_offered(self):
+        """The session is not taken yet and still has its first connection."""
+        self.start()
+        a = self.offer()
+        b = self.offer((a.session, a.token))
+        self.assertEqual((b.session, b.token), (a.session, a.token))
+        a.expect_end()
+        self.assertEqual(b.state(), wire.ACTIVE)
+        b.take()
+        self.assertEqual(len(b.grant(1, 1)), 1)
+        self.assertEqual(b.n_sessions(), 1)
+        self.assertEqual(b.state(), wire.ACTIVE)
+
+    def test_the_end_of_who_resumed_what_is_offered(self):
+        self.start()
+        witness = self.session()
+
+        def resume():
+            a = self.offer()
+            b = self.offer((a.session, a.token))
+            b.take()
+            self.assertEqual(b.n_sessions(), 2)
+            return b.state()
+
+        child = self.child(resume)
+        self.assertEqual(child.result, repr(wire.ACTIVE))
+        child.kill()
+        until(lambda: witness.n_sessions() == 1, "the end of its process is seen")
+
+    def test_goodbye_after_what_is_offered_was_resumed(self):
+        self.start("--max-sessions", "2")
+        witness = self.session()
+        for _ in range(20):
+            a = self.offer()
+            b = self.offer((a.session, a.token))
+            b.send(wire.goodbye())
+            b.expect_end()
+            until(lambda: witness.n_sessions() == 1, "its session is free")
+        self.assertEqual(self.session().session, 1)
+
+    def test_resumed_and_never_taken(self):
+        """Each connection ends without the session having been taken, the last one ends the session."""
+        self.start()
+        witness = self.session()
+        a = self.offer()
+        b = self.offer((a.session, a.token))
+        self.assertEqual(witness.n_sessions(), 2)
+        b.close()
+        until(lambda: witness.n_sessions() == 1, "its session is free")
+        self.resume_in_vain(a.session, a.token)
+
+    def test_resumed_and_gone_at_once(self):
+        self.start()
+        witness = self.session()
+        for _ in range(20):
+            a = self.offer()
+            b = self.daemon.wire()
+            b.send(wire.hello(b.layout_hash, resume=(a.session, a.token)))
+            b.close()
+            a.expect_end()
+            until(lambda: witness.n_sessions() == 1, "its session is free")
+
+    def test_resume_again_and_again(self):
+        self.start()
+        first = last = self.offer()
+        for _ in range(20):
+            before, last = last, self.offer((first.session, first.token))
+            before.expect_end()
+        last.take()
+        self.assertEqual(last.n_sessions(), 1)
+        self.assertEqual(last.state(), wire.ACTIVE)
+
+    def test_resume_twice_at_once(self):
+        """The last one has the session. The other may have been welcomed before."""
+        self.start()
+        for is_taken in (False, True):
+            a = self.offer()
+            if is_taken:
+                a.take()
+            both = [self.daemon.wire() for _ in range(2)]
+            for c in both:
+                c.send(wire.hello(c.layout_hash, resume=(a.session, a.token)))
+            welcomed = [c for c in both if self.goes_well(c.expect_offer)]
+            served = [c for c in welcomed if self.goes_well(c.stats)]
+            self.assertEqual(len(served), 1)
+            last = served[0]
+            last.take()
+            self.assertEqual(last.state(), wire.ACTIVE)
+            self.assertEqual(last.n_sessions(), 1)
+            last.send(wire.goodbye())
+            last.expect_end()
+
+    def goes_well(self, call):
+        """False: the daemon ended the connection."""
+        try:
+            call()
+        except (wire.Closed, BrokenPipeError):
+            return False
+        return True
+
+    def test_resume_what_is_closed(self):
+        """The session says in the table that it is closed, and its Goodbye has not come."""
+        self.start()
+        witness = self.session()
+        for has_connection in (True, False):
+            a = self.session()
+            session, token = a.session, a.token
+            if not has_connection:
+                a.socket.close()
+                self.assertEqual(witness.n_sessions(), 2)
+            a.leave()
+            self.resume_in_vain(session, token)
+            if has_connection:
+                a.expect_end()
+            until(lambda: witness.n_sessions() == 1, "its session is free")
+
+    def test_resume_after_goodbye(self):
+        self.start()
+        witness = self.session()
+        for is_taken in (False, True):
+            a = self.offer()
+            if is_taken:
+                a.take()
+            b = self.daemon.wire()
+            a.send(wire.goodbye())
+            a.expect_end()
+            b.send(wire.hello(b.layout_hash, resume=(a.session, a.token)))
+            b.expect_error(errno.ESTALE)
+            until(lambda: witness.n_sessions() == 1, "its session is free")
+
+    def test_goodbye_of_a_connection_that_was_replaced(self):
+        """It ends that connection, and not the session that another one has now."""
+        self.start()
+        a = self.session()
+        b = self.daemon.wire()
+        b.say_hello(resume=(a.session, a.token))
+        try:
+            a.send(wire.goodbye())
+        except OSError:  # it is closed already
+            pass
+        self.assertEqual(b.n_sessions(), 1)
+        self.assertEqual(b.state(), wire.ACTIVE)
+
+    def test_resume_while_the_connection_is_closing(self):
+        """A connection that failed stays for a while so that its client can read why; its session may be resumed."""
+        self.start()
+        witness = self.session()
+        a = self.session()
+        a.send(wire.grant_request(0, 0))  # an error; the client does not read it, and its end stays open
+        b = self.daemon.wire()
+        self.assertEqual(b.say_hello(resume=(a.session, a.token)), a.session)
+        a.expect_error(errno.EBADMSG)
+        a.expect_end()
+        self.assertEqual(b.state(), wire.ACTIVE)
+        self.assertEqual(b.n_sessions(), 2)
+        c = self.offer()
+        c.send(wire.grant_request(0, 0))
+        c.expect_error(errno.EBADMSG)
+        self.resume_in_vain(c.session, c.token)  # it was never taken, so it ended with its connection
+        until(lambda: witness.n_sessions() == 2, "its session is free")
+
     # ---- rights ----
 
     @unittest.skipUnless(daemon_box.can_be_nobody(), "only root can be somebody else, where others can run programs")

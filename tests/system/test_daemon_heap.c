@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * What the daemon does for the heap: drops the holds of the dead, unmaps empty arenas, recovers the lock and names its
  * owner, and goes on where a killed daemon stopped

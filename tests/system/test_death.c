@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Death is certain before it is acted on: processes that look dead and live, and that look alive and are dead
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Death is certain before it is acted on: pids that are used again, and other pid namespaces
  *

@@ -34,7 +34,7 @@ same "the functions and whatever else is exported" "$tmp/exported" "$tmp/exporte
 sed -n '/global:/,/local:/s/^\t\(.*\);$/\1/p' "$source/client/libpyheap.sym" | sort > "$tmp/listed"
 same "the symbol file and what is exported" "$tmp/listed" "$tmp/exported"
 # A declaration starts a line of its own and is no macro.
-find "$root" -name pyheap.h -exec cat {} + |
+find "$root" -name 'pyheap*.h' -exec cat {} + |
 	sed -n 's/^[a-z][a-z0-9_ *]*[ *]\(pyheap_[a-z_]*\)(.*/\1/p' | sort > "$tmp/declared"
 same "the header and what is exported" "$tmp/declared" "$tmp/exported"
 [ "$(wc -l < "$tmp/exported")" -ge 30 ] || fail "only $(wc -l < "$tmp/exported") symbols were found"
@@ -47,7 +47,26 @@ needed=$(readelf -d "$lib" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | sort | grep 
 	-e '^libgcc_s' | tr '\n' ' ')
 [ "$needed" = "libc.so.6 libprotobuf-c.so.1 " ] || fail "the library needs $needed"
 for program in pyheapctl pyheapd; do
-	[ -x "$(find "$root" -name "$program" -type f)" ] || fail "$program is not installed"
+	[ -x "$(find "$root" -path "*/bin/$program" -type f)" ] || fail "$program is not installed"
+done
+
+# ---- pages and completions
+share=$(dirname "$(dirname "$(find "$root" -path '*/doc/pyheap/README.md')")")/..
+if [ -e "$build/doc/pyheap.3" ]; then
+	while read -r call; do
+		page=$share/man/man3/$call.3
+		[ -s "$page" ] || fail "there is no page $call(3)"
+		grep -q "$(echo "$call" | sed 's/_/\\\\*_/g')" "$page" || fail "the page $call(3) does not speak of it"
+	done < "$tmp/listed"
+	for page in man1/pyheapctl.1 man3/pyheap.3 man3/pyheap_stats.3 man7/pyheap.7 man8/pyheapd.8; do
+		[ -s "$share/man/$page" ] || fail "there is no $page"
+	done
+else
+	echo "built without man pages: none are looked for"
+fi
+for program in pyheapctl pyheapd; do
+	grep -q "complete -F _$program $program" "$(find "$root" -path "*/completions/$program")" || fail "completion of $program in bash"
+	grep -q "#compdef $program" "$(find "$root" -path "*/zsh/*/_$program")" || fail "completion of $program in zsh"
 done
 
 # ---- programs built from it
@@ -77,7 +96,8 @@ int main(void)
 	return pyheap_close(heap) != NULL;
 }
 END
-cp "$tmp/program.c" "$tmp/program.cpp"
+# In C++ pyheap_stats is the type alone.
+sed 's/ pyheap_stats(heap/ pyheap_get_stats(heap/' "$tmp/program.c" >"$tmp/program.cpp"
 export PKG_CONFIG_PATH="$(dirname "$pc")" PKG_CONFIG_SYSROOT_DIR="$root"
 version=$(pkg-config --modversion pyheap)
 if nm -D "$lib" | grep ' U __[at]san_' >/dev/null; then
@@ -117,5 +137,37 @@ build_and_run c++ "$tmp/program.cpp" -std=c++98 -Wno-long-long -O2
 is_inline yes
 build_and_run c++ "$tmp/program.cpp" -std=c++20 -O3
 is_inline yes
-[ "$(LD_LIBRARY_PATH=$libdir "$(find "$root" -name pyheapctl -type f)" --version)" = "pyheapctl $version" ] ||
-	fail "the installed pyheapctl"
+
+# ---- pyheapctl finds the library by itself, wherever both are
+unset PKG_CONFIG_SYSROOT_DIR LD_LIBRARY_PATH
+ctl=$(find "$root" -path "*/bin/pyheapctl")
+if readelf -d "$ctl" | grep 'RUNPATH.*[$]ORIGIN' >/dev/null; then
+	[ "$("$ctl" --version)" = "pyheapctl $version" ] || fail "the installed pyheapctl"
+else # under /usr it is the loader that knows
+	readelf -d "$ctl" | grep -e RPATH -e RUNPATH >/dev/null && fail "pyheapctl has an rpath"
+	[ "$(LD_LIBRARY_PATH=$libdir "$ctl" --version)" = "pyheapctl $version" ] || fail "the installed pyheapctl"
+fi
+# Under another prefix, as that prefix's own build: pyheapctl, and a program by its pyheap.pc alone.
+install_at() { # prefix
+	prefix=$1
+	# shellcheck disable=SC2086
+	{ meson setup $reconfigure "$tmp/build" "$source" --prefix "$prefix" -Dtests=false -Dman=disabled -Dbuildtype=plain &&
+		ninja -C "$tmp/build" -j 2 && DESTDIR=$destdir meson install -C "$tmp/build" --no-rebuild; } > "$tmp/log" 2>&1 ||
+		{ tail -n 30 "$tmp/log"; fail "a build for $prefix"; }
+}
+destdir='' reconfigure=''
+install_at "$tmp/opt/x"
+"$tmp/opt/x/bin/pyheapctl" --version > "$tmp/said" 2>&1 || { cat "$tmp/said"; fail "pyheapctl under a prefix of its own"; }
+PKG_CONFIG_PATH=$(dirname "$(find "$tmp/opt/x" -name pyheap.pc)")
+[ "$(pkg-config --variable=prefix pyheap)" = "$tmp/opt/x" ] || fail "pyheap.pc has another prefix"
+# shellcheck disable=SC2046
+cc -o "$tmp/program" "$tmp/program.c" $(pkg-config --cflags --libs pyheap) -Wl,-rpath,"$(pkg-config --variable=libdir pyheap)" ||
+	fail "a program by pyheap.pc"
+[ "$("$tmp/program" | tr '\n' ' ')" = "$version 1 " ] || fail "the program under a prefix of its own"
+mv "$tmp/opt/x" "$tmp/opt/y"
+"$tmp/opt/y/bin/pyheapctl" --version > "$tmp/said" 2>&1 || { cat "$tmp/said"; fail "pyheapctl after its tree was moved"; }
+echo "found the library: pyheapctl under a prefix of its own, and where that was moved to"
+destdir=$tmp/usr reconfigure=--reconfigure
+install_at /usr
+readelf -d "$tmp/usr/usr/bin/pyheapctl" | grep -e RPATH -e RUNPATH && fail "pyheapctl has an rpath under /usr"
+echo "no rpath under /usr"

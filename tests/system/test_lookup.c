@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * A client that is stopped in a lookup of a ref, without the lock and without a hold
  *

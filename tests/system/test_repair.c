@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * The heap is repaired while its clients work
  *
@@ -718,7 +718,7 @@ START_TEST(lost_one_is_reclaimed)
 	map_all();
 	for (int i = 0; i < 2; i++)
 		ck_assert_int_ne(fixture_wait(fixture_fork(die_damaged, NULL)), 0);
-	fixture_until(fixture_log_count("cannot be cleared up"));
+	fixture_until(fixture_log_count("cannot be reclaimed"));
 	let_work(1000);
 	ck_assert_uint_eq(n_sessions(), N_WORKERS + 3);
 	ck_assert_msg(run_ctl("check --repair", said, sizeof(said)) == 0, "%s", said);

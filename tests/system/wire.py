@@ -14,7 +14,10 @@ import struct
 HELLO, GRANT_REQUEST, STATS_REQUEST, GOODBYE = 1, 2, 3, 4
 WELCOME, GRANT, STATS, GOODBYE_FROM_DAEMON, ERROR = 1, 2, 3, 4, 5
 
-SESSIONS_OFF, SESSION_SIZE, SESSION_ATTACHMENT, TAKEN = 160, 1664, 100, 1  # heap/shared/layout.h: struct control, session_entry
+# heap/shared/layout.h: struct control, session_entry
+SESSIONS_OFF, SESSION_SIZE, SESSION_STATE, SESSION_ATTACHMENT = 160, 1664, 0, 100
+FREE, ACTIVE, DEAD = 0, 1, 2
+OFFERED, TAKEN, CLOSED = 0, 1, 2
 
 WATCHDOG_S = 300  # no answer takes that long, not on a busy machine either, unless something is broken
 
@@ -160,15 +163,31 @@ class Wire:
         return self.expect_welcome()
 
     def expect_welcome(self):
-        self.welcome = self.expect(WELCOME)
+        self.expect_offer()
         self.take()
         return self.session
 
+    def expect_offer(self):
+        """A Welcome to a session that is not taken yet."""
+        self.welcome = self.expect(WELCOME)
+        return self.session
+
+    def entry_off(self, member):
+        """Where a member of the session's entry in the session table is, in the control segment."""
+        sessions, = struct.unpack("<Q", os.pread(self.fds[0], 8, SESSIONS_OFF))
+        return sessions + self.session * SESSION_SIZE + member
+
     def take(self):
         """Say in the session table that the session is in use. (By compare-and-swap, where the daemon may end meanwhile.)"""
-        control = self.fds[0]
-        sessions, = struct.unpack("<Q", os.pread(control, 8, SESSIONS_OFF))
-        os.pwrite(control, struct.pack("<I", TAKEN), sessions + self.session * SESSION_SIZE + SESSION_ATTACHMENT)
+        os.pwrite(self.fds[0], struct.pack("<I", TAKEN), self.entry_off(SESSION_ATTACHMENT))
+
+    def leave(self):
+        """Say in the session table that the session is closed."""
+        os.pwrite(self.fds[0], struct.pack("<I", CLOSED), self.entry_off(SESSION_ATTACHMENT))
+
+    def state(self):
+        """Of the session, in the session table."""
+        return struct.unpack("<I", os.pread(self.fds[0], 4, self.entry_off(SESSION_STATE)))[0]
 
     @property
     def session(self):

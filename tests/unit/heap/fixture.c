@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * A heap in the test's own process, for the unit tests
  *
@@ -171,9 +171,9 @@ void fixture_note_fault(void *userdata, const char *fault)
 	snprintf(report->all + length, sizeof(report->all) - length, "%s\n", fault);
 }
 
-pyheap_stats fixture_stats(void)
+struct heap_stats fixture_stats(void)
 {
-	pyheap_stats stats;
+	struct heap_stats stats;
 	uint32_t cursor = 0;
 
 	while (heap_stats_step(&fx.daemon, &cursor, &stats))
@@ -342,7 +342,7 @@ bool fixture_lock_is_awaited(void)
 
 uint64_t fixture_blocks_used(void)
 {
-	pyheap_stats stats;
+	struct heap_stats stats;
 	uint64_t n = 0;
 
 	stats = fixture_stats();

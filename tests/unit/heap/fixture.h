@@ -12,6 +12,7 @@
 #include "heap/memory/memory.h"
 #include "heap/memory/run.h"
 #include "heap/object/count.h"
+#include "heap/object/count_recover.h"
 #include "heap/object/dying.h"
 #include "heap/object/hold.h"
 #include "heap/object/making.h"
@@ -25,6 +26,7 @@
 #include "heap/repair/check.h"
 #include "heap/repair/recover.h"
 #include "heap/repair/repair.h"
+#include "heap/repair/stats.h"
 
 #include "tests/check_setup.h"
 #include <errno.h>
@@ -88,7 +90,7 @@ struct fixture_report {
 void fixture_note_fault(void *report, const char *fault);
 
 /* The heap's figures. */
-pyheap_stats fixture_stats(void);
+struct heap_stats fixture_stats(void);
 
 /* Bytes that the heap file occupies. */
 uint64_t fixture_heap_bytes(void);

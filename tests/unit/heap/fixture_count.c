@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /* Objects that other sessions may hold, and checks of what is counted of them */
 #include "tests/unit/heap/fixture_count.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Sessions kept out of their critical sections, and membarrier(2) that fails
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * A heap with a little of everything, and pictures of it that are compared byte by byte
  */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * What a session may die with: a row for each line of the table at the head of heap/repair/recover.c, some in many
  * variants
@@ -636,7 +636,7 @@ void expect_lent(void)
 
 void expect_cleared(void)
 {
-	pyheap_stats stats;
+	struct heap_stats stats;
 
 	ck_assert_uint_eq(DEAD->entry->state, SESSION_FREE);
 	fixture_check();

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /* Remote frees in pools of session 0, and the list of such pools */
 #include "tests/unit/heap/fixture_remote_free.h"
 

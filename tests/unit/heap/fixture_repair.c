@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * A heap with a bit of everything, for the tests of repair
  *
@@ -315,7 +315,7 @@ void work(void)
 void end_all(void)
 {
 	uint64_t cursor = 0, ref;
-	pyheap_stats stats;
+	struct heap_stats stats;
 	char name[256];
 	int r;
 

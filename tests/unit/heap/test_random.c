@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * A random test against a plain model
  *
@@ -541,7 +541,7 @@ static void one_operation(struct session *s)
 
 static void compare_all(void)
 {
-	pyheap_stats stats;
+	struct heap_stats stats;
 
 	fixture_check();
 	for (uint32_t i = 0; i < N_OBJECTS; i++) {

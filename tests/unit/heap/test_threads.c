@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Sessions at the same time
  *
@@ -494,8 +494,8 @@ static void walk_figures(void)
 	uint32_t stats_cursor = 0;
 	uint64_t cursor = 0, ref;
 	char name[256];
-	pyheap_client_info info;
-	pyheap_stats s;
+	struct heap_client info;
+	struct heap_stats s;
 
 	while (heap_stats_step(WALKER, &stats_cursor, &s))
 		;

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * The lock of a session of another pid namespace: the futex word has the session's number, which all its threads share
  */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Intents of the dead: what a dead session had begun to do to a queue, or to an object that it was about to hold or to
  * drop

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * How arenas come and go: granted, accepted, returned to the system, adopted by another daemon
  */

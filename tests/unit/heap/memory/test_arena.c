@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Arenas of pools: their order, where new pools come from, and records apart from objects
  */

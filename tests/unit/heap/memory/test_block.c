@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Blocks: in which order they are handed out; and remote frees, by others than the pool's owner, also of an owner that
  * dies

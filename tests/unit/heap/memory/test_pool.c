@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Pools: used, full or empty, on which list that puts them, and that nobody touches a page before it is needed
  */
@@ -163,7 +163,7 @@ END_TEST
 
 static void expect_class(uint32_t size_class, uint64_t n_pools, uint64_t n_used)
 {
-	pyheap_stats stats = fixture_stats();
+	struct heap_stats stats = fixture_stats();
 
 	ck_assert_uint_eq(stats.classes[size_class].n_pools, n_pools);
 	ck_assert_uint_eq(stats.classes[size_class].n_used, n_used);

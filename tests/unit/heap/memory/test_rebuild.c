@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * A rebuild that was begun and not finished: by a process that was killed, or where critical sections cannot be blocked
  */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Runs of pools and runs of arenas: first fit, every length, fragmented, used again
  */
@@ -186,7 +186,7 @@ END_TEST
 
 START_TEST(run_sizes)
 {
-	pyheap_stats stats;
+	struct heap_stats stats;
 
 	for (uint32_t n = 1; n < fx.heap->pools_per_arena; n++) {
 		uint64_t ref = fixture_bytes(S0, n * POOL_SIZE - 4095), full = fixture_bytes(S0, n * POOL_SIZE);

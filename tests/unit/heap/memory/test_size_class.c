@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Size classes: those of CPython 3.7, row by row; their blocks, and how these are aligned
  */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Holding and dropping without the lock: when the lock is not needed, what is counted, what is refused
  *

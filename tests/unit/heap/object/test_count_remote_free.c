@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /* Drops without the lock that free a block remotely: when the owner is notified, and what becomes of the pool */
 #include "heap/change/intent.h"
 #include "heap/shared/critical.h"

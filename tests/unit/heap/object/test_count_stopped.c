@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * First holds and last drops that are stopped in the middle: who is notified, what waits, what is left to reclaim
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * The last right to an object goes: what its slots held is dropped, however deep, in bounded steps
  */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /* Header locks: what a dead session leaves locked, and what locking a header records for the intents of others */
 #include "heap/change/intent.h"
 #include "heap/object/header_lock.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Hold tables: one session's many holds, growing, shrinking, rehashing
  *

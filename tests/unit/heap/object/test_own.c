@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * A session's own pools and runs: objects made, held and dropped without the lock, and what is kept free
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * A session drops its own object, which is shared, and cannot have the lock: the drop is undone
  *

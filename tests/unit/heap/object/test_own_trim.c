@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /* Collecting remote frees, by the owner or by request; and trimming what sessions keep free */
 #include "tests/unit/heap/fixture.h"
 #include "tests/unit/heap/fixture_remote_free.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /* Waiting at a queue, and queues that are paused by the lock: between several processes */
 #include "heap/shared/critical.h"
 #include "tests/unit/heap/fixture.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * A stranger, which holds an object by its number alone, while the owner makes, frees or keeps it without the lock
  *

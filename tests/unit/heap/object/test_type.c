@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Registered types: the same, another one of that name, limits; and a registration that is killed
  */
@@ -69,7 +69,7 @@ START_TEST(bad_specs)
 	static const char name64[] = "123456789 123456789 123456789 123456789 123456789 123456789 1234";
 	static const size_t misaligned[] = {4}, descending[] = {8, 0}, twice[] = {8, 8}, outside[] = {32},
 			    across[] = {25};
-	static size_t many[PYHEAP_TYPE_SLOTS_MAX + 1];
+	static size_t many[SLOTS_PER_TYPE + 1];
 	static const struct {
 		struct type_spec spec;
 		int r;
@@ -98,13 +98,13 @@ START_TEST(bad_specs)
 		{{"across the end", 32, 0, 1, across}, -EINVAL},
 		{{"reaching over the end", 39, 0, 1, outside}, -EINVAL},
 		{{"smaller than a slot", 7, 0, 1, ascending}, -EINVAL},
-		{{"256 slots", 8 * 257, 0, PYHEAP_TYPE_SLOTS_MAX, many}, 0},
-		{{"257 slots", 8 * 257, 0, PYHEAP_TYPE_SLOTS_MAX + 1, many}, -EINVAL},
+		{{"256 slots", 8 * 257, 0, SLOTS_PER_TYPE, many}, 0},
+		{{"257 slots", 8 * 257, 0, SLOTS_PER_TYPE + 1, many}, -EINVAL},
 		{{"slots max", 8 * 257, 0, SIZE_MAX, many}, -EINVAL},
 	};
 	uint32_t n_good = 0, type;
 
-	for (size_t i = 0; i <= PYHEAP_TYPE_SLOTS_MAX; i++)
+	for (size_t i = 0; i <= SLOTS_PER_TYPE; i++)
 		many[i] = 8 * i;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		type = 99;
@@ -196,13 +196,13 @@ END_TEST
 
 START_TEST(limit_of_slots)
 {
-	size_t slots[PYHEAP_TYPE_SLOTS_MAX];
-	struct type_spec spec = {.size = sizeof(slots), .n_slots = PYHEAP_TYPE_SLOTS_MAX, .slots = slots};
+	size_t slots[SLOTS_PER_TYPE];
+	struct type_spec spec = {.size = sizeof(slots), .n_slots = SLOTS_PER_TYPE, .slots = slots};
 	uint32_t type, n = 0;
 	char name[16];
 	int r;
 
-	for (size_t i = 0; i < PYHEAP_TYPE_SLOTS_MAX; i++)
+	for (size_t i = 0; i < SLOTS_PER_TYPE; i++)
 		slots[i] = 8 * i;
 	do {
 		snprintf(name, sizeof(name), "wide %u", n++);
@@ -210,15 +210,15 @@ START_TEST(limit_of_slots)
 		r = type_register(S0, &spec, &type);
 	} while (!r);
 	ck_assert_int_eq(r, -ENOSPC);
-	ck_assert_uint_eq(n - 1, TYPE_SLOTS_MAX / PYHEAP_TYPE_SLOTS_MAX);
+	ck_assert_uint_eq(n - 1, TYPE_SLOTS_MAX / SLOTS_PER_TYPE);
 	fixture_check();
 	/* the last one that found room has all its slots */
 	uint64_t child = fixture_bytes(S0, 1), object = fixture_new(S0, type, 0);
 
-	for (size_t i = 0; i < PYHEAP_TYPE_SLOTS_MAX; i++)
+	for (size_t i = 0; i < SLOTS_PER_TYPE; i++)
 		ck_assert_int_eq(slot_set(S0, object, slots[i], child), 0);
 	fixture_check();
-	ck_assert_int_eq(object_refcount(S0, child), PYHEAP_TYPE_SLOTS_MAX + 1);
+	ck_assert_int_eq(object_refcount(S0, child), SLOTS_PER_TYPE + 1);
 	fixture_drop(S0, object);
 	ck_assert_int_eq(object_refcount(S0, child), 1);
 }

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Damages to a heap with a little of everything in it, for test_check.c
  *
@@ -643,11 +643,11 @@ const struct check_damage check_damages[] = {
 	{remote_of_other, "session 1: its list remote_pools"},
 	{remote_circle, "session 0: its list remote_pools"},
 	{remote_prev, "session 0: its list remote_pools"},
-	{remote_without, "has 0 returned blocks and is on remote_pools"},
+	{remote_without, "has 0 remotely freed blocks and is on remote_pools"},
 	{not_said_remote, "says that it is not on remote_pools, which it is"},
 	{said_remote, "says that it is on remote_pools, which it is not"},
-	{remote_unowned, "waits to be gathered and the pool has no owner"},
-	{remote_unmarked, "waits to be gathered and its second word"},
+	{remote_unowned, "waits to be collected and the pool has no owner"},
+	{remote_unmarked, "waits to be collected and its rights"},
 	{spare_lost, "header says that it is free"},
 	{spare_wild, "session 0: keeps a run of 8 pools"},
 	{spare_of_live, "session 0: keeps a run of 5 pools"},
@@ -679,7 +679,7 @@ const struct check_damage check_damages[] = {
 	{count_too_high, "count is"},
 	{count_too_low, "count is"},
 	{count_wild, "count is"},
-	{not_shared, "its owner is not told"},
+	{not_shared, "it is not marked as shared"},
 	{held_by_nobody, "is held by the owner of its pool, which has none"},
 	{object_leaked, "leaked"},
 	{shared_object_leaked, "leaked"},

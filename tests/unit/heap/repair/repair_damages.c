@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Damages to what is derived, for test_repair.c
  *
@@ -427,9 +427,9 @@ const struct repair_damage repair_damages[] = {
 	{free_with_rights_unowned, "is free and somebody has a right to it", 0, false},
 	{uncarved_with_rights, "is free and somebody has a right to it", 0, false},
 	{free_run_with_rights, "starts a free run and somebody has a right to it", 0, false},
-	{free_block_remote, "waits to be gathered and the pool has no owner", 0, false},
-	{free_block_remote_owned, "has 1 returned blocks and is not on remote_pools", 0, false},
-	{remote_unmarked, "waits to be gathered and its second word", 0, false},
+	{free_block_remote, "waits to be collected and the pool has no owner", 0, false},
+	{free_block_remote_owned, "has 1 remotely freed blocks and is not on remote_pools", 0, false},
+	{remote_unmarked, "waits to be collected and its rights", 0, false},
 	{unowned_empty, "usedpools[17]", 0, false},
 	{unowned_wrong_class, "usedpools[3] of space 0", 0, false},
 	{unowned_wild, "usedpools[17] of space 0", 0, false},
@@ -464,16 +464,16 @@ const struct repair_damage repair_damages[] = {
 	{owner_wild, "is owned by session 59999, which cannot be", 0, false},
 	{owner_no_session, "is owned by session 7, which cannot be", 0, false},
 	{owner_of_records, "is owned by session 0, which cannot be", 0, false},
-	{remote_empty, "returned blocks and is not on remote_pools", 0, false},
+	{remote_empty, "remotely freed blocks and is not on remote_pools", 0, false},
 	{remote_wild, "session 0: its list remote_pools is broken", 0, false},
-	{remote_cut, "returned blocks and is not on remote_pools", 0, false},
+	{remote_cut, "remotely freed blocks and is not on remote_pools", 0, false},
 	{remote_circle, "session 0: its list remote_pools is broken", 0, false},
 	{remote_next, "session 0: its list remote_pools is broken", 0, false},
 	{remote_prev, "session 0: its list remote_pools is broken", 0, false},
 	{remote_of_other, "session 1: its list remote_pools is broken", 0, false},
 	{remote_of_nobody, "session 1: its list remote_pools is broken", 0, false},
 	{remote_of_run, "session 2: its list remote_pools is broken", 0, false},
-	{remote_without, "has 0 returned blocks and is on remote_pools", 0, false},
+	{remote_without, "has 0 remotely freed blocks and is on remote_pools", 0, false},
 	{remote_not_said, "says that it is not on remote_pools, which it is", 0, false},
 	{remote_said_of_none, "says that it is on remote_pools, which it is not", 0, false},
 	{spare_lost, "starts a run whose header says that it is free", 0, false},
@@ -543,7 +543,7 @@ const struct repair_damage repair_damages[] = {
 	{count_zero, "its count is 0, 1 have a right to it", 0, false},
 	{rights_zero, "its count is 0, 1 have a right to it", 0, false},
 	{count_of_run, "its count is 1000, 0 have a right to it", 0, false},
-	{not_shared, "others have a right to it and its owner is not told", 0, false},
+	{not_shared, "others have a right to it and it is not marked as shared", 0, false},
 	{held_by_nobody, "is held by the owner of its pool, which has none", 0, false},
 	{leaked, "has leaked", 0, false},
 	{leaked_own, "has leaked", 0, false},

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * heap_check() itself: each derived thing is damaged on purpose, and the report names it
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Sessions come and go, and the dead are reclaimed
  *
@@ -54,14 +54,18 @@ START_TEST(taken_or_over)
 	fx.heap->is_fenced = false;
 	ck_assert(session_take(&s, claim.token));
 	ck_assert(!session_take(&s, claim.token));
-	ck_assert(!session_is_over(fx.heap, index));
+	ck_assert(!session_withdraw(fx.heap, index));
+	ck_assert(!session_is_closed(fx.heap, index));
 	session_detach(&s);
-	ck_assert(session_is_over(fx.heap, index));
+	ck_assert(session_is_closed(fx.heap, index));
+	ck_assert(session_withdraw(fx.heap, index));
 
 	ck_assert_int_eq(session_admit(fx.heap, &claim, &index), 0);
 	session_init(&s, fx.heap, index);
-	ck_assert(session_is_over(fx.heap, index));
-	ck_assert(session_is_over(fx.heap, index));
+	ck_assert(!session_is_closed(fx.heap, index));
+	ck_assert(session_withdraw(fx.heap, index));
+	ck_assert(session_is_closed(fx.heap, index));
+	ck_assert(session_withdraw(fx.heap, index));
 	ck_assert(!session_take(&s, claim.token));
 	session_mark_dead(fx.heap, index);
 	while (session_reclaim_step(&s) == 1)
@@ -240,7 +244,7 @@ START_TEST(session_drops_its_own)
 	ck_assert_uint_eq(DEAD->entry->state, SESSION_ACTIVE);
 	ck_assert_uint_eq(DEAD->entry->n_holds + DEAD->entry->n_own_holds, 0);
 	session_detach(DEAD);
-	ck_assert(session_is_over(fx.heap, DEAD->index));
+	ck_assert(session_withdraw(fx.heap, DEAD->index));
 	session_mark_dead(fx.heap, DEAD->index);
 	ck_assert_int_eq(session_reclaim_step(DEAD), 0);
 	expect_lent();

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * heap_repair(): each derived thing is damaged on purpose, the report names it, it is mended, and then the heap works
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * The heap's figures, and the walk over its sessions
  */
@@ -11,7 +11,7 @@
 /* The eight add up to the total, which is the size of the arenas. */
 static void check_sum(void)
 {
-	pyheap_stats s = fixture_stats();
+	struct heap_stats s = fixture_stats();
 
 	ck_assert_uint_eq(s.bytes_allocated_blocks + s.bytes_available_blocks + s.bytes_unused_pools +
 				  s.bytes_pool_headers + s.bytes_quantization + s.bytes_medium_objects +
@@ -26,7 +26,7 @@ static void check_sum(void)
 
 START_TEST(empty_heap)
 {
-	pyheap_stats s = fixture_stats();
+	struct heap_stats s = fixture_stats();
 
 	check_sum();
 	ck_assert_uint_eq(s.heap_size, FIXTURE_HEAP_SIZE);
@@ -36,7 +36,7 @@ START_TEST(empty_heap)
 	ck_assert_uint_eq(s.n_sessions, FIXTURE_SESSIONS);
 	ck_assert_uint_eq(s.max_sessions, fx.heap->n_sessions);
 	ck_assert_uint_eq(s.n_lock_recoveries, 0);
-	for (uint32_t i = 0; i < PYHEAP_CLASSES; i++) {
+	for (uint32_t i = 0; i < N_CLASSES; i++) {
 		ck_assert_uint_eq(s.classes[i].size, 8 * (i + 1));
 		ck_assert_uint_eq(s.classes[i].pool_blocks, POOL_SIZE / (8 * (i + 1) + 16));
 		ck_assert_uint_eq(s.classes[i].n_pools + s.classes[i].n_used + s.classes[i].n_available, 0);
@@ -47,7 +47,7 @@ END_TEST
 START_TEST(each_figure)
 {
 	uint64_t ref, large;
-	pyheap_stats s;
+	struct heap_stats s;
 
 	for (int i = 0; i < 10; i++)
 		ref = fixture_bytes(S0, 100);
@@ -119,7 +119,7 @@ START_TEST(kept_and_returned)
 	struct session *s1 = &fx.sessions[1];
 	uint64_t refs[3], run = fixture_bytes(S0, 5 * POOL_SIZE);
 	uint32_t n = class_pool_blocks(class_of_size(100));
-	pyheap_stats s;
+	struct heap_stats s;
 
 	fixture_drop(S0, run);
 	ck_assert_uint_eq(ref_pool(run)->kind, POOL_RUN);
@@ -181,7 +181,7 @@ static void *hold_lock(void *userdata)
 /* How often sessions wait for the lock, and how long one in 64 has it. */
 START_TEST(times_of_the_lock)
 {
-	pyheap_stats was = fixture_stats(), is;
+	struct heap_stats was = fixture_stats(), is;
 	pthread_t thread;
 
 	ck_assert_int_eq(pthread_create(&thread, NULL, hold_lock, NULL), 0);
@@ -211,7 +211,7 @@ END_TEST
 /* Pools that sessions adopt, and remote frees. */
 START_TEST(pools_adopted_and_remote_frees)
 {
-	pyheap_stats was = fixture_stats(), is;
+	struct heap_stats was = fixture_stats(), is;
 	uint64_t refs[70], run;
 
 	for (int i = 0; i < 70; i++) { /* 64 in a pool */
@@ -235,7 +235,7 @@ END_TEST
 /* A large heap is counted a part at a time; each part is whole, whatever happens between two. */
 START_TEST(counted_in_steps)
 {
-	pyheap_stats s;
+	struct heap_stats s;
 	uint32_t cursor = 0, n_steps = 1;
 	uint64_t refs[300], large;
 
@@ -263,7 +263,7 @@ END_TEST
 
 START_TEST(sessions)
 {
-	pyheap_client_info info;
+	struct heap_client info;
 	uint64_t cursor = 0;
 	uint32_t n = 0;
 

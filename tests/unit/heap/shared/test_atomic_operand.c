@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Atomic operands: words compared and counted in memory, with numbers of all widths, constants and variables, without
  * touching their neighbours

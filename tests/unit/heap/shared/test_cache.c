@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * The cache of recently used objects: an object is found as it is, is forgotten in time, and is never taken for another
  */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /* Critical sections: which sessions are active or blocked, requests, and where there is no membarrier(2) */
 #include "tests/unit/heap/fixture_critical.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * The geometry of a heap: what is allowed, every arena size, the hash of the layout
  */

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+/*
+ * pyheapctl clients, check: the sessions of the heap, and whether the heap is whole
+ */
+#include "ctl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+/* Clients */
+
+static void print_client(const pyheap_client_info *info)
+{
+	char holds[NUMBER_MAX];
+
+	printf("%7" PRIu32 "  %10" PRId32 "  %10" PRIu32 "  %14s  %-4s  %-4s  %-4s  ", info->session, info->pid,
+		info->uid, format_number(info->n_holds, holds), info->self ? "self" : "-",
+		info->has_lock ? "lock" : "-", info->dead ? "dead" : "-");
+	print_escaped(stdout, info->program);
+	printf("\n");
+}
+
+static void print_client_json(const pyheap_client_info *info)
+{
+	printf("  {\"session\": %" PRIu32 ", \"pid\": %" PRId32 ", \"uid\": %" PRIu32 ", \"gid\": %" PRIu32
+	       ", \"program\": ",
+		info->session, info->pid, info->uid, info->gid);
+	print_json(stdout, info->program);
+	printf(", \"n_holds\": %" PRIu64 ", \"start_time\": %" PRIu64 ", \"self\": %s, \"has_lock\": %s, \"dead\": %s}",
+		info->n_holds, info->start_time, info->self ? "true" : "false", info->has_lock ? "true" : "false",
+		info->dead ? "true" : "false");
+}
+
+int run_clients(struct ctl *ctl, int n_args, char **args)
+{
+	pyheap_client_info info;
+	uint64_t cursor = 0;
+	bool first = true;
+	int r;
+
+	(void)n_args, (void)args;
+	if (ctl->json)
+		printf("[");
+	else
+		printf("SESSION         PID         UID           HOLDS  FLAGS             PROGRAM\n");
+	while ((r = pyheap_client_next(ctl->heap, &cursor, &info)) > 0) {
+		if (ctl->json) {
+			printf("%s\n", first ? "" : ",");
+			print_client_json(&info);
+		} else {
+			print_client(&info);
+		}
+		first = false;
+	}
+	if (r < 0)
+		return ctl_fail_heap("cannot read the sessions", NULL, r);
+	if (ctl->json)
+		printf("\n]\n");
+	return CTL_OK;
+}
+
+/* Check */
+
+static void print_fault(void *userdata, const char *fault)
+{
+	(void)userdata;
+	fprintf(stderr, "fault: %s\n", fault);
+}
+
+static int print_no_faults(struct ctl *ctl)
+{
+	char objects[NUMBER_MAX], names[NUMBER_MAX], sessions[NUMBER_MAX], arenas[NUMBER_MAX];
+	pyheap_stats stats;
+	int r;
+
+	r = pyheap_stats(ctl->heap, &stats);
+	if (r < 0)
+		return ctl_fail_heap("cannot read the figures", NULL, r);
+	printf("no faults (%s objects, %s names, %s sessions, %s arenas)\n",
+		format_number(stats_n_objects(&stats), objects), format_number(stats.n_names, names),
+		format_number(stats.n_sessions, sessions), format_number(stats.n_arenas_current, arenas));
+	return CTL_OK;
+}
+
+int run_check(struct ctl *ctl, int n_args, char **args)
+{
+	char faults[NUMBER_MAX], why[NUMBER_MAX + 32];
+	int64_t n;
+
+	(void)n_args, (void)args;
+	n = ctl->repair ? pyheap_repair(ctl->heap, print_fault, NULL) : pyheap_check(ctl->heap, print_fault, NULL);
+	if (ctl->repair && n == -EUCLEAN)
+		return ctl_fail("the heap could not be repaired", NULL, "the faults reported last are left",
+			"save the named objects (`pyheapctl get`), then restart pyheapd with a fresh heap");
+	if (n < 0)
+		return ctl_fail_heap("cannot check the heap", NULL, (int)n);
+	if (n == 0)
+		return print_no_faults(ctl);
+	format_number((uint64_t)n, faults);
+	if (ctl->repair) {
+		printf("%s fault%s found and mended\n", faults, n == 1 ? "" : "s");
+		return CTL_OK;
+	}
+	snprintf(why, sizeof(why), "%s fault%s found", faults, n == 1 ? "" : "s");
+	return ctl_fail("the heap is damaged", NULL, why, "`pyheapctl check --repair` mends it");
+}

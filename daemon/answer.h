@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What the daemon says over a connection, but for errors: see answer.c. */
+
+#include "daemon/connection.h"
+#include "heap/repair/stats.h"
+
+/* Session `index` is the connection's: its Welcome, with the heap's descriptors. */
+void answer_welcome(struct connection *connection, const struct heap *heap, uint32_t index);
+
+/* The first arenas of the n runs that are granted. */
+void answer_grant(struct connection *connection, uint32_t *heads, uint32_t n);
+
+void answer_stats(struct connection *connection, const struct heap_stats *stats);
+
+/* The daemon ends. */
+void answer_goodbye(struct connection *connection);

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Returning memory
+ *
+ * A session leaves an arena that became empty on the heap's lists, where the next session may take it; it does not
+ * notify the daemon. With each tick the daemon looks for empty arenas beyond the spare ones. It takes one off the lists
+ * (under the lock, which it only tries to take), unmaps it and punches its hole (without the lock), and so on until
+ * there are none.
+ *
+ * What was granted since the last tick counts as spare: a session that grows has asked for more than it needs at once,
+ * and would ask again.
+ *
+ * One run is returned at a time. If this daemon dies in the middle, the next one finds the run RETURNING and ends it.
+ *
+ * A session may be reading a run without the lock (heap/object/count.c). Such a run waits, until a tick finds that
+ * nobody reads it any more: a session that was stopped there keeps that run from being returned, and no other.
+ */
+#include "daemon/trim.h"
+
+#include "daemon/log.h"
+#include "heap/change/supply.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define ARENAS_PER_STEP 16
+
+static int step_of_item(void *owner)
+{
+	return trim_turn(owner);
+}
+
+void trim_init(struct trim *trim, struct session *self, struct work *work, uint32_t n_spare_min)
+{
+	*trim = (struct trim){
+		.self = self,
+		.work = work,
+		.item = {.step = step_of_item, .owner = trim},
+		.n_spare_min = n_spare_min,
+	};
+	work->background = &trim->item;
+}
+
+int trim_run_step(struct heap *heap, struct trim_run *run)
+{
+	int r;
+
+	if (!run->head1)
+		return 0;
+	r = supply_unmap_step(heap, run->head1 - 1, ARENAS_PER_STEP, &run->n_done);
+	if (r < 0) {
+		/* Nothing is lost: the run stays as it is, and is tried again. */
+		if (!run->is_logged)
+			log_warning("cannot return the memory of arena %u yet: %s; pyheapd tries again", run->head1 - 1,
+				strerror(-r));
+		run->is_logged = true;
+		return -EBUSY;
+	}
+	if (r == 0)
+		return 1;
+	*run = (struct trim_run){0};
+	return 0;
+}
+
+/* The run waits until nobody reads it. False: too many runs wait, try again later. */
+static bool wait_for(struct trim *trim, uint32_t head)
+{
+	for (uint32_t i = 0; i < trim->n_waiting; i++)
+		if (trim->waiting[i] == head)
+			return true;
+	if (trim->n_waiting == TRIM_WAITING_MAX)
+		return false;
+	trim->waiting[trim->n_waiting++] = head;
+	return true;
+}
+
+/* Take a run that waited and that nobody reads any more. */
+static bool take_waiting(struct trim *trim, uint32_t *ret)
+{
+	for (uint32_t i = 0; trim->retries_waiting && i < trim->n_waiting; i++) {
+		if (supply_has_lookup(trim->self->heap, trim->waiting[i]))
+			continue;
+		*ret = trim->waiting[i];
+		trim->waiting[i] = trim->waiting[--trim->n_waiting];
+		return true;
+	}
+	trim->retries_waiting = false;
+	return false;
+}
+
+/* Return all of them, but for those that somebody reads. */
+static int return_leftovers(struct trim *trim)
+{
+	uint32_t cursor = 0, head, n_done;
+	int r;
+
+	while ((r = supply_next_returning(trim->self, &cursor, &head)) > 0) {
+		n_done = 0;
+		if (!supply_has_lookup(trim->self->heap, head))
+			r = supply_unmap_step(trim->self->heap, head, UINT32_MAX, &n_done);
+		else if (!wait_for(trim, head))
+			r = -EBUSY;
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+int trim_adopt(struct trim *trim)
+{
+	int r;
+
+	if (trim->is_adopted)
+		return 0;
+	r = return_leftovers(trim);
+	if (r < 0 && r != -EBUSY)
+		log_error("cannot return the memory that the daemon before was returning: %s; pyheapd tries again",
+			strerror(-r));
+	trim->is_adopted = r == 0;
+	return r < 0 ? -EBUSY : 0;
+}
+
+/* Choose the run that is returned next. 1 one was chosen, 0 there is none, 2 there is one that waits. */
+static int choose_run(struct trim *trim, uint32_t n_spare)
+{
+	uint32_t head;
+	int r;
+
+	if (!take_waiting(trim, &head)) {
+		r = supply_pick_returning(trim->self, n_spare, &head);
+		if (r <= 0)
+			return r;
+		if (supply_has_lookup(trim->self->heap, head) && wait_for(trim, head))
+			return 2;
+	}
+	trim->run = (struct trim_run){.head1 = head + 1};
+	return 1;
+}
+
+int trim_step(struct trim *trim, uint32_t n_spare)
+{
+	int r = trim_adopt(trim);
+
+	if (r < 0)
+		return r;
+	if (!trim->run.head1) {
+		r = choose_run(trim, n_spare);
+		if (r != 1)
+			return r == 2 ? 1 : r;
+	}
+	if (!trim->run.n_done && supply_has_lookup(trim->self->heap, trim->run.head1 - 1))
+		return -EBUSY; /* too many wait for it to wait among them */
+	r = trim_run_step(trim->self->heap, &trim->run);
+	return r < 0 ? r : 1;
+}
+
+bool trim_is_at_work(const struct trim *trim)
+{
+	return trim->run.head1 != 0;
+}
+
+void trim_tick(struct trim *trim)
+{
+	trim->is_wanted = true;
+	trim->retries_waiting = true;
+	trim->n_spare = trim->n_spare_min;
+	if (trim->n_granted < INT32_MAX - trim->n_spare)
+		trim->n_spare += trim->n_granted;
+	trim->n_granted = 0;
+	work_wake(trim->work);
+}
+
+void trim_again(struct trim *trim)
+{
+	trim->is_wanted = true;
+	work_wake(trim->work);
+}
+
+void trim_note_granted(struct trim *trim, uint32_t n)
+{
+	trim->n_granted += n;
+}
+
+bool trim_needs_tick(const struct trim *trim)
+{
+	return trim->n_spare > trim->n_spare_min;
+}
+
+int trim_turn(struct trim *trim)
+{
+	int r;
+
+	if (!trim->is_wanted)
+		return 0;
+	r = trim_step(trim, trim->n_spare);
+	if (r < 0 && r != -EBUSY) {
+		log_error("cannot look for empty arenas: %s; look at pyheapctl check", strerror(-r));
+		r = 0;
+	}
+	if (r == 0)
+		trim->is_wanted = false;
+	return r;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Arenas that nobody uses go back to the system: see trim.c. */
+
+#include "daemon/work.h"
+#include "heap/shared/session.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define TRIM_WAITING_MAX 64
+
+/* A run of arenas that is being unmapped, over several steps. All zero: none is. */
+struct trim_run {
+	uint32_t head1;  /* its first arena, plus one; 0: none */
+	uint32_t n_done; /* arenas of it that are unmapped */
+	bool is_logged;  /* that it cannot go on */
+};
+
+struct trim {
+	struct session *self; /* the daemon's view of the heap */
+	struct work *work;
+	struct work_item item; /* its steps: the background of all other work */
+	uint32_t n_spare_min;  /* --spare-arenas */
+
+	struct trim_run run;                /* is returned at this moment */
+	uint32_t waiting[TRIM_WAITING_MAX]; /* heads of runs that some session still reads without the lock */
+	uint32_t n_waiting;
+	bool retries_waiting; /* since the last tick: look at those again */
+	bool is_adopted;      /* what a daemon before left half returned is returned */
+	bool is_wanted;       /* look for more, until there is none */
+	uint32_t n_spare;     /* empty arenas that stay, until the next tick */
+	uint32_t n_granted;   /* arenas granted since the last tick */
+};
+
+void trim_init(struct trim *trim, struct session *self, struct work *work, uint32_t n_spare_min);
+
+/* Unmap a bounded part of a run. 1 there is more, 0 all of it is (or there was none), -EBUSY it cannot go on now. */
+int trim_run_step(struct heap *heap, struct trim_run *run);
+
+/* Before all else: return what a daemon before left half returned. -EBUSY the lock is taken, try again. */
+int trim_adopt(struct trim *trim);
+
+/* A bounded step towards no more than n_spare empty arenas. 1 there may be more, 0 there is nothing to return, -EBUSY.
+ */
+int trim_step(struct trim *trim, uint32_t n_spare);
+
+/* Is a run being returned at this moment? */
+bool trim_is_at_work(const struct trim *trim);
+
+/* A tick: look for what can be returned, from the next turn of work on. */
+void trim_tick(struct trim *trim);
+
+/* Between two ticks: pools came back to their arenas, look again. */
+void trim_again(struct trim *trim);
+
+/* That many single arenas were granted. */
+void trim_note_granted(struct trim *trim, uint32_t n);
+
+/* Do more arenas stay than is usual, so that another tick has to come? */
+bool trim_needs_tick(const struct trim *trim);
+
+/* The step that its item makes: as trim_step() with the spare arenas, if one is wanted. */
+int trim_turn(struct trim *trim);
