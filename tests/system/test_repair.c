@@ -10,7 +10,7 @@
  *
  * Each single damage, and a repairer that is killed: tests/unit/heap/repair/test_repair*.c.
  *
- * $PYHEAP_ROUNDS: kills of a repairer, 20 unless given; each damage is made 1 + $PYHEAP_ROUNDS / 50 times.
+ * $PYHEAP_REPAIR_KILLS: kills of a repairer, 20 unless given; each damage is made 1 + $PYHEAP_REPAIR_KILLS / 50 times.
  */
 #include "fixture.h"
 
@@ -41,7 +41,7 @@ struct worker {
 };
 
 static struct shared *shared;
-static uint64_t n_rounds; /* $PYHEAP_ROUNDS */
+static uint64_t n_rounds; /* $PYHEAP_REPAIR_KILLS */
 static pyheap *heap;
 static pid_t pids[N_WORKERS];
 
@@ -747,7 +747,7 @@ static Suite *suite(void)
 
 int main(void)
 {
-	const char *value = getenv("PYHEAP_ROUNDS");
+	const char *value = getenv("PYHEAP_REPAIR_KILLS");
 
 	n_rounds = value ? strtoull(value, NULL, 10) : 20;
 	return fixture_main(suite());
