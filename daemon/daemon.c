@@ -146,12 +146,15 @@ static void on_accept_pause_over(evutil_socket_t fd, short events, void *userdat
 	event_add(daemon->accept_event, NULL);
 }
 
+/* The watchdog is fed by work: a loop that turns and gets to none of it is as good as dead. */
 static void on_watchdog(evutil_socket_t fd, short events, void *userdata)
 {
+	struct daemon *daemon = userdata;
+
 	(void)fd;
 	(void)events;
-	(void)userdata;
-	sd_notify(0, "WATCHDOG=1");
+	if (work_goes_on(&daemon->work))
+		sd_notify(0, "WATCHDOG=1");
 }
 
 static void on_signal(evutil_socket_t signal_number, short events, void *userdata)
@@ -264,7 +267,7 @@ static int start_parts(struct daemon *daemon)
 		.has_group = daemon->options->has_group,
 		.group = daemon->options->group,
 	};
-	connections_init(&daemon->connections, daemon->base, &dispatch_handlers, &daemon->admission);
+	connections_init(&daemon->connections, daemon->base, &daemon->work, &dispatch_handlers, &daemon->admission);
 	lock_watch_init(&daemon->lock_watch, &daemon->sessions, daemon->options->lock_timeout_s);
 	return dsessions_init(&daemon->sessions);
 }

@@ -267,11 +267,8 @@ void dsession_ask_grant(struct dsession *session, uint32_t run_length, uint32_t 
 {
 	switch (grant_begin(&session->grant, run_length, n_runs)) {
 	case 0:
+		connection_begin_request(session->connection);
 		work_add(session->all->work, &session->work_item);
-		break;
-	case -EALREADY:
-		connection_fail(
-			session->connection, EBADMSG, "asked for memory while its request before was under way");
 		break;
 	case -EINVAL:
 		connection_fail(session->connection, EBADMSG, "asked for no memory");
@@ -284,7 +281,15 @@ void dsession_ask_grant(struct dsession *session, uint32_t run_length, uint32_t 
 void dsession_ask_stats(struct dsession *session)
 {
 	stats_ask(&session->stats);
+	connection_begin_request(session->connection);
 	work_add(session->all->work, &session->work_item);
+}
+
+/* The answer was sent, by which the connection may have ended. */
+static void end_request(struct dsession *session)
+{
+	if (session->connection)
+		connection_end_request(session->connection);
 }
 
 /* Without a connection what was granted stays so, until the session is resumed or dies. */
@@ -298,6 +303,7 @@ static int grant_turn(struct dsession *session)
 		answer_grant(session->connection, session->grant.request.heads, session->grant.request.n_heads);
 	else if (session->connection)
 		connection_refuse(session->connection, ENOMEM, "the heap, or the machine's shared memory, is full");
+	end_request(session);
 	return 0;
 }
 
@@ -316,8 +322,9 @@ static int stats_turn(struct dsession *session)
 	if (r < 0)
 		connection_fail(session->connection, ENOMEM, "asked for figures: out of memory");
 	else
-		answer_stats(session->connection, &figures); /* which may end the connection, and then all it is owed */
-	return session->stats.n_owed && r == 0 ? 1 : 0;
+		answer_stats(session->connection, &figures);
+	end_request(session);
+	return 0;
 }
 
 static int live_step(struct dsession *session)
@@ -326,7 +333,7 @@ static int live_step(struct dsession *session)
 
 	if (grant_is_active(&session->grant))
 		r = grant_turn(session);
-	if (r >= 0 && session->stats.n_owed)
+	if (r >= 0 && session->stats.is_owed)
 		r |= stats_turn(session);
 	if (r == 0 && session->state == DSESSION_LIVE)
 		r = idle_step(&session->idle);
