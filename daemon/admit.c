@@ -18,6 +18,7 @@
 
 #include "daemon/answer.h"
 #include "daemon/log.h"
+#include "daemon/sigbus.h"
 #include "heap/repair/recover.h"
 
 #include <errno.h>
@@ -72,6 +73,8 @@ static int take_session(struct admission *admission, struct connection *connecti
 	r = session_admit(heap, &claim, &index);
 	if (r < 0)
 		return r;
+	if (dsessions_at(admission->sessions, index))
+		return -EUCLEAN; /* the table says that a session is free which is not */
 	r = dsession_start(admission->sessions, index, &connection->process);
 	if (r < 0) {
 		session_mark_dead(heap, index);
@@ -148,6 +151,7 @@ static void admit_again(struct admission *admission, struct connection *connecti
 void admit_hello(struct admission *admission, struct connection *connection, const Pyheap__Hello *hello)
 {
 	connection_set_program(connection, hello->program);
+	sigbus_mend(); /* a client refuses files that do not have their sizes */
 	if (hello->protocol != PROTO_VERSION)
 		connection_fail(connection, EPROTO,
 			"speaks protocol %u, this is pyheapd " PYHEAP_VERSION " with protocol %u", hello->protocol,
@@ -155,6 +159,9 @@ void admit_hello(struct admission *admission, struct connection *connection, con
 	else if (hello->layout_hash != layout_hash())
 		connection_fail(connection, EPROTO,
 			"was built for another layout of the heap than pyheapd " PYHEAP_VERSION "'s");
+	else if (sigbus_is_lost())
+		connection_fail(connection, EUCLEAN,
+			"a client has cut off the heap's records: empty the heap by pyheapctl reset");
 	else if (hello->resume_token.len)
 		admit_again(admission, connection, hello);
 	else

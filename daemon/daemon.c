@@ -25,6 +25,7 @@
 #include "daemon/listener.h"
 #include "daemon/lock_watch.h"
 #include "daemon/log.h"
+#include "daemon/sigbus.h"
 #include "daemon/store.h"
 #include "heap/shared/critical.h"
 
@@ -98,6 +99,7 @@ static void on_tick(evutil_socket_t fd, short events, void *userdata)
 
 	(void)fd;
 	(void)events;
+	sigbus_mend();
 	lock_watch_tick(&daemon->lock_watch, now_ms());
 	dsessions_tick(&daemon->sessions);
 	trim_tick(&daemon->trim);
@@ -243,6 +245,7 @@ static int start_heap(struct daemon *daemon, bool *ret_adopted)
 	r = store_open(&daemon->store, daemon->options, &daemon->heap, ret_adopted);
 	if (r < 0)
 		return r;
+	sigbus_guard(daemon->heap);
 	raise_fd_limit(daemon->heap->n_sessions);
 	session_init(&daemon->self, daemon->heap, SESSION_DAEMON);
 	return 0;
@@ -335,6 +338,7 @@ static void daemon_deinit(struct daemon *daemon)
 	if (daemon->base)
 		event_base_free(daemon->base);
 	listener_close(&daemon->listener);
+	sigbus_guard(NULL);
 	heap_free(daemon->heap);
 	store_close(&daemon->store);
 }
