@@ -36,6 +36,10 @@
 #include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 
+/* So many sessions are kept, of a heap with that many or more, unless an option says otherwise. */
+#define KEPT_SESSIONS 2
+#define MANY_SESSIONS 16
+
 #define TICK_US         250000
 #define ACCEPT_PAUSE_US 100000
 #define ACCEPTS_MAX     16 /* in one turn of the loop */
@@ -269,6 +273,11 @@ static int start_parts(struct daemon *daemon)
 		.sessions = &daemon->sessions,
 		.has_group = daemon->options->has_group,
 		.group = daemon->options->group,
+		.n_user_sessions = daemon->options->n_user_sessions ? daemon->options->n_user_sessions
+								    : (daemon->heap->n_sessions + 1) / 2,
+		.n_kept_sessions = daemon->options->has_kept_sessions          ? daemon->options->n_kept_sessions
+				   : daemon->heap->n_sessions >= MANY_SESSIONS ? KEPT_SESSIONS
+									       : 0,
 	};
 	connections_init(&daemon->connections, daemon->base, &daemon->work, &dispatch_handlers, &daemon->admission);
 	lock_watch_init(&daemon->lock_watch, &daemon->sessions, daemon->options->lock_timeout_s);

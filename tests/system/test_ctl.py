@@ -71,7 +71,7 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        for kind in ("ctl", "heap"):
+        for kind in ("ctl", "heap", "daemon"):
             try:
                 os.unlink(f"/dev/shm/pyheap.{self.name}.{kind}")
             except FileNotFoundError:
