@@ -252,7 +252,8 @@ void admit_hello(struct admission *admission, struct connection *connection, con
 			"was built for another layout of the heap than pyheapd " PYHEAP_VERSION "'s");
 	else if (sigbus_is_lost())
 		connection_fail(connection, EUCLEAN,
-			"a client has cut off the heap's records: empty the heap by pyheapctl reset");
+			"a client has cut off the heap's records: remove the heap by pyheapd --remove once pyheapd has "
+			"ended");
 	else if (hello->resume_token.len)
 		admit_again(admission, connection, hello);
 	else

@@ -158,7 +158,8 @@ void sigbus_mend(void)
 	if (!is_named)
 		log_error(
 			"the heap's files were cut or stretched by a client: they have their sizes again, but what was "
-			"cut off is lost; look at pyheapctl check, or empty the heap by pyheapctl reset");
+			"cut off is lost; look at pyheapctl check, or remove the heap by pyheapd --remove once pyheapd "
+			"has ended");
 	is_named = true;
 }
 

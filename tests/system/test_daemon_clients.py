@@ -180,6 +180,40 @@ class Clients(unittest.TestCase):
         except (wire.Closed, BrokenPipeError):
             return None
 
+    # ---- evicted ----
+
+    def test_evicted(self):
+        self.start()
+        first = self.session()
+        child = self.child(lambda: self.daemon.session().session)
+        first.send(wire.evict_request(int(child.result)))
+        first.expect(wire.EVICTED)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]), -signal.SIGKILL)
+        child.pid = 0
+        until(lambda: first.n_sessions() == 1, "its session is free")
+        for session in (int(child.result), first.session, 511, 512, 2 ** 32 - 1):
+            first.send(wire.evict_request(session))
+            first.expect_error(errno.ESRCH)
+        self.assertEqual(first.n_sessions(), 1)
+
+    @unittest.skipUnless(IS_ROOT, "needs root, to be another user")
+    def test_evicted_by_another_user(self):
+        self.start("--group", "65534")
+        first = self.session()
+
+        def evict():
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            c = wire.Wire(self.daemon.socket, first.layout_hash)
+            self.daemon.wires.append(c)
+            c.say_hello()
+            c.send(wire.evict_request(first.session))
+            return c.expect_error(errno.EACCES)
+
+        self.child(evict)
+        self.assertEqual(first.n_sessions(), 2)
+
     # ---- the end of a process ----
 
     def test_killed(self):
