@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The connection of a session with its daemon. See connection.c. Only grant.c uses messages beside it. */
+/* The connection of a session with its daemon. See connection.c. Only grant.c and evict.c use messages beside it. */
 
 #include "client/admission.h"
 #include "proto/frame.h"

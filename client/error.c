@@ -22,7 +22,9 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 	case 0:
 		return "no error";
 	case EACCES:
-		return "the daemon does not admit this user, or the user may not reach its socket";
+		return "the daemon does not admit this user, or the user may not reach its socket; of pyheap_evict(): "
+		       "the "
+		       "session is another user's";
 	case EAGAIN:
 		return "the queue is full or empty, and waiting was not asked for";
 	case EBUSY:
@@ -60,13 +62,16 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 	case EOVERFLOW:
 		return "the object is held more often than can be counted";
 	case EPERM:
-		return "this session does not hold the object, or another of its threads has the global lock";
+		return "this session does not hold the object, or another of its threads has the global lock; of "
+		       "pyheap_evict(): the daemon may not signal the process";
 	case EPIPE:
 		return "the daemon was ended and removed the heap";
 	case EPROTO:
 		return "the daemon is of another version than this library, or no pyheapd";
 	case ERANGE:
 		return "the index is past the end of the list";
+	case ESRCH:
+		return "there is no such session";
 	case ESTALE:
 		return "the object is gone";
 	case ETIMEDOUT:

@@ -9,6 +9,10 @@
  *
  * A process whose end the kernel cannot tell is not admitted: what it held would never be dropped.
  *
+ * No client keeps all others out. The last sessions are kept for processes of root and of the daemon's user that have
+ * none, so that pyheapctl gets in; all other users have a limit of their own. When there are too many connections, one
+ * that has not said Hello makes room: the oldest of the user who has most of them.
+ *
  * When every session is taken, and some are only being reclaimed, Hello is answered when the first of them is free.
  *
  * A session is resumed by the process that it belongs to, which shows the session's token. What had been granted to it
@@ -18,6 +22,7 @@
 
 #include "daemon/answer.h"
 #include "daemon/log.h"
+#include "daemon/sigbus.h"
 #include "heap/repair/recover.h"
 
 #include <errno.h>
@@ -32,12 +37,53 @@ static struct heap *heap_of(const struct admission *admission)
 	return admission->sessions->self->heap;
 }
 
+static bool is_trusted(const struct connection *connection)
+{
+	return connection->process.uid == 0 || connection->process.uid == geteuid();
+}
+
 static bool may_connect(const struct admission *admission, const struct connection *connection)
 {
 	const struct process *process = &connection->process;
 
-	return process->uid == 0 || process->uid == geteuid() ||
+	return is_trusted(connection) ||
 	       (admission->has_group && process_in_group(process, connection->stream.fd, admission->group));
+}
+
+/* It waits for its session, or has not asked for one. */
+static bool has_no_session(const struct connection *connection)
+{
+	return connection->state != CONNECTION_CLOSING && !connection->session1;
+}
+
+static uint32_t n_without_session(const struct connections *all, uid_t uid)
+{
+	const struct connection *connection;
+	uint32_t n = 0;
+
+	TAILQ_FOREACH(connection, &all->list, entry)
+	n += has_no_session(connection) && connection->process.uid == uid;
+	return n;
+}
+
+/* One connection without a session, but for the last one, which came just now, makes room for that one. */
+static void make_room(struct connections *all)
+{
+	struct connection *connection, *found = NULL, *last = TAILQ_LAST(&all->list, connection_list);
+	uint32_t n_max = 0;
+
+	TAILQ_FOREACH(connection, &all->list, entry)
+	{
+		uint32_t n = connection != last && has_no_session(connection)
+				     ? n_without_session(all, connection->process.uid)
+				     : 0;
+
+		if (n > n_max) {
+			n_max = n;
+			found = connection;
+		}
+	}
+	connection_fail(found ? found : last, EUSERS, "has no session, and makes room: there are too many connections");
 }
 
 void admit_connection(struct admission *admission, struct connection *connection)
@@ -48,12 +94,46 @@ void admit_connection(struct admission *admission, struct connection *connection
 		connection_fail(connection, EOPNOTSUPP,
 			"is of another pid namespace, and this kernel (before Linux 6.5) cannot tell when it ends");
 	else if (admission->connections->n_open > heap_of(admission)->n_sessions + N_STRANGERS_MAX)
-		connection_fail(connection, EUSERS, "there are too many connections");
+		make_room(admission->connections);
 }
 
 /* ---- a new session --------------------------------------------------------------------------------------------- */
 
-/* -EUSERS: no session is free. */
+static bool has_session(const struct dsessions *sessions, const struct process *process)
+{
+	for (uint32_t i = 0; i < sessions->self->heap->n_sessions; i++) {
+		const struct dsession *session = dsessions_at(sessions, i);
+
+		if (session && session->process.pid == process->pid &&
+			session->process.start_time == process->start_time)
+			return true;
+	}
+	return false;
+}
+
+/* Of a user's sessions, those that live. */
+static uint32_t n_sessions_of(const struct dsessions *sessions, uid_t uid)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < sessions->self->heap->n_sessions; i++) {
+		const struct dsession *session = dsessions_at(sessions, i);
+
+		n += session && session->state != DSESSION_DEAD && session->process.uid == uid;
+	}
+	return n;
+}
+
+/* Are only those sessions left that are kept for others? */
+static bool is_kept_out(const struct admission *admission, const struct connection *connection)
+{
+	uint32_t n_free = heap_of(admission)->n_sessions - admission->sessions->n_used;
+
+	return n_free <= admission->n_kept_sessions && !(is_trusted(connection) && connection->process.pid &&
+							       !has_session(admission->sessions, &connection->process));
+}
+
+/* -EUSERS: no session is free, or none that this process may have. */
 static int take_session(struct admission *admission, struct connection *connection)
 {
 	struct heap *heap = heap_of(admission);
@@ -67,11 +147,15 @@ static int take_session(struct admission *admission, struct connection *connecti
 	uint32_t index;
 	int r;
 
+	if (is_kept_out(admission, connection))
+		return -EUSERS;
 	if (getrandom(claim.token, sizeof(claim.token), 0) != sizeof(claim.token))
 		return -EIO;
 	r = session_admit(heap, &claim, &index);
 	if (r < 0)
 		return r;
+	if (dsessions_at(admission->sessions, index))
+		return -EUCLEAN; /* the table says that a session is free which is not */
 	r = dsession_start(admission->sessions, index, &connection->process);
 	if (r < 0) {
 		session_mark_dead(heap, index);
@@ -85,8 +169,15 @@ static int take_session(struct admission *admission, struct connection *connecti
 static void admit_new(struct admission *admission, struct connection *connection)
 {
 	struct heap *heap = heap_of(admission);
-	int r = take_session(admission, connection);
+	int r;
 
+	if (!is_trusted(connection) &&
+		n_sessions_of(admission->sessions, connection->process.uid) >= admission->n_user_sessions) {
+		connection_fail(connection, EUSERS, "user %u has %u sessions, and may have no more (--user-sessions)",
+			connection->process.uid, admission->n_user_sessions);
+		return;
+	}
+	r = take_session(admission, connection);
 	if (r == 0) {
 		log_info("%s is admitted, user %u", connection_name(connection), connection->process.uid);
 		answer_welcome(connection, heap, connection->session1 - 1);
@@ -96,7 +187,10 @@ static void admit_new(struct admission *admission, struct connection *connection
 	} else if (dsessions_any_dead(admission->sessions)) {
 		connection_wait(connection);
 	} else {
-		connection_fail(connection, EUSERS, "all %u sessions are taken (--max-sessions)", heap->n_sessions);
+		connection_fail(connection, EUSERS,
+			"all %u sessions are taken (--max-sessions), or kept for root and the daemon's user "
+			"(--kept-sessions)",
+			heap->n_sessions);
 	}
 }
 
@@ -148,6 +242,7 @@ static void admit_again(struct admission *admission, struct connection *connecti
 void admit_hello(struct admission *admission, struct connection *connection, const Pyheap__Hello *hello)
 {
 	connection_set_program(connection, hello->program);
+	sigbus_mend(); /* a client refuses files that do not have their sizes */
 	if (hello->protocol != PROTO_VERSION)
 		connection_fail(connection, EPROTO,
 			"speaks protocol %u, this is pyheapd " PYHEAP_VERSION " with protocol %u", hello->protocol,
@@ -155,6 +250,10 @@ void admit_hello(struct admission *admission, struct connection *connection, con
 	else if (hello->layout_hash != layout_hash())
 		connection_fail(connection, EPROTO,
 			"was built for another layout of the heap than pyheapd " PYHEAP_VERSION "'s");
+	else if (sigbus_is_lost())
+		connection_fail(connection, EUCLEAN,
+			"a client has cut off the heap's records: remove the heap by pyheapd --remove once pyheapd has "
+			"ended");
 	else if (hello->resume_token.len)
 		admit_again(admission, connection, hello);
 	else

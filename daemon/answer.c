@@ -102,6 +102,16 @@ void answer_stats(struct connection *connection, const struct heap_stats *stats)
 	connection_send(connection, &message, NULL, 0);
 }
 
+void answer_evicted(struct connection *connection)
+{
+	Pyheap__FromDaemon message = PYHEAP__FROM_DAEMON__INIT;
+	Pyheap__Evicted body = PYHEAP__EVICTED__INIT;
+
+	message.body_case = PYHEAP__FROM_DAEMON__BODY_EVICTED;
+	message.evicted = &body;
+	connection_send(connection, &message, NULL, 0);
+}
+
 void answer_goodbye(struct connection *connection)
 {
 	Pyheap__FromDaemon message = PYHEAP__FROM_DAEMON__INIT;

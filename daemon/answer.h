@@ -14,5 +14,8 @@ void answer_grant(struct connection *connection, uint32_t *heads, uint32_t n);
 
 void answer_stats(struct connection *connection, const struct heap_stats *stats);
 
+/* The session that was to be ended is. */
+void answer_evicted(struct connection *connection);
+
 /* The daemon ends. */
 void answer_goodbye(struct connection *connection);

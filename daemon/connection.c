@@ -2,9 +2,11 @@
 /*
  * Connections
  *
- * A connection hands each message to its handlers before it takes the next one. It is read once in a turn of the loop,
- * so a peer that sends much has no more turns than others. The daemon waits for no peer: what a peer does not read is
- * kept for it, up to a limit; then the connection is closed.
+ * A request costs its sender. A connection is read once in a turn of the loop, and hands one message to its handlers.
+ * Other messages that were read with it are taken one by one, as an item of work; and none while a request of the
+ * connection is being worked on. Until they are taken, nothing more is read. So a peer that sends much fills its
+ * socket, and has no more turns than others. The daemon waits for no peer: what a peer does not read is kept for it, up
+ * to a limit; then the connection is closed.
  *
  *            Hello                    Welcome was sent
  *   NEW ------------------> WAITING ------------------> SERVED
@@ -60,6 +62,11 @@ static void on_timer(evutil_socket_t fd, short events, void *userdata)
 	connection_expire(userdata);
 }
 
+static int step_of_item(void *owner)
+{
+	return connection_step(owner);
+}
+
 static void set_timer(struct connection *connection, int seconds)
 {
 	struct timeval after = {.tv_sec = seconds};
@@ -91,10 +98,10 @@ void connection_set_program(struct connection *connection, const char *program)
 
 /* ---- coming and going ------------------------------------------------------------------------------------------ */
 
-void connections_init(
-	struct connections *all, struct event_base *base, const struct connection_handlers *handlers, void *owner)
+void connections_init(struct connections *all, struct event_base *base, struct work *work,
+	const struct connection_handlers *handlers, void *owner)
 {
-	*all = (struct connections){.base = base, .handlers = handlers, .owner = owner};
+	*all = (struct connections){.base = base, .work = work, .handlers = handlers, .owner = owner};
 	TAILQ_INIT(&all->list);
 }
 
@@ -134,6 +141,7 @@ int connection_new(struct connections *all, int fd)
 	}
 	connection->all = all;
 	connection->process.pidfd = -1;
+	connection->work_item = (struct work_item){.step = step_of_item, .owner = connection};
 	stream_init(&connection->stream, fd);
 	TAILQ_INSERT_TAIL(&all->list, connection, entry);
 	all->n_open++;
@@ -164,6 +172,7 @@ void connection_free(struct connection *connection)
 
 	leave_session(connection);
 	TAILQ_REMOVE(&all->list, connection, entry);
+	work_remove(all->work, &connection->work_item);
 	*(connection->state == CONNECTION_CLOSING ? &all->n_closing : &all->n_open) -= 1;
 	if (connection->readable)
 		event_free(connection->readable);
@@ -287,7 +296,8 @@ void connection_fail(struct connection *connection, int code, const char *format
 	event_add(connection->readable, NULL);
 	connection_refuse(connection, code, text);
 	if (connection->state == CONNECTION_CLOSING)
-		return; /* its Error could not be sent */
+		return;                        /* its Error could not be sent */
+	event_add(connection->readable, NULL); /* so that what still comes is thrown away */
 	begin_closing(connection, CLOSING_S);
 	if (!stream_has_output(&connection->stream))
 		end_output(connection);
@@ -297,25 +307,52 @@ void connection_fail(struct connection *connection, int code, const char *format
 
 static bool takes_messages(const struct connection *connection)
 {
-	return connection->state == CONNECTION_NEW || connection->state == CONNECTION_SERVED;
+	return !connection->is_busy && (connection->state == CONNECTION_NEW || connection->state == CONNECTION_SERVED);
 }
 
-/* Hand over every whole message that there is, as long as the connection takes any. */
-static int take_messages(struct connection *connection)
+/* Hand over the next whole message, if there is one: 1 there was, 0 there is none yet. */
+static int take_message(struct connection *connection)
 {
 	struct connections *all = connection->all;
 	Pyheap__ToDaemon *message;
-	int r = 0;
+	int r = stream_next(&connection->stream, &message);
 
-	while (takes_messages(connection) && (r = stream_next(&connection->stream, &message)) > 0) {
+	if (r > 0) {
 		all->handlers->received(all->owner, connection, message);
 		pyheap__to_daemon__free_unpacked(message, NULL);
-	}
-	if (r == -EMSGSIZE)
+	} else if (r == -EMSGSIZE) {
 		connection_fail(connection, EMSGSIZE, "sent a frame of more than %u bytes", FRAME_MAX);
-	else if (r < 0)
+	} else if (r < 0) {
 		connection_fail(connection, EBADMSG, "sent a malformed message");
-	return r < 0 ? r : 0;
+	}
+	return r;
+}
+
+/* See to it that what comes next is taken: what was read already in turns with others, then what is in the socket. */
+static void await_messages(struct connection *connection)
+{
+	if (connection->state == CONNECTION_CLOSING)
+		return;
+	if (!takes_messages(connection)) {
+		event_del(connection->readable);
+	} else if (stream_has_input(&connection->stream)) {
+		event_del(connection->readable);
+		work_add(connection->all->work, &connection->work_item);
+	} else {
+		event_add(connection->readable, NULL);
+	}
+}
+
+int connection_step(struct connection *connection)
+{
+	int r = takes_messages(connection) ? take_message(connection) : 0;
+
+	if (!takes_messages(connection))
+		return 0;
+	if (r > 0 && stream_has_input(&connection->stream))
+		return 1;
+	event_add(connection->readable, NULL); /* there is a part of a frame at most */
+	return 0;
 }
 
 static int discard(struct connection *connection)
@@ -339,21 +376,22 @@ static int read_once(struct connection *connection)
 		connection_fail(connection, EBADMSG, "ended in the middle of a frame");
 	else if (r < 0)
 		connection_close(connection);
-	return r < 0 ? r : take_messages(connection);
+	if (r < 0)
+		return r;
+	r = take_message(connection);
+	if (r > 0)
+		await_messages(connection);
+	return r < 0 ? r : 0;
 }
 
 int connection_read(struct connection *connection)
 {
-	int r;
-
 	if (connection->state == CONNECTION_CLOSING)
 		return discard(connection);
-	r = take_messages(connection); /* those that came before Welcome was sent; this also makes room */
-	if (r == 0 && takes_messages(connection))
-		r = read_once(connection);
-	if (connection->state == CONNECTION_WAITING)
-		event_del(connection->readable);
-	return r;
+	if (takes_messages(connection) && !connection->work_item.is_queued)
+		return read_once(connection);
+	event_del(connection->readable);
+	return 0;
 }
 
 void connection_wait(struct connection *connection)
@@ -367,6 +405,16 @@ void connection_serve(struct connection *connection)
 		return;
 	connection->state = CONNECTION_SERVED;
 	evtimer_del(connection->timer);
-	event_add(connection->readable, NULL);
-	event_active(connection->readable, EV_READ, 0); /* what came behind Hello may be in the buffer already */
+	await_messages(connection);
+}
+
+void connection_begin_request(struct connection *connection)
+{
+	connection->is_busy = true;
+}
+
+void connection_end_request(struct connection *connection)
+{
+	connection->is_busy = false;
+	await_messages(connection);
 }

@@ -5,6 +5,7 @@
 
 #include "daemon/process.h"
 #include "daemon/stream.h"
+#include "daemon/work.h"
 
 #include <event2/event.h>
 #include <stdbool.h>
@@ -29,6 +30,7 @@ struct connection_handlers {
 
 struct connections {
 	struct event_base *base;
+	struct work *work; /* messages that came together are taken in turns */
 	const struct connection_handlers *handlers;
 	void *owner;
 	struct connection_list list; /* the first come first */
@@ -44,14 +46,16 @@ struct connection {
 	struct process process; /* as of connect(); its pidfd goes to the session */
 	uint32_t session1;      /* of which this is the connection, plus one; 0: of none */
 	char program[40];
+	bool is_busy;               /* a request is being worked on: what else it sends is left in the socket */
+	struct work_item work_item; /* the next message that was read already */
 
 	struct event *readable;
 	struct event *writable;
 	struct event *timer; /* Hello is late; or, closing: that was long enough */
 };
 
-void connections_init(
-	struct connections *all, struct event_base *base, const struct connection_handlers *handlers, void *owner);
+void connections_init(struct connections *all, struct event_base *base, struct work *work,
+	const struct connection_handlers *handlers, void *owner);
 /* Close them all at once. */
 void connections_deinit(struct connections *all);
 
@@ -80,6 +84,10 @@ void connection_wait(struct connection *connection);
 /* Welcome was sent: go on with what came behind Hello. */
 void connection_serve(struct connection *connection);
 
+/* A request came, and its answer takes a while; then it is answered: go on with what came behind it. */
+void connection_begin_request(struct connection *connection);
+void connection_end_request(struct connection *connection);
+
 /* What the process calls itself; bytes that cannot be printed become '?'. */
 void connection_set_program(struct connection *connection, const char *program);
 
@@ -88,6 +96,8 @@ const char *connection_name(const struct connection *connection);
 
 /* What the loop calls. 0, or the negative errno by which the connection has ended. */
 int connection_read(struct connection *connection);
+/* What its item does: take a message that was read already. 1 there is another one. */
+int connection_step(struct connection *connection);
 int connection_write(struct connection *connection);
 /* The timer is over. Where the connection was closing already it is freed: 0. */
 int connection_expire(struct connection *connection);

@@ -25,6 +25,7 @@
 #include "daemon/listener.h"
 #include "daemon/lock_watch.h"
 #include "daemon/log.h"
+#include "daemon/sigbus.h"
 #include "daemon/store.h"
 #include "heap/shared/critical.h"
 
@@ -34,6 +35,10 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <systemd/sd-daemon.h>
+
+/* So many sessions are kept, of a heap with that many or more, unless an option says otherwise. */
+#define KEPT_SESSIONS 2
+#define MANY_SESSIONS 16
 
 #define TICK_US         250000
 #define ACCEPT_PAUSE_US 100000
@@ -98,6 +103,7 @@ static void on_tick(evutil_socket_t fd, short events, void *userdata)
 
 	(void)fd;
 	(void)events;
+	sigbus_mend();
 	lock_watch_tick(&daemon->lock_watch, now_ms());
 	dsessions_tick(&daemon->sessions);
 	trim_tick(&daemon->trim);
@@ -146,12 +152,15 @@ static void on_accept_pause_over(evutil_socket_t fd, short events, void *userdat
 	event_add(daemon->accept_event, NULL);
 }
 
+/* The watchdog is fed by work: a loop that turns and gets to none of it is as good as dead. */
 static void on_watchdog(evutil_socket_t fd, short events, void *userdata)
 {
+	struct daemon *daemon = userdata;
+
 	(void)fd;
 	(void)events;
-	(void)userdata;
-	sd_notify(0, "WATCHDOG=1");
+	if (work_goes_on(&daemon->work))
+		sd_notify(0, "WATCHDOG=1");
 }
 
 static void on_signal(evutil_socket_t signal_number, short events, void *userdata)
@@ -240,6 +249,7 @@ static int start_heap(struct daemon *daemon, bool *ret_adopted)
 	r = store_open(&daemon->store, daemon->options, &daemon->heap, ret_adopted);
 	if (r < 0)
 		return r;
+	sigbus_guard(daemon->heap);
 	raise_fd_limit(daemon->heap->n_sessions);
 	daemon->heap->process = 1; /* so that it takes the lock by its word alone, see lock.c */
 	session_init(&daemon->self, daemon->heap, SESSION_DAEMON);
@@ -264,8 +274,13 @@ static int start_parts(struct daemon *daemon)
 		.sessions = &daemon->sessions,
 		.has_group = daemon->options->has_group,
 		.group = daemon->options->group,
+		.n_user_sessions = daemon->options->n_user_sessions ? daemon->options->n_user_sessions
+								    : (daemon->heap->n_sessions + 1) / 2,
+		.n_kept_sessions = daemon->options->has_kept_sessions          ? daemon->options->n_kept_sessions
+				   : daemon->heap->n_sessions >= MANY_SESSIONS ? KEPT_SESSIONS
+									       : 0,
 	};
-	connections_init(&daemon->connections, daemon->base, &dispatch_handlers, &daemon->admission);
+	connections_init(&daemon->connections, daemon->base, &daemon->work, &dispatch_handlers, &daemon->admission);
 	lock_watch_init(&daemon->lock_watch, &daemon->sessions, daemon->options->lock_timeout_s);
 	return dsessions_init(&daemon->sessions);
 }
@@ -333,6 +348,7 @@ static void daemon_deinit(struct daemon *daemon)
 	if (daemon->base)
 		event_base_free(daemon->base);
 	listener_close(&daemon->listener);
+	sigbus_guard(NULL);
 	heap_free(daemon->heap);
 	store_close(&daemon->store);
 }

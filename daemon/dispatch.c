@@ -23,6 +23,9 @@ static void dispatch_to_session(
 	case PYHEAP__TO_DAEMON__BODY_STATS_REQUEST:
 		dsession_ask_stats(session);
 		break;
+	case PYHEAP__TO_DAEMON__BODY_EVICT_REQUEST:
+		dsession_ask_evict(session, message->evict_request->session);
+		break;
 	case PYHEAP__TO_DAEMON__BODY_GOODBYE:
 		dsession_end(session, "it said goodbye");
 		break;

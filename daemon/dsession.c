@@ -35,8 +35,10 @@
 #include "heap/repair/recover.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct heap *heap_of(const struct dsession *session)
 {
@@ -267,11 +269,8 @@ void dsession_ask_grant(struct dsession *session, uint32_t run_length, uint32_t 
 {
 	switch (grant_begin(&session->grant, run_length, n_runs)) {
 	case 0:
+		connection_begin_request(session->connection);
 		work_add(session->all->work, &session->work_item);
-		break;
-	case -EALREADY:
-		connection_fail(
-			session->connection, EBADMSG, "asked for memory while its request before was under way");
 		break;
 	case -EINVAL:
 		connection_fail(session->connection, EBADMSG, "asked for no memory");
@@ -284,7 +283,55 @@ void dsession_ask_grant(struct dsession *session, uint32_t run_length, uint32_t 
 void dsession_ask_stats(struct dsession *session)
 {
 	stats_ask(&session->stats);
+	connection_begin_request(session->connection);
 	work_add(session->all->work, &session->work_item);
+}
+
+static bool may_evict(const struct process *process, const struct process *other)
+{
+	return process->uid == 0 || process->uid == geteuid() || process->uid == other->uid;
+}
+
+/* Kill the other session's process. Where that cannot be done its connection is closed, and the answer says so. */
+static void evict(struct dsession *session, struct dsession *other)
+{
+	pid_t pid = other->process.pid;
+	char text[256];
+	int r;
+
+	r = process_kill(&other->process);
+	if (r == 0) {
+		log_notice("session %u (pid %d) is evicted: session %u (pid %d, user %u) asked for it", other->index,
+			(int)pid, session->index, (int)session->process.pid, session->process.uid);
+		answer_evicted(session->connection);
+		return;
+	}
+	snprintf(text, sizeof(text),
+		"session %u cannot be ended: %s; its connection was closed: end process %d of user %u", other->index,
+		strerror(-r), (int)pid, other->process.uid);
+	log_warning("%s", text);
+	if (other->connection)
+		connection_close(other->connection);
+	connection_refuse(session->connection, EPERM, text);
+}
+
+void dsession_ask_evict(struct dsession *session, uint32_t index)
+{
+	struct dsession *other = dsessions_at(session->all, index);
+
+	if (!other || !is_alive(other) || other == session)
+		connection_refuse(session->connection, ESRCH, "there is no such session, or it is the one that asks");
+	else if (!may_evict(&session->process, &other->process))
+		connection_refuse(session->connection, EACCES, "the session is another user's");
+	else
+		evict(session, other);
+}
+
+/* The answer was sent, by which the connection may have ended. */
+static void end_request(struct dsession *session)
+{
+	if (session->connection)
+		connection_end_request(session->connection);
 }
 
 /* Without a connection what was granted stays so, until the session is resumed or dies. */
@@ -298,6 +345,7 @@ static int grant_turn(struct dsession *session)
 		answer_grant(session->connection, session->grant.request.heads, session->grant.request.n_heads);
 	else if (session->connection)
 		connection_refuse(session->connection, ENOMEM, "the heap, or the machine's shared memory, is full");
+	end_request(session);
 	return 0;
 }
 
@@ -316,8 +364,9 @@ static int stats_turn(struct dsession *session)
 	if (r < 0)
 		connection_fail(session->connection, ENOMEM, "asked for figures: out of memory");
 	else
-		answer_stats(session->connection, &figures); /* which may end the connection, and then all it is owed */
-	return session->stats.n_owed && r == 0 ? 1 : 0;
+		answer_stats(session->connection, &figures);
+	end_request(session);
+	return 0;
 }
 
 static int live_step(struct dsession *session)
@@ -326,7 +375,7 @@ static int live_step(struct dsession *session)
 
 	if (grant_is_active(&session->grant))
 		r = grant_turn(session);
-	if (r >= 0 && session->stats.n_owed)
+	if (r >= 0 && session->stats.is_owed)
 		r |= stats_turn(session);
 	if (r == 0 && session->state == DSESSION_LIVE)
 		r = idle_step(&session->idle);

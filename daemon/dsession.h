@@ -93,6 +93,8 @@ void dsession_end(struct dsession *session, const char *why);
 /* Its process asks over its connection. */
 void dsession_ask_grant(struct dsession *session, uint32_t run_length, uint32_t n_runs);
 void dsession_ask_stats(struct dsession *session);
+/* End the process of another session. */
+void dsession_ask_evict(struct dsession *session, uint32_t index);
 
 /* A bounded step of whatever the session has to be done. 1 there is more, 0 nothing, -EBUSY it waits for the lock. */
 int dsession_step(struct dsession *session);

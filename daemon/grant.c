@@ -53,8 +53,6 @@ static uint32_t batch_size(struct grant *grant, uint32_t run_length, uint32_t n_
 
 int grant_begin(struct grant *grant, uint32_t run_length, uint32_t n_runs)
 {
-	if (grant->request.is_active)
-		return -EALREADY;
 	if (!run_length || !n_runs)
 		return -EINVAL;
 	grant->request = (struct grant_request){

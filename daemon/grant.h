@@ -38,8 +38,7 @@ struct grant {
 
 void grant_init(struct grant *grant, struct trim *trim, uint32_t index);
 
-/* The session asks. -EALREADY it has asked before and was not answered, -EINVAL it asks for nothing, -ENOMEM it asks
- * for more than the whole heap. */
+/* The session, whose request before is answered, asks. -EINVAL for nothing, -ENOMEM for more than the whole heap. */
 int grant_begin(struct grant *grant, uint32_t run_length, uint32_t n_runs);
 
 /* Has the session asked, and was not answered? */

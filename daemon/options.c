@@ -30,6 +30,11 @@ static const char help[] = "Usage: pyheapd [OPTION]...\n"
 			   "  --arena-size BYTES  size of the pieces in which memory comes and goes, a power of\n"
 			   "                      two from 64K to 4M (default: 256K)\n"
 			   "  --max-sessions N    sessions at one time, 1 to 4096 (default: 512)\n"
+			   "  --user-sessions N   of them, those that a user may have who is neither root nor\n"
+			   "                      this user (default: half of them)\n"
+			   "  --kept-sessions N   of them, those kept for processes of root and this user that\n"
+			   "                      have none, such as pyheapctl (default: 2, or 0 of fewer\n"
+			   "                      than 16)\n"
 			   "  --spare-arenas N    empty arenas kept for the next session that needs one\n"
 			   "                      (default: 1)\n"
 			   "  --lock-timeout S    kill the process that keeps the global lock for S seconds,\n"
@@ -55,6 +60,8 @@ enum option_key {
 	OPTION_SIZE,
 	OPTION_ARENA_SIZE,
 	OPTION_MAX_SESSIONS,
+	OPTION_USER_SESSIONS,
+	OPTION_KEPT_SESSIONS,
 	OPTION_SPARE_ARENAS,
 	OPTION_LOCK_TIMEOUT,
 	OPTION_GROUP,
@@ -70,6 +77,8 @@ static const struct option long_options[] = {
 	{"size", required_argument, NULL, OPTION_SIZE},
 	{"arena-size", required_argument, NULL, OPTION_ARENA_SIZE},
 	{"max-sessions", required_argument, NULL, OPTION_MAX_SESSIONS},
+	{"user-sessions", required_argument, NULL, OPTION_USER_SESSIONS},
+	{"kept-sessions", required_argument, NULL, OPTION_KEPT_SESSIONS},
 	{"spare-arenas", required_argument, NULL, OPTION_SPARE_ARENAS},
 	{"lock-timeout", required_argument, NULL, OPTION_LOCK_TIMEOUT},
 	{"group", required_argument, NULL, OPTION_GROUP},
@@ -209,6 +218,11 @@ static int option_take(struct options *options, int key, const char *value)
 		return r;
 	case OPTION_MAX_SESSIONS:
 		return number_parse("max-sessions", value, 1, SESSIONS_MAX, &options->geometry.n_sessions);
+	case OPTION_USER_SESSIONS:
+		return number_parse("user-sessions", value, 1, SESSIONS_MAX, &options->n_user_sessions);
+	case OPTION_KEPT_SESSIONS:
+		options->has_kept_sessions = true;
+		return number_parse("kept-sessions", value, 0, SESSIONS_MAX - 1, &options->n_kept_sessions);
 	case OPTION_SPARE_ARENAS:
 		return number_parse("spare-arenas", value, 0, INT_MAX, &options->n_spare_arenas);
 	case OPTION_LOCK_TIMEOUT:

@@ -3,7 +3,7 @@
  * Figures
  *
  * They are counted without the lock, a bounded part of the heap in each step: a session that changes the heap meanwhile
- * waits for nothing. The answers that a session is owed are counted one after the other.
+ * waits for nothing.
  */
 #include "daemon/stats.h"
 
@@ -23,7 +23,7 @@ void stats_init(struct stats *stats, struct session *self)
 
 void stats_ask(struct stats *stats)
 {
-	stats->n_owed++;
+	stats->is_owed = true;
 }
 
 int stats_step(struct stats *stats, struct heap_stats *ret)
@@ -37,7 +37,7 @@ int stats_step(struct stats *stats, struct heap_stats *ret)
 	*ret = stats->walk->figures;
 	free(stats->walk);
 	stats->walk = NULL;
-	stats->n_owed--;
+	stats->is_owed = false;
 	return 0;
 }
 
@@ -45,5 +45,5 @@ void stats_cancel(struct stats *stats)
 {
 	free(stats->walk);
 	stats->walk = NULL;
-	stats->n_owed = 0;
+	stats->is_owed = false;
 }

@@ -5,18 +5,19 @@
 
 #include "heap/repair/stats.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Of one session. */
 struct stats {
 	struct session *self;    /* the daemon's view of the heap */
-	uint32_t n_owed;         /* answers that the session waits for */
-	struct stats_walk *walk; /* the first of them, under way; owned */
+	bool is_owed;            /* the session waits for an answer */
+	struct stats_walk *walk; /* which is under way; owned */
 };
 
 void stats_init(struct stats *stats, struct session *self);
 
-/* The session asks once more. */
+/* The session, whose request before is answered, asks. */
 void stats_ask(struct stats *stats);
 
 /* While an answer is owed: count a bounded part of the heap. 1 there is more, 0 *ret is the answer, -ENOMEM. */

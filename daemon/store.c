@@ -5,9 +5,8 @@
  * They are /dev/shm/pyheap.NAME.ctl and /dev/shm/pyheap.NAME.heap, the files that shm_open() would open. Their mode is
  * 0600: clients get descriptors from the daemon.
  *
- * One daemon serves a name: it keeps a lock on the .ctl file by a file description that it opens for this purpose
- * alone. Clients get another description of the file. A lock on a description that clients have, too, would outlive the
- * daemon.
+ * One daemon serves a name: it keeps a lock on /dev/shm/pyheap.NAME.daemon, a file of which no client ever gets a
+ * descriptor. A lock on one of the other two would keep the next daemon away for as long as a client likes.
  *
  * What is there when a daemon starts      what it does
  *   nothing, or an empty .ctl               makes a heap
@@ -85,19 +84,8 @@ static void store_init(struct store *store, const char *name)
 {
 	snprintf(store->control_path, sizeof(store->control_path), FOLDER "/pyheap.%s.ctl", name);
 	snprintf(store->heap_path, sizeof(store->heap_path), FOLDER "/pyheap.%s.heap", name);
+	snprintf(store->guard_path, sizeof(store->guard_path), FOLDER "/pyheap.%s.daemon", name);
 	store->guard_fd = -1;
-}
-
-static int store_guard(struct store *store, const char *name, int flags)
-{
-	store->guard_fd = guard_take(store->control_path, flags);
-	if (store->guard_fd == -EADDRINUSE)
-		log_error("another pyheapd serves the heap \"%s\": give another --name, or end it first", name);
-	else if (store->guard_fd == -EACCES)
-		log_error("the heap \"%s\" (%s) is another user's: give another --name", name, store->control_path);
-	else if (store->guard_fd < 0 && store->guard_fd != -ENOENT)
-		fail(store->guard_fd, "cannot open", store->control_path);
-	return store->guard_fd < 0 ? store->guard_fd : 0;
 }
 
 /* Open one of the two. What another user put there is not believed. */
@@ -119,7 +107,8 @@ static int file_open(const char *path, int flags, int *ret)
 void store_unlink(const struct store *store)
 {
 	unlink(store->heap_path);
-	unlink(store->control_path); /* last: it is the lock */
+	unlink(store->control_path);
+	unlink(store->guard_path); /* last: it is the lock */
 }
 
 void store_close(struct store *store)
@@ -127,6 +116,36 @@ void store_close(struct store *store)
 	if (store->guard_fd >= 0)
 		close(store->guard_fd);
 	store->guard_fd = -1;
+}
+
+/* With O_CREAT there is a .ctl afterwards, which is empty if there was none. */
+static int store_guard(struct store *store, const char *name, int flags)
+{
+	int control_fd = -1, r;
+
+	if (access(store->control_path, F_OK) == 0)
+		flags |= O_CREAT; /* the daemon of before died as it removed the heap, or had no .daemon */
+	store->guard_fd = guard_take(store->guard_path, flags);
+	if (store->guard_fd == -EADDRINUSE)
+		log_error("another pyheapd serves the heap \"%s\": give another --name, or end it first", name);
+	else if (store->guard_fd == -EACCES)
+		log_error("the heap \"%s\" (%s) is another user's: give another --name", name, store->guard_path);
+	else if (store->guard_fd < 0 && store->guard_fd != -ENOENT)
+		fail(store->guard_fd, "cannot open", store->guard_path);
+	if (store->guard_fd < 0 || !(flags & O_CREAT))
+		return store->guard_fd < 0 ? store->guard_fd : 0;
+	r = file_open(store->control_path, O_CREAT, &control_fd);
+	if (r < 0) {
+		if (r == -EACCES)
+			log_error("the heap \"%s\" (%s) is another user's: give another --name", name,
+				store->control_path);
+		else
+			fail(r, "cannot open", store->control_path);
+		store_close(store);
+		return r;
+	}
+	close(control_fd);
+	return 0;
 }
 
 /* ---- making and adopting --------------------------------------------------------------------------------------- */

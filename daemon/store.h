@@ -8,6 +8,7 @@
 struct store {
 	char control_path[80]; /* in /dev/shm */
 	char heap_path[80];
+	char guard_path[80];
 	int guard_fd; /* this daemon serves the name; -1: it does not */
 };
 

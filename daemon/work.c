@@ -10,6 +10,9 @@
  * A step that needs the global lock tries to take it and never waits. While all that is left waits for the lock, there
  * is a turn each millisecond; otherwise turns follow at once. When nothing is left there are no turns.
  *
+ * A turn that is to be made at once is never put off: adding a timer again takes it off libevent's list of what is to
+ * run now, and a descriptor that always has something would keep it off for ever (is_at_once).
+ *
  * What a step does is known to the item alone.
  */
 #include "daemon/work.h"
@@ -23,15 +26,20 @@ static void schedule(struct work *work, int r)
 {
 	struct timeval at_once = {0}, soon = {.tv_usec = 1000};
 
-	if (r)
-		evtimer_add(work->event, r > 0 ? &at_once : &soon);
+	if (!r || work->is_at_once)
+		return;
+	work->is_at_once = r > 0;
+	evtimer_add(work->event, r > 0 ? &at_once : &soon);
 }
 
 static void on_turn(evutil_socket_t fd, short events, void *userdata)
 {
+	struct work *work = userdata;
+
 	(void)fd;
 	(void)events;
-	schedule(userdata, work_turn(userdata));
+	work->is_at_once = false;
+	schedule(work, work_turn(work));
 }
 
 int work_init(struct work *work, struct event_base *base)
@@ -86,11 +94,21 @@ static int step_patiently(struct work_item *item)
 	return r;
 }
 
+bool work_goes_on(struct work *work)
+{
+	bool is_stuck = work->was_waiting && work->n_turns_seen == work->n_turns;
+
+	work->was_waiting = !TAILQ_EMPTY(&work->items);
+	work->n_turns_seen = work->n_turns;
+	return !is_stuck;
+}
+
 int work_turn(struct work *work)
 {
 	bool progress = false, busy = false;
 	int r = 0;
 
+	work->n_turns++;
 	for (unsigned int i = 0; i < STEPS_PER_TURN && !TAILQ_EMPTY(&work->items); i++) {
 		struct work_item *item = TAILQ_FIRST(&work->items);
 

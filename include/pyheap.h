@@ -503,6 +503,17 @@ typedef struct pyheap_client_info {
 int pyheap_client_next(pyheap *heap, uint64_t *cursor, pyheap_client_info *ret);
 
 /*
+ * Ask the daemon to kill the process of a session, by its index. Root, the daemon's user and the session's own user
+ * may. What the session held is dropped once the process has ended.
+ *
+ * -ESRCH      there is no such session
+ * -EACCES     this user may not
+ * -EPERM      the daemon may not signal that process; it has closed the session's connection
+ * -EINVAL     it is this session
+ */
+int pyheap_evict(pyheap *heap, uint32_t session);
+
+/*
  * Compare everything that is derived (free lists, bitmaps, counters, order of arenas, counts) with what it is derived
  * from (headers, hold tables, slots, names), in the whole heap. Returns the number of faults, and calls `report` with
  * one line for each of the first 1000. `report` may be NULL; `userdata` is handed to it; `fault` is good during the

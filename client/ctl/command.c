@@ -60,6 +60,14 @@ static const struct command commands[] = {
 		.json_keys = "a list of {session, pid, uid, gid, program, n_holds, start_time, self, has_lock, dead}",
 	},
 	{
+		.name = "evict",
+		.arguments = "SESSION",
+		.info = "kill the process of a session, by its number",
+		.run = run_evict,
+		.min_args = 1,
+		.max_args = 1,
+	},
+	{
 		.name = "check",
 		.arguments = "[--repair]",
 		.info = "compare the whole heap with itself; faults go to stderr",

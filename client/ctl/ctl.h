@@ -31,6 +31,7 @@ int run_rm(struct ctl *ctl, int n_args, char **args);
 int run_put(struct ctl *ctl, int n_args, char **args);
 int run_get(struct ctl *ctl, int n_args, char **args);
 int run_clients(struct ctl *ctl, int n_args, char **args);
+int run_evict(struct ctl *ctl, int n_args, char **args);
 int run_check(struct ctl *ctl, int n_args, char **args);
 
 /* The number of objects of all sizes. */

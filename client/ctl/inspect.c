@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * pyheapctl clients, check: the sessions of the heap, and whether the heap is whole
+ * pyheapctl clients, evict, check: the sessions of the heap, and whether the heap is whole
  */
 #include "ctl.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 
 /* Clients */
 
@@ -57,6 +58,55 @@ int run_clients(struct ctl *ctl, int n_args, char **args)
 	if (ctl->json)
 		printf("\n]\n");
 	return CTL_OK;
+}
+
+/* Evict */
+
+/* The pid of a session; 0: it is not known. */
+static int32_t pid_of(struct ctl *ctl, uint32_t session)
+{
+	pyheap_client_info info;
+	uint64_t cursor = 0;
+
+	while (pyheap_client_next(ctl->heap, &cursor, &info) > 0)
+		if (info.session == session)
+			return info.pid;
+	return 0;
+}
+
+static int fail_evict(struct ctl *ctl, const char *on, uint32_t session, int error)
+{
+	char advice[80];
+
+	switch (-error) {
+	case ESRCH:
+	case EINVAL:
+		return ctl_fail("cannot evict", on, "there is no such session, but for this one",
+			"`pyheapctl clients` shows the sessions");
+	case EACCES:
+		return ctl_fail("cannot evict", on, "it is another user's session", "ask that user, or root");
+	case EPERM:
+		snprintf(advice, sizeof(advice), "end process %" PRId32 " by hand", pid_of(ctl, session));
+		return ctl_fail("cannot evict", on, "pyheapd may not signal its process, and has closed its connection",
+			advice);
+	default:
+		return ctl_fail_heap("cannot evict", on, error);
+	}
+}
+
+int run_evict(struct ctl *ctl, int n_args, char **args)
+{
+	unsigned long session;
+	char *end;
+	int r;
+
+	(void)n_args;
+	errno = 0;
+	session = strtoul(args[0], &end, 10);
+	if (args[0][0] < '0' || args[0][0] > '9' || *end || errno || session > UINT32_MAX)
+		return ctl_fail_usage("wrong session", args[0], "a number is needed, as `pyheapctl clients` shows it");
+	r = pyheap_evict(ctl->heap, (uint32_t)session);
+	return r < 0 ? fail_evict(ctl, args[0], (uint32_t)session, r) : CTL_OK;
 }
 
 /* Check */

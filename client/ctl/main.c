@@ -69,7 +69,7 @@ static int command_check(const struct command *command, const char *name, int n_
 	if (!command)
 		return ctl_fail_usage("unknown command", name, "there is no such command");
 	if (n_args < command->min_args)
-		return ctl_fail_usage("too few arguments", name, "a NAME is needed");
+		return ctl_fail_usage("too few arguments", name, "something more is needed: see its --help");
 	if (command->max_args >= 0 && n_args > command->max_args)
 		return ctl_fail_usage("too many arguments", name, "it takes fewer arguments");
 	if (options->json && !command->json_keys)

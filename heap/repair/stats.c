@@ -23,7 +23,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define ARENAS_PER_STEP 64U
+#define POOLS_PER_STEP 1024U /* as many as are read in a millisecond or so, whatever the size of arenas */
 
 static uint32_t min(uint32_t a, uint32_t b)
 {
@@ -180,10 +180,11 @@ bool heap_stats_step(struct session *session, uint32_t *cursor, struct heap_stat
 {
 	const struct heap *heap = session->heap;
 	uint32_t n_known = min(arenas_known(heap), heap->n_arenas);
+	uint32_t n_step = heap->pools_per_arena < POOLS_PER_STEP ? POOLS_PER_STEP / heap->pools_per_arena : 1;
 
 	if (!*cursor)
 		begin(heap, ret);
-	for (uint32_t i = 0; i < ARENAS_PER_STEP && *cursor < n_known; i++)
+	for (uint32_t i = 0; i < n_step && *cursor < n_known; i++)
 		*cursor += count_arena(session, *cursor, n_known - *cursor, ret);
 	if (*cursor < n_known)
 		return true;

@@ -152,7 +152,7 @@ class Daemon:
         if self.process:
             self.process.kill()
             self.process.wait()
-        for path in self.files:
+        for path in self.files + ["/dev/shm/pyheap.%s.daemon" % self.name]:
             if os.path.exists(path):
                 os.unlink(path)
         shutil.rmtree(self.folder, ignore_errors=True)

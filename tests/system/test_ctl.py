@@ -71,7 +71,7 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        for kind in ("ctl", "heap"):
+        for kind in ("ctl", "heap", "daemon"):
             try:
                 os.unlink(f"/dev/shm/pyheap.{self.name}.{kind}")
             except FileNotFoundError:
@@ -507,8 +507,17 @@ class Figures(CtlTest):
         self.assertEqual(rows[0], ["SESSION", "PID", "UID", "HOLDS", "FLAGS", "PROGRAM"])
         self.assertIn([str(waiting[0]["session"]), str(put.pid), str(os.geteuid()), "0", "-", "-", "-", "pyheapctl"],
                       rows)
+        self.ok("evict", str(waiting[0]["session"]))
+        self.assertEqual(put.wait(WATCHDOG), -signal.SIGKILL)
         put.stdin.close()
-        self.assertEqual(put.wait(WATCHDOG), 0)
+
+    def test_evict_nobody(self):
+        for session in ("77", "4294967295"):
+            run = self.daemon.run("evict", session)
+            self.assertEqual((run.returncode, run.stdout), (1, b""))
+            self.assertIn(b"no such session", run.stderr)
+        for session in ("", "x", "-1", "4294967296", "1x"):
+            self.assertEqual(self.daemon.run("evict", "--", session).returncode, 2)
 
     def test_program_name_on_a_terminal(self):
         link = self.daemon.path("a\033[31m")

@@ -82,6 +82,64 @@ class Clients(unittest.TestCase):
         sessions[1].expect_end()
         self.assertEqual(self.session().session, sessions[1].session)
 
+    def hello_error(self, layout_hash, error):
+        """What the daemon says to a Hello that it refuses."""
+        refused = wire.Wire(self.daemon.socket, layout_hash)
+        self.daemon.wires.append(refused)
+        refused.send(wire.hello(layout_hash))
+        text = refused.expect_error(error)
+        refused.expect_end()
+        return text
+
+    def test_sessions_are_kept(self):
+        """A process that takes all that it gets does not keep another one out."""
+        self.start("--max-sessions", "16")
+        sessions = [self.session() for _ in range(14)]
+        self.assertIn("kept", self.hello_error(sessions[0].layout_hash, errno.EUSERS))
+        others = [self.child() for _ in range(2)]
+        self.assertEqual(sessions[0].n_sessions(), 16)
+        others[0].kill()
+        until(lambda: sessions[0].n_sessions() == 15, "its session is free")
+        self.assertIn("kept", self.hello_error(sessions[0].layout_hash, errno.EUSERS))
+
+    @unittest.skipUnless(IS_ROOT, "needs root, to be another user")
+    def test_sessions_of_a_user(self):
+        self.start("--max-sessions", "16", "--user-sessions", "3", "--group", "65534")
+        first = self.session()
+
+        def take_all():
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            for _ in range(3):
+                c = wire.Wire(self.daemon.socket, first.layout_hash)
+                self.daemon.wires.append(c)
+                c.say_hello()
+            return self.hello_error(first.layout_hash, errno.EUSERS)
+
+        child = self.child(take_all)
+        self.assertIn("--user-sessions", child.result)
+        self.assertEqual(first.n_sessions(), 4)
+        child.kill()
+        until(lambda: first.n_sessions() == 1, "its sessions are free")
+        self.child(take_all)
+
+    def connect(self):
+        """None: the backlog is full."""
+        try:
+            return self.daemon.wire()
+        except BlockingIOError:
+            return None
+
+    def test_silent_connections_keep_nobody_out(self):
+        self.start("--max-sessions", "4")
+        first = self.session()
+        silent = [until(self.connect, "the backlog has room") for _ in range(3 * 68)]
+        self.assertEqual(self.session().n_sessions(), 2)
+        self.assertIn("makes room", silent[0].expect_error(errno.EUSERS))
+        self.daemon.wait_log("makes room")
+        self.assertEqual(first.n_sessions(), 2)
+
     def test_waits_for_a_session_that_is_being_cleared_up(self):
         self.start("--max-sessions", "1")
         for _ in range(100):
@@ -92,7 +150,7 @@ class Clients(unittest.TestCase):
             c.close()
 
     def test_many_connections(self):
-        self.start("--max-sessions", "100")
+        self.start("--max-sessions", "100", "--kept-sessions", "0")
         sessions = [self.session() for _ in range(100)]
         self.assertEqual(sorted(s.session for s in sessions), list(range(100)))
         for s in sessions:
@@ -121,6 +179,40 @@ class Clients(unittest.TestCase):
             return self.daemon.session()
         except (wire.Closed, BrokenPipeError):
             return None
+
+    # ---- evicted ----
+
+    def test_evicted(self):
+        self.start()
+        first = self.session()
+        child = self.child(lambda: self.daemon.session().session)
+        first.send(wire.evict_request(int(child.result)))
+        first.expect(wire.EVICTED)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]), -signal.SIGKILL)
+        child.pid = 0
+        until(lambda: first.n_sessions() == 1, "its session is free")
+        for session in (int(child.result), first.session, 511, 512, 2 ** 32 - 1):
+            first.send(wire.evict_request(session))
+            first.expect_error(errno.ESRCH)
+        self.assertEqual(first.n_sessions(), 1)
+
+    @unittest.skipUnless(IS_ROOT, "needs root, to be another user")
+    def test_evicted_by_another_user(self):
+        self.start("--group", "65534")
+        first = self.session()
+
+        def evict():
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            c = wire.Wire(self.daemon.socket, first.layout_hash)
+            self.daemon.wires.append(c)
+            c.say_hello()
+            c.send(wire.evict_request(first.session))
+            return c.expect_error(errno.EACCES)
+
+        self.child(evict)
+        self.assertEqual(first.n_sessions(), 2)
 
     # ---- the end of a process ----
 

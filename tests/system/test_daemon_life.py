@@ -29,7 +29,8 @@ class CommandLine(unittest.TestCase):
     def test_help_and_version(self):
         run = pyheapd("--help")
         self.assertEqual((run.returncode, run.stderr), (0, ""))
-        for option in ("--socket", "--name", "--size", "--arena-size", "--max-sessions", "--spare-arenas", "--lock-timeout", "--group",
+        for option in ("--socket", "--name", "--size", "--arena-size", "--max-sessions", "--user-sessions",
+                       "--kept-sessions", "--spare-arenas", "--lock-timeout", "--group",
                        "--keep", "--remove", "--version", "Exit status"):
             self.assertIn(option, run.stdout)
         run = pyheapd("--version")
@@ -41,6 +42,7 @@ class CommandLine(unittest.TestCase):
                      ["--size", "-1"], ["--size", "1KK"], ["--size", "99999999999999999999"], ["--size", "513G"],
                      ["--size", "17179869184G"], ["--size", "100K"], ["--arena-size", "32K"], ["--arena-size", "8M"],
                      ["--arena-size", "100000"], ["--max-sessions", "0"], ["--max-sessions", "4097"],
+                     ["--user-sessions", "0"], ["--kept-sessions", "-1"],
                      ["--max-sessions", "1x"], ["--spare-arenas", "-1"], ["--lock-timeout", "x"], ["--name", ""], ["--name", "a/b"],
                      ["--name", 49 * "x"], ["--name", "ä"], ["--group", "no such group"], ["--socket", ""],
                      ["--socket", 5000 * "x"]):

@@ -11,8 +11,8 @@ import socket
 import struct
 
 # Fields of ToDaemon and FromDaemon.
-HELLO, GRANT_REQUEST, STATS_REQUEST, GOODBYE = 1, 2, 3, 4
-WELCOME, GRANT, STATS, GOODBYE_FROM_DAEMON, ERROR = 1, 2, 3, 4, 5
+HELLO, GRANT_REQUEST, STATS_REQUEST, GOODBYE, EVICT_REQUEST = 1, 2, 3, 4, 5
+WELCOME, GRANT, STATS, GOODBYE_FROM_DAEMON, ERROR, EVICTED = 1, 2, 3, 4, 5, 6
 
 # heap/shared/layout.h: struct control, session_entry
 SESSIONS_OFF, SESSION_SIZE, SESSION_STATE, SESSION_ATTACHMENT = 160, 1664, 0, 100
@@ -60,6 +60,10 @@ def grant_request(run_length, n_runs):
 
 def stats_request():
     return frame(octets(STATS_REQUEST, b""))
+
+
+def evict_request(session):
+    return frame(octets(EVICT_REQUEST, uint(1, session)))
 
 
 def goodbye():

@@ -57,7 +57,7 @@ _pyheapctl()
 		return
 	fi
 	case $command:$n_arguments in
-	:* | help:0) COMPREPLY=($(compgen -W "stats ls put get rm clients check help" -- "$current")) ;;
+	:* | help:0) COMPREPLY=($(compgen -W "stats ls put get rm clients evict check help" -- "$current")) ;;
 	put:0 | get:0 | rm:*) COMPREPLY=($(compgen -W "$(_pyheapctl_names "${socket[@]}")" -- "$current")) ;;
 	put:1 | get:1)
 		compopt -o filenames 2>/dev/null

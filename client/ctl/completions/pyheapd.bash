@@ -24,10 +24,10 @@ _pyheapd()
 	--arena-size)
 		COMPREPLY=($(compgen -W "64K 128K 256K 512K 1M 2M 4M" -- "$current"))
 		;;
-	--name | --size | --max-sessions | --spare-arenas | --lock-timeout) ;;
+	--name | --size | --max-sessions | --user-sessions | --kept-sessions | --spare-arenas | --lock-timeout) ;;
 	*)
-		COMPREPLY=($(compgen -W "--socket --name --size --arena-size --max-sessions --spare-arenas --lock-timeout
-			--group --keep --remove --help --version" -- "$current"))
+		COMPREPLY=($(compgen -W "--socket --name --size --arena-size --max-sessions --user-sessions --kept-sessions
+			--spare-arenas --lock-timeout --group --keep --remove --help --version" -- "$current"))
 		;;
 	esac
 }

@@ -76,7 +76,7 @@ static void set_up(void)
 	};
 	ck_assert_int_eq(dsessions_init(&sessions), 0);
 	admission = (struct admission){.connections = &connections, .sessions = &sessions};
-	connections_init(&connections, base, &dispatch_handlers, &admission);
+	connections_init(&connections, base, &work, &dispatch_handlers, &admission);
 	n_freed = 0;
 }
 

@@ -154,6 +154,8 @@ START_TEST(refused)
 		{"--arena-size", "8M", "at most"},
 		{"--max-sessions", "0", "from 1 to 4096"},
 		{"--max-sessions", "4097", "from 1 to 4096"},
+		{"--user-sessions", "0", "from 1 to 4096"},
+		{"--kept-sessions", "4096", "from 0 to 4095"},
 		{"--max-sessions", "1x", "from 1 to 4096"},
 		{"--spare-arenas", "-1", "give a number from 0"},
 		{"--lock-timeout", "99999999999", "give a number from 0"},

@@ -9,6 +9,7 @@
 #include "daemon/work.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #define N_ITEMS 3
 
@@ -179,6 +180,57 @@ START_TEST(background)
 }
 END_TEST
 
+static void on_descriptor(evutil_socket_t fd, short events, void *userdata)
+{
+	(void)fd;
+	(void)events;
+	add((int)(intptr_t)userdata, 1);
+}
+
+/* A descriptor that always has something, and adds work each time, does not keep the turns from being made. */
+START_TEST(a_turn_comes_whatever_is_added)
+{
+	int fds[2];
+	struct event *event;
+
+	ck_assert_int_eq(pipe(fds), 0);
+	ck_assert_int_eq((int)write(fds[1], "x", 1), 1);
+	event = event_new(base, fds[0], EV_READ | EV_PERSIST, on_descriptor, (void *)(intptr_t)1);
+	ck_assert_ptr_nonnull(event);
+	event_add(event, NULL);
+	add(0, 1);
+	for (int i = 0; i < 100; i++) {
+		usleep(100); /* the timer of a turn that is to be made at once is over */
+		event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	}
+	event_free(event);
+	close(fds[0]);
+	close(fds[1]);
+	ck_assert_int_eq(jobs[0].n_steps, 1);
+	ck_assert_int_gt(jobs[1].n_steps, 10);
+}
+END_TEST
+
+/* What waits and has had no turn says that the loop does not get to its work. */
+START_TEST(goes_on_while_there_are_turns)
+{
+	ck_assert(work_goes_on(&work));
+	ck_assert(work_goes_on(&work)); /* there is nothing to do */
+	add(0, 100);
+	ck_assert(work_goes_on(&work)); /* it may have come just now */
+	ck_assert(!work_goes_on(&work));
+	work_turn(&work);
+	ck_assert(work_goes_on(&work));
+	ck_assert(!work_goes_on(&work));
+	jobs[0].n_busy = -1;
+	work_turn(&work);
+	ck_assert(work_goes_on(&work)); /* it was tried */
+	work_remove(&work, &jobs[0].item);
+	ck_assert(!work_goes_on(&work));
+	ck_assert(work_goes_on(&work));
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("daemon work");
@@ -193,6 +245,8 @@ static Suite *suite(void)
 	tcase_add_test(t, a_step_adds_its_item);
 	tcase_add_test(t, a_step_removes_another_item);
 	tcase_add_test(t, background);
+	tcase_add_test(t, a_turn_comes_whatever_is_added);
+	tcase_add_test(t, goes_on_while_there_are_turns);
 	suite_add_tcase(s, t);
 	return s;
 }
