@@ -143,6 +143,18 @@ inline undone()
 	mem[RIGHTS] = count(mem[RIGHTS])
 }
 
+/* COARSE { } is one step unless FINE, UNPLANTED { } is one unless PLANT_READ_FIRST: see memory.pml. */
+#ifdef FINE
+#define COARSE
+#else
+#define COARSE atomic
+#endif
+#ifdef PLANT_READ_FIRST
+#define UNPLANTED
+#else
+#define UNPLANTED atomic
+#endif
+
 #include "memory.pml"
 
 /* Of the model, not of the heap */
@@ -171,18 +183,18 @@ active proctype monitor()
 inline unlock_header()
 {
 	if
-	:: atomic { is_mine -> mem[RIGHTS] = count(mem[RIGHTS]); is_mine = false }
-	:: !is_mine
+	:: is_mine -> mem[RIGHTS] = count(mem[RIGHTS]); is_mine = false
+	:: else
 	fi
 }
 
+/* unlock_header() is the next step of a change that has locked a header. */
 inline commit()
 {
 #ifdef PLANT_UNLOCK_EARLY
-	unlock_header();
+	atomic { unlock_header() }
 #endif
 	atomic { clear_log() }
-	unlock_header()
 }
 
 /* A store of a session without the lock. */
@@ -258,6 +270,15 @@ inline clear_locals()
 	is_mine = false
 }
 
+inline next_turn()
+{
+	turn = turn + 1 + (kind == HOLDS && !is_held);
+	kind = 0;
+	g = 0;
+	tries = 0;
+	outcome = 0
+}
+
 /* Under the lock */
 
 inline record_done(s)
@@ -309,43 +330,43 @@ inline lock_header(g)
 #ifdef TORN
 	fetch(WORD, word);
 #endif
-	read_header();
-	d_step { log_where[n_log] = HEADER_LOCK; log_old[n_log] = rights; n_log++ }
+	atomic { read_header(); log_where[n_log] = HEADER_LOCK; log_old[n_log] = rights; n_log++ }
 	do
-	:: atomic {
+	:: atomic { !is_live(word, g) -> word = 0; biased = 0; rights = 0; break }
 #ifdef PLANT_NO_HEADER_LOCK
-			is_live(word, g) -> is_mine = true; rights = rights + LOCKED; break
+	:: atomic { is_live(word, g) -> is_mine = true; rights = rights + LOCKED; word = 0; break }
 #else
+	:: atomic {
 			is_live(word, g) && is_locked(rights) ->
 			is_mine = true;
+			word = 0;
 #ifdef PLANT_BIAS_LEFT
 			biased = 0;
 #endif
 			break
-#endif
 		}
-	:: atomic { !is_live(word, g) -> biased = 0; rights = 0; break }
-	:: else ->
-#ifdef PLANT_READ_FIRST
-		if
-		:: biased -> read_intent(biased - 1)
-		:: else
-		fi;
 #endif
-		atomic {
-			swap(word, rights + LOCKED, biased);
+	:: UNPLANTED {
+			is_live(word, g) && !is_locked(rights) ->
+#ifdef PLANT_READ_FIRST
 			if
-			:: swapped -> rights = rights + LOCKED; is_mine = true; break
+			:: biased -> read_intent(biased - 1)
 			:: else
-			fi
+			fi;
+#endif
+			atomic {
+				swap(word, rights + LOCKED, biased);
+				if
+				:: swapped -> rights = rights + LOCKED; is_mine = true; swapped = false; word = 0; break
+				:: else
+				fi
+			}
 		}
 #ifdef TORN
 		fetch(WORD, word);
 #endif
-		read_header();
-		log_old[n_log - 1] = rights
+		atomic { read_header(); log_old[n_log - 1] = rights }
 	od;
-	atomic { word = 0; swapped = false }
 	remove_bias(g)
 }
 
@@ -372,8 +393,7 @@ inline store_count(n)
 
 inline drop_right()
 {
-	assert(is_mine && count(rights) > 0 && state(mem[WORD]) == LIVE);
-	store_count(count(rights) - 1);
+	atomic { assert(is_mine && count(rights) > 0 && state(mem[WORD]) == LIVE); store_count(count(rights) - 1) }
 	free_if_last()
 }
 
@@ -384,16 +404,14 @@ inline hold_by_lock()
 	:: is_alive(mem[WORD], mem[RIGHTS], g) ->
 		lock_header(g);
 		if
-		:: is_mine ->
-			store_count(count(rights) + 1);
-			set(HOLD + me, g);
-			is_held = true
+		:: atomic { is_mine -> store_count(count(rights) + 1) }
+			COARSE { set(HOLD + me, g); is_held = true }
 		:: else
 		fi
 	:: else
 	fi;
 	commit();
-	atomic { clear_locals(); lock_give() }
+	atomic { unlock_header(); clear_locals(); lock_give(); next_turn() }
 }
 
 inline drop_by_lock(s)
@@ -402,7 +420,7 @@ inline drop_by_lock(s)
 	lock_header(g);
 	drop_right();
 	commit();
-	atomic { clear_locals(); g = 0 }
+	atomic { unlock_header(); clear_locals(); g = 0 }
 }
 
 /* Without the lock */
@@ -446,7 +464,7 @@ inline notify()
 	:: !is_notified ->
 		lock_take(me);
 		if
-		:: !mem[LISTED] && mem[WORD] == word_of(g, REMOTE_FREE, 0) -> set(LISTED, 1)
+		:: COARSE { !mem[LISTED] && mem[WORD] == word_of(g, REMOTE_FREE, 0) -> set(LISTED, 1) }
 		:: else
 		fi;
 		commit();
@@ -458,15 +476,16 @@ inline notify()
 		:: else
 		fi
 #else
-		if
-		:: mem[LISTED] -> mem[NOTIFIED] = 1
-		:: else
-		fi;
-		lock_give()
+		atomic {
+			if
+			:: mem[LISTED] -> mem[NOTIFIED] = 1
+			:: else
+			fi;
+			lock_give()
+		}
 #endif
 	:: is_notified
-	fi;
-	is_notified = false
+	fi
 }
 
 inline attempt()
@@ -516,22 +535,27 @@ inline attempt()
 		:: else
 		fi
 	}
-	atomic { store(HOLD + me, (kind == HOLDS) * g); is_held = kind == HOLDS }
-	if
-	:: is_last -> notify()
-	:: !is_last
-	fi;
+	atomic {
+		store(HOLD + me, (kind == HOLDS) * g);
+		is_held = kind == HOLDS;
+		if
+		:: is_last
+		:: else -> goto over
+		fi
+	}
+	notify();
 over:
-	atomic { end_intent(); clear_locals(); is_last = false; is_notified = false }
-}
-
-inline next_turn()
-{
-	turn = turn + 1 + (kind == HOLDS && !is_held);
-	kind = 0;
-	g = 0;
-	tries = 0;
-	outcome = 0
+	atomic {
+		end_intent();
+		clear_locals();
+		is_last = false;
+		is_notified = false;
+		if
+		:: outcome == GOT -> next_turn()
+		:: outcome == AGAIN -> tries++; outcome = 0
+		:: outcome == SLOW -> tries = N_TRIES; outcome = 0
+		fi
+	}
 }
 
 inline clear_attempt()
@@ -588,14 +612,7 @@ proctype session(byte me)
 				write_intent(g)
 			}
 #endif
-			attempt();
-			atomic {
-				if
-				:: outcome == GOT -> next_turn()
-				:: outcome == AGAIN -> tries++; outcome = 0
-				:: outcome == SLOW -> tries = N_TRIES; outcome = 0
-				fi
-			}
+			attempt()
 		:: atomic {
 #ifdef MIXED
 				HAS_TURNS && (!tries || tries == N_TRIES) ->
@@ -609,12 +626,18 @@ proctype session(byte me)
 			}
 			if
 			:: kind == HOLDS -> hold_by_lock()
-			:: kind == DROPS -> lock_take(me); drop_by_lock(me); lock_give(); is_held = false
-			fi;
-			atomic { next_turn() }
-		:: atomic { !HAS_TURNS -> break }
-		od;
-		atomic { me != BUFFERED || n_buffered == 0; clear_attempt(); done[me] = true }
+			:: kind == DROPS ->
+				lock_take(me);
+				drop_by_lock(me);
+				atomic { lock_give(); is_held = false; next_turn() }
+			fi
+		:: atomic {
+				!HAS_TURNS && (me != BUFFERED || n_buffered == 0) ->
+				clear_attempt();
+				done[me] = true;
+				break
+			}
+		od
 	} unless { atomic { death?eval(me) -> die(me); clear_attempt() } }
 }
 
@@ -622,7 +645,7 @@ proctype session(byte me)
 
 inline drop_own()
 {
-	atomic { fetch(WORD, word); store(WORD, word - 1); g = generation(word); owns = false }
+	atomic { owns -> fetch(WORD, word); store(WORD, word - 1); g = generation(word); owns = false }
 	lock_take(me);
 	lock_header(g);
 	if
@@ -630,7 +653,7 @@ inline drop_own()
 	:: else
 	fi;
 	commit();
-	atomic { clear_locals(); g = 0; lock_give() }
+	atomic { unlock_header(); clear_locals(); g = 0; lock_give() }
 }
 
 inline collect()
@@ -644,11 +667,12 @@ inline collect()
 #endif
 	set(LISTED, 0);
 	if
-	:: state(word) == REMOTE_FREE -> set(WORD, word_of(generation(word), FREE, 0)); set(RIGHTS, 0)
+	:: COARSE { state(word) == REMOTE_FREE -> set(WORD, word_of(generation(word), FREE, 0)) }
+		set(RIGHTS, 0)
 	:: else
 	fi;
 	commit();
-	word = 0
+	atomic { word = 0; lock_give() }
 }
 
 #define SESSIONS_ARE_DONE (done[0] && done[1] && done[2])
@@ -663,21 +687,22 @@ proctype pool_owner(byte me)
 		owns = true;
 #endif
 		do
-		:: owns -> drop_own()
+		:: drop_own()
 		:: mem[LISTED] ->
 			lock_take(me);
-			collect();
-			lock_give()
-		:: state(mem[WORD]) == FREE && generation(mem[WORD]) < N_GENERATIONS ->
-			word = mem[WORD];
+			collect()
+		:: atomic { state(mem[WORD]) == FREE && generation(mem[WORD]) < N_GENERATIONS -> word = mem[WORD] }
 			store(RIGHTS, 0);
-			store(WORD, word_of(generation(word) + 1, LIVE, 1));
-			atomic { word = 0; owns = true }
-		:: SESSIONS_ARE_DONE && !mem[LISTED] && !owns &&
+			atomic { store(WORD, word_of(generation(word) + 1, LIVE, 1)); word = 0; owns = true }
+		:: atomic {
+				SESSIONS_ARE_DONE && !mem[LISTED] && !owns && (me != BUFFERED || n_buffered == 0) &&
 				!(state(mem[WORD]) == FREE && generation(mem[WORD]) < N_GENERATIONS) ->
-			break
-		od;
-		atomic { me != BUFFERED || n_buffered == 0; clear_locals(); g = 0; done[me] = true }
+				clear_locals();
+				g = 0;
+				done[me] = true;
+				break
+			}
+		od
 	} unless { atomic { death?eval(me) -> die(me); clear_locals(); g = 0; owns = false } }
 }
 
@@ -703,7 +728,7 @@ inline finish_intent(s)
 	:: kind(k) ->
 		if
 		:: kind(k) == HOLDS && has_happened && !mem[HOLD + s] -> lock_header(g); drop_right()
-		:: kind(k) == DROPS && has_happened && mem[HOLD + s] -> set(HOLD + s, 0)
+		:: COARSE { kind(k) == DROPS && has_happened && mem[HOLD + s] -> set(HOLD + s, 0) }
 		:: else
 #ifdef PLANT_UNNOTIFIED
 			-> has_happened = false
@@ -711,13 +736,16 @@ inline finish_intent(s)
 		fi;
 		set(INTENT + s, number(k) * 4 + NONE);
 		if
-		:: kind(k) == DROPS && has_happened && mem[WORD] == word_of(g, REMOTE_FREE, 0) && !mem[LISTED] -> set(LISTED, 1)
+		:: COARSE {
+				kind(k) == DROPS && has_happened && mem[WORD] == word_of(g, REMOTE_FREE, 0) && !mem[LISTED] ->
+				set(LISTED, 1)
+			}
 		:: else
 		fi;
 		commit()
 	:: else
 	fi;
-	atomic { clear_locals(); k = 0; g = 0; has_happened = false }
+	atomic { unlock_header(); clear_locals(); k = 0; g = 0; has_happened = false }
 }
 
 inline reclaim_session(s)
@@ -739,7 +767,7 @@ inline reclaim_owner()
 	:: else
 	fi;
 	commit();
-	atomic { clear_locals(); g = 0 }
+	atomic { unlock_header(); clear_locals(); g = 0 }
 }
 
 /* One daemon after another: me is DAEMON, DAEMON + 1. */
@@ -758,12 +786,15 @@ proctype reclaim(byte me)
 		:: SESSIONS_ARE_DONE && done[POOL_OWNER] -> break
 one:
 			lock_take(me);
+#ifdef OWNER_DIES
 			if
 			:: s == POOL_OWNER -> reclaim_owner()
 			:: else -> reclaim_session(s)
 			fi;
-			lock_give();
-			atomic { done[s] = true; s = 0 }
+#else
+			reclaim_session(s);
+#endif
+			atomic { lock_give(); done[s] = true; s = 0 }
 		od;
 		atomic { i = 0; done[DAEMON] = true; done[me] = true }
 	} unless { atomic { death?eval(me) -> die(me); s = 0; k = 0; g = 0; has_happened = false; clear_locals() } }

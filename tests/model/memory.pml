@@ -13,6 +13,13 @@
  * it was. The rendezvous makes kill() and die() one step. What the buffer of the dead process contains still reaches
  * memory, as on a real processor. The next process to take the lock of a dead one rolls back first.
  *
+ * Steps that no other process can tell apart are one step, in atomic { }. A step that uses only its own process's
+ * variables belongs to the step before or after it: a death between the two is like a death beside them, since die()
+ * forgets the variables. So does a step that gives up the lock: only a process that takes the lock sees it, and a dead
+ * owner with an empty log keeps nobody out. Two stores that another process loads without the lock are two steps, and
+ * so are a load and a store that depends on it, where another process may store to the loaded word in between and see
+ * the difference. Without FINE the words of an intent are stored in one step before its kind, which makes them valid.
+ *
  *   lock_take(me)      lock.c  change_begin(), with lock_taken() and log_roll_back()
  *   set(where, what)   lock.h  heap_set(): log_word(), then the store
  *   commit()           lock.c  change_commit()

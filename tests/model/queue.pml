@@ -108,6 +108,18 @@
 #define POPPER  3
 #define N_WORDS (41 + 4 * N_CELLS)
 
+/* UNTORN { } is one step unless TORN, COARSE { } is one step unless FINE: see memory.pml. */
+#ifdef TORN
+#define UNTORN
+#else
+#define UNTORN atomic
+#endif
+#ifdef FINE
+#define COARSE
+#else
+#define COARSE atomic
+#endif
+
 #include "memory.pml"
 
 #define NONE      0
@@ -192,14 +204,13 @@ inline free_unheld(r)
 #endif
 	if
 	:: atomic { is_owned || count(r) -> is_owned = false }
-	:: !is_owned && !count(r) -> set(FREED + r, 1)
+	:: COARSE { !is_owned && !count(r) -> set(FREED + r, 1) }
 	fi
 }
 
 inline drop_right(r)
 {
-	assert(count(r) > 0 && !mem[FREED + r]);
-	set(LOCKED + r, (mem[LOCKED + r] + 255) % 256);
+	COARSE { assert(count(r) > 0 && !mem[FREED + r]); set(LOCKED + r, (mem[LOCKED + r] + 255) % 256) }
 	free_unheld(r)
 }
 
@@ -207,8 +218,7 @@ inline drop_right(r)
 inline drop_hold(s, r)
 {
 	if
-	:: mem[hold_of(s, r)] ->
-		set(hold_of(s, r), 0);
+	:: COARSE { mem[hold_of(s, r)] -> set(hold_of(s, r), 0) }
 		drop_right(r);
 		commit()
 	:: else
@@ -276,8 +286,7 @@ inline read_cell()
 {
 #ifdef TORN
 	do
-	:: true ->
-		read_marks();
+	:: read_marks();
 		ref = mem[cell(p)];
 #ifndef PLANT_TORN
 		if
@@ -336,12 +345,15 @@ inline help(s, kind, pos)
 			seq = mem[SEQ + s];
 			read_intent(s, kind, pos);
 #endif
-			if
-			:: x -> mem[DONE + s] = seq
-			:: else
-			fi;
-			lock_give();
-			d_step { x = 0; seq = 0 }
+			atomic {
+				if
+				:: x -> mem[DONE + s] = seq
+				:: else
+				fi;
+				lock_give();
+				x = 0;
+				seq = 0
+			}
 		:: else
 		fi
 	:: else
@@ -390,7 +402,7 @@ inline give_by_table(r)
 inline take_back_by_table(r)
 {
 	store(hold_of(me, r), 1);
-	store(KIND + me, NONE)
+	atomic { store(KIND + me, NONE); clear_locals() }
 }
 
 inline own_less(r)
@@ -423,7 +435,7 @@ inline take_back_as_owner(r)
 #ifdef PLANT_GIVE_BACK
 	atomic { fetch(OWNS + r, x); store(OWNS + r, x + 1); x = 0 }
 	atomic { fetch(GIVEN + r, x); store(GIVEN + r, x - 1); x = 0 }
-	store(KIND + me, NONE)
+	atomic { store(KIND + me, NONE); clear_locals() }
 #else
 	/* kind and number are one word */
 	atomic { fetch(SEQ + me, seq); store(KIND + me, RIGHT); store(SEQ + me, seq + 1); seq = 0 }
@@ -435,41 +447,39 @@ inline take_back_as_owner(r)
 /* A right in the table goes first, then the one of the owner's word. */
 inline find_sender(r)
 {
-#ifdef OWN
 	atomic { fetch(hold_of(me, r), by_word); by_word = owns(me) && !by_word }
-#else
-	skip
-#endif
 }
 
 /* A push waits while the queue is full, unless no popper is left. */
 inline push(r)
 {
 	do
-	:: true ->
-		fetch(TAIL, p);
+	:: fetch(TAIL, p);
 		do
-		:: true ->
-			read_cell();
-			if
-			:: stamp == p && !ref -> break
-			:: stamp > p || (stamp == p && ref) -> p++
-			:: stamp < p ->
+		:: UNTORN {
+				read_cell();
 				if
-				:: mem[cell(p) + STAMP] >= p
-				:: POPPERS_ARE_DONE -> goto out
+				:: stamp == p && !ref -> break
+				:: stamp > p || (stamp == p && ref) -> p++
+				:: stamp < p ->
+					if
+					:: mem[cell(p) + STAMP] >= p
+					:: POPPERS_ARE_DONE -> clear_locals(); goto out
+					fi
 				fi
-			fi
+			}
 		od;
 		help(pusher, PUSH, p - N_CELLS);
-		find_sender(r);
 #ifdef PLANT_INTENT_LATE
 		store(hold_of(me, r), 0);
-#else
+#elif defined(OWN)
+		find_sender(r);
 		if
 		:: by_word -> give_as_owner(r)
 		:: else -> give_by_table(r)
 		fi;
+#else
+		give_by_table(r);
 #endif
 		atomic {
 			swap(r + 1, p, me, popper);
@@ -478,11 +488,14 @@ inline push(r)
 			:: else
 			fi
 		}
+#ifdef OWN
 		if
 		:: by_word -> take_back_as_owner(r)
 		:: else -> take_back_by_table(r)
 		fi;
-		d_step { clear_locals() }
+#else
+		take_back_by_table(r);
+#endif
 	od;
 #ifdef PLANT_INTENT_LATE
 	write_intent(PUSH, r + 1);
@@ -494,8 +507,7 @@ inline push(r)
 	fi;
 #endif
 	store(TAIL, p + 1);
-	store(KIND + me, NONE);
-	d_step { clear_locals() }
+	atomic { store(KIND + me, NONE); clear_locals() }
 }
 
 proctype session_that_pushes(byte me)
@@ -505,13 +517,16 @@ proctype session_that_pushes(byte me)
 
 	{
 		do
-		:: n < n_of(me) ->
-			push(object_of(me, n));
-			n++
-		:: else -> break
+		:: push(object_of(me, n));
+			atomic {
+				n++;
+				if
+				:: n == n_of(me) -> break
+				:: else
+				fi
+			}
 		od;
 out:
-		atomic { clear_locals() }
 		do
 		:: n < n_of(me) ->
 			lock_take(me);
@@ -542,20 +557,20 @@ proctype session_that_pops(byte me)
 
 	{
 		do
-		:: true ->
-			fetch(HEAD, p);
+		:: fetch(HEAD, p);
 			do
-			:: true ->
-				read_cell();
-				if
-				:: stamp == p && ref -> break
-				:: stamp > p -> p++
-				:: stamp == p && !ref ->
+			:: UNTORN {
+					read_cell();
 					if
-					:: mem[cell(p)] || mem[cell(p) + STAMP] > p
-					:: PUSHERS_ARE_DONE && !mem[cell(p)] -> goto out
+					:: stamp == p && ref -> break
+					:: stamp > p -> p++
+					:: stamp == p && !ref ->
+						if
+						:: mem[cell(p)] || mem[cell(p) + STAMP] > p
+						:: PUSHERS_ARE_DONE && !mem[cell(p)] -> clear_locals(); again = false; goto out
+						fi
 					fi
-				fi
+				}
 			od;
 			help(popper, POP, p - N_CELLS);
 #ifdef AGAIN
@@ -573,38 +588,34 @@ proctype session_that_pops(byte me)
 				fi
 			}
 			if
-			:: swapped && !again ->
-				store(hold_of(me, ref - 1), 1);
+			:: atomic { swapped && !again -> store(hold_of(me, ref - 1), 1) }
 				store(HEAD, p + 1);
+#ifdef AGAIN
+				atomic { store(KIND + me, NONE); clear_locals(); again = false }
+#else
 				store(KIND + me, NONE);
 #ifdef RELAY
 				if
-				:: me == 1 && !has_relayed ->
-					has_relayed = true;
-					r = ref - 1;
-					atomic { clear_locals() };
+				:: atomic { me == 1 && !has_relayed -> has_relayed = true; r = ref - 1; clear_locals() }
 					push(r);
 					ref = r + 1
 				:: else
 				fi;
 #endif
-#ifndef AGAIN
 				lock_take(me);
 				drop_hold(me, ref - 1);
-				lock_give()
+				atomic { lock_give(); clear_locals(); again = false }
 #endif
 			:: swapped && again ->
 				lock_take(me);
 				drop_right(ref - 1);
 				set(KIND + me, NONE);
 				commit();
-				lock_give()
-			:: !swapped -> store(KIND + me, NONE)
-			fi;
-			d_step { clear_locals(); again = false }
+				atomic { lock_give(); clear_locals(); again = false }
+			:: atomic { !swapped -> store(KIND + me, NONE); clear_locals(); again = false }
+			fi
 		od;
 out:
-		atomic { clear_locals(); again = false }
 #if defined(AGAIN) || defined(RELAY)
 		lock_take(me);
 		drop_hold(me, r);
@@ -614,27 +625,41 @@ out:
 	} unless { atomic { death?eval(me) -> die(me); again = false; has_relayed = false; r = 0; clear_locals() } }
 }
 
+/* The next object that the dead session has a right to. */
+inline find_right(s)
+{
+	d_step {
+		do
+		:: r < N_OBJECTS && !mem[hold_of(s, r)] && !(owns(s) && mem[OWNS + r]) -> r++
+		:: else -> break
+		od
+	}
+}
+
 /*
  * This is one change. That the intent has happened is recorded for good before the intent goes. Other sessions see the
  * intent gone, although that may yet be rolled back, and replace the name in the cell.
  */
 inline finish_intent(s)
 {
-	d_step { k = mem[KIND + s]; r = mem[REF + s] - 1 }
+	UNTORN {
+		d_step { k = mem[KIND + s]; r = mem[REF + s] - 1; is_filled = mem[cell_of(s)] > 0 }
 #ifdef TORN
-	is_filled = mem[cell_of(s)] > 0;
-	has_happened = ((is_push(k) && has_pushed_torn(s)) || (is_pop(k) && has_popped(s)));
+		has_happened = ((is_push(k) && has_pushed_torn(s)) || (is_pop(k) && has_popped(s)))
 #else
-	has_happened = ((is_push(k) && has_pushed(s)) || (is_pop(k) && has_popped(s)));
+		has_happened = ((is_push(k) && has_pushed(s)) || (is_pop(k) && has_popped(s)))
 #endif
+	}
 	if
-	:: k ->
+	:: atomic {
+			k ->
 #ifndef PLANT_UNRECORDED
-		if
-		:: has_happened -> mem[DONE + s] = mem[SEQ + s]
-		:: else
-		fi;
+			if
+			:: has_happened -> mem[DONE + s] = mem[SEQ + s]
+			:: else
+			fi
 #endif
+		}
 		if
 		:: k == PUSH && !has_happened && !mem[hold_of(s, r)] -> drop_right(r)
 		:: k == RIGHT -> drop_right(r)
@@ -649,17 +674,16 @@ inline finish_intent(s)
 		commit()
 	:: else
 	fi;
-	d_step { k = 0; r = 0; is_filled = false; has_happened = false }
+	atomic { k = 0; r = 0; is_filled = false; has_happened = false; find_right(s) }
 }
 
 inline reclaim_session(s)
 {
 	finish_intent(s);
 	do
-	:: r < N_OBJECTS -> drop_owned(s, r); drop_hold(s, r); r++
-	:: else -> break
-	od;
-	r = 0
+	:: r < N_OBJECTS -> drop_owned(s, r); drop_hold(s, r); find_right(s)
+	:: atomic { r == N_OBJECTS -> r = 0; break }
+	od
 }
 
 /* One daemon after another: me is DAEMON, DAEMON + 1. */
@@ -678,8 +702,7 @@ proctype reclaim(byte me)
 one:
 			lock_take(me);
 			reclaim_session(s);
-			lock_give();
-			atomic { done[s] = true; s = 0 }
+			atomic { lock_give(); done[s] = true; s = 0 }
 		od;
 		atomic { i = 0; done[DAEMON] = true; done[me] = true }
 	} unless {

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """The man pages and completions, compared with what the programs' help, the header and the symbol files say.
 
-Whatever is named on one side only is a failure, whichever side it is. With --write-errors the sentences of
-pyheap_strerror(3) are written anew from the library's.
+Whatever is named on one side only is a failure, whichever side it is. With --write the sentences of
+pyheap_strerror(3) are written anew from the library's, and the structs of pyheap_stats(3) from the header's.
 """
 
 import os
@@ -131,13 +131,29 @@ def errors_text():
                                                 break_on_hyphens=False) + "\n\n" for names, sentence in errors())
 
 
-def write_errors():
-    path = os.path.join(SOURCE, "doc/pyheap_strerror.3.scd")
-    before, old, after = re.match(r"(.*\n# ERRORS OF THE LIBRARY\n\n)(.*?)(# SEE ALSO\n.*)", read(path),
-                                  flags=re.S).groups()
-    if old != errors_text():
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(before + errors_text() + after)
+def struct_text(name):
+    """The members of a public struct as the header has them, comments included."""
+    body = re.search(rf"^typedef struct {name} \{{\n(.*?)^\}} {name};", header(), flags=re.M | re.S).group(1)
+    return re.sub(r"^\t", "", body, flags=re.M)
+
+
+def structs_text():
+    return ("_classes_ has a member per size class, _PYHEAP_CLASSES_ (64) in all:\n\n```\n" +
+            struct_text("pyheap_class_stats") + "```\n\nThe others:\n\n```\n" + struct_text("pyheap_stats") +
+            "```\n\n# PYHEAP_CLIENT_INFO\n\n```\n" + struct_text("pyheap_client_info") + "```\n\n")
+
+
+def write_between(name, first, last, text):
+    """Write what stands in a page between two headings anew."""
+    before, old, after = re.match(rf"(.*\n# {first}\n\n)(.*?)(# {last}\n.*)", read("doc", name), flags=re.S).groups()
+    if old != text:
+        with open(os.path.join(SOURCE, "doc", name), "w", encoding="utf-8") as file:
+            file.write(before + text + after)
+
+
+def write_pages():
+    write_between("pyheap_strerror.3.scd", "ERRORS OF THE LIBRARY", "SEE ALSO", errors_text())
+    write_between("pyheap_stats.3.scd", "PYHEAP_STATS", "RETURN VALUE", structs_text())
 
 
 class Options(unittest.TestCase):
@@ -193,6 +209,7 @@ class Commands(unittest.TestCase):
 
     def test_bash_and_help(self):
         self.assertEqual(completed("pyheapctl", ""), set(help_commands()))
+        self.assertEqual(completed("pyheapctl", "help", ""), set(help_commands()))
 
     def test_zsh_and_help(self):
         text = zsh_text("pyheapctl")
@@ -284,22 +301,26 @@ class Calls(unittest.TestCase):
         self.assertGreaterEqual(n, 38)
 
     def test_structs(self):
-        """Every member of a public struct is shown as the header declares it, and no other."""
-        text = header()
-        for name, struct in (("pyheap_stats.3", "pyheap_class_stats"), ("pyheap_stats.3", "pyheap_stats"),
-                             ("pyheap_stats.3", "pyheap_client_info"), ("pyheap_type.3", "pyheap_type_spec")):
-            body = re.search(rf"^typedef struct {struct} \{{\n(.*?)^\}} {struct};", text, flags=re.M | re.S).group(1)
-            members = [one_spaced(line) for line in without_comments(body).splitlines() if line.strip()]
-            shown = [one_spaced(line) for line in without_comments(read("doc", name + ".scd")).splitlines()]
-            for member in members:
-                self.assertIn(member, shown, struct)
-        members = set(re.findall(r"^\s*(?:u?int\d+_t|char) \w+.*;", without_comments(text), flags=re.M))
-        page_text = without_comments(read("doc/pyheap_stats.3.scd"))
-        for line in re.findall(r"^(?:u?int\d+_t|char) \w+(?:\[\d+\])?;", page_text, flags=re.M):
-            self.assertIn(line, {one_spaced(member) for member in members})
+        """The public structs are shown as the header has them; --write writes them anew."""
+        text = read("doc/pyheap_stats.3.scd")
+        self.assertIn("# PYHEAP_STATS\n\n" + structs_text() + "# RETURN VALUE\n", text)
+        shown = one_spaced(read("doc/pyheap_type.3.scd"))
+        for line in without_comments(struct_text("pyheap_type_spec")).splitlines():
+            self.assertIn(one_spaced(line), shown)
+
+    def test_errors_of_each(self):
+        """A call's page lists the errors that the header lists of it."""
+        n = 0
+        commented = re.compile(r"^/\*\n((?: \*.*\n)+?) \*/\n[a-z][\w *]*?(pyheap_\w+)\(", flags=re.M)
+        for comment, call in commented.findall(header()):
+            for line in re.findall(r"^ \* ((?:-E[A-Z]+(?:, )?)+)  ", comment, flags=re.M):
+                for error in line.split(", "):
+                    self.assertIn(error, read("doc", self.named()[call][0] + ".scd"), call)
+                    n += 1
+        self.assertGreaterEqual(n, 40)
 
     def test_errors(self):
-        """pyheap_strerror(3) has the sentences that the library has; --write-errors writes them anew."""
+        """pyheap_strerror(3) has the sentences that the library has; --write writes them anew."""
         self.assertGreaterEqual(len(errors()), 20)
         self.assertEqual("\n" + errors_text(), page("pyheap_strerror.3")["ERRORS OF THE LIBRARY"])
 
@@ -324,7 +345,7 @@ class Pages(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--write-errors"]:
-        write_errors()
+    if sys.argv[1:] == ["--write"]:
+        write_pages()
     else:
         unittest.main()
