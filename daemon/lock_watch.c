@@ -16,6 +16,8 @@
  *   - its process has connected to this daemon, which got its pidfd with that connection; a session that was adopted is
  *     watched for its end, and nothing more, until it has come back;
  *   - the thread that the lock names is one of that process, by /proc, each time that it is asked until the limit;
+ *   - that thread has the lock by its own robust list, where the daemon may look at it: its own user's processes it
+ * may, and root all (robust.c). So nobody is evicted there because another client has written its thread's number;
  *   - the kernel lets the daemon: it needs CAP_KILL for another user's process.
  *
  * Otherwise the log says whom to end, and that is for an operator to judge.
@@ -27,6 +29,7 @@
 #include "daemon/lock_watch.h"
 
 #include "daemon/log.h"
+#include "daemon/robust.h"
 #include "heap/change/lock_report.h"
 #include "heap/repair/recover.h"
 
@@ -54,9 +57,18 @@ static const struct dsession *find_said(const struct lock_watch *watch)
 	return owner1 ? dsessions_at(watch->sessions, owner1 - 1) : NULL;
 }
 
+/* 0: the thread does not have the lock, though the lock names it. Where nobody may look, what the lock says must do. */
+static bool has_lock(const struct dsession *session, uint32_t tid)
+{
+	const struct heap *heap = session->all->self->heap;
+
+	return robust_has(session->process.pid, tid, heap->control_fd, lock_word_offset()) != 0;
+}
+
 static bool has_thread(const struct dsession *session, uint32_t tid)
 {
 	return session && session->state != DSESSION_DEAD && session->state != DSESSION_LOST &&
+	       process_has_thread(&session->process, tid) && has_lock(session, tid) &&
 	       process_has_thread(&session->process, tid);
 }
 

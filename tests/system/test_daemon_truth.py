@@ -198,10 +198,12 @@ class Truth(unittest.TestCase):
     def forged_owner(self, word_of):
         self.start("--lock-timeout", "1")
         victim = Child(self, lambda: self.daemon.session().session)
-        session = int(victim.result)
+        self.forge_owner(victim, word_of(int(victim.result)))
+
+    def forge_owner(self, victim, word):
         witness = self.daemon.session()
-        self.write(LOCK_OWNER1, struct.pack("<I", session + 1))
-        self.write(LOCK_WORD, struct.pack("<I", word_of(session)))
+        self.write(LOCK_OWNER1, struct.pack("<I", int(victim.result) + 1))
+        self.write(LOCK_WORD, struct.pack("<I", word))
         self.daemon.wait_log("evicted")
         self.assertEqual(os.waitpid(victim.pid, os.WNOHANG), (0, 0), "it was killed: " + self.daemon.log())
         self.assertNotIn("is evicted", self.daemon.log())
@@ -217,6 +219,12 @@ class Truth(unittest.TestCase):
         """The word has a thread that is not the session's."""
         stranger = self.victim()
         self.forged_owner(lambda session: stranger.pid)
+
+    def test_forged_owner_with_its_thread(self):
+        """The word has the victim's own thread, which does not have the lock by its robust list."""
+        self.start("--lock-timeout", "1")
+        victim = Child(self, lambda: self.daemon.session().session)
+        self.forge_owner(victim, victim.pid)
 
     def test_forged_foreign_owner(self):
         """The word says that the session is of another pid namespace."""
