@@ -10,9 +10,13 @@
  *   2. arenas      Those that were on their way to a session that is gone go back (supply_adopt_all()). Those that were
  * on their way to the system go back once the lock was had (trim_adopt()): until then it is not certain which those
  * are.
- *   3. sessions    Each active session gets a pidfd, if the process of its pid started when the session table says that
- *                  it did. Otherwise that process is gone, or has closed the session: it is dead, and reclaimed as any
- *                  other.
+ *   3. sessions    Each active session gets a pidfd, if the process of its pid started when the daemon before has
+ *                  noted that it did. Otherwise that process is gone, or has closed the session: it is dead, and
+ *                  reclaimed as any other.
+ *
+ * All of it is decided by the truth (heap/shared/truth.c), which no client can write. A pid in the session table is
+ * what clients read; nobody is watched, or signalled, because it stands there. An adopted session is watched for its
+ * end only, until its process has come back by a connection of its own.
  *
  * A session whose process cannot be found (it is of another pid namespace, or /proc does not show it) stays until it is
  * resumed: nothing that may live is ever dropped.
@@ -68,11 +72,8 @@ static int adopt_sessions(struct dsessions *sessions)
 		case SESSION_ACTIVE:
 			r = adopt_active(sessions, i, &record);
 			break;
-		case SESSION_DEAD:
-			dsession_start_dead(sessions, i);
-			break;
 		default:
-			r = -EUCLEAN;
+			dsession_start_dead(sessions, i);
 		}
 	}
 	return r;

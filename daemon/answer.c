@@ -20,7 +20,7 @@ void answer_welcome(struct connection *connection, const struct heap *heap, uint
 	body.control_size = heap->control_size;
 	body.heap_size = heap->heap_size;
 	body.arena_size = heap->arena_size;
-	body.heap_id = (ProtobufCBinaryData){sizeof(heap->control->heap_id), heap->control->heap_id};
+	body.heap_id = (ProtobufCBinaryData){sizeof(heap->truth->head->heap_id), heap->truth->head->heap_id};
 	body.token = (ProtobufCBinaryData){sizeof(record.token), (uint8_t *)record.token};
 	body.version = (char *)PYHEAP_VERSION;
 	message.body_case = PYHEAP__FROM_DAEMON__BODY_WELCOME;

@@ -202,13 +202,30 @@ static void close_connection(struct dsession *session)
 		connection_close(connection);
 }
 
+/* From now on the session's process is the one that has connected, by the pidfd that came with the connection. */
+static void watch_peer(struct dsession *session, struct connection *connection)
+{
+	struct event *before = session->process_ended;
+	struct process found = session->process;
+
+	session->process_ended = NULL;
+	if (watch_process(session, &connection->process) < 0) {
+		session->process_ended = before;
+		log_error("session %u: cannot watch its process: out of memory", session->index);
+		return;
+	}
+	if (before)
+		event_free(before);
+	process_deinit(&found);
+}
+
 void dsession_attach(struct dsession *session, struct connection *connection)
 {
 	close_connection(session);
 	session->connection = connection;
 	connection->session1 = session->index + 1;
-	if (!session->process_ended && watch_process(session, &connection->process) < 0)
-		log_error("session %u: cannot watch its process: out of memory", session->index);
+	if (connection->process.pidfd >= 0)
+		watch_peer(session, connection);
 }
 
 int dsession_resume(struct dsession *session, struct connection *connection, bool has_lock)

@@ -11,6 +11,17 @@
  * evicted: killed by its session's pidfd, so that no process that got its pid is hit. Its death then frees the lock
  * like any other owner's.
  *
+ * What is written at the lock any client can have written. So a session is evicted only where all of this is true:
+ *
+ *   - its process has connected to this daemon, which got its pidfd with that connection; a session that was adopted is
+ *     watched for its end, and nothing more, until it has come back;
+ *   - the thread that the lock names is one of that process, by /proc, each time that it is asked until the limit;
+ *   - that thread has the lock by its own robust list, where the daemon may look at it: its own user's processes it
+ * may, and root all (robust.c). So nobody is evicted there because another client has written its thread's number;
+ *   - the kernel lets the daemon: it needs CAP_KILL for another user's process.
+ *
+ * Otherwise the log says whom to end, and that is for an operator to judge.
+ *
  * The owner may be a thread of no session that is known here: it was stopped before it stored who it is, and its thread
  * id is of another pid namespace. Then that number is logged, by which the thread can be found from a namespace in
  * which all processes are seen.
@@ -18,6 +29,7 @@
 #include "daemon/lock_watch.h"
 
 #include "daemon/log.h"
+#include "daemon/robust.h"
 #include "heap/change/lock_report.h"
 #include "heap/repair/recover.h"
 
@@ -37,12 +49,41 @@ static struct heap *heap_of(const struct lock_watch *watch)
 	return watch->sessions->self->heap;
 }
 
-/* The session that has the lock, or NULL where it is not known. */
-static const struct dsession *find_owner(const struct lock_watch *watch)
+/* The session that has the lock as the heap says, for reports; NULL where it is not known. */
+static const struct dsession *find_said(const struct lock_watch *watch)
 {
 	uint32_t owner1 = lock_owner1(heap_of(watch));
 
 	return owner1 ? dsessions_at(watch->sessions, owner1 - 1) : NULL;
+}
+
+/* 0: the thread does not have the lock, though the lock names it. Where nobody may look, what the lock says must do. */
+static bool has_lock(const struct dsession *session, uint32_t tid)
+{
+	const struct heap *heap = session->all->self->heap;
+
+	return robust_has(session->process.pid, tid, heap->control_fd, lock_word_offset()) != 0;
+}
+
+static bool has_thread(const struct dsession *session, uint32_t tid)
+{
+	return session && session->state != DSESSION_DEAD && session->state != DSESSION_LOST &&
+	       process_has_thread(&session->process, tid) && has_lock(session, tid) &&
+	       process_has_thread(&session->process, tid);
+}
+
+/* The session of which the thread that has the lock is one, by what the kernel says; NULL: none that is known. */
+static const struct dsession *find_owner(const struct lock_watch *watch)
+{
+	const struct dsession *said = find_said(watch);
+	uint32_t tid = lock_owner_tid(heap_of(watch));
+
+	if (!tid || has_thread(said, tid))
+		return tid ? said : NULL;
+	for (uint32_t i = 0; i < heap_of(watch)->n_sessions; i++)
+		if (has_thread(dsessions_at(watch->sessions, i), tid))
+			return dsessions_at(watch->sessions, i);
+	return NULL;
 }
 
 /* False: the lock has just become free. */
@@ -58,44 +99,84 @@ static bool name_thread(const struct lock_watch *watch, int64_t ms)
 	return tid;
 }
 
+static const char *program_of(const struct lock_watch *watch, const struct dsession *session)
+{
+	return heap_of(watch)->truth->sessions[session->index].program;
+}
+
 /* False: there is nothing to be named. */
 static bool name_owner(const struct lock_watch *watch, int64_t ms)
 {
 	const struct dsession *owner = find_owner(watch);
-	struct session_record record;
 
 	if (!owner)
+		owner = find_said(watch);
+	if (!owner)
 		return name_thread(watch, ms);
-	session_read(heap_of(watch), owner->index, &record);
 	log_warning(
 		"session %u (pid %d, %s) has held the global lock for %lld ms; everybody who changes the heap waits "
 		"for it: continue or kill it",
-		owner->index, record.pid, record.program, (long long)ms);
+		owner->index, (int)owner->process.pid, program_of(watch, owner), (long long)ms);
 	return true;
+}
+
+/* The heap says that this session has the lock, and nothing else does. */
+static void leave_said(const struct lock_watch *watch, const struct dsession *said)
+{
+	log_error(
+		"session %u (pid %d, %s) cannot be evicted: that it has the global lock only the heap says, where any "
+		"client can write; everybody waits until whoever has it is continued or killed",
+		said->index, (int)said->process.pid, program_of(watch, said));
+}
+
+static const char *reason(int error)
+{
+	if (error == -ENOTCONN)
+		return "it has not come back since pyheapd was restarted";
+	if (error == -EPERM)
+		return "Operation not permitted (pyheapd needs CAP_KILL for it)";
+	return strerror(-error);
+}
+
+static void evict(const struct lock_watch *watch, const struct dsession *owner)
+{
+	int r = process_kill(&owner->process);
+
+	if (r < 0)
+		log_error("session %u (pid %d, %s) cannot be evicted: %s; everybody waits until it is continued or "
+			  "killed",
+			owner->index, (int)owner->process.pid, program_of(watch, owner), reason(r));
+	else
+		log_warning(
+			"session %u (pid %d, %s) is evicted: it was killed for having kept the global lock for %u s",
+			owner->index, (int)owner->process.pid, program_of(watch, owner), watch->limit_s);
 }
 
 static void evict_owner(const struct lock_watch *watch)
 {
-	const struct dsession *owner = find_owner(watch);
-	struct session_record record;
-	int r;
+	const struct dsession *owner = find_owner(watch), *said = find_said(watch);
 
-	if (!owner) {
+	if (owner && owner->index + 1 == watch->owner1)
+		evict(watch, owner);
+	else if (owner || said)
+		leave_said(watch, owner ? owner : said);
+	else
 		log_error("thread %u, which has the global lock, is of no session that is known: it cannot be evicted; "
 			  "kill it where it is seen",
 			lock_owner_tid(heap_of(watch)));
-		return;
-	}
-	session_read(heap_of(watch), owner->index, &record);
-	r = process_kill(&owner->process);
-	if (r < 0)
-		log_error("session %u (pid %d, %s) cannot be evicted: %s; everybody waits until it is continued or "
-			  "killed",
-			owner->index, record.pid, record.program, strerror(-r));
-	else
-		log_warning(
-			"session %u (pid %d, %s) is evicted: it was killed for having kept the global lock for %u s",
-			owner->index, record.pid, record.program, watch->limit_s);
+}
+
+/* Which session's thread has the lock is asked with each tick: it must be the same one, from the first tick on. */
+static void observe_owner(struct lock_watch *watch)
+{
+	const struct dsession *owner = find_owner(watch);
+	uint32_t owner1 = owner ? owner->index + 1 : 0;
+
+	if (!watch->is_owner_known)
+		watch->owner1 = owner1;
+	else if (watch->owner1 != owner1)
+		watch->owner1 = 0;
+	watch->is_owner_known = true;
 }
 
 static void watch_restart(struct lock_watch *watch)
@@ -142,6 +223,7 @@ void lock_watch_tick(struct lock_watch *watch, int64_t now_ms)
 	}
 	if (!observe(watch, now_ms))
 		return;
+	observe_owner(watch);
 	if (!watch->is_named && now_ms - watch->since_ms >= LONG_MS)
 		watch->is_named = name_owner(watch, now_ms - watch->since_ms);
 	if (!watch->is_evicted && limit_ms && now_ms - watch->since_ms >= limit_ms) {

@@ -15,6 +15,8 @@ struct lock_watch {
 	uint64_t n_acquisitions; /* of the lock, when it was seen taken */
 	int64_t since_ms;        /* when that was */
 	int64_t tick_ms;         /* the last one */
+	uint32_t owner1; /* the session, plus one, of whose process its owner was a thread at each tick; 0: none */
+	bool is_owner_known;
 	bool is_taken;
 	bool is_named;   /* the log says which session keeps it */
 	bool is_evicted; /* that session was killed, or cannot be */

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -95,14 +96,39 @@ bool process_ended(const struct process *process)
 	return process->pidfd >= 0 && poll(&pollfd, 1, 0) > 0;
 }
 
-/* A pidfd for the peer; -1 where the kernel has none to give. */
-static int peer_pidfd(int socket, pid_t pid, int *ret)
+/* Is the process that user's, as the one that connected was? */
+static bool is_users(int pidfd, uid_t uid)
+{
+	pid_t pid = pid_in_proc(pidfd);
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%d", (int)pid);
+	return pid && stat(path, &st) == 0 && st.st_uid == uid;
+}
+
+/* Does anybody still have the other end? */
+static bool has_peer(int socket)
+{
+	struct pollfd pollfd = {.fd = socket, .events = POLLRDHUP};
+
+	return poll(&pollfd, 1, 0) == 0;
+}
+
+/*
+ * A pidfd for the peer; -1 where the kernel has none to give. Before Linux 6.5 it is opened by the pid that the peer
+ * had when it connected. A process that has got that pid since is taken for the peer only where it is the same user's
+ * and the socket is still open.
+ */
+static int peer_pidfd(int socket, pid_t pid, uid_t uid, int *ret, bool *ret_is_peer)
 {
 	socklen_t size = sizeof(int);
 	int fd;
 
-	if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, ret, &size) == 0)
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, ret, &size) == 0) {
+		*ret_is_peer = true;
 		return 0;
+	}
 	if (errno == ESRCH || errno == EINVAL)
 		return -ESRCH; /* it ended and was waited for */
 	if (errno != ENOPROTOOPT && errno != ENODATA)
@@ -113,6 +139,7 @@ static int peer_pidfd(int socket, pid_t pid, int *ret)
 	fd = open_pidfd(pid);
 	if (fd < 0)
 		return fd;
+	*ret_is_peer = is_users(fd, uid) && has_peer(socket);
 	*ret = fd;
 	return 0;
 }
@@ -126,7 +153,7 @@ int process_of_socket(struct process *ret, int socket)
 
 	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &ucred, &size) < 0)
 		return -errno;
-	r = peer_pidfd(socket, ucred.pid, &process.pidfd);
+	r = peer_pidfd(socket, ucred.pid, ucred.uid, &process.pidfd, &process.is_peer);
 	if (r < 0)
 		return r;
 	process.pid = ucred.pid;
@@ -165,10 +192,25 @@ int process_find(struct process *ret, pid_t pid, uint64_t start_time)
 	return 0;
 }
 
+bool process_has_thread(const struct process *process, uint32_t tid)
+{
+	char path[64];
+	pid_t pid;
+
+	if (process->pidfd < 0 || process_ended(process))
+		return false;
+	pid = pid_in_proc(process->pidfd);
+	snprintf(path, sizeof(path), "/proc/%d/task/%u", (int)pid, tid);
+	/* If it has not ended now, the pid was its own all the time. */
+	return pid && access(path, F_OK) == 0 && !process_ended(process);
+}
+
 int process_kill(const struct process *process)
 {
 	if (process->pidfd < 0)
 		return -ESRCH;
+	if (!process->is_peer)
+		return -ENOTCONN;
 	return syscall(SYS_pidfd_send_signal, process->pidfd, SIGKILL, NULL, 0) < 0 ? -errno : 0;
 }
 

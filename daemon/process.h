@@ -13,6 +13,7 @@ struct process {
 	uint64_t start_time; /* clock ticks since boot; 0: not known */
 	uid_t uid;
 	gid_t gid;
+	bool is_peer; /* it has connected to this daemon: the pidfd is its own for certain, so it may be signalled */
 };
 
 /*
@@ -30,7 +31,13 @@ int process_find(struct process *ret, pid_t pid, uint64_t start_time);
 /* Has it ended? False where it has no pidfd. */
 bool process_ended(const struct process *process);
 
-/* Kill it, and no process that got its pid. -ESRCH it has ended or has no pidfd, or what the kernel says. */
+/* Is the thread one of its own? False where that cannot be known. */
+bool process_has_thread(const struct process *process, uint32_t tid);
+
+/*
+ * Kill it, and no process that got its pid. -ESRCH it has ended or has no pidfd; -ENOTCONN it was found by its pid, and
+ * has not connected to this daemon; or what the kernel says.
+ */
 int process_kill(const struct process *process);
 
 /* Is the process that connected `socket` in the group? */

@@ -3,7 +3,8 @@
  * The shared memory objects of a named heap
  *
  * They are /dev/shm/pyheap.NAME.ctl and /dev/shm/pyheap.NAME.heap, the files that shm_open() would open. Their mode is
- * 0600: clients get descriptors from the daemon.
+ * 0600: clients get descriptors from the daemon. Of the third, /dev/shm/pyheap.NAME.daemon, no client gets one: there
+ * the daemon has what it goes by after a restart (heap/shared/truth.c).
  *
  * One daemon serves a name: it keeps a lock on /dev/shm/pyheap.NAME.daemon, a file of which no client ever gets a
  * descriptor. A lock on one of the other two would keep the next daemon away for as long as a client likes.
@@ -12,7 +13,8 @@
  *   nothing, or an empty .ctl               makes a heap
  *   a .ctl without its magic                its daemon died while it made the heap: makes it anew
  *   a heap marked as ended                  its daemon died while it removed the heap: makes it anew
- *   a heap                                  adopts it, with its own geometry
+ *   a heap                                  adopts it, by what its .daemon says and nothing else
+ *   a heap without a .daemon of its own     an older daemon made it: adopts it by what it says itself
  *   anything else                           refuses it, and says how it can be removed
  */
 #include "daemon/store.h"
@@ -20,6 +22,7 @@
 #include "daemon/guard.h"
 #include "daemon/log.h"
 #include "heap/repair/recover.h"
+#include "heap/shared/critical.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -84,7 +87,7 @@ static void store_init(struct store *store, const char *name)
 {
 	snprintf(store->control_path, sizeof(store->control_path), FOLDER "/pyheap.%s.ctl", name);
 	snprintf(store->heap_path, sizeof(store->heap_path), FOLDER "/pyheap.%s.heap", name);
-	snprintf(store->guard_path, sizeof(store->guard_path), FOLDER "/pyheap.%s.daemon", name);
+	snprintf(store->truth_path, sizeof(store->truth_path), FOLDER "/pyheap.%s.daemon", name);
 	store->guard_fd = -1;
 }
 
@@ -108,7 +111,7 @@ void store_unlink(const struct store *store)
 {
 	unlink(store->heap_path);
 	unlink(store->control_path);
-	unlink(store->guard_path); /* last: it is the lock */
+	unlink(store->truth_path); /* last: it is the lock */
 }
 
 void store_close(struct store *store)
@@ -125,13 +128,13 @@ static int store_guard(struct store *store, const char *name, int flags)
 
 	if (access(store->control_path, F_OK) == 0)
 		flags |= O_CREAT; /* the daemon of before died as it removed the heap, or had no .daemon */
-	store->guard_fd = guard_take(store->guard_path, flags);
+	store->guard_fd = guard_take(store->truth_path, flags);
 	if (store->guard_fd == -EADDRINUSE)
 		log_error("another pyheapd serves the heap \"%s\": give another --name, or end it first", name);
 	else if (store->guard_fd == -EACCES)
-		log_error("the heap \"%s\" (%s) is another user's: give another --name", name, store->guard_path);
+		log_error("the heap \"%s\" (%s) is another user's: give another --name", name, store->truth_path);
 	else if (store->guard_fd < 0 && store->guard_fd != -ENOENT)
-		fail(store->guard_fd, "cannot open", store->guard_path);
+		fail(store->guard_fd, "cannot open", store->truth_path);
 	if (store->guard_fd < 0 || !(flags & O_CREAT))
 		return store->guard_fd < 0 ? store->guard_fd : 0;
 	r = file_open(store->control_path, O_CREAT, &control_fd);
@@ -176,31 +179,73 @@ static int refuse(const struct store *store, const char *name, int error)
 	return error == -ENOENT || error == -EPERM ? -EUCLEAN : error;
 }
 
+/* The three files. */
+struct files {
+	int control, heap, truth; /* -1: not open */
+};
+
+static void files_close(struct files *files)
+{
+	if (files->control >= 0)
+		close(files->control);
+	if (files->heap >= 0)
+		close(files->heap);
+	if (files->truth >= 0)
+		close(files->truth);
+}
+
+/* By the daemon's own file, or, where it has none of this heap, as it was left by a daemon that had no such file. */
+static int heap_adopt_files(const struct files *files, struct heap **ret)
+{
+	int r = heap_adopt_kept(ret, files->control, files->heap, files->truth);
+
+	if (r != -ENODATA)
+		return r;
+	r = heap_adopt_older(ret, files->control, files->heap, files->truth);
+	if (r == 0)
+		log_notice(
+			"no daemon has left its own file beside the heap, as those before it had none: what the heap "
+			"says of itself is believed this once");
+	return r;
+}
+
+/* Was the heap being removed? Its .heap is gone already. */
+static bool is_leftover(const struct files *files)
+{
+	struct truth_head head;
+
+	if (pread(files->truth, &head, sizeof(head), 0) == sizeof(head) && head.magic == TRUTH_MAGIC && head.ended)
+		return true;
+	return control_is_leftover(files->control);
+}
+
 /* -ENODATA: there is none, or none that was ever finished. */
 static int store_adopt(const struct store *store, struct heap **ret)
 {
+	struct files files = {-1, -1, -1};
 	struct heap *heap = NULL;
-	int control_fd = -1, heap_fd = -1, r;
 	struct stat st;
+	int r;
 
-	r = file_open(store->control_path, 0, &control_fd);
+	r = file_open(store->control_path, 0, &files.control);
 	if (r < 0)
 		return r;
-	if (fstat(control_fd, &st) == 0 && st.st_size == 0)
+	if (fstat(files.control, &st) == 0 && st.st_size == 0)
 		r = -ENODATA;
 	if (r == 0)
-		r = file_open(store->heap_path, 0, &heap_fd);
-	if (r == -ENOENT && control_is_leftover(control_fd)) /* its daemon died between the two unlinks */
+		r = file_open(store->truth_path, O_CREAT, &files.truth);
+	if (r == 0)
+		r = file_open(store->heap_path, 0, &files.heap);
+	if (r == -ENOENT && is_leftover(&files)) /* its daemon died between the unlinks */
 		r = -ENODATA;
 	if (r == 0)
-		r = heap_adopt(&heap, control_fd, heap_fd);
+		r = heap_adopt_files(&files, &heap);
 	if (r != 0) {
-		close(control_fd);
-		if (heap_fd >= 0)
-			close(heap_fd);
+		files_close(&files);
 		return r;
 	}
 	if (heap_is_ended(heap)) {
+		critical_end(heap); /* the daemon before may have died on the way */
 		heap_free(heap);
 		return -ENODATA;
 	}
@@ -211,24 +256,24 @@ static int store_adopt(const struct store *store, struct heap **ret)
 static int store_create(const struct store *store, const struct options *options, struct heap **ret)
 {
 	struct heap_geometry geometry = options->geometry;
-	int control_fd = -1, heap_fd = -1, r;
+	struct files files = {-1, -1, -1};
+	int r;
 
 	r = geometry_settle(&geometry);
 	if (r < 0)
 		return r;
-	r = file_open(store->control_path, 0, &control_fd);
+	r = file_open(store->control_path, 0, &files.control);
 	if (r == 0)
-		r = file_open(store->heap_path, O_CREAT, &heap_fd);
+		r = file_open(store->heap_path, O_CREAT, &files.heap);
 	if (r == 0)
-		r = heap_create(ret, control_fd, heap_fd, options->name, &geometry);
+		r = file_open(store->truth_path, O_CREAT, &files.truth);
+	if (r == 0)
+		r = heap_create_kept(ret, files.control, files.heap, files.truth, options->name, &geometry);
 	if (r == 0)
 		return 0;
 	log_error("cannot make the heap in %s: %s%s", store->control_path, strerror(-r),
 		r == -ENOMEM || r == -ENOSPC ? "; " FOLDER " is full, or too small" : "");
-	if (control_fd >= 0)
-		close(control_fd);
-	if (heap_fd >= 0)
-		close(heap_fd);
+	files_close(&files);
 	return r;
 }
 
@@ -290,7 +335,9 @@ int store_remove(const struct options *options)
 	store_init(&store, options->name);
 	r = store_guard(&store, options->name, O_RDWR);
 	if (r == -ENOENT) /* what is left of one that died between the two unlinks */
-		r = access(store.heap_path, F_OK) == 0 ? store_guard(&store, options->name, O_RDWR | O_CREAT) : 0;
+		r = access(store.heap_path, F_OK) == 0 || access(store.truth_path, F_OK) == 0
+			    ? store_guard(&store, options->name, O_RDWR | O_CREAT)
+			    : 0;
 	if (r < 0)
 		return r;
 	if (store.guard_fd < 0) {
@@ -298,8 +345,9 @@ int store_remove(const struct options *options)
 		return 0;
 	}
 	store_unlink(&store);
-	if (access(store.control_path, F_OK) == 0 || access(store.heap_path, F_OK) == 0) {
-		log_error("cannot remove %s and .heap: they belong to another user", store.control_path);
+	if (access(store.control_path, F_OK) == 0 || access(store.heap_path, F_OK) == 0 ||
+		access(store.truth_path, F_OK) == 0) {
+		log_error("cannot remove %s, .heap and .daemon: they belong to another user", store.control_path);
 		r = -EPERM;
 	} else {
 		log_notice("removed the heap \"%s\"", options->name);

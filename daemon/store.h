@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The two shared memory objects of a named heap: found, made, adopted, removed. See store.c. */
+/* The files of a named heap: found, made, adopted, removed. See store.c. */
 
 #include "daemon/options.h"
 
 struct store {
 	char control_path[80]; /* in /dev/shm */
 	char heap_path[80];
-	char guard_path[80];
+	char truth_path[80];
 	int guard_fd; /* this daemon serves the name; -1: it does not */
 };
 

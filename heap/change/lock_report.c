@@ -33,6 +33,11 @@ uint32_t lock_owner_tid(const struct heap *heap)
 	return lock_word_tid(&heap->control->lock);
 }
 
+uint64_t lock_word_offset(void)
+{
+	return offsetof(struct control, lock.mutex.__data.__lock);
+}
+
 uint32_t lock_owner1(const struct heap *heap)
 {
 	const struct global_lock *lock = &heap->control->lock;

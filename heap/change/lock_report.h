@@ -13,3 +13,6 @@ uint32_t lock_owner1(const struct heap *heap);
  * out; 0: nobody.
  */
 uint32_t lock_owner_tid(const struct heap *heap);
+
+/* Where the word that says so lies in the control segment. */
+uint64_t lock_word_offset(void);

@@ -9,6 +9,10 @@
  * Memory is allocated (posix_fallocate) before anybody learns of it, for the arena and for its entries: a full /dev/shm
  * is an error of the daemon, and never a SIGBUS in a client.
  *
+ * Which arenas are mapped, in which runs and for whom, the daemon knows by its truth (shared/truth.c), which is written
+ * beside each of these steps; the arena table tells clients, and is read here only for what sessions have made of an
+ * arena that is THERE.
+ *
  * Died after ...                  the next daemon ...
  *   reserving, while mapping      finds MAPPING: punches, HOLE (supply_adopt_all())
  *   granting, session dead too    finds GRANTED to a session that is FREE: punches, HOLE (supply_adopt_all())
@@ -35,33 +39,39 @@ static void state_store(struct arena_entry *arena, enum arena_state state)
 	__atomic_store_n(&arena->state, (uint32_t)state, __ATOMIC_RELEASE);
 }
 
+/* Allocate the memory of a part of the control segment; where that is, this process knows by itself. */
+static int control_allocate(const struct heap *heap, const void *from, uint64_t size)
+{
+	uint64_t off = (uint64_t)((const uint8_t *)from - (const uint8_t *)heap->control);
+
+	return file_allocate(heap->control_fd, off, size);
+}
+
 /* Make the entries of arenas below n readable: their pages are allocated before n_arenas_known counts them. */
 static int extend_arena_entries(struct heap *heap, uint32_t n)
 {
-	struct control *c = heap->control;
-	uint32_t seen = c->n_arenas_known;
+	uint32_t seen = arenas_known(heap);
 	uint32_t words = heap->pool_words;
 	int r;
 
 	if (n <= seen)
 		return 0;
-	r = heap_allocate(heap->control_fd, c->arenas_off + (uint64_t)seen * sizeof(struct arena_entry),
-		(uint64_t)(n - seen) * sizeof(struct arena_entry));
+	r = control_allocate(heap, &heap->arenas[seen], (uint64_t)(n - seen) * sizeof(struct arena_entry));
 	if (!r)
-		r = heap_allocate(heap->control_fd, c->freepools_off + (uint64_t)seen * words * 8,
-			(uint64_t)(n - seen) * words * 8);
+		r = control_allocate(heap, &heap->freepools[(uint64_t)seen * words], (uint64_t)(n - seen) * words * 8);
 	if (!r)
-		__atomic_store_n(&c->n_arenas_known, n, __ATOMIC_RELEASE); /* release: after the pages */
+		r = truth_extend(heap->truth, n);
+	if (!r)
+		__atomic_store_n(&heap->control->n_arenas_known, n, __ATOMIC_RELEASE); /* release: after the pages */
 	return r;
 }
 
 static uint32_t find_holes(const struct heap *heap, uint32_t n)
 {
-	uint32_t seen = heap->control->n_arenas_known;
 	uint32_t run = 0;
 
 	for (uint32_t i = heap->first_hole; i < heap->n_arenas; i++) {
-		if (i >= seen || arena_state(&heap->arenas[i]) == ARENA_HOLE)
+		if (truth_arena_state(heap->truth, i) == TRUTH_HOLE)
 			run++;
 		else
 			run = 0;
@@ -73,6 +83,7 @@ static uint32_t find_holes(const struct heap *heap, uint32_t n)
 
 int supply_reserve(struct heap *heap, uint32_t index, uint32_t n, uint32_t *ret)
 {
+	struct truth_arena *truth = heap->truth->arenas;
 	uint32_t head;
 	int r;
 
@@ -84,6 +95,11 @@ int supply_reserve(struct heap *heap, uint32_t index, uint32_t n, uint32_t *ret)
 	r = extend_arena_entries(heap, head + n);
 	if (r < 0)
 		return r;
+	truth[head].n_arenas = n;
+	truth[head].session1 = index + 1;
+	truth_arena_set_state(&truth[head], TRUTH_MAPPING);
+	for (uint32_t i = head + 1; i < head + n; i++)
+		truth_arena_set_state(&truth[i], TRUTH_BODY);
 	/* relaxed: a process that counts arenas without the lock may read the values of before */
 	__atomic_store_n(&heap->arenas[head].n_arenas, n, __ATOMIC_RELAXED);
 	__atomic_store_n(&heap->arenas[head].session1, index + 1, __ATOMIC_RELAXED);
@@ -122,14 +138,15 @@ static int arena_map(struct heap *heap, uint32_t i)
 	uint64_t pools_size = heap->pools_per_arena * sizeof(struct pool_entry);
 	int r;
 
-	r = heap_allocate(heap->control_fd, heap->control->pools_off + i * pools_size, pools_size);
+	r = control_allocate(heap, &heap->pools[(uint64_t)i * heap->pools_per_arena], pools_size);
 	if (!r)
-		r = heap_allocate(heap->heap_fd, off, heap->arena_size);
+		r = file_allocate(heap->heap_fd, off, heap->arena_size);
 	if (r < 0)
 		return r;
 	if (mmap(heap->base + off, heap->arena_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, heap->heap_fd,
 		    (off_t)off) == MAP_FAILED)
 		return -errno;
+	heap->is_mapped[i] = true;
 	pools_reset(heap, i);
 	return 0;
 }
@@ -140,25 +157,26 @@ static int arena_map(struct heap *heap, uint32_t i)
  */
 static int extend_pool_entries_step(struct heap *heap, uint32_t n)
 {
-	struct control *c = heap->control;
 	uint64_t size = heap->pools_per_arena * sizeof(struct pool_entry);
-	uint32_t n_step = (uint32_t)(ENTRIES_PER_STEP / size), seen = c->n_arenas_mapped;
+	uint32_t n_step = (uint32_t)(ENTRIES_PER_STEP / size), seen = heap->truth->head->n_arenas_mapped;
 	int r;
 
 	if (n <= seen)
 		return 1;
 	if (n_step > n - seen)
 		n_step = n - seen;
-	r = heap_allocate(heap->control_fd, c->pools_off + seen * size, n_step * size);
+	r = control_allocate(heap, &heap->pools[(uint64_t)seen * heap->pools_per_arena], n_step * size);
 	if (r < 0)
 		return r;
-	__atomic_store_n(&c->n_arenas_mapped, seen + n_step, __ATOMIC_RELEASE); /* release: after the pages */
+	heap->truth->head->n_arenas_mapped = seen + n_step;
+	/* release: after the pages */
+	__atomic_store_n(&heap->control->n_arenas_mapped, seen + n_step, __ATOMIC_RELEASE);
 	return seen + n_step == n;
 }
 
 int supply_map_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done)
 {
-	uint32_t n = heap->arenas[head].n_arenas;
+	uint32_t n = heap_run_length(heap, head);
 	int r;
 
 	for (; *n_done < n && n_step > 0; ++*n_done, n_step--) {
@@ -171,6 +189,8 @@ int supply_map_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t 
 	r = extend_pool_entries_step(heap, head + n);
 	if (r <= 0)
 		return r;
+	/* First: what the next daemon finds THERE and MAPPING nobody knows of. */
+	truth_arena_set_state(&heap->truth->arenas[head], TRUTH_THERE);
 	state_store(&heap->arenas[head], ARENA_GRANTED);
 	return 1;
 }
@@ -180,40 +200,49 @@ static int arena_unmap(struct heap *heap, uint32_t i)
 {
 	uint64_t off = (uint64_t)i << heap->arena_shift;
 
-	if (mmap(heap->base + off, heap->arena_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+	if (mmap(heap->base + off, heap->arena_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
 		    -1, 0) == MAP_FAILED)
 		return -errno;
+	heap->is_mapped[i] = false;
 	if (fallocate(heap->heap_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, heap->arena_size) < 0)
 		return -errno;
 	return 0;
 }
 
+/* Arena `last` of the run is no more: for clients, then in the truth, where the length commits it. */
+static void arena_forget(struct heap *heap, uint32_t head, uint32_t last)
+{
+	struct truth_arena *truth = heap->truth->arenas;
+
+	if (last < heap->first_hole)
+		heap->first_hole = last;
+	if (last == head)
+		heap->arenas[head].session1 = 0;
+	state_store(&heap->arenas[last], ARENA_HOLE);
+	if (last != head) {
+		__atomic_store_n(&heap->arenas[head].n_arenas, last - head, __ATOMIC_RELEASE); /* after the state */
+		truth[head].n_arenas = last - head;
+	}
+	truth_arena_set_state(&truth[last], TRUTH_HOLE);
+}
+
 /*
  * From the last arena to the head, whose n_arenas shrinks meanwhile: a HOLE may be reserved anew before the head is
- * one, and a daemon that finds the head RETURNING must not take that arena for one of the run.
+ * one, and a daemon that finds the head UNMAPPING must not take that arena for one of the run.
  */
 int supply_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done)
 {
-	struct arena_entry *arena = &heap->arenas[head];
-
+	truth_arena_set_state(&heap->truth->arenas[head], TRUTH_UNMAPPING);
 	for (; n_step > 0; n_step--) {
-		uint32_t last = arena->n_arenas ? head + arena->n_arenas - 1 : head;
+		uint32_t last = head + heap_run_length(heap, head) - 1;
 		int r;
 
 		r = arena_unmap(heap, last);
 		if (r < 0)
 			return r;
 		++*n_done;
-		if (last < heap->first_hole)
-			heap->first_hole = last;
+		arena_forget(heap, head, last);
 		if (last == head)
-			arena->session1 = 0;
-		state_store(&heap->arenas[last], ARENA_HOLE);
-		/* release: after the state. After a death in between, the next daemon unmaps that HOLE once more,
-		 * before any other use */
-		if (last != head)
-			__atomic_store_n(&arena->n_arenas, arena->n_arenas - 1, __ATOMIC_RELEASE);
-		else
 			return 1;
 	}
 	return 0;
@@ -221,20 +250,31 @@ int supply_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_
 
 bool supply_has_lookup(struct heap *heap, uint32_t head)
 {
-	uint32_t n = heap->arenas[head].n_arenas;
-
-	return critical_has_lookup(heap, head, n ? n : 1);
+	return critical_has_lookup(heap, head, heap_run_length(heap, head));
 }
 
-static bool is_left_over(const struct heap *heap, const struct arena_entry *arena)
+static bool is_head(const struct heap *heap, uint32_t i)
 {
-	uint32_t session = arena->session1 - 1; /* none wraps to the largest */
+	uint32_t state = truth_arena_state(heap->truth, i);
 
-	switch (arena->state) {
+	return state != TRUTH_HOLE && state != TRUTH_BODY;
+}
+
+/* Nobody has the run, and nobody can get it: where a client has written HOLE or MAPPING into its state, too. */
+static bool is_left_over(const struct heap *heap, uint32_t i)
+{
+	uint32_t session = heap->truth->arenas[i].session1 - 1; /* none wraps to the largest */
+
+	if (!is_head(heap, i))
+		return false;
+	if (heap->truth->arenas[i].state == TRUTH_MAPPING)
+		return true;
+	switch (arena_state(&heap->arenas[i])) {
+	case ARENA_HOLE:
 	case ARENA_MAPPING:
 		return true;
 	case ARENA_GRANTED:
-		return session >= heap->n_sessions || heap->sessions[session].state == SESSION_FREE;
+		return session >= heap->n_sessions || heap->truth->sessions[session].state == SESSION_FREE;
 	default:
 		return false;
 	}
@@ -245,8 +285,6 @@ static int unmap_whole_run(struct heap *heap, uint32_t head)
 	uint32_t n_done = 0;
 	int r;
 
-	if (heap->arenas[head].n_arenas > heap->n_arenas - head)
-		return -EUCLEAN;
 	state_store(&heap->arenas[head], ARENA_RETURNING);
 	r = supply_unmap_step(heap, head, UINT32_MAX, &n_done);
 	return r < 0 ? r : 0;
@@ -256,8 +294,8 @@ int supply_adopt_all(struct heap *heap)
 {
 	int r;
 
-	for (uint32_t i = 0; i < heap->control->n_arenas_known; i++) {
-		if (!is_left_over(heap, &heap->arenas[i]))
+	for (uint32_t i = 0; i < arenas_known(heap); i++) {
+		if (!is_left_over(heap, i))
 			continue;
 		r = unmap_whole_run(heap, i);
 		if (r < 0)
@@ -277,11 +315,16 @@ int supply_next_returning(struct session *daemon, uint32_t *cursor, uint32_t *re
 			return r;
 		change_end(daemon, 0); /* no change that may be rolled back has made an arena RETURNING now */
 	}
-	while (*cursor < heap->control->n_arenas_known)
-		if (arena_state(&heap->arenas[(*cursor)++]) == ARENA_RETURNING) {
-			*ret = *cursor - 1;
+	while (*cursor < arenas_known(heap)) {
+		uint32_t i = (*cursor)++;
+
+		/* Unmapping, it was RETURNING, whatever has been written there since. */
+		if (is_head(heap, i) && (heap->truth->arenas[i].state == TRUTH_UNMAPPING ||
+						arena_state(&heap->arenas[i]) == ARENA_RETURNING)) {
+			*ret = i;
 			return 1;
 		}
+	}
 	return 0;
 }
 
@@ -298,8 +341,9 @@ int supply_pick_granted(struct session *daemon, uint32_t index, bool has_lock, u
 		return r;
 	/* No change of a dead owner is pending any more, so this daemon alone writes the state of what is GRANTED to
 	 * the session. */
-	for (uint32_t i = 0; i < heap->control->n_arenas_known; i++) {
-		if (arena_state(&heap->arenas[i]) != ARENA_GRANTED || heap->arenas[i].session1 != index + 1)
+	for (uint32_t i = 0; i < arenas_known(heap); i++) {
+		if (!is_head(heap, i) || heap->truth->arenas[i].session1 != index + 1 ||
+			arena_state(&heap->arenas[i]) != ARENA_GRANTED)
 			continue;
 		state_store(&heap->arenas[i], ARENA_RETURNING);
 		*ret = i;
@@ -349,9 +393,11 @@ int supply_pick_returning(struct session *daemon, uint32_t n_spare, uint32_t *re
 	if (!arena)
 		return change_end(daemon, 0);
 	*ret = arena_index(heap, arena);
+	if (!is_head(heap, *ret) || heap->truth->arenas[*ret].state != TRUTH_THERE) /* a list leads to it wrongly */
+		return change_end(daemon, -EUCLEAN);
 	heap_set(heap, &arena->state, ARENA_RETURNING);
-	heap_add(heap, &c->n_arenas_current, -(int64_t)arena->n_arenas);
-	heap_add(heap, &c->n_arenas_reclaimed, arena->n_arenas);
+	heap_add(heap, &c->n_arenas_current, -(int64_t)heap_run_length(heap, *ret));
+	heap_add(heap, &c->n_arenas_reclaimed, heap_run_length(heap, *ret));
 	r = change_end(daemon, 0);
 	return r < 0 ? r : 1;
 }

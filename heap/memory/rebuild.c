@@ -77,12 +77,14 @@ static void rebuild_arena_run(struct heap *heap, uint32_t a)
 	struct pool_entry *pool = &heap->pools[a * heap->pools_per_arena];
 	uint32_t *returnable1 = &heap->control->returnable_arenas1;
 
-	heap->control->counters.n_arenas_current += arena->n_arenas;
+	uint32_t n = heap_run_length(heap, a);
+
+	heap->control->counters.n_arenas_current += n;
 	if (arena_state(arena) == ARENA_RUN) {
 		if (pool->kind != POOL_RUN)
 			return; /* damaged beyond what the truth tells: nobody's */
-		rebuild_pool_arenas(heap, a * heap->pools_per_arena, arena->n_arenas * heap->pools_per_arena,
-			arena->space == SPACE_RECORDS);
+		rebuild_pool_arenas(
+			heap, a * heap->pools_per_arena, n * heap->pools_per_arena, arena->space == SPACE_RECORDS);
 		return;
 	}
 	arena->links.both = 0;
@@ -99,7 +101,7 @@ static void rebuild_usable_arenas(struct heap *heap, uint32_t space_kind)
 	for (uint32_t a = n_known(heap); a-- > 0;) {
 		struct arena_entry *arena = &heap->arenas[a];
 
-		if (arena_state(arena) != ARENA_POOLS || arena->space != space_kind)
+		if (!arena_is_there(heap, a) || arena_state(arena) != ARENA_POOLS || arena->space != space_kind)
 			continue;
 		rank = arena_rank(heap, arena->n_free_pools);
 		arena->prev1 = 0;
@@ -124,6 +126,8 @@ static void rebuild_arenas(struct heap *heap)
 	for (uint32_t a = 0; a < n_known(heap); a++) {
 		struct arena_entry *arena = &heap->arenas[a];
 
+		if (!arena_is_there(heap, a))
+			continue;
 		if (arena->space >= N_SPACES)
 			arena->space = SPACE_OBJECTS; /* damaged: most arenas are of objects */
 		if (arena_state(arena) == ARENA_POOLS)
@@ -236,7 +240,8 @@ static void rebuild_names(struct heap *heap)
 {
 	memset(heap->name_buckets, 0, heap->n_name_buckets * sizeof(*heap->name_buckets));
 	for (uint32_t a = 0; a < n_known(heap); a++)
-		if (arena_state(&heap->arenas[a]) == ARENA_POOLS && heap->arenas[a].space == SPACE_RECORDS)
+		if (arena_is_there(heap, a) && arena_state(&heap->arenas[a]) == ARENA_POOLS &&
+			heap->arenas[a].space == SPACE_RECORDS)
 			for (uint32_t i = 0; i < heap->pools_per_arena; i++)
 				rebuild_names_of_pool(heap, a * heap->pools_per_arena + i);
 }

@@ -44,7 +44,7 @@ static void release_granted_run(struct session *session)
 
 	if (!arena)
 		return;
-	arena_count(session->heap, arena->n_arenas);
+	arena_count(session->heap, heap_run_length(session->heap, arena_index(session->heap, arena)));
 	returnable_link(session->heap, arena);
 }
 
@@ -58,7 +58,7 @@ static struct arena_entry *take_granted_run(struct session *session, uint32_t n)
 {
 	struct arena_entry *arena = granted_run(session);
 
-	if (!arena || arena->n_arenas != n)
+	if (!arena || heap_run_length(session->heap, arena_index(session->heap, arena)) != n)
 		return NULL;
 	arena_count(session->heap, n);
 	return arena;
@@ -69,7 +69,7 @@ static struct arena_entry *take_returnable_run(struct heap *heap, uint32_t n)
 	struct arena_entry *arena = arena_at1(heap, heap->control->returnable_arenas1);
 
 	for (uint32_t i = 0; arena && i < WALK_MAX; i++, arena = arena_at1(heap, arena->next1)) {
-		if (arena->n_arenas != n || arena_state(arena) != ARENA_RETURNABLE)
+		if (heap_run_length(heap, arena_index(heap, arena)) != n || arena_state(arena) != ARENA_RETURNABLE)
 			continue;
 		arena_unlink(heap, &heap->control->returnable_arenas1, arena);
 		return arena;

@@ -80,6 +80,23 @@ static void entry_store(struct session_entry *entry, const struct session_entry 
 	__atomic_fetch_and(&entry->requests, REQUEST_BLOCK, __ATOMIC_RELAXED);
 }
 
+/* The daemon's own record of a session; it is not committed yet. */
+static void truth_store(struct truth_session *truth, const struct session_identity *identity)
+{
+	uint32_t state = truth->state;
+
+	*truth = (struct truth_session){
+		.state = state,
+		.pid = identity->pid,
+		.start_time = identity->start_time,
+		.pid_namespace = pid_namespace(),
+		.uid = identity->uid,
+		.gid = identity->gid,
+		.token = {identity->token[0], identity->token[1]},
+	};
+	strncpy(truth->program, identity->program ? identity->program : "", sizeof(truth->program) - 1);
+}
+
 int session_admit(struct heap *heap, const struct session_identity *identity, uint32_t *ret_index)
 {
 	for (uint32_t i = 0; i < heap->n_sessions; i++) {
@@ -90,16 +107,18 @@ int session_admit(struct heap *heap, const struct session_identity *identity, ui
 			.uid = identity->uid,
 			.gid = identity->gid,
 			.pid_namespace = pid_namespace(),
-			.token = {identity->token[0], identity->token[1]},
 			.attachment = offer_of(identity->token),
 		};
 
-		if (heap->sessions[i].state != SESSION_FREE)
+		if (session_state_at(heap, i) != SESSION_FREE)
 			continue;
 		if (heap->trimming) /* it was another session's */
 			heap->trimming[i] = (struct trimming){0};
 		strncpy(content.program, identity->program ? identity->program : "", sizeof(content.program) - 1);
+		truth_store(&heap->truth->sessions[i], identity);
 		entry_store(&heap->sessions[i], &content);
+		/* commit: the next daemon would go on with it */
+		truth_session_set_state(&heap->truth->sessions[i], SESSION_ACTIVE);
 		state_store(&heap->sessions[i], SESSION_ACTIVE);
 		*ret_index = i;
 		return 0;
@@ -150,19 +169,18 @@ bool session_is_closed(const struct heap *heap, uint32_t index)
 
 void session_read(const struct heap *heap, uint32_t index, struct session_record *ret)
 {
-	const struct session_entry *entry = &heap->sessions[index];
+	const struct truth_session *truth = &heap->truth->sessions[index];
 
-	/* The daemon alone writes these members. */
 	*ret = (struct session_record){
-		.state = session_state(entry),
-		.pid = entry->pid,
-		.is_here = entry->pid_namespace && entry->pid_namespace == pid_namespace(),
-		.start_time = entry->start_time,
-		.uid = entry->uid,
-		.gid = entry->gid,
-		.token = {entry->token[0], entry->token[1]},
+		.state = truth->state,
+		.pid = truth->pid,
+		.is_here = truth->pid_namespace && truth->pid_namespace == pid_namespace(),
+		.start_time = truth->start_time,
+		.uid = truth->uid,
+		.gid = truth->gid,
+		.token = {truth->token[0], truth->token[1]},
 	};
-	memcpy(ret->program, entry->program, sizeof(entry->program));
+	memcpy(ret->program, truth->program, sizeof(truth->program));
 }
 
 bool session_poll_idle(struct heap *heap, uint32_t index)
@@ -199,11 +217,16 @@ bool control_is_leftover(int control_fd)
 void session_set_process(struct heap *heap, uint32_t index, int32_t pid, uint64_t start_time)
 {
 	struct session_entry *entry = &heap->sessions[index];
+	struct truth_session *truth = &heap->truth->sessions[index];
 
 	/*
 	 * If the daemon is killed in between, the namespace is unknown and the pid says nothing: the session stays
 	 * until it is resumed.
 	 */
+	__atomic_store_n(&truth->pid_namespace, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&truth->pid, pid, __ATOMIC_RELEASE);
+	__atomic_store_n(&truth->start_time, start_time, __ATOMIC_RELEASE);
+	__atomic_store_n(&truth->pid_namespace, pid_namespace(), __ATOMIC_RELEASE);
 	__atomic_store_n(&entry->pid_namespace, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&entry->pid, pid, __ATOMIC_RELEASE);
 	__atomic_store_n(&entry->start_time, start_time, __ATOMIC_RELEASE);
@@ -212,6 +235,7 @@ void session_set_process(struct heap *heap, uint32_t index, int32_t pid, uint64_
 
 void session_mark_dead(struct heap *heap, uint32_t index)
 {
+	truth_session_set_state(&heap->truth->sessions[index], SESSION_DEAD);
 	state_store(&heap->sessions[index], SESSION_DEAD);
 	foreign_lock_owner_died(heap, index);
 }
@@ -400,7 +424,7 @@ int session_drop_step(struct session *session, bool try)
 	uint32_t cursor = session->drop_cursor;
 	int r;
 
-	if (session->entry->state == SESSION_ACTIVE)
+	if (session_state_at(session->heap, session->index) == SESSION_ACTIVE)
 		critical_stay(session);
 	/*
 	 * A change even if nothing is left to do: beginning it rolls back the change that the dead session had begun.
@@ -448,12 +472,15 @@ int session_reclaim_step(struct session *dead)
 {
 	int r;
 
-	if (dead->entry->state != SESSION_DEAD)
+	if (session_state_at(dead->heap, dead->index) != SESSION_DEAD)
 		return 0;
 	r = session_drop_step(dead, true);
-	if (!r)
-		state_store(dead->entry, SESSION_FREE);
-	return r;
+	if (r)
+		return r;
+	state_store(dead->entry, SESSION_FREE);
+	/* commit: the slot may be another session's */
+	truth_session_set_state(&dead->heap->truth->sessions[dead->index], SESSION_FREE);
+	return 0;
 }
 
 int lock_recover(struct session *any)

@@ -31,7 +31,7 @@ bool session_withdraw(struct heap *heap, uint32_t index);
 /* The daemon: has the session closed itself? Then it is over. */
 bool session_is_closed(const struct heap *heap, uint32_t index);
 
-/* What the session table says of a session. */
+/* What the daemon knows of a session. */
 struct session_record {
 	uint32_t state; /* enum session_state */
 	int32_t pid;    /* of a process in this process's pid namespace, if is_here */
@@ -42,7 +42,7 @@ struct session_record {
 	char program[sizeof(((struct session_entry *)0)->program) + 1];
 };
 
-/* The daemon: copy what the table says of a session, to decide on the copy. */
+/* The daemon: copy what its truth says of a session. */
 void session_read(const struct heap *heap, uint32_t index, struct session_record *ret);
 
 /*

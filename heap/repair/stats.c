@@ -110,6 +110,8 @@ static uint32_t count_arena(struct session *session, uint32_t a, uint32_t n_left
 	bool is_record = __atomic_load_n(&arena->space, __ATOMIC_RELAXED) == SPACE_RECORDS;
 	uint32_t n = 1;
 
+	if (!arena_is_there(heap, a))
+		return 1;
 	if (state == ARENA_POOLS) {
 		uint32_t before = ACTIVITY_NONE;
 		bool can_read = count_begin_lookup(session, a, &before);
@@ -119,8 +121,7 @@ static uint32_t count_arena(struct session *session, uint32_t a, uint32_t n_left
 				is_record, can_read, ret);
 		count_end_lookup(session, before);
 	} else if (state == ARENA_RUN || state == ARENA_RETURNABLE) {
-		n = min(__atomic_load_n(&arena->n_arenas, __ATOMIC_RELAXED), n_left);
-		n = n ? n : 1;
+		n = min(heap_run_length(heap, a), n_left);
 		if (state == ARENA_RETURNABLE)
 			ret->bytes_unused_pools += (uint64_t)n * heap->arena_size;
 		else if (is_record)

@@ -215,6 +215,9 @@ bool critical_has_lookup(struct heap *heap, uint32_t first, uint32_t n)
 
 void critical_end(struct heap *heap)
 {
+	/* First: a daemon that follows this one, killed on the way, does all of this once more. */
+	if (heap->truth)
+		__atomic_store_n(&heap->truth->head->ended, HEAP_ENDED, __ATOMIC_RELEASE);
 	/* release: before the bits in requests */
 	__atomic_store_n(&heap->control->ended, HEAP_ENDED, __ATOMIC_RELEASE);
 	for (uint32_t i = 0; i < heap->n_sessions; i++)

@@ -64,7 +64,7 @@ static struct heap *heap_from(
 }
 
 /* Unmap without closing the descriptors, which a constructor that fails leaves to its caller. */
-static void heap_discard(struct heap *heap)
+static void heap_unmap(struct heap *heap, bool closes)
 {
 	if (heap->base != MAP_FAILED)
 		munmap(heap->base, heap->heap_size);
@@ -73,7 +73,16 @@ static void heap_discard(struct heap *heap)
 	if (heap->control != MAP_FAILED)
 		munmap(heap->control, heap->control_size);
 	free(heap->trimming);
+	free(heap->is_mapped);
+	if (heap->truth && !closes)
+		heap->truth->fd = -1;
+	truth_free(heap->truth);
 	free(heap);
+}
+
+static void heap_discard(struct heap *heap)
+{
+	heap_unmap(heap, false);
 }
 
 struct heap *heap_free(struct heap *heap)
@@ -84,7 +93,7 @@ struct heap *heap_free(struct heap *heap)
 		close(heap->control_fd);
 	if (heap->heap_fd >= 0)
 		close(heap->heap_fd);
-	heap_discard(heap);
+	heap_unmap(heap, true);
 	return NULL;
 }
 
@@ -112,10 +121,13 @@ static int map_control(struct heap *heap, const struct sections *s)
 	return 0;
 }
 
-/* The daemon maps arenas one by one into an empty window; a client maps the whole file at once. */
+/*
+ * The daemon maps arenas one by one into an empty window; a client maps the whole file at once. What the daemon has not
+ * mapped reads as 0, a block that was never made, so that nothing that leads there makes it crash.
+ */
 static int map_window(struct heap *heap, bool whole)
 {
-	int prot = whole ? PROT_READ | PROT_WRITE : PROT_NONE;
+	int prot = whole ? PROT_READ | PROT_WRITE : PROT_READ;
 	int flags = whole ? MAP_SHARED | MAP_NORESERVE : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
 	heap->base = mmap(NULL, heap->heap_size, prot, flags, whole ? heap->heap_fd : -1, 0);
@@ -143,16 +155,6 @@ static int mutex_init(pthread_mutex_t *mutex)
 	return -r;
 }
 
-int heap_allocate(int fd, uint64_t offset, uint64_t size)
-{
-	int r;
-
-	do
-		r = posix_fallocate(fd, (off_t)offset, (off_t)size);
-	while (r == EINTR);
-	return r == ENOSPC ? -ENOMEM : -r;
-}
-
 static int resize(int fd, uint64_t size)
 {
 	/* First to nothing: content that an unfinished heap has left must not become part of this one. */
@@ -166,11 +168,11 @@ static int fill_random(void *p, size_t size)
 	return getrandom(p, size, 0) == (ssize_t)size ? 0 : -EIO;
 }
 
-static int control_fill(
-	struct heap *heap, const char *name, const struct heap_geometry *geometry, const struct sections *s)
+/* What the control segment says of itself, as the truth has it. */
+static void control_describe(struct heap *heap, const struct heap_geometry *geometry, const struct sections *s)
 {
+	const struct truth_head *head = heap->truth->head;
 	struct control *c = heap->control;
-	int r;
 
 	c->version = LAYOUT_VERSION;
 	c->layout_hash = layout_hash();
@@ -181,7 +183,6 @@ static int control_fill(
 	c->pools_per_arena = s->pools_per_arena;
 	c->n_sessions = heap->n_sessions;
 	c->n_name_buckets = s->n_name_buckets;
-	strncpy(c->heap_name, name, sizeof(c->heap_name) - 1);
 	c->sessions_off = s->sessions_off;
 	c->types_off = s->types_off;
 	c->type_slots_off = s->type_slots_off;
@@ -190,20 +191,55 @@ static int control_fill(
 	c->freepools_off = s->freepools_off;
 	c->pools_off = s->pools_off;
 	c->geometry_hash = geometry_hash(geometry);
-	c->pid_namespace = pid_namespace();
-	r = fill_random(c->heap_id, sizeof(c->heap_id));
-	if (!r)
-		r = fill_random(c->name_key, sizeof(c->name_key));
-	if (!r)
-		r = mutex_init(&c->lock.mutex);
-	if (r < 0)
-		return r;
+	c->pid_namespace = head->pid_namespace;
+	memcpy(c->heap_name, head->heap_name, sizeof(c->heap_name));
+	memcpy(c->heap_id, head->heap_id, sizeof(c->heap_id));
+	memcpy(c->name_key, head->name_key, sizeof(c->name_key));
+	/* relaxed: sessions that live already read the values that were there before, which are the same */
+	__atomic_store_n(&c->n_arenas_known, head->n_arenas_known, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->n_arenas_mapped, head->n_arenas_mapped, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->ended, head->ended, __ATOMIC_RELAXED);
 	/* commit: release: a process that reads the magic finds all of the above */
 	__atomic_store_n(&c->magic, LAYOUT_MAGIC, __ATOMIC_RELEASE);
-	return 0;
 }
 
-int heap_create(struct heap **ret, int control_fd, int heap_fd, const char *name, const struct heap_geometry *geometry)
+static int truth_fill(struct truth *truth, const char *name)
+{
+	struct truth_head *head = truth->head;
+	int r;
+
+	strncpy(head->heap_name, name, sizeof(head->heap_name) - 1);
+	head->pid_namespace = pid_namespace();
+	r = fill_random(head->heap_id, sizeof(head->heap_id));
+	return r < 0 ? r : fill_random(head->name_key, sizeof(head->name_key));
+}
+
+/* On success the heap has the truth; it owns the descriptor once the constructor has succeeded. */
+static int make_truth(struct heap *heap, int truth_fd, const struct heap_geometry *geometry)
+{
+	struct truth_files files = {0};
+	int r = truth_files_of(&files, heap->control_fd, heap->heap_fd);
+
+	if (r == 0)
+		r = truth_make(&heap->truth, truth_fd, &files, geometry);
+	return r;
+}
+
+static int map_all(struct heap *heap, const struct sections *s, bool whole)
+{
+	int r = map_control(heap, s);
+
+	if (r == 0)
+		r = map_window(heap, whole);
+	if (r == 0 && !whole) {
+		heap->is_mapped = calloc(heap->n_arenas, sizeof(*heap->is_mapped));
+		r = heap->is_mapped ? 0 : -ENOMEM;
+	}
+	return r;
+}
+
+int heap_create_kept(struct heap **ret, int control_fd, int heap_fd, int truth_fd, const char *name,
+	const struct heap_geometry *geometry)
 {
 	struct sections s;
 	struct heap *heap;
@@ -217,22 +253,27 @@ int heap_create(struct heap **ret, int control_fd, int heap_fd, const char *name
 	if (!r)
 		r = resize(heap_fd, geometry->heap_size);
 	if (!r)
-		r = heap_allocate(control_fd, 0, s.arenas_off);
+		r = file_allocate(control_fd, 0, s.arenas_off);
 	if (r < 0)
 		return r;
 
 	heap = heap_from(geometry, &s, control_fd, heap_fd);
 	if (!heap)
 		return -ENOMEM;
-	r = map_control(heap, &s);
+	r = map_all(heap, &s, false);
 	if (!r)
-		r = map_window(heap, false);
+		r = make_truth(heap, truth_fd, geometry);
 	if (!r)
-		r = control_fill(heap, name, geometry, &s);
+		r = truth_fill(heap->truth, name);
+	if (!r)
+		r = mutex_init(&heap->control->lock.mutex);
 	if (r < 0) {
 		heap_discard(heap);
 		return r;
 	}
+	/* A daemon that finds the one without the other finds a heap that no client has seen yet. */
+	control_describe(heap, geometry, &s);
+	truth_commit(heap->truth);
 	*ret = heap;
 	return 0;
 }
@@ -292,9 +333,7 @@ static int attach(struct heap **ret, int control_fd, int heap_fd, bool whole)
 	heap = heap_from(&geometry, &s, control_fd, heap_fd);
 	if (!heap)
 		return -ENOMEM;
-	r = map_control(heap, &s);
-	if (!r)
-		r = map_window(heap, whole);
+	r = map_all(heap, &s, whole);
 	if (r < 0) {
 		heap_discard(heap);
 		return r;
@@ -318,34 +357,220 @@ int heap_attach(struct heap **ret, int control_fd, int heap_fd)
 	return 0;
 }
 
-int heap_adopt(struct heap **ret, int control_fd, int heap_fd)
+/* How many arenas the run at `head` has in a heap without a truth: those that the head counts and that are BODY. */
+static uint32_t older_run_length(const struct heap *heap, uint32_t head, uint32_t known)
 {
+	uint32_t state = arena_state(&heap->arenas[head]), n = heap->arenas[head].n_arenas, k;
+	bool is_half_done = state == ARENA_MAPPING || state == ARENA_RETURNING;
+
+	if (n > known - head)
+		n = known - head;
+	for (k = 1; k < n; k++) {
+		uint32_t body = arena_state(&heap->arenas[head + k]);
+
+		if (body != ARENA_BODY && !(is_half_done && body == ARENA_HOLE))
+			break;
+	}
+	return k;
+}
+
+static int older_arenas(struct heap *heap)
+{
+	struct truth_head *head = heap->truth->head;
+	uint32_t known = heap->control->n_arenas_known, mapped = heap->control->n_arenas_mapped;
+	int r;
+
+	known = known < heap->n_arenas ? known : heap->n_arenas;
+	r = truth_extend(heap->truth, known);
+	if (r < 0)
+		return r;
+	head->n_arenas_mapped = mapped < heap->n_arenas ? mapped : heap->n_arenas;
+	for (uint32_t i = 0; i < known;) {
+		struct truth_arena *arena = &heap->truth->arenas[i];
+		uint32_t state = arena_state(&heap->arenas[i]);
+
+		arena->n_arenas = older_run_length(heap, i, known);
+		arena->session1 = heap->arenas[i].session1;
+		arena->state = state == ARENA_HOLE ? TRUTH_HOLE : state == ARENA_MAPPING ? TRUTH_MAPPING : TRUTH_THERE;
+		i += state == ARENA_HOLE ? 1 : arena->n_arenas;
+	}
+	truth_settle(heap->truth);
+	return 0;
+}
+
+static void older_session(const struct session_entry *from, struct truth_session *to)
+{
+	to->state = session_state(from);
+	if (to->state > SESSION_DEAD) /* a stray write: what may live is kept */
+		to->state = from->pid > 0 ? SESSION_ACTIVE : SESSION_DEAD;
+	to->pid = from->pid;
+	to->start_time = from->start_time;
+	to->pid_namespace = from->pid_namespace;
+	to->uid = from->uid;
+	to->gid = from->gid;
+	memcpy(to->token, from->token, sizeof(to->token));
+	memcpy(to->program, from->program, sizeof(to->program));
+	to->program[sizeof(to->program) - 1] = '\0';
+}
+
+static int older_truth(struct heap *heap)
+{
+	const struct control *c = heap->control;
+	struct truth_head *head = heap->truth->head;
+
+	memcpy(head->heap_name, c->heap_name, sizeof(head->heap_name));
+	head->heap_name[sizeof(head->heap_name) - 1] = '\0';
+	memcpy(head->heap_id, c->heap_id, sizeof(head->heap_id));
+	memcpy(head->name_key, c->name_key, sizeof(head->name_key));
+	head->pid_namespace = c->pid_namespace;
+	head->ended = c->ended ? HEAP_ENDED : 0;
+	for (uint32_t i = 0; i < heap->n_sessions; i++)
+		older_session(&heap->sessions[i], &heap->truth->sessions[i]);
+	return older_arenas(heap);
+}
+
+/* The states that the daemon alone decides on, as the truth has them. */
+static void write_arenas(struct heap *heap)
+{
+	const struct truth *truth = heap->truth;
+
+	for (uint32_t i = 0; i < truth->head->n_arenas_known; i++) {
+		struct arena_entry *arena = &heap->arenas[i];
+		uint32_t state = truth->arenas[i].state;
+
+		if (state == TRUTH_HOLE && arena->state != ARENA_HOLE)
+			__atomic_store_n(&arena->state, (uint32_t)ARENA_HOLE, __ATOMIC_RELEASE);
+		if (state == TRUTH_BODY && arena->state != ARENA_BODY)
+			__atomic_store_n(&arena->state, (uint32_t)ARENA_BODY, __ATOMIC_RELEASE);
+		if (state == TRUTH_HOLE || state == TRUTH_BODY)
+			continue;
+		__atomic_store_n(&arena->n_arenas, truth->arenas[i].n_arenas, __ATOMIC_RELAXED);
+		__atomic_store_n(&arena->session1, truth->arenas[i].session1, __ATOMIC_RELAXED);
+	}
+}
+
+static void write_sessions(struct heap *heap)
+{
+	for (uint32_t i = 0; i < heap->n_sessions; i++) {
+		const struct truth_session *from = &heap->truth->sessions[i];
+		struct session_entry *to = &heap->sessions[i];
+
+		to->pid = from->pid;
+		to->start_time = from->start_time;
+		to->pid_namespace = from->pid_namespace;
+		to->uid = from->uid;
+		to->gid = from->gid;
+		memset(to->token, 0, sizeof(to->token));
+		memcpy(to->program, from->program, sizeof(to->program));
+		if (to->state != from->state)
+			__atomic_store_n(&to->state, from->state, __ATOMIC_RELEASE);
+	}
+}
+
+/* Map each arena that has memory; runs that follow each other by one call. */
+static int map_arenas(struct heap *heap)
+{
+	uint32_t known = heap->truth->head->n_arenas_known;
+
+	for (uint32_t i = 0; i < known;) {
+		uint64_t off = (uint64_t)i << heap->arena_shift;
+		uint32_t n = 0;
+
+		while (i + n < known && heap->truth->arenas[i + n].state != TRUTH_HOLE)
+			n++;
+		if (n && mmap(heap->base + off, (uint64_t)n << heap->arena_shift, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_FIXED, heap->heap_fd, (off_t)off) == MAP_FAILED)
+			return -errno;
+		memset(heap->is_mapped + i, 1, n);
+		i += n ? n : 1;
+	}
+	return 0;
+}
+
+int heap_adopt_older(struct heap **ret, int control_fd, int heap_fd, int truth_fd)
+{
+	struct heap_geometry geometry;
 	struct heap *heap;
 	int r;
 
 	r = attach(&heap, control_fd, heap_fd, false);
 	if (r < 0)
 		return r;
-	for (uint32_t i = 0; i < heap->control->n_arenas_known; i++) {
-		uint64_t off = (uint64_t)i << heap->arena_shift;
-
-		if (heap->arenas[i].state == ARENA_HOLE)
-			continue;
-		if (mmap(heap->base + off, heap->arena_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, heap_fd,
-			    (off_t)off) == MAP_FAILED) {
-			r = -errno;
-			heap_discard(heap);
-			return r;
-		}
+	geometry = (struct heap_geometry){heap->heap_size, heap->arena_size, heap->n_sessions};
+	r = make_truth(heap, truth_fd, &geometry);
+	if (r == 0)
+		r = older_truth(heap);
+	if (r == 0)
+		r = map_arenas(heap);
+	if (r < 0) {
+		heap_discard(heap);
+		return r;
 	}
+	truth_commit(heap->truth);
+	write_sessions(heap); /* the tokens are the daemon's alone from here on */
 	*ret = heap;
 	return 0;
 }
 
+static bool has_size(int fd, uint64_t size)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (uint64_t)st.st_size == size;
+}
+
+static int adopt_by(struct heap **ret, struct truth *truth, int control_fd, int heap_fd)
+{
+	const struct truth_head *head = truth->head;
+	const struct heap_geometry geometry = {head->heap_size, head->arena_size, head->n_sessions};
+	struct sections s;
+	struct heap *heap;
+	int r;
+
+	geometry_sections(&s, &geometry);
+	if (!has_size(control_fd, s.size) || !has_size(heap_fd, geometry.heap_size))
+		return -EUCLEAN;
+	heap = heap_from(&geometry, &s, control_fd, heap_fd);
+	if (!heap)
+		return -ENOMEM;
+	r = map_all(heap, &s, false);
+	heap->truth = truth;
+	if (r == 0)
+		r = map_arenas(heap);
+	if (r < 0) {
+		heap->truth = NULL;
+		heap_discard(heap);
+		return r;
+	}
+	control_describe(heap, &geometry, &s);
+	write_arenas(heap);
+	write_sessions(heap);
+	*ret = heap;
+	return 0;
+}
+
+int heap_adopt_kept(struct heap **ret, int control_fd, int heap_fd, int truth_fd)
+{
+	struct truth_files files;
+	struct truth *truth = NULL;
+	int r = truth_files_of(&files, control_fd, heap_fd);
+
+	if (r == 0)
+		r = truth_open(&truth, truth_fd, &files);
+	if (r == 0)
+		r = adopt_by(ret, truth, control_fd, heap_fd);
+	if (r < 0 && truth) {
+		truth->fd = -1; /* its caller's */
+		truth_free(truth);
+	}
+	return r;
+}
+
 void heap_refresh_arenas(struct heap *heap)
 {
-	uint32_t n =
-		__atomic_load_n(&heap->control->n_arenas_mapped, __ATOMIC_ACQUIRE); /* with the release in supply.c */
+	/* acquire: with the release in supply.c */
+	uint32_t n = heap->truth ? heap->truth->head->n_arenas_mapped
+				 : __atomic_load_n(&heap->control->n_arenas_mapped, __ATOMIC_ACQUIRE);
 	uint32_t seen = __atomic_load_n(&heap->n_pools_known, __ATOMIC_RELAXED);
 
 	n = (n < heap->n_arenas ? n : heap->n_arenas) * heap->pools_per_arena;

@@ -5,6 +5,7 @@
 
 #include "heap/shared/accessors.h"
 #include "heap/shared/geometry.h"
+#include "heap/shared/truth.h"
 
 #include <sys/types.h>
 
@@ -54,6 +55,8 @@ struct heap {
 	uint64_t active[SESSIONS_MAX / 64]; /* owner of the lock: bit i: critical_block_all() found session i active */
 
 	struct trimming *trimming; /* daemon: per session; NULL: of no session yet */
+	struct truth *truth;       /* daemon: what it decides on; NULL in a client */
+	uint8_t *is_mapped;        /* daemon: per arena: has this process mapped it? NULL in a client */
 
 	struct session_entry *sessions;
 	struct type_entry *types;
@@ -70,16 +73,35 @@ uint64_t pid_namespace(void);
 /*
  * Daemon: make a new heap in two shared memory files, whatever they held. The fixed part of control gets its memory
  * first, so that no later store there can fail; -ENOMEM: there is no room. Maps the control segment and an empty window
- * (PROT_NONE), which supply_map_step() fills. The magic is written last. On success the heap owns the descriptors. The
- * caller owns *ret.
+ * (private memory that only reads as 0), which supply_map_step() fills. The magic is written last. The daemon's truth
+ * is in truth_fd, or (-1) in memory that ends with this process. On success the heap owns the descriptors. The caller
+ * owns *ret.
  */
-int heap_create(struct heap **ret, int control_fd, int heap_fd, const char *name, const struct heap_geometry *geometry);
+int heap_create_kept(struct heap **ret, int control_fd, int heap_fd, int truth_fd, const char *name,
+	const struct heap_geometry *geometry);
+static inline int heap_create(
+	struct heap **ret, int control_fd, int heap_fd, const char *name, const struct heap_geometry *geometry)
+{
+	return heap_create_kept(ret, control_fd, heap_fd, -1, name, geometry);
+}
 
 /*
- * Daemon: attach a heap that another daemon has left, and map the arenas that are there. Errors as heap_attach().
- * Recovers nothing: supply_adopt_all() and recover.h do.
+ * Daemon: go on with a heap that another daemon has left, by the truth in truth_fd alone, and map the arenas that are
+ * there. What the control segment says of itself, of arenas and of sessions is written anew from the truth. Errors of
+ * truth_open(); -EUCLEAN a segment is not of its size.
  */
-int heap_adopt(struct heap **ret, int control_fd, int heap_fd);
+int heap_adopt_kept(struct heap **ret, int control_fd, int heap_fd, int truth_fd);
+
+/*
+ * Daemon: go on with a heap that has no truth, made by a daemon of before there was one: the truth is made of what the
+ * control segment says, in truth_fd or (-1) in memory that ends with this process. Errors as heap_attach(). Recovers
+ * nothing: supply_adopt_all() and recover.h do.
+ */
+int heap_adopt_older(struct heap **ret, int control_fd, int heap_fd, int truth_fd);
+static inline int heap_adopt(struct heap **ret, int control_fd, int heap_fd)
+{
+	return heap_adopt_older(ret, control_fd, heap_fd, -1);
+}
 
 /*
  * Client: attach a heap by the descriptors that the daemon has sent; maps the whole window and reserves nothing.
@@ -89,18 +111,20 @@ int heap_adopt(struct heap **ret, int control_fd, int heap_fd);
  */
 int heap_attach(struct heap **ret, int control_fd, int heap_fd);
 
-/* Allocate the memory of a part of a file. -ENOMEM, or what posix_fallocate() answers. */
-int heap_allocate(int fd, uint64_t offset, uint64_t size);
-
 /* Unmap and close, and leave shared state alone. heap may be NULL; returns NULL. */
 struct heap *heap_free(struct heap *heap);
 
 /* Notice which arenas have pool entries by now: n_pools_known. */
 void heap_refresh_arenas(struct heap *heap);
 
-/* What the daemon stores without the lock, by a release; so all three acquire. */
+/*
+ * What the daemon stores without the lock, by a release; so all of them acquire. The daemon goes by its truth, and a
+ * client by what the daemon has stored.
+ */
 static inline uint32_t arenas_known(const struct heap *heap)
 {
+	if (heap->truth)
+		return heap->truth->head->n_arenas_known;
 	return __atomic_load_n(&heap->control->n_arenas_known, __ATOMIC_ACQUIRE);
 }
 static inline uint32_t arena_state(const struct arena_entry *arena)
@@ -111,10 +135,28 @@ static inline uint32_t session_state(const struct session_entry *entry)
 {
 	return __atomic_load_n(&entry->state, __ATOMIC_ACQUIRE);
 }
+static inline uint32_t session_state_at(const struct heap *heap, uint32_t index)
+{
+	return heap->truth ? heap->truth->sessions[index].state : session_state(&heap->sessions[index]);
+}
+
+/* The length of the run of arenas that begins at `head`, an arena that is known. At least 1, and within the heap. */
+static inline uint32_t heap_run_length(const struct heap *heap, uint32_t head)
+{
+	uint32_t n, n_max = heap->n_arenas - head;
+
+	if (heap->truth)
+		n = truth_run_length(heap->truth, head);
+	else
+		n = __atomic_load_n(&heap->arenas[head].n_arenas, __ATOMIC_ACQUIRE);
+	return n < 1 ? 1 : n < n_max ? n : n_max;
+}
 
 /* What the daemon asks of the heap. Relaxed, but for the first: each is of one moment. */
 static inline bool heap_is_ended(const struct heap *heap)
 {
+	if (heap->truth)
+		return heap->truth->head->ended != 0;
 	return __atomic_load_n(&heap->control->ended, __ATOMIC_ACQUIRE) != 0;
 }
 static inline uint64_t heap_n_arenas_current(const struct heap *heap)
@@ -132,11 +174,13 @@ static inline uint64_t heap_n_acquisitions(const struct heap *heap)
 	return __atomic_load_n(&heap->control->lock.n_acquisitions, __ATOMIC_RELAXED);
 }
 
-/* Has arena i memory behind it, so that reading it is safe? */
+/* Has arena i memory behind it, so that reading it is safe? The daemon knows what it has mapped. */
 static inline bool arena_is_there(const struct heap *heap, uint32_t i)
 {
 	uint32_t state;
 
+	if (heap->is_mapped)
+		return i < heap->n_arenas && heap->is_mapped[i];
 	if (i >= heap->n_arenas || i >= arenas_known(heap))
 		return false;
 	state = arena_state(&heap->arenas[i]);

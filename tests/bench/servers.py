@@ -140,6 +140,6 @@ def _answers(path):
 
 def _remove_heap(name):
     """What a daemon that crashed has left."""
-    for part in ('ctl', 'heap'):
+    for part in ('ctl', 'heap', 'daemon'):
         with contextlib.suppress(OSError):
             os.unlink(f'/dev/shm/pyheap.{name}.{part}')

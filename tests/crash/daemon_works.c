@@ -262,6 +262,7 @@ const struct work daemon_works[] = {
 	{"reclaim", "session_mark_dead", reclaim_setup, NULL, .verify = NULL},
 	{"adopt", "adopt_heap", reclaim_setup, NULL, NULL, .adopts = true},
 	{"adopt_pools", "adopt_heap", leave_setup, NULL, NULL, .adopts = true},
+	{"adopt_files", "store_open", leave_setup, NULL, NULL, .adopts = true},
 	{.name = NULL},
 };
 

@@ -96,6 +96,8 @@ void box_close(struct box *box)
 	unlink(path);
 	path_of(box, "ctl", path);
 	unlink(path);
+	path_of(box, "daemon", path);
+	unlink(path);
 	unlink(box->alien);
 	nftw(box->folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }

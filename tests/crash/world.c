@@ -290,6 +290,8 @@ void world_stop(struct world *world)
 	shm_unlink(segment);
 	snprintf(segment, sizeof(segment), "/pyheap.%s.heap", world->name);
 	shm_unlink(segment);
+	snprintf(segment, sizeof(segment), "/pyheap.%s.daemon", world->name);
+	shm_unlink(segment);
 	remove_folder(world->folder);
 	world->folder[0] = '\0';
 }

@@ -130,6 +130,11 @@ class Daemon:
     def files(self):
         return ["/dev/shm/pyheap.%s.ctl" % self.name, "/dev/shm/pyheap.%s.heap" % self.name]
 
+    @property
+    def truth(self):
+        """What the daemon alone has."""
+        return "/dev/shm/pyheap.%s.daemon" % self.name
+
     def n_fds(self):
         return len(os.listdir("/proc/%d/fd" % self.pid))
 
@@ -152,7 +157,7 @@ class Daemon:
         if self.process:
             self.process.kill()
             self.process.wait()
-        for path in self.files + ["/dev/shm/pyheap.%s.daemon" % self.name]:
+        for path in [*self.files, self.truth]:
             if os.path.exists(path):
                 os.unlink(path)
         shutil.rmtree(self.folder, ignore_errors=True)

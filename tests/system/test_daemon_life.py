@@ -269,15 +269,15 @@ class Adopting(unittest.TestCase):
         stranger = Child(self, self.daemon.session)
         session = self.daemon.session()
         self.kill()
-        self.patch(lambda pid, start: (pid, start + 1), stranger.pid)
+        self.patch(lambda pid, start: (pid, start + 1), stranger.pid, self.daemon.truth)
         self.daemon.start()
         witness = self.daemon.session()
         until(lambda: witness.n_sessions() == 2, "a process that started at another time is another one")
         self.assertNotEqual(session.session, witness.session)
 
-    def patch(self, change, pid):
-        """Rewrite pid and start time of the session of process `pid` in the control segment."""
-        with open(self.daemon.files[0], "r+b") as f:
+    def patch(self, change, pid, path):
+        """Rewrite pid and start time of the session of process `pid`."""
+        with open(path, "r+b") as f:
             data = f.read()
             at = data.index(struct.pack("<Ii", 1, pid))  # SESSION_ACTIVE, pid, then the start time
             pid, start = struct.unpack_from("<iQ", data, at + 4)
@@ -323,8 +323,18 @@ class Adopting(unittest.TestCase):
             f.seek(offset)
             f.write(data)
 
+    def older(self):
+        """As a daemon has left it that had no file of its own: what the control segment says of itself is all there is."""
+        self.kill()
+        os.unlink(self.daemon.truth)
+
     def test_another_version(self):
         self.kill()
+        with open(self.daemon.truth, "r+b") as f:
+            f.seek(16)  # heap/shared/truth.h: layout_hash
+            f.write(bytes(8))
+        self.expect_refused("another version")
+        os.unlink(self.daemon.truth)
         self.write(CONTROL_VERSION, struct.pack("<I", 99))
         self.expect_refused("another version")
         self.write(CONTROL_VERSION, struct.pack("<I", 2))
@@ -334,7 +344,7 @@ class Adopting(unittest.TestCase):
         self.daemon.start()
 
     def test_scribbled(self):
-        self.kill()
+        self.older()
         with open(self.daemon.files[0], "rb") as f:
             good = f.read(128)
         for offset in range(CONTROL_SIZE, 52, 4):
@@ -371,7 +381,7 @@ class Adopting(unittest.TestCase):
 
     def test_unfinished(self):
         heap_id = self.daemon.session().welcome[7]
-        self.kill()
+        self.older()
         self.write(0, bytes(8))
         self.daemon.start()
         self.assertNotEqual(self.daemon.session().welcome[7], heap_id)

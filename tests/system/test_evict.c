@@ -211,8 +211,15 @@ START_TEST(evicts_who_computes)
 }
 END_TEST
 
-/* A restarted daemon knows whom to blame, and may. */
-START_TEST(evicts_after_a_restart)
+/* The daemon is replaced: by one that has never heard of the process. */
+static void replace_daemon(void)
+{
+	fixture_stop(&fx, SIGKILL);
+	fixture_start_again(&fx);
+}
+
+/* A restarted daemon knows whom to blame; it may kill only who has connected to it. */
+START_TEST(never_who_was_adopted)
 {
 	pid_t pid;
 
@@ -222,12 +229,44 @@ START_TEST(evicts_after_a_restart)
 	start_with_limit("3600");
 	pid = start_and_stop(stop_with_lock, "a");
 	fixture_until(log_count_of(pid, "has held the global lock") == 1);
-	ck_assert(ctl_names(pid));
-	fixture_stop(&fx, SIGKILL);
-	ck_assert_int_eq(fixture_log_count("is evicted"), 0);
 	ck_assert_str_eq(fx.args[3], "3600");
 	fx.args[3] = "1";
-	fixture_start_again(&fx);
+	replace_daemon();
+	ck_assert(ctl_names(pid));
+	fixture_until(log_count_of(pid, "has held the global lock") == 2);
+	fixture_until(log_count_of(pid, "cannot be evicted: it has not come back since pyheapd was restarted") == 1);
+	ck_assert_int_eq(waitpid(pid, NULL, WNOHANG), 0);
+	ck_assert_int_eq(fixture_log_count("is evicted"), 0);
+	ck_ok(kill(pid, SIGCONT)); /* whose end is seen all the same */
+	ck_ok(fixture_wait(pid));
+	fixture_until(fixture_log_count("the global lock is free again") == 1);
+}
+END_TEST
+
+/* It comes back to the daemon that was restarted, then it stops with the lock. */
+static void come_back_and_stop(void *userdata)
+{
+	pyheap *own = fixture_open(&fx);
+	pyheap_stats stats;
+	pyheap_ref ref;
+
+	ck_ok(raise(SIGSTOP));
+	fixture_until(pyheap_stats(own, &stats) == 0);
+	ck_ok(pyheap_lock(own));
+	ck_ok(pyheap_put(own, "finished", 9, &ref));
+	ck_ok(pyheap_name_set(own, userdata, ref));
+	ck_ok(raise(SIGSTOP));
+	pyheap_close(own);
+}
+
+START_TEST(evicts_who_came_back)
+{
+	pid_t pid = start_and_stop(come_back_and_stop, "a");
+	int status = 0;
+
+	replace_daemon();
+	ck_ok(kill(pid, SIGCONT));
+	fixture_until(waitpid(pid, &status, WUNTRACED | WNOHANG) == pid && WIFSTOPPED(status));
 	expect_evicted(pid, "a");
 }
 END_TEST
@@ -424,7 +463,8 @@ int main(void)
 	tcase_add_test(each, evicts_who_is_stopped);
 	tcase_add_test(each, evicts_the_next_too);
 	tcase_add_test(each, evicts_who_computes);
-	tcase_add_test(each, evicts_after_a_restart);
+	tcase_add_test(each, evicts_who_came_back);
+	tcase_add_test(each, never_who_was_adopted);
 	tcase_add_test(each, goes_on_before_the_limit);
 	tcase_add_test(each, never_without_a_limit);
 	tcase_add_test(each, never_without_the_lock);

@@ -44,20 +44,45 @@ locker_is_stopped()
 	grep -q '^State:.*stopped' "/proc/$locker/status"
 }
 
-# A process of another user that is stopped while it has the global lock is ended, as the daemon may do just that.
-check_eviction()
+# lock_and_stop: a process of another user takes the global lock and is stopped
+lock_and_stop()
 {
-	local gid status=0
+	local gid
 	gid=$(getent group pyheap | cut -d : -f 3)
-	drop_in 'Environment="PYHEAPD_OPTIONS=--lock-timeout 1"'
-	systemctl restart pyheapd.service || fail "restart"
 	setpriv --reuid 12345 --regid 12345 --groups "$gid" "$box_build/tests/system/systemd_locker" "$PYHEAP_SOCKET" &
 	locker=$!
 	until_true "the client has the lock and is stopped" locker_is_stopped
+}
+
+# The service has no right to end it: its log says so, and everybody waits for somebody who has.
+check_no_eviction()
+{
+	drop_in 'Environment="PYHEAPD_OPTIONS=--lock-timeout 1"'
+	systemctl restart pyheapd.service || fail "restart"
+	[ "$(grep ^CapEff /proc/"$(property MainPID)"/status | tr -d '[:alpha:]:[:space:]0')" = "" ] || fail "it has a capability"
+	lock_and_stop
+	until_true "the log says whom to end" grep -q "cannot be evicted: Operation not permitted" /box/log
+	locker_is_stopped || fail "it was ended all the same"
+	kill -KILL "$locker"
+	wait "$locker" || :
+	put after-kill "goes on"
+	echo "ok: without CAP_KILL the log says whom to end"
+}
+
+# With the drop-in that is shipped the daemon may do just that.
+check_eviction()
+{
+	local status=0
+	mkdir -p "$service_drop_in"
+	cp "$(find "$box_prefix/share/doc" -name evict.conf)" "$service_drop_in/evict.conf"
+	systemctl daemon-reload
+	systemctl restart pyheapd.service || fail "restart"
+	lock_and_stop
 	echo "goes on" | timeout 60 pyheapctl put after-eviction || fail "the stopped client is not evicted"
 	expect_object after-eviction "goes on"
 	wait "$locker" || status=$?
 	[ "$status" = 137 ] || fail "the stopped client ended with $status"
+	rm "$service_drop_in/evict.conf"
 	drop_in
 	echo "ok: a stopped owner of the lock is evicted"
 }
@@ -67,7 +92,7 @@ check_remove_ipc()
 {
 	systemctl stop pyheapd.service
 	[ -z "$(find /proc -maxdepth 1 -user pyheap)" ] || fail "processes of the user pyheap are left"
-	[ "$(find /dev/shm -user pyheap -name 'pyheap.*' | wc -l)" = 2 ] || fail "the heap was taken away: $(ls /dev/shm)"
+	[ "$(find /dev/shm -user pyheap -name 'pyheap.*' | wc -l)" = 3 ] || fail "the heap was taken away: $(ls /dev/shm)"
 	systemctl start pyheapd.service
 	expect_object greeting "hello"
 	echo "ok: the heap outlives the last process of its user"
@@ -80,6 +105,7 @@ until_true "the manager" manager_answers
 
 check_service
 check_access
+check_no_eviction
 check_eviction
 check_remove_ipc
 systemctl stop pyheapd.socket pyheapd.service

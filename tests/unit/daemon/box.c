@@ -65,12 +65,12 @@ static int remove_one(const char *path, const struct stat *st, int flag, struct 
 
 static void clear(void)
 {
-	static const char *const halves[] = {"ctl", "heap", "daemon"};
+	static const char *const files[] = {"ctl", "heap", "daemon"};
 	char path[64];
 
 	nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-	for (size_t i = 0; i < 3; i++) {
-		snprintf(path, sizeof(path), "/dev/shm/pyheap.%s.%s", heap_name, halves[i]);
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		snprintf(path, sizeof(path), "/dev/shm/pyheap.%s.%s", heap_name, files[i]);
 		unlink(path);
 	}
 }

@@ -54,6 +54,12 @@ static bool is_there(const char *path)
 	return access(path, F_OK) == 0;
 }
 
+/* As a daemon of before there was such a file would have left it. */
+static void forget_truth(void)
+{
+	ck_assert_int_eq(unlink(store.truth_path), 0);
+}
+
 static void overwrite(const char *path, const void *bytes, size_t n, size_t offset)
 {
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -74,6 +80,8 @@ START_TEST(made_and_adopted)
 	ck_assert_uint_eq(heap->n_sessions, 8);
 	ck_assert_int_eq(stat(store.control_path, &st), 0);
 	ck_assert_uint_eq(st.st_mode & 0777, 0600);
+	ck_assert_int_eq(stat(store.truth_path, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 0777, 0600);
 	ck_assert_int_eq(stat(store.heap_path, &st), 0);
 	ck_assert_uint_eq(st.st_mode & 0777, 0600);
 	ck_assert_int_eq(st.st_size, 4 * MIB);
@@ -88,8 +96,56 @@ START_TEST(made_and_adopted)
 	ck_assert_uint_eq(heap->heap_size, 4 * MIB);
 	ck_assert(box_logged("stays at 4194304 bytes"));
 	store_unlink(&store);
-	ck_assert(!is_there(store.control_path) && !is_there(store.heap_path));
+	ck_assert(!is_there(store.control_path) && !is_there(store.heap_path) && !is_there(store.truth_path));
 	close_store();
+}
+END_TEST
+
+/* What a client has written there does not matter: the heap is adopted, and is what it was. */
+START_TEST(scribbled)
+{
+	const uint64_t words[] = {0, 1, ~UINT64_C(0)};
+	uint8_t id[16];
+
+	ck_assert_int_eq(open_store(), 0);
+	memcpy(id, heap->control->heap_id, sizeof(id));
+	close_store();
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		for (size_t off = 0; off < offsetof(struct control, lock); off += 8) {
+			overwrite(store.control_path, &words[i], 8, off);
+			ck_assert_int_eq(open_store(), 0);
+			ck_assert(adopted);
+			ck_assert_uint_eq(heap->heap_size, 4 * MIB);
+			ck_assert_mem_eq(id, heap->control->heap_id, sizeof(id));
+			ck_assert_uint_eq(heap->control->magic, LAYOUT_MAGIC);
+			ck_assert_uint_eq(heap->control->ended, 0);
+			close_store();
+		}
+	ck_assert_int_eq(store_remove(&options), 0);
+}
+END_TEST
+
+/* The daemon's file is of another heap, cut, or empty: as if there were none. */
+START_TEST(another_truth)
+{
+	const uint64_t inode = 4711;
+	struct stat st;
+
+	make_and_leave();
+	ck_assert_int_eq(stat(store.truth_path, &st), 0);
+	overwrite(store.truth_path, &inode, 8, offsetof(struct truth_head, files.heap_ino));
+	for (off_t size = st.st_size; size >= 0; size = size > 4096 ? size - 4096 : size - 1 - size / 2) {
+		ck_assert_int_eq(truncate(store.truth_path, size), 0);
+		ck_assert_int_eq(open_store(), 0);
+		ck_assert(adopted);
+		ck_assert(box_logged("is believed this once"));
+		close_store();
+		ck_assert_int_eq(stat(store.truth_path, &st), 0);
+		ck_assert_int_eq(open_store(), 0); /* it was made whole */
+		ck_assert(!box_logged("is believed this once"));
+		close_store();
+	}
+	ck_assert_int_eq(store_remove(&options), 0);
 }
 END_TEST
 
@@ -118,6 +174,7 @@ START_TEST(leftovers)
 
 	make_and_leave();
 	overwrite(store.control_path, &none, sizeof(none), offsetof(struct control, magic));
+	forget_truth();
 	make_and_leave();
 
 	ck_assert_int_eq(open_store(), 0);
@@ -150,6 +207,10 @@ START_TEST(refused)
 	const uint32_t version = 9999;
 
 	make_and_leave();
+	overwrite(store.truth_path, &version, sizeof(version), offsetof(struct truth_head, layout_hash));
+	ck_assert_int_eq(open_store(), -EPROTONOSUPPORT);
+	ck_assert(box_logged("another version"));
+	forget_truth();
 	overwrite(store.control_path, &version, sizeof(version), offsetof(struct control, version));
 	ck_assert_int_eq(open_store(), -EPROTONOSUPPORT);
 	ck_assert(box_logged("another version"));
@@ -211,7 +272,12 @@ START_TEST(removed)
 	make_and_leave();
 	ck_assert_int_eq(unlink(store.control_path), 0); /* only the other half is left */
 	ck_assert_int_eq(store_remove(&options), 0);
-	ck_assert(!is_there(store.control_path) && !is_there(store.heap_path));
+	ck_assert(!is_there(store.control_path) && !is_there(store.heap_path) && !is_there(store.truth_path));
+	make_and_leave();
+	ck_assert_int_eq(unlink(store.control_path), 0); /* only the daemon's own file is left */
+	ck_assert_int_eq(unlink(store.heap_path), 0);
+	ck_assert_int_eq(store_remove(&options), 0);
+	ck_assert(!is_there(store.control_path) && !is_there(store.truth_path));
 }
 END_TEST
 
@@ -222,6 +288,8 @@ static Suite *suite(void)
 
 	tcase_add_checked_fixture(t, set_up, NULL);
 	tcase_add_test(t, made_and_adopted);
+	tcase_add_test(t, scribbled);
+	tcase_add_test(t, another_truth);
 	tcase_add_test(t, one_daemon_a_name);
 	tcase_add_test(t, leftovers);
 	tcase_add_test(t, refused);

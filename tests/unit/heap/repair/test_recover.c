@@ -93,7 +93,10 @@ START_TEST(identity_is_written_down)
 	ck_assert_uint_eq(entry->start_time, 12345678901);
 	ck_assert_uint_eq(entry->uid, 1000);
 	ck_assert_uint_eq(entry->gid, 100);
-	ck_assert_uint_eq(entry->token[1], 4);
+	ck_assert_uint_eq(entry->token[0] | entry->token[1], 0); /* the daemon's alone */
+	ck_assert_uint_eq(fx.heap->truth->sessions[index].token[1], 4);
+	ck_assert_int_eq(fx.heap->truth->sessions[index].pid, 4711);
+	ck_assert_uint_eq(fx.heap->truth->sessions[index].start_time, 12345678901);
 	ck_assert_uint_eq(strnlen(entry->program, sizeof(entry->program)), sizeof(entry->program) - 1);
 	ck_assert_int_eq(strncmp(entry->program, claim.program, sizeof(entry->program) - 1), 0);
 	ck_assert_int_eq(session_admit(fx.heap, &(struct session_identity){.program = NULL}, &index), 0);
