@@ -88,7 +88,7 @@ static void admit_new(struct admission *admission, struct connection *connection
 	int r = take_session(admission, connection);
 
 	if (r == 0) {
-		log_info("%s is admitted, user %u", connection_name(connection), connection->process.uid);
+		log_debug("%s is admitted, user %u", connection_name(connection), connection->process.uid);
 		answer_welcome(connection, heap, connection->session1 - 1);
 		connection_serve(connection);
 	} else if (r != -EUSERS) {
@@ -139,7 +139,7 @@ static void admit_again(struct admission *admission, struct connection *connecti
 
 	connection_wait(connection);
 	if (session && dsession_resume(session, connection, hello->has_lock) == 0)
-		log_info("%s is resumed", connection_name(connection));
+		log_debug("%s is resumed", connection_name(connection));
 	else
 		connection_fail(connection, ESTALE, "cannot resume session %u: it is gone, or not this process's",
 			hello->resume_session);

@@ -8,9 +8,9 @@
  * With sessions there is a tick, four times a second: it looks after the lock, idle sessions and empty arenas. Without
  * sessions there is none, and pyheapd sleeps.
  *
- * The end (SIGTERM, SIGINT): each connection gets a Goodbye, then the sockets go, then the shared memory objects,
- * unless --keep leaves them to the next daemon. Clients keep what they have mapped; `ended` in the control segment
- * tells them that the heap is over.
+ * The end (SIGTERM, SIGINT, SIGHUP of a terminal that closes): each connection gets a Goodbye, then the sockets go,
+ * then the shared memory objects, unless --keep leaves them to the next daemon. Clients keep what they have mapped;
+ * `ended` in the control segment tells them that the heap is over.
  *
  * Started by systemd, pyheapd says when it is ready, what it is doing, that it is alive (watchdog) and that it ends.
  *
@@ -60,6 +60,7 @@ struct daemon {
 	struct event *watchdog;
 	struct event *sigterm;
 	struct event *sigint;
+	struct event *sighup;
 	bool is_stopping;
 };
 
@@ -95,14 +96,16 @@ static void session_freed(void *owner)
 static void on_tick(evutil_socket_t fd, short events, void *userdata)
 {
 	struct daemon *daemon = userdata;
+	bool owes_lines;
 
 	(void)fd;
 	(void)events;
 	lock_watch_tick(&daemon->lock_watch, now_ms());
 	dsessions_tick(&daemon->sessions);
 	trim_tick(&daemon->trim);
+	owes_lines = log_catch_up();
 	notify_status(daemon);
-	if (daemon->sessions.n_used || trim_needs_tick(&daemon->trim))
+	if (daemon->sessions.n_used || trim_needs_tick(&daemon->trim) || owes_lines)
 		need_tick(daemon);
 }
 
@@ -128,6 +131,8 @@ static void on_connection(evutil_socket_t fd, short events, void *userdata)
 	struct daemon *daemon = userdata;
 	int r = accept_some(daemon);
 
+	if (log_catch_up())
+		need_tick(daemon);
 	(void)fd;
 	(void)events;
 	if (r == 0)
@@ -159,7 +164,9 @@ static void on_signal(evutil_socket_t signal_number, short events, void *userdat
 	struct daemon *daemon = userdata;
 
 	(void)events;
-	log_notice("ending, by %s", signal_number == SIGINT ? "SIGINT" : "SIGTERM");
+	log_notice("ending, by %s", signal_number == SIGINT   ? "SIGINT"
+				    : signal_number == SIGHUP ? "SIGHUP"
+							      : "SIGTERM");
 	daemon->is_stopping = true;
 	event_base_loopbreak(daemon->base);
 }
@@ -207,10 +214,12 @@ static int start_loop(struct daemon *daemon)
 	daemon->tick = evtimer_new(daemon->base, on_tick, daemon);
 	daemon->accept_pause = evtimer_new(daemon->base, on_accept_pause_over, daemon);
 	daemon->sigterm = evsignal_new(daemon->base, SIGTERM, on_signal, daemon);
+	daemon->sighup = evsignal_new(daemon->base, SIGHUP, on_signal, daemon);
 	daemon->sigint = evsignal_new(daemon->base, SIGINT, on_signal, daemon);
-	if (!daemon->tick || !daemon->accept_pause || !daemon->sigterm || !daemon->sigint)
+	if (!daemon->tick || !daemon->accept_pause || !daemon->sigterm || !daemon->sigint || !daemon->sighup)
 		return -ENOMEM;
-	if (event_add(daemon->sigterm, NULL) < 0 || event_add(daemon->sigint, NULL) < 0)
+	if (event_add(daemon->sigterm, NULL) < 0 || event_add(daemon->sigint, NULL) < 0 ||
+		event_add(daemon->sighup, NULL) < 0)
 		return -ENOMEM;
 	return start_watchdog(daemon);
 }
@@ -269,6 +278,23 @@ static int start_parts(struct daemon *daemon)
 	return dsessions_init(&daemon->sessions);
 }
 
+/* Also how programs find it, where that is not by themselves. */
+static void say_served(const struct daemon *daemon)
+{
+	const char *name = daemon->options->name, *size = log_size(daemon->heap->heap_size),
+		   *path = daemon->listener.path;
+
+	if (!path[0])
+		log_notice("serving the heap \"%s\" of up to %s on systemd's socket", name, size);
+	else if (daemon->options->socket_is_default)
+		log_notice("serving the heap \"%s\" of up to %s on %s, where programs of this user look for it", name,
+			size, path);
+	else
+		log_notice("serving the heap \"%s\" of up to %s on %s; programs connect to it with PYHEAP_SOCKET=%s in "
+			   "their environment",
+			name, size, path, path);
+}
+
 static int daemon_start(struct daemon *daemon, bool *ret_adopted)
 {
 	int r;
@@ -287,9 +313,7 @@ static int daemon_start(struct daemon *daemon, bool *ret_adopted)
 		return r;
 	if (*ret_adopted)
 		need_tick(daemon); /* there may be arenas to return, also without a session */
-	log_notice("serving the heap \"%s\" of up to %llu bytes on %s", daemon->options->name,
-		(unsigned long long)daemon->heap->heap_size,
-		daemon->listener.path[0] ? daemon->listener.path : "systemd's socket");
+	say_served(daemon);
 	sd_notify(0, "READY=1");
 	notify_status(daemon);
 	return 0;
@@ -328,6 +352,7 @@ static void daemon_deinit(struct daemon *daemon)
 	free_event(daemon->watchdog);
 	free_event(daemon->sigterm);
 	free_event(daemon->sigint);
+	free_event(daemon->sighup);
 	work_deinit(&daemon->work);
 	if (daemon->base)
 		event_base_free(daemon->base);

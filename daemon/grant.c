@@ -114,6 +114,7 @@ static int map_run(struct grant *grant)
 
 	if (!request->mapping1) {
 		r = supply_reserve(heap_of(grant), grant->index, request->run_length, &head);
+		request->has_no_room = r < 0;
 		if (r < 0)
 			return r;
 		request->mapping1 = head + 1;

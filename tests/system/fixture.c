@@ -131,7 +131,8 @@ int fixture_main(Suite *suite)
 static void exec_daemon(const struct fixture_daemon *daemon, pid_t parent)
 {
 	const char *program = getenv("PYHEAPD");
-	const char *argv[FIXTURE_ARGS_MAX + 8] = {"pyheapd", "--name", daemon->name, "--socket", daemon->socket};
+	const char *argv[FIXTURE_ARGS_MAX + 8] = {
+		"pyheapd", "--name", daemon->name, "--socket", daemon->socket, "--log-level", "debug"};
 	int n = 5, log;
 
 	for (int i = 0; daemon->args[i]; i++)

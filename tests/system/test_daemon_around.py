@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+"""
+The daemon and what is around it: who reads its log, cleaners of /tmp and /dev/shm, terminals, limits, cgroups, mounts.
+"""
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import unittest
+
+import daemon_box
+import wire
+from daemon_box import PYHEAPD, Daemon, until
+
+IS_ROOT = os.geteuid() == 0
+F_SETPIPE_SZ = 1031
+
+
+class Log(unittest.TestCase):
+    def refused(self, daemon, n):
+        """As many warnings as that: connections that speak another protocol."""
+        for _ in range(n):
+            c = daemon.wire()
+            c.send(wire.hello(c.layout_hash, protocol=99))
+            c.expect_error(errno.EPROTO)
+            c.close()
+
+    def start_with_pipe(self, *args):
+        r, w = os.pipe()
+        fcntl.fcntl(w, F_SETPIPE_SZ, 4096)
+        self.addCleanup(os.close, r)
+        self.addCleanup(os.close, w)
+        daemon = Daemon(self, "--size", "32M", *args)
+        daemon.process = subprocess.Popen(daemon.command(), stdin=subprocess.DEVNULL, stderr=w,
+                                          preexec_fn=daemon_box.die_with_parent)
+        until(lambda: os.path.exists(daemon.socket), "the daemon serves")
+        return daemon, r, w
+
+    def test_nobody_reads_it(self):
+        daemon, r, w = self.start_with_pipe()
+        keeps = daemon.session()
+        for _ in range(100):
+            daemon.session().close()
+        self.refused(daemon, 100)
+        self.assertGreaterEqual(keeps.n_sessions(), 1)
+        self.assertFalse(fcntl.fcntl(w, fcntl.F_GETFL) & os.O_NONBLOCK)  # it is not the daemon's alone
+        # Read what is there: the line that comes next says what is missing.
+        os.set_blocking(r, False)
+        said = os.read(r, 65536).decode()
+        self.assertIn("serving the heap", said)
+        self.refused(daemon, 1)
+        until(lambda: "lines were left out here: stderr was not read" in self.more(r), "it says that lines are missing")
+        while self.more(r):
+            pass
+        for _ in range(100):
+            daemon.session().close()
+        self.assertEqual(daemon.end(), 0)
+
+    @staticmethod
+    def more(r):
+        try:
+            return os.read(r, 65536).decode()
+        except BlockingIOError:
+            return ""
+
+    def test_no_flood(self):
+        daemon = Daemon(self, "--size", "32M", "--log-level", "info").start()
+        daemon.session()
+        self.refused(daemon, 400)
+        n = daemon.log().count("speaks protocol 99")
+        self.assertLess(n, 400)
+        self.assertGreater(n, 50)
+        daemon.wait_log("lines of level warning were left out here: there were too many")
+
+    def test_levels(self):
+        seen = {}
+        for level in ("error", "warning", "notice", "info", "debug"):
+            daemon = Daemon(self, "--size", "32M", "--log-level", level)
+            daemon.spawn()
+            until(lambda d=daemon: os.path.exists(d.socket), "it serves")
+            daemon.session()
+            self.refused(daemon, 1)
+            self.assertEqual(daemon.end(), 0)
+            seen[level] = [text in daemon.log() for text in ("speaks protocol 99", "serving the heap", "is admitted")]
+        self.assertEqual(seen, {"error": [False, False, False], "warning": [True, False, False],
+                                "notice": [True, True, False], "info": [True, True, False],
+                                "debug": [True, True, True]})
+        status, said = Daemon(self, "--log-level", "loud").run()
+        self.assertEqual(status, 2)
+        self.assertIn("give error, warning, notice, info or debug", said)
+
+    def test_times_and_sizes(self):
+        daemon = Daemon(self, "--size", "32M").start()
+        self.assertRegex(daemon.log(), r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z pyheapd: serving the heap .* 32 MiB on ")
+        daemon = Daemon(self, "--size", "33M", "--arena-size", "128K").start()
+        self.assertIn("of up to 33 MiB", daemon.log())
+        other = Daemon(self, "--size", "1664K", "--arena-size", "128K").start()
+        self.assertIn("of up to 1.6 MiB", other.log())
+
+    def test_a_full_heap_is_said_once(self):
+        daemon = Daemon(self, "--size", "1M", "--log-level", "info").start()
+        session = daemon.session()
+        session.grant(4, 1)
+        for _ in range(20):
+            session.send(wire.grant_request(1, 1))
+            session.expect_error(errno.ENOMEM)
+        self.assertEqual(daemon.log().count("is refused 256 KiB more"), 1)
+        self.assertIn("the heap is full, or has no room of that length (--size)", daemon.log())
+
+
+class ByHand(unittest.TestCase):
+    def test_says_how_to_connect(self):
+        daemon = Daemon(self, "--size", "32M").start()
+        self.assertIn("with PYHEAP_SOCKET=%s in" % daemon.socket, daemon.log())
+
+    def test_name_that_is_an_option(self):
+        for name in ("-1", "--keep", "-"):
+            run = subprocess.run([PYHEAPD, "--name", name, "--socket", "/nowhere/s"], capture_output=True, text=True,
+                                 timeout=wire.WATCHDOG_S, preexec_fn=daemon_box.die_with_parent)
+            self.assertEqual(run.returncode, 2, name)
+            self.assertIn("no - in front", run.stderr)
+
+    def test_terminal_closes(self):
+        daemon = Daemon(self, "--size", "32M").start()
+        session = daemon.session()
+        self.assertEqual(daemon.end(signal.SIGHUP), 0)
+        session.expect(wire.GOODBYE_FROM_DAEMON)
+        self.assertIn("ending, by SIGHUP", daemon.log())
+        for path in daemon.files + [daemon.socket, daemon.socket + ".lock"]:
+            self.assertFalse(os.path.exists(path), path)
+
+
+class Cleaners(unittest.TestCase):
+    """A cleaner takes away files of a daemon, another daemon begins in their place, and the first one ends."""
+
+    def start_second(self, removed):
+        first = Daemon(self, "--size", "32M").start()
+        first.session()
+        for path in removed(first):
+            os.unlink(path)
+        second = Daemon(self, "--size", "32M", name=first.name, socket=first.socket).start()
+        return first, second
+
+    def test_all_of_it(self):
+        first, second = self.start_second(lambda d: [*d.files, d.socket, d.socket + ".lock"])
+        witness = second.session()
+        heap_id = witness.welcome[7]
+        self.assertEqual(first.end(), 0)
+        for path in second.files + [second.socket, second.socket + ".lock"]:
+            self.assertTrue(os.path.exists(path), path)
+        self.assertEqual(second.session().welcome[7], heap_id)
+        self.assertEqual(witness.n_sessions(), 2)
+        third = Daemon(self, "--size", "32M", name=first.name, socket=first.socket)
+        self.assertEqual(third.run()[0], 3)
+        self.assertEqual(second.end(), 0)
+        for path in second.files + [second.socket, second.socket + ".lock"]:
+            self.assertFalse(os.path.exists(path), path)
+
+    def test_all_but_the_heap(self):
+        first, second = self.start_second(lambda d: [d.files[0], d.socket, d.socket + ".lock"])
+        self.assertEqual(first.end(), 0)
+        for path in second.files + [second.socket, second.socket + ".lock"]:
+            self.assertTrue(os.path.exists(path), path)
+        second.session().grant(4, 1)
+
+    def test_nobody_came(self):
+        daemon = Daemon(self, "--size", "32M").start()
+        os.unlink(daemon.files[0])
+        os.unlink(daemon.socket)
+        self.assertEqual(daemon.end(), 0)
+        for path in daemon.files + [daemon.socket + ".lock"]:
+            self.assertFalse(os.path.exists(path), path)
+
+
+if __name__ == "__main__":
+    daemon_box.main()
