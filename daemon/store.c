@@ -62,9 +62,9 @@ static int geometry_settle(struct heap_geometry *geometry)
 	if (r < 0)
 		return r;
 	if (geometry->heap_size > can_hold) {
-		log_error("--size %llu is more than " FOLDER " can hold, %llu bytes: give less, or make it larger "
+		log_error("--size %s is more than " FOLDER " can hold, %s: give less, or make it larger "
 			  "(mount -o remount,size=... " FOLDER ")",
-			(unsigned long long)geometry->heap_size, (unsigned long long)can_hold);
+			log_size(geometry->heap_size), log_size(can_hold));
 		return -ENOSPC;
 	}
 	if (!geometry->heap_size) {
@@ -72,8 +72,7 @@ static int geometry_settle(struct heap_geometry *geometry)
 		geometry->heap_size -= geometry->heap_size % geometry->arena_size;
 	}
 	if (!geometry->heap_size) {
-		log_error(FOLDER " can hold %llu bytes, which is too little for one arena: make it larger",
-			(unsigned long long)can_hold);
+		log_error(FOLDER " can hold %s, which is too little for one arena: make it larger", log_size(can_hold));
 		return -ENOSPC;
 	}
 	return 0;
@@ -86,6 +85,7 @@ static void store_init(struct store *store, const char *name)
 	snprintf(store->control_path, sizeof(store->control_path), FOLDER "/pyheap.%s.ctl", name);
 	snprintf(store->heap_path, sizeof(store->heap_path), FOLDER "/pyheap.%s.heap", name);
 	store->guard_fd = -1;
+	store->inode = 0;
 }
 
 static int store_guard(struct store *store, const char *name, int flags)
@@ -116,10 +116,33 @@ static int file_open(const char *path, int flags, int *ret)
 	return 0;
 }
 
+/* Whoever has the name may replace both files. So only what lies under a name that is still ours is ours for certain.
+ */
 void store_unlink(const struct store *store)
 {
-	unlink(store->heap_path);
-	unlink(store->control_path); /* last: it is the lock */
+	bool has_name = guard_leads_to(store->control_path, store->guard_fd);
+	struct stat st;
+
+	if (!has_name && access(store->control_path, F_OK) == 0) {
+		log_warning("%s is another daemon's by now: it is left alone", store->control_path);
+		return;
+	}
+	if (has_name || (store->inode && lstat(store->heap_path, &st) == 0 && st.st_dev == store->device &&
+				st.st_ino == store->inode))
+		unlink(store->heap_path);
+	if (has_name)
+		unlink(store->control_path); /* last: it is the lock */
+}
+
+/* Remember which file the heap's is. */
+static void note_heap(struct store *store, const struct heap *heap)
+{
+	struct stat st;
+
+	if (fstat(heap->heap_fd, &st) < 0)
+		return;
+	store->device = st.st_dev;
+	store->inode = st.st_ino;
 }
 
 void store_close(struct store *store)
@@ -226,11 +249,11 @@ static int store_renew(struct store *store, const char *name)
 static void warn_of_differences(const struct heap *heap, const struct heap_geometry *asked)
 {
 	if (asked->heap_size && asked->heap_size != heap->heap_size)
-		log_warning("the heap that is there stays at %llu bytes: --size %llu is for a new one",
-			(unsigned long long)heap->heap_size, (unsigned long long)asked->heap_size);
+		log_warning("the heap that is there stays at %s: --size %s is for a new one", log_size(heap->heap_size),
+			log_size(asked->heap_size));
 	if (asked->arena_size != ARENA_SIZE_DEFAULT && asked->arena_size != heap->arena_size)
-		log_warning("the heap that is there has arenas of %u bytes: --arena-size %u is for a new one",
-			heap->arena_size, asked->arena_size);
+		log_warning("the heap that is there has arenas of %s: --arena-size %s is for a new one",
+			log_size(heap->arena_size), log_size(asked->arena_size));
 	if (asked->n_sessions != SESSIONS_DEFAULT && asked->n_sessions != heap->n_sessions)
 		log_warning("the heap that is there has room for %u sessions: --max-sessions %u is for a new one",
 			heap->n_sessions, asked->n_sessions);
@@ -260,6 +283,8 @@ int store_open(struct store *store, const struct options *options, struct heap *
 	}
 	if (r < 0)
 		store_close(store);
+	else
+		note_heap(store, *ret_heap);
 	return r;
 }
 
