@@ -21,6 +21,7 @@
 #include "daemon/adopt.h"
 #include "daemon/answer.h"
 #include "daemon/clock.h"
+#include "daemon/descriptors.h"
 #include "daemon/dispatch.h"
 #include "daemon/listener.h"
 #include "daemon/lock_watch.h"
@@ -32,7 +33,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 
 #define TICK_US         250000
@@ -46,6 +46,7 @@ struct daemon {
 	struct heap *heap;
 	struct session self; /* the daemon's view of the heap: takes the lock as SESSION_DAEMON */
 	struct listener listener;
+	struct descriptors descriptors;
 
 	struct work work; /* sessions that have something to be done, in turns; and trim behind them */
 	struct trim trim;
@@ -113,10 +114,12 @@ static void on_tick(evutil_socket_t fd, short events, void *userdata)
 static int accept_some(struct daemon *daemon)
 {
 	for (unsigned int i = 0; i < ACCEPTS_MAX; i++) {
-		int r = listener_accept(&daemon->listener);
+		int r = descriptors_accept(&daemon->descriptors, &daemon->listener);
 
 		if (r == -EAGAIN)
 			return 0;
+		if (r == -EUSERS) /* it was refused, and there may be more */
+			continue;
 		if (r >= 0)
 			r = connection_new(&daemon->connections, r);
 		if (r < 0 && r != -ESRCH) /* that one went away again */
@@ -172,22 +175,6 @@ static void on_signal(evutil_socket_t signal_number, short events, void *userdat
 }
 
 /* ---- beginning ------------------------------------------------------------------------------------------------- */
-
-/* Each session needs a descriptor for its connection and one for its process. */
-static void raise_fd_limit(uint32_t n_sessions)
-{
-	rlim_t n_needed = 2 * (rlim_t)n_sessions + 256;
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= n_needed)
-		return;
-	limit.rlim_cur = limit.rlim_max < n_needed ? limit.rlim_max : n_needed;
-	setrlimit(RLIMIT_NOFILE, &limit);
-	if (limit.rlim_cur < n_needed)
-		log_warning(
-			"only %llu descriptors are allowed, %u sessions may need %llu: raise LimitNOFILE= or ulimit -n",
-			(unsigned long long)limit.rlim_cur, n_sessions, (unsigned long long)n_needed);
-}
 
 static int start_watchdog(struct daemon *daemon)
 {
@@ -249,7 +236,7 @@ static int start_heap(struct daemon *daemon, bool *ret_adopted)
 	r = store_open(&daemon->store, daemon->options, &daemon->heap, ret_adopted);
 	if (r < 0)
 		return r;
-	raise_fd_limit(daemon->heap->n_sessions);
+	descriptors_init(&daemon->descriptors, daemon->heap->n_sessions);
 	session_init(&daemon->self, daemon->heap, SESSION_DAEMON);
 	return 0;
 }
@@ -357,6 +344,7 @@ static void daemon_deinit(struct daemon *daemon)
 	if (daemon->base)
 		event_base_free(daemon->base);
 	listener_close(&daemon->listener);
+	descriptors_deinit(&daemon->descriptors);
 	heap_free(daemon->heap);
 	store_close(&daemon->store);
 }
@@ -367,6 +355,7 @@ int daemon_run(const struct options *options)
 		.options = options,
 		.listener = {.fd = -1, .guard_fd = -1},
 		.store = {.guard_fd = -1},
+		.descriptors = {.spare_fd = -1},
 	};
 	bool adopted = false;
 	int r;

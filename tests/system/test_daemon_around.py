@@ -2,9 +2,11 @@
 """
 The daemon and what is around it: who reads its log, cleaners of /tmp and /dev/shm, terminals, limits, cgroups, mounts.
 """
+import contextlib
 import errno
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import unittest
@@ -129,6 +131,47 @@ class ByHand(unittest.TestCase):
         self.assertIn("ending, by SIGHUP", daemon.log())
         for path in daemon.files + [daemon.socket, daemon.socket + ".lock"]:
             self.assertFalse(os.path.exists(path), path)
+
+
+class Descriptors(unittest.TestCase):
+    def start(self, soft, hard):
+        def limited():
+            daemon_box.die_with_parent()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+        return Daemon(self, "--size", "32M").start(preexec_fn=limited)
+
+    def test_as_many_as_allowed(self):
+        daemon = self.start(64, 2048)
+        self.assertEqual(resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE), (2048, 2048))
+        self.assertNotIn("descriptors are allowed", daemon.log())
+
+    def test_none_left(self):
+        daemon = self.start(40, 40)
+        sessions, refused = [], 0
+        while refused < 20:
+            c = daemon.wire()
+            with contextlib.suppress(BrokenPipeError):  # it may be refused before it has said anything
+                c.send(wire.hello(c.layout_hash))
+            kind, body = c.receive()
+            if kind == wire.ERROR:
+                self.assertEqual(body[1], [errno.ENFILE])
+                self.assertIn("out of file descriptors", body[2][0].decode())
+                c.expect_end()
+                refused += 1
+            else:
+                self.assertEqual(kind, wire.WELCOME)
+                c.welcome = body
+                c.take()
+                sessions.append(c)
+        self.assertGreater(len(sessions), 3)
+        self.assertEqual(daemon.log().count("out of file descriptors"), 1)
+        self.assertEqual(sessions[0].n_sessions(), len(sessions))
+        for c in sessions[1:4]:
+            c.send(wire.goodbye())
+            c.expect_end()
+        until(lambda: sessions[0].n_sessions() == len(sessions) - 3, "they are gone")
+        daemon.session()
 
 
 class Cleaners(unittest.TestCase):
