@@ -20,6 +20,7 @@
 
 #include "daemon/adopt.h"
 #include "daemon/answer.h"
+#include "daemon/cgroup.h"
 #include "daemon/clock.h"
 #include "daemon/descriptors.h"
 #include "daemon/dispatch.h"
@@ -233,6 +234,7 @@ static int start_heap(struct daemon *daemon, bool *ret_adopted)
 {
 	int r;
 
+	cgroup_memory_open("/proc/self");
 	r = store_open(&daemon->store, daemon->options, &daemon->heap, ret_adopted);
 	if (r < 0)
 		return r;
@@ -345,6 +347,7 @@ static void daemon_deinit(struct daemon *daemon)
 		event_base_free(daemon->base);
 	listener_close(&daemon->listener);
 	descriptors_deinit(&daemon->descriptors);
+	cgroup_memory_close();
 	heap_free(daemon->heap);
 	store_close(&daemon->store);
 }

@@ -301,8 +301,9 @@ static void say_full(struct dsession *session)
 	session->all->full_ms = now;
 	log_warning("session %u (pid %d) is refused %s more: %s", session->index, (int)session->process.pid,
 		log_size(size),
-		session->grant.request.has_no_room ? "the heap is full, or has no room of that length (--size)"
-						   : "the machine's shared memory is full");
+		session->grant.request.has_no_room
+			? "the heap is full, or has no room of that length (--size)"
+			: "the machine's shared memory, or the memory cgroup of pyheapd, is full");
 }
 
 /* Without a connection what was granted stays so, until the session is resumed or dies. */

@@ -20,6 +20,7 @@
 
 #include "daemon/guard.h"
 #include "daemon/log.h"
+#include "daemon/room.h"
 #include "heap/repair/recover.h"
 
 #include <errno.h>
@@ -27,55 +28,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
-#define FOLDER "/dev/shm"
+#define FOLDER ROOM_FOLDER
 
 static int fail(int error, const char *what, const char *path)
 {
 	log_error("%s %s: %s", what, path, strerror(-error));
 	return error;
-}
-
-/* ---- how large ------------------------------------------------------------------------------------------------- */
-
-/* What /dev/shm can hold in all; a tmpfs without a limit says 0, and memory is the limit. */
-static int folder_size(uint64_t *ret)
-{
-	struct statvfs st;
-
-	if (statvfs(FOLDER, &st) < 0)
-		return fail(-errno, "cannot look at", FOLDER);
-	*ret = (uint64_t)st.f_blocks * st.f_frsize;
-	if (*ret == 0)
-		*ret = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	return 0;
-}
-
-static int geometry_settle(struct heap_geometry *geometry)
-{
-	uint64_t can_hold = 0;
-	int r;
-
-	r = folder_size(&can_hold);
-	if (r < 0)
-		return r;
-	if (geometry->heap_size > can_hold) {
-		log_error("--size %s is more than " FOLDER " can hold, %s: give less, or make it larger "
-			  "(mount -o remount,size=... " FOLDER ")",
-			log_size(geometry->heap_size), log_size(can_hold));
-		return -ENOSPC;
-	}
-	if (!geometry->heap_size) {
-		geometry->heap_size = can_hold / 2 < HEAP_SIZE_MAX ? can_hold / 2 : HEAP_SIZE_MAX;
-		geometry->heap_size -= geometry->heap_size % geometry->arena_size;
-	}
-	if (!geometry->heap_size) {
-		log_error(FOLDER " can hold %s, which is too little for one arena: make it larger", log_size(can_hold));
-		return -ENOSPC;
-	}
-	return 0;
 }
 
 /* ---- the files ------------------------------------------------------------------------------------------------- */
@@ -217,7 +177,7 @@ static int store_create(const struct store *store, const struct options *options
 	struct heap_geometry geometry = options->geometry;
 	int control_fd = -1, heap_fd = -1, r;
 
-	r = geometry_settle(&geometry);
+	r = room_settle(&geometry);
 	if (r < 0)
 		return r;
 	r = file_open(store->control_path, 0, &control_fd);
@@ -264,7 +224,9 @@ int store_open(struct store *store, const struct options *options, struct heap *
 	int r;
 
 	store_init(store, options->name);
-	r = store_guard(store, options->name, O_RDWR | O_CREAT);
+	r = room_check_folder();
+	if (r == 0)
+		r = store_guard(store, options->name, O_RDWR | O_CREAT);
 	if (r < 0)
 		return r;
 	r = store_adopt(store, ret_heap);

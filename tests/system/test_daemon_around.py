@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import subprocess
+import tempfile
 import unittest
 
 import daemon_box
@@ -172,6 +173,145 @@ class Descriptors(unittest.TestCase):
             c.expect_end()
         until(lambda: sessions[0].n_sessions() == len(sessions) - 3, "they are gone")
         daemon.session()
+
+
+class Group:
+    """A memory cgroup with a limit, version 1 or 2, where this user may make one."""
+
+    def __init__(self, test, limit):
+        self.path = None
+        try:
+            for base, name in self.places():
+                if self.make(base, name, limit):
+                    test.addCleanup(self.remove)
+                    return
+        except OSError:
+            pass
+        test.skipTest("no memory cgroup can be made here")
+
+    @staticmethod
+    def places():
+        with open("/proc/self/cgroup", encoding="utf-8") as f:
+            lines = [line.rstrip("\n").split(":", 2) for line in f]
+        for _, controllers, path in lines:
+            if "memory" in controllers.split(","):
+                yield "/sys/fs/cgroup/memory" + path, "memory.limit_in_bytes"
+                yield "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        yield "/sys/fs/cgroup", "memory.max"
+
+    def make(self, base, name, limit):
+        path = "%s/pyheap-test-%d" % (base, os.getpid())
+        if not os.path.isdir(base):
+            return False
+        os.mkdir(path)
+        self.path = path
+        if not os.path.exists(path + "/" + name):
+            self.remove()
+            return False
+        self.write(name, str(limit))
+        return True
+
+    def write(self, name, text):
+        with open(self.path + "/" + name, "w", encoding="ascii") as f:
+            f.write(text)
+
+    def enter(self):
+        daemon_box.die_with_parent()
+        self.write("cgroup.procs", str(os.getpid()))
+
+    def remove(self):
+        if self.path:
+            until(lambda: self.is_removed(), "the cgroup is empty")
+            self.path = None
+
+    def is_removed(self):
+        try:
+            os.rmdir(self.path)
+        except OSError:
+            return False
+        return True
+
+
+class Cgroup(unittest.TestCase):
+    def test_grants_end_before_its_limit(self):
+        group = Group(self, 64 << 20)
+        daemon = Daemon(self, "--size", "128M").start(preexec_fn=group.enter)
+        self.assertIn("--size 128 MiB is more than the memory cgroup of pyheapd allows, 64 MiB", daemon.log())
+        session = daemon.session()
+        n = 0
+        while True:
+            session.send(wire.grant_request(1, 16))
+            kind, body = session.receive()
+            if kind == wire.ERROR:
+                self.assertEqual(body[1], [errno.ENOMEM])
+                break
+            n += len(list(wire.varints(body[1][0])))
+        self.assertGreater(n, 100)  # 25 MiB
+        self.assertLess(n, 256)
+        daemon.wait_log("the memory cgroup of pyheapd, is full")
+        # Another daemon, in the same cgroup, goes on.
+        daemon.end(signal.SIGKILL)
+        daemon.start(preexec_fn=group.enter)
+        witness = daemon.session()
+        witness.send(wire.grant_request(128, 1))
+        witness.expect_error(errno.ENOMEM)
+        self.assertEqual(witness.n_sessions(), 2)
+
+    def test_default_size(self):
+        group = Group(self, 64 << 20)
+        daemon = Daemon(self).start(preexec_fn=group.enter)
+        self.assertIn("the heap may grow to 32 MiB, half of what the memory cgroup of pyheapd allows", daemon.log())
+        self.assertEqual(daemon.session().welcome[5], [32 << 20])
+
+
+@unittest.skipUnless(IS_ROOT and daemon_box.can_unshare("-m"), "needs a mount namespace")
+class Mounts(unittest.TestCase):
+    """/dev/shm is not what it should be."""
+
+    def run_with(self, mounts, *args):
+        box = Daemon(self)
+        os.mkdir(box.folder + "/d")
+        script = "mount --make-rprivate / 2>/dev/null || mount --make-private /dev/shm; %s; exec \"$@\"" % mounts
+        command = ["unshare", "-m", "--propagation", "unchanged", "sh", "-c", script, "sh", *box.command(*args)]
+        run = subprocess.Popen(command, cwd=box.folder, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=daemon_box.die_with_parent)
+        self.addCleanup(lambda: (run.kill(), run.wait(), run.stderr.close()))
+        return box, run
+
+    def test_none(self):
+        _, run = self.run_with("mount -t tmpfs t /dev && mknod /dev/null c 1 3")
+        said = run.communicate(timeout=wire.WATCHDOG_S)[1]
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("/dev/shm: No such file or directory; shared memory needs a tmpfs there: mount one", said)
+
+    def test_no_folder(self):
+        _, run = self.run_with("mount -t tmpfs t /dev && mknod /dev/null c 1 3 && echo x >/dev/shm")
+        said = run.communicate(timeout=wire.WATCHDOG_S)[1]
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("/dev/shm is no folder", said)
+
+    def on_disk(self):
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            kind = subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True).stdout.strip()
+        if kind == "tmpfs":
+            self.skipTest("there is no disk here")
+        return "mount --bind d /dev/shm"
+
+    def test_disk(self):
+        box, run = self.run_with(self.on_disk())
+        said = run.communicate(timeout=wire.WATCHDOG_S)[1]
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("/dev/shm is no tmpfs, but on a disk", said)
+        self.assertEqual(os.listdir(box.folder + "/d"), [])
+
+    def test_disk_by_size(self):
+        box, run = self.run_with(self.on_disk(), "--size", "8M")
+        until(lambda: os.path.exists(box.socket) or run.poll() is not None, "it serves")
+        self.assertIsNone(run.poll())
+        run.terminate()
+        said = run.communicate(timeout=wire.WATCHDOG_S)[1]
+        self.assertEqual(run.returncode, 0, said)
+        self.assertIn("the heap will be slow", said)
 
 
 class Cleaners(unittest.TestCase):
