@@ -34,6 +34,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 
 #define TICK_US         250000
@@ -284,11 +285,24 @@ static void say_served(const struct daemon *daemon)
 			name, size, path, path);
 }
 
+/* A heap is one file, however large it may grow. */
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_FSIZE, &limit);
+}
+
 static int daemon_start(struct daemon *daemon, bool *ret_adopted)
 {
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* what is beyond a limit is an error, and the log says which */
+	raise_file_limit();
 	r = start_loop(daemon);
 	if (r == 0)
 		r = start_heap(daemon, ret_adopted);

@@ -172,6 +172,20 @@ static int store_adopt(const struct store *store, struct heap **ret)
 	return 0;
 }
 
+static const char *why_not_made(int error)
+{
+	switch (error) {
+	case -ENOMEM:
+	case -ENOSPC:
+		return "; " FOLDER " is full, or too small";
+	case -EFBIG:
+		return "; files of that size are not allowed (ulimit -f, LimitFSIZE=): raise that, or give a smaller "
+		       "--size";
+	default:
+		return "";
+	}
+}
+
 static int store_create(const struct store *store, const struct options *options, struct heap **ret)
 {
 	struct heap_geometry geometry = options->geometry;
@@ -187,8 +201,7 @@ static int store_create(const struct store *store, const struct options *options
 		r = heap_create(ret, control_fd, heap_fd, options->name, &geometry);
 	if (r == 0)
 		return 0;
-	log_error("cannot make the heap in %s: %s%s", store->control_path, strerror(-r),
-		r == -ENOMEM || r == -ENOSPC ? "; " FOLDER " is full, or too small" : "");
+	log_error("cannot make the heap in %s: %s%s", store->control_path, strerror(-r), why_not_made(r));
 	if (control_fd >= 0)
 		close(control_fd);
 	if (heap_fd >= 0)

@@ -314,6 +314,25 @@ class Mounts(unittest.TestCase):
         self.assertIn("the heap will be slow", said)
 
 
+class FileSize(unittest.TestCase):
+    def limited(self, soft, hard):
+        def limit():
+            daemon_box.die_with_parent()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        return limit
+
+    def test_too_small(self):
+        daemon = Daemon(self, "--size", "64M")
+        daemon.spawn(preexec_fn=self.limited(8 << 20, 8 << 20))
+        self.assertEqual(daemon.process.wait(wire.WATCHDOG_S), 1)
+        self.assertIn("files of that size are not allowed (ulimit -f, LimitFSIZE=)", daemon.log())
+        self.assertFalse(any(map(os.path.exists, daemon.files + [daemon.socket])))
+
+    def test_soft_limit(self):
+        daemon = Daemon(self, "--size", "64M").start(preexec_fn=self.limited(8 << 20, 1 << 30))
+        self.assertEqual(daemon.session().welcome[5], [64 << 20])
+
+
 class Cleaners(unittest.TestCase):
     """A cleaner takes away files of a daemon, another daemon begins in their place, and the first one ends."""
 
