@@ -27,6 +27,7 @@
 #include "daemon/listener.h"
 #include "daemon/lock_watch.h"
 #include "daemon/log.h"
+#include "daemon/probe.h"
 #include "daemon/store.h"
 #include "heap/shared/critical.h"
 
@@ -303,7 +304,9 @@ static int daemon_start(struct daemon *daemon, bool *ret_adopted)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* what is beyond a limit is an error, and the log says which */
 	raise_file_limit();
-	r = start_loop(daemon);
+	r = probe_kernel();
+	if (r == 0)
+		r = start_loop(daemon);
 	if (r == 0)
 		r = start_heap(daemon, ret_adopted);
 	if (r == 0)

@@ -3,11 +3,13 @@
 The daemon and what is around it: who reads its log, cleaners of /tmp and /dev/shm, terminals, limits, cgroups, mounts.
 """
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
 import resource
 import signal
+import struct
 import subprocess
 import tempfile
 import unittest
@@ -331,6 +333,39 @@ class FileSize(unittest.TestCase):
     def test_soft_limit(self):
         daemon = Daemon(self, "--size", "64M").start(preexec_fn=self.limited(8 << 20, 1 << 30))
         self.assertEqual(daemon.session().welcome[5], [64 << 20])
+
+
+def forbid(number):
+    """Have the kernel refuse a system call to this process, as a container's seccomp profile does."""
+    load, equal, give = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+    program = b"".join(struct.pack("<HBBI", *line) for line in (
+        (load, 0, 0, 0), (equal, 0, 1, number), (give, 0, 0, 0x00050000 | errno.EPERM), (give, 0, 0, 0x7fff0000)))
+    text = ctypes.create_string_buffer(program, len(program))
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = ctypes.create_string_buffer(struct.pack("@HP", 4, ctypes.addressof(text)))
+    daemon_box.die_with_parent()
+    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, header, 0, 0):  # PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP
+        raise OSError(ctypes.get_errno(), "seccomp")
+
+
+@unittest.skipUnless(os.uname().machine in ("x86_64", "aarch64"), "the numbers of system calls are not known here")
+class Forbidden(unittest.TestCase):
+    PIDFD_SEND_SIGNAL, PIDFD_OPEN = 424, 434
+    MEMBARRIER = 324 if os.uname().machine == "x86_64" else 283
+
+    def test_pidfds(self):
+        for number, name in ((self.PIDFD_OPEN, "pidfd_open(2)"), (self.PIDFD_SEND_SIGNAL, "pidfd_send_signal(2)")):
+            daemon = Daemon(self, "--size", "32M")
+            daemon.spawn(preexec_fn=lambda n=number: forbid(n))
+            until(lambda d=daemon: d.process.poll() is not None, "it refuses to serve")
+            self.assertEqual(daemon.process.returncode, 1)
+            self.assertIn("does not let pyheapd call %s: Operation not permitted" % name, daemon.log())
+            self.assertFalse(any(map(os.path.exists, daemon.files + [daemon.socket])))
+
+    def test_membarrier(self):
+        daemon = Daemon(self, "--size", "32M").start(preexec_fn=lambda: forbid(self.MEMBARRIER))
+        self.assertIn("goes on without", daemon.log())
+        self.assertEqual(len(daemon.session().grant(4, 1)), 1)
 
 
 class Cleaners(unittest.TestCase):
