@@ -24,8 +24,6 @@
 #include "heap/shared/critical.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/mman.h>
 
 #define ENTRIES_PER_STEP (UINT64_C(4) << 20) /* bytes of pool entries that are allocated in one step */
 
@@ -127,9 +125,9 @@ static int arena_map(struct heap *heap, uint32_t i)
 		r = heap_allocate(heap->heap_fd, off, heap->arena_size);
 	if (r < 0)
 		return r;
-	if (mmap(heap->base + off, heap->arena_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, heap->heap_fd,
-		    (off_t)off) == MAP_FAILED)
-		return -errno;
+	r = heap_map_arenas(heap, i, 1);
+	if (r < 0)
+		return r;
 	pools_reset(heap, i);
 	return 0;
 }
@@ -175,19 +173,6 @@ int supply_map_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t 
 	return 1;
 }
 
-/* The window stays reserved: an empty mapping replaces the arena, which unmaps it. */
-static int arena_unmap(struct heap *heap, uint32_t i)
-{
-	uint64_t off = (uint64_t)i << heap->arena_shift;
-
-	if (mmap(heap->base + off, heap->arena_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
-		    -1, 0) == MAP_FAILED)
-		return -errno;
-	if (fallocate(heap->heap_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, heap->arena_size) < 0)
-		return -errno;
-	return 0;
-}
-
 /*
  * From the last arena to the head, whose n_arenas shrinks meanwhile: a HOLE may be reserved anew before the head is
  * one, and a daemon that finds the head RETURNING must not take that arena for one of the run.
@@ -200,7 +185,7 @@ int supply_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_
 		uint32_t last = arena->n_arenas ? head + arena->n_arenas - 1 : head;
 		int r;
 
-		r = arena_unmap(heap, last);
+		r = heap_return_arenas(heap, last, 1);
 		if (r < 0)
 			return r;
 		++*n_done;

@@ -318,6 +318,86 @@ int heap_attach(struct heap **ret, int control_fd, int heap_fd)
 	return 0;
 }
 
+/* ---- the daemon's window ------------------------------------------------------------------------------------------
+ */
+
+/*
+ * The daemon maps arenas that have memory, and leaves the rest of its window empty: a stray read of a hole would
+ * allocate a page of it. The kernel keeps neighbours together as one mapping. With gaps everywhere each arena is a
+ * mapping of its own, and a process may have 65530 (vm.max_map_count).
+ *
+ * Where the kernel refuses one more, the whole window becomes one mapping, and stays so: it is what a client has
+ * anyway. If even that is refused, an arena that is returned stays mapped, and is a hole of the file all the same. It
+ * is unmapped, or covered by the next mapping of it, later.
+ */
+
+static int map_part(const struct heap *heap, uint64_t off, uint64_t size)
+{
+	return mmap(heap->base + off, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
+		       heap->heap_fd, (off_t)off) == MAP_FAILED
+		       ? -errno
+		       : 0;
+}
+
+/*
+ * One mapping instead of many. The kernel refuses any mmap() once a process has more than it may have, which one that
+ * split two others brings about. It does not refuse munmap(): the daemon has one thread, so the window stays free.
+ */
+static int map_whole(struct heap *heap)
+{
+	int r = munmap(heap->base, heap->heap_size) < 0 ? -errno : map_part(heap, 0, heap->heap_size);
+
+	heap->is_mapped_whole = r == 0;
+	return r;
+}
+
+int heap_map_arenas(struct heap *heap, uint32_t first, uint32_t n)
+{
+	int r;
+
+	if (heap->is_mapped_whole)
+		return 0;
+	r = map_part(heap, (uint64_t)first << heap->arena_shift, (uint64_t)n << heap->arena_shift);
+	return r == -ENOMEM ? map_whole(heap) : r;
+}
+
+/* The window stays reserved: an empty mapping replaces the arenas, which unmaps them. */
+static int unmap_part(const struct heap *heap, uint64_t off, uint64_t size)
+{
+	return mmap(heap->base + off, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+		       0) == MAP_FAILED
+		       ? -errno
+		       : 0;
+}
+
+int heap_return_arenas(struct heap *heap, uint32_t first, uint32_t n)
+{
+	uint64_t off = (uint64_t)first << heap->arena_shift, size = (uint64_t)n << heap->arena_shift;
+
+	if (!heap->is_mapped_whole && unmap_part(heap, off, size) == -ENOMEM)
+		map_whole(heap); /* or it stays mapped, which does no harm */
+	return fallocate(heap->heap_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)size) < 0
+		       ? -errno
+		       : 0;
+}
+
+/* Neighbours by one call. */
+static int map_arenas(struct heap *heap)
+{
+	uint32_t known = heap->control->n_arenas_known, n = 0;
+	int r = 0;
+
+	for (uint32_t i = 0; i <= known && r == 0; i++) {
+		if (i < known && heap->arenas[i].state != ARENA_HOLE) {
+			n++;
+		} else if (n) {
+			r = heap_map_arenas(heap, i - n, n);
+			n = 0;
+		}
+	}
+	return r;
+}
+
 int heap_adopt(struct heap **ret, int control_fd, int heap_fd)
 {
 	struct heap *heap;
@@ -326,17 +406,10 @@ int heap_adopt(struct heap **ret, int control_fd, int heap_fd)
 	r = attach(&heap, control_fd, heap_fd, false);
 	if (r < 0)
 		return r;
-	for (uint32_t i = 0; i < heap->control->n_arenas_known; i++) {
-		uint64_t off = (uint64_t)i << heap->arena_shift;
-
-		if (heap->arenas[i].state == ARENA_HOLE)
-			continue;
-		if (mmap(heap->base + off, heap->arena_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, heap_fd,
-			    (off_t)off) == MAP_FAILED) {
-			r = -errno;
-			heap_discard(heap);
-			return r;
-		}
+	r = map_arenas(heap);
+	if (r < 0) {
+		heap_discard(heap);
+		return r;
 	}
 	*ret = heap;
 	return 0;
