@@ -16,8 +16,10 @@ struct lock_watch {
 	int64_t since_ms;        /* when that was */
 	int64_t tick_ms;         /* the last one */
 	bool is_taken;
-	bool is_named;   /* the log says which session keeps it */
-	bool is_evicted; /* that session was killed, or cannot be */
+	bool is_named;    /* the log says which session keeps it */
+	uint32_t n_kills; /* SIGKILLs that were sent to it */
+	int64_t retry_ms; /* when the next one is due */
+	bool is_evicted;  /* that session was killed, or cannot be */
 };
 
 void lock_watch_init(struct lock_watch *watch, const struct dsessions *sessions, uint32_t limit_s);

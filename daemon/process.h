@@ -30,6 +30,9 @@ int process_find(struct process *ret, pid_t pid, uint64_t start_time);
 /* Has it ended? False where it has no pidfd. */
 bool process_ended(const struct process *process);
 
+/* The letter by which /proc shows the state of the process, as ps(1) does; '?': it is not to be found out. */
+char process_state(const struct process *process);
+
 /* Kill it, and no process that got its pid. -ESRCH it has ended or has no pidfd, or what the kernel says. */
 int process_kill(const struct process *process);
 

@@ -18,6 +18,7 @@ import daemon_box
 import wire
 from daemon_box import PYHEAPD, Daemon, until
 
+LOCKER = os.environ.get("PYHEAP_LOCKER")
 IS_ROOT = os.geteuid() == 0
 F_SETPIPE_SZ = 1031
 
@@ -223,12 +224,13 @@ class Group:
 
     def remove(self):
         if self.path:
-            until(lambda: self.is_removed(), "the cgroup is empty")
+            until(lambda: self.remove_folder(self.path), "the cgroup is empty")
             self.path = None
 
-    def is_removed(self):
+    @staticmethod
+    def remove_folder(path):
         try:
-            os.rmdir(self.path)
+            os.rmdir(path)
         except OSError:
             return False
         return True
@@ -366,6 +368,41 @@ class Forbidden(unittest.TestCase):
         daemon = Daemon(self, "--size", "32M").start(preexec_fn=lambda: forbid(self.MEMBARRIER))
         self.assertIn("goes on without", daemon.log())
         self.assertEqual(len(daemon.session().grant(4, 1)), 1)
+
+
+class Frozen(unittest.TestCase):
+    """The lock's owner is in a frozen cgroup, where a signal does not reach it (docker pause)."""
+
+    def freezer(self):
+        path = "/sys/fs/cgroup/freezer/pyheap-test-%d" % os.getpid()
+        try:
+            os.mkdir(path)
+        except OSError:
+            self.skipTest("no freezer cgroup can be made here")
+        self.addCleanup(lambda: until(lambda: Group.remove_folder(path), "the cgroup is empty"))
+        return path
+
+    @staticmethod
+    def write(path, text):
+        with open(path, "w", encoding="ascii") as f:
+            f.write(text)
+
+    @unittest.skipUnless(LOCKER, "without PYHEAP_LOCKER, which takes the lock and stops")
+    def test_owner(self):
+        path = self.freezer()
+        daemon = Daemon(self, "--size", "32M", "--lock-timeout", "1").start()
+        locker = subprocess.Popen([LOCKER, daemon.socket], stderr=subprocess.DEVNULL,
+                                  preexec_fn=daemon_box.die_with_parent)
+        self.addCleanup(lambda: (self.write(path + "/freezer.state", "THAWED"), locker.kill(), locker.wait()))
+        self.write(path + "/cgroup.procs", str(locker.pid))
+        until(lambda: "has held the global lock" in daemon.log(), "it has the lock")
+        self.write(path + "/freezer.state", "FROZEN")
+        daemon.wait_log("it is killed for having kept the global lock")
+        daemon.wait_log("was killed 2 times and has not ended: its state is D")
+        self.assertIsNone(locker.poll())
+        self.write(path + "/freezer.state", "THAWED")
+        locker.wait(wire.WATCHDOG_S)
+        daemon.wait_log("the global lock is free again")
 
 
 class Cleaners(unittest.TestCase):
