@@ -151,7 +151,7 @@ static void add_level(const char *folder)
 
 void cgroup_memory_open(const char *proc)
 {
-	char path[4096], root[4096], point[4096], folder[8192];
+	char path[4096] = "", root[4096] = "", point[4096] = "", folder[8192];
 	const char *below;
 	size_t n_root;
 

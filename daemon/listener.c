@@ -183,7 +183,7 @@ static int address_beside(const char *path, struct sockaddr_un *ret, int *ret_fd
 static int bind_and_rename(
 	struct listener *listener, const struct listener_options *options, const struct sockaddr_un *address)
 {
-	struct stat st;
+	struct stat st = {0};
 	int r;
 
 	unlink(address->sun_path); /* a daemon may have died here; the guard says that none is at it now */

@@ -171,14 +171,14 @@ static bool allows(int priority)
 	if (a->n_used < 0)
 		a->n_used = 0;
 	a->since_ms = now;
-	return a->n_used + 1000 <= LINES_AT_ONCE * 1000;
+	return a->n_used + 1000 <= INT64_C(1000) * LINES_AT_ONCE;
 }
 
 /* A level whose lines were left out waits until a quarter of its allowance is free, so that not each line is followed
  * by a count. */
 static bool is_recovered(int priority)
 {
-	return allows(priority) && allowances[priority].n_used <= LINES_AT_ONCE * 750;
+	return allows(priority) && allowances[priority].n_used <= INT64_C(750) * LINES_AT_ONCE;
 }
 
 bool log_catch_up(void)
