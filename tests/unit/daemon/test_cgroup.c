@@ -136,7 +136,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("cgroup");
 
 	tcase_add_checked_fixture(t, set_up, NULL);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, version_2);
 	tcase_add_test(t, version_1);
 	tcase_add_test(t, none);

@@ -303,7 +303,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("listener");
 
 	tcase_add_checked_fixture(t, set_up, NULL);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, bound_and_gone);
 	tcase_add_test(t, named_when_it_is_ready);
 	tcase_add_test(t, longest_path);
