@@ -8,9 +8,9 @@
  * With sessions there is a tick, four times a second: it looks after the lock, idle sessions and empty arenas. Without
  * sessions there is none, and pyheapd sleeps.
  *
- * The end (SIGTERM, SIGINT): each connection gets a Goodbye, then the sockets go, then the shared memory objects,
- * unless --keep leaves them to the next daemon. Clients keep what they have mapped; `ended` in the control segment
- * tells them that the heap is over.
+ * The end (SIGTERM, SIGINT, SIGHUP of a terminal that closes): each connection gets a Goodbye, then the sockets go,
+ * then the shared memory objects, unless --keep leaves them to the next daemon. Clients keep what they have mapped;
+ * `ended` in the control segment tells them that the heap is over.
  *
  * Started by systemd, pyheapd says when it is ready, what it is doing, that it is alive (watchdog) and that it ends.
  *
@@ -20,11 +20,14 @@
 
 #include "daemon/adopt.h"
 #include "daemon/answer.h"
+#include "daemon/cgroup.h"
 #include "daemon/clock.h"
+#include "daemon/descriptors.h"
 #include "daemon/dispatch.h"
 #include "daemon/listener.h"
 #include "daemon/lock_watch.h"
 #include "daemon/log.h"
+#include "daemon/probe.h"
 #include "daemon/sigbus.h"
 #include "daemon/store.h"
 #include "heap/shared/critical.h"
@@ -51,6 +54,7 @@ struct daemon {
 	struct heap *heap;
 	struct session self; /* the daemon's view of the heap: takes the lock as SESSION_DAEMON */
 	struct listener listener;
+	struct descriptors descriptors;
 
 	struct work work; /* sessions that have something to be done, in turns; and trim behind them */
 	struct trim trim;
@@ -65,6 +69,7 @@ struct daemon {
 	struct event *watchdog;
 	struct event *sigterm;
 	struct event *sigint;
+	struct event *sighup;
 	bool is_stopping;
 };
 
@@ -100,6 +105,7 @@ static void session_freed(void *owner)
 static void on_tick(evutil_socket_t fd, short events, void *userdata)
 {
 	struct daemon *daemon = userdata;
+	bool owes_lines;
 
 	(void)fd;
 	(void)events;
@@ -107,8 +113,9 @@ static void on_tick(evutil_socket_t fd, short events, void *userdata)
 	lock_watch_tick(&daemon->lock_watch, now_ms());
 	dsessions_tick(&daemon->sessions);
 	trim_tick(&daemon->trim);
+	owes_lines = log_catch_up();
 	notify_status(daemon);
-	if (daemon->sessions.n_used || trim_needs_tick(&daemon->trim))
+	if (daemon->sessions.n_used || trim_needs_tick(&daemon->trim) || owes_lines)
 		need_tick(daemon);
 }
 
@@ -116,10 +123,12 @@ static void on_tick(evutil_socket_t fd, short events, void *userdata)
 static int accept_some(struct daemon *daemon)
 {
 	for (unsigned int i = 0; i < ACCEPTS_MAX; i++) {
-		int r = listener_accept(&daemon->listener);
+		int r = descriptors_accept(&daemon->descriptors, &daemon->listener);
 
 		if (r == -EAGAIN)
 			return 0;
+		if (r == -EUSERS) /* it was refused, and there may be more */
+			continue;
 		if (r >= 0)
 			r = connection_new(&daemon->connections, r);
 		if (r < 0 && r != -ESRCH) /* that one went away again */
@@ -134,6 +143,8 @@ static void on_connection(evutil_socket_t fd, short events, void *userdata)
 	struct daemon *daemon = userdata;
 	int r = accept_some(daemon);
 
+	if (log_catch_up())
+		need_tick(daemon);
 	(void)fd;
 	(void)events;
 	if (r == 0)
@@ -168,28 +179,14 @@ static void on_signal(evutil_socket_t signal_number, short events, void *userdat
 	struct daemon *daemon = userdata;
 
 	(void)events;
-	log_notice("ending, by %s", signal_number == SIGINT ? "SIGINT" : "SIGTERM");
+	log_notice("ending, by %s", signal_number == SIGINT   ? "SIGINT"
+				    : signal_number == SIGHUP ? "SIGHUP"
+							      : "SIGTERM");
 	daemon->is_stopping = true;
 	event_base_loopbreak(daemon->base);
 }
 
 /* ---- beginning ------------------------------------------------------------------------------------------------- */
-
-/* Each session needs a descriptor for its connection and one for its process. */
-static void raise_fd_limit(uint32_t n_sessions)
-{
-	rlim_t n_needed = 2 * (rlim_t)n_sessions + 256;
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= n_needed)
-		return;
-	limit.rlim_cur = limit.rlim_max < n_needed ? limit.rlim_max : n_needed;
-	setrlimit(RLIMIT_NOFILE, &limit);
-	if (limit.rlim_cur < n_needed)
-		log_warning(
-			"only %llu descriptors are allowed, %u sessions may need %llu: raise LimitNOFILE= or ulimit -n",
-			(unsigned long long)limit.rlim_cur, n_sessions, (unsigned long long)n_needed);
-}
 
 static int start_watchdog(struct daemon *daemon)
 {
@@ -216,10 +213,12 @@ static int start_loop(struct daemon *daemon)
 	daemon->tick = evtimer_new(daemon->base, on_tick, daemon);
 	daemon->accept_pause = evtimer_new(daemon->base, on_accept_pause_over, daemon);
 	daemon->sigterm = evsignal_new(daemon->base, SIGTERM, on_signal, daemon);
+	daemon->sighup = evsignal_new(daemon->base, SIGHUP, on_signal, daemon);
 	daemon->sigint = evsignal_new(daemon->base, SIGINT, on_signal, daemon);
-	if (!daemon->tick || !daemon->accept_pause || !daemon->sigterm || !daemon->sigint)
+	if (!daemon->tick || !daemon->accept_pause || !daemon->sigterm || !daemon->sigint || !daemon->sighup)
 		return -ENOMEM;
-	if (event_add(daemon->sigterm, NULL) < 0 || event_add(daemon->sigint, NULL) < 0)
+	if (event_add(daemon->sigterm, NULL) < 0 || event_add(daemon->sigint, NULL) < 0 ||
+		event_add(daemon->sighup, NULL) < 0)
 		return -ENOMEM;
 	return start_watchdog(daemon);
 }
@@ -246,11 +245,12 @@ static int start_heap(struct daemon *daemon, bool *ret_adopted)
 {
 	int r;
 
+	cgroup_memory_open("/proc/self");
 	r = store_open(&daemon->store, daemon->options, &daemon->heap, ret_adopted);
 	if (r < 0)
 		return r;
 	sigbus_guard(daemon->heap);
-	raise_fd_limit(daemon->heap->n_sessions);
+	descriptors_init(&daemon->descriptors, daemon->heap->n_sessions);
 	daemon->heap->process = 1; /* so that it takes the lock by its word alone, see lock.c */
 	session_init(&daemon->self, daemon->heap, SESSION_DAEMON);
 	return 0;
@@ -285,12 +285,44 @@ static int start_parts(struct daemon *daemon)
 	return dsessions_init(&daemon->sessions);
 }
 
+/* Also how programs find it, where that is not by themselves. */
+static void say_served(const struct daemon *daemon)
+{
+	const char *name = daemon->options->name, *size = log_size(daemon->heap->heap_size),
+		   *path = daemon->listener.path;
+
+	if (!path[0])
+		log_notice("serving the heap \"%s\" of up to %s on systemd's socket", name, size);
+	else if (daemon->options->socket_is_default)
+		log_notice("serving the heap \"%s\" of up to %s on %s, where programs of this user look for it", name,
+			size, path);
+	else
+		log_notice("serving the heap \"%s\" of up to %s on %s; programs connect to it with PYHEAP_SOCKET=%s in "
+			   "their environment",
+			name, size, path, path);
+}
+
+/* A heap is one file, however large it may grow. */
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_FSIZE, &limit);
+}
+
 static int daemon_start(struct daemon *daemon, bool *ret_adopted)
 {
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);
-	r = start_loop(daemon);
+	signal(SIGXFSZ, SIG_IGN); /* what is beyond a limit is an error, and the log says which */
+	raise_file_limit();
+	r = probe_kernel();
+	if (r == 0)
+		r = start_loop(daemon);
 	if (r == 0)
 		r = start_heap(daemon, ret_adopted);
 	if (r == 0)
@@ -303,9 +335,7 @@ static int daemon_start(struct daemon *daemon, bool *ret_adopted)
 		return r;
 	if (*ret_adopted)
 		need_tick(daemon); /* there may be arenas to return, also without a session */
-	log_notice("serving the heap \"%s\" of up to %llu bytes on %s", daemon->options->name,
-		(unsigned long long)daemon->heap->heap_size,
-		daemon->listener.path[0] ? daemon->listener.path : "systemd's socket");
+	say_served(daemon);
 	sd_notify(0, "READY=1");
 	notify_status(daemon);
 	return 0;
@@ -344,11 +374,14 @@ static void daemon_deinit(struct daemon *daemon)
 	free_event(daemon->watchdog);
 	free_event(daemon->sigterm);
 	free_event(daemon->sigint);
+	free_event(daemon->sighup);
 	work_deinit(&daemon->work);
 	if (daemon->base)
 		event_base_free(daemon->base);
 	listener_close(&daemon->listener);
 	sigbus_guard(NULL);
+	descriptors_deinit(&daemon->descriptors);
+	cgroup_memory_close();
 	heap_free(daemon->heap);
 	store_close(&daemon->store);
 }
@@ -359,6 +392,7 @@ int daemon_run(const struct options *options)
 		.options = options,
 		.listener = {.fd = -1, .guard_fd = -1},
 		.store = {.guard_fd = -1},
+		.descriptors = {.spare_fd = -1},
 	};
 	bool adopted = false;
 	int r;

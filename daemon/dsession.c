@@ -30,6 +30,7 @@
 #include "daemon/dsession.h"
 
 #include "daemon/answer.h"
+#include "daemon/clock.h"
 #include "daemon/log.h"
 #include "heap/change/foreign_lock.h"
 #include "heap/repair/recover.h"
@@ -39,6 +40,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define FULL_AGAIN_MS 60000 /* a full heap is logged once in that time */
 
 static struct heap *heap_of(const struct dsession *session)
 {
@@ -264,7 +267,7 @@ void dsession_end(struct dsession *session, const char *why)
 	if (!is_alive(session))
 		return;
 	session_read(heap_of(session), session->index, &record);
-	log_info("session %u (pid %d, %s) ends: %s", session->index, (int)session->process.pid, record.program, why);
+	log_debug("session %u (pid %d, %s) ends: %s", session->index, (int)session->process.pid, record.program, why);
 	session_mark_dead(heap_of(session), session->index);
 	if (session->process_ended)
 		event_del(session->process_ended);
@@ -351,6 +354,22 @@ static void end_request(struct dsession *session)
 		connection_end_request(session->connection);
 }
 
+/* A full heap concerns all sessions, and not only the one that is told ENOMEM. */
+static void say_full(struct dsession *session)
+{
+	uint64_t size = (uint64_t)session->grant.request.run_length * heap_of(session)->arena_size;
+	int64_t now = now_ms();
+
+	if (session->all->full_ms && now - session->all->full_ms < FULL_AGAIN_MS)
+		return;
+	session->all->full_ms = now;
+	log_warning("session %u (pid %d) is refused %s more: %s", session->index, (int)session->process.pid,
+		log_size(size),
+		session->grant.request.has_no_room
+			? "the heap is full, or has no room of that length (--size)"
+			: "the machine's shared memory, or the memory cgroup of pyheapd, is full");
+}
+
 /* Without a connection what was granted stays so, until the session is resumed or dies. */
 static int grant_turn(struct dsession *session)
 {
@@ -358,6 +377,8 @@ static int grant_turn(struct dsession *session)
 
 	if (r > 0 || r == -EBUSY)
 		return r;
+	if (r < 0)
+		say_full(session);
 	if (session->connection && r == 0)
 		answer_grant(session->connection, session->grant.request.heads, session->grant.request.n_heads);
 	else if (session->connection)
@@ -438,7 +459,7 @@ static int dead_step(struct dsession *session)
 		session->state = DSESSION_LOST;
 		return 0;
 	}
-	log_info("session %u is reclaimed", session->index);
+	log_debug("session %u is reclaimed", session->index);
 	forget(session);
 	all->freed(all->owner);
 	return 0;

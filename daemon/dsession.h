@@ -50,6 +50,7 @@ struct dsessions {
 	void (*freed)(void *owner);   /* a session was reclaimed: its slot is free */
 	void *owner;
 	struct dsession *entries; /* by index */
+	int64_t full_ms;          /* the log said then that there is no memory; 0: it never did */
 	uint32_t n_used;          /* of them, those that are not NONE */
 };
 

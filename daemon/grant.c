@@ -8,6 +8,8 @@
  * Single arenas are granted in batches. A batch is twice the last one if its request follows soon, so that a session
  * that grows pays few round trips and a session that needs little gets little. It is never more than was asked for.
  *
+ * The memory cgroup of the daemon may have less room than /dev/shm; it is asked before each step (cgroup.c).
+ *
  * When memory is short, what is mapped already is granted. If that is nothing, the spare empty arenas are returned, and
  * the request is tried again. Returning needs the lock, which is tried for PATIENCE_MS; but not if the session that
  * asks has the lock, as the daemon would then wait for the session that waits for the daemon. After that the answer is
@@ -18,6 +20,7 @@
  */
 #include "daemon/grant.h"
 
+#include "daemon/cgroup.h"
 #include "daemon/clock.h"
 #include "heap/change/lock_report.h"
 #include "heap/change/supply.h"
@@ -103,6 +106,15 @@ static int make_room(struct grant *grant)
 	return -ENOMEM;
 }
 
+/* The kernel would not refuse what is beyond the memory cgroup's limit, but kill for it. */
+static bool has_room_for_step(const struct grant *grant)
+{
+	uint32_t n = grant->request.run_length - grant->request.n_mapped;
+	uint64_t size = (uint64_t)(n < ARENAS_PER_STEP ? n : ARENAS_PER_STEP) * heap_of(grant)->arena_size;
+
+	return size <= cgroup_memory_room();
+}
+
 /* Reserve a run, or map a part of the one that is reserved. 1 the run is granted, 0 there is more to map of it. */
 static int map_run(struct grant *grant)
 {
@@ -112,13 +124,15 @@ static int map_run(struct grant *grant)
 
 	if (!request->mapping1) {
 		r = supply_reserve(heap_of(grant), grant->index, request->run_length, &head);
+		request->has_no_room = r < 0;
 		if (r < 0)
 			return r;
 		request->mapping1 = head + 1;
 		request->n_mapped = 0;
 	}
 	head = request->mapping1 - 1;
-	r = supply_map_step(heap_of(grant), head, ARENAS_PER_STEP, &request->n_mapped);
+	r = has_room_for_step(grant) ? supply_map_step(heap_of(grant), head, ARENAS_PER_STEP, &request->n_mapped)
+				     : -ENOMEM;
 	if (r == 0)
 		return 0;
 	if (r > 0)

@@ -13,6 +13,7 @@
 /* What a session has asked for. */
 struct grant_request {
 	bool is_active;
+	bool has_no_room;    /* it is the heap that is full, and not the machine */
 	bool is_short;       /* there is no more memory: what there is has to do */
 	uint32_t run_length; /* arenas, of each run */
 	uint32_t n_wanted;   /* runs */

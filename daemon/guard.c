@@ -13,16 +13,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static bool leads_to(const char *path, int fd)
+bool guard_leads_to(const char *path, int fd)
 {
 	struct stat there, here;
 
-	return stat(path, &there) == 0 && fstat(fd, &here) == 0 && there.st_dev == here.st_dev &&
+	return lstat(path, &there) == 0 && fstat(fd, &here) == 0 && there.st_dev == here.st_dev &&
 	       there.st_ino == here.st_ino;
 }
 
@@ -39,7 +38,7 @@ int guard_take(const char *path, int flags)
 			close(fd);
 			return r;
 		}
-		if (leads_to(path, fd))
+		if (guard_leads_to(path, fd))
 			return fd;
 		close(fd);
 	}

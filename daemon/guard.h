@@ -3,6 +3,7 @@
 
 /* A file that one process at a time owns, for as long as it runs: see guard.c. */
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /*
@@ -10,3 +11,6 @@
  * the lock: closing it, and the process's end, give it up. -EADDRINUSE another process has it, or what open(2) says.
  */
 int guard_take(const char *path, int flags);
+
+/* Is what `path` leads to what is open as fd? Not so where somebody has removed or replaced the file. */
+bool guard_leads_to(const char *path, int fd);

@@ -6,7 +6,12 @@
  * its own. The two are told apart by connect(): only a dead daemon's socket refuses. Another daemon could do the same
  * between the connect() and the bind(), so both happen under a lock on PATH.lock, which the daemon keeps while it runs.
  *
- * The file's mode is 0600 from its first moment (umask), and 0660 once it was given to the group of --group.
+ * A client that finds the socket can use it: it is bound beside its path, as PATH.new, is given its mode and its group
+ * (0600; 0660 with --group), listens, and only then gets its name. A socket whose path is too long for that is bound
+ * through /proc/self/fd, where its folder has a short name.
+ *
+ * What is removed at the end is what was made here: somebody may have removed the files meanwhile, and another daemon
+ * may have made its own.
  *
  * A socket that systemd passes is its own: it is neither locked, changed nor removed here.
  */
@@ -110,8 +115,8 @@ static int probe(const struct sockaddr_un *address)
 	return r == ECONNREFUSED || r == ENOENT ? 0 : 1;
 }
 
-/* Remove a dead daemon's socket file. */
-static int clear_path(const struct sockaddr_un *address)
+/* Is there nothing, or a dead daemon's socket, which can be replaced? */
+static int check_path(const struct sockaddr_un *address)
 {
 	struct stat st;
 	int r;
@@ -130,7 +135,7 @@ static int clear_path(const struct sockaddr_un *address)
 		return -EADDRINUSE;
 	}
 	log_notice("replacing %s, which a daemon before left there", address->sun_path);
-	return unlink(address->sun_path) < 0 && errno != ENOENT ? -errno : 0;
+	return 0;
 }
 
 static int bind_private(int fd, const struct sockaddr_un *address)
@@ -154,10 +159,55 @@ static int give_to_group(const char *path, gid_t group)
 	return 0;
 }
 
+/* The address PATH.new, by its folder's descriptor where that is too long. The caller closes *ret_fd if it is not -1.
+ */
+static int address_beside(const char *path, struct sockaddr_un *ret, int *ret_fd)
+{
+	const char *slash = strrchr(path, '/');
+	char folder[112] = ".";
+
+	*ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+	*ret_fd = -1;
+	if (snprintf(ret->sun_path, sizeof(ret->sun_path), "%s.new", path) < (int)sizeof(ret->sun_path))
+		return 0;
+	if (slash)
+		snprintf(folder, sizeof(folder), "%.*s", slash > path ? (int)(slash - path) : 1, path);
+	*ret_fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (*ret_fd < 0)
+		return -errno;
+	snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/pyheap.new", *ret_fd);
+	return 0;
+}
+
+/* Bind at `address`, and give the socket file its rights, before it gets its name. */
+static int bind_and_rename(
+	struct listener *listener, const struct listener_options *options, const struct sockaddr_un *address)
+{
+	struct stat st = {0};
+	int r;
+
+	unlink(address->sun_path); /* a daemon may have died here; the guard says that none is at it now */
+	r = bind_private(listener->fd, address);
+	if (r < 0)
+		return r;
+	if (options->has_group)
+		r = give_to_group(address->sun_path, options->group);
+	if (r == 0 && (listen(listener->fd, BACKLOG) < 0 || lstat(address->sun_path, &st) < 0 ||
+			      rename(address->sun_path, listener->path) < 0))
+		r = -errno;
+	if (r < 0) {
+		unlink(address->sun_path);
+		return r;
+	}
+	listener->device = st.st_dev;
+	listener->inode = st.st_ino;
+	return 0;
+}
+
 static int bind_own(struct listener *listener, const struct listener_options *options)
 {
 	struct sockaddr_un address;
-	int r;
+	int folder_fd, r;
 
 	r = address_of(options->path, &address);
 	if (r < 0)
@@ -168,15 +218,16 @@ static int bind_own(struct listener *listener, const struct listener_options *op
 	r = take_guard(listener);
 	if (r < 0)
 		return r;
-	r = clear_path(&address);
+	r = check_path(&address);
 	if (r < 0)
 		return r;
-	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	r = listener->fd < 0 ? -errno : bind_private(listener->fd, &address);
-	if (r == 0 && options->has_group)
-		r = give_to_group(listener->path, options->group);
-	if (r == 0 && listen(listener->fd, BACKLOG) < 0)
-		r = -errno;
+	r = address_beside(options->path, &address, &folder_fd);
+	if (r == 0) {
+		listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		r = listener->fd < 0 ? -errno : bind_and_rename(listener, options, &address);
+	}
+	if (folder_fd >= 0)
+		close(folder_fd);
 	if (r < 0)
 		log_error("cannot listen on %s: %s", listener->path, strerror(-r));
 	return r;
@@ -195,16 +246,25 @@ int listener_open(struct listener *listener, const struct listener_options *opti
 	return r < 0 ? r : 0;
 }
 
+/* Somebody may have removed it, and another daemon may have made one in its place. */
+static bool is_own_socket(const struct listener *listener)
+{
+	struct stat st;
+
+	return lstat(listener->path, &st) == 0 && st.st_dev == listener->device && st.st_ino == listener->inode;
+}
+
 void listener_close(struct listener *listener)
 {
 	bool is_bound = listener->fd >= 0 && listener->guard_fd >= 0;
 
 	if (listener->fd >= 0)
 		close(listener->fd);
-	if (is_bound)
+	if (is_bound && is_own_socket(listener))
 		unlink(listener->path);
 	if (listener->guard_fd >= 0) {
-		unlink(listener->guard_path);
+		if (guard_leads_to(listener->guard_path, listener->guard_fd))
+			unlink(listener->guard_path);
 		close(listener->guard_fd);
 	}
 	*listener = (struct listener){.fd = -1, .guard_fd = -1};

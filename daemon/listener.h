@@ -9,6 +9,8 @@
 struct listener {
 	int fd;       /* non-blocking; -1: none */
 	int guard_fd; /* -1: systemd passed the socket */
+	dev_t device; /* of the socket file that was bound here, with inode */
+	ino_t inode;
 	char path[112];
 	char guard_path[120];
 };

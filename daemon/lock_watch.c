@@ -179,6 +179,26 @@ static void observe_owner(struct lock_watch *watch)
 	watch->is_owner_known = true;
 }
 
+/*
+ * A process that was killed ends as soon as it runs, which in a frozen cgroup it does not (docker pause), nor in a call
+ * that the kernel cannot interrupt. It is told apart from one that was continued by the lock, which is still its own.
+ */
+static void evict_again(struct lock_watch *watch, int64_t now_ms)
+{
+	const struct dsession *owner = find_owner(watch);
+	struct session_record record;
+
+	watch->retry_ms = now_ms + ((int64_t)watch->limit_s * 1000 << (watch->n_kills < 6 ? watch->n_kills : 6));
+	if (!owner || owner->index + 1 != watch->owner1 || process_kill(&owner->process) < 0)
+		return;
+	watch->n_kills++;
+	session_read(heap_of(watch), owner->index, &record);
+	log_warning(
+		"session %u (pid %d, %s) was killed %u times and has not ended: its state is %c, as of a process in a "
+		"frozen cgroup, if that is D; everybody waits until it is thawed or can run",
+		owner->index, record.pid, record.program, watch->n_kills, process_state(&owner->process));
+}
+
 static void watch_restart(struct lock_watch *watch)
 {
 	lock_watch_init(watch, watch->sessions, watch->limit_s);
@@ -228,6 +248,10 @@ void lock_watch_tick(struct lock_watch *watch, int64_t now_ms)
 		watch->is_named = name_owner(watch, now_ms - watch->since_ms);
 	if (!watch->is_evicted && limit_ms && now_ms - watch->since_ms >= limit_ms) {
 		watch->is_evicted = true;
+		watch->n_kills = 1;
+		watch->retry_ms = now_ms + limit_ms;
 		evict_owner(watch);
+	} else if (watch->is_evicted && now_ms >= watch->retry_ms) {
+		evict_again(watch, now_ms);
 	}
 }

@@ -18,8 +18,10 @@ struct lock_watch {
 	uint32_t owner1; /* the session, plus one, of whose process its owner was a thread at each tick; 0: none */
 	bool is_owner_known;
 	bool is_taken;
-	bool is_named;   /* the log says which session keeps it */
-	bool is_evicted; /* that session was killed, or cannot be */
+	bool is_named;    /* the log says which session keeps it */
+	uint32_t n_kills; /* SIGKILLs that were sent to it */
+	int64_t retry_ms; /* when the next one is due */
+	bool is_evicted;  /* that session was killed, or cannot be */
 };
 
 void lock_watch_init(struct lock_watch *watch, const struct dsessions *sessions, uint32_t limit_s);

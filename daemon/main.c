@@ -30,5 +30,6 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	if (options.done)
 		return EXIT_OK;
+	log_set_level(options.log_level);
 	return options_exit_code(options.remove ? store_remove(&options) : daemon_run(&options));
 }

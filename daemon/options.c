@@ -7,6 +7,8 @@
  */
 #include "daemon/options.h"
 
+#include "daemon/log.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <grp.h>
@@ -24,9 +26,10 @@ static const char help[] = "Usage: pyheapd [OPTION]...\n"
 			   "  --socket PATH       listen at PATH (default: /run/pyheap/pyheap.sock for root,\n"
 			   "                      $XDG_RUNTIME_DIR/pyheap.sock otherwise; a socket that\n"
 			   "                      systemd passes is used instead)\n"
-			   "  --name NAME         of the heap, 1 to 48 of A-Z a-z 0-9 _ . - (default: default)\n"
+			   "  --name NAME         of the heap, 1 to 48 of A-Z a-z 0-9 _ . -, no - in front\n"
+			   "                      (default: default for root, user-UID otherwise)\n"
 			   "  --size BYTES        the heap may grow to BYTES (default: half of what /dev/shm\n"
-			   "                      can hold)\n"
+			   "                      can hold, and of what memory cgroups allow)\n"
 			   "  --arena-size BYTES  size of the pieces in which memory comes and goes, a power of\n"
 			   "                      two from 64K to 4M (default: 256K)\n"
 			   "  --max-sessions N    sessions at one time, 1 to 4096 (default: 512)\n"
@@ -41,6 +44,8 @@ static const char help[] = "Usage: pyheapd [OPTION]...\n"
 			   "                      most often because it was stopped; 0: never\n"
 			   "                      (default: 10)\n"
 			   "  --group GROUP       its members may connect too, not only root and this user\n"
+			   "  --log-level LEVEL   say what is at least that important: error, warning, notice,\n"
+			   "                      info or debug (default: info)\n"
 			   "  --keep              when ended by SIGTERM, leave the heap to the next pyheapd\n"
 			   "  --remove            remove the heap of that name, which no daemon serves, and exit\n"
 			   "  --help, --version   print this, or the version, and exit\n"
@@ -65,6 +70,7 @@ enum option_key {
 	OPTION_SPARE_ARENAS,
 	OPTION_LOCK_TIMEOUT,
 	OPTION_GROUP,
+	OPTION_LOG_LEVEL,
 	OPTION_KEEP,
 	OPTION_REMOVE,
 	OPTION_HELP,
@@ -82,6 +88,7 @@ static const struct option long_options[] = {
 	{"spare-arenas", required_argument, NULL, OPTION_SPARE_ARENAS},
 	{"lock-timeout", required_argument, NULL, OPTION_LOCK_TIMEOUT},
 	{"group", required_argument, NULL, OPTION_GROUP},
+	{"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
 	{"keep", no_argument, NULL, OPTION_KEEP},
 	{"remove", no_argument, NULL, OPTION_REMOVE},
 	{"help", no_argument, NULL, OPTION_HELP},
@@ -161,8 +168,9 @@ static int name_parse(const char *s, char ret[NAME_LENGTH_MAX + 1])
 	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
 	size_t n = strlen(s);
 
-	if (!n || n > NAME_LENGTH_MAX || strspn(s, allowed) != n)
-		return usage("--name %s: give 1 to %d of A-Z a-z 0-9 _ . -", s, NAME_LENGTH_MAX);
+	/* A - in front is an option that was meant, or a name that other programs would take for one. */
+	if (!n || n > NAME_LENGTH_MAX || strspn(s, allowed) != n || *s == '-')
+		return usage("--name %s: give 1 to %d of A-Z a-z 0-9 _ . -, no - in front", s, NAME_LENGTH_MAX);
 	memcpy(ret, s, n + 1);
 	return 0;
 }
@@ -191,7 +199,7 @@ static int bytes_parse(const char *option, const char *s, uint64_t max, uint64_t
 	if (options_parse_size(s, &n) < 0 || !n)
 		return usage("--%s %s: give a number of bytes, such as 64M", option, s);
 	if (n > max)
-		return usage("--%s %s: at most %llu bytes", option, s, (unsigned long long)max);
+		return usage("--%s %s: at most %s", option, s, log_size(max));
 	*ret = n;
 	return 0;
 }
@@ -230,6 +238,10 @@ static int option_take(struct options *options, int key, const char *value)
 	case OPTION_GROUP:
 		options->has_group = true;
 		return group_parse(value, &options->group);
+	case OPTION_LOG_LEVEL:
+		if (log_parse_level(value, &options->log_level) < 0)
+			return usage("--log-level %s: give error, warning, notice, info or debug", value);
+		return 0;
 	case OPTION_KEEP:
 		options->keep = true;
 		return 0;
@@ -258,8 +270,8 @@ static int geometry_settle(struct heap_geometry *geometry)
 	if (arena_size < ARENA_SIZE_MIN || (arena_size & (arena_size - 1)))
 		return usage("--arena-size %u: give a power of two from 64K to 4M", arena_size);
 	if (geometry->heap_size && geometry->heap_size < arena_size)
-		return usage("--size %llu: that is less than one arena, %u bytes",
-			(unsigned long long)geometry->heap_size, arena_size);
+		return usage("--size %llu: that is less than one arena, %s", (unsigned long long)geometry->heap_size,
+			log_size(arena_size));
 	geometry->heap_size -= geometry->heap_size % arena_size;
 	return 0;
 }
@@ -281,16 +293,26 @@ static int socket_default(struct options *options)
 	return 0;
 }
 
+/* Two users have daemons of their own, whose names must not meet in /dev/shm. */
+static void name_default(char ret[NAME_LENGTH_MAX + 1])
+{
+	if (geteuid() == 0)
+		strcpy(ret, "default");
+	else
+		snprintf(ret, NAME_LENGTH_MAX + 1, "user-%u", (unsigned int)geteuid());
+}
+
 int options_parse(struct options *ret, int argc, char **argv)
 {
 	struct options options = {
-		.name = "default",
 		.geometry = {.arena_size = ARENA_SIZE_DEFAULT, .n_sessions = SESSIONS_DEFAULT},
 		.n_spare_arenas = 1,
 		.lock_timeout_s = LOCK_TIMEOUT_S,
+		.log_level = LOG_INFO,
 	};
 	int key, r = 0;
 
+	name_default(options.name);
 	opterr = 0; /* getopt would print a line of its own */
 	while (r == 0 && !options.done && (key = getopt_long(argc, argv, "", long_options, NULL)) >= 0)
 		r = key == '?' ? usage("%s: there is no such option, or it lacks its value, or takes none",

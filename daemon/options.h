@@ -25,6 +25,7 @@ struct options {
 	char name[NAME_LENGTH_MAX + 1];
 	struct heap_geometry geometry; /* heap_size 0: half of what /dev/shm can hold */
 	uint32_t n_spare_arenas;
+	int log_level;            /* a syslog priority */
 	uint32_t lock_timeout_s;  /* 0: a process that keeps the lock is never killed */
 	uint32_t n_user_sessions; /* 0: half of those that the heap has */
 	uint32_t n_kept_sessions;

@@ -89,6 +89,18 @@ static uint64_t start_time_of(int pidfd)
 	return start_time;
 }
 
+char process_state(const struct process *process)
+{
+	char path[64], line[2048], *p;
+	pid_t pid = process->pidfd >= 0 ? pid_in_proc(process->pidfd) : 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (!pid || read_proc(path, line, sizeof(line)) < 0)
+		return '?';
+	p = strrchr(line, ')');
+	return p && p[1] == ' ' && p[2] ? p[2] : '?';
+}
+
 bool process_ended(const struct process *process)
 {
 	struct pollfd pollfd = {.fd = process->pidfd, .events = POLLIN};

@@ -31,6 +31,9 @@ int process_find(struct process *ret, pid_t pid, uint64_t start_time);
 /* Has it ended? False where it has no pidfd. */
 bool process_ended(const struct process *process);
 
+/* The letter by which /proc shows the state of the process, as ps(1) does; '?': it is not to be found out. */
+char process_state(const struct process *process);
+
 /* Is the thread one of its own? False where that cannot be known. */
 bool process_has_thread(const struct process *process, uint32_t tid);
 

@@ -21,6 +21,7 @@
 
 #include "daemon/guard.h"
 #include "daemon/log.h"
+#include "daemon/room.h"
 #include "heap/repair/recover.h"
 #include "heap/shared/critical.h"
 
@@ -29,56 +30,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
-#define FOLDER "/dev/shm"
+#define FOLDER ROOM_FOLDER
 
 static int fail(int error, const char *what, const char *path)
 {
 	log_error("%s %s: %s", what, path, strerror(-error));
 	return error;
-}
-
-/* ---- how large ------------------------------------------------------------------------------------------------- */
-
-/* What /dev/shm can hold in all; a tmpfs without a limit says 0, and memory is the limit. */
-static int folder_size(uint64_t *ret)
-{
-	struct statvfs st;
-
-	if (statvfs(FOLDER, &st) < 0)
-		return fail(-errno, "cannot look at", FOLDER);
-	*ret = (uint64_t)st.f_blocks * st.f_frsize;
-	if (*ret == 0)
-		*ret = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	return 0;
-}
-
-static int geometry_settle(struct heap_geometry *geometry)
-{
-	uint64_t can_hold = 0;
-	int r;
-
-	r = folder_size(&can_hold);
-	if (r < 0)
-		return r;
-	if (geometry->heap_size > can_hold) {
-		log_error("--size %llu is more than " FOLDER " can hold, %llu bytes: give less, or make it larger "
-			  "(mount -o remount,size=... " FOLDER ")",
-			(unsigned long long)geometry->heap_size, (unsigned long long)can_hold);
-		return -ENOSPC;
-	}
-	if (!geometry->heap_size) {
-		geometry->heap_size = can_hold / 2 < HEAP_SIZE_MAX ? can_hold / 2 : HEAP_SIZE_MAX;
-		geometry->heap_size -= geometry->heap_size % geometry->arena_size;
-	}
-	if (!geometry->heap_size) {
-		log_error(FOLDER " can hold %llu bytes, which is too little for one arena: make it larger",
-			(unsigned long long)can_hold);
-		return -ENOSPC;
-	}
-	return 0;
 }
 
 /* ---- the files ------------------------------------------------------------------------------------------------- */
@@ -89,6 +48,7 @@ static void store_init(struct store *store, const char *name)
 	snprintf(store->heap_path, sizeof(store->heap_path), FOLDER "/pyheap.%s.heap", name);
 	snprintf(store->truth_path, sizeof(store->truth_path), FOLDER "/pyheap.%s.daemon", name);
 	store->guard_fd = -1;
+	store->inode = 0;
 }
 
 /* Open one of the two. What another user put there is not believed. */
@@ -107,11 +67,35 @@ static int file_open(const char *path, int flags, int *ret)
 	return 0;
 }
 
+/* Whoever has the name may replace both files. So only what lies under a name that is still ours is ours for certain.
+ */
 void store_unlink(const struct store *store)
 {
-	unlink(store->heap_path);
-	unlink(store->control_path);
-	unlink(store->truth_path); /* last: it is the lock */
+	bool has_name = guard_leads_to(store->truth_path, store->guard_fd);
+	struct stat st;
+
+	if (!has_name && access(store->truth_path, F_OK) == 0) {
+		log_warning("%s is another daemon's by now: it is left alone", store->truth_path);
+		return;
+	}
+	if (has_name || (store->inode && lstat(store->heap_path, &st) == 0 && st.st_dev == store->device &&
+				st.st_ino == store->inode))
+		unlink(store->heap_path);
+	if (has_name) {
+		unlink(store->control_path);
+		unlink(store->truth_path); /* last: it is the lock */
+	}
+}
+
+/* Remember which file the heap's is. */
+static void note_heap(struct store *store, const struct heap *heap)
+{
+	struct stat st;
+
+	if (fstat(heap->heap_fd, &st) < 0)
+		return;
+	store->device = st.st_dev;
+	store->inode = st.st_ino;
 }
 
 void store_close(struct store *store)
@@ -253,13 +237,27 @@ static int store_adopt(const struct store *store, struct heap **ret)
 	return 0;
 }
 
+static const char *why_not_made(int error)
+{
+	switch (error) {
+	case -ENOMEM:
+	case -ENOSPC:
+		return "; " FOLDER " is full, or too small";
+	case -EFBIG:
+		return "; files of that size are not allowed (ulimit -f, LimitFSIZE=): raise that, or give a smaller "
+		       "--size";
+	default:
+		return "";
+	}
+}
+
 static int store_create(const struct store *store, const struct options *options, struct heap **ret)
 {
 	struct heap_geometry geometry = options->geometry;
 	struct files files = {-1, -1, -1};
 	int r;
 
-	r = geometry_settle(&geometry);
+	r = room_settle(&geometry);
 	if (r < 0)
 		return r;
 	r = file_open(store->control_path, 0, &files.control);
@@ -271,8 +269,7 @@ static int store_create(const struct store *store, const struct options *options
 		r = heap_create_kept(ret, files.control, files.heap, files.truth, options->name, &geometry);
 	if (r == 0)
 		return 0;
-	log_error("cannot make the heap in %s: %s%s", store->control_path, strerror(-r),
-		r == -ENOMEM || r == -ENOSPC ? "; " FOLDER " is full, or too small" : "");
+	log_error("cannot make the heap in %s: %s%s", store->control_path, strerror(-r), why_not_made(r));
 	files_close(&files);
 	return r;
 }
@@ -290,11 +287,11 @@ static int store_renew(struct store *store, const char *name)
 static void warn_of_differences(const struct heap *heap, const struct heap_geometry *asked)
 {
 	if (asked->heap_size && asked->heap_size != heap->heap_size)
-		log_warning("the heap that is there stays at %llu bytes: --size %llu is for a new one",
-			(unsigned long long)heap->heap_size, (unsigned long long)asked->heap_size);
+		log_warning("the heap that is there stays at %s: --size %s is for a new one", log_size(heap->heap_size),
+			log_size(asked->heap_size));
 	if (asked->arena_size != ARENA_SIZE_DEFAULT && asked->arena_size != heap->arena_size)
-		log_warning("the heap that is there has arenas of %u bytes: --arena-size %u is for a new one",
-			heap->arena_size, asked->arena_size);
+		log_warning("the heap that is there has arenas of %s: --arena-size %s is for a new one",
+			log_size(heap->arena_size), log_size(asked->arena_size));
 	if (asked->n_sessions != SESSIONS_DEFAULT && asked->n_sessions != heap->n_sessions)
 		log_warning("the heap that is there has room for %u sessions: --max-sessions %u is for a new one",
 			heap->n_sessions, asked->n_sessions);
@@ -305,7 +302,9 @@ int store_open(struct store *store, const struct options *options, struct heap *
 	int r;
 
 	store_init(store, options->name);
-	r = store_guard(store, options->name, O_RDWR | O_CREAT);
+	r = room_check_folder();
+	if (r == 0)
+		r = store_guard(store, options->name, O_RDWR | O_CREAT);
 	if (r < 0)
 		return r;
 	r = store_adopt(store, ret_heap);
@@ -324,6 +323,8 @@ int store_open(struct store *store, const struct options *options, struct heap *
 	}
 	if (r < 0)
 		store_close(store);
+	else
+		note_heap(store, *ret_heap);
 	return r;
 }
 

@@ -9,6 +9,8 @@ struct store {
 	char control_path[80]; /* in /dev/shm */
 	char heap_path[80];
 	char truth_path[80];
+	dev_t device; /* of the heap's file, with inode; 0: whatever is there goes with the name */
+	ino_t inode;
 	int guard_fd; /* this daemon serves the name; -1: it does not */
 };
 
@@ -22,7 +24,10 @@ int store_open(struct store *store, const struct options *options, struct heap *
 /* Become the daemon of options->name and remove its heap, whatever it is. */
 int store_remove(const struct options *options);
 
-/* Remove the shared memory objects; a process that has them mapped keeps them. */
+/*
+ * Remove the shared memory objects; a process that has them mapped keeps them. Not where they are another daemon's by
+ * now: somebody may have removed this one's.
+ */
 void store_unlink(const struct store *store);
 
 /* Give the name up. */

@@ -88,7 +88,7 @@ static bool take_waiting(struct trim *trim, uint32_t *ret)
 	return false;
 }
 
-/* Return all of them, but for those that somebody reads. */
+/* Return all of them, but for those that somebody reads, or that cannot be returned now. */
 static int return_leftovers(struct trim *trim)
 {
 	uint32_t cursor = 0, head, n_done;
@@ -98,10 +98,10 @@ static int return_leftovers(struct trim *trim)
 		n_done = 0;
 		if (!supply_has_lookup(trim->self->heap, head))
 			r = supply_unmap_step(trim->self->heap, head, UINT32_MAX, &n_done);
-		else if (!wait_for(trim, head))
-			r = -EBUSY;
-		if (r < 0)
-			return r;
+		else
+			r = -EAGAIN;
+		if (r < 0 && !wait_for(trim, head))
+			return -EBUSY;
 	}
 	return r;
 }
@@ -139,6 +139,7 @@ static int choose_run(struct trim *trim, uint32_t n_spare)
 
 int trim_step(struct trim *trim, uint32_t n_spare)
 {
+	uint32_t head;
 	int r = trim_adopt(trim);
 
 	if (r < 0)
@@ -150,8 +151,13 @@ int trim_step(struct trim *trim, uint32_t n_spare)
 	}
 	if (!trim->run.n_done && supply_has_lookup(trim->self->heap, trim->run.head1 - 1))
 		return -EBUSY; /* too many wait for it to wait among them */
+	head = trim->run.head1 - 1;
 	r = trim_run_step(trim->self->heap, &trim->run);
-	return r < 0 ? r : 1;
+	if (r < 0 && !wait_for(trim, head))
+		return r;
+	if (r < 0)
+		trim->run = (struct trim_run){0}; /* the next tick tries it again; the others go on */
+	return 1;
 }
 
 bool trim_is_at_work(const struct trim *trim)

@@ -25,7 +25,7 @@ struct trim {
 	uint32_t n_spare_min;  /* --spare-arenas */
 
 	struct trim_run run;                /* is returned at this moment */
-	uint32_t waiting[TRIM_WAITING_MAX]; /* heads of runs that some session still reads without the lock */
+	uint32_t waiting[TRIM_WAITING_MAX]; /* heads of runs that a session reads without the lock, or that failed */
 	uint32_t n_waiting;
 	bool retries_waiting; /* since the last tick: look at those again */
 	bool is_adopted;      /* what a daemon before left half returned is returned */

@@ -54,7 +54,7 @@ start_daemon()
 	fi
 	say "starting pyheapd with a heap of at most $((needed >> 20)) MiB"
 	export PYHEAP_SOCKET=$work/pyheap.sock
-	pyheapd --socket "$PYHEAP_SOCKET" --name "$name" --size "$(((needed >> 20) + 1))M" 2>"$work/log" &
+	pyheapd --socket "$PYHEAP_SOCKET" --name "$name" --log-level debug --size "$(((needed >> 20) + 1))M" 2>"$work/log" &
 	daemon=$!
 	until pyheapctl ls >/dev/null 2>&1; do
 		kill -0 "$daemon" 2>/dev/null || { cat "$work/log" >&2; exit 1; }

@@ -28,8 +28,6 @@
 #include "heap/shared/critical.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/mman.h>
 
 #define ENTRIES_PER_STEP (UINT64_C(4) << 20) /* bytes of pool entries that are allocated in one step */
 
@@ -143,10 +141,9 @@ static int arena_map(struct heap *heap, uint32_t i)
 		r = file_allocate(heap->heap_fd, off, heap->arena_size);
 	if (r < 0)
 		return r;
-	if (mmap(heap->base + off, heap->arena_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, heap->heap_fd,
-		    (off_t)off) == MAP_FAILED)
-		return -errno;
-	heap->is_mapped[i] = true;
+	r = heap_map_arenas(heap, i, 1);
+	if (r < 0)
+		return r;
 	pools_reset(heap, i);
 	return 0;
 }
@@ -195,20 +192,6 @@ int supply_map_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t 
 	return 1;
 }
 
-/* The window stays reserved: an empty mapping replaces the arena, which unmaps it. */
-static int arena_unmap(struct heap *heap, uint32_t i)
-{
-	uint64_t off = (uint64_t)i << heap->arena_shift;
-
-	if (mmap(heap->base + off, heap->arena_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
-		    -1, 0) == MAP_FAILED)
-		return -errno;
-	heap->is_mapped[i] = false;
-	if (fallocate(heap->heap_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, heap->arena_size) < 0)
-		return -errno;
-	return 0;
-}
-
 /* Arena `last` of the run is no more: for clients, then in the truth, where the length commits it. */
 static void arena_forget(struct heap *heap, uint32_t head, uint32_t last)
 {
@@ -237,7 +220,7 @@ int supply_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_
 		uint32_t last = head + heap_run_length(heap, head) - 1;
 		int r;
 
-		r = arena_unmap(heap, last);
+		r = heap_return_arenas(heap, last, 1);
 		if (r < 0)
 			return r;
 		++*n_done;

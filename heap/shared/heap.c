@@ -357,6 +357,73 @@ int heap_attach(struct heap **ret, int control_fd, int heap_fd)
 	return 0;
 }
 
+/* ---- the daemon's window ------------------------------------------------------------------------------------------
+ */
+
+/*
+ * The daemon maps arenas that have memory, and leaves the rest of its window empty: a stray read of a hole would
+ * allocate a page of it. The kernel keeps neighbours together as one mapping. With gaps everywhere each arena is a
+ * mapping of its own, and a process may have 65530 (vm.max_map_count).
+ *
+ * Where the kernel refuses one more, the whole window becomes one mapping, and stays so: it is what a client has
+ * anyway. If even that is refused, an arena that is returned stays mapped, and is a hole of the file all the same. It
+ * is unmapped, or covered by the next mapping of it, later.
+ */
+
+static int map_part(const struct heap *heap, uint64_t off, uint64_t size)
+{
+	return mmap(heap->base + off, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
+		       heap->heap_fd, (off_t)off) == MAP_FAILED
+		       ? -errno
+		       : 0;
+}
+
+/*
+ * One mapping instead of many. The kernel refuses any mmap() once a process has more than it may have, which one that
+ * split two others brings about. It does not refuse munmap(): the daemon has one thread, so the window stays free.
+ */
+static int map_whole(struct heap *heap)
+{
+	int r = munmap(heap->base, heap->heap_size) < 0 ? -errno : map_part(heap, 0, heap->heap_size);
+
+	heap->is_mapped_whole = r == 0;
+	return r;
+}
+
+int heap_map_arenas(struct heap *heap, uint32_t first, uint32_t n)
+{
+	int r = 0;
+
+	if (!heap->is_mapped_whole)
+		r = map_part(heap, (uint64_t)first << heap->arena_shift, (uint64_t)n << heap->arena_shift);
+	if (r == -ENOMEM)
+		r = map_whole(heap);
+	if (r == 0)
+		memset(heap->is_mapped + first, 1, n);
+	return r;
+}
+
+/* The window stays reserved: an empty mapping replaces the arenas, which unmaps them. */
+static int unmap_part(const struct heap *heap, uint64_t off, uint64_t size)
+{
+	return mmap(heap->base + off, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+		       0) == MAP_FAILED
+		       ? -errno
+		       : 0;
+}
+
+int heap_return_arenas(struct heap *heap, uint32_t first, uint32_t n)
+{
+	uint64_t off = (uint64_t)first << heap->arena_shift, size = (uint64_t)n << heap->arena_shift;
+
+	memset(heap->is_mapped + first, 0, n);
+	if (!heap->is_mapped_whole && unmap_part(heap, off, size) == -ENOMEM)
+		map_whole(heap); /* or it stays mapped, which does no harm */
+	return fallocate(heap->heap_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)size) < 0
+		       ? -errno
+		       : 0;
+}
+
 /* How many arenas the run at `head` has in a heap without a truth: those that the head counts and that are BODY. */
 static uint32_t older_run_length(const struct heap *heap, uint32_t head, uint32_t known)
 {
@@ -473,15 +540,14 @@ static int map_arenas(struct heap *heap)
 	uint32_t known = heap->truth->head->n_arenas_known;
 
 	for (uint32_t i = 0; i < known;) {
-		uint64_t off = (uint64_t)i << heap->arena_shift;
 		uint32_t n = 0;
+		int r;
 
 		while (i + n < known && heap->truth->arenas[i + n].state != TRUTH_HOLE)
 			n++;
-		if (n && mmap(heap->base + off, (uint64_t)n << heap->arena_shift, PROT_READ | PROT_WRITE,
-				 MAP_SHARED | MAP_FIXED, heap->heap_fd, (off_t)off) == MAP_FAILED)
-			return -errno;
-		memset(heap->is_mapped + i, 1, n);
+		r = n ? heap_map_arenas(heap, i, n) : 0;
+		if (r < 0)
+			return r;
 		i += n ? n : 1;
 	}
 	return 0;

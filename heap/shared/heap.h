@@ -42,6 +42,7 @@ struct heap {
 	uint32_t name_shift;    /* the bucket of a name is its hash shifted right by this */
 	uint32_t n_pools_known; /* pools that had entries when last asked; only grows. A session's own are among them */
 	uint32_t first_hole;    /* daemon: no arena before it is a HOLE */
+	bool is_mapped_whole;   /* daemon: its window is one mapping: heap_map_arenas() */
 	int control_fd;         /* of the daemon, which owns it; -1 in a client, which needs the mappings only */
 	int heap_fd;            /* as control_fd */
 	uint8_t *class_hints;   /* per pool: the class, plus one, of the last object that a session of this process
@@ -110,6 +111,12 @@ static inline int heap_adopt(struct heap **ret, int control_fd, int heap_fd)
  * of fstat() or mmap(). On success the descriptors are closed.
  */
 int heap_attach(struct heap **ret, int control_fd, int heap_fd);
+
+/* Daemon: map n arenas from the first one on, which have memory, in its window. -ENOMEM. */
+int heap_map_arenas(struct heap *heap, uint32_t first, uint32_t n);
+
+/* Daemon: the memory of these arenas goes back to the system; they are unmapped where they can be. Negative errno. */
+int heap_return_arenas(struct heap *heap, uint32_t first, uint32_t n);
 
 /* Unmap and close, and leave shared state alone. heap may be NULL; returns NULL. */
 struct heap *heap_free(struct heap *heap);

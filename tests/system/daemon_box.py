@@ -75,7 +75,7 @@ class Daemon:
         test.addCleanup(self.clear)
 
     def command(self, *args):
-        return [PYHEAPD, "--name", self.name, "--socket", self.socket, *self.args, *args]
+        return [PYHEAPD, "--name", self.name, "--socket", self.socket, "--log-level", "debug", *self.args, *args]
 
     def spawn(self, *args, env=None, preexec_fn=die_with_parent):
         with open(self.log_path, "ab") as log:

@@ -131,8 +131,9 @@ int fixture_main(Suite *suite)
 static void exec_daemon(const struct fixture_daemon *daemon, pid_t parent)
 {
 	const char *program = getenv("PYHEAPD");
-	const char *argv[FIXTURE_ARGS_MAX + 8] = {"pyheapd", "--name", daemon->name, "--socket", daemon->socket};
-	int n = 5, log;
+	const char *argv[FIXTURE_ARGS_MAX + 8] = {
+		"pyheapd", "--name", daemon->name, "--socket", daemon->socket, "--log-level", "debug"};
+	int n = 7, log;
 
 	for (int i = 0; daemon->args[i]; i++)
 		argv[n++] = daemon->args[i];

@@ -158,6 +158,22 @@ class Clients(unittest.TestCase):
         for s in sessions:
             self.assertEqual(s.expect(wire.STATS)[20], [100])
 
+    def test_members_come_before_strangers(self):
+        """Silent connections take all the room that there is for new sessions; a session that is there comes back."""
+        self.start("--max-sessions", "2")
+        member = self.session()
+        member.socket.close()
+        silent = [self.daemon.wire() for _ in range(67)]
+        refused = self.daemon.wire()
+        refused.send(wire.hello(refused.layout_hash))
+        self.assertIn("too many connections", refused.expect_error(errno.EUSERS))
+        back = self.daemon.wire()
+        self.assertEqual(back.say_hello(resume=(member.session, member.token)), member.session)
+        # They cannot take all that there is, either.
+        silent += [self.daemon.wire() for _ in range(2 * 66 - len(silent) - 1)]
+        self.daemon.wire().expect_error(errno.EUSERS)
+        self.assertEqual(back.n_sessions(), 1)
+
     def test_more_connections_than_descriptors(self):
         def few_descriptors():
             daemon_box.die_with_parent()
@@ -166,8 +182,8 @@ class Clients(unittest.TestCase):
         self.daemon = Daemon(self, "--size", "32M").start(preexec_fn=few_descriptors)
         self.daemon.wait_log("only 40 descriptors are allowed")
         first = self.session()
-        strangers = [self.daemon.wire() for _ in range(60)]  # the rest waits in the backlog
-        self.daemon.wait_log("cannot take a connection")
+        strangers = [self.daemon.wire() for _ in range(60)]
+        self.daemon.wait_log("out of file descriptors")
         self.assertEqual(first.n_sessions(), 1)
         for stranger in strangers:
             stranger.close()
@@ -177,7 +193,7 @@ class Clients(unittest.TestCase):
     def can_open(self):
         try:
             return self.daemon.session()
-        except (wire.Closed, BrokenPipeError):
+        except (AssertionError, wire.Closed, BrokenPipeError):  # it is refused yet
             return None
 
     # ---- evicted ----

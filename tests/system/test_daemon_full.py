@@ -72,7 +72,7 @@ class FullMachine(unittest.TestCase):
     def test_larger_than_the_machine(self):
         status, said = Daemon(self, "--size", "17M").run()
         self.assertEqual(status, 1)
-        self.assertIn("more than /dev/shm can hold, %d bytes" % (16 << 20), said)
+        self.assertIn("more than /dev/shm can hold, 16 MiB", said)
 
 
 def enter_namespace():

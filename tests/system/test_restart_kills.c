@@ -281,7 +281,8 @@ static void exec_daemon(void *userdata)
 	(void)userdata;
 	if (!freopen(fx.log, "a", stderr))
 		_exit(125);
-	execl(getenv("PYHEAPD"), "pyheapd", "--name", fx.name, "--socket", fx.socket, "--size", "256M", (char *)NULL);
+	execl(getenv("PYHEAPD"), "pyheapd", "--name", fx.name, "--socket", fx.socket, "--log-level", "debug", "--size",
+		"256M", (char *)NULL);
 	_exit(126);
 }
 

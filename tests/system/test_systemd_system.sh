@@ -109,6 +109,6 @@ check_no_eviction
 check_eviction
 check_remove_ipc
 systemctl stop pyheapd.socket pyheapd.service
-setpriv --reuid pyheap --regid pyheap --clear-groups pyheapd --remove || fail "--remove"
+setpriv --reuid pyheap --regid pyheap --clear-groups pyheapd --name default --remove || fail "--remove"
 [ -z "$(find /dev/shm -name 'pyheap.*')" ] || fail "left behind: $(ls /dev/shm)"
 echo "ok: removed"

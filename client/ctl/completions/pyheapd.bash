@@ -24,10 +24,13 @@ _pyheapd()
 	--arena-size)
 		COMPREPLY=($(compgen -W "64K 128K 256K 512K 1M 2M 4M" -- "$current"))
 		;;
+	--log-level)
+		COMPREPLY=($(compgen -W "error warning notice info debug" -- "$current"))
+		;;
 	--name | --size | --max-sessions | --user-sessions | --kept-sessions | --spare-arenas | --lock-timeout) ;;
 	*)
 		COMPREPLY=($(compgen -W "--socket --name --size --arena-size --max-sessions --user-sessions --kept-sessions
-			--spare-arenas --lock-timeout --group --keep --remove --help --version" -- "$current"))
+			--spare-arenas --lock-timeout --group --log-level --keep --remove --help --version" -- "$current"))
 		;;
 	esac
 }

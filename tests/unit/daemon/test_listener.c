@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -89,6 +90,69 @@ START_TEST(bound_and_gone)
 	listener_close(&listener);
 	ck_assert(!is_there(path) && !is_there(lock));
 	listener_close(&listener); /* nothing */
+}
+END_TEST
+
+/* A client that looks all the time never finds a socket that it may not use yet: it gets its name last. */
+START_TEST(named_when_it_is_ready)
+{
+	union {
+		struct inotify_event event;
+		uint8_t bytes[4096];
+	} u;
+	const char *path = box_path("named");
+	int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC), n_moved = 0;
+	ssize_t n;
+
+	ck_assert_int_ge(inotify_add_watch(fd, box_path("."), IN_CREATE | IN_MOVED_TO), 0);
+	ck_assert_int_eq(open_at(path), 0);
+	while ((n = read(fd, u.bytes, sizeof(u.bytes))) > 0)
+		for (ssize_t i = 0; i < n;) {
+			const struct inotify_event *event = (const void *)&u.bytes[i];
+
+			if (strcmp(event->name, "named") == 0) {
+				ck_assert_uint_eq(event->mask, IN_MOVED_TO);
+				n_moved++;
+			}
+			i += (ssize_t)(sizeof(*event) + event->len);
+		}
+	ck_assert_int_eq(n_moved, 1);
+	ck_assert(!is_there(box_path("named.new")));
+	listener_close(&listener);
+	close(fd);
+}
+END_TEST
+
+/* As long as an address may be: there is no room for the name that it has while it is made. */
+START_TEST(longest_path)
+{
+	char path[108];
+
+	snprintf(path, sizeof(path), "%s", box_path(""));
+	memset(path + strlen(path), 'x', sizeof(path) - 1 - strlen(path));
+	path[sizeof(path) - 1] = '\0';
+	ck_assert_int_eq(open_at(path), 0);
+	ck_assert_uint_eq(mode_of(path), 0600);
+	ck_assert_int_ge(connect_to(path), 0);
+	ck_assert(!is_there(box_path("pyheap.new")));
+	listener_close(&listener);
+	ck_assert(!is_there(path));
+}
+END_TEST
+
+/* Somebody removed it, and another program listens there now. */
+START_TEST(removes_its_own_only)
+{
+	const char *path = box_path("taken");
+	int fd;
+
+	ck_assert_int_eq(open_at(path), 0);
+	ck_assert_int_eq(unlink(path), 0);
+	fd = listen_at(path);
+	listener_close(&listener);
+	ck_assert(is_there(path));
+	ck_assert_int_ge(connect_to(path), 0);
+	close(fd);
 }
 END_TEST
 
@@ -240,6 +304,9 @@ static Suite *suite(void)
 
 	tcase_add_checked_fixture(t, set_up, NULL);
 	tcase_add_test(t, bound_and_gone);
+	tcase_add_test(t, named_when_it_is_ready);
+	tcase_add_test(t, longest_path);
+	tcase_add_test(t, removes_its_own_only);
 	tcase_add_test(t, one_daemon_a_path);
 	tcase_add_test(t, what_a_dead_daemon_left);
 	tcase_add_test(t, what_is_another_ones);

@@ -81,7 +81,13 @@ END_TEST
 START_TEST(defaults)
 {
 	ck_assert_int_eq(parse(NULL, NULL, NULL, NULL), 0);
-	ck_assert_str_eq(options.name, "default");
+	char name[32];
+
+	if (geteuid() == 0)
+		snprintf(name, sizeof(name), "default");
+	else
+		snprintf(name, sizeof(name), "user-%u", (unsigned int)geteuid());
+	ck_assert_str_eq(options.name, name);
 	ck_assert_uint_eq(options.geometry.heap_size, 0);
 	ck_assert_uint_eq(options.geometry.arena_size, ARENA_SIZE_DEFAULT);
 	ck_assert_uint_eq(options.geometry.n_sessions, SESSIONS_DEFAULT);

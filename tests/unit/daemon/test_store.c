@@ -94,7 +94,7 @@ START_TEST(made_and_adopted)
 	ck_assert(adopted);
 	ck_assert_mem_eq(id, heap->control->heap_id, sizeof(id));
 	ck_assert_uint_eq(heap->heap_size, 4 * MIB);
-	ck_assert(box_logged("stays at 4194304 bytes"));
+	ck_assert(box_logged("stays at 4 MiB"));
 	store_unlink(&store);
 	ck_assert(!is_there(store.control_path) && !is_there(store.heap_path) && !is_there(store.truth_path));
 	close_store();
