@@ -50,7 +50,8 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 	case ENOENT:
 		return "no object has that name; of pyheap_open(): there is no such socket";
 	case ENOMEM:
-		return "there is no room: the heap or the machine's memory is full";
+		return "there is no room: the heap or the machine's memory is full, or a limit of the process is "
+		       "reached";
 	case ENOSPC:
 		return "there is no room for more types";
 	case EOPNOTSUPP:
@@ -60,7 +61,8 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 	case EOVERFLOW:
 		return "the object is held more often than can be counted";
 	case EPERM:
-		return "this session does not hold the object, or another of its threads has the global lock";
+		return "this session does not hold the object, or another of its threads has the global lock; of "
+		       "pyheap_open(): a user who is not trusted serves the socket";
 	case EPIPE:
 		return "the daemon was ended and removed the heap";
 	case EPROTO:
