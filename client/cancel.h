@@ -24,4 +24,4 @@ static inline void cancel_restore(const int *before)
 }
 
 /* Among the declarations of a function: until the function's end no thread is cancelled in it. */
-#define CANCEL_HELD_OFF __attribute__((cleanup(cancel_restore))) int cancel_before_ = cancel_hold_off()
+#define CANCEL_HELD_OFF __attribute__((cleanup(cancel_restore), unused)) int cancel_before_ = cancel_hold_off()
