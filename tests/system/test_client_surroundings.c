@@ -374,7 +374,7 @@ START_TEST(test_locked_memory)
 }
 END_TEST
 
-static void open_limited(int resource, rlim_t n, const char *word)
+static void open_limited(__rlimit_resource_t resource, rlim_t n, const char *word)
 {
 	struct rlimit limit = {n, n};
 	pyheap *heap = NULL;
