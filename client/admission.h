@@ -12,6 +12,7 @@ struct admission {
 	uint32_t session;              /* index in the session table */
 	uint8_t heap_id[HEAP_ID_SIZE]; /* equal for all sessions of one heap */
 	uint8_t token[TOKEN_SIZE];     /* resumes the session at the next daemon; a secret of the process */
+	uint64_t heap_size;            /* of the window, bytes */
 	int control_fd;                /* owned by the struct's owner, until registry_attach() takes both */
 	int heap_fd;
 };

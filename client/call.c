@@ -11,6 +11,7 @@
  */
 #include "client/call.h"
 
+#include "client/cancel.h"
 #include "client/grant.h"
 #include "heap/object/own.h"
 
@@ -18,6 +19,10 @@
 
 bool call_grow(pyheap *heap, int *r)
 {
+	CANCEL_HELD_OFF;
+
+	if (heap->n_grants == 0)
+		connection_begin(&heap->connection);
 	/*
 	 * Other sessions may use up what was granted for this one, so one grant may not be enough. A thousand that do
 	 * not help mean that the heap does not find what it was given: it is damaged.
@@ -33,5 +38,7 @@ bool call_grow(pyheap *heap, int *r)
 		*r = 0;
 	if (*r == -ECONNRESET && session_ended(heap))
 		*r = -EPIPE;
+	if (*r < 0)
+		heap->n_grants = 0; /* the call is over */
 	return *r == 0;
 }

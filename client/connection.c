@@ -9,7 +9,15 @@
  * the application may have it in a poll set, and every call that needs no fresh memory goes on working. The next call
  * that needs the daemon looks for the daemon's successor, with pauses that double up to BACKOFF_MAX_MS, and shows it
  * the session's token. The new socket gets the old descriptor's number. Whether the heap was removed together with the
- * daemon is said in the control segment, not here.
+ * daemon is said in the control segment, not here. What may pass (no descriptors left, no session free, a socket whose
+ * rights are not set yet) is tried again, and has its own errno where the time is over. Only what cannot pass is final:
+ * a daemon of another version, another heap, a session that the daemon does not know.
+ *
+ * Each public call has one deadline for all that it does over the socket, whatever signals come meanwhile.
+ *
+ * A program may close descriptors that it does not know, and open others that get their numbers. So the socket is known
+ * by its device and inode, which are compared before anything is done with the number. A number that is another file's
+ * is left alone, and the session gets a new one.
  *
  * Each message is sent and received whole within the time-out, or the stream is given up: after half a message nothing
  * else can be said over it. Only a receive that runs into its time-out leaves the connection whole, since the bytes
@@ -17,48 +25,64 @@
  */
 #include "client/connection.h"
 
+#include "client/address.h"
+#include "client/why.h"
 #include "heap/shared/heap.h"
+#include "version.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
-#define SOCKET_ROOT    "/run/pyheap/pyheap.sock"
-#define SOCKET_USER    "pyheap.sock" /* in $XDG_RUNTIME_DIR */
-#define TIMEOUT_MS     10000         /* unless pyheap_set_timeout() says otherwise */
-#define BACKOFF_MAX_MS 100
-#define PROGRAM_BYTES  63
+#define TIMEOUT_MS         10000 /* unless pyheap_set_timeout() says otherwise */
+#define BACKOFF_MAX_MS     100
+#define BACKOFF_REFUSED_MS 500 /* where a daemon answered: it logs each try */
+#define GOODBYE_MS         1000
+#define PROGRAM_BYTES      63
 
-/* Address */
+/* The time of a call */
 
-static int address_fill(struct sockaddr_un *address, const char *folder, const char *name)
+static int64_t now_ms(void)
 {
-	int n;
+	struct timespec ts;
 
-	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
-	n = snprintf(address->sun_path, sizeof(address->sun_path), "%s%s%s", folder, *folder ? "/" : "", name);
-	return n < 0 || (size_t)n >= sizeof(address->sun_path) ? -ENAMETOOLONG : 0;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-int connection_address(const char *socket, struct sockaddr_un *ret)
+void connection_begin(struct connection *connection)
 {
-	const char *folder;
+	connection->deadline_ms = connection->timeout_ms < 0 ? INT64_MAX : now_ms() + connection->timeout_ms;
+}
 
-	if (!socket)
-		socket = secure_getenv("PYHEAP_SOCKET");
-	if (socket)
-		return *socket ? address_fill(ret, "", socket) : -ENOENT;
-	if (geteuid() == 0)
-		return address_fill(ret, "", SOCKET_ROOT);
-	folder = secure_getenv("XDG_RUNTIME_DIR");
-	return folder && *folder ? address_fill(ret, folder, SOCKET_USER) : -ENOENT;
+int connection_left(const struct connection *connection, uint32_t more_ms)
+{
+	int64_t left;
+
+	if (connection->deadline_ms == INT64_MAX)
+		return -1;
+	left = connection->deadline_ms - now_ms();
+	left = (left > 0 ? left : 0) + more_ms;
+	return left < INT_MAX ? (int)left : INT_MAX;
+}
+
+/* The descriptor */
+
+static bool connection_owns_fd(const struct connection *connection)
+{
+	struct stat st;
+
+	return connection->fd >= 0 && fstat(connection->fd, &st) == 0 && st.st_dev == connection->device &&
+	       st.st_ino == connection->inode;
 }
 
 /* Messages */
@@ -74,8 +98,10 @@ static int connection_fail(struct connection *connection, int error)
 
 int connection_send(struct connection *connection, const Pyheap__ToDaemon *message)
 {
-	int r = frame_send(connection->fd, &message->base, NULL, 0, connection->timeout_ms);
+	int r = -ECONNRESET;
 
+	if (connection_owns_fd(connection))
+		r = frame_send(connection->fd, &message->base, NULL, 0, connection_left(connection, 0));
 	return r < 0 ? connection_fail(connection, r) : 0;
 }
 
@@ -84,6 +110,8 @@ int connection_receive(struct connection *connection, int timeout_ms, Pyheap__Fr
 	Pyheap__FromDaemon *message;
 	int r;
 
+	if (!connection_owns_fd(connection))
+		return connection_fail(connection, -ECONNRESET);
 	r = frame_receive(connection->fd, &connection->buffer, timeout_ms, &message);
 	if (r == -ETIMEDOUT || r == -ENOMEM)
 		return r;
@@ -121,12 +149,9 @@ static int fd_above_stdio(int fd)
 	return r;
 }
 
-/* A stopped daemon accepts no connection. connect() then waits for room in its backlog, as long as SO_SNDTIMEO says. */
-static int connection_connect(struct connection *connection)
+static int connection_socket(struct connection *connection)
 {
-	int64_t timeout_ms = connection->timeout_ms;
-	struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
-	int r;
+	struct stat st;
 
 	connection->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (connection->fd < 0)
@@ -134,16 +159,38 @@ static int connection_connect(struct connection *connection)
 	connection->fd = fd_above_stdio(connection->fd);
 	if (connection->fd < 0)
 		return connection->fd;
-	if (timeout_ms == 0)
-		timeout.tv_usec = 1; /* 0 means for ever here */
-	if (timeout_ms >= 0 && setsockopt(connection->fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
+	if (fstat(connection->fd, &st) < 0)
 		return -errno;
+	connection->device = st.st_dev;
+	connection->inode = st.st_ino;
+	return 0;
+}
+
+/*
+ * A stopped daemon accepts no connection. connect() then waits for room in its backlog, as long as SO_SNDTIMEO says:
+ * that begins anew after each signal, and so is set to what is left.
+ */
+static int connection_connect(struct connection *connection)
+{
+	int r = connection_socket(connection);
+
+	if (r < 0)
+		return r;
 	do {
+		int left = connection_left(connection, 0);
+		struct timeval timeout = {.tv_sec = left / 1000, .tv_usec = left % 1000 * 1000};
+
+		if (left == 0)
+			timeout.tv_usec = 1; /* 0 means for ever here */
+		if (left >= 0 && setsockopt(connection->fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
+			return -errno;
 		r = connect(connection->fd, (struct sockaddr *)&connection->address, sizeof(connection->address));
+		if (r < 0 && errno == EINTR && left == 0)
+			return -ETIMEDOUT;
 	} while (r < 0 && errno == EINTR);
 	if (r < 0)
 		return errno == EAGAIN ? -ETIMEDOUT : -errno;
-	return 0;
+	return address_check_server(connection->fd, &connection->address);
 }
 
 /* `before` is the admission of the session to resume; NULL asks for a new session. */
@@ -170,11 +217,17 @@ static int connection_hello(struct connection *connection, const struct admissio
 /* Check the Welcome, then take its two descriptors out of the buffer. */
 static int admission_take(struct connection *connection, const Pyheap__Welcome *welcome, struct admission *ret)
 {
-	if (welcome->protocol != PROTO_VERSION || welcome->layout_hash != layout_hash())
+	if (welcome->protocol != PROTO_VERSION || welcome->layout_hash != layout_hash()) {
+		why_set("the daemon is pyheapd %s with protocol %u%s, this library is pyheap %s with protocol %u",
+			*welcome->version ? welcome->version : "of an unknown version", welcome->protocol,
+			welcome->protocol == PROTO_VERSION ? " and another layout of the heap" : "", PYHEAP_VERSION,
+			PROTO_VERSION);
 		return -EPROTO;
+	}
 	if (welcome->heap_id.len != HEAP_ID_SIZE || welcome->token.len != TOKEN_SIZE || connection->buffer.n_fds != 2)
 		return -EPROTO;
 	ret->session = welcome->session;
+	ret->heap_size = welcome->heap_size;
 	memcpy(ret->heap_id, welcome->heap_id.data, HEAP_ID_SIZE);
 	memcpy(ret->token, welcome->token.data, TOKEN_SIZE);
 	connection->buffer.n_fds = 0;
@@ -189,18 +242,25 @@ static int admission_take(struct connection *connection, const Pyheap__Welcome *
 	return -EMFILE;
 }
 
+static int admission_refused(const Pyheap__Error *error)
+{
+	why_set("the daemon says: %s (this library is pyheap %s with protocol %u)", error->text, PYHEAP_VERSION,
+		PROTO_VERSION);
+	return connection_error(error);
+}
+
 static int connection_welcome(struct connection *connection, struct admission *ret)
 {
 	Pyheap__FromDaemon *message;
 	int r;
 
-	r = connection_receive(connection, connection->timeout_ms, &message);
+	r = connection_receive(connection, connection_left(connection, 0), &message);
 	if (r < 0)
 		return r;
 	if (message->body_case == PYHEAP__FROM_DAEMON__BODY_WELCOME)
 		r = admission_take(connection, message->welcome, ret);
 	else if (message->body_case == PYHEAP__FROM_DAEMON__BODY_ERROR)
-		r = connection_error(message->error);
+		r = admission_refused(message->error);
 	else
 		r = -EPROTO;
 	pyheap__from_daemon__free_unpacked(message, NULL);
@@ -227,7 +287,8 @@ int connection_open(struct connection *connection, const char *socket, struct ad
 	int r;
 
 	*connection = (struct connection){.fd = -1, .n_runs = 1, .timeout_ms = TIMEOUT_MS};
-	r = connection_address(socket, &connection->address);
+	connection_begin(connection);
+	r = address_find(socket, &connection->address);
 	if (r < 0)
 		return r;
 	r = connection_admit(connection, NULL, false, ret);
@@ -238,23 +299,45 @@ int connection_open(struct connection *connection, const char *socket, struct ad
 
 /* The daemon's successor */
 
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 static bool is_same(const struct admission *a, const struct admission *b)
 {
 	return a->session == b->session && memcmp(a->heap_id, b->heap_id, HEAP_ID_SIZE) == 0;
 }
 
+/*
+ * The connection takes over the socket of `next`, under its own number. Where the number is another file's by now, it
+ * gets another one.
+ */
+static int connection_replace(struct connection *connection, struct connection *next)
+{
+	int fd = next->fd;
+
+	if (connection_owns_fd(connection))
+		fd = dup3(next->fd, connection->fd, O_CLOEXEC);
+	else if (next->fd == connection->fd) /* it was free, and the next socket was given it */
+		next->fd = -1;
+	else
+		fd = fcntl(next->fd, F_DUPFD_CLOEXEC, connection->fd); /* that number, if it is free */
+	if (fd < 0)
+		return -errno;
+	connection->fd = fd;
+	connection->device = next->device;
+	connection->inode = next->inode;
+	frame_buffer_deinit(&connection->buffer);
+	connection->awaits_grant = false;
+	connection->broken = false;
+	return 0;
+}
+
 /* One try. The heap is mapped already, so the descriptors of the Welcome are closed. */
 static int resume_once(struct connection *connection, bool has_lock)
 {
-	struct connection next = {.fd = -1, .address = connection->address, .timeout_ms = connection->timeout_ms};
+	struct connection next = {
+		.fd = -1,
+		.address = connection->address,
+		.timeout_ms = connection->timeout_ms,
+		.deadline_ms = connection->deadline_ms,
+	};
 	struct admission admission;
 	int r;
 
@@ -262,42 +345,41 @@ static int resume_once(struct connection *connection, bool has_lock)
 	if (r == 0) {
 		close(admission.control_fd);
 		close(admission.heap_fd);
-		r = is_same(&admission, &connection->admission) ? 0 : -ESTALE;
+		r = is_same(&admission, &connection->admission) ? connection_replace(connection, &next) : -ESTALE;
 	}
-	if (r == 0 && dup3(next.fd, connection->fd, O_CLOEXEC) < 0)
-		r = -errno;
 	connection_deinit(&next);
-	if (r < 0)
-		return r;
-	frame_buffer_deinit(&connection->buffer);
-	connection->awaits_grant = false;
-	connection->broken = false;
-	return 0;
+	return r;
 }
 
-/* Can trying again help? True where no daemon listens yet, or one has just gone. */
-static bool may_come(int error)
+/* Is no daemon there, or not yet? */
+static bool is_away(int error)
 {
 	return error == -ENOENT || error == -ECONNREFUSED || error == -ECONNRESET || error == -ETIMEDOUT;
 }
 
+/* Is it another daemon than the session's, and will stay that? */
+static bool is_final(int error)
+{
+	return error == -ESTALE || error == -EPROTO;
+}
+
 int connection_resume(struct connection *connection, bool has_lock)
 {
-	int64_t end = connection->timeout_ms < 0 ? INT64_MAX : now_ms() + connection->timeout_ms;
 	int64_t pause_ms = 1;
 	int r;
 
 	if (connection->lost)
-		return -ECONNRESET;
+		return connection->lost;
 	for (;;) {
 		r = resume_once(connection, has_lock);
 		if (r == 0)
 			return 0;
-		connection->lost = !may_come(r);
-		if (connection->lost || has_lock || now_ms() + pause_ms > end)
-			return -ECONNRESET;
+		if (is_final(r))
+			return connection->lost = r == -ESTALE ? -ECONNRESET : r;
+		if (has_lock || connection->deadline_ms - now_ms() < pause_ms)
+			return is_away(r) ? -ECONNRESET : r;
 		poll(NULL, 0, (int)pause_ms);
-		if (pause_ms < BACKOFF_MAX_MS)
+		if (pause_ms < (is_away(r) ? BACKOFF_MAX_MS : BACKOFF_REFUSED_MS))
 			pause_ms *= 2;
 	}
 }
@@ -308,6 +390,8 @@ int connection_poll(struct connection *connection)
 	Pyheap__FromDaemon *message;
 
 	/* While a grant is awaited, what can be read belongs to it. */
+	if (!connection_owns_fd(connection))
+		connection->broken = true;
 	while (!connection->broken && !connection->awaits_grant && poll(&pollfd, 1, 0) > 0) {
 		if (connection_receive(connection, 0, &message) < 0)
 			break;
@@ -318,22 +402,38 @@ int connection_poll(struct connection *connection)
 
 /* Closing */
 
-void connection_goodbye(struct connection *connection)
+static int goodbye_send(struct connection *connection)
 {
 	Pyheap__ToDaemon message = PYHEAP__TO_DAEMON__INIT;
 	Pyheap__Goodbye goodbye = PYHEAP__GOODBYE__INIT;
 
-	if (connection->broken)
-		return;
+	if (connection->broken || !connection_owns_fd(connection))
+		return -ECONNRESET;
 	message.body_case = PYHEAP__TO_DAEMON__BODY_GOODBYE;
 	message.goodbye = &goodbye;
-	frame_send(connection->fd, &message.base, NULL, 0, 0);
+	return frame_send(connection->fd, &message.base, NULL, 0, 0);
+}
+
+void connection_goodbye(struct connection *connection)
+{
+	int64_t end = now_ms() + GOODBYE_MS;
+
+	if (goodbye_send(connection) >= 0)
+		return;
+	/*
+	 * A daemon that has the session without a connection does not look at its entry. One that is asked to resume it
+	 * does, and ends it.
+	 */
+	connection_begin(connection);
+	if (connection->deadline_ms > end)
+		connection->deadline_ms = end;
+	resume_once(connection, false);
 }
 
 void connection_deinit(struct connection *connection)
 {
 	frame_buffer_deinit(&connection->buffer);
-	if (connection->fd >= 0)
+	if (connection_owns_fd(connection))
 		close(connection->fd);
 	connection->fd = -1;
 }

@@ -52,7 +52,8 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 	case ENOENT:
 		return "no object has that name; of pyheap_open(): there is no such socket";
 	case ENOMEM:
-		return "there is no room: the heap or the machine's memory is full";
+		return "there is no room: the heap or the machine's memory is full, or a limit of the process is "
+		       "reached";
 	case ENOSPC:
 		return "there is no room for more types";
 	case EOPNOTSUPP:
@@ -63,7 +64,8 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 		return "the object is held more often than can be counted";
 	case EPERM:
 		return "this session does not hold the object, or another of its threads has the global lock; of "
-		       "pyheap_evict(): the daemon may not signal the process";
+		       "pyheap_open(): a user who is not trusted serves the socket; of pyheap_evict(): the daemon may "
+		       "not signal the process";
 	case EPIPE:
 		return "the daemon was ended and removed the heap";
 	case EPROTO:

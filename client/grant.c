@@ -61,12 +61,11 @@ static int grant_accept(struct session *session, const Pyheap__FromDaemon *messa
 static int grant_receive(struct connection *connection, struct session *session)
 {
 	/* The daemon allocates and clears the arenas. One millisecond more for each is ten times what that takes. */
-	int64_t timeout_ms =
-		connection->timeout_ms < 0 ? -1 : connection->timeout_ms + (int64_t)session->n_wanted_arenas;
+	int timeout_ms = connection_left(connection, session->n_wanted_arenas);
 	Pyheap__FromDaemon *message;
 	int r;
 
-	r = connection_receive(connection, (int)timeout_ms, &message);
+	r = connection_receive(connection, timeout_ms, &message);
 	if (r < 0)
 		return r;
 	connection->awaits_grant = false;

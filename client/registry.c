@@ -10,6 +10,10 @@
  * thread closed its session (heap/change/lock.c). The mapping then stays until that thread has given the lock back or
  * has ended, which is asked whenever a session comes or goes.
  *
+ * With $PYHEAP_KEEP_MAPPED no heap is unmapped at all, for programs that cannot know who still has a pointer.
+ *
+ * What is mapped is left out of core dumps: dumping would make a page of every hole. $PYHEAP_DUMP leaves it in.
+ *
  * The mutex is this process's own. It guards the list, its counts and process_identify(). It is held while a heap is
  * mapped, so that two threads that open their first sessions at the same time make one mapping. fork() takes it too:
  * the child then has a whole list and a free mutex, and keeps the mappings, each counted once per inherited session.
@@ -23,6 +27,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -62,6 +67,23 @@ static struct mapping *mapping_find(const uint8_t heap_id[HEAP_ID_SIZE])
 	return NULL;
 }
 
+/* A variable of the environment that is set to something else than "" and "0". */
+static bool is_wanted(const char *variable)
+{
+	const char *value = secure_getenv(variable);
+
+	return value && *value && strcmp(value, "0") != 0;
+}
+
+static void leave_out_of_dumps(const struct heap *heap)
+{
+	if (is_wanted("PYHEAP_DUMP"))
+		return;
+	madvise(heap->base, heap->heap_size, MADV_DONTDUMP);
+	madvise(heap->control, heap->control_size, MADV_DONTDUMP);
+	madvise(heap->class_hints, heap->heap_size >> POOL_SHIFT, MADV_DONTDUMP);
+}
+
 static int mapping_new(struct mapping **ret, const struct admission *admission)
 {
 	struct mapping *mapping;
@@ -75,6 +97,7 @@ static int mapping_new(struct mapping **ret, const struct admission *admission)
 		free(mapping);
 		return r;
 	}
+	leave_out_of_dumps(mapping->heap);
 	memcpy(mapping->heap_id, admission->heap_id, HEAP_ID_SIZE);
 	mapping->next = mappings;
 	mappings = mapping;
@@ -116,6 +139,8 @@ static void mappings_sweep(void)
 {
 	struct mapping **link = &mappings;
 
+	if (is_wanted("PYHEAP_KEEP_MAPPED"))
+		return;
 	while (*link) {
 		struct mapping *mapping = *link;
 

@@ -16,18 +16,42 @@
  */
 #include "client/session.h"
 
+#include "client/cancel.h"
 #include "client/process.h"
+#include "client/why.h"
 #include "heap/change/lock.h"
 #include "heap/repair/recover.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 /* Opening */
 
+/* The kernel does not map the window: which limit says so? */
+static int attach_no_room(const struct admission *admission, int error)
+{
+	struct rlimit space = {.rlim_cur = RLIM_INFINITY}, locked = {.rlim_cur = RLIM_INFINITY};
+	unsigned long long mib = admission->heap_size >> 20;
+
+	getrlimit(RLIMIT_AS, &space);
+	getrlimit(RLIMIT_MEMLOCK, &locked);
+	if (error == -EAGAIN || error == -EPERM)
+		why_set("cannot map the window of %llu MiB: the process locks its memory (mlockall), and its limit of "
+			"locked memory (RLIMIT_MEMLOCK, ulimit -l) is %llu KiB",
+			mib, (unsigned long long)locked.rlim_cur >> 10);
+	else if (space.rlim_cur != RLIM_INFINITY)
+		why_set("cannot map the window of %llu MiB: the process's address space is limited to %llu MiB "
+			"(RLIMIT_AS, ulimit -v)",
+			mib, (unsigned long long)space.rlim_cur >> 20);
+	else
+		why_set("cannot map the window of %llu MiB: the process's address space has no such room", mib);
+	return -ENOMEM;
+}
+
 /* An error of heap_attach(), as pyheap_open() reports it. */
-static int attach_error(int error)
+static int attach_error(const struct admission *admission, int error)
 {
 	switch (error) {
 	case -ENODATA:
@@ -35,6 +59,11 @@ static int attach_error(int error)
 		return -EUCLEAN;
 	case -EPROTONOSUPPORT:
 		return -EPROTO;
+	case -EAGAIN:
+	case -EINVAL:
+	case -ENOMEM:
+	case -EPERM:
+		return attach_no_room(admission, error);
 	default:
 		return error;
 	}
@@ -56,7 +85,7 @@ static int session_attach(pyheap *heap, const struct admission *admission)
 
 	r = registry_attach(&heap->mapping, admission);
 	if (r < 0)
-		return attach_error(r);
+		return attach_error(admission, r);
 	shared = heap->mapping->heap;
 	if (admission->session >= shared->n_sessions)
 		return -EUCLEAN;
@@ -75,7 +104,9 @@ PYHEAP_PUBLIC int pyheap_open(pyheap **ret, const char *socket)
 	void *memory;
 	pyheap *heap;
 	int r;
+	CANCEL_HELD_OFF;
 
+	why_clear();
 	if (!ret)
 		return -EINVAL;
 	heap = calloc(1, sizeof(*heap));
@@ -98,6 +129,11 @@ PYHEAP_PUBLIC int pyheap_open(pyheap **ret, const char *socket)
 	return 0;
 }
 
+PYHEAP_PUBLIC const char *pyheap_open_error(void)
+{
+	return why_last();
+}
+
 /* The connection and the global lock */
 
 PYHEAP_PUBLIC int pyheap_set_timeout(pyheap *heap, int timeout_ms)
@@ -115,9 +151,11 @@ PYHEAP_PUBLIC int pyheap_set_timeout(pyheap *heap, int timeout_ms)
 PYHEAP_PUBLIC int pyheap_dispatch(pyheap *heap)
 {
 	int r = session_enter(heap);
+	CANCEL_HELD_OFF;
 
 	if (r < 0)
 		return r;
+	connection_begin(&heap->connection);
 	r = connection_poll(&heap->connection);
 	if (session_ended(heap))
 		return -EPIPE;
@@ -165,13 +203,16 @@ static void session_drop_all(pyheap *heap)
 
 PYHEAP_PUBLIC pyheap *pyheap_close(pyheap *heap)
 {
+	CANCEL_HELD_OFF;
+
 	if (!heap)
 		return NULL;
 	if (session_is_mine(heap)) {
 		session_drop_all(heap);
 		/* In the session table first: a daemon that starts later reads it there. */
 		session_detach(&heap->session);
-		connection_goodbye(&heap->connection);
+		if (!session_ended(heap))
+			connection_goodbye(&heap->connection);
 	}
 	session_free(heap);
 	return NULL;

@@ -37,6 +37,9 @@
  *            all. The daemon drops what the dead process held; what others hold stays.
  *   fork()   A forked child cannot use the sessions of its parent: each call returns -ECHILD, or NULL with errno
  *            ECHILD. It opens its own. pyheap_close() frees the child's copy and leaves the parent's session alone.
+ *   exec     A program that calls execve() takes its sessions along, as the process stays the same: what they hold
+ *            stays until the process ends. pyheap_close() first gives it back.
+ *   Cancel   A thread is not cancelled (pthread_cancel()) inside the library: that takes effect after the call.
  *   Signals  No function raises SIGPIPE or installs a handler. None may be called from a signal handler.
  *
  * About the whole
@@ -90,32 +93,56 @@ typedef uint32_t pyheap_type; /* one of the three below, or what pyheap_type_reg
  */
 
 /*
- * Open a session with the daemon that listens on `socket`. NULL: on $PYHEAP_SOCKET, else on /run/pyheap/pyheap.sock for
- * root and on $XDG_RUNTIME_DIR/pyheap.sock for others. Programs with more rights than their user (set-user-ID) do not
- * read the environment. The caller owns *ret and ends it with pyheap_close().
+ * Open a session with the daemon that listens on `socket`. The caller owns *ret and ends it with pyheap_close().
  *
- * -ENOENT        there is no such socket; or `socket` is empty; or it is NULL, and the environment names none
+ * Socket  NULL: $PYHEAP_SOCKET. Without it root uses /run/pyheap/pyheap.sock; others use $XDG_RUNTIME_DIR/pyheap.sock
+ *         if it exists, and else /run/pyheap/pyheap.sock, which members of the group pyheap may open. A relative path
+ *         is made absolute now, for when the daemon is restarted.
+ * Server  The process that serves the socket must be root's, this user's, or belong to the owner of the socket's
+ *         folder. $PYHEAP_TRUST_SERVER names one more user by its number, and `any` trusts all.
+ * Limits  The whole heap is mapped, as many bytes as the daemon's --size says, which counts for RLIMIT_AS. No page is
+ *         made by that, also where mlockall(MCL_FUTURE) was called before. mlockall(MCL_CURRENT) in a process that has
+ *         a session makes every page of the heap, so add MCL_ONFAULT. Where the process locks its memory, the mapping
+ *         counts for RLIMIT_MEMLOCK.
+ * Dumps   The mapping is left out of core dumps, unless $PYHEAP_DUMP is 1.
+ *
+ * Programs with more rights than their user (set-user-ID) do not read the environment. pyheap_open_error() says more
+ * about these:
+ *
+ * -ENOENT        there is no such socket; or `socket` is empty; or it is NULL, and there is no default
  * -ECONNREFUSED  no daemon listens on it
  * -EACCES        the daemon does not admit this user, or the user may not reach the socket
+ * -EPERM         a user who is not trusted serves the socket
  * -ENAMETOOLONG  the path is longer than a socket's address can be (107 bytes)
  * -EUSERS        all sessions of the heap are taken
  * -EPROTO        the daemon is of another version than this library
  * -ETIMEDOUT     it does not answer
  * -ECONNRESET    it went away meanwhile
  * -EUCLEAN       what it handed over is no heap
- * -ENOMEM        there is no address space for the mapping
+ * -ENOMEM        the heap cannot be mapped: a limit of the process, or no address space
  * -EMFILE        too many files are open (also -ENFILE)
  * or what connect(2) says of the path.
  */
 int pyheap_open(pyheap **ret, const char *socket);
 
 /*
+ * Why the last pyheap_open() of this thread failed, in one sentence that says more than the errno: which limit, which
+ * two versions, what the daemon said. "" where nothing more is known, and after success. The same of the last resuming
+ * of a session. The string is the thread's, and good until its next call of the library. Never NULL.
+ */
+const char *pyheap_open_error(void);
+
+/*
  * Drop every hold of the session and end it. Takes NULL. Always returns NULL, so that `heap = pyheap_close(heap);`
  * leaves no dangling pointer (as the unref functions of systemd do).
  *
- * Pointers of pyheap_data() end with the last session of the process. The global lock is given back if this thread took
- * it; for another thread's see pyheap_lock(). A process that dies in the middle has closed the session: the daemon
- * drops the rest.
+ * Pointers of pyheap_data() end with the last session of the process: using one later is SIGSEGV. Where
+ * $PYHEAP_KEEP_MAPPED is 1, as bindings of other languages set it, a heap stays mapped as long as the process lives,
+ * and such a pointer reads some bytes, though not those of the object.
+ *
+ * The global lock is given back if this thread took it; for another thread's see pyheap_lock(). A process that dies in
+ * the middle has closed the session: the daemon drops the rest. A session that lost its daemon tells the one that is
+ * there now, which may take a second.
  */
 pyheap *pyheap_close(pyheap *heap);
 
@@ -125,7 +152,9 @@ pyheap *pyheap_close(pyheap *heap);
  * libraries.
  *
  * It belongs to the session: do not read, write or close it. Its number stays when the daemon is restarted, but the
- * socket behind the number changes, so an epoll set has to be told again.
+ * socket behind the number changes, so an epoll set has to be told again. A program that closes all descriptors that it
+ * does not know does no harm: the next call that needs the daemon connects again, and leaves alone what has the number
+ * by then. The session may have another number afterwards, so ask again.
  */
 int pyheap_fd(pyheap *heap);
 
@@ -135,12 +164,15 @@ int pyheap_fd(pyheap *heap);
  *
  * -ECONNRESET  no daemon came, or the one that came does not know the session
  * -EPERM       the daemon is gone, and another thread of the session has the global lock
+ * or what pyheap_open() returns. After all but -ECONNRESET of an unknown session and -EPROTO, the next call that needs
+ * the daemon tries again.
  */
 int pyheap_dispatch(pyheap *heap);
 
 /*
- * How long a call of this session waits for the daemon: for its answer, and for its return when it is restarted.
- * 0: not at all; -1: for ever; at first 10000. A session that has the global lock never waits for a restart.
+ * How long a call of this session waits for the daemon: for its answer and for its return when it is restarted, both
+ * together, whatever signals come meanwhile. 0: not at all; -1: for ever; at first 10000. A session that has the global
+ * lock never waits for a restart.
  *
  * -EINVAL  less than -1
  */
@@ -321,6 +353,8 @@ int pyheap_queue_new(pyheap *heap, size_t n, pyheap_ref *ret);
  *
  * Waiting  timeout_ms: negative waits for ever, 0 not at all, else that long. While somebody waits for an object or for
  *          room, a sender or receiver that is stopped in the middle of its own call delays it by a second at most.
+ * Signals  A signal handler that runs while the call waits ends it, at whatever moment the signal comes, also with
+ *          SA_RESTART. Handlers run up to 20 ms late during a wait, as the call keeps their signals pending between.
  * Speed    Hold the queue while you use it, and hold `ref` once or have made it: then the call takes no lock, waits for
  *          nobody, and makes no system call unless somebody sleeps. A call on a queue that the session does not hold
  *          holds it for the length of the call. A `ref` that the session holds several times is moved under the global
@@ -352,7 +386,8 @@ int pyheap_queue_pop(pyheap *heap, pyheap_ref queue, pyheap_ref *ret, int timeou
 
 /*
  * Give an object a name, by which every process finds it. The name has a hold of its own, and outlives the session.
- * What had the name before is dropped. A name is 1 to PYHEAP_NAME_MAX bytes of UTF-8, NUL-terminated.
+ * What had the name before is dropped, after the name has the new object: for that moment the heap has room for both. A
+ * name is 1 to PYHEAP_NAME_MAX bytes of UTF-8, NUL-terminated.
  *
  * -EINVAL        the name is empty or not UTF-8
  * -ENAMETOOLONG  it is longer than PYHEAP_NAME_MAX

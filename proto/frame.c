@@ -194,10 +194,14 @@ int frame_send(int fd, const ProtobufCMessage *message, const int *fds, size_t n
 
 /* Receiving */
 
-/* Keep the descriptors that came with `header`. -EBADMSG: there were too many, and the rest was closed. */
+/*
+ * Keep the descriptors that came with `header`. -EBADMSG: there were too many, and the rest was closed. -EMFILE: the
+ * kernel left some out though there was room for them, as the process may open no more files.
+ */
 static int buffer_take_fds(struct frame_buffer *buffer, struct msghdr *header)
 {
-	int r = header->msg_flags & MSG_CTRUNC ? -EBADMSG : 0;
+	size_t n_before = buffer->n_fds;
+	int r = 0;
 
 	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(header); cmsg; cmsg = CMSG_NXTHDR(header, cmsg)) {
 		size_t n;
@@ -217,6 +221,8 @@ static int buffer_take_fds(struct frame_buffer *buffer, struct msghdr *header)
 			}
 		}
 	}
+	if (r == 0 && header->msg_flags & MSG_CTRUNC)
+		r = buffer->n_fds - n_before < N_FDS_MAX ? -EMFILE : -EBADMSG;
 	return r;
 }
 

@@ -56,7 +56,7 @@ struct frame_buffer {
  *
  * -ETIMEDOUT and -ENOMEM: what came so far stays in the buffer, and the next call goes on from there. After any other
  * error close the socket. -ECONNRESET: end of file; -EBADMSG: no message, or more descriptors than there is room for;
- * -EMSGSIZE; or what recvmsg() says.
+ * -EMSGSIZE; -EMFILE: the process may not open the descriptors that came; or what recvmsg() says.
  */
 int frame_receive(int fd, struct frame_buffer *buffer, int timeout_ms, Pyheap__FromDaemon **ret);
 

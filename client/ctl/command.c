@@ -112,7 +112,8 @@ static void print_options(const struct command *command)
 {
 	printf("\noptions:\n"
 	       "  --socket PATH        the daemon's socket; default: $PYHEAP_SOCKET, else\n"
-	       "                       /run/pyheap/pyheap.sock for root, $XDG_RUNTIME_DIR/pyheap.sock for others\n");
+	       "                       /run/pyheap/pyheap.sock for root, and for others\n"
+	       "                       $XDG_RUNTIME_DIR/pyheap.sock, or that of root if there is none\n");
 	if (!command || command->json_keys)
 		printf("  --json               the same figures for programs\n");
 	if (!command || command->has_repair)

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define SOCKET_SYSTEM "/run/pyheap/pyheap.sock"
+
 int ctl_fail(const char *what, const char *on, const char *why, const char *advice)
 {
 	fflush(stdout);
@@ -81,6 +83,8 @@ static const char *connect_advice(int error)
 	switch (-error) {
 	case EACCES:
 		return "ask the administrator of pyheapd to admit this user";
+	case EPERM:
+		return "use it only if that user may read and change all that this program shares";
 	case ENAMETOOLONG:
 		return "use a path of at most 107 bytes";
 	case EUSERS:
@@ -90,7 +94,10 @@ static const char *connect_advice(int error)
 	case ETIMEDOUT:
 		return "see whether pyheapd is stopped, and its log";
 	case ENOMEM:
-		return "raise the limit of this process's address space (ulimit -v), or free memory";
+		return "raise that limit, or free memory";
+	case EMFILE:
+	case ENFILE:
+		return "close files, or raise the limit of open files (ulimit -n)";
 	case EUCLEAN:
 		return "end pyheapd and start it anew; `pyheapd --remove` removes the damaged heap";
 	default:
@@ -101,6 +108,10 @@ static const char *connect_advice(int error)
 static const char *connect_why(int error, bool has_folder)
 {
 	switch (-error) {
+	case ENOMEM:
+	case EPERM:
+	case EPROTO:
+		return *pyheap_open_error() ? pyheap_open_error() : pyheap_strerror(error);
 	case ENOENT:
 		return has_folder ? "there is no such socket" : "XDG_RUNTIME_DIR is not set";
 	case ENAMETOOLONG:
@@ -117,17 +128,19 @@ static const char *connect_why(int error, bool has_folder)
 int ctl_fail_connect(const char *socket, int error)
 {
 	const char *folder = getenv("XDG_RUNTIME_DIR");
-	bool has_folder = true;
+	bool has_folder = folder && *folder;
 	char path[4096];
 
 	if (!socket)
 		socket = getenv("PYHEAP_SOCKET");
-	if (!socket && geteuid() == 0)
-		socket = "/run/pyheap/pyheap.sock";
+	/* As the library chooses, which says in the manual how. */
+	if (!socket && (geteuid() == 0 || (error != -ENOENT && access(SOCKET_SYSTEM, F_OK) == 0)))
+		socket = SOCKET_SYSTEM;
 	if (!socket) {
-		has_folder = folder && *folder;
 		snprintf(path, sizeof(path), "%s/pyheap.sock", has_folder ? folder : "$XDG_RUNTIME_DIR");
 		socket = path;
+	} else {
+		has_folder = true;
 	}
 	ctl_fail("cannot open a session", socket, connect_why(error, has_folder), connect_advice(error));
 	return CTL_NO_DAEMON;

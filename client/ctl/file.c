@@ -6,12 +6,18 @@
  * copies the bytes. A pipe, a terminal or a file of /proc does not tell its size beforehand. It is read into memory of
  * this process first, which doubles as it fills, up to what the heap could hold: an endless pipe ends in an error. The
  * name is set when the whole content is there, so that no reader sees half of a file.
+ *
+ * A file that an object is written to gets its name when it is whole, too: it is written beside, and renamed. What had
+ * the name before stays until then. What is no regular file, a pipe or a device, is written to directly, and so is a
+ * file in a folder in which none can be made.
  */
 #include "ctl.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -29,6 +35,8 @@ static const char *file_advice(int error)
 	case ENOSPC:
 	case EDQUOT:
 		return "make room, or write to another place";
+	case EFBIG:
+		return "raise the limit of the length of files (ulimit -f)";
 	default:
 		return "check that it is there, and its permissions";
 	}
@@ -245,17 +253,75 @@ static int get_to_stdout(const void *data, size_t n)
 	return r < 0 ? ctl_fail("cannot write", "stdout", strerror(-r), file_advice(-r)) : CTL_OK;
 }
 
-static int get_to_file(const char *file, const void *data, size_t n)
+static int write_and_close(int fd, const void *data, size_t n)
 {
-	int fd, r;
+	int r = write_all(fd, data, n);
 
-	fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	if (fd < 0)
-		return ctl_fail("cannot open for writing", file, strerror(errno), file_advice(errno));
-	r = write_all(fd, data, n);
 	if (close(fd) < 0 && r == 0)
 		r = -errno;
-	return r < 0 ? ctl_fail("cannot write", file, strerror(-r), file_advice(-r)) : CTL_OK;
+	return r;
+}
+
+static int write_directly(const char *file, const void *data, size_t n)
+{
+	int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+
+	if (fd < 0)
+		return ctl_fail("cannot open for writing", file, strerror(errno), file_advice(errno));
+	return write_and_close(fd, data, n);
+}
+
+/* Give a new file the rights and the owner that `file` has, or the rights that it would be made with. */
+static int set_rights(int fd, const char *file)
+{
+	struct stat st;
+	mode_t mask;
+
+	if (stat(file, &st) == 0) {
+		if (fchown(fd, st.st_uid, st.st_gid) < 0)
+			errno = 0; /* it is this user's then */
+		return fchmod(fd, st.st_mode & 0777) < 0 ? -errno : 0;
+	}
+	mask = umask(0);
+	umask(mask);
+	return fchmod(fd, 0666 & ~mask) < 0 ? -errno : 0;
+}
+
+/* Write to a new file beside `file`, and give it that name. 1: no file can be made there. */
+static int write_beside(const char *file, const void *data, size_t n)
+{
+	char beside[PATH_MAX];
+	int fd, r;
+
+	if (snprintf(beside, sizeof(beside), "%s.XXXXXX", file) >= (int)sizeof(beside))
+		return 1;
+	fd = mkostemp(beside, O_CLOEXEC);
+	if (fd < 0)
+		return 1;
+	r = set_rights(fd, file);
+	if (r == 0)
+		r = write_and_close(fd, data, n);
+	else
+		close(fd);
+	if (r == 0 && rename(beside, file) < 0)
+		r = -errno;
+	if (r < 0)
+		unlink(beside);
+	return r;
+}
+
+static int get_to_file(const char *file, const void *data, size_t n)
+{
+	char *target = realpath(file, NULL); /* a link stays one */
+	struct stat st;
+	int r = 1;
+
+	if (!target || (stat(target, &st) == 0 && S_ISREG(st.st_mode)))
+		r = write_beside(target ? target : file, data, n);
+	if (r == 1)
+		r = write_directly(file, data, n);
+	free(target);
+	return r < 0 ? ctl_fail("cannot write", file, strerror(-r), file_advice(-r)) : r;
 }
 
 static int get_object(pyheap *heap, pyheap_ref ref, int n_args, char **args)

@@ -150,6 +150,8 @@ int main(int argc, char **argv)
 	fill_stdio();
 	/* When the reader of stdout goes away, the session is closed before the process ends. */
 	signal(SIGPIPE, SIG_IGN);
+	/* What is longer than RLIMIT_FSIZE is an error of write(), which is told. */
+	signal(SIGXFSZ, SIG_IGN);
 	r = options_read(&options, argc, argv);
 	if (r != CTL_OK)
 		return r;

@@ -43,6 +43,12 @@
 #define WAIT_TURNS 200U /* a critical section takes less than a microsecond; a turn gives its thread the processor */
 #define WAIT_NSEC  50000
 
+/* Not by nanosleep(), in which a thread could be cancelled. */
+static void wait_briefly(void)
+{
+	syscall(SYS_nanosleep, &(struct timespec){.tv_nsec = WAIT_NSEC}, NULL);
+}
+
 bool critical_enter_collecting(struct session *session)
 {
 	struct session_entry *entry = session->entry;
@@ -122,7 +128,7 @@ int critical_block_all_again(struct heap *heap)
 		return r;
 	}
 	for (uint32_t i = 0; i < WAIT_TURNS && any_is_active(heap); i++)
-		nanosleep(&(struct timespec){.tv_nsec = WAIT_NSEC}, NULL);
+		wait_briefly();
 	record_active(heap);
 	return 0;
 }
@@ -184,9 +190,9 @@ void critical_pause_queues(struct session *session)
 	/* relaxed: critical_barrier() orders it */
 	__atomic_store_n(&heap->control->queues_paused_by1, session->owner1, __ATOMIC_RELAXED);
 	if (critical_barrier(heap) < 0) /* second best: long enough for the stores of any processor to be seen */
-		nanosleep(&(struct timespec){.tv_nsec = WAIT_NSEC}, NULL);
+		wait_briefly();
 	for (uint32_t i = 0; i < WAIT_TURNS && any_changes_a_queue(heap); i++)
-		nanosleep(&(struct timespec){.tv_nsec = WAIT_NSEC}, NULL);
+		wait_briefly();
 }
 
 void critical_resume_queues(struct heap *heap)

@@ -102,10 +102,29 @@ static bool register_for_barriers(void)
 	return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
 }
 
+/*
+ * Map readable and writable memory that is locked nowhere. In a process that called mlockall(MCL_FUTURE), mapping a
+ * sparse file would make every page of it. No page is made of what cannot be accessed, and munlock() sees to the rest.
+ */
+static void *map_unlocked(uint64_t size, int flags, int fd)
+{
+	void *p = mmap(NULL, size, PROT_NONE, flags | MAP_NORESERVE, fd, 0);
+	int error;
+
+	if (p == MAP_FAILED)
+		return MAP_FAILED;
+	munlock(p, size);
+	if (mprotect(p, size, PROT_READ | PROT_WRITE) == 0)
+		return p;
+	error = errno;
+	munmap(p, size);
+	errno = error;
+	return MAP_FAILED;
+}
+
 static int map_control(struct heap *heap, const struct sections *s)
 {
-	uint8_t *p =
-		mmap(NULL, heap->control_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, heap->control_fd, 0);
+	uint8_t *p = map_unlocked(heap->control_size, MAP_SHARED, heap->control_fd);
 
 	if (p == MAP_FAILED)
 		return -errno;
@@ -127,14 +146,11 @@ static int map_control(struct heap *heap, const struct sections *s)
  */
 static int map_window(struct heap *heap, bool whole)
 {
-	int prot = whole ? PROT_READ | PROT_WRITE : PROT_READ;
-	int flags = whole ? MAP_SHARED | MAP_NORESERVE : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-
-	heap->base = mmap(NULL, heap->heap_size, prot, flags, whole ? heap->heap_fd : -1, 0);
+	heap->base = whole ? map_unlocked(heap->heap_size, MAP_SHARED, heap->heap_fd)
+			   : mmap(NULL, heap->heap_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (heap->base == MAP_FAILED)
 		return -errno;
-	heap->class_hints = mmap(NULL, heap->heap_size >> POOL_SHIFT, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	heap->class_hints = map_unlocked(heap->heap_size >> POOL_SHIFT, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	return heap->class_hints == MAP_FAILED ? -errno : 0;
 }
 

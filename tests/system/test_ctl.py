@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import tempfile
@@ -117,6 +118,40 @@ class PutAndGet(CtlTest):
             with open(self.daemon.path("in"), "rb") as file:  # stdin that is a regular file
                 self.ok("put", "redirected", stdin=file)
             self.assertEqual(self.ok("get", "redirected", "-"), data)
+
+    def test_get_replaces_whole_files(self):
+        """The file is what it was or what it shall be, also when there is no room; links and rights stay."""
+        def limited():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
+
+        out, link = self.daemon.path("out"), self.daemon.path("link")
+        self.ok("put", "large", input=content(300000))
+        self.ok("put", "small", input=b"small")
+        with open(out, "wb") as file:
+            file.write(b"before")
+        os.chmod(out, 0o640)
+        os.symlink("out", link)
+        folder = sorted(os.listdir(self.daemon.folder.name))
+        self.fails(1, "cannot write, on '.*out': File too large; raise the limit .*ulimit -f", "get", "large", out,
+                   preexec_fn=limited)
+        with open(out, "rb") as file:
+            self.assertEqual(file.read(), b"before")
+        self.fails(1, "cannot write", "get", "large", self.daemon.path("new"), preexec_fn=limited)
+        self.assertEqual(sorted(os.listdir(self.daemon.folder.name)), folder)
+        with open(out, "rb") as reader:
+            self.ok("get", "small", link)
+            self.assertEqual(reader.read(), b"before")
+        with open(link, "rb") as file:
+            self.assertEqual(file.read(), b"small")
+        self.assertTrue(os.path.islink(link))
+        self.assertEqual(os.stat(out).st_mode & 0o777, 0o640)
+        self.ok("get", "small", "/dev/null")
+        self.assertTrue(os.path.exists("/dev/null") and not os.path.isfile("/dev/null"))
+        with open(self.daemon.path("stdout"), "wb") as file:  # standard output is limited as well
+            result = subprocess.run([PYHEAPCTL, "--socket", self.daemon.socket, "get", "large"], stdout=file,
+                                    stderr=subprocess.PIPE, timeout=WATCHDOG, preexec_fn=limited)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(b"File too large", result.stderr)
 
     def test_pipes(self):
         for size in SIZES + (65535, 65536, 65537, 20 << 20):

@@ -5,10 +5,15 @@
  */
 #include "peer.h"
 
+#include "client/address.h"
+
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 START_TEST(test_address)
@@ -17,45 +22,84 @@ START_TEST(test_address)
 	struct sockaddr_un address;
 
 	setenv("PYHEAP_SOCKET", "/from/environment", 1);
-	ck_assert_int_eq(connection_address("/given", &address), 0);
+	ck_assert_int_eq(address_find("/given", &address), 0);
 	ck_assert_str_eq(address.sun_path, "/given");
 	ck_assert_int_eq(address.sun_family, AF_UNIX);
-	ck_assert_int_eq(connection_address(NULL, &address), 0);
+	ck_assert_int_eq(address_find(NULL, &address), 0);
 	ck_assert_str_eq(address.sun_path, "/from/environment");
-	ck_assert_int_eq(connection_address("", &address), -ENOENT);
+	ck_assert_int_eq(address_find("", &address), -ENOENT);
 	setenv("PYHEAP_SOCKET", "", 1);
-	ck_assert_int_eq(connection_address(NULL, &address), -ENOENT);
+	ck_assert_int_eq(address_find(NULL, &address), -ENOENT);
 
 	memset(exact, 'x', sizeof(exact) - 1);
 	exact[sizeof(exact) - 1] = '\0';
-	ck_assert_int_eq(connection_address(exact, &address), 0);
+	ck_assert_int_eq(address_find(exact, &address), 0);
 	ck_assert_str_eq(address.sun_path, exact);
 	memset(longer, 'x', sizeof(longer) - 1);
 	longer[sizeof(longer) - 1] = '\0';
-	ck_assert_int_eq(connection_address(longer, &address), -ENAMETOOLONG);
+	ck_assert_int_eq(address_find(longer, &address), -ENAMETOOLONG);
 }
 END_TEST
 
-START_TEST(test_address_default)
+/* A relative path means the folder of now. Where it is too long with that, it stays as it is. */
+START_TEST(test_address_relative)
 {
+	char folder[] = "/tmp/pyheap-unit-XXXXXX", expected[64], longest[101];
 	struct sockaddr_un address;
 
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	ck_assert_int_eq(chdir(folder), 0);
+	snprintf(expected, sizeof(expected), "%s/a/b", folder);
+	ck_assert_int_eq(address_find("a/b", &address), 0);
+	ck_assert_str_eq(address.sun_path, expected);
+	memset(longest, 'x', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = '\0';
+	ck_assert_int_eq(address_find(longest, &address), 0);
+	ck_assert_str_eq(address.sun_path, longest);
+	ck_assert_int_eq(chdir("/"), 0);
+	ck_assert_int_eq(rmdir(folder), 0);
+}
+END_TEST
+
+/* Root has the system's socket. Others have their own if there is one, and else the system's if there is that. */
+START_TEST(test_address_default)
+{
+	char folder[] = "/tmp/pyheap-unit-XXXXXX", own[64];
+	bool has_system = access("/run/pyheap/pyheap.sock", F_OK) == 0;
+	struct sockaddr_un address;
+	int fd;
+
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	ck_assert_int_eq(chmod(folder, 0755), 0);
+	snprintf(own, sizeof(own), "%s/pyheap.sock", folder);
 	unsetenv("PYHEAP_SOCKET");
-	setenv("XDG_RUNTIME_DIR", "/run/user/7", 1);
+	setenv("XDG_RUNTIME_DIR", folder, 1);
 	if (geteuid() == 0) {
-		ck_assert_int_eq(connection_address(NULL, &address), 0);
+		ck_assert_int_eq(address_find(NULL, &address), 0);
 		ck_assert_str_eq(address.sun_path, "/run/pyheap/pyheap.sock");
 		ck_assert_int_eq(seteuid(65534), 0);
 	}
-	ck_assert_int_eq(connection_address(NULL, &address), 0);
-	ck_assert_str_eq(address.sun_path, "/run/user/7/pyheap.sock");
+	if (!has_system) {
+		ck_assert_int_eq(address_find(NULL, &address), 0);
+		ck_assert_str_eq(address.sun_path, own);
+	}
+	ck_assert_int_eq(seteuid(getuid()), 0);
+	fd = open(own, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	if (geteuid() == 0)
+		ck_assert_int_eq(seteuid(65534), 0);
+	ck_assert_int_eq(address_find(NULL, &address), 0);
+	ck_assert_str_eq(address.sun_path, own);
 	unsetenv("XDG_RUNTIME_DIR");
-	ck_assert_int_eq(connection_address(NULL, &address), -ENOENT);
+	ck_assert_int_eq(address_find(NULL, &address), has_system ? 0 : -ENOENT);
 	/* A leak checker traces this process at its end, which a change of the user forbids. */
 	if (getuid() == 0) {
 		ck_assert_int_eq(seteuid(0), 0);
 		ck_assert_int_eq(prctl(PR_SET_DUMPABLE, 1), 0);
 	}
+	ck_assert_int_eq(unlink(own), 0);
+	ck_assert_int_eq(rmdir(folder), 0);
 }
 END_TEST
 
@@ -144,6 +188,7 @@ static void play_other_files(struct peer *p, int fd)
 START_TEST(test_refusals)
 {
 	ck_refused(play_users, EUSERS);
+	ck_assert_ptr_nonnull(strstr(pyheap_open_error(), "as the test says"));
 	ck_refused(play_access, EACCES);
 	ck_refused(play_no_errno, EPROTO);
 	ck_refused(play_silence, ECONNRESET);
@@ -159,6 +204,9 @@ START_TEST(test_welcomes_that_are_wrong)
 {
 	peer_lie.protocol = 1;
 	ck_refused(peer_welcome, EPROTO);
+	/* Both versions are named. */
+	ck_assert_ptr_nonnull(strstr(pyheap_open_error(), "protocol 2, this library is pyheap"));
+	ck_assert_ptr_nonnull(strstr(pyheap_open_error(), pyheap_version()));
 	peer_lie.protocol = 0, peer_lie.layout_hash = 1;
 	ck_refused(peer_welcome, EPROTO);
 	peer_lie.layout_hash = 0, peer_lie.session = 4;
@@ -201,6 +249,7 @@ static Suite *connection_suite(void)
 	TCase *address = tcase_create("address"), *answers = tcase_create("answers");
 
 	tcase_add_test(address, test_address);
+	tcase_add_test(address, test_address_relative);
 	tcase_add_test(address, test_address_default);
 	suite_add_tcase(suite, address);
 	tcase_add_checked_fixture(answers, peer_heap_setup, peer_heap_teardown);
