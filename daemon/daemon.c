@@ -241,6 +241,7 @@ static int start_heap(struct daemon *daemon, bool *ret_adopted)
 	if (r < 0)
 		return r;
 	raise_fd_limit(daemon->heap->n_sessions);
+	daemon->heap->process = 1; /* so that it takes the lock by its word alone, see lock.c */
 	session_init(&daemon->self, daemon->heap, SESSION_DAEMON);
 	return 0;
 }

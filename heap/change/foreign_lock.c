@@ -16,7 +16,28 @@
 
 #include <errno.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+/*
+ * A sleeper looks again after this time though nobody wakes it. A waiter that was woken may die before it takes the
+ * lock. If another thread has come between and taken it, that one knows of no waiters, and the kernel wakes nobody
+ * (model lock_no_timeout).
+ */
+#define SLEEP_NSEC 100000000
+
+void foreign_lock_sleep(uint32_t *futex)
+{
+	const struct timespec at_most = {.tv_nsec = SLEEP_NSEC};
+	uint32_t word = __atomic_load_n(futex, __ATOMIC_RELAXED);
+
+	if (!(word & FUTEX_TID_MASK))
+		return;
+	if (!(word & FUTEX_WAITERS) && !__atomic_compare_exchange_n(futex, &word, word | FUTEX_WAITERS, false,
+					       __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		return;
+	syscall(SYS_futex, futex, FUTEX_WAIT, word | FUTEX_WAITERS, &at_most, NULL, 0);
+}
 
 int foreign_lock_take(uint32_t *futex, uint32_t tid, bool try)
 {
@@ -37,10 +58,7 @@ int foreign_lock_take(uint32_t *futex, uint32_t tid, bool try)
 		}
 		if (try)
 			return EBUSY;
-		if (!(word & FUTEX_WAITERS) && !__atomic_compare_exchange_n(futex, &word, word | FUTEX_WAITERS, false,
-						       __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-			continue;
-		syscall(SYS_futex, futex, FUTEX_WAIT, word | FUTEX_WAITERS, NULL, NULL, 0);
+		foreign_lock_sleep(futex);
 		waiters = FUTEX_WAITERS; /* others may sleep still, so this owner must wake one when it unlocks */
 	}
 }

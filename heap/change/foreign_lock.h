@@ -15,6 +15,10 @@ static inline uint32_t foreign_lock_tid(uint32_t session_index)
 /* Take the lock as `tid`. Returns what pthread_mutex_lock() would: 0, EOWNERDEAD; EBUSY if `try` and it is taken. */
 int foreign_lock_take(uint32_t *futex, uint32_t tid, bool try);
 
+/* Say in the word that somebody waits, and sleep until the lock is given back, or for a while. Nothing if it is free.
+ */
+void foreign_lock_sleep(uint32_t *futex);
+
 void foreign_lock_wake_one(uint32_t *futex);
 
 static inline void foreign_lock_give(uint32_t *futex)

@@ -8,13 +8,15 @@
  * others are in foreign_lock.c.
  *
  * The fast path. The kernel finds the robust mutexes of a dying thread by a list that glibc keeps for each thread, and
- * by the list's list_op_pending, the one mutex that the thread is locking or unlocking. A client that finds the lock
- * free names it there for the whole change, instead of linking the mutex into the list and out again; the futex word is
- * what glibc would have stored, and glibc's bookkeeping beside it is left alone. That takes half of the time. It holds
- * as long as the thread locks no other robust mutex meanwhile, which nothing in a change does. Between session_lock()
- * and session_unlock() the application may, so these use the list, as do all sessions that have to wait. What is known
- * of a thread is valid only in the process that found it out, since the threads of a forked child have other ids. So a
- * session that uses the fast path names its process by a number that no process of its ancestors had.
+ * by the list's list_op_pending, the one mutex that the thread is locking or unlocking. A session that takes the lock
+ * for a change names it there for the whole change, instead of linking the mutex into the list and out again; the futex
+ * word is what glibc would have stored, and glibc's bookkeeping beside it is neither read nor written. That takes half
+ * of the time. And it follows no pointer and no kind that a client may have written into the mutex: the daemon, which
+ * takes the lock for changes only, believes nothing of the mutex but the word. It holds as long as the thread locks no
+ * other robust mutex meanwhile, which nothing in a change does. Between session_lock() and session_unlock() the
+ * application may, so these use the list. What is known of a thread is valid only in the process that found it out,
+ * since the threads of a forked child have other ids. So a session that uses the fast path names its process by a
+ * number that no process of its ancestors had.
  *
  * Between calls. What session_lock() took belongs to the thread, since glibc's list does: another thread must touch
  * neither the list nor the mutex, whose members are the list's links. So another thread of the session gets -EPERM.
@@ -101,15 +103,21 @@ static inline void pending_set(struct global_lock *lock)
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
+/* May this thread take the lock by its word alone? */
+static inline bool fast_is_possible(const struct session *session)
+{
+	if (LOCK_UNLIKELY(this_thread.process != session->process))
+		this_thread_learn(session);
+	return LOCK_LIKELY(this_thread.robust && session->process);
+}
+
 /* False: the lock was not free, or its owner has died, or this thread cannot use the fast path. */
 static inline bool fast_take(struct session *session)
 {
 	struct global_lock *lock = &session->control->lock;
 	uint32_t nobody = 0;
 
-	if (LOCK_UNLIKELY(this_thread.process != session->process))
-		this_thread_learn(session);
-	if (LOCK_UNLIKELY(!this_thread.robust || !session->process))
+	if (LOCK_UNLIKELY(!fast_is_possible(session)))
 		return false;
 	pending_set(lock);
 	/* acquire: with the release of the owner before */
@@ -118,6 +126,26 @@ static inline bool fast_take(struct session *session)
 	if (LOCK_UNLIKELY(!session->is_fast))
 		pending_set(NULL);
 	return session->is_fast;
+}
+
+/*
+ * The same, but it waits unless `try`, and takes a dead owner's lock. Returns what pthread_mutex_lock() would. The word
+ * may have this thread's id already: another session of the thread keeps the lock between calls; in the daemon, which
+ * never does, a stray write put it there, and the lock is taken as from a dead owner.
+ */
+static LOCK_RARE int fast_wait(struct session *session, bool try)
+{
+	struct global_lock *lock = &session->control->lock;
+	int r;
+
+	if (try && lock_word_tid(lock) == this_thread.tid && session->index != SESSION_DAEMON)
+		return EBUSY;
+	pending_set(lock); /* also while it sleeps: should it die just woken, the kernel wakes another waiter */
+	r = foreign_lock_take(lock_word(lock), this_thread.tid, try);
+	session->is_fast = r != EBUSY;
+	if (!session->is_fast)
+		pending_set(NULL);
+	return r;
 }
 
 static inline void fast_release(struct session *session)
@@ -174,7 +202,7 @@ static LOCK_RARE int lock_recover(struct session *session, int r)
 	__atomic_store_n(&lock->owner1, session->owner1, __ATOMIC_RELAXED);
 	log_roll_back(session->heap);
 	lock->n_recoveries++;
-	return session->is_home && pthread_mutex_consistent(&lock->mutex) ? -EUCLEAN : 0;
+	return session->is_home && !session->is_fast && pthread_mutex_consistent(&lock->mutex) ? -EUCLEAN : 0;
 }
 
 static inline void lock_release(struct session *session)
@@ -206,26 +234,26 @@ static inline int note_taken(struct session *session)
 	return 0;
 }
 
-static LOCK_RARE int lock_take(struct session *session);
+static LOCK_RARE int lock_take(struct session *session, bool listed);
 
 /* Wait for a process that can finish it: one that comes to the lock for its own sake, or the daemon at each tick. */
-static int await_rebuild(struct session *session)
+static int await_rebuild(struct session *session, bool listed)
 {
 	for (uint32_t i = 0; i < REBUILD_TURNS; i++) {
 		nanosleep(&(struct timespec){.tv_nsec = REBUILD_NSEC}, NULL);
 		/* relaxed: only a hint, since lock_take() reads it again with the lock held */
 		if (!__atomic_load_n(&session->control->rebuilding, __ATOMIC_RELAXED))
-			return lock_take(session);
+			return lock_take(session, listed);
 	}
 	return -EOPNOTSUPP;
 }
 
 /* A process died in a rebuild: do it once more, see rebuild.c. */
-static LOCK_RARE int finish_rebuild(struct session *session, bool try)
+static LOCK_RARE int finish_rebuild(struct session *session, bool try, bool listed)
 {
 	if (critical_block_all_again(session->heap) < 0) {
 		lock_release(session);
-		return try ? -EBUSY : await_rebuild(session);
+		return try ? -EBUSY : await_rebuild(session, listed);
 	}
 	rebuild_request_active(session->heap);
 	rebuild_all(session->heap);
@@ -233,7 +261,7 @@ static LOCK_RARE int finish_rebuild(struct session *session, bool try)
 	return note_taken(session);
 }
 
-static inline int lock_taken(struct session *session, int r, bool try)
+static inline int lock_taken(struct session *session, int r, bool try, bool listed)
 {
 	if (LOCK_UNLIKELY(r)) {
 		r = lock_recover(session, r);
@@ -244,7 +272,7 @@ static inline int lock_taken(struct session *session, int r, bool try)
 	if (LOCK_UNLIKELY(__atomic_load_n(&session->control->queues_paused_by1, __ATOMIC_RELAXED)))
 		critical_resume_queues(session->heap); /* an owner that had the lock between its calls has lost it */
 	if (LOCK_UNLIKELY(__atomic_load_n(&session->control->rebuilding, __ATOMIC_RELAXED)))
-		return finish_rebuild(session, try);
+		return finish_rebuild(session, try, listed);
 	return note_taken(session);
 }
 
@@ -264,16 +292,37 @@ static bool is_taken(const struct global_lock *lock)
 	return lock_word_tid(lock);
 }
 
-static int lock_take_at_once(struct session *session, bool try)
+/*
+ * Take the mutex by glibc, which lists it. Sleeping is done here, as glibc sleeps until it is woken, which may be
+ * never: see foreign_lock_sleep().
+ */
+static LOCK_RARE int listed_take(struct global_lock *lock, bool try)
+{
+	bool has_slept = false;
+	int r;
+
+	while ((r = pthread_mutex_trylock(&lock->mutex)) == EBUSY && !try) {
+		foreign_lock_sleep(lock_word(lock));
+		has_slept = true;
+	}
+	if (has_slept && (r == 0 || r == EOWNERDEAD)) /* others may sleep still: relaxed, for the next release */
+		__atomic_fetch_or(lock_word(lock), FUTEX_WAITERS, __ATOMIC_RELAXED);
+	return r;
+}
+
+/* listed: the lock is kept between calls, so the thread's robust list has to have it. */
+static int lock_take_at_once(struct session *session, bool try, bool listed)
 {
 	struct global_lock *lock = &session->control->lock;
 	int r;
 
 	if (LOCK_UNLIKELY(!session->is_home))
 		r = foreign_lock_take(lock_word(lock), foreign_lock_tid(session->index), try);
+	else if (!listed && fast_is_possible(session))
+		r = fast_wait(session, try);
 	else
-		r = try ? pthread_mutex_trylock(&lock->mutex) : pthread_mutex_lock(&lock->mutex);
-	return lock_taken(session, r, try);
+		r = listed_take(lock, try);
+	return lock_taken(session, r, try, listed);
 }
 
 /*
@@ -282,7 +331,7 @@ static int lock_take_at_once(struct session *session, bool try)
  * read the word all the time: an owner often takes the lock again soon, while the cache lines of the lock and of what
  * it changes are in its processor, so that several changes for one move of the lines are better than one.
  */
-static LOCK_RARE int lock_wait(struct session *session)
+static LOCK_RARE int lock_wait(struct session *session, bool listed)
 {
 	uint64_t began = now_ns();
 	int r = -EBUSY;
@@ -290,10 +339,10 @@ static LOCK_RARE int lock_wait(struct session *session)
 	for (uint32_t i = 0; i < SPINS && r == -EBUSY; i += SPINS_PER_CHECK) {
 		pause_for(SPINS_PER_CHECK);
 		if (!is_taken(&session->control->lock))
-			r = lock_take_at_once(session, true);
+			r = lock_take_at_once(session, true, listed);
 	}
 	if (r == -EBUSY)
-		r = lock_take_at_once(session, false);
+		r = lock_take_at_once(session, false, listed);
 	if (r == 0)
 		note_waited(session, began);
 	return r;
@@ -356,16 +405,16 @@ void session_abandon_lock(struct session *session)
 	__atomic_store_n(&heap->abandoned_tid, session->lock_tid, __ATOMIC_RELEASE);
 }
 
-static LOCK_RARE int lock_take(struct session *session)
+static LOCK_RARE int lock_take(struct session *session, bool listed)
 {
 	if (!is_taken(&session->control->lock))
-		return lock_take_at_once(session, false);
+		return lock_take_at_once(session, false, listed);
 	if (is_mine(session)) {
 		lock_release_abandoned(session->heap);
 		if (is_mine(session))
 			return -EDEADLK;
 	}
-	return lock_wait(session);
+	return lock_wait(session, listed);
 }
 
 /*
@@ -402,7 +451,7 @@ int change_begin(struct session *session)
 		if (r <= 0)
 			return r;
 	}
-	return LOCK_LIKELY(fast_take(session)) ? lock_taken(session, 0, false) : lock_take(session);
+	return LOCK_LIKELY(fast_take(session)) ? lock_taken(session, 0, false, false) : lock_take(session, false);
 }
 
 int change_try_begin(struct session *session)
@@ -415,7 +464,7 @@ int change_try_begin(struct session *session)
 			return r;
 	}
 	lock_release_abandoned(session->heap); /* or this thread would find its own lock taken */
-	return lock_take_at_once(session, true);
+	return lock_take_at_once(session, true, false);
 }
 
 void change_commit(struct heap *heap)
@@ -444,7 +493,7 @@ int session_lock(struct session *session)
 
 	if (session->has_lock && refresh_lock(session) <= 0)
 		return -EDEADLK;
-	r = lock_take(session);
+	r = lock_take(session, true);
 	if (r < 0)
 		return r;
 	session->has_lock = true;

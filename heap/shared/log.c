@@ -35,7 +35,7 @@
 
 #include "heap/shared/log.h"
 
-bool log_is_full(struct heap *heap)
+bool log_mark_full(struct heap *heap)
 {
 	heap->control->lock.overflowed = 1;
 	return false;

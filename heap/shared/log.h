@@ -12,7 +12,7 @@ void log_roll_back(struct heap *heap);
 void log_empty(struct heap *heap, uint32_t n);
 
 /* Mark the change as one that cannot be committed. False. */
-bool log_is_full(struct heap *heap);
+bool log_mark_full(struct heap *heap);
 
 /* Write down the aligned word around p. False: the log is full, and nothing may be stored. */
 static inline bool log_word(struct heap *heap, const void *p);
@@ -73,7 +73,7 @@ static inline bool log_add(struct heap *heap, uint64_t where, uint64_t old)
 	uint32_t n = lock->n_entries;
 
 	if (__builtin_expect(n >= LOG_CAPACITY, 0))
-		return log_is_full(heap);
+		return log_mark_full(heap);
 	lock->entries[n].where = where;
 	lock->entries[n].old = old;
 	/* release: the entry before its count */

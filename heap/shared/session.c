@@ -25,6 +25,7 @@ void session_init(struct session *session, struct heap *heap, uint32_t index)
 		.ended = &heap->control->ended,
 		.is_fenced = heap->is_fenced,
 		.index = index,
+		.process = heap->process,
 		.owner1 = index + 1,
 		.blocks_identity = POOL_BLOCKS | (index + 1) << 16,
 		.hinted_identity = (POOL_BLOCKS | (index + 1) << 16) - (1U << 8),

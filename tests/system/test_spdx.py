@@ -23,7 +23,6 @@ OTHERS = "# %s"
 # Files without the line, and why.
 EXCEPTIONS = {
     "LICENSE": "is the licence",
-    "README.md": "is shown as it is",
     ".gitignore": "a list for git",
     ".clang-format": "a list of settings",
     ".editorconfig": "a list of settings",

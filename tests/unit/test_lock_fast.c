@@ -5,6 +5,7 @@
  * Sessions that say of which process they are take the lock by its futex word alone. They meet such as do not; they are
  * killed, or their threads end, while they have it; and what a thread knew of itself before a fork is not used after.
  */
+#include "heap/change/lock_word.h"
 #include "tests/unit/test_lock_heap.h"
 
 #include <linux/futex.h>
@@ -86,6 +87,91 @@ START_TEST(not_between_calls)
 }
 END_TEST
 
+/* All of the mutex but its word, as a stray write may leave it: pointers, kind, owner, counts. */
+static void spoil_mutex(uint8_t value)
+{
+	uint8_t *mutex = (uint8_t *)&fx.heap->control->lock.mutex;
+
+	memset(mutex + sizeof(uint32_t), value, sizeof(pthread_mutex_t) - sizeof(uint32_t));
+}
+
+/* Take the lock for a change, give it back: each in another way. */
+static int change_empty(struct session *session, bool try)
+{
+	int r = try ? change_try_begin(session) : change_begin(session);
+
+	return r < 0 ? r : change_end(session, 0);
+}
+
+START_TEST(nothing_but_the_word_is_believed)
+{
+	uint8_t spoilt[sizeof(pthread_mutex_t)];
+
+	all_are_of(1);
+	fx.daemon.process = 1;
+	if (!is_done_here())
+		return;
+	spoil_mutex((uint8_t)_i);
+	memcpy(spoilt, &fx.heap->control->lock.mutex, sizeof(spoilt));
+	ck_assert_int_eq(change_empty(S0, false), 0);
+	ck_assert_int_eq(change_empty(&fx.daemon, true), 0);
+	ck_assert_int_eq(change_empty(&fx.daemon, false), 0);
+	/* An owner that died: the kernel's mark is all there is of it. */
+	__atomic_store_n(lock_word(&fx.heap->control->lock), FUTEX_OWNER_DIED, __ATOMIC_RELEASE);
+	ck_assert_int_eq(change_empty(&fx.daemon, true), 0);
+	__atomic_store_n(lock_word(&fx.heap->control->lock), FUTEX_OWNER_DIED | FUTEX_WAITERS, __ATOMIC_RELEASE);
+	ck_assert_int_eq(change_empty(S0, false), 0);
+	ck_assert_uint_eq(fx.heap->control->lock.n_recoveries, 2);
+	ck_assert_mem_eq(&fx.heap->control->lock.mutex, spoilt, sizeof(spoilt));
+}
+END_TEST
+
+/* The word says that the daemon's thread has the lock, which the daemon knows better. */
+START_TEST(daemon_is_not_kept_out_by_a_forged_word)
+{
+	all_are_of(1);
+	fx.daemon.process = 1;
+	if (!is_done_here())
+		return;
+	__atomic_store_n(lock_word(&fx.heap->control->lock), (uint32_t)gettid(), __ATOMIC_RELEASE);
+	ck_assert_int_eq(change_empty(&fx.daemon, true), 0);
+	ck_assert_uint_eq(futex_word(), 0);
+	ck_assert_ptr_null(pending());
+	/* A session's thread may keep the lock by another session of its own: it is taken, and stays so. */
+	ck_assert_int_eq(session_lock(S1), 0);
+	ck_assert_int_eq(change_empty(S0, true), -EBUSY);
+	ck_assert_int_eq(change_empty(S0, false), -EDEADLK);
+	ck_assert_ptr_null(pending());
+	ck_assert_int_eq(session_unlock(S1), 0);
+}
+END_TEST
+
+static void *change_often(void *userdata)
+{
+	for (int i = 0; i < 2000; i++)
+		if (change_empty(userdata, false) < 0)
+			return userdata;
+	return NULL;
+}
+
+/* Two threads wait for each other's changes, by the word alone: the mutex stays as it was spoilt. */
+START_TEST(waiters_need_the_word_alone)
+{
+	pthread_t thread;
+	void *failed;
+
+	all_are_of(1);
+	if (!is_done_here())
+		return;
+	spoil_mutex(0xff);
+	ck_assert_int_eq(pthread_create(&thread, NULL, change_often, S1), 0);
+	ck_assert_ptr_null(change_often(S0));
+	ck_assert_int_eq(pthread_join(thread, &failed), 0);
+	ck_assert_ptr_null(failed);
+	ck_assert_uint_eq(futex_word(), 0);
+}
+END_TEST
+
 /* ---- owners that are gone ---------------------------------------------------------------------------------------- */
 
 static void begin_and_change(struct session *session)
@@ -104,7 +190,7 @@ static void expect_recovered(const struct picture *before, uint64_t n_recoveries
 		ck_assert_int_eq(change_begin(next), 0);
 	else
 		ck_assert_int_eq(change_try_begin(next), 0);
-	ck_assert(!next->is_fast);
+	ck_assert_uint_eq(next->is_fast, next->process != 0);
 	ck_assert_uint_eq(fx.heap->control->lock.n_recoveries, n_recoveries);
 	compare(before, "gone", (uint32_t)n_recoveries);
 	ck_assert_int_eq(change_end(next, 0), 0);
@@ -206,6 +292,9 @@ static Suite *suite(void)
 	tcase_set_timeout(t, 300);
 	tcase_add_test(t, taken_and_given_back);
 	tcase_add_test(t, not_between_calls);
+	tcase_add_loop_test(t, nothing_but_the_word_is_believed, 0, 256);
+	tcase_add_test(t, daemon_is_not_kept_out_by_a_forged_word);
+	tcase_add_test(t, waiters_need_the_word_alone);
 	tcase_add_test(t, process_killed);
 	tcase_add_test(t, thread_ended);
 	tcase_add_test(t, many_processes);
