@@ -41,6 +41,19 @@ bool log_mark_full(struct heap *heap)
 	return false;
 }
 
+/* Does the log ever have that word of the control segment? Not the header, the lock, or what the daemon alone writes.
+ */
+static bool is_logged(const struct heap *heap, uint64_t off)
+{
+	uint64_t sessions = (uint64_t)((const uint8_t *)heap->sessions - (const uint8_t *)heap->control);
+
+	if (off < offsetof(struct control, counters))
+		return false;
+	if (off < sessions || off - sessions >= heap->n_sessions * sizeof(struct session_entry))
+		return true;
+	return (off - sessions) % sizeof(struct session_entry) >= offsetof(struct session_entry, holds_position1);
+}
+
 /* The word that an entry is of; NULL: a stray write has damaged the entry. */
 static void *log_target(struct heap *heap, const struct log_entry *entry)
 {
@@ -49,6 +62,8 @@ static void *log_target(struct heap *heap, const struct log_entry *entry)
 	uint64_t off = where & ~(LOG_WHERE_HEAP | LOG_WHERE_HEADER_LOCK);
 
 	if (off & 7 || off > (in_heap ? heap->heap_size : heap->control_size) - 8)
+		return NULL;
+	if (!in_heap && !is_logged(heap, off))
 		return NULL;
 	if (in_heap && !arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
 		return NULL;
