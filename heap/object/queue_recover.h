@@ -9,6 +9,6 @@
  * Within a change: find out whether the push or pop of a dead session has taken place, drop its right if nobody else
  * has it, and end its intent.
  */
-int queue_finish(struct session *dead);
+int queue_finish(struct session *session);
 /* Within a change, if queue_finish() fails because what the intent names is damaged: end the intent. */
-int queue_forget(struct session *dead);
+int queue_forget(struct session *session);

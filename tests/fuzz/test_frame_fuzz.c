@@ -259,7 +259,6 @@ int main(void)
 	tcase_add_loop_test(table, row, 0, N_ROWS);
 	tcase_add_test(random, random_frames);
 	tcase_add_test(random, random_prefixes);
-	tcase_set_timeout(random, 600);
 	suite_add_tcase(suite, table);
 	suite_add_tcase(suite, random);
 

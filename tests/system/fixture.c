@@ -3,10 +3,10 @@
  * Real daemons and real processes for the tests, and nothing of them left behind
  *
  * Whatever a test program starts ends with it, however it ends. A child of the fixture dies with the process that
- * started it (PR_SET_PDEATHSIG): a daemon gets SIGTERM then, and takes its heap down itself; it has a process group of
- * its own, since Check kills the group of a test that is over. The program's main process, in which no test runs, is
- * where orphans come back to (PR_SET_CHILD_SUBREAPER): it waits for them, and at last removes what a daemon could not,
- * by the unique beginning of all its names. Signals that end the program do the same.
+ * started it (PR_SET_PDEATHSIG). A daemon gets SIGTERM then, and removes its heap; it has a process group of its own,
+ * since Check kills the group of a test that is over. The program's main process runs no test and adopts orphans
+ * (PR_SET_CHILD_SUBREAPER): it waits for them, and then removes all segments whose names begin with this program's
+ * prefix. Signals that end the program do the same.
  */
 #include "fixture.h"
 
@@ -17,7 +17,7 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-#define WATCHDOG_S 60
+#define WATCHDOG_S 300
 
 struct fixture_daemon fx;
 pyheap *fixture_heap;
@@ -26,7 +26,7 @@ char fixture_folder[32];
 static pid_t main_pid;
 static char prefix[24]; /* of all heap names of this program */
 
-/* ---- clearing up ------------------------------------------------------------------------------------------------ */
+/* Cleaning up. */
 
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
 {
@@ -126,7 +126,7 @@ int fixture_main(Suite *suite)
 	return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-/* ---- daemons ---------------------------------------------------------------------------------------------------- */
+/* Daemons. */
 
 static void exec_daemon(const struct fixture_daemon *daemon, pid_t parent)
 {
@@ -177,7 +177,7 @@ void fixture_start(struct fixture_daemon *daemon, const char *const *args)
 {
 	static int n_daemons;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL); /* of the test's process, with the program */
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* the test's process dies with the program */
 	memset(daemon, 0, sizeof(*daemon));
 	snprintf(daemon->name, sizeof(daemon->name), "%s%d-%d", prefix, (int)getpid(), n_daemons++);
 	snprintf(daemon->socket, sizeof(daemon->socket), "%s/%s.sock", fixture_folder, daemon->name);
@@ -246,7 +246,7 @@ pyheap *fixture_open(const struct fixture_daemon *daemon)
 	return heap;
 }
 
-/* ---- processes -------------------------------------------------------------------------------------------------- */
+/* Processes. */
 
 pid_t fixture_fork(void (*run)(void *userdata), void *userdata)
 {

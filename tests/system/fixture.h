@@ -5,7 +5,8 @@
 
 #include <pyheap.h>
 
-#include <check.h>
+#include "tests/check_setup.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -31,7 +32,7 @@ extern struct fixture_daemon fx;
 /* A folder of this test program's own, which is removed at the end. */
 extern char fixture_folder[32];
 
-/* Runs the suite and clears up after it; what main() returns. The tests run in processes of their own, as Check does
+/* Runs the suite and reclaims it; what main() returns. The tests run in processes of their own, as Check does
  * it. */
 int fixture_main(Suite *suite);
 
@@ -44,16 +45,16 @@ void fixture_start_again(struct fixture_daemon *daemon);
 /* End it by a signal and wait for that; the status as of waitpid(). */
 int fixture_stop(struct fixture_daemon *daemon, int signal_number);
 
-/* Check's fixture: fx serves a heap of 64 MiB; at the end it is whole (pyheap_check) and everything is gone. */
+/* Check's fixture: fx serves a heap of 64 MiB. At the end pyheap_check() finds no fault, and the daemon ends. */
 void fixture_setup(void);
 void fixture_teardown(void);
 
-/* The same, with a session of the test's own: fixture_heap. */
+/* fixture_setup() and fixture_teardown(), and a session of the test's own: fixture_heap. */
 extern pyheap *fixture_heap;
 void fixture_setup_session(void);
 void fixture_teardown_session(void);
 
-/* A session, which must be had. */
+/* Open a session; the test fails where that fails. */
 pyheap *fixture_open(const struct fixture_daemon *daemon);
 
 /* Run a function in a child, which ends with it: status 0 unless an assertion fails there. It dies with its parent. */
@@ -65,15 +66,15 @@ int fixture_wait(pid_t pid);
 /* End a child by SIGKILL and wait for that. */
 void fixture_kill(pid_t pid);
 
-/* How often the log of fx's daemon says that. */
+/* How often the text is in the log of fx's daemon. */
 int fixture_log_count(const char *text);
 
-/* Look until the condition is true. A watch-dog of a minute, which is no measure of anything, ends the wait. */
+/* Wait until the condition is true. After five minutes or more the test fails: no busy machine takes that long. */
 #define fixture_until(condition)                                                                                       \
 	do {                                                                                                           \
 		int tries_ = 0;                                                                                        \
 		while (!(condition)) {                                                                                 \
-			ck_assert_msg(tries_++ < 12000, "never came true: %s", #condition);                            \
+			ck_assert_msg(tries_++ < 60000, "never came true: %s", #condition);                            \
 			usleep(5000);                                                                                  \
 		}                                                                                                      \
 	} while (0)

@@ -31,11 +31,11 @@ until_true()
 {
 	local what=$1 i
 	shift
-	for ((i = 0; i < 600; i++)); do
+	for ((i = 0; i < 3000; i++)); do
 		! "$@" >/dev/null 2>&1 || return 0
 		sleep 0.1
 	done
-	fail "waited for a minute: $what"
+	fail "waited for five minutes: $what"
 }
 
 # ---- outside ------------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * The calls that are inline in programs say and do what the library's own do
+ * The inline calls of pyheap.h return and do what the library's own do
  *
- * Each thing is asked for in both ways, by turns or each in a run of its own. The library's are called by pointers that
- * the compiler knows nothing of.
+ * Each test makes both kinds of call, in turn or each in a run of its own. The library's are called by pointers, so
+ * that the compiler does not inline them.
  */
 #include "fixture.h"
 
@@ -129,7 +129,10 @@ END_TEST
 
 /* Bounds */
 
-/* Beyond 127 holds are counted elsewhere. _i: bit 0 who takes them, bit 1 who drops them. */
+/*
+ * The header counts 127 holds; the hold table counts more. _i: bit 0 which kind of call takes them, bit 1 which drops
+ * them.
+ */
 START_TEST(test_many_holds)
 {
 	pyheap_ref ref;
@@ -155,7 +158,7 @@ END_TEST
 		ck_ok(pyheap_decref(fixture_heap, ref));                                                               \
 	} while (0)
 
-/* Sizes that are constants, all that the compiler does not know, and what no object can have. */
+/* Sizes that are constants, sizes that are variables, and sizes that no object can have. */
 START_TEST(test_sizes)
 {
 	volatile size_t size;
@@ -195,7 +198,7 @@ static uint64_t n_used(size_t size)
 	return stats.classes[(size - 1) / 8].n_used;
 }
 
-/* Each lies in a block of its own size's class, whichever way it is made, though there is room in others. */
+/* Each object lies in a block of its size's class, whichever call makes it, though other classes have room. */
 START_TEST(test_classes)
 {
 	pyheap_ref refs[3], keep[64];
@@ -231,7 +234,7 @@ static struct pyheap_cached *find(pyheap_ref ref)
 	return NULL;
 }
 
-/* The programs' way to it is the library's. */
+/* The inline call and the library's see the same. */
 START_TEST(test_found)
 {
 	pyheap_ref refs[1000];
@@ -253,8 +256,8 @@ START_TEST(test_found)
 END_TEST
 
 /*
- * Its header says another thing than when the object was used last, as where the heap was damaged, or mended: nothing
- * is done on the strength of what it said. _i: bit 0 how it is asked, bit 1 whether others have a right to it.
+ * The header has changed since the object was used last, as by damage or repair: no call trusts what was cached. _i:
+ * bit 0 which kind of call, bit 1 whether others have a right to the object.
  */
 START_TEST(test_another_word)
 {
@@ -280,7 +283,7 @@ START_TEST(test_another_word)
 		ck_err(decref(_i & 1, ref), ESTALE);
 		ck_assert_uint_eq(*cached->word, others[i]);
 	}
-	*cached->word = cached->word1 - 1; /* held not at all */
+	*cached->word = cached->word1 - 1; /* not held */
 	ck_err(decref(_i & 1, ref), _i & 2 ? EPERM : ESTALE);
 	ck_assert_uint_eq(*cached->word, cached->word1 - 1);
 
@@ -295,7 +298,7 @@ END_TEST
 
 /* No object, no session, no heap */
 
-/* A number whose object is gone does not mean the next one in its place. */
+/* The ref of a freed object does not name the next object in its block. */
 START_TEST(test_reused)
 {
 	pyheap_ref old, ref;
@@ -317,7 +320,7 @@ START_TEST(test_reused)
 }
 END_TEST
 
-/* What another session made, and what it gave up: the maker's own count is not the only one. */
+/* Objects that another session made, and gave up: they are not counted in its header alone. */
 START_TEST(test_others)
 {
 	pyheap *other = fixture_open(&fx), *first = fixture_heap;
@@ -405,7 +408,6 @@ int main(void)
 	Suite *suite = suite_create("client_inline");
 	TCase *tcase = tcase_create("all");
 
-	tcase_set_timeout(tcase, 600);
 	tcase_add_checked_fixture(tcase, fixture_setup_session, fixture_teardown_session);
 	tcase_add_test(tcase, test_random);
 	tcase_add_loop_test(tcase, test_many_holds, 0, 4);

@@ -21,7 +21,7 @@ static uint64_t n_objects(void)
 	return n;
 }
 
-/* ---- sizes ------------------------------------------------------------------------------------------------------ */
+/* Sizes. */
 
 START_TEST(test_sizes)
 {
@@ -75,7 +75,7 @@ START_TEST(test_sizes_that_cannot_be)
 }
 END_TEST
 
-/* The heap full to the last block: -ENOMEM, and everything else works; what is dropped is there for others. */
+/* The heap is full to the last block: -ENOMEM, and everything else works. Dropped memory can be used by others. */
 START_TEST(test_full)
 {
 	pyheap_ref list, ref, got;
@@ -120,7 +120,7 @@ START_TEST(test_put)
 }
 END_TEST
 
-/* ---- holds ------------------------------------------------------------------------------------------------------ */
+/* Holds. */
 
 START_TEST(test_holds)
 {
@@ -174,9 +174,9 @@ START_TEST(test_many_holds)
 }
 END_TEST
 
-/* ---- lists ------------------------------------------------------------------------------------------------------ */
+/* Lists. */
 
-/* CPython's own example: what refers to what, and the counts that follow. */
+/* The example of the introductions to CPython: references, and the counts that follow. */
 START_TEST(test_numbers_and_matrix)
 {
 	pyheap_ref numbers, more_numbers, matrix, row;
@@ -248,7 +248,7 @@ START_TEST(test_deep_list)
 }
 END_TEST
 
-/* ---- types ------------------------------------------------------------------------------------------------------ */
+/* Types. */
 
 static const size_t slots[] = {0, 16};
 static const pyheap_type_spec spec = {.name = "pair", .size = 24, .alignment = 64, .n_slots = 2, .slots = slots};
@@ -349,7 +349,7 @@ START_TEST(test_specs_that_are_wrong)
 }
 END_TEST
 
-/* ---- names ------------------------------------------------------------------------------------------------------ */
+/* Names. */
 
 START_TEST(test_names)
 {
@@ -423,7 +423,6 @@ int main(void)
 	Suite *suite = suite_create("client_objects");
 	TCase *tcase = tcase_create("all");
 
-	tcase_set_timeout(tcase, 600);
 	tcase_add_checked_fixture(tcase, fixture_setup_session, fixture_teardown_session);
 	tcase_add_test(tcase, test_sizes);
 	tcase_add_test(tcase, test_sizes_that_cannot_be);

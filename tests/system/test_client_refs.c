@@ -51,7 +51,7 @@ static void good_init(struct good *good)
 	ck_ok(pyheap_new(good->heap, type, 0, &good->node));
 }
 
-/* What there was is as it was; after the session, its objects are gone. */
+/* The good objects have not changed. Closing the session frees them. */
 static void good_finish(struct good *good)
 {
 	const pyheap_ref refs[] = {good->bytes, good->list, good->queue, good->node};
@@ -154,7 +154,10 @@ START_TEST(test_freed_and_reused)
 }
 END_TEST
 
-/* Right but for the place: beside the block, in its pool's headers, in a block never carved, in a run's inside. */
+/*
+ * A good generation with a wrong position: beside the block, in its pool's headers, in a block never carved, within a
+ * run.
+ */
 START_TEST(test_displaced)
 {
 	static const size_t sizes[] = {1, 48, 512, 513, 9000, 600 << 10};
@@ -176,7 +179,7 @@ START_TEST(test_displaced)
 }
 END_TEST
 
-/* Every place of the arenas in use, with the generations that are likely: only what is known to live answers. */
+/* Every position of the arenas in use, with each likely generation: only refs of living objects give a count. */
 START_TEST(test_every_place)
 {
 	struct good good;
@@ -205,7 +208,7 @@ START_TEST(test_every_place)
 }
 END_TEST
 
-/* What an empty slot gives is no object, whatever was used and dropped before, where a process remembers it. */
+/* 0, which an empty slot gives, is no object, whatever the cache of recently used objects has in it. */
 START_TEST(test_zero)
 {
 	pyheap_ref refs[1024];
@@ -275,7 +278,6 @@ int main(void)
 	Suite *suite = suite_create("client_refs");
 	TCase *tcase = tcase_create("all");
 
-	tcase_set_timeout(tcase, 600);
 	tcase_add_checked_fixture(tcase, fixture_setup, fixture_teardown);
 	tcase_add_test(tcase, test_no_object);
 	tcase_add_test(tcase, test_freed_and_reused);

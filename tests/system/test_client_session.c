@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-/* ---- opening ---------------------------------------------------------------------------------------------------- */
+/* Opening. */
 
 START_TEST(test_open_fails)
 {
@@ -153,7 +153,7 @@ START_TEST(test_no_place)
 }
 END_TEST
 
-/* ---- fork ------------------------------------------------------------------------------------------------------- */
+/* Fork. */
 
 static pyheap_ref inherited;
 
@@ -190,7 +190,7 @@ static void forked_child(void *userdata)
 	ck_assert_str_eq(pyheap_data(own, inherited), "of the parent");
 	ck_err(pyheap_queue_push(own, inherited, inherited, 0), EINVAL);
 
-	/* And its own child is one as well. */
+	/* The child's own child is refused as well. */
 	if (fork() == 0)
 		_exit(pyheap_fd(own) == -ECHILD && !pyheap_close(own) ? 0 : 1);
 	ck_ok(pyheap_decref(own, inherited));
@@ -225,7 +225,7 @@ struct opener {
 	bool stop;
 };
 
-/* The only sessions of their heap: each maps and unmaps it, and is long in the registry. */
+/* Each is the only session of its heap: it maps and unmaps the heap, and holds the registry's mutex for long. */
 static void *open_and_close(void *userdata)
 {
 	struct opener *opener = userdata;
@@ -235,7 +235,10 @@ static void *open_and_close(void *userdata)
 	return NULL;
 }
 
-/* A child that closes all its copies takes nothing from its parent, and is never stuck in what a thread was doing. */
+/*
+ * A child that closes all its copies takes nothing from its parent, and never waits for a mutex that a thread of the
+ * parent had.
+ */
 START_TEST(test_fork_amid_threads)
 {
 	static const char *const args[] = {"--size", "64M", NULL};
@@ -260,7 +263,7 @@ START_TEST(test_fork_amid_threads)
 }
 END_TEST
 
-/* ---- threads ---------------------------------------------------------------------------------------------------- */
+/* Threads. */
 
 #define N_THREADS 4
 #define N_ROUNDS  2000
@@ -306,7 +309,7 @@ START_TEST(test_threads)
 		ck_ok(pthread_create(&threads[i], NULL, thread_run, (void *)i));
 	for (size_t i = 0; i < N_THREADS; i++)
 		ck_ok(pthread_join(threads[i], NULL));
-	/* One mapping: the pointer is everyone's. */
+	/* One mapping: the pointer is valid for all sessions of the process. */
 	for (size_t i = 0; i < N_THREADS; i++)
 		ck_assert_ptr_eq(addresses[i], pyheap_data(heap, shared));
 	ck_assert_int_eq(pyheap_refcount(heap, shared), 1);
@@ -344,7 +347,7 @@ START_TEST(test_one_mapping)
 }
 END_TEST
 
-/* ---- the daemon goes -------------------------------------------------------------------------------------------- */
+/* The daemon goes. */
 
 static bool is_readable(int fd)
 {
@@ -392,7 +395,7 @@ static void *pop_for_ever(void *userdata)
 	return (void *)(intptr_t)r;
 }
 
-/* Who waits for ever learns of it too. */
+/* A session that waits without a limit gets -EPIPE, too. */
 START_TEST(test_daemon_ended_while_waiting)
 {
 	pyheap *heap = fixture_open(&fx);
@@ -462,7 +465,7 @@ START_TEST(test_daemon_killed)
 }
 END_TEST
 
-/* A daemon that is stopped answers nobody; nobody waits for it without end, and when it goes on so does everyone. */
+/* A daemon that is stopped answers nobody. Sessions wait for it up to their time-outs, and go on when it does. */
 START_TEST(test_daemon_stopped)
 {
 	pyheap *heap = fixture_open(&fx), *other = NULL;
@@ -478,14 +481,14 @@ START_TEST(test_daemon_stopped)
 	ck_assert_ptr_null(other);
 	ck_ok(kill(fx.pid, SIGCONT));
 	ck_ok(pyheap_set_timeout(heap, -1));
-	/* The late answer is taken in, and the next question has its own. */
+	/* The late answer is read, and the next request gets its own answer. */
 	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 8 << 20, &large));
 	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 4 << 20, &large));
 	pyheap_close(heap);
 }
 END_TEST
 
-/* ---- the global lock -------------------------------------------------------------------------------------------- */
+/* The global lock. */
 
 START_TEST(test_lock)
 {
@@ -544,7 +547,7 @@ START_TEST(test_lock_owner_killed)
 }
 END_TEST
 
-/* How a session that has the lock is closed: by which thread, and what that which took it does then. */
+/* How a session that has the lock is closed: by which thread, and what the thread that took the lock does then. */
 enum closing { ITSELF, AFTER_IT_ENDED, IT_ENDS, IT_TAKES, IT_CLOSES, N_CLOSINGS };
 
 static struct keeper {
@@ -553,7 +556,7 @@ static struct keeper {
 	pthread_barrier_t barrier;
 } keeper;
 
-/* The lock stands in the list of such mutexes that each thread has: nothing in it may be gone. */
+/* The lock is in the thread's list of robust mutexes: no mutex in that list may be unmapped. */
 static void use_a_robust_mutex(void)
 {
 	pthread_mutexattr_t attr;
@@ -620,7 +623,7 @@ static void close_with_lock(void *userdata)
 	ck_ok(pthread_join(thread, NULL));
 	if (keeper.closing == AFTER_IT_ENDED)
 		pyheap_close(keeper.heap);
-	/* A session more, so that it is looked at what can be unmapped. */
+	/* Another session opens, so that the library looks for heaps that can be unmapped. */
 	keeper.heap = fixture_open(&fx);
 	ck_ok(pyheap_lock(keeper.heap));
 	pyheap_close(keeper.heap);
@@ -628,7 +631,7 @@ static void close_with_lock(void *userdata)
 	kill(getpid(), SIGSTOP); /* what is free now is so while it lives */
 }
 
-/* Whichever thread closes it: the lock is free, what was held is dropped, and what was finished is there. */
+/* Whichever thread closes the session: the lock is free, its holds are dropped, and finished calls stay. */
 START_TEST(test_close_with_lock)
 {
 	enum closing closing = (enum closing)_i;
@@ -669,8 +672,8 @@ static void *dispatch_run(void *heap)
 }
 
 /*
- * The thread with the lock has ended, and with it that the session has it: it waits for the daemon's successor, and
- * does not tell that one that nobody else can have the lock.
+ * The thread with the lock has ended, so the session has the lock no more: it waits for the next daemon, and does not
+ * tell it that it has the lock.
  */
 START_TEST(test_daemon_killed_after_a_thread_with_lock)
 {
@@ -683,7 +686,7 @@ START_TEST(test_daemon_killed_after_a_thread_with_lock)
 	ck_assert(WIFSIGNALED(fixture_stop(&fx, SIGKILL)));
 	fixture_until(is_readable(pyheap_fd(heap)));
 	ck_ok(pthread_create(&thread, NULL, dispatch_run, heap));
-	usleep(50000); /* most often it waits by now */
+	usleep(50000); /* mostly it waits by now; where it does not, the test is one of another order */
 	fixture_start_again(&fx);
 	ck_ok(pthread_join(thread, &result));
 	ck_ok((int)(intptr_t)result);
@@ -697,12 +700,10 @@ int main(void)
 	Suite *suite = suite_create("client_session");
 	TCase *alone = tcase_create("alone"), *tcase = tcase_create("with a daemon");
 
-	tcase_set_timeout(alone, 300);
 	tcase_add_test(alone, test_open_fails);
 	tcase_add_test(alone, test_more_sessions_than_slots);
 	tcase_add_test(alone, test_no_session);
 	suite_add_tcase(suite, alone);
-	tcase_set_timeout(tcase, 300);
 	tcase_add_checked_fixture(tcase, fixture_setup, fixture_teardown);
 	tcase_add_test(tcase, test_open_by_environment);
 	tcase_add_test(tcase, test_no_place);

@@ -39,7 +39,7 @@ static uint64_t n_objects(void)
 	return n;
 }
 
-/* ---- by name ---------------------------------------------------------------------------------------------------- */
+/* By name. */
 
 static void publish(void *userdata)
 {
@@ -59,7 +59,7 @@ static void publish(void *userdata)
 	pyheap_close(own);
 }
 
-/* What has a name outlives its maker, and what hangs on it too. */
+/* A named object outlives its maker, and so does what it refers to. */
 START_TEST(test_by_name)
 {
 	pyheap_ref list, ref;
@@ -81,7 +81,7 @@ START_TEST(test_by_name)
 }
 END_TEST
 
-/* ---- by queue --------------------------------------------------------------------------------------------------- */
+/* By queue. */
 
 #define N_ITEMS     4000
 #define N_SENDERS   3
@@ -244,14 +244,14 @@ START_TEST(test_queue_and_signal)
 	ck_ok(pyheap_queue_new(fixture_heap, 2, &queue));
 	pid = fixture_fork(pop_until_signal, &queue);
 	fixture_until(pyheap_refcount(fixture_heap, queue) == 2);
-	/* It may come a moment before the wait: then the next one does it. */
+	/* The signal may come before the wait: then the next one interrupts it. */
 	fixture_until(kill(pid, SIGUSR1) == 0 && waitpid(pid, &status, WNOHANG) == pid);
 	ck_ok(status);
 	ck_assert_int_eq(pyheap_refcount(fixture_heap, queue), 1);
 }
 END_TEST
 
-/* ---- by the number alone ---------------------------------------------------------------------------------------- */
+/* By the ref alone. */
 
 struct pipes {
 	int to_child[2], from_child[2];
@@ -292,7 +292,7 @@ START_TEST(test_by_number)
 }
 END_TEST
 
-/* ---- the dead --------------------------------------------------------------------------------------------------- */
+/* The dead. */
 
 static void hold_and_wait(void *userdata)
 {
@@ -319,7 +319,7 @@ static void hold_and_wait(void *userdata)
 	read_ref(pipes->to_child[0]); /* never comes */
 }
 
-/* A killed client's holds go, what others hold stays, and what it had handed over belongs to the queue. */
+/* A killed client's holds are dropped, what others hold stays, and what it pushed belongs to the queue. */
 START_TEST(test_killed)
 {
 	struct pipes pipes;
@@ -355,7 +355,7 @@ static void wait_at_queue(void *userdata)
 	pyheap_queue_pop(own, *(pyheap_ref *)userdata, &ref, -1);
 }
 
-/* A dead waiter takes nothing: what is pushed next is there for the living. */
+/* A dead waiter takes nothing: the next object that is pushed goes to a living one. */
 START_TEST(test_killed_while_waiting)
 {
 	pyheap_ref queue, ref, got;
@@ -432,7 +432,7 @@ START_TEST(test_killed_at_work)
 }
 END_TEST
 
-/* ---- who is there ----------------------------------------------------------------------------------------------- */
+/* pyheap_clients(). */
 
 START_TEST(test_clients)
 {
@@ -469,7 +469,6 @@ int main(void)
 	Suite *suite = suite_create("client_share");
 	TCase *tcase = tcase_create("all");
 
-	tcase_set_timeout(tcase, 600);
 	tcase_add_checked_fixture(tcase, fixture_setup_session, fixture_teardown_session);
 	tcase_add_test(tcase, test_by_name);
 	tcase_add_test(tcase, test_by_queue);

@@ -18,7 +18,7 @@ from daemon_box import can_be_nobody
 
 PYHEAPD = os.environ["PYHEAPD"]
 PYHEAPCTL = os.environ["PYHEAPCTL"]
-WATCHDOG = 120
+WATCHDOG = 300
 SIZES = (0, 1, 512, 513, 256 << 10, 5 << 20)
 
 libc = ctypes.CDLL(None, use_errno=True)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * What the daemon does for the heap: drops what the dead held, returns empty arenas, takes the lock back and names who
- * keeps it, and goes on where a daemon before it was killed
+ * What the daemon does for the heap: drops the holds of the dead, unmaps empty arenas, recovers the lock and names its
+ * owner, and goes on where a killed daemon stopped
  *
  * Every test ends with pyheap_check() of the whole heap (fixture_teardown).
  */
@@ -16,7 +16,7 @@
 
 static pyheap *heap; /* the test's own session */
 
-/* ---- helpers --------------------------------------------------------------------------------------------------- */
+/* Helpers. */
 
 static void setup(void)
 {
@@ -66,7 +66,7 @@ static uint64_t n_sessions(void)
 	return stats.n_sessions;
 }
 
-/* A child that does its work, says so, and waits to be ended. */
+/* A child that does its work, reports that, and waits to be killed. */
 struct work {
 	int pipe[2];
 	void (*run)(pyheap *own, void *userdata);
@@ -115,7 +115,7 @@ static void make_objects(pyheap *own, void *userdata)
 	ck_ok(pyheap_new(own, PYHEAP_BYTES, 20000, &ref));     /* medium */
 }
 
-/* ---- the dead -------------------------------------------------------------------------------------------------- */
+/* The dead. */
 
 START_TEST(drops_what_the_dead_held)
 {
@@ -136,7 +136,7 @@ START_TEST(drops_what_the_dead_held)
 }
 END_TEST
 
-/* Many at once, and others go on meanwhile. */
+/* Many die at once, and others go on meanwhile. */
 START_TEST(drops_what_many_dead_held)
 {
 	size_t n = 2000;
@@ -161,7 +161,7 @@ START_TEST(drops_what_many_dead_held)
 }
 END_TEST
 
-/* ---- memory comes and goes ------------------------------------------------------------------------------------- */
+/* Memory comes and goes. */
 
 static void fill_and_drop(void)
 {
@@ -205,7 +205,7 @@ START_TEST(returns_empty_arenas)
 }
 END_TEST
 
-/* What one client needs is returned from what is kept as spare for another. */
+/* Spare arenas are unmapped where another client needs their memory. */
 START_TEST(spare_arenas_are_no_reserve)
 {
 	static const char *const args[] = {"--size", "4M", "--spare-arenas", "16", NULL};
@@ -226,7 +226,7 @@ START_TEST(spare_arenas_are_no_reserve)
 }
 END_TEST
 
-/* ---- the lock -------------------------------------------------------------------------------------------------- */
+/* The lock. */
 
 static void take_lock(pyheap *own, void *userdata)
 {
@@ -244,7 +244,7 @@ START_TEST(names_who_keeps_the_lock)
 	fixture_until(fixture_log_count("has held the global lock"));
 	ck_assert(fixture_log_count(who));
 	ck_assert(!fixture_log_count("is free again"));
-	/* The daemon waits for nobody: sessions come, and the dead are seen, while the lock is held. */
+	/* The daemon does not wait for the lock: it admits sessions and sees the dead while a session has it. */
 	other = fixture_open(&fx);
 	ck_assert_int_ge(pyheap_fd(other), 0);
 	fixture_kill(pid);
@@ -253,7 +253,7 @@ START_TEST(names_who_keeps_the_lock)
 }
 END_TEST
 
-/* Nobody else comes: the daemon itself takes the lock of the dead. */
+/* No session takes the lock: the daemon itself recovers it from the dead owner. */
 START_TEST(takes_the_lock_of_the_dead_back)
 {
 	pyheap_stats stats;
@@ -276,7 +276,7 @@ START_TEST(ends_while_the_lock_is_held)
 }
 END_TEST
 
-/* The keeper is a session that this daemon adopted, and is evicted as any other. */
+/* The lock's owner is a session that this daemon adopted. It is evicted as any other. */
 START_TEST(adopts_while_the_lock_is_held)
 {
 	static const char *const args[] = {"--size", "64M", "--lock-timeout", "1", NULL};
@@ -289,12 +289,12 @@ START_TEST(adopts_while_the_lock_is_held)
 	fixture_start_again(&fx); /* opens and closes a session, which waits for the lock */
 	status = fixture_wait(pid);
 	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-	fixture_until(fixture_log_count("is evicted")); /* which it says after it did it */
+	fixture_until(fixture_log_count("is evicted")); /* logged after it was done */
 	fixture_teardown();
 }
 END_TEST
 
-/* ---- the daemon is killed -------------------------------------------------------------------------------------- */
+/* The daemon is killed. */
 
 START_TEST(adopts_what_is_held)
 {
@@ -317,8 +317,8 @@ START_TEST(adopts_what_is_held)
 }
 END_TEST
 
-/* It is killed while it clears up after the dead, again and again; it gets there in the end. */
-START_TEST(adopts_what_was_being_cleared_up)
+/* It is killed while it reclaims the dead, again and again; it gets there in the end. */
+START_TEST(adopts_what_was_being_reclaimed)
 {
 	size_t n = 20000;
 
@@ -328,7 +328,7 @@ START_TEST(adopts_what_was_being_cleared_up)
 		for (int i = 0; i < 4; i++) {
 			if (i == 0)
 				fixture_kill(pid);
-			usleep((useconds_t)(rand() % 3000)); /* anywhere in it: a place, no measure */
+			usleep((useconds_t)(rand() % 3000)); /* a random moment */
 			fixture_stop(&fx, SIGKILL);
 			fixture_start_again(&fx);
 		}
@@ -340,7 +340,7 @@ START_TEST(adopts_what_was_being_cleared_up)
 }
 END_TEST
 
-/* A client that goes on growing and shrinking, as far as there is a daemon. */
+/* A client that makes objects and closes, again and again, also while there is no daemon. */
 static void grow_and_shrink(void *userdata)
 {
 	(void)userdata;
@@ -388,13 +388,11 @@ int main(void)
 	tcase_add_test(each, takes_the_lock_of_the_dead_back);
 	tcase_add_test(each, ends_while_the_lock_is_held);
 	tcase_add_test(each, adopts_what_is_held);
-	tcase_add_test(each, adopts_what_was_being_cleared_up);
+	tcase_add_test(each, adopts_what_was_being_reclaimed);
 	tcase_add_test(each, adopts_what_was_being_mapped);
-	tcase_set_timeout(each, 300);
 	tcase_add_loop_test(own, returns_empty_arenas, 0, 3);
 	tcase_add_test(own, spare_arenas_are_no_reserve);
 	tcase_add_test(own, adopts_while_the_lock_is_held);
-	tcase_set_timeout(own, 300);
 	suite_add_tcase(suite, each);
 	suite_add_tcase(suite, own);
 	return fixture_main(suite);

@@ -2,9 +2,10 @@
 /*
  * Death is certain before it is acted on: processes that look dead and live, and that look alive and are dead
  *
- * A client puts one object that nobody else holds. As long as its process lives the object stays, whatever became of
- * the socket; once the process has ended it goes, whoever still has the socket. That nothing was dropped is looked at
- * after the daemon has cleared up somebody else who died later (settle()), so it had the time to do wrong.
+ * A client puts one object that no other session holds. The object stays as long as the client's process lives,
+ * whatever became of the socket; it is dropped once the process has ended, whoever still has the socket. A test looks
+ * whether the object is kept after the daemon has reclaimed another process that died later (settle()): by then the
+ * daemon had time to do wrong.
  *
  * Other pid namespaces and pids that are used again: test_death_ns.c.
  */
@@ -92,7 +93,7 @@ static void hold_and_wait(void *userdata)
 	wait_for_ever();
 }
 
-/* Somebody comes, holds something and dies, and the daemon clears up after him. */
+/* Another process holds an object and dies, and the daemon reclaims it. */
 static void settle(void)
 {
 	pyheap_ref *ref = mmap(NULL, sizeof(*ref), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -115,7 +116,7 @@ static void restart_daemon(void)
 	fixture_start_again(&fx);
 }
 
-/* The client lives: nothing of it may go, now or with another daemon. */
+/* The client lives: its object stays, with this daemon and with the next. */
 static void expect_kept(void)
 {
 	settle();
@@ -130,7 +131,7 @@ static void expect_dropped(void)
 	fixture_until(is_gone(shared->ref));
 }
 
-/* ---- the socket is gone, the process is not ---------------------------------------------------------------------- */
+/* The socket is gone, the process is not. */
 
 static void close_the_socket(void *userdata)
 {
@@ -164,7 +165,7 @@ START_TEST(closed_its_socket)
 }
 END_TEST
 
-/* ---- another program, the same process --------------------------------------------------------------------------- */
+/* Another program, the same process. */
 
 static void exec_sleep(void)
 {
@@ -223,7 +224,7 @@ START_TEST(became_another_program)
 }
 END_TEST
 
-/* ---- the process is gone, the socket is not ---------------------------------------------------------------------- */
+/* The process is gone, the socket is not. */
 
 static void use_a_copy(pyheap *heap)
 {
@@ -258,7 +259,7 @@ static void fork_and_go(void *userdata)
 		use_a_copy(heap);
 		_exit(0);
 	}
-	fixture_until(step() == 2); /* which the child says: a step of this process could come after it */
+	fixture_until(step() == 2); /* recorded by the child: this process might record an earlier step after it */
 	if (way == 1)
 		wait_for_ever();
 	_exit(0);
@@ -286,7 +287,7 @@ START_TEST(left_a_child)
 }
 END_TEST
 
-/* ---- zombies ----------------------------------------------------------------------------------------------------- */
+/* Zombies. */
 
 static bool is_zombie(pid_t pid)
 {
@@ -314,7 +315,7 @@ START_TEST(nobody_waits_for_it)
 }
 END_TEST
 
-/* ---- threads ----------------------------------------------------------------------------------------------------- */
+/* Threads. */
 
 static void *work_on(void *userdata)
 {
@@ -323,7 +324,7 @@ static void *work_on(void *userdata)
 
 	step_done(1);
 	ck_assert_str_eq(pyheap_data(heap, shared->ref), "alive");
-	/* fresh memory, which only the daemon has to give: the session is this process's still */
+	/* new memory, which only the daemon has: the session is still this process's */
 	ck_ok(pyheap_new(heap, PYHEAP_BYTES, 1 << 20, &ref));
 	ck_ok(pyheap_decref(heap, ref));
 	step_done(2);
@@ -403,7 +404,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("death");
 
 	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_set_timeout(t, 300);
 	tcase_add_loop_test(t, closed_its_socket, 0, 2);
 	tcase_add_loop_test(t, became_another_program, 0, 4);
 	tcase_add_loop_test(t, left_a_child, 0, 2);

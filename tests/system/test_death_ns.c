@@ -2,10 +2,10 @@
 /*
  * Death is certain before it is acted on: pids that are used again, and other pid namespaces
  *
- * A pid is a number that says little: another process may have it by now, and in another pid namespace it is another
- * process's or nobody's. Daemon and clients are put into namespaces of their own here, whose /proc is the test's, as it
- * is for who was started by unshare without a mount of its own. What cannot be known (a daemon that was restarted, and
- * a client that has no pid where the daemon is) stays until it is resumed; nothing living is ever dropped.
+ * A pid alone says little: another process may have it by now, and in another pid namespace it is another process's or
+ * none's. Daemon and clients run in namespaces of their own here, with the test's /proc, as after unshare without a
+ * mount of /proc. Where the daemon cannot know whether a client lives (it was restarted, and the client has no pid in
+ * its namespace), the session stays until it is resumed. Nothing of a living client is ever dropped.
  *
  * The thread ids that own the global lock are such numbers, too: two namespaces have the same ones.
  *
@@ -38,9 +38,9 @@ struct shared {
 static pyheap *watcher;
 static int own_ns;
 
-/* ---- processes in namespaces ------------------------------------------------------------------------------------- */
+/* Processes in namespaces. */
 
-/* fork() into a pid namespace, HERE or of a descriptor, with a pid there, 0: any. -EEXIST the pid is taken. */
+/* fork() into a pid namespace, HERE or by its descriptor, with that pid; 0: any. -EEXIST: the pid is taken. */
 static pid_t fork_into(int ns, pid_t pid)
 {
 	struct clone_args args = {
@@ -61,7 +61,7 @@ static pid_t fork_into(int ns, pid_t pid)
 	}
 	if (child == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		alarm(600); /* whatever becomes of the test */
+		alarm(600); /* it ends, however the test ends */
 		return 0;
 	}
 	ck_ok(setns(own_ns, CLONE_NEWPID));
@@ -74,7 +74,7 @@ static void wait_for_ever(void)
 		pause();
 }
 
-/* A pid namespace in which nobody is but its first process, which keeps it. */
+/* A pid namespace with nothing in it but its first process, which keeps it in being. */
 static int new_ns(pid_t *ret_first)
 {
 	char path[64];
@@ -117,7 +117,7 @@ static struct shared *share(void)
 	return shared;
 }
 
-/* ---- clients ----------------------------------------------------------------------------------------------------- */
+/* Clients. */
 
 static uint32_t is(const struct shared *shared)
 {
@@ -135,7 +135,7 @@ static void tell(struct shared *shared, enum client_is what)
 	__atomic_store_n(&shared->wants, (uint32_t)what, __ATOMIC_RELEASE);
 }
 
-/* Holds an object, then needs the daemon, then takes the lock, each when it is told to. */
+/* It holds an object, then needs the daemon, then takes the lock, each when the test says so. */
 static void client_run(struct shared *shared)
 {
 	pyheap *heap = fixture_open(&fx);
@@ -157,7 +157,7 @@ static void client_run(struct shared *shared)
 	wait_for_ever();
 }
 
-/* The C library knows nothing of a clone3() of ours, and so neither its thread's id: another program begins anew. */
+/* The C library does not see this clone3() and would keep the parent's thread id; exec makes it read its own. */
 static void client_exec(const struct shared *shared)
 {
 	char fd[16];
@@ -217,7 +217,7 @@ static bool is_gone(const struct shared *shared)
 	return n < 0;
 }
 
-/* Somebody else comes and dies, and the daemon clears up after him: it had the time to do wrong to others. */
+/* Another process comes and dies, and the daemon reclaims it: by then it had time to do wrong to others. */
 static void settle(void)
 {
 	struct shared *shared = share();
@@ -254,7 +254,7 @@ static uint64_t start_time(pid_t pid)
 	return strtoull(p, NULL, 10);
 }
 
-/* ---- the daemon -------------------------------------------------------------------------------------------------- */
+/* The daemon. */
 
 static void daemon_exec(void)
 {
@@ -321,9 +321,9 @@ static void begin_in(int ns)
 	watcher = fixture_open(&fx);
 }
 
-/* ---- pids that are used again ------------------------------------------------------------------------------------ */
+/* Pids that are used again. */
 
-/* Somebody else with that pid, who started later than `start`. */
+/* Another process with that pid, started later than `start`. */
 static pid_t impostor(pid_t pid, uint64_t start)
 {
 	for (;;) {
@@ -351,7 +351,7 @@ START_TEST(used_again_while_the_daemon_is_away)
 	fixture_start_again(&fx);
 	fixture_until(is_gone(shared));
 	expect_kept(other);
-	ck_ok(kill(pid, 0)); /* and nobody did anything to him */
+	ck_ok(kill(pid, 0)); /* the daemon did nothing to it */
 	fixture_kill(pid);
 }
 END_TEST
@@ -373,7 +373,8 @@ START_TEST(used_again_before_it_was_admitted)
 		_exit(1); /* not before the daemon goes on */
 	}
 	fixture_until(is(shared) == CLIENT_HOLDS);
-	usleep(20000); /* to come further than connect(); if it does not, that is a test of another order */
+	usleep(20000); /* mostly enough to come further than connect(); where it is not, the test is one of another
+			  order */
 	start = start_time(pid);
 	fixture_kill(pid);
 	ck_assert_int_eq(impostor(pid, start), pid);
@@ -385,7 +386,7 @@ START_TEST(used_again_before_it_was_admitted)
 }
 END_TEST
 
-/* ---- clients of other namespaces --------------------------------------------------------------------------------- */
+/* Clients of other namespaces. */
 
 /* In a child namespace of the daemon's, whose processes have a pid in the daemon's too. */
 START_TEST(client_in_a_namespace)
@@ -444,11 +445,11 @@ START_TEST(daemon_in_a_namespace)
 	pid = client_start(other, HERE, 0);
 	restart_daemon_in(ns);
 	settle();
-	ck_assert(!is_gone(other)); /* nobody can know, so it stays ... */
+	ck_assert(!is_gone(other)); /* it cannot be known, so the session stays ... */
 	tell(other, CLIENT_GROWS);
 	fixture_until(is(other) == CLIENT_GREW);
 	expect_kept(other);
-	fixture_kill(pid); /* ... and is known again once it was resumed */
+	fixture_kill(pid); /* ... and it is known again once it is resumed */
 	fixture_until(is_gone(other));
 }
 END_TEST
@@ -498,14 +499,14 @@ START_TEST(daemon_changes_namespaces)
 	fixture_until(is(shared) == CLIENT_GREW);
 	restart_daemon_in(from);
 	expect_kept(shared);
-	fixture_kill(pid); /* who was resumed elsewhere last is one who cannot be known */
+	fixture_kill(pid); /* resumed last in another namespace, so it cannot be known */
 	fixture_kill(other_pid);
 	restart_daemon_in(from);
 	fixture_until(is_gone(other)); /* its pid says something here */
 }
 END_TEST
 
-/* ---- the lock ---------------------------------------------------------------------------------------------------- */
+/* The lock. */
 
 /* It sleeps in a futex, and so waits for the lock. */
 static bool waits(pid_t pid)
@@ -604,7 +605,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("death-ns");
 
 	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_set_timeout(t, 120);
 	tcase_add_test(t, used_again_while_the_daemon_is_away);
 	tcase_add_test(t, used_again_before_it_was_admitted);
 	tcase_add_test(t, client_in_a_namespace);

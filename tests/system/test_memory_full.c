@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * Memory that is not there: clients of a heap in a /dev/shm that is full to its last page
+ * Clients of a heap in a /dev/shm that is full to its last page
  *
- * It is a tmpfs of 16 MiB in a mount namespace of the test's own, filled by the heap or by somebody else's file. Who
- * wants more is told -ENOMEM; nobody gets SIGBUS, neither client nor daemon; all that needs no more memory works; and
+ * It is a tmpfs of 16 MiB in a mount namespace of the test's own, filled by the heap or by a file beside it. A call
+ * that needs more memory returns -ENOMEM; neither client nor daemon gets SIGBUS; calls that need no memory work; and
  * when there is room again the heap goes on growing.
  *
  * What the daemon answers on its socket then: test_daemon_full.py. Needs root.
@@ -25,7 +25,7 @@ static pyheap *heap;
 static pyheap_ref refs[N_MAX];
 static uint32_t n_refs;
 
-/* ---- room -------------------------------------------------------------------------------------------------------- */
+/* Room. */
 
 static uint64_t room(void)
 {
@@ -35,7 +35,7 @@ static uint64_t room(void)
 	return (uint64_t)st.f_bavail * st.f_frsize;
 }
 
-/* Somebody else takes all the room there is but for so many bytes. */
+/* A file beside the heap takes all free room but this many bytes. */
 static void fill_but(uint64_t left)
 {
 	int fd = open(OTHERS, O_WRONLY | O_CREAT | O_CLOEXEC | O_APPEND, 0600);
@@ -53,7 +53,7 @@ static void give_room(void)
 	ck_ok(unlink(OTHERS));
 }
 
-/* ---- objects ----------------------------------------------------------------------------------------------------- */
+/* Objects. */
 
 static uint8_t pattern(pyheap_ref ref, size_t i)
 {
@@ -193,7 +193,7 @@ static void expect_full(void)
 	verify();
 }
 
-/* ---- tests ------------------------------------------------------------------------------------------------------- */
+/* Tests. */
 
 START_TEST(filled_by_the_heap)
 {
@@ -229,7 +229,7 @@ START_TEST(filled_by_somebody_else)
 }
 END_TEST
 
-/* Arenas that are returned leave room, which somebody else takes at once. */
+/* Arenas that are unmapped leave room, which the file beside the heap takes at once. */
 START_TEST(room_is_taken_away)
 {
 	for (int i = 0; i < 10; i++)
@@ -264,7 +264,7 @@ START_TEST(daemon_is_restarted)
 }
 END_TEST
 
-/* Start another daemon, and end it when it serves. What it says is in `line` at last; its status. */
+/* Start another daemon, and end it when it serves. Its last message goes into `line`. Returns its status. */
 static int try_daemon(int number, char *line, int size)
 {
 	char name[64], socket[128];
@@ -296,7 +296,7 @@ static int try_daemon(int number, char *line, int size)
 	return status;
 }
 
-/* However little room there is for a heap's beginning: it is made, or it is refused and nothing is left of it. */
+/* However little room there is: a heap is made, or the daemon ends with an error and leaves nothing behind. */
 START_TEST(daemon_is_started)
 {
 	static const uint64_t left[] = {0, 4096, 65536, 262144, 524288, 1 << 20, 2 << 20, 3 << 20};
@@ -322,7 +322,7 @@ START_TEST(daemon_is_started)
 }
 END_TEST
 
-/* ---- room that comes and goes under clients at work -------------------------------------------------------------- */
+/* Room that comes and goes under clients at work. */
 
 static void churn(void *userdata)
 {
@@ -382,7 +382,7 @@ START_TEST(room_comes_and_goes)
 }
 END_TEST
 
-/* ---- a /dev/shm of 16 MiB ---------------------------------------------------------------------------------------- */
+/* A /dev/shm of 16 MiB. */
 
 static bool make_small_shm(void)
 {
@@ -401,7 +401,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("memory-full");
 
 	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, filled_by_the_heap);
 	tcase_add_test(t, filled_by_somebody_else);
 	tcase_add_test(t, room_is_taken_away);

@@ -34,7 +34,7 @@ ${CC:-cc} -Wall -Wextra -Werror $sanitize -I"$source/include" "$work/share.c" -L
 export PYHEAP_SOCKET=$work/pyheap.sock
 "$build/daemon/pyheapd" --socket "$PYHEAP_SOCKET" --name "readme-$$" --size 64M 2>"$work/log" &
 daemon=$!
-for ((i = 0; i < 600; i++)); do
+for ((i = 0; i < 3000; i++)); do
 	[ ! -S "$PYHEAP_SOCKET" ] || break
 	kill -0 "$daemon" || { cat "$work/log"; fail "pyheapd did not start"; }
 	sleep 0.1

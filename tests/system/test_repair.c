@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 /*
- * The heap is mended while its clients work
+ * The heap is repaired while its clients work
  *
- * Four clients make, hand over, name and drop objects, and look at their contents all the time, most of it without the
- * lock, in pools of their own. Somebody else maps the shared memory from outside and damages what is derived: as a
- * whole kind at once, under the lock and while the clients are stopped between two calls, so that they find it mended;
- * or so that they work on it until `pyheapctl check --repair` comes, and are told -EUCLEAN meanwhile. Nothing that is
- * held, named or queued is lost either way.
+ * Four clients make, hand over, name and drop objects, and read their contents all the time, mostly without the lock,
+ * in pools of their own. The test maps the shared memory and damages what is derived: a whole kind of it at once, under
+ * the lock and while the clients are stopped between two calls, so that they find it repaired; or so that they work on
+ * it until `pyheapctl check --repair` comes, and get -EUCLEAN meanwhile. Nothing that is held, named or queued is lost
+ * either way.
  *
- * Each single damage, and a repairer that is killed: tests/unit/test_repair*.c.
+ * Each single damage, and a repairer that is killed: tests/unit/heap/repair/test_repair*.c.
+ *
+ * $PYHEAP_ROUNDS: kills of a repairer, 20 unless given; each damage is made 1 + $PYHEAP_ROUNDS / 50 times.
  */
 #include "fixture.h"
 
@@ -39,10 +41,11 @@ struct worker {
 };
 
 static struct shared *shared;
+static uint64_t n_rounds; /* $PYHEAP_ROUNDS */
 static pyheap *heap;
 static pid_t pids[N_WORKERS];
 
-/* ---- workers ----------------------------------------------------------------------------------------------------- */
+/* Workers. */
 
 static uint8_t pattern(pyheap_ref ref, size_t i)
 {
@@ -60,7 +63,7 @@ static bool is_intact(const struct worker *worker, pyheap_ref ref)
 	return data;
 }
 
-/* Did it go well? What the heap refuses because it is damaged has not taken place, and is tried again some time. */
+/* True where the call succeeds. A call that the damaged heap refuses changes nothing, and is made again later. */
 static bool went_well(const struct worker *worker, int r)
 {
 	if (r == -EUCLEAN && __atomic_load_n(&shared->tolerant, __ATOMIC_ACQUIRE)) {
@@ -92,7 +95,7 @@ static void replace(struct worker *worker, int k)
 		data[i] = pattern(worker->refs[k], i);
 }
 
-/* What the queue gets from one worker another one takes out, and finds intact. */
+/* Each worker pops what others push, and finds its contents intact. */
 static void hand_over(struct worker *worker, int k)
 {
 	pyheap_ref ref;
@@ -154,7 +157,7 @@ static void work(void *userdata)
 	pyheap_close(worker.heap);
 }
 
-/* Every worker has done so much more. */
+/* Each worker makes n rounds more. */
 static void let_work(uint64_t n)
 {
 	for (int i = 0; i < N_WORKERS; i++) {
@@ -209,7 +212,7 @@ static void teardown(void)
 	fixture_teardown();
 }
 
-/* ---- the shared memory from outside ------------------------------------------------------------------------------ */
+/* The shared memory from outside. */
 
 static struct control *control;
 static uint8_t *base;
@@ -259,7 +262,7 @@ static void each_pool(uint8_t kind, void (*damage)(struct pool_entry *pool, uint
 				damage(&pools[i], i);
 }
 
-/* Is a client in the middle of a call that needs no lock? Exact while all are stopped. */
+/* A client is in a critical section. Exact while all are stopped. */
 static bool any_is_active(void)
 {
 	const struct session_entry *sessions = in_control(control->sessions_off);
@@ -285,7 +288,7 @@ static void stop_clients(void)
 		}
 		if (!any_is_active())
 			return;
-		/* one may be inside waiting for this very lock */
+		/* one may be in a call that waits for this lock */
 		ck_ok(pyheap_unlock(heap));
 		for (int i = 0; i < N_WORKERS; i++)
 			ck_ok(kill(pids[i], SIGCONT));
@@ -300,7 +303,7 @@ static void let_clients_go(void)
 	ck_ok(pyheap_unlock(heap));
 }
 
-/* ---- whole kinds of what is derived are wiped out ---------------------------------------------------------------- */
+/* Whole kinds of what is derived are wiped out. */
 
 static void wild_free_list(struct pool_entry *pool, uint32_t index)
 {
@@ -330,7 +333,7 @@ static void wild_returned(struct pool_entry *pool, uint32_t index)
 	pool->remote_next1 = (uint32_t)rand();
 	pool->remote_prev1 = (uint32_t)rand();
 	pool->is_on_remote_list = (uint16_t)rand();
-	pool->is_notified = 0; /* true or not, it only says what need not be done */
+	pool->is_notified = 0; /* a hint: any value is right */
 }
 static uint32_t state_of(const struct object_header *header)
 {
@@ -491,7 +494,7 @@ static void counts(void)
 }
 static void everything(void)
 {
-	counts(); /* first: they go by n_carved */
+	counts(); /* first, since they read n_carved */
 	free_headers();
 	free_lists();
 	pool_numbers();
@@ -557,7 +560,7 @@ static void note_fault(void *userdata, const char *fault)
 START_TEST(mended_under_the_lock)
 {
 	map_all();
-	for (int round = 0; round < 3; round++) {
+	for (uint64_t round = 0; round < 1 + n_rounds / 50; round++) {
 		struct report checked = {.wanted = damages[_i].fault}, repaired = checked;
 		int64_t n;
 
@@ -575,7 +578,7 @@ START_TEST(mended_under_the_lock)
 }
 END_TEST
 
-/* Again and again, with nothing to mend: nobody notices. */
+/* Repair with nothing to mend disturbs no client. */
 START_TEST(nothing_to_mend)
 {
 	for (int i = 0; i < 50; i++) {
@@ -586,7 +589,7 @@ START_TEST(nothing_to_mend)
 }
 END_TEST
 
-/* ---- pyheapctl --------------------------------------------------------------------------------------------------- */
+/* pyheapctl. */
 
 /* Its exit status; *ret what it says on both outputs. */
 static int run_ctl(const char *arguments, char *ret, size_t size)
@@ -613,7 +616,7 @@ static void no_used_heads(struct session_entry *entry)
 	memset(entry->usedpools1, 0, sizeof(entry->usedpools1));
 }
 
-/* What the clients can go on with for a while, or are refused, but what leads nobody to take what is another's. */
+/* Damage on which a client can work or gets -EUCLEAN, but which leads no client to another's object. */
 static void damage_a_bit(int round)
 {
 	stop_clients();
@@ -631,7 +634,7 @@ START_TEST(mended_by_pyheapctl)
 	char said[65536];
 
 	map_all();
-	for (int round = 0; round < 9; round++) {
+	for (int round = 0; round < 3; round++) {
 		__atomic_store_n(&shared->tolerant, 1, __ATOMIC_RELEASE);
 		damage_a_bit(round);
 		let_work(50);
@@ -646,7 +649,7 @@ START_TEST(mended_by_pyheapctl)
 }
 END_TEST
 
-/* Who repairs is killed, at any moment; the clients go on, and another repairer ends it. */
+/* The repairer is killed at any moment. The clients go on, and another repairer finishes. */
 static void repair_for_ever(void *userdata)
 {
 	pyheap *own = fixture_open(&fx);
@@ -666,7 +669,7 @@ START_TEST(repairer_is_killed)
 
 	map_all();
 	n_before = control->lock.n_recoveries;
-	for (int round = 0; round < 100; round++) {
+	for (uint64_t round = 0; round < n_rounds; round++) {
 		pid_t pid = fixture_fork(repair_for_ever, NULL);
 
 		usleep((useconds_t)(1000 + rand() % 20000));
@@ -676,13 +679,13 @@ START_TEST(repairer_is_killed)
 		ck_assert_int_eq(pyheap_check(heap, NULL, NULL), 0);
 	}
 	ck_assert_uint_gt(control->lock.n_recoveries, n_before);
-	printf("repairer killed 100 times, %llu times at work\n",
+	printf("repairer killed %llu times, %llu times at work\n", (unsigned long long)n_rounds,
 		(unsigned long long)(control->lock.n_recoveries - n_before));
 	let_work(1000);
 }
 END_TEST
 
-/* ---- the daemon -------------------------------------------------------------------------------------------------- */
+/* The daemon. */
 
 static uint64_t n_sessions(void)
 {
@@ -707,8 +710,8 @@ static void die_damaged(void *userdata)
 	raise(SIGKILL);
 }
 
-/* Whoever died leaving damage behind cannot be cleared up; once that is mended the daemon does it after all. */
-START_TEST(lost_one_is_cleared_up)
+/* A dead session with damage in it cannot be reclaimed. Once the damage is mended the daemon reclaims it. */
+START_TEST(lost_one_is_reclaimed)
 {
 	char said[65536];
 
@@ -733,17 +736,19 @@ static Suite *suite(void)
 	TCase *t = tcase_create("repair");
 
 	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_set_timeout(t, 300);
 	tcase_add_loop_test(t, mended_under_the_lock, 0, (int)(sizeof(damages) / sizeof(damages[0])));
 	tcase_add_test(t, nothing_to_mend);
 	tcase_add_test(t, mended_by_pyheapctl);
 	tcase_add_test(t, repairer_is_killed);
-	tcase_add_test(t, lost_one_is_cleared_up);
+	tcase_add_test(t, lost_one_is_reclaimed);
 	suite_add_tcase(s, t);
 	return s;
 }
 
 int main(void)
 {
+	const char *value = getenv("PYHEAP_ROUNDS");
+
+	n_rounds = value ? strtoull(value, NULL, 10) : 20;
 	return fixture_main(suite());
 }

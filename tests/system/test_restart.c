@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * Sessions over a daemon that is killed and started again on the same name and socket
+ * Sessions of a daemon that is killed and started again with the same name and socket
  *
- * They keep what they hold, go on with all that needs no daemon, and become the same session at its successor within
- * the call that needs one. The daemon killed again and again under clients at work is test_restart_kills.c's.
+ * They keep what they hold, go on with all that needs no daemon, and resume with the next daemon in the first call that
+ * needs one. The daemon killed again and again under clients at work: test_restart_kills.c.
  */
 #include "fixture.h"
 
@@ -15,7 +15,7 @@
 
 #define ARENA ((size_t)256 << 10)
 
-/* ---- helpers ---------------------------------------------------------------------------------------------------- */
+/* Helpers. */
 
 static bool is_readable(int fd)
 {
@@ -44,7 +44,7 @@ static uint64_t n_objects(pyheap *heap)
 	return n;
 }
 
-/* This session's place in the table. */
+/* This session's index in the table of sessions. */
 static uint32_t own_session(pyheap *heap)
 {
 	pyheap_client_info info;
@@ -64,7 +64,7 @@ static void kill_daemon(void)
 	ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "status 0x%x", (unsigned int)status);
 }
 
-/* A call that cannot do without the daemon: no run of so many arenas was there lately. */
+/* A call that needs the daemon: no run of this many arenas is mapped. */
 static int need_daemon(pyheap *heap)
 {
 	static size_t n_calls;
@@ -136,7 +136,7 @@ static void setup(void)
 	pyheap_close(heap);
 }
 
-/* ---- the same session at the next daemon ------------------------------------------------------------------------- */
+/* The same session at the next daemon. */
 
 START_TEST(keeps_its_holds)
 {
@@ -166,7 +166,8 @@ START_TEST(keeps_its_holds)
 		ck_assert_ptr_eq(pyheap_data(heap, large), data);
 		ck_assert(data[0] == 'L' && memcmp(data, data + 1, size - 1) == 0); /* all of it */
 		fixture_until(n_sessions(heap) == 2);
-		ck_assert_int_eq(fixture_log_count("is resumed"), i); /* the other one had no need yet */
+		ck_assert_int_eq(fixture_log_count("is resumed"),
+			i); /* the other session has made no call that needs the daemon */
 	}
 	ck_ok(need_daemon(other));
 	ck_assert_str_eq(pyheap_data(other, theirs), "theirs");
@@ -223,7 +224,10 @@ START_TEST(threads_keep_theirs)
 }
 END_TEST
 
-/* Its daemon was stopped with a question open, then killed: the answer never comes, and is not waited for. */
+/*
+ * The daemon was stopped with a request open, then killed: the answer never comes, and the session does not wait for
+ * it.
+ */
 START_TEST(forgets_an_open_question)
 {
 	pyheap *heap = fixture_open(&fx);
@@ -262,7 +266,7 @@ START_TEST(goes_on_after_a_daemon_that_keeps)
 }
 END_TEST
 
-/* ---- pyheap_fd() and pyheap_dispatch() --------------------------------------------------------------------------- */
+/* pyheap_fd() and pyheap_dispatch(). */
 
 START_TEST(descriptor_stays)
 {
@@ -280,7 +284,7 @@ START_TEST(descriptor_stays)
 		ck_assert_int_eq(epoll_wait(epoll, &event, 1, 60000), 1);
 		ck_assert(is_readable(fd));
 		work_locally(heap);
-		ck_assert(is_readable(fd)); /* until somebody takes it in */
+		ck_assert(is_readable(fd)); /* until pyheap_dispatch() */
 		fixture_start_again(&fx);
 		ck_ok(pyheap_dispatch(heap));
 		ck_assert_int_eq(pyheap_fd(heap), fd);
@@ -290,14 +294,14 @@ START_TEST(descriptor_stays)
 		ck_ok(pyheap_dispatch(heap)); /* nothing to do */
 		ck_ok(need_daemon(heap));
 		ck_assert_int_eq(fixture_log_count("is resumed"), i + 1);
-		/* The socket is another, so the set has lost it: adding is no -EEXIST. */
+		/* It is a new socket, so the epoll set has lost it: adding it gives no -EEXIST. */
 	}
 	close(epoll);
 	pyheap_close(heap);
 }
 END_TEST
 
-/* The bytes that the daemon said before it was killed are no answer to what is asked of the next. */
+/* What the killed daemon sent is no answer to a request to the next daemon. */
 START_TEST(dispatch_of_nobody)
 {
 	pyheap *heap = fixture_open(&fx);
@@ -312,15 +316,14 @@ START_TEST(dispatch_of_nobody)
 		work_locally(heap);
 	}
 	fixture_start_again(&fx);
-	ck_ok(pyheap_set_timeout(heap, 10000));
+	ck_ok(pyheap_set_timeout(heap, -1));
 	ck_ok(pyheap_dispatch(heap));
 	ck_assert_int_eq(pyheap_fd(heap), fd);
 	pyheap_close(heap);
 }
 END_TEST
 
-/* ---- how long it is waited for ------------------------------------------------------------------------------------
- */
+/* Time-outs. */
 
 START_TEST(no_daemon_comes)
 {
@@ -339,7 +342,8 @@ START_TEST(no_daemon_comes)
 		}
 	}
 	fixture_start_again(&fx);
-	ck_ok(need_daemon(heap)); /* it was not given up */
+	ck_ok(pyheap_set_timeout(heap, -1)); /* however long the daemon takes to answer */
+	ck_ok(need_daemon(heap));            /* the session still tries */
 	ck_assert_str_eq(pyheap_data(heap, ref), "kept");
 	pyheap_close(heap);
 }
@@ -351,7 +355,7 @@ struct waiter {
 	bool dispatches;
 };
 
-/* Told when the daemon is gone, it waits for the next one. */
+/* A client that sees the daemon go, and waits for the next one. */
 static void wait_for_next(void *userdata)
 {
 	struct waiter *waiter = userdata;
@@ -370,10 +374,10 @@ static void wait_for_next(void *userdata)
 	pyheap_close(own);
 }
 
-/* For as long as it takes, or as was said: the daemon comes while it is waited for. */
+/* The next daemon comes while the client waits, without a limit or with a long one. */
 START_TEST(waits_for_the_next)
 {
-	struct waiter waiter = {.timeout_ms = _i & 1 ? -1 : 60000, .dispatches = _i & 2};
+	struct waiter waiter = {.timeout_ms = _i & 1 ? -1 : 600000, .dispatches = _i & 2};
 	char byte;
 	pid_t pid;
 
@@ -389,7 +393,10 @@ START_TEST(waits_for_the_next)
 }
 END_TEST
 
-/* Who has the lock lets everybody wait, and so does not wait: not even where it was told to wait for ever. */
+/*
+ * A session with the lock does not wait for a daemon, since all others wait for the lock: not even with a time-out of
+ * -1.
+ */
 START_TEST(does_not_wait_with_the_lock)
 {
 	pyheap *heap = fixture_open(&fx);
@@ -409,8 +416,7 @@ START_TEST(does_not_wait_with_the_lock)
 }
 END_TEST
 
-/* ---- a heap that is another ---------------------------------------------------------------------------------------
- */
+/* Another heap. */
 
 static void remove_segments(void)
 {
@@ -422,7 +428,7 @@ static void remove_segments(void)
 	ck_ok(unlink(path));
 }
 
-/* Removed and made anew under the client: its own copy goes on as far as it goes, the new one is not touched. */
+/* The heap's files are removed and made anew. The client goes on in the old ones, and does not touch the new ones. */
 START_TEST(heap_removed)
 {
 	pyheap *heap = fixture_open(&fx), *fresh;
@@ -433,7 +439,7 @@ START_TEST(heap_removed)
 	kill_daemon();
 	remove_segments();
 	fixture_start_again(&fx);
-	ck_ok(pyheap_set_timeout(heap, -1)); /* it is no matter of waiting */
+	ck_ok(pyheap_set_timeout(heap, -1)); /* no time-out makes the call fail */
 	ck_err(need_daemon(heap), ECONNRESET);
 	ck_err(pyheap_dispatch(heap), ECONNRESET);
 	ck_assert_int_ge(pyheap_fd(heap), 0);
@@ -455,7 +461,7 @@ START_TEST(heap_removed)
 }
 END_TEST
 
-/* The same, its place in the new session table taken by somebody else. */
+/* The same, with another session at its index of the new table. */
 START_TEST(heap_removed_and_place_taken)
 {
 	pyheap *heap = fixture_open(&fx), *fresh;
@@ -508,8 +514,7 @@ START_TEST(heap_ended)
 }
 END_TEST
 
-/* ---- those who go while it is away --------------------------------------------------------------------------------
- */
+/* Sessions that end while there is no daemon. */
 
 struct leaver {
 	int pipe[2];
@@ -540,7 +545,7 @@ static void hold_much(void *userdata)
 		pause();
 }
 
-/* Some killed while it was away, one of them with the lock; the next daemon clears up after them. */
+/* Some clients are killed while there is no daemon, one of them with the lock. The next daemon reclaims them. */
 START_TEST(dead_are_reclaimed)
 {
 	struct leaver leaver = {.has_lock = false};
@@ -578,7 +583,7 @@ START_TEST(dead_are_reclaimed)
 }
 END_TEST
 
-/* Closed while it was away: what was held is gone at once, the place in the table with the next daemon. */
+/* A session is closed while there is no daemon: its holds are dropped at once, the next daemon frees its entry. */
 START_TEST(closed_is_freed)
 {
 	static const char *const args[] = {"--size", "16M", "--max-sessions", "2", NULL};
@@ -610,7 +615,7 @@ START_TEST(closed_is_freed)
 }
 END_TEST
 
-/* A forked child's copy does not follow, and does no harm to the parent that does. */
+/* A forked child's copy of a session is not resumed, and does no harm to the parent's, which is. */
 static void close_copy(void *userdata)
 {
 	ck_err(pyheap_dispatch(userdata), ECHILD);
@@ -642,7 +647,6 @@ int main(void)
 	Suite *suite = suite_create("restart");
 	TCase *tcase = tcase_create("each with a daemon"), *own = tcase_create("each with its own kind of daemon");
 
-	tcase_set_timeout(tcase, 600);
 	tcase_add_checked_fixture(tcase, setup, fixture_teardown);
 	tcase_add_test(tcase, keeps_its_holds);
 	tcase_add_test(tcase, threads_keep_theirs);
@@ -658,7 +662,6 @@ int main(void)
 	tcase_add_test(tcase, dead_are_reclaimed);
 	tcase_add_test(tcase, forked_copy_stays_behind);
 	suite_add_tcase(suite, tcase);
-	tcase_set_timeout(own, 600);
 	tcase_add_test(own, goes_on_after_a_daemon_that_keeps);
 	tcase_add_test(own, closed_is_freed);
 	suite_add_tcase(suite, own);

@@ -37,7 +37,7 @@ struct token {
 	uint64_t sum; /* of the two */
 };
 
-/* What a worker believes of one of its places. */
+/* What a worker's model has in one of its places. */
 struct cell {
 	pyheap_ref ref; /* 0: nothing there */
 	uint64_t key;
@@ -57,7 +57,7 @@ struct worker {
 static struct shared *shared;
 static uint64_t seed;
 
-/* ---- helpers ---------------------------------------------------------------------------------------------------- */
+/* Helpers. */
 
 static uint64_t mix(uint64_t x)
 {
@@ -104,7 +104,7 @@ static void name_of(const char *what, uint32_t worker, uint32_t i, char ret[32])
 	snprintf(ret, 32, "%s %u %u", what, worker, i);
 }
 
-/* ---- a worker's places ------------------------------------------------------------------------------------------- */
+/* A worker's places. */
 
 static size_t random_size(uint64_t *random)
 {
@@ -201,7 +201,7 @@ static void place_empty(struct worker *worker, struct cell *place)
 	place_settle(worker, place);
 }
 
-/* ---- a worker ---------------------------------------------------------------------------------------------------- */
+/* A worker. */
 
 static void pass_token(struct worker *worker)
 {
@@ -273,9 +273,9 @@ static void work(void *userdata)
 	pyheap_close(worker.heap);
 }
 
-/* ---- the daemon -------------------------------------------------------------------------------------------------- */
+/* The daemon. */
 
-/* As fixture_start_again(), but whoever waits for it is somebody else. */
+/* As fixture_start_again(), without waiting for it. */
 static void exec_daemon(void *userdata)
 {
 	(void)userdata;
@@ -322,7 +322,7 @@ static void kill_often(pyheap *heap, uint64_t n, const pid_t *pids)
 	}
 }
 
-/* ---- the test ---------------------------------------------------------------------------------------------------- */
+/* The test. */
 
 static void make_queues(pyheap *heap, pyheap_ref queues[N_WORKERS])
 {
@@ -439,7 +439,6 @@ int main(void)
 	Suite *suite = suite_create("restart kills");
 	TCase *tcase = tcase_create("all");
 
-	tcase_set_timeout(tcase, 1200);
 	tcase_add_test(tcase, nothing_is_lost);
 	suite_add_tcase(suite, tcase);
 	return fixture_main(suite);

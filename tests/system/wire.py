@@ -19,7 +19,7 @@ SESSIONS_OFF, SESSION_SIZE, SESSION_STATE, SESSION_ATTACHMENT = 160, 1664, 0, 10
 FREE, ACTIVE, DEAD = 0, 1, 2
 OFFERED, TAKEN, CLOSED = 0, 1, 2
 
-WATCHDOG_S = 60  # no answer takes that long unless something is broken
+WATCHDOG_S = 300  # no answer takes that long, not on a busy machine either, unless something is broken
 
 
 def varint(n):

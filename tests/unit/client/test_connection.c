@@ -204,7 +204,6 @@ static Suite *connection_suite(void)
 	tcase_add_test(address, test_address_default);
 	suite_add_tcase(suite, address);
 	tcase_add_checked_fixture(answers, peer_heap_setup, peer_heap_teardown);
-	tcase_set_timeout(answers, 120);
 	tcase_add_test(answers, test_refusals);
 	tcase_add_test(answers, test_welcomes_that_are_wrong);
 	tcase_add_test(answers, test_hello_says_who);

@@ -227,7 +227,6 @@ int main(void)
 	int n_failed;
 
 	tcase_add_checked_fixture(tcase, peer_heap_setup, peer_heap_teardown);
-	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, test_daemon_goes);
 	tcase_add_test(tcase, test_no_memory);
 	tcase_add_test(tcase, test_requests_grow);

@@ -117,7 +117,6 @@ int main(void)
 	int n_failed;
 
 	tcase_add_checked_fixture(tcase, peer_heap_setup, peer_heap_teardown);
-	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, test_stats);
 	tcase_add_test(tcase, test_clients);
 	suite_add_tcase(suite, tcase);

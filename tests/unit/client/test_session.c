@@ -133,7 +133,6 @@ int main(void)
 	int n_failed;
 
 	tcase_add_checked_fixture(tcase, peer_heap_setup, peer_heap_teardown);
-	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, test_null);
 	tcase_add_test(tcase, test_forked);
 	tcase_add_test(tcase, test_removed);

@@ -560,7 +560,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("dsession");
 
 	tcase_add_checked_fixture(t, set_up, tear_down);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, resumed_while_it_is_offered);
 	tcase_add_test(t, resumed_while_it_is_resumed);
 	tcase_add_test(t, given_up_while_it_is_resumed);

@@ -126,7 +126,6 @@ static Suite *suite(void)
 	Suite *s = suite_create("daemon guard");
 	TCase *t = tcase_create("guard");
 
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, one_at_a_time);
 	tcase_add_test(t, given_up_by_death);
 	tcase_add_test(t, what_cannot_be_opened);

@@ -239,7 +239,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("listener");
 
 	tcase_add_checked_fixture(t, set_up, NULL);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, bound_and_gone);
 	tcase_add_test(t, one_daemon_a_path);
 	tcase_add_test(t, what_a_dead_daemon_left);

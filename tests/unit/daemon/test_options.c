@@ -220,7 +220,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("options");
 
 	tcase_add_checked_fixture(t, set_up, NULL);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, sizes);
 	tcase_add_test(t, defaults);
 	tcase_add_test(t, each_option);

@@ -231,7 +231,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("process");
 
 	tcase_add_checked_fixture(t, set_up, NULL);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, own_process);
 	tcase_add_test(t, start_time_behind_any_name);
 	tcase_add_test(t, killed_by_its_pidfd);

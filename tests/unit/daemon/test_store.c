@@ -221,7 +221,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("store");
 
 	tcase_add_checked_fixture(t, set_up, NULL);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, made_and_adopted);
 	tcase_add_test(t, one_daemon_a_name);
 	tcase_add_test(t, leftovers);

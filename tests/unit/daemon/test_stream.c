@@ -270,7 +270,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("stream");
 
 	tcase_add_checked_fixture(t, set_up, tear_down);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, byte_by_byte);
 	tcase_add_test(t, many_at_once);
 	tcase_add_test(t, the_longest);

@@ -185,7 +185,6 @@ static Suite *suite(void)
 	TCase *t = tcase_create("work");
 
 	tcase_add_checked_fixture(t, set_up, tear_down);
-	tcase_set_timeout(t, 300);
 	tcase_add_test(t, nothing_to_do);
 	tcase_add_test(t, in_a_circle);
 	tcase_add_test(t, turns_are_bounded);

@@ -513,7 +513,6 @@ int main(void)
 	tcase_add_test(fds, descriptors_come_with_their_message);
 	tcase_add_test(fds, descriptors_come_with_a_message_in_pieces);
 	tcase_add_test(fds, too_many_descriptors_are_refused_and_closed);
-	tcase_set_timeout(stream, 120);
 	suite_add_tcase(suite, lengths);
 	suite_add_tcase(suite, stream);
 	suite_add_tcase(suite, fds);
