@@ -525,8 +525,8 @@ static bool daemon_answers(const char *where)
 {
 	int status;
 
+	progress->probe = -ETIMEDOUT;
 	start(PROBER, run_probe);
-	progress->probe = 1;
 	if (!await_end(PROBER, &status))
 		end(PROBER);
 	if (progress->probe == 0)
