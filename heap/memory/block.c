@@ -27,11 +27,11 @@
 static int take_from(struct heap *heap, struct pool_entry *pool, uint32_t *ret)
 {
 	struct object_header *headers = pool_headers(heap, pool);
-	uint32_t n_blocks = class_shapes[pool->size_class].n_blocks;
+	uint32_t n_blocks = class_shapes[pool->size_class].n_blocks, freeblock1 = pool->freeblock1;
 	uint32_t i;
 
-	if (pool->freeblock1) {
-		i = pool->freeblock1 - 1U;
+	if (freeblock1) {
+		i = freeblock1 - 1U;
 		if (i >= pool->n_carved || i >= n_blocks || header_state(headers[i].word) != STATE_FREE)
 			return -EUCLEAN;
 		heap_set(heap, &pool->freeblock1, header_link(headers[i].word));
@@ -81,7 +81,7 @@ static int block_give_unowned(struct session *session, struct pool_entry *pool, 
 {
 	struct heap *heap = session->heap;
 	struct object_header *header = &pool_headers(heap, pool)[i];
-	uint32_t *head1 = &heap->control->spaces[pool_space(heap, pool)].usedpools1[pool->size_class];
+	uint32_t *head1 = &heap->control->spaces[pool_space(heap, pool)].usedpools1[pool_class_of(pool)];
 	bool was_full = !pool_has_room(pool);
 
 	if (!pool->n_used)
@@ -113,7 +113,7 @@ static int link_or_disown(struct session *session, struct pool_entry *pool, cons
 		pool_link_remote(heap, pool);
 	/* the remote free, before the other headers are read: the barrier of a free without the lock, here too */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (!pool_is_all_remote(pool, header) || critical_is_active(heap, pool->owner1 - 1U))
+	if (!pool_is_all_remote(pool, header) || critical_is_active(heap, (uint32_t)(owner - heap->sessions)))
 		return 0;
 	heap_set(heap, &pool->n_used, 0);
 	heap_set(heap, &pool->size_class, CLASS_NONE); /* its headers are not those of a free list */
@@ -137,11 +137,11 @@ static int block_remote_free(struct session *session, struct pool_entry *pool, u
 /* The number of the block that begins at a position of any pool; -EUCLEAN: none does. */
 static int block_at(const struct pool_entry *pool, uint64_t position)
 {
-	uint32_t block1;
+	uint32_t identity = __atomic_load_n(&pool->identity, __ATOMIC_RELAXED), block1;
 
-	if (pool->kind != POOL_BLOCKS || pool->size_class >= N_CLASSES)
+	if ((identity & 0xff) != POOL_BLOCKS || (identity >> 8 & 0xff) >= N_CLASSES)
 		return -EUCLEAN;
-	block1 = block_at_position(pool->size_class, position);
+	block1 = block_at_position(identity >> 8 & 0xff, position);
 	return block1 ? (int)block1 - 1 : -EUCLEAN;
 }
 

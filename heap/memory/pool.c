@@ -182,7 +182,7 @@ int pool_disown(struct session *session, struct pool_entry *pool)
 		return pool_free(session, pool);
 	heap_set(heap, &pool->owner1, 0);
 	if (pool_has_room(pool))
-		pool_link_used(heap, true, &heap->control->spaces[SPACE_OBJECTS].usedpools1[pool->size_class], pool);
+		pool_link_used(heap, true, &heap->control->spaces[SPACE_OBJECTS].usedpools1[pool_class_of(pool)], pool);
 	return 0;
 }
 

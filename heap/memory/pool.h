@@ -48,6 +48,17 @@ static inline struct pool_entry *pool_at(const struct heap *heap, uint32_t index
 	return arena_is_there(heap, index >> (heap->arena_shift - POOL_SHIFT)) ? &heap->pools[index] : NULL;
 }
 
+/* Is all of it in arenas that are there, so that reading it is safe? */
+static inline bool pools_are_there(const struct heap *heap, uint64_t off, uint64_t size)
+{
+	if (!size || off >= heap->heap_size || size > heap->heap_size - off)
+		return false;
+	for (uint64_t i = off >> heap->arena_shift; i <= (off + size - 1) >> heap->arena_shift; i++)
+		if (!arena_is_there(heap, (uint32_t)i))
+			return false;
+	return true;
+}
+
 /* The pool in which a position lies; NULL: there is none. */
 static inline struct pool_entry *pool_at_position(const struct heap *heap, uint64_t position)
 {
@@ -124,10 +135,18 @@ static inline enum space_kind pool_space(const struct heap *heap, const struct p
 												  : SPACE_OBJECTS;
 }
 
-/* NULL: nobody owns it. */
+/* Its class, by which tables of N_CLASSES are indexed; some class where a stray write has put what is none. */
+static inline uint32_t pool_class_of(const struct pool_entry *pool)
+{
+	return __atomic_load_n(&pool->size_class, __ATOMIC_RELAXED) & (N_CLASSES - 1);
+}
+
+/* NULL: nobody owns it. Read once: a stray write may change it at any time. */
 static inline struct session_entry *pool_owner(struct heap *heap, const struct pool_entry *pool)
 {
-	return pool->owner1 && pool->owner1 <= heap->n_sessions ? &heap->sessions[pool->owner1 - 1] : NULL;
+	uint32_t owner1 = __atomic_load_n(&pool->owner1, __ATOMIC_RELAXED);
+
+	return owner1 && owner1 <= heap->n_sessions ? &heap->sessions[owner1 - 1] : NULL;
 }
 
 /* The pool of index i1 - 1 as an entry of the list whose links are in `member`; none for 0. */

@@ -96,9 +96,9 @@ static void rebuild_usable_arenas(struct heap *heap, uint32_t space_kind)
 {
 	struct space *space = &heap->control->spaces[space_kind];
 	uint32_t first1[N_RANKS] = {0};
-	uint32_t last1 = 0, rank;
+	uint32_t last1 = 0, rank, n = n_known(heap), n_left = n;
 
-	for (uint32_t a = n_known(heap); a-- > 0;) {
+	for (uint32_t a = n; a-- > 0;) {
 		struct arena_entry *arena = &heap->arenas[a];
 
 		if (!arena_is_there(heap, a) || arena_state(arena) != ARENA_POOLS || arena->space != space_kind)
@@ -109,7 +109,8 @@ static void rebuild_usable_arenas(struct heap *heap, uint32_t space_kind)
 		first1[rank] = a + 1;
 	}
 	for (rank = 1; rank < N_RANKS; rank++) {
-		for (uint32_t a1 = first1[rank]; a1; a1 = heap->arenas[a1 - 1].next1) {
+		for (uint32_t a1 = first1[rank]; a1 && a1 <= n && n_left > 0;
+			a1 = heap->arenas[a1 - 1].next1, n_left--) {
 			heap->arenas[a1 - 1].prev1 = last1;
 			if (last1)
 				heap->arenas[last1 - 1].next1 = a1;
@@ -152,16 +153,22 @@ static void clear_session(struct heap *heap, uint32_t index)
 	memset(entry->spare_runs1, 0, sizeof(entry->spare_runs1));
 }
 
-/* After the pools: how many objects in its own pools a session holds. */
+/* After the pools: how many objects in its own pools a session holds. For reports: what a stray write does meanwhile
+ * ends the counting. */
 static uint64_t count_own_holds(const struct heap *heap, const struct session_entry *entry)
 {
+	uint32_t p1 = entry->owned_pools1, n_left = n_known(heap) * heap->pools_per_arena;
 	uint64_t n = 0;
 
-	for (uint32_t p1 = entry->owned_pools1; p1; p1 = heap->pools[p1 - 1].owned_next1) {
-		const struct pool_entry *pool = &heap->pools[p1 - 1];
-		const struct object_header *headers = &pool->header;
+	for (; p1 && n_left > 0; n_left--) {
+		const struct pool_entry *pool = pool_at(heap, p1 - 1);
+		const struct object_header *headers;
 		uint32_t n_headers = 1;
 
+		if (!pool)
+			break;
+		p1 = pool->owned_next1;
+		headers = &pool->header;
 		if (pool->kind == POOL_BLOCKS) {
 			headers = pool_headers(heap, pool);
 			n_headers = class_shapes[pool->size_class].n_blocks;
@@ -178,16 +185,18 @@ static uint64_t count_own_holds(const struct heap *heap, const struct session_en
 static void rebuild_session(struct heap *heap, uint32_t index)
 {
 	struct session_entry *entry = &heap->sessions[index];
-	uint64_t off = (entry->holds_position1 - 1) << 3, n = HOLDS_INLINE, n_holds = 0;
+	/* relaxed, both, and once: a stray write may change them at any time */
+	uint64_t position1 = __atomic_load_n(&entry->holds_position1, __ATOMIC_RELAXED);
+	uint32_t shift = __atomic_load_n(&entry->holds_shift, __ATOMIC_RELAXED);
+	uint64_t off = (position1 - 1) << 3, n = HOLDS_INLINE, n_holds = 0;
 	const struct hold *table = entry->holds_inline;
 
 	/* relaxed: for reports */
 	if (!critical_was_active(heap, index))
 		__atomic_store_n(&entry->n_own_holds, count_own_holds(heap, entry), __ATOMIC_RELAXED);
-	if (entry->holds_position1) {
-		n = entry->holds_shift < 32 ? UINT64_C(1) << entry->holds_shift : 0;
-		if (off >= heap->heap_size || n * sizeof(*table) > heap->heap_size - off ||
-			!arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
+	if (position1) {
+		n = shift < 32 ? UINT64_C(1) << shift : 0;
+		if (!pools_are_there(heap, off, n * sizeof(*table)))
 			return;
 		table = (const void *)(heap->base + off);
 	}
@@ -198,36 +207,103 @@ static void rebuild_session(struct heap *heap, uint32_t index)
 	entry->n_holds = n_holds;
 }
 
+/*
+ * Names. Each is put in front of its chain, then each chain is sorted by hash. Forged names may all be of one chain, so
+ * sorting takes n log n steps; and what a stray write does to the links meanwhile can neither lead outside of the heap
+ * nor make it longer.
+ */
+
+/* A chain of names, and how many they are. */
+struct chain {
+	uint64_t first; /* its position */
+	uint64_t n;
+};
+#define N_BINS 40U /* chains of 1, 2, 4, ... names: more than a heap can have */
+
+/* NULL: no name can be there. */
+static struct name_entry *name_at(const struct heap *heap, uint64_t position)
+{
+	uint64_t off = position << 3;
+
+	return position <= REF_POSITION_MASK && pools_are_there(heap, off, sizeof(struct name_entry))
+		       ? (void *)(heap->base + off)
+		       : NULL;
+}
+
 static void link_name(struct heap *heap, uint64_t position)
 {
 	struct name_entry *entry = (void *)(heap->base + (position << 3));
-	uint64_t bucket = entry->hash >> heap->name_shift, *link;
+	uint64_t bucket = __atomic_load_n(&entry->hash, __ATOMIC_RELAXED) >> heap->name_shift;
 
 	if (bucket >= heap->n_name_buckets)
 		return;
-	for (link = &heap->name_buckets[bucket]; *link;) {
-		struct name_entry *next = (void *)(heap->base + (*link << 3));
-
-		if (next->hash > entry->hash)
-			break;
-		link = &next->next;
-	}
-	entry->next = *link;
-	*link = position;
+	entry->next = heap->name_buckets[bucket];
+	heap->name_buckets[bucket] = position;
 	heap->control->counters.n_names++;
+}
+
+/* One ascending chain of two. */
+static struct chain chain_merge(const struct heap *heap, struct chain a, struct chain b)
+{
+	struct chain ret = {0, a.n + b.n};
+	uint64_t *link = &ret.first;
+
+	while (a.n && b.n) {
+		struct name_entry *of_a = name_at(heap, a.first), *of_b = name_at(heap, b.first);
+		bool is_b = of_a && of_b && of_b->hash < of_a->hash;
+		struct chain *from = is_b ? &b : &a;
+		struct name_entry *entry = is_b ? of_b : of_a;
+
+		if (!of_a || !of_b)
+			break; /* a stray write: the rest of one chain is lost until the next rebuild */
+		*link = from->first;
+		link = &entry->next;
+		from->first = __atomic_load_n(&entry->next, __ATOMIC_RELAXED);
+		from->n--;
+	}
+	*link = a.n ? a.first : b.first;
+	return ret;
+}
+
+/* Merge sort: bin i is empty or has 2^i names. */
+static void sort_chain(const struct heap *heap, uint64_t *head, uint64_t n_max)
+{
+	struct chain bins[N_BINS] = {{0}}, all = {0};
+	uint64_t position = *head;
+	uint32_t i;
+
+	for (uint64_t n = 0; position && n < n_max; n++) {
+		struct name_entry *entry = name_at(heap, position);
+		struct chain one = {position, 1};
+
+		if (!entry)
+			break;
+		position = __atomic_load_n(&entry->next, __ATOMIC_RELAXED);
+		entry->next = 0;
+		for (i = 0; i < N_BINS - 1 && bins[i].n; i++) {
+			one = chain_merge(heap, bins[i], one);
+			bins[i].n = 0;
+		}
+		bins[i] = one;
+	}
+	for (i = 0; i < N_BINS; i++)
+		if (bins[i].n)
+			all = chain_merge(heap, bins[i], all);
+	*head = all.first;
 }
 
 static void rebuild_names_of_pool(struct heap *heap, uint32_t p)
 {
 	const struct pool_entry *pool = &heap->pools[p];
 	const struct object_header *headers = (const void *)(heap->base + ((uint64_t)p << POOL_SHIFT));
+	uint32_t identity = __atomic_load_n(&pool->identity, __ATOMIC_RELAXED), size_class = identity >> 8 & 0xff;
 	uint32_t n_blocks;
 
-	if (pool->kind != POOL_BLOCKS || pool->size_class >= N_CLASSES)
+	if ((identity & 0xff) != POOL_BLOCKS || size_class >= N_CLASSES)
 		return;
-	n_blocks = class_pool_blocks(pool->size_class);
+	n_blocks = class_pool_blocks(size_class);
 	for (uint32_t i = 0; i < n_blocks; i++) {
-		uint64_t off = ((uint64_t)p << POOL_SHIFT) + block_offset(pool->size_class, i);
+		uint64_t off = ((uint64_t)p << POOL_SHIFT) + block_offset(size_class, i);
 		uint64_t word = headers[i].word;
 
 		if (header_state(word) == STATE_LIVE && header_type(word) == TYPE_NAME &&
@@ -244,6 +320,9 @@ static void rebuild_names(struct heap *heap)
 			heap->arenas[a].space == SPACE_RECORDS)
 			for (uint32_t i = 0; i < heap->pools_per_arena; i++)
 				rebuild_names_of_pool(heap, a * heap->pools_per_arena + i);
+	for (uint32_t b = 0; b < heap->n_name_buckets; b++)
+		if (heap->name_buckets[b])
+			sort_chain(heap, &heap->name_buckets[b], heap->heap_size / sizeof(struct name_entry));
 }
 
 /* The other three tell of the past and are kept, so that no death in a rebuild loses them. */

@@ -15,10 +15,12 @@
 /* An owner that is no session becomes none. True: the owner is active, so that its own must be left alone. */
 static bool settle_owner(struct heap *heap, struct pool_entry *pool, bool is_record)
 {
-	if (pool->owner1 && (is_record || pool->owner1 > heap->n_sessions ||
-				    session_state(&heap->sessions[pool->owner1 - 1]) == SESSION_FREE))
-		pool->owner1 = 0;
-	return pool->owner1 && critical_was_active(heap, pool->owner1 - 1u);
+	uint32_t owner1 = __atomic_load_n(&pool->owner1, __ATOMIC_RELAXED);
+
+	if (owner1 &&
+		(is_record || owner1 > heap->n_sessions || session_state(&heap->sessions[owner1 - 1]) == SESSION_FREE))
+		owner1 = pool->owner1 = 0;
+	return owner1 && critical_was_active(heap, owner1 - 1u);
 }
 
 static void link_owned(struct heap *heap, uint32_t p)
@@ -38,9 +40,10 @@ static void link_remote(struct heap *heap, uint32_t p, bool is_on_remote_list)
 	struct session_entry *owner = pool_owner(heap, pool);
 
 	pool->is_notified = 0;
-	pool->is_on_remote_list = owner && is_on_remote_list;
+	is_on_remote_list = owner && is_on_remote_list;
+	pool->is_on_remote_list = is_on_remote_list;
 	pool->remote_links.both = 0;
-	if (pool->is_on_remote_list)
+	if (is_on_remote_list)
 		list_push(heap, false, &owner->remote_pools1, (struct list_node){&pool->remote_links, p + 1},
 			POOL_NODE(heap, owner->remote_pools1, remote_links));
 }
@@ -100,8 +103,9 @@ static void rebuild_blocks(struct heap *heap, uint32_t p)
 static void settle_headers_of_dead(struct heap *heap, const struct pool_entry *pool)
 {
 	struct object_header *headers = pool_headers(heap, pool);
+	const struct session_entry *owner = pool_owner(heap, pool);
 
-	if (session_state(&heap->sessions[pool->owner1 - 1]) != SESSION_DEAD)
+	if (!owner || session_state(owner) != SESSION_DEAD)
 		return;
 	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++)
 		settle_header(&headers[i], pool);
@@ -111,10 +115,12 @@ static void link_used(struct heap *heap, struct space *space, uint32_t p)
 {
 	struct pool_entry *pool = &heap->pools[p];
 	struct session_entry *owner = pool_owner(heap, pool);
-	uint32_t *head1 = owner ? &owner->usedpools1[pool->size_class] : &space->usedpools1[pool->size_class];
+	uint32_t *head1 = owner   ? &owner->usedpools1[pool_class_of(pool)]
+			  : space ? &space->usedpools1[pool_class_of(pool)]
+				  : NULL;
 
 	pool->links.both = 0;
-	if (pool_has_room(pool))
+	if (head1 && pool_has_room(pool))
 		pool_link_used(heap, false, head1, pool);
 }
 
@@ -166,16 +172,17 @@ static void settle_run(struct pool_entry *pool)
 uint32_t rebuild_pool(struct heap *heap, uint32_t p, uint32_t n_left, struct space *space, bool is_record)
 {
 	struct pool_entry *pool = &heap->pools[p];
+	uint32_t n_pools = __atomic_load_n(&pool->run_n_pools, __ATOMIC_RELAXED);
 
 	if (pool->kind == POOL_BLOCKS && pool->size_class < N_CLASSES)
 		return rebuild_pool_of_blocks(heap, p, space, is_record);
-	if (pool->kind == POOL_RUN && pool->run_n_pools && pool->run_n_pools <= n_left) {
+	if (pool->kind == POOL_RUN && n_pools && n_pools <= n_left) {
 		bool is_active = settle_owner(heap, pool, is_record);
 
 		if (is_active || header_state(header_word(&pool->header)) != STATE_FREE) {
 			settle_run(pool);
 			link_owned(heap, p);
-			return pool->run_n_pools;
+			return n_pools;
 		}
 	}
 	make_free(pool, true);

@@ -19,7 +19,7 @@
 	SHAPE(c), SHAPE((c) + 1), SHAPE((c) + 2), SHAPE((c) + 3), SHAPE((c) + 4), SHAPE((c) + 5), SHAPE((c) + 6),      \
 		SHAPE((c) + 7)
 
-const struct class_shape class_shapes[N_CLASSES] = {
+const struct class_shape class_shapes[UINT8_MAX + 1] = {
 	SHAPES_8(0), SHAPES_8(8), SHAPES_8(16), SHAPES_8(24), SHAPES_8(32), SHAPES_8(40), SHAPES_8(48), SHAPES_8(56)};
 
 /* Of offset x, in units of 8 bytes. A header takes 2 units, a block of class c takes c + 1. */

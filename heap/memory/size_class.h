@@ -12,7 +12,9 @@ struct class_shape {
 	uint16_t first;    /* offset of the first block in its pool, behind the headers */
 	uint16_t reserved;
 };
-extern const struct class_shape class_shapes[N_CLASSES] __attribute__((visibility("hidden")));
+/* Of all numbers that pool_entry.size_class can be: what is no class has no blocks, so that a stray write there leads
+ * nowhere. */
+extern const struct class_shape class_shapes[UINT8_MAX + 1] __attribute__((visibility("hidden")));
 
 /*
  * [a pool's class plus one][offset in the pool, in units of 8 bytes]: the number of the block that begins there, from 1

@@ -19,6 +19,7 @@
 #include "heap/object/hold.h"
 #include "heap/change/lock.h"
 #include "heap/memory/memory.h"
+#include "heap/memory/pool.h"
 
 #include <errno.h>
 #include <string.h>
@@ -33,26 +34,30 @@ static uint32_t inline_shift(void)
 static struct hold *run_table(const struct heap *heap, uint64_t position, uint32_t shift)
 {
 	uint64_t off = position << 3;
-	uint64_t size = sizeof(struct hold) << shift;
+	uint64_t size = sizeof(struct hold) << (shift & 31);
 
 	/* A table of one entry has no bits for hold_slot(). */
-	if (!shift || shift > 40 || off >= heap->heap_size || size > heap->heap_size - off)
+	if (!shift || shift > 31 || off & (POOL_SIZE - 1) || off >= heap->heap_size || size > heap->heap_size - off)
 		return NULL;
-	if (!arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
+	/* A client has the whole window mapped, so it may be content with the first arena: it asks often. */
+	if (!pools_are_there(heap, off, heap->heap_fd < 0 ? 1 : size))
 		return NULL;
 	return (struct hold *)(void *)(heap->base + off);
 }
 
 struct hold *hold_table(const struct heap *heap, const struct session_entry *entry, uint32_t *ret_n)
 {
+	/* relaxed, both, and once: they may be damaged, and then anybody's to change */
+	uint64_t position1 = __atomic_load_n(&entry->holds_position1, __ATOMIC_RELAXED);
+	uint32_t shift = __atomic_load_n(&entry->holds_shift, __ATOMIC_RELAXED);
 	struct hold *table;
 
-	if (!entry->holds_position1) {
+	if (!position1) {
 		*ret_n = HOLDS_INLINE;
 		return (struct hold *)(uintptr_t)entry->holds_inline;
 	}
-	table = entry->holds_shift < 32 ? run_table(heap, entry->holds_position1 - 1, entry->holds_shift) : NULL;
-	*ret_n = table ? UINT32_C(1) << entry->holds_shift : 0;
+	table = run_table(heap, position1 - 1, shift);
+	*ret_n = table ? UINT32_C(1) << shift : 0;
 	return table;
 }
 
@@ -113,15 +118,17 @@ static bool fill(struct hold *to, uint32_t n_to, const struct hold *from, uint32
 
 	memset(to, 0, n_to * sizeof(*to));
 	for (uint32_t i = 0; i < n_from; i++) {
-		uint32_t j;
+		uint64_t ref = __atomic_load_n(&from[i].ref, __ATOMIC_RELAXED);
+		uint32_t j, n_passed = 0;
 
-		if (from[i].ref == HOLD_EMPTY)
+		if (ref == HOLD_EMPTY)
 			continue;
 		if (++n == n_to)
 			return false;
-		for (j = hold_slot(from[i].ref, n_to); to[j].ref; j = (j + 1) & (n_to - 1))
-			;
-		to[j] = from[i];
+		for (j = hold_slot(ref, n_to); to[j].ref; j = (j + 1) & (n_to - 1))
+			if (++n_passed > n) /* only a stray write can have put more there */
+				return false;
+		to[j] = (struct hold){.ref = ref, .count = from[i].count};
 	}
 	return true;
 }
@@ -178,26 +185,29 @@ static uint32_t shift_for(uint64_t n_holds)
 int hold_reserve_more(struct session *session)
 {
 	const struct session_entry *entry = session->entry;
-	uint64_t n = entry->holds_position1 ? UINT64_C(1) << (entry->holds_shift & 63) : HOLDS_INLINE;
-	uint32_t shift;
+	uint64_t n_holds = __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED);
+	uint32_t shift, n;
 
-	if ((entry->n_holds + 1) * 4 <= n * 3)
+	if (!hold_table(session->heap, entry, &n) || n_holds > n)
+		return -EUCLEAN; /* a stray write: no table has more holds than entries */
+	if ((n_holds + 1) * 4 <= n * UINT64_C(3))
 		return 0;
-	shift = shift_for(entry->n_holds);
+	shift = shift_for(n_holds);
 	return shift < 32 ? change_table(session, shift) : -ENOMEM;
 }
 
 void hold_shrink_run(struct session *session)
 {
 	const struct session_entry *entry = session->entry;
-	uint32_t shift;
+	uint64_t n_holds = __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED);
+	uint32_t old_shift = __atomic_load_n(&entry->holds_shift, __ATOMIC_RELAXED), shift;
 
-	if (!entry->holds_position1 || entry->holds_shift >= 32)
+	if (!entry->holds_position1 || old_shift >= 32 || n_holds > UINT32_MAX)
 		return;
-	if (entry->n_holds && entry->n_holds * SHRINK_AT > UINT64_C(1) << entry->holds_shift)
+	if (n_holds && n_holds * SHRINK_AT > UINT64_C(1) << old_shift)
 		return;
-	shift = entry->n_holds * 4 < HOLDS_INLINE ? inline_shift() : shift_for(entry->n_holds);
-	if (shift < entry->holds_shift)
+	shift = n_holds * 4 < HOLDS_INLINE ? inline_shift() : shift_for(n_holds);
+	if (shift < old_shift)
 		(void)change_table(session, shift); /* if it fails, the next drop tries again */
 }
 
@@ -214,16 +224,17 @@ static void close_gap(struct heap *heap, struct hold *table, uint32_t n, uint32_
 	uint32_t j = i;
 
 	for (uint32_t n_known = 1; n_known < n; n_known++) {
+		uint64_t ref = __atomic_load_n(&table[(j + 1) & (n - 1)].ref, __ATOMIC_RELAXED);
 		uint32_t home;
 
 		j = (j + 1) & (n - 1);
-		if (table[j].ref == HOLD_EMPTY)
+		if (ref == HOLD_EMPTY)
 			break;
-		home = hold_slot(table[j].ref, n);
+		home = hold_slot(ref, n);
 		if (((j - home) & (n - 1)) < ((j - i) & (n - 1))) /* its search begins behind the gap */
 			continue;
 		heap_set(heap, &table[i].count, table[j].count);
-		heap_set(heap, &table[i].ref, table[j].ref);
+		heap_set(heap, &table[i].ref, ref);
 		i = j;
 	}
 	heap_set(heap, &table[i].ref, HOLD_EMPTY);
@@ -242,8 +253,11 @@ void hold_take_out(struct session *session, struct hold *hold)
 	uint32_t n;
 	struct hold *table = hold_table(session->heap, session->entry, &n);
 
-	if (table)
+	/* elsewhere: the table's position was changed by a stray write */
+	if (table && hold >= table && hold < table + n)
 		close_gap(session->heap, table, n, (uint32_t)(hold - table));
+	else
+		heap_set(session->heap, &hold->ref, HOLD_EMPTY);
 }
 
 static int free_tables(struct session *session)

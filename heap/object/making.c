@@ -73,7 +73,9 @@ static int make_in_two(struct session *session, uint32_t type, const struct type
 	r = object_locate(session->heap, ref_position(ref), &object);
 	if (r < 0)
 		return r;
-	type_clear_slots(info, object.data, object.size);
+	if (object.size != size) /* a stray write */
+		return -EUCLEAN;
+	type_clear_slots(info, object.data, size);
 	r = change_begin(session);
 	if (r < 0)
 		return r;

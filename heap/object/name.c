@@ -103,6 +103,7 @@ static inline struct name_entry *entry_at(struct heap *heap, uint64_t position)
 {
 	struct name_entry *entry;
 	struct object object;
+	uint32_t length;
 
 	if (object_locate_fast(heap, position, &object) < 0)
 		return NULL;
@@ -110,7 +111,8 @@ static inline struct name_entry *entry_at(struct heap *heap, uint64_t position)
 		object.size < offsetof(struct name_entry, name))
 		return NULL;
 	entry = (struct name_entry *)(void *)object.data;
-	if (entry->length > NAME_MAX_LENGTH || entry->length != object.size - offsetof(struct name_entry, name))
+	length = __atomic_load_n(&entry->length, __ATOMIC_RELAXED);
+	if (length > NAME_MAX_LENGTH || length != object.size - offsetof(struct name_entry, name))
 		return NULL;
 	return entry;
 }
@@ -364,9 +366,12 @@ static int next_in_change(struct heap *heap, uint64_t *cursor, char name[256], u
 {
 	uint64_t first = *cursor >> heap->name_shift;
 
+	uint64_t n = 0; /* of all buckets: in an undamaged heap only the first has entries before the cursor */
+
 	for (uint64_t b = first; b < first + BUCKETS_PER_STEP; b++) {
 		struct name_entry *entry = NULL;
-		uint64_t position, n = 0;
+		uint64_t position, hash;
+		uint32_t length;
 
 		if (b >= heap->n_name_buckets)
 			return -ENOENT;
@@ -374,12 +379,16 @@ static int next_in_change(struct heap *heap, uint64_t *cursor, char name[256], u
 			entry = entry_at(heap, position);
 			if (!entry || n++ > CHAIN_MAX)
 				return -EUCLEAN;
-			if (entry->hash < *cursor)
+			hash = __atomic_load_n(&entry->hash, __ATOMIC_RELAXED);
+			length = __atomic_load_n(&entry->length, __ATOMIC_RELAXED);
+			if (hash < *cursor)
 				continue;
-			memcpy(name, entry->name, entry->length);
-			name[entry->length] = '\0';
+			if (length > NAME_MAX_LENGTH || hash >> heap->name_shift != b)
+				return -EUCLEAN; /* the walk would never end */
+			memcpy(name, entry->name, length);
+			name[length] = '\0';
 			*ret = entry->ref;
-			*cursor = entry->hash + 1;
+			*cursor = hash + 1;
 			return 1;
 		}
 		*cursor = (b + 1) << heap->name_shift;

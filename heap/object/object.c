@@ -22,7 +22,7 @@
 
 static int locate_run(const struct heap *heap, struct pool_entry *pool, uint64_t off, struct object *ret)
 {
-	uint64_t size;
+	uint64_t size, n_pools;
 
 	/*
 	 * The owner may be making another object of this run. acquire: with the release in own_begin(), so that the
@@ -32,8 +32,8 @@ static int locate_run(const struct heap *heap, struct pool_entry *pool, uint64_t
 	size = __atomic_load_n(&pool->run_size, __ATOMIC_RELAXED);
 	if (off & (POOL_SIZE - 1))
 		return -ESTALE;
-	if (pool->run_n_pools > (heap->heap_size - off) >> POOL_SHIFT || size > (uint64_t)pool->run_n_pools
-											 << POOL_SHIFT)
+	n_pools = __atomic_load_n(&pool->run_n_pools, __ATOMIC_RELAXED);
+	if (n_pools > (heap->heap_size - off) >> POOL_SHIFT || size > n_pools << POOL_SHIFT)
 		return -EUCLEAN;
 	ret->header = &pool->header;
 	ret->size = size;
@@ -41,15 +41,17 @@ static int locate_run(const struct heap *heap, struct pool_entry *pool, uint64_t
 	return 0;
 }
 
-static int locate_block(struct heap *heap, struct pool_entry *pool, uint64_t off, struct object *ret)
+static int locate_block(
+	struct heap *heap, struct pool_entry *pool, uint64_t off, struct object *ret, uint32_t *ret_class)
 {
-	uint32_t size_class = pool->size_class, block1;
+	uint32_t size_class = __atomic_load_n(&pool->size_class, __ATOMIC_RELAXED), block1;
 
 	if (size_class >= N_CLASSES)
 		return -EUCLEAN;
 	block1 = block_at_position(size_class, off >> 3);
 	if (!block1)
 		return -ESTALE;
+	*ret_class = size_class;
 	ret->header = pool_headers(heap, pool) + (block1 - 1);
 	ret->is_run = false;
 	return 0;
@@ -58,7 +60,7 @@ static int locate_block(struct heap *heap, struct pool_entry *pool, uint64_t off
 int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 {
 	uint64_t off = position << 3;
-	uint32_t state;
+	uint32_t state, size_class = 0;
 	int r;
 
 	if (off >= heap->heap_size || !arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
@@ -75,7 +77,7 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 	if (ret->pool->kind == POOL_RUN)
 		r = locate_run(heap, ret->pool, off, ret);
 	else if (ret->pool->kind == POOL_BLOCKS)
-		r = locate_block(heap, ret->pool, off, ret);
+		r = locate_block(heap, ret->pool, off, ret, &size_class);
 	else
 		r = -ESTALE;
 	if (r)
@@ -88,7 +90,7 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 		return 0;
 	/* Of a free block these bits are a link. */
 	ret->size = header_state(ret->word) == STATE_FREE ? 0 : header_size(ret->word);
-	return ret->size <= class_shapes[ret->pool->size_class & (N_CLASSES - 1)].size ? 0 : -EUCLEAN;
+	return ret->size <= class_shapes[size_class].size ? 0 : -EUCLEAN;
 }
 
 int object_match(struct heap *heap, uint64_t ref, struct object *ret)

@@ -297,8 +297,8 @@ int own_settle(struct session *session, uint64_t ref)
 int own_finish_free(struct session *session, struct pool_entry *pool)
 {
 	struct heap *heap = session->heap;
-	const struct object_header *last = &pool_headers(heap, pool)[pool->freeblock1 - 1];
-	uint32_t size_class = pool->size_class & (N_CLASSES - 1);
+	uint32_t size_class = pool_class_of(pool), i = pool->freeblock1 - 1U;
+	const struct object_header *last = &pool_headers(heap, pool)[i % (POOL_SIZE / sizeof(struct object_header))];
 	bool goes;
 
 	/* It is the only block on the free list: the pool was full, and on no list. */
@@ -329,9 +329,11 @@ static uint32_t *spare_of_size(struct session *session, const struct pool_entry 
 
 static void free_run(struct session *session, const struct own_object *object)
 {
+	uint32_t *spare1 = spare_of_size(session, object->pool);
+
 	__atomic_store_n(&object->header->word, header_free(object->word, 0), __ATOMIC_RELAXED);
-	heap_store(session->heap, false, spare_of_size(session, object->pool),
-		pool_index(session->heap, object->pool) + 1);
+	if (spare1) /* there is none: its length has changed since is_private(), by a stray write */
+		heap_store(session->heap, false, spare1, pool_index(session->heap, object->pool) + 1);
 }
 
 /* It is held once. Can this session alone free it? */

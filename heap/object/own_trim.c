@@ -47,7 +47,7 @@ static int give_freed(struct session *session)
 		if (!pool || pool->owner1 != session->owner1 || pool->kind != POOL_BLOCKS || pool->n_used ||
 			pool->size_class >= N_CLASSES || !(pool->next1 || pool->prev1))
 			continue;
-		pool_unlink_used(heap, true, &session->entry->usedpools1[pool->size_class], pool);
+		pool_unlink_used(heap, true, &session->entry->usedpools1[pool_class_of(pool)], pool);
 		r = pool_disown(session, pool);
 	}
 	return r;
@@ -86,9 +86,11 @@ static int collect(struct session *session, uint32_t n_max)
 		if (!pool || pool->kind != POOL_BLOCKS || pool->owner1 != session->owner1 ||
 			pool->size_class >= N_CLASSES)
 			return -EUCLEAN;
-		used1 = &entry->usedpools1[pool->size_class];
+		used1 = &entry->usedpools1[pool_class_of(pool)];
 		was_full = !pool_has_room(pool);
 		is_free = pool_collect(heap, pool);
+		if (entry->remote_pools1 == pool_index(heap, pool) + 1)
+			return -EUCLEAN; /* it is still the first: its links are damaged */
 		if (was_full)
 			pool_link_used(heap, true, used1, pool);
 		if (!is_free || !(pool->next1 || pool->prev1))
@@ -226,11 +228,13 @@ static int trim_remote(struct session *daemon, uint32_t index, uint32_t n_max)
 
 		if (!pool || pool->kind != POOL_BLOCKS || pool->owner1 != index + 1 || pool->size_class >= N_CLASSES)
 			return -EUCLEAN;
-		used1 = &entry->usedpools1[pool->size_class];
+		used1 = &entry->usedpools1[pool_class_of(pool)];
 		was_full = !pool_has_room(pool);
 		pool_clear_notified(pool);
 		if (pool->n_used != pool_count_remote(heap, pool)) {
 			pool_collect(heap, pool);
+			if (entry->remote_pools1 == pool_index(heap, pool) + 1)
+				return -EUCLEAN; /* as in collect() */
 			if (was_full)
 				pool_link_used(heap, true, used1, pool);
 			n += TRIM_POOLS_MAX / POOLS_COLLECTED;

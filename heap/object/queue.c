@@ -60,7 +60,7 @@ int queue_find(struct heap *heap, uint64_t ref, struct object *ret_object, struc
 	if (ret_object->type != TYPE_QUEUE)
 		return -EINVAL;
 	ret->queue = (struct queue *)(void *)ret_object->data;
-	ret->n = ret->queue->n;
+	ret->n = __atomic_load_n(&ret->queue->n, __ATOMIC_RELAXED); /* once: what is checked is what is used */
 	return ret_object->size >= sizeof(struct queue) && ret->n && !((uintptr_t)ret->queue % sizeof(struct cell)) &&
 			       ret->n <= (ret_object->size - sizeof(struct queue)) / sizeof(struct cell)
 		       ? 0

@@ -39,6 +39,7 @@ static const struct type_entry *registered(const struct heap *heap, uint32_t typ
 int type_find(const struct heap *heap, uint32_t type, struct type_info *ret)
 {
 	const struct type_entry *entry;
+	uint32_t first_slot;
 
 	*ret = (struct type_info){0};
 	switch (type) {
@@ -58,12 +59,14 @@ int type_find(const struct heap *heap, uint32_t type, struct type_info *ret)
 	entry = registered(heap, type);
 	if (!entry)
 		return -EINVAL;
-	if (entry->n_slots > SLOTS_PER_TYPE || entry->first_slot > TYPE_SLOTS_MAX - SLOTS_PER_TYPE)
+	/* relaxed, and once: what is checked is what is used */
+	ret->size = __atomic_load_n(&entry->size, __ATOMIC_RELAXED);
+	ret->alignment = __atomic_load_n(&entry->alignment, __ATOMIC_RELAXED);
+	ret->n_slots = __atomic_load_n(&entry->n_slots, __ATOMIC_RELAXED);
+	first_slot = __atomic_load_n(&entry->first_slot, __ATOMIC_RELAXED);
+	if (ret->n_slots > SLOTS_PER_TYPE || first_slot > TYPE_SLOTS_MAX - SLOTS_PER_TYPE)
 		return -EUCLEAN;
-	ret->size = entry->size;
-	ret->alignment = entry->alignment;
-	ret->n_slots = entry->n_slots;
-	ret->slots = heap->type_slots + entry->first_slot;
+	ret->slots = heap->type_slots + first_slot;
 	for (uint32_t i = 0; i < ret->n_slots; i++)
 		if (ret->slots[i] & 7 || ret->size < 8 || ret->slots[i] > ret->size - 8)
 			return -EUCLEAN;
@@ -77,7 +80,7 @@ void type_clear_slots(const struct type_info *type, void *data, uint64_t size)
 		return;
 	}
 	for (uint32_t i = 0; i < type->n_slots; i++)
-		memset((uint8_t *)data + type->slots[i], 0, sizeof(uint64_t));
+		memset((uint8_t *)data + type_slot_offset(type, i), 0, sizeof(uint64_t));
 }
 
 static const char *const built_in[] = {[TYPE_BYTES] = "bytes", [TYPE_LIST] = "list", [TYPE_QUEUE] = "queue"};
@@ -121,12 +124,15 @@ static int spec_check(const struct type_spec *spec)
 
 static bool is_same(const struct heap *heap, const struct type_entry *entry, const struct type_spec *spec)
 {
+	uint32_t first_slot;
+
 	if (entry->size != spec->size || entry->alignment != spec->alignment || entry->n_slots != spec->n_slots)
 		return false;
-	if (entry->first_slot > TYPE_SLOTS_MAX - SLOTS_PER_TYPE)
+	first_slot = __atomic_load_n(&entry->first_slot, __ATOMIC_RELAXED);
+	if (first_slot > TYPE_SLOTS_MAX - SLOTS_PER_TYPE)
 		return false;
 	for (size_t i = 0; i < spec->n_slots; i++)
-		if (heap->type_slots[entry->first_slot + i] != spec->slots[i])
+		if (heap->type_slots[first_slot + i] != spec->slots[i])
 			return false;
 	return true;
 }
@@ -139,9 +145,12 @@ static int first_free_slot(const struct heap *heap, uint32_t n, uint32_t *ret)
 {
 	const struct type_entry *last = n ? &heap->types[n - 1] : NULL;
 
-	if (last && (last->first_slot > TYPE_SLOTS_MAX || last->n_slots > SLOTS_PER_TYPE))
+	uint32_t first = last ? __atomic_load_n(&last->first_slot, __ATOMIC_RELAXED) : 0;
+	uint32_t n_slots = last ? __atomic_load_n(&last->n_slots, __ATOMIC_RELAXED) : 0;
+
+	if (first > TYPE_SLOTS_MAX || n_slots > SLOTS_PER_TYPE)
 		return -EUCLEAN;
-	*ret = last ? last->first_slot + last->n_slots : 0;
+	*ret = first + n_slots;
 	return 0;
 }
 

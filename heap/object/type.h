@@ -32,7 +32,13 @@ static inline uint64_t type_n_slots(const struct type_info *type, uint64_t size)
 }
 static inline uint64_t type_slot_offset(const struct type_info *type, uint64_t i)
 {
-	return type->stride ? type->size + i * type->stride : type->slots[i];
+	/* read anew, so it may have been damaged since type_find(): it never leads out of the type */
+	uint32_t offset;
+
+	if (type->stride)
+		return type->size + i * type->stride;
+	offset = __atomic_load_n(&type->slots[i], __ATOMIC_RELAXED) & ~UINT32_C(7);
+	return offset + UINT64_C(8) <= type->size ? offset : 0;
 }
 /* Clear the slots of an object that nobody else can reach yet; of a list or queue all bytes. */
 void type_clear_slots(const struct type_info *type, void *data, uint64_t size);

@@ -12,21 +12,27 @@
 
 #include <stdlib.h>
 
-/* The count of an object. NULL: no memory, which is noted. */
+/*
+ * The count of an object. NULL: no memory, which is noted. A pool's counts begin with their number: a stray write may
+ * make the pool one of another class while it is counted.
+ */
 uint32_t *check_count_of(struct check *check, const struct object *object)
 {
 	uint64_t p = (uint64_t)(object->pool - check->heap->pools);
-	uint32_t n = object->is_run ? 1 : class_pool_blocks(object->pool->size_class);
-	struct object_header *headers;
+	uint32_t n = object->is_run ? 1 : class_pool_blocks(pool_class_of(object->pool)), i = 0;
+	struct object_header *headers = (void *)(check->heap->base + (p << POOL_SHIFT));
 
-	if (!check->rights[p])
-		check->rights[p] = calloc(n, sizeof(uint32_t));
 	if (!check->rights[p]) {
-		check->out_of_memory = true;
-		return NULL;
+		check->rights[p] = calloc(1 + n, sizeof(uint32_t));
+		if (!check->rights[p]) {
+			check->out_of_memory = true;
+			return NULL;
+		}
+		check->rights[p][0] = n;
 	}
-	headers = (struct object_header *)(void *)(check->heap->base + (p << POOL_SHIFT));
-	return check->rights[p] + (object->is_run ? 0 : object->header - headers);
+	if (!object->is_run)
+		i = (uint32_t)(object->header - headers);
+	return i < check->rights[p][0] ? &check->rights[p][1 + i] : &check->nowhere;
 }
 
 /* Raise the count of an object. Returns the new count. */

@@ -76,7 +76,8 @@ static void mend_misplaced_hold(struct check *check, uint32_t index, struct hold
 	take_hold(&owner, hold);
 	if (hold_add(&owner, copy.ref, &first) == 0) {
 		other = hold_find(&owner, copy.ref);
-		heap_set(check->heap, &other->count, first ? copy.count : other->count - 1 + copy.count);
+		if (other)
+			heap_set(check->heap, &other->count, first ? copy.count : other->count - 1 + copy.count);
 	}
 	change_commit(check->heap);
 }
@@ -132,7 +133,7 @@ static void mend_holds(struct check *check, uint32_t index, struct hold *table, 
 static void count_holds(struct check *check, uint32_t index, struct hold *table, uint32_t n)
 {
 	const struct session_entry *entry = &check->heap->sessions[index];
-	uint64_t n_holds = 0;
+	uint64_t n_holds = 0, n_gone = 0;
 
 	if (may_move_holds(check, index))
 		mend_holds(check, index, table, n);
@@ -141,7 +142,7 @@ static void count_holds(struct check *check, uint32_t index, struct hold *table,
 			i++;
 			continue;
 		}
-		if (!count_hold(check, index, &table[i]))
+		if (!count_hold(check, index, &table[i]) && n_gone++ < n)
 			continue;
 		n_holds++;
 		i++;

@@ -101,7 +101,13 @@ void check_queue(struct check *check, const struct object *object)
 	struct queue *queue = (struct queue *)(void *)object->data;
 	uint64_t n = (object->size - sizeof(*queue)) / sizeof(struct cell);
 
-	if (check_is_queue_in_flight(check, object->position) || is_queue_whole(queue, n))
+	if (check_is_queue_in_flight(check, object->position))
+		return;
+	if (!n) { /* a stray write into its size */
+		check_fault(check, "queue %#llx: has no room for a cell", (unsigned long long)object->position);
+		return;
+	}
+	if (is_queue_whole(queue, n))
 		return;
 	check_fault(check, "queue %#llx: its head and tail are not those of its cells",
 		(unsigned long long)object->position);

@@ -33,7 +33,9 @@ struct check {
 	bool out_of_memory;
 
 	uint8_t *pool_marks;   /* a byte per pool: MARK_* */
-	uint32_t **rights;     /* per pool: for each of its objects, how many rights the walk found; NULL: none yet */
+	uint32_t **rights;     /* per pool: their number, then for each of its objects how many rights the walk found;
+				  NULL: none yet */
+	uint32_t nowhere;      /* counts what cannot be in its pool */
 	struct counters found; /* what the counters should be */
 	uint32_t n_free_arenas[N_SPACES];
 	struct in_flight *in_flight; /* one per session at most */

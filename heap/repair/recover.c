@@ -277,7 +277,7 @@ static int let_go(struct session *session, const struct object *object)
 static void trim_size(struct session *session, const struct pool_entry *pool, struct object_header *header, uint32_t i)
 {
 	struct heap *heap = session->heap;
-	uint32_t size = class_shapes[pool->size_class].size;
+	uint32_t size = class_shapes[pool_class_of(pool)].size;
 	uint64_t word = header_word(header);
 
 	if (header_size(word) <= size)
@@ -294,10 +294,12 @@ static int abandon_blocks(struct session *session, struct pool_entry *pool)
 	struct heap *heap = session->heap;
 	struct object_header *headers = pool_headers(heap, pool);
 
-	if (pool->size_class >= N_CLASSES)
+	uint32_t size_class = __atomic_load_n(&pool->size_class, __ATOMIC_RELAXED);
+
+	if (size_class >= N_CLASSES)
 		return -EUCLEAN;
 	pool_clear_notified(pool);
-	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++) {
+	for (uint32_t i = 0; i < class_shapes[size_class].n_blocks; i++) {
 		/* acquire: as in pool_collect() */
 		uint64_t word = __atomic_load_n(&headers[i].word, __ATOMIC_ACQUIRE);
 		struct object object;
@@ -375,7 +377,7 @@ static void forget_pools(struct session *session)
 static int drop_hold(struct session *session, struct hold *hold)
 {
 	struct object object;
-	uint64_t ref = hold->ref;
+	uint64_t ref = __atomic_load_n(&hold->ref, __ATOMIC_RELAXED);
 
 	heap_set(session->heap, &hold->count, 1); /* however often it held the object, its count has one right for it */
 	hold_remove(session, hold);
@@ -387,9 +389,12 @@ static int drop_holds(struct session *session, uint32_t *ret_cursor)
 {
 	uint32_t n, n_dropped = 0, i = session->drop_cursor;
 	struct hold *table = hold_table(session->heap, session->entry, &n);
-	uint32_t end = n - i > ENTRIES_PER_STEP ? i + ENTRIES_PER_STEP : n;
+	uint32_t end;
 	int r;
 
+	if (i > n) /* the table is another one than in the step before */
+		i = 0;
+	end = n - i > ENTRIES_PER_STEP ? i + ENTRIES_PER_STEP : n;
 	while (table && i < end && n_dropped < HOLDS_PER_STEP) {
 		if (table[i].ref == HOLD_EMPTY) {
 			i++;

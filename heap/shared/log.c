@@ -41,13 +41,29 @@ bool log_mark_full(struct heap *heap)
 	return false;
 }
 
+/* Does the log ever have that word of the control segment? Not the header, the lock, or what the daemon alone writes.
+ */
+static bool is_logged(const struct heap *heap, uint64_t off)
+{
+	uint64_t sessions = (uint64_t)((const uint8_t *)heap->sessions - (const uint8_t *)heap->control);
+
+	if (off < offsetof(struct control, counters))
+		return false;
+	if (off < sessions || off - sessions >= heap->n_sessions * sizeof(struct session_entry))
+		return true;
+	return (off - sessions) % sizeof(struct session_entry) >= offsetof(struct session_entry, holds_position1);
+}
+
 /* The word that an entry is of; NULL: a stray write has damaged the entry. */
 static void *log_target(struct heap *heap, const struct log_entry *entry)
 {
-	bool in_heap = entry->where & LOG_WHERE_HEAP;
-	uint64_t off = entry->where & ~(LOG_WHERE_HEAP | LOG_WHERE_HEADER_LOCK);
+	uint64_t where = __atomic_load_n(&entry->where, __ATOMIC_RELAXED);
+	bool in_heap = where & LOG_WHERE_HEAP;
+	uint64_t off = where & ~(LOG_WHERE_HEAP | LOG_WHERE_HEADER_LOCK);
 
 	if (off & 7 || off > (in_heap ? heap->heap_size : heap->control_size) - 8)
+		return NULL;
+	if (!in_heap && !is_logged(heap, off))
 		return NULL;
 	if (in_heap && !arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
 		return NULL;
@@ -70,6 +86,8 @@ void log_empty(struct heap *heap, uint32_t n)
 {
 	struct global_lock *lock = &heap->control->lock;
 
+	if (n > LOG_CAPACITY) /* a stray write */
+		n = LOG_CAPACITY;
 	__atomic_store_n(&lock->n_unlocking, n, __ATOMIC_RELAXED);
 	/* commit: release, after every store of the change, or after the words that were restored */
 	__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);

@@ -113,7 +113,8 @@ static inline void log_header_lock_again(struct heap *heap, uint32_t old)
 {
 	struct global_lock *lock = &heap->control->lock;
 
-	__atomic_store_n(&lock->entries[lock->n_entries - 1].old, old, __ATOMIC_RELAXED);
+	/* the remainder: a stray write may have changed n_entries */
+	__atomic_store_n(&lock->entries[(lock->n_entries - 1) % LOG_CAPACITY].old, old, __ATOMIC_RELAXED);
 	/* release fence: the entry before the next attempt to lock the header */
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 }
