@@ -10,7 +10,7 @@
  *
  * Each single damage, and a repairer that is killed: tests/unit/heap/repair/test_repair*.c.
  *
- * $PYHEAP_ROUNDS: kills of a repairer, 20 unless given; each damage is made 1 + $PYHEAP_ROUNDS / 50 times.
+ * $PYHEAP_REPAIR_KILLS: kills of a repairer, 20 unless given, 100 in the full tier; all other work is in proportion.
  */
 #include "fixture.h"
 
@@ -41,7 +41,7 @@ struct worker {
 };
 
 static struct shared *shared;
-static uint64_t n_rounds; /* $PYHEAP_ROUNDS */
+static uint64_t n_kills; /* $PYHEAP_REPAIR_KILLS */
 static pyheap *heap;
 static pid_t pids[N_WORKERS];
 
@@ -157,9 +157,10 @@ static void work(void *userdata)
 	pyheap_close(worker.heap);
 }
 
-/* Each worker makes n rounds more. */
+/* Each worker makes n rounds more; a share of them with less than 100 kills. */
 static void let_work(uint64_t n)
 {
+	n = 1 + n * n_kills / 100;
 	for (int i = 0; i < N_WORKERS; i++) {
 		uint64_t from = __atomic_load_n(&shared->n_rounds[i], __ATOMIC_RELAXED);
 
@@ -560,7 +561,7 @@ static void note_fault(void *userdata, const char *fault)
 START_TEST(mended_under_the_lock)
 {
 	map_all();
-	for (uint64_t round = 0; round < 1 + n_rounds / 50; round++) {
+	for (uint64_t round = 0; round < 1 + n_kills / 50; round++) {
 		struct report checked = {.wanted = damages[_i].fault}, repaired = checked;
 		int64_t n;
 
@@ -669,7 +670,7 @@ START_TEST(repairer_is_killed)
 
 	map_all();
 	n_before = control->lock.n_recoveries;
-	for (uint64_t round = 0; round < n_rounds; round++) {
+	for (uint64_t round = 0; round < n_kills; round++) {
 		pid_t pid = fixture_fork(repair_for_ever, NULL);
 
 		usleep((useconds_t)(1000 + rand() % 20000));
@@ -679,7 +680,7 @@ START_TEST(repairer_is_killed)
 		ck_assert_int_eq(pyheap_check(heap, NULL, NULL), 0);
 	}
 	ck_assert_uint_gt(control->lock.n_recoveries, n_before);
-	printf("repairer killed %llu times, %llu times at work\n", (unsigned long long)n_rounds,
+	printf("repairer killed %llu times, %llu times at work\n", (unsigned long long)n_kills,
 		(unsigned long long)(control->lock.n_recoveries - n_before));
 	let_work(1000);
 }
@@ -747,8 +748,8 @@ static Suite *suite(void)
 
 int main(void)
 {
-	const char *value = getenv("PYHEAP_ROUNDS");
+	const char *value = getenv("PYHEAP_REPAIR_KILLS");
 
-	n_rounds = value ? strtoull(value, NULL, 10) : 20;
+	n_kills = value ? strtoull(value, NULL, 10) : 20;
 	return fixture_main(suite());
 }

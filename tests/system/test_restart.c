@@ -327,7 +327,7 @@ END_TEST
 
 START_TEST(no_daemon_comes)
 {
-	static const int timeouts[] = {0, 1, 50, 700};
+	static const int timeouts[] = {0, 1, 50, 200};
 	pyheap *heap = fixture_open(&fx);
 	pyheap_ref ref;
 
@@ -386,7 +386,7 @@ START_TEST(waits_for_the_next)
 	ck_assert_int_eq(read(waiter.pipe[0], &byte, 1), 1);
 	kill_daemon();
 	ck_assert_int_eq(read(waiter.pipe[0], &byte, 1), 1);
-	usleep(1500000); /* well into its pauses, as most applications will be */
+	usleep(700000); /* well into its pauses, as most applications will be */
 	ck_assert_int_eq(waitpid(pid, NULL, WNOHANG), 0);
 	fixture_start_again(&fx);
 	ck_ok(fixture_wait(pid));
