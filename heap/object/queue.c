@@ -435,8 +435,6 @@ static int attempt_and_wait(
 	r = object_incref(session, queue);
 	if (r)
 		return r;
-	if (timeout_ms)
-		queue_wait_begin(&wait);
 	do {
 		r = attempt(session, queue, ref_to_push, ret, true, timeout_ms ? &wait : NULL);
 		if (r != -EAGAIN || !timeout_ms)
@@ -447,8 +445,6 @@ static int attempt_and_wait(
 		}
 		r = queue_wait_for(session->heap, &wait, deadline);
 	} while (!r);
-	if (timeout_ms)
-		queue_wait_end(&wait);
 	(void)object_decref(session, queue);
 	return r;
 }

@@ -5,19 +5,11 @@
 
 #include "heap/object/cell.h"
 
-#include <signal.h>
-
 /* A call waits for *seq to be something else than `value`. */
 struct queue_wait {
 	uint32_t *seq;
 	uint32_t value;
-	bool has_handlers; /* of signals, as far as is known: they are kept pending while the call goes on */
-	sigset_t before;   /* the thread's signal mask before the call */
 };
-
-/* Before the first look at the cells; at the end of the call: the thread's signal mask becomes what it was. */
-void queue_wait_begin(struct queue_wait *wait);
-void queue_wait_end(const struct queue_wait *wait);
 
 /* Move the number and wake all sleepers. */
 void queue_wake(uint32_t *seq);
@@ -26,7 +18,7 @@ void queue_wake(uint32_t *seq);
 void queue_announce(struct queue *queue, bool is_push_call, struct queue_wait *ret);
 
 /* Sleep until woken, or to the end of a slice. Deadline -1: none. Look again after 0. -ETIMEDOUT, -EINTR, -EPIPE. */
-int queue_wait_for(struct heap *heap, struct queue_wait *wait, int64_t deadline);
+int queue_wait_for(struct heap *heap, const struct queue_wait *wait, int64_t deadline);
 
 /* What deadlines count: nanoseconds of CLOCK_MONOTONIC. */
 int64_t queue_now_nsec(void);
