@@ -86,15 +86,6 @@ static void make_room(struct connections *all)
 	connection_fail(found ? found : last, EUSERS, "has no session, and makes room: there are too many connections");
 }
 
-/*
- * Connections that may be open before new sessions are refused. There may be twice as many, of which the later half can
- * only resume: a session comes back also when a crowd of new ones stands at the door, as after a restart.
- */
-static uint32_t n_open_max(const struct admission *admission)
-{
-	return heap_of(admission)->n_sessions + N_STRANGERS_MAX;
-}
-
 void admit_connection(struct admission *admission, struct connection *connection)
 {
 	if (!may_connect(admission, connection))
@@ -102,7 +93,7 @@ void admit_connection(struct admission *admission, struct connection *connection
 	else if (connection->process.pidfd < 0)
 		connection_fail(connection, EOPNOTSUPP,
 			"is of another pid namespace, and this kernel (before Linux 6.5) cannot tell when it ends");
-	else if (admission->connections->n_open > 2 * n_open_max(admission))
+	else if (admission->connections->n_open > heap_of(admission)->n_sessions + N_STRANGERS_MAX)
 		make_room(admission->connections);
 }
 
@@ -265,8 +256,6 @@ void admit_hello(struct admission *admission, struct connection *connection, con
 			"ended");
 	else if (hello->resume_token.len)
 		admit_again(admission, connection, hello);
-	else if (admission->connections->n_open > n_open_max(admission))
-		connection_fail(connection, EUSERS, "there are too many connections");
 	else
 		admit_new(admission, connection);
 }

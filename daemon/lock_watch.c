@@ -147,8 +147,7 @@ static void evict(const struct lock_watch *watch, const struct dsession *owner)
 			  "killed",
 			owner->index, (int)owner->process.pid, program_of(watch, owner), reason(r));
 	else
-		log_warning(
-			"session %u (pid %d, %s) is evicted: it was killed for having kept the global lock for %u s",
+		log_warning("session %u (pid %d, %s) is evicted: it is killed for having kept the global lock for %u s",
 			owner->index, (int)owner->process.pid, program_of(watch, owner), watch->limit_s);
 }
 

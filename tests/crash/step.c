@@ -39,9 +39,9 @@ static const char help[] = "Usage: step [OPTION]...\n"
 			   "\n"
 			   "PYHEAPD names the daemon's program.\n";
 
-#define ENOUGH_SAMPLES 8 /* of one call, to judge it by those that were missed */
-#define N_PLANTS 6U /* a defect of the log is planted at each of its first entries in turn */
-#define N_JOBS   4U
+#define ENOUGH_SAMPLES 8  /* of one call, to judge it by those that were missed */
+#define N_PLANTS       6U /* a defect of the log is planted at each of its first entries in turn */
+#define N_JOBS         4U
 
 struct command_line {
 	struct plan plan;
@@ -243,8 +243,8 @@ static bool run_planted(const struct scenario *scenario, struct plan plan)
 }
 
 /*
- * A busy machine makes a call miss some of its samples. Where it misses nearly all of many, it has not been tested; of a
- * few it may, so these count in the sum over all calls.
+ * A busy machine makes a call miss some of its samples. Where it misses nearly all of many, it has not been tested; of
+ * a few it may, so these count in the sum over all calls.
  */
 static bool is_untested(const char *name, const struct outcome *o)
 {

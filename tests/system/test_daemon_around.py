@@ -417,7 +417,7 @@ class Cleaners(unittest.TestCase):
         return first, second
 
     def test_all_of_it(self):
-        first, second = self.start_second(lambda d: [*d.files, d.socket, d.socket + ".lock"])
+        first, second = self.start_second(lambda d: [*d.files, d.truth, d.socket, d.socket + ".lock"])
         witness = second.session()
         heap_id = witness.welcome[7]
         self.assertEqual(first.end(), 0)
@@ -432,7 +432,7 @@ class Cleaners(unittest.TestCase):
             self.assertFalse(os.path.exists(path), path)
 
     def test_all_but_the_heap(self):
-        first, second = self.start_second(lambda d: [d.files[0], d.socket, d.socket + ".lock"])
+        first, second = self.start_second(lambda d: [d.files[0], d.truth, d.socket, d.socket + ".lock"])
         self.assertEqual(first.end(), 0)
         for path in second.files + [second.socket, second.socket + ".lock"]:
             self.assertTrue(os.path.exists(path), path)
