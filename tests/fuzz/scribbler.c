@@ -79,7 +79,7 @@ static struct progress *progress;
 static pid_t pids[N_ROLES];
 static uint64_t n_faults[N_FAULTS];
 static char folder[] = "/tmp/pyheap-scribble-XXXXXX";
-static char name[48], socket_path[96], log_path[96], control_path[96], heap_path[96];
+static char name[48], socket_path[96], log_path[96], control_path[96], heap_path[96], truth_path[96];
 static uint64_t round_seed;
 static pid_t driver_pid;
 
@@ -104,6 +104,7 @@ static void clear_up(void)
 		;
 	unlink(socket_path);
 	unlink(heap_path);
+	unlink(truth_path);
 	unlink(control_path);
 	unlink(log_path);
 	rmdir(folder);
@@ -747,15 +748,17 @@ int main(int argc, char **argv)
 		snprintf(name, sizeof(name), "scribble%d-%llu", (int)driver_pid, (unsigned long long)n);
 		snprintf(control_path, sizeof(control_path), "/dev/shm/pyheap.%s.ctl", name);
 		snprintf(heap_path, sizeof(heap_path), "/dev/shm/pyheap.%s.heap", name);
+		snprintf(truth_path, sizeof(truth_path), "/dev/shm/pyheap.%s.daemon", name);
 		run_round();
 		n_calls += progress->n_calls;
 		n_wrote += progress->n_wrote;
 		max_us = progress->max_us > max_us ? progress->max_us : max_us;
 		for (int i = 0; i < N_ROLES; i++)
-			end(i);
+			end((enum role)i);
 		unlink(socket_path);
 		unlink(control_path);
 		unlink(heap_path);
+		unlink(truth_path);
 		unlink(log_path);
 		if (options.stop && sum_of_faults())
 			break;
