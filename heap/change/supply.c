@@ -93,7 +93,8 @@ int supply_reserve(struct heap *heap, uint32_t index, uint32_t n, uint32_t *ret)
 	r = extend_arena_entries(heap, head + n);
 	if (r < 0)
 		return r;
-	truth[head].n_arenas = n;
+	/* relaxed: a process that counts the run reads either length */
+	__atomic_store_n(&truth[head].n_arenas, n, __ATOMIC_RELAXED);
 	truth[head].session1 = index + 1;
 	truth_arena_set_state(&truth[head], TRUTH_MAPPING);
 	for (uint32_t i = head + 1; i < head + n; i++)
@@ -165,8 +166,8 @@ static int extend_pool_entries_step(struct heap *heap, uint32_t n)
 	r = control_allocate(heap, &heap->pools[(uint64_t)seen * heap->pools_per_arena], n_step * size);
 	if (r < 0)
 		return r;
-	heap->truth->head->n_arenas_mapped = seen + n_step;
-	/* release: after the pages */
+	/* release, both: after the pages */
+	__atomic_store_n(&heap->truth->head->n_arenas_mapped, seen + n_step, __ATOMIC_RELEASE);
 	__atomic_store_n(&heap->control->n_arenas_mapped, seen + n_step, __ATOMIC_RELEASE);
 	return seen + n_step == n;
 }
@@ -204,7 +205,8 @@ static void arena_forget(struct heap *heap, uint32_t head, uint32_t last)
 	state_store(&heap->arenas[last], ARENA_HOLE);
 	if (last != head) {
 		__atomic_store_n(&heap->arenas[head].n_arenas, last - head, __ATOMIC_RELEASE); /* after the state */
-		truth[head].n_arenas = last - head;
+		/* relaxed: a process that counts the run reads either length */
+		__atomic_store_n(&truth[head].n_arenas, last - head, __ATOMIC_RELAXED);
 	}
 	truth_arena_set_state(&truth[last], TRUTH_HOLE);
 }

@@ -406,6 +406,13 @@ static int map_whole(struct heap *heap)
 	return r;
 }
 
+/* release: whoever sees an arena as mapped finds it there */
+static void mark_mapped(struct heap *heap, uint32_t first, uint32_t n, uint8_t is_mapped)
+{
+	for (uint32_t i = first; i < first + n; i++)
+		__atomic_store_n(&heap->is_mapped[i], is_mapped, __ATOMIC_RELEASE);
+}
+
 int heap_map_arenas(struct heap *heap, uint32_t first, uint32_t n)
 {
 	int r = 0;
@@ -415,7 +422,7 @@ int heap_map_arenas(struct heap *heap, uint32_t first, uint32_t n)
 	if (r == -ENOMEM)
 		r = map_whole(heap);
 	if (r == 0)
-		memset(heap->is_mapped + first, 1, n);
+		mark_mapped(heap, first, n, 1);
 	return r;
 }
 
@@ -432,7 +439,7 @@ int heap_return_arenas(struct heap *heap, uint32_t first, uint32_t n)
 {
 	uint64_t off = (uint64_t)first << heap->arena_shift, size = (uint64_t)n << heap->arena_shift;
 
-	memset(heap->is_mapped + first, 0, n);
+	mark_mapped(heap, first, n, 0);
 	if (!heap->is_mapped_whole && unmap_part(heap, off, size) == -ENOMEM)
 		map_whole(heap); /* or it stays mapped, which does no harm */
 	return fallocate(heap->heap_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)size) < 0
@@ -651,8 +658,8 @@ int heap_adopt_kept(struct heap **ret, int control_fd, int heap_fd, int truth_fd
 void heap_refresh_arenas(struct heap *heap)
 {
 	/* acquire: with the release in supply.c */
-	uint32_t n = heap->truth ? heap->truth->head->n_arenas_mapped
-				 : __atomic_load_n(&heap->control->n_arenas_mapped, __ATOMIC_ACQUIRE);
+	uint32_t n = __atomic_load_n(
+		heap->truth ? &heap->truth->head->n_arenas_mapped : &heap->control->n_arenas_mapped, __ATOMIC_ACQUIRE);
 	uint32_t seen = __atomic_load_n(&heap->n_pools_known, __ATOMIC_RELAXED);
 
 	n = (n < heap->n_arenas ? n : heap->n_arenas) * heap->pools_per_arena;

@@ -131,7 +131,7 @@ void heap_refresh_arenas(struct heap *heap);
 static inline uint32_t arenas_known(const struct heap *heap)
 {
 	if (heap->truth)
-		return heap->truth->head->n_arenas_known;
+		return __atomic_load_n(&heap->truth->head->n_arenas_known, __ATOMIC_ACQUIRE);
 	return __atomic_load_n(&heap->control->n_arenas_known, __ATOMIC_ACQUIRE);
 }
 static inline uint32_t arena_state(const struct arena_entry *arena)
@@ -187,7 +187,7 @@ static inline bool arena_is_there(const struct heap *heap, uint32_t i)
 	uint32_t state;
 
 	if (heap->is_mapped)
-		return i < heap->n_arenas && heap->is_mapped[i];
+		return i < heap->n_arenas && __atomic_load_n(&heap->is_mapped[i], __ATOMIC_ACQUIRE);
 	if (i >= heap->n_arenas || i >= arenas_known(heap))
 		return false;
 	state = arena_state(&heap->arenas[i]);

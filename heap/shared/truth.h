@@ -116,7 +116,9 @@ struct truth *truth_free(struct truth *truth);
 /* What arena i is. */
 static inline uint32_t truth_arena_state(const struct truth *truth, uint32_t i)
 {
-	return i < truth->head->n_arenas_known ? truth->arenas[i].state : (uint32_t)TRUTH_HOLE;
+	return i < __atomic_load_n(&truth->head->n_arenas_known, __ATOMIC_ACQUIRE)
+		       ? __atomic_load_n(&truth->arenas[i].state, __ATOMIC_ACQUIRE)
+		       : (uint32_t)TRUTH_HOLE;
 }
 
 /* The length of the run at arena i; 1 where no run begins. */
@@ -124,5 +126,7 @@ static inline uint32_t truth_run_length(const struct truth *truth, uint32_t i)
 {
 	uint32_t state = truth_arena_state(truth, i);
 
-	return state == TRUTH_HOLE || state == TRUTH_BODY ? 1 : truth->arenas[i].n_arenas;
+	return state == TRUTH_HOLE || state == TRUTH_BODY
+		       ? 1
+		       : __atomic_load_n(&truth->arenas[i].n_arenas, __ATOMIC_RELAXED);
 }
