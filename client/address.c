@@ -8,9 +8,9 @@
  * A path is made absolute when the session is opened, since the session connects again when the daemon is restarted,
  * and the process may have another working directory then.
  *
- * Whoever serves the socket is given what the program says, and gives it the memory that it works in. In a folder that
- * many may write to, any user can listen in the daemon's place. So the server must be root, this process's user, or the
- * owner of the socket's folder. $PYHEAP_TRUST_SERVER names another user by its number; `any` trusts all.
+ * A process that serves the socket is given what the program says, and gives it the memory that it works in. In a
+ * folder that many may write to, any user can listen in the daemon's place. So the server must be root, this process's
+ * user, or the owner of the socket's folder. $PYHEAP_TRUST_SERVER names another user by its number; `any` trusts all.
  */
 #include "client/address.h"
 

@@ -19,8 +19,8 @@
  * and RESUMING, it does nothing in any other state, and a session that is not LIVE or RESUMING cannot be resumed.
  *
  * A session and its connection know each other: session->connection and connection->session1 are set and cleared
- * together. Whoever closes a session's connection separates the two first (detach()), so that the end of the connection
- * decides about the session only when the connection ended by itself.
+ * together. A process that closes a session's connection separates the two first (detach()), so that the end of the
+ * connection decides about the session only when the connection ended by itself.
  *
  * A dead session is reclaimed in steps: the grant under way is given up, what was granted and never taken into use is
  * unmapped, then its holds are dropped (heap/repair/recover.c). If this daemon dies in between, the next one finds the

@@ -2,10 +2,10 @@
 /*
  * The watch on the global lock
  *
- * Whoever next takes the lock after its owner died takes the owner's change back. The daemon tries to take it with each
- * tick, so that this happens also when no session comes. A living owner that was stopped, or that computes on and on
- * under pyheap_lock(), holds every other session up. This is visible from outside: the lock is taken, and the number of
- * acquisitions does not move.
+ * A process that next takes the lock after its owner died takes the owner's change back. The daemon tries to take it
+ * with each tick, so that this happens also when no session comes. A living owner that was stopped, or that computes on
+ * and on under pyheap_lock(), holds every other session up. This is visible from outside: the lock is taken, and the
+ * number of acquisitions does not move.
  *
  * The owner is named in the log as soon as it has kept the lock from one tick to the next. After --lock-timeout it is
  * evicted: killed by its session's pidfd, so that no process that got its pid is hit. Its death then frees the lock

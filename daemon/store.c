@@ -67,7 +67,8 @@ static int file_open(const char *path, int flags, int *ret)
 	return 0;
 }
 
-/* Whoever has the name may replace both files. So only what lies under a name that is still ours is ours for certain.
+/* A process that has the name may replace both files. So only what lies under a name that is still ours is ours for
+ * certain.
  */
 void store_unlink(const struct store *store)
 {

@@ -348,8 +348,8 @@ int pyheap_queue_new(pyheap *heap, size_t n, pyheap_ref *ret);
 
 /*
  * Hand an object over: one of the caller's holds becomes the queue's (CPython calls that stealing a reference). At
- * every moment exactly one of sender, queue and receiver has that hold, whoever is killed when. Where the call fails,
- * the caller keeps it.
+ * every moment exactly one of sender, queue and receiver has that hold, the process that is killed when. Where the call
+ * fails, the caller keeps it.
  *
  * Waiting  timeout_ms: negative waits for ever, 0 not at all, else that long. While somebody waits for an object or for
  *          room, a sender or receiver that is stopped in the middle of its own call delays it by a second at most.

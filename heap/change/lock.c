@@ -2,10 +2,10 @@
 /*
  * The global lock, and changes made under it
  *
- * The lock is a robust process-shared mutex. Whatever is changed under it goes through the undo log (log.c): whoever
- * takes the lock after its owner has died rolls the dead owner's change back and goes on. A change that fails half-way
- * is rolled back in the same way. Only processes of the heap's home pid namespace own the mutex by thread id; the
- * others are in foreign_lock.c.
+ * The lock is a robust process-shared mutex. Whatever is changed under it goes through the undo log (log.c): the
+ * process that takes the lock after its owner has died rolls the dead owner's change back and goes on. A change that
+ * fails half-way is rolled back in the same way. Only processes of the heap's home pid namespace own the mutex by
+ * thread id; the others are in foreign_lock.c.
  *
  * The fast path. The kernel finds the robust mutexes of a dying thread by a list that glibc keeps for each thread, and
  * by the list's list_op_pending, the one mutex that the thread is locking or unlocking. A session that takes the lock

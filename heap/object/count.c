@@ -15,18 +15,18 @@
  * has the bias nobody else changes the count, so its change has taken place if rights_counted differs from what the
  * intent says it was.
  *
- * Whoever has the lock locks a header before it stores to it (header_lock.c), and notes whose change has taken place
+ * The owner of the lock locks a header before it stores to it (header_lock.c), and notes whose change has taken place
  * before it wipes out the evidence.
  *
  * One compare-and-swap that says who did it, and as which of its operations, is how CXL-SHM (SOSP 2023) and the
  * detectable compare-and-swap of cxlalloc do it. The bias is that of biased locks: the evidence then concerns one
- * session only, and whoever drops an object last need not know who else was about to read it.
+ * session only, and the process that drops an object last need not know who else was about to read it.
  *
  * A lookup without the lock and without a hold reads memory that may be unmapped at that moment. So the intent says
- * first which arena is read and the session is active; then the state of the arena is read. Whoever unmaps an arena
- * changes its state first, then waits for all sessions whose intent says that they read in it (critical_has_lookup()).
- * The pool may take another class at this moment. So its identity is read again after the header; then only a payload
- * whose 16 bytes are the very header that was seen could be taken for it.
+ * first which arena is read and the session is active; then the state of the arena is read. A process that unmaps an
+ * arena changes its state first, then waits for all sessions whose intent says that they read in it
+ * (critical_has_lookup()). The pool may take another class at this moment. So its identity is read again after the
+ * header; then only a payload whose 16 bytes are the very header that was seen could be taken for it.
  *
  * The owner of a pool collects the remotely freed blocks of the pools on its list remote_pools (own_trim.c). That list
  * changes under the lock, but only the first that frees a block of a pool after a collection must put the pool on it.

@@ -3,7 +3,7 @@
  * Header lock: freezes a header that others change without the global lock
  *
  * One session may change an object's count without the global lock: the one that its header is biased to (count.c). It
- * does so by a compare-and-swap of the whole header. Whoever has the global lock and is about to store to a header
+ * does so by a compare-and-swap of the whole header. The owner of the global lock and is about to store to a header
  * therefore locks the header first: a compare-and-swap sets RIGHTS_LOCKED, and after it nobody else changes the count.
  *
  * Locking takes the bias away, and with it the trace by which recovery tells whether the biased session's last change

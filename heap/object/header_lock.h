@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A header is changed as a whole, and locked by whoever changes it under the global lock. See header_lock.c. */
+/* A header is changed as a whole, and locked by the process that changes it under the global lock. See header_lock.c.
+ */
 
 #include "heap/shared/session.h"
 #include "heap/shared/two_words.h"

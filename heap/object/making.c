@@ -176,7 +176,7 @@ int queue_new(struct session *session, size_t n, uint64_t *ret)
 	r = type_find(session->heap, TYPE_QUEUE, &info);
 	if (r < 0)
 		return r;
-	/* Until n is set it is a queue without cells: an all-zero payload, harmless to whoever finds it. */
+	/* Until n is set it is a queue without cells: an all-zero payload, harmless to the process that finds it. */
 	r = make(session, TYPE_QUEUE, &info, sizeof(struct queue) + n * sizeof(struct cell), &ref);
 	if (r)
 		return r;

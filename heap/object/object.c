@@ -10,7 +10,8 @@
  *
  * An object is alive while its state is LIVE and somebody has a right to it. The header counts that twice: in the word,
  * how often the session that owns its pool holds it, and in the rights, everybody else (right.c). The owner may be
- * letting go of the object between its stores, so whoever is not certain that the object stays alive has the lock.
+ * letting go of the object between its stores, so the process that is not certain that the object stays alive has the
+ * lock.
  */
 
 #include "heap/object/object.h"
@@ -107,7 +108,7 @@ int object_match(struct heap *heap, uint64_t ref, struct object *ret)
 	return ret->type == TYPE_HOLDS || ret->type == TYPE_NAME ? -EINVAL : 0;
 }
 
-/* relaxed: whoever is not certain that the object stays alive has the lock */
+/* relaxed: the process that is not certain that the object stays alive has the lock */
 static bool has_rights(const struct object *object)
 {
 	return header_own(object->word) || rights_count(__atomic_load_n(&object->header->rights, __ATOMIC_RELAXED));

@@ -97,7 +97,7 @@ OBJECT_INLINE bool object_locate_block(const struct heap *heap, uint64_t positio
 	/* The entries of these pools are there. relaxed: what came since is found by object_locate(). */
 	if (!OBJECT_LIKELY(off >> POOL_SHIFT < __atomic_load_n(&heap->n_pools_known, __ATOMIC_RELAXED)))
 		return false;
-	/* An arena in this state is there. It stays for whoever has the lock or holds something in it. */
+	/* An arena in this state is there. It stays for the owner of the lock or holds something in it. */
 	if (!OBJECT_LIKELY(arena_state(&heap->arenas[off >> heap->arena_shift]) == ARENA_POOLS))
 		return false;
 	ret->pool = &heap->pools[off >> POOL_SHIFT];

@@ -189,7 +189,7 @@ static int take_block(struct session *session, uint32_t size_class, uint32_t typ
 	return counts_freeblock1(block.counts) ? 0 : OWN_LAST;
 }
 
-/* Returns after whoever has the lock has released it. */
+/* Returns after the owner of the lock has released it. */
 static int wait_for_lock(struct session *session)
 {
 	int r = change_begin(session);
@@ -264,7 +264,7 @@ static bool put_back(struct session *session, const struct own_object *object, i
 					 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return false;
 	/*
-	 * That store before the lock is read: whoever takes the lock after that finds the object held. See
+	 * That store before the lock is read: the process that takes the lock after that finds the object held. See
 	 * heap/change/lock.c.
 	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -350,7 +350,7 @@ static bool is_private(struct session *session, const struct own_object *object)
 	if (object->pool->kind == POOL_BLOCKS)
 		return true;
 	spare1 = spare_of_size(session, object->pool);
-	/* relaxed: whoever keeps this session out takes a run away, but nobody else puts one there */
+	/* relaxed: the process that keeps this session out takes a run away, but nobody else puts one there */
 	return spare1 && !__atomic_load_n(spare1, __ATOMIC_RELAXED);
 }
 

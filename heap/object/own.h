@@ -137,7 +137,8 @@ static inline bool own_locate(const struct session *session, uint64_t ref, struc
 	if (OWN_UNLIKELY(off >> POOL_SHIFT >= __atomic_load_n(&session->heap->n_pools_known, __ATOMIC_RELAXED)))
 		return false;
 	ret->pool = &session->pools[off >> POOL_SHIFT];
-	/* relaxed: only this session, and whoever keeps it out, changes the owner of a pool to or from this session */
+	/* relaxed: only this session, and the process that keeps it out, changes the owner of a pool to or from this
+	 * session */
 	ret->identity = __atomic_load_n(&ret->pool->identity, __ATOMIC_RELAXED);
 	if (ret->identity >> 16 != session->owner1)
 		return false;
@@ -286,7 +287,7 @@ OWN_INLINE bool own_new_bytes(struct session *session, size_t size_class, size_t
 	pool = cached->pool;
 	if (OWN_UNLIKELY(!pool || !critical_enter_fast(entry)))
 		return false;
-	/* relaxed: only this session and whoever keeps it out changes it */
+	/* relaxed: only this session and the process that keeps it out changes it */
 	if (OWN_UNLIKELY(__atomic_load_n(&pool->identity, __ATOMIC_RELAXED) != cached->identity ||
 			 !own_take_block(cached, pool, &block))) {
 		critical_leave_fast(entry, 0);
@@ -317,9 +318,10 @@ OWN_INLINE bool own_new_bytes(struct session *session, size_t size_class, size_t
  */
 static inline bool own_let_go(const struct session_entry *entry, const struct own_object *object, bool is_fenced)
 {
-	/* release: whoever sees it sees that the session is active */
+	/* release: the process that sees it sees that the session is active */
 	__atomic_store_n(&object->header->word, object->word - 1, __ATOMIC_RELEASE);
-	/* orders that store before these loads, for whoever calls critical_barrier(); see critical_light_barrier() */
+	/* orders that store before these loads, for the process that calls critical_barrier(); see
+	 * critical_light_barrier() */
 	if (is_fenced)
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	else

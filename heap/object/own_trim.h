@@ -25,8 +25,8 @@ int own_refill(struct session *session, size_t size, size_t alignment);
 int own_collect_all(struct session *session);
 
 /*
- * One change: serve the session's requests, after waiting for whoever keeps it out. If there is more to collect than
- * fits in one change, the session requests the rest of itself.
+ * One change: serve the session's requests, after waiting for the process that keeps it out. If there is more to
+ * collect than fits in one change, the session requests the rest of itself.
  */
 int session_serve_requests(struct session *session);
 

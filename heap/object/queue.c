@@ -15,13 +15,14 @@
  *
  * The intent stands in the session's entry before the first of these steps and ends after the last. If the session dies
  * in between, recovery (queue_recover.c) must know whether the compare-and-swap took place. The cell says so, by its
- * stamp and by who filled or emptied it last, until it has been changed twice more. Whoever is about to make that
- * second change, and is another session, looks whether the intent is still there, and if so notes in the entry of its
- * session (`done`) that it has taken place. Here the handover of CXL-SHM (SOSP 2023) fails: its evidence is gone once
- * the receiver has changed the count, and the change is made twice. tests/model/queue.pml tries all orders and deaths.
+ * stamp and by who filled or emptied it last, until it has been changed twice more. A process that is about to make
+ * that second change, and is another session, looks whether the intent is still there, and if so notes in the entry of
+ * its session (`done`) that it has taken place. Here the handover of CXL-SHM (SOSP 2023) fails: its evidence is gone
+ * once the receiver has changed the count, and the change is made twice. tests/model/queue.pml tries all orders and
+ * deaths.
  *
- * These changes are made within critical sections, so whoever checks or repairs the heap finds each right in one place.
- * Whatever they cannot do is done under the lock (queue_locked.c). Waiting is in queue_wait.c.
+ * These changes are made within critical sections, so the process that checks or repairs the heap finds each right in
+ * one place. Whatever they cannot do is done under the lock (queue_locked.c). Waiting is in queue_wait.c.
  */
 
 #include "heap/object/queue.h"

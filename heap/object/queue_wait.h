@@ -24,8 +24,8 @@ int queue_wait_for(struct heap *heap, const struct queue_wait *wait, int64_t dea
 int64_t queue_now_nsec(void);
 
 /*
- * After a cell was changed: wake whoever waits for that. The cell before the flag: whoever sets the flag later sees the
- * cell changed.
+ * After a cell was changed: wake the process that waits for that. The cell before the flag: the process that sets the
+ * flag later sees the cell changed.
  */
 static inline void queue_signal(uint32_t *seq, uint32_t *waiting)
 {

@@ -15,7 +15,7 @@
  * rights and without slots is freed in the change that drops the last right. One with slots goes on the deferred free
  * list of the session that dropped it (dying.c): it turns DYING, and its rights become the link of the list.
  *
- * Whoever reads both counts reads the word first, then the rights: the owner stores what it gives away before it
+ * A process that reads both counts reads the word first, then the rights: the owner stores what it gives away before it
  * stores that it holds the object no more (release), so one of the two is seen. Model: tests/model/own.pml.
  */
 

@@ -121,7 +121,7 @@ static struct block_count check_headers(struct check *check, uint32_t p, const s
 	return count;
 }
 
-/* Compare what only the owner changes or, of a pool without one, whoever has the lock. */
+/* Compare what only the owner changes or, of a pool without one, the owner of the lock. */
 static void check_own_side(struct check *check, uint32_t p, const struct block_count *count)
 {
 	const struct pool_entry *pool = &check->heap->pools[p];

@@ -74,7 +74,7 @@ static void mend_queue(struct check *check, struct queue *queue, uint64_t n)
 	struct heap *heap = check->heap;
 	uint64_t first = first_cell(queue, n), count = 0, lap = 0;
 
-	/* a new lap: whoever read a cell before the mending finds it changed */
+	/* a new lap: the process that read a cell before the mending finds it changed */
 	for (uint64_t i = 0; i < n; i++)
 		if ((queue->cells[i].stamp & CELL_LAP_MASK) > lap)
 			lap = queue->cells[i].stamp & CELL_LAP_MASK;

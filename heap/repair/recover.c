@@ -48,7 +48,7 @@
 #define HOLDS_PER_STEP   64U   /* dropped in one change */
 #define ENTRIES_PER_STEP 4096U /* examined in one change */
 
-/* Only the daemon stores it. release: whoever sees the state sees what was written before */
+/* Only the daemon stores it. release: the process that sees the state sees what was written before */
 static void state_store(struct session_entry *entry, enum session_state state)
 {
 	__atomic_store_n(&entry->state, (uint32_t)state, __ATOMIC_RELEASE);
@@ -62,7 +62,7 @@ static uint32_t offer_of(const uint64_t token[2])
 /*
  * relaxed, word by word: somebody who saw the session that had this entry before may still be reading it. Its lists and
  * tables are empty and stay as they are, because a walk under the lock may be reading them. REQUEST_BLOCK stays:
- * whoever keeps all sessions out at this moment keeps this one out too.
+ * the process that keeps all sessions out at this moment keeps this one out too.
  */
 static void entry_store(struct session_entry *entry, const struct session_entry *content)
 {
@@ -256,7 +256,7 @@ static int let_go(struct session *session, const struct object *object)
 		int r = header_lock(session, object->header, object_ref(object));
 
 		if (r < 0)
-			return r == -ESTALE ? 0 : r; /* remotely freed just now: whoever did it notifies */
+			return r == -ESTALE ? 0 : r; /* remotely freed just now: the process that did it notifies */
 	}
 	if (header_own(object->word))
 		heap_set(heap, &object->header->word, object->word & ~OWN_HOLDS_MAX);

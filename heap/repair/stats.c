@@ -2,11 +2,11 @@
 /*
  * Figures of the heap and of its sessions
  *
- * Pools and blocks are counted when somebody asks, from the entries of arenas and pools, without the lock: whoever
- * makes or frees an object pays nothing, and nobody waits. Each pool is counted as what it is at the moment it is read,
- * and in one figure only, so the figures add up to the arenas that were seen. A pool is free, or of one class, or part
- * of a run. A pool of a class is made of headers, blocks allocated, blocks available, and a rest that is too small for
- * a block. A run that its owner keeps for its next object is free pools; a remotely freed block is available.
+ * Pools and blocks are counted when somebody asks, from the entries of arenas and pools, without the lock: the process
+ * that makes or frees an object pays nothing, and nobody waits. Each pool is counted as what it is at the moment it is
+ * read, and in one figure only, so the figures add up to the arenas that were seen. A pool is free, or of one class, or
+ * part of a run. A pool of a class is made of headers, blocks allocated, blocks available, and a rest that is too small
+ * for a block. A run that its owner keeps for its next object is free pools; a remotely freed block is available.
  *
  * Remotely freed blocks are found by their headers, so the arena must be there: a client keeps it there as a hold
  * without the lock does (count.c).

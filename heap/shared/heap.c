@@ -406,7 +406,7 @@ static int map_whole(struct heap *heap)
 	return r;
 }
 
-/* release: whoever sees an arena as mapped finds it there */
+/* release: the process that sees an arena as mapped finds it there */
 static void mark_mapped(struct heap *heap, uint32_t first, uint32_t n, uint8_t is_mapped)
 {
 	for (uint32_t i = first; i < first + n; i++)
