@@ -341,9 +341,9 @@ static int accept_in_change(struct session *session, struct arena_entry *arena)
 {
 	if (!arena)
 		return -EINVAL;
-	if (arena_state(arena) != ARENA_GRANTED || arena->session1 != session->index + 1)
+	if (arena_state(arena) != ARENA_GRANTED || read_once(arena->session1) != session->index + 1)
 		return -EPERM;
-	if (session->wants_run || arena->n_arenas != 1)
+	if (session->wants_run || read_once(arena->n_arenas) != 1)
 		run_keep_granted(session, arena);
 	else
 		arena_open(session->heap, arena, session->wants_space & 1);
