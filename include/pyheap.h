@@ -102,8 +102,8 @@ typedef uint32_t pyheap_type; /* one of the three below, or what pyheap_type_reg
  *         folder. $PYHEAP_TRUST_SERVER names one more user by its number, and `any` trusts all.
  * Limits  The whole heap is mapped, as many bytes as the daemon's --size says, which counts for RLIMIT_AS. No page is
  *         made by that, also where mlockall(MCL_FUTURE) was called before. mlockall(MCL_CURRENT) in a process that has
- *         a session makes every page of the heap, so add MCL_ONFAULT. Where the process locks its memory, the mapping
- *         counts for RLIMIT_MEMLOCK.
+ *         a session makes every page of the heap; the daemon gives those back that are nobody's, within a second. Add
+ *         MCL_ONFAULT to make none. Where the process locks its memory, the mapping counts for RLIMIT_MEMLOCK.
  * Dumps   The mapping is left out of core dumps, unless $PYHEAP_DUMP is 1.
  *
  * Programs with more rights than their user (set-user-ID) do not read the environment. pyheap_open_error() says more
