@@ -45,10 +45,10 @@ uint32_t supply_n_free(const struct heap *heap);
 void supply_set_clock(struct heap *heap, uint32_t clock_ms);
 
 /*
- * After a restart: unmap runs that the daemon before has left MAPPING, and those GRANTED to sessions that are FREE. Not
- * bounded; used before clients are served.
+ * After a restart: unmap runs that the daemon before has left MAPPING, and those GRANTED to sessions that are FREE.
+ * What the system does not take back now is RETURNING afterwards. Not bounded; used before clients are served.
  */
-int supply_adopt_all(struct heap *heap);
+void supply_adopt_all(struct heap *heap);
 
 /*
  * Is a session without the lock reading a run that was in use and is RETURNING now (count.c)? Then it is not unmapped

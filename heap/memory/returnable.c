@@ -37,13 +37,14 @@ void returnable_add(struct heap *heap, struct arena_entry *head, uint32_t n)
 	struct control *control = heap->control;
 	uint32_t *head1 = &control->returnable_arenas1;
 
+	uint32_t first1 = read_once(*head1);
+
 	heap_set(heap, &head->state, ARENA_RETURNABLE);
-	if (head->n_arenas != n)
-		heap_set(heap, &head->n_arenas, n);
+	heap_set(heap, &head->n_arenas, n);
 	heap_set(heap, &head->free_since, heap_clock(heap));
-	if (!*head1)
+	if (!first1)
 		heap_set(heap, &control->returnable_last1, arena_index(heap, head) + 1);
-	list_push(heap, true, head1, node_of(heap, head), arena_node(heap, *head1));
+	list_push(heap, true, head1, node_of(heap, head), arena_node(heap, first1));
 	heap_add(heap, &control->n_returnable, n);
 }
 
@@ -52,8 +53,8 @@ static void remove_run(struct heap *heap, struct arena_entry *head, uint32_t n)
 {
 	struct control *control = heap->control;
 
-	if (control->returnable_last1 == arena_index(heap, head) + 1)
-		heap_set(heap, &control->returnable_last1, head->prev1);
+	if (read_once(control->returnable_last1) == arena_index(heap, head) + 1)
+		heap_set(heap, &control->returnable_last1, read_once(head->prev1));
 	arena_unlink(heap, &control->returnable_arenas1, head);
 	heap_add(heap, &control->n_returnable, -(int64_t)n);
 }
@@ -66,11 +67,11 @@ static void keep_rest(struct heap *heap, struct arena_entry *head, uint32_t n, u
 
 	heap_set(heap, &rest->state, ARENA_RETURNABLE);
 	heap_set(heap, &rest->n_arenas, length - n);
-	heap_set(heap, &rest->free_since, head->free_since);
-	if (control->returnable_last1 == arena_index(heap, head) + 1)
+	heap_set(heap, &rest->free_since, read_once(head->free_since));
+	if (read_once(control->returnable_last1) == arena_index(heap, head) + 1)
 		heap_set(heap, &control->returnable_last1, arena_index(heap, rest) + 1);
 	list_insert(heap, true, &control->returnable_arenas1, node_of(heap, rest), node_of(heap, head),
-		arena_node(heap, head->next1));
+		arena_node(heap, read_once(head->next1)));
 	heap_add(heap, &control->n_returnable, length - n);
 }
 
@@ -102,15 +103,14 @@ static void join(struct heap *heap, struct arena_entry *head, uint32_t n)
 			heap_set(heap, &part->state, ARENA_BODY);
 		i += length;
 	}
-	if (head->n_arenas != n)
-		heap_set(heap, &head->n_arenas, n);
+	heap_set(heap, &head->n_arenas, n);
 }
 
 struct arena_entry *returnable_take(struct heap *heap, uint32_t n)
 {
-	struct arena_entry *head = arena_at1(heap, heap->control->returnable_arenas1);
+	struct arena_entry *head = arena_at1(heap, read_once(heap->control->returnable_arenas1));
 
-	for (uint32_t i = 0; head && i < WALK_MAX; i++, head = arena_at1(heap, head->next1)) {
+	for (uint32_t i = 0; head && i < WALK_MAX; i++, head = arena_at1(heap, read_once(head->next1))) {
 		if (count_adjacent(heap, arena_index(heap, head), n) < n)
 			continue;
 		join(heap, head, n);
@@ -137,7 +137,7 @@ struct arena_entry *returnable_take_last(struct heap *heap, struct arena_entry *
 
 struct arena_entry *returnable_oldest(struct heap *heap)
 {
-	struct arena_entry *arena = arena_at1(heap, heap->control->returnable_last1);
+	struct arena_entry *arena = arena_at1(heap, read_once(heap->control->returnable_last1));
 
 	return arena && arena_state(arena) == ARENA_RETURNABLE ? arena : NULL;
 }
