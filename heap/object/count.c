@@ -126,22 +126,26 @@ void count_end_lookup(struct session *session, uint32_t before)
 
 /* Hold */
 
-/* A header, and the identity of its pool when it was found. */
+/* A header, and the identity of the pool of its object when it was found. */
 struct located {
 	struct object_header *header;
 	uint32_t identity;
+	uint32_t span_index; /* of a medium object, of that pool */
 };
 
 /*
- * A run: its header is in the entry of its first pool. NULL: it is none, or in an arena that this process does not know
- * yet. The lock finds out which.
+ * A medium block, or a run, whose header is in the entry of its first pool. NULL: it is none, or in an arena that this
+ * process does not know yet. The lock finds out which.
  */
-static COUNT_RARE struct located find_run(const struct heap *heap, uint64_t ref)
+static COUNT_RARE struct located find_other(const struct heap *heap, uint64_t ref)
 {
 	uint64_t off = ref_position(ref) << 3, p = off >> POOL_SHIFT;
-	struct located ret = {NULL, 0};
-	uint32_t state;
+	struct located ret = {NULL, 0, 0};
+	struct object object;
+	uint32_t state, span_index;
 
+	if (object_locate_medium(heap, ref_position(ref), &object, &span_index))
+		return (struct located){object.header, object.identity, span_index};
 	/* relaxed, both: as in object_locate_block() */
 	if (off & (POOL_SIZE - 1) || p >= __atomic_load_n(&heap->n_pools_known, __ATOMIC_RELAXED))
 		return ret;
@@ -157,15 +161,18 @@ static inline struct located find_to_hold(const struct heap *heap, uint64_t ref)
 	struct object object;
 
 	if (COUNT_LIKELY(object_locate_block(heap, ref_position(ref), &object)))
-		return (struct located){object.header, object.identity};
-	return find_run(heap, ref);
+		return (struct located){object.header, object.identity, 0};
+	return find_other(heap, ref);
 }
 
 /* Is the pool still what it was? relaxed: after the header, whose load is an acquire */
-static inline bool is_still(const struct session *session, uint64_t ref, uint32_t identity)
+static inline bool is_still(const struct session *session, uint64_t ref, const struct located *found)
 {
-	return __atomic_load_n(&session->pools[ref_position(ref) >> (POOL_SHIFT - 3)].identity, __ATOMIC_RELAXED) ==
-	       identity;
+	const struct pool_entry *pool = &session->pools[ref_position(ref) >> (POOL_SHIFT - 3)];
+
+	return __atomic_load_n(&pool->identity, __ATOMIC_RELAXED) == found->identity &&
+	       (COUNT_LIKELY(class_is_small(found->identity >> 8 & 0xff)) || (found->identity & 0xff) == POOL_RUN ||
+		       __atomic_load_n(&pool->span_index, __ATOMIC_RELAXED) == found->span_index);
 }
 
 /* Within the critical section: is the object alive, and may the session count it, as the header was seen? */
@@ -185,7 +192,7 @@ static inline int hold_in_section(struct session *session, struct session_entry 
 	if (COUNT_UNLIKELY(!found.header))
 		return COUNT_NOT;
 	seen = header_read(found.header);
-	if (COUNT_UNLIKELY(!is_still(session, ref, found.identity) || !can_be_held(session, ref, &seen)))
+	if (COUNT_UNLIKELY(!is_still(session, ref, &found) || !can_be_held(session, ref, &seen)))
 		return COUNT_NOT;
 	intent_note_count(entry, (uint32_t)seen.rights);
 	if (COUNT_UNLIKELY(!header_change(
@@ -222,17 +229,23 @@ COUNT_INLINE int count_hold(struct session *session, uint64_t ref, struct hold *
 /* An object that is to be dropped, as it was seen. */
 struct dropped {
 	struct object_header *header;
-	struct pool_entry *pool;
+	struct pool_entry *pool; /* of its position; where it is the last drop, the first of a span */
 	struct header_value seen;
 	bool is_last; /* nobody else has a right to it */
 };
 
-/* Can the last drop turn it REMOTE_FREE? Only bytes in a block of a pool that has an owner. */
-static inline bool can_be_freed(const struct dropped *what)
+/*
+ * Can the last drop turn it REMOTE_FREE? Only bytes in a block of a pool that has an owner. The pool becomes the first
+ * of a span.
+ */
+static inline bool can_be_freed(const struct session *session, struct dropped *what)
 {
 	/* relaxed: if the owner has gone by then, notify() finds that out */
-	return header_type(what->seen.word) == TYPE_BYTES && what->header != &what->pool->header &&
-	       __atomic_load_n(&what->pool->identity, __ATOMIC_RELAXED) >> 16;
+	uint32_t identity = __atomic_load_n(&what->pool->identity, __ATOMIC_RELAXED);
+
+	if (COUNT_UNLIKELY((identity & 0xff) == POOL_BODY))
+		what->pool = pool_of_body(session->heap, what->pool);
+	return header_type(what->seen.word) == TYPE_BYTES && what->header != &what->pool->header && identity >> 16;
 }
 
 /* The session holds it, so it stays where it is until it is dropped. False: drop it under the lock. */
@@ -253,7 +266,7 @@ static inline bool find_to_drop(const struct session *session, uint64_t ref, str
 	ret->seen = header_read(ret->header);
 	ret->is_last = !header_own(ret->seen.word) && rights_count(ret->seen.rights) == 1;
 	return header_is(ret->seen.word, ref_generation(ref), STATE_LIVE) && may_count(session, &ret->seen) &&
-	       rights_count(ret->seen.rights) && (!ret->is_last || can_be_freed(ret));
+	       rights_count(ret->seen.rights) && (!ret->is_last || can_be_freed(session, ret));
 }
 
 /* Within the critical section. */

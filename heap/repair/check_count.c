@@ -19,7 +19,7 @@
 uint32_t *check_count_of(struct check *check, const struct object *object)
 {
 	uint64_t p = (uint64_t)(object->pool - check->heap->pools);
-	uint32_t n = object->is_run ? 1 : class_pool_blocks(pool_class_of(object->pool)), i = 0;
+	uint32_t n = object->is_run ? 1 : class_shapes[pool_class_of(object->pool)].n_blocks, i = 0;
 	struct object_header *headers = (void *)(check->heap->base + (p << POOL_SHIFT));
 
 	if (!check->rights[p]) {
