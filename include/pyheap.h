@@ -198,8 +198,9 @@ const char *pyheap_version(void);
 
 /*
  * Make an object of `size` bytes, held once by this session. Its slots are empty; its other bytes are not cleared, as
- * malloc()'s. The payload is aligned to 8 bytes, to 16 where the size is a multiple of 16, or to what its type asks
- * for. Above 512 bytes it begins on a page. Blocks, pools and size classes are CPython's (Objects/obmalloc.c).
+ * malloc()'s. The payload is aligned to 8 bytes, to 16 where the size is a multiple of 16, to 64 above 512 bytes, or
+ * to what its type asks for. Above 32,704 bytes it begins on a page. Blocks, pools and the classes up to 512 bytes are
+ * CPython's (Objects/obmalloc.c).
  *
  * The size of a PYHEAP_LIST is 8 times the number of its slots. Of a registered type it is the type's size, or more
  * where a flexible array follows; 0 means the type's size. Queues are made by pyheap_queue_new().

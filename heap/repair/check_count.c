@@ -118,7 +118,7 @@ void check_note_in_flight(struct check *check)
 bool check_pool_is_in_flight(const struct check *check, uint32_t p)
 {
 	for (uint32_t i = 0; i < check->n_in_flight; i++)
-		if (ref_position(check->in_flight[i].ref) >> (POOL_SHIFT - 3) == p)
+		if (pool_at_position(check->heap, ref_position(check->in_flight[i].ref)) == &check->heap->pools[p])
 			return true;
 	return false;
 }
