@@ -143,7 +143,7 @@ END_TEST
 
 /* Others' frees. */
 
-#define SIZE 2000U /* 19 blocks in a span of 9 pools, most of which begin in its bodies */
+#define SIZE 2000U /* 13 blocks in a span of 7 pools, most of which begin in its bodies */
 
 static uint32_t fill_span(uint64_t *refs)
 {
