@@ -85,9 +85,12 @@ int adopt_heap(struct dsessions *sessions, const char *name)
 	int r;
 
 	foreign_lock_owner_died(heap, SESSION_DAEMON);
-	r = lock_recover(sessions->self);
-	if (r == 0 || r == -EBUSY) /* busy: a living session has it, and takes back what a dead one left */
-		r = supply_adopt_all(heap);
+	/*
+	 * Whatever it answers: a living session may have it, and takes back what a dead one left. What a client has
+	 * written there must not keep the daemon from adopting.
+	 */
+	(void)lock_recover(sessions->self);
+	r = supply_adopt_all(heap);
 	if (r == 0)
 		r = adopt_sessions(sessions);
 	if (r < 0) {

@@ -8,6 +8,7 @@
 #include "tests/unit/heap/fixture.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define S0 (&fx.sessions[0])
 #define S1 (&fx.sessions[1])
@@ -274,6 +275,19 @@ START_TEST(class_that_is_none)
 }
 END_TEST
 
+/* Whether the log was full only the process knows that has the lock: what lies there makes no change fail. */
+START_TEST(log_that_is_said_to_be_full)
+{
+	struct global_lock *lock = &fx.heap->control->lock;
+
+	for (uint32_t i = 0; i < 10; i++) {
+		memset((uint8_t *)&lock->n_unlocking - sizeof(uint32_t), 1, sizeof(uint32_t));
+		ck_assert_int_eq(CALL(S0, name_set(S0, "name", fixture_bytes(S0, 8))), 0);
+		ck_assert_int_eq(lock_recover(&fx.daemon), 0);
+	}
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("scribbled");
@@ -289,6 +303,7 @@ static Suite *suite(void)
 	tcase_add_test(t, names_in_a_circle);
 	tcase_add_test(t, remote_list_in_a_circle);
 	tcase_add_test(t, log_with_anything);
+	tcase_add_test(t, log_that_is_said_to_be_full);
 	tcase_add_test(t, slot_far_away);
 	tcase_add_test(t, queue_without_cells);
 	tcase_add_test(t, class_that_is_none);
