@@ -90,9 +90,8 @@ int adopt_heap(struct dsessions *sessions, const char *name)
 	 * written there must not keep the daemon from adopting.
 	 */
 	(void)lock_recover(sessions->self);
-	r = supply_adopt_all(heap);
-	if (r == 0)
-		r = adopt_sessions(sessions);
+	supply_adopt_all(heap);
+	r = adopt_sessions(sessions);
 	if (r < 0) {
 		log_error("cannot adopt the heap \"%s\": %s; if it stays so, remove it by pyheapd --name %s --remove",
 			name, strerror(-r), name);

@@ -265,28 +265,17 @@ static bool is_left_over(const struct heap *heap, uint32_t i)
 	}
 }
 
-static int unmap_whole_run(struct heap *heap, uint32_t head)
+/* One that cannot go now stays RETURNING, and is found by supply_next_returning(). */
+void supply_adopt_all(struct heap *heap)
 {
-	uint32_t n_done = 0;
-	int r;
-
-	state_store(&heap->arenas[head], ARENA_RETURNING);
-	r = supply_unmap_step(heap, head, UINT32_MAX, &n_done);
-	return r < 0 ? r : 0;
-}
-
-int supply_adopt_all(struct heap *heap)
-{
-	int r;
-
 	for (uint32_t i = 0; i < arenas_known(heap); i++) {
+		uint32_t n_done = 0;
+
 		if (!is_left_over(heap, i))
 			continue;
-		r = unmap_whole_run(heap, i);
-		if (r < 0)
-			return r;
+		state_store(&heap->arenas[i], ARENA_RETURNING);
+		(void)supply_unmap_step(heap, i, UINT32_MAX, &n_done);
 	}
-	return 0;
 }
 
 int supply_next_returning(struct session *daemon, uint32_t *cursor, uint32_t *ret)

@@ -409,8 +409,10 @@ static int map_whole(struct heap *heap)
 /* release: the process that sees an arena as mapped finds it there */
 static void mark_mapped(struct heap *heap, uint32_t first, uint32_t n, uint8_t is_mapped)
 {
-	for (uint32_t i = first; i < first + n; i++)
+	for (uint32_t i = first; i < first + n; i++) {
+		heap->n_arenas_here += is_mapped - (uint32_t)heap->is_mapped[i];
 		__atomic_store_n(&heap->is_mapped[i], is_mapped, __ATOMIC_RELEASE);
+	}
 }
 
 int heap_map_arenas(struct heap *heap, uint32_t first, uint32_t n)
