@@ -28,7 +28,9 @@ struct dsession {
 	uint32_t index; /* in the session table */
 	enum dsession_state state;
 	struct process process;
-	struct event *process_ended;   /* its pidfd is readable; NULL: it has none */
+	struct user *user;           /* whose it is; NULL: it was found dead, and there was no memory for an account */
+	bool is_counted;             /* among the user's sessions: it is not being reclaimed */
+	struct event *process_ended; /* its pidfd is readable; NULL: it has none */
 	struct connection *connection; /* NULL: it has none now. If not, connection->session1 is index + 1 */
 
 	struct grant grant; /* memory that it asks for */
@@ -46,6 +48,7 @@ struct dsessions {
 	struct event_base *base;
 	struct work *work;
 	struct trim *trim;
+	struct users *users;
 	void (*started)(void *owner); /* a session came */
 	void (*freed)(void *owner);   /* a session was reclaimed: its slot is free */
 	void *owner;

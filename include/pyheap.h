@@ -206,10 +206,11 @@ const char *pyheap_version(void);
  *
  * -EINVAL      there is no such type, or it cannot have that size
  * -ENOMEM      the heap, or the machine's shared memory, is full
+ * -EDQUOT      this user's sessions have arenas that they do not use, as many as it may (pyheapd --user-arenas)
  * -ECONNRESET  fresh memory was needed, and there is no daemon
  * -ETIMEDOUT   fresh memory was needed, and the daemon did not answer
  *
- * Every function below that lists -ENOMEM may return the last two as well.
+ * Every function below that lists -ENOMEM may return the last three as well.
  */
 int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret);
 
@@ -309,6 +310,7 @@ typedef struct pyheap_type_spec {
  * -EINVAL        the spec is wrong
  * -ENAMETOOLONG  the name is longer than PYHEAP_TYPE_NAME_MAX
  * -ENOSPC        the heap has no room for more types
+ * -EDQUOT        this user has registered as many as it may (pyheapd --user-types)
  */
 int pyheap_type_register(pyheap *heap, const pyheap_type_spec *spec, pyheap_type *ret);
 

@@ -107,6 +107,7 @@ int session_admit(struct heap *heap, const struct session_identity *identity, ui
 			.uid = identity->uid,
 			.gid = identity->gid,
 			.pid_namespace = pid_namespace(),
+			.max_types = identity->max_types,
 			.attachment = offer_of(identity->token),
 		};
 

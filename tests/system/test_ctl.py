@@ -407,11 +407,11 @@ class NoDaemon(unittest.TestCase):
                 waiting = subprocess.Popen(put, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
                 self.addCleanup(waiting.stdin.close)
             result = daemon.run("ls")
-            if b"all sessions of the heap are taken" in result.stderr:
+            if b"all 1 sessions are taken" in result.stderr:
                 break
             time.sleep(0.01)
         self.assertEqual(result.returncode, 3)
-        self.assertRegex(result.stderr, rb"all sessions of the heap are taken; close a client")
+        self.assertRegex(result.stderr, rb"all 1 sessions are taken \(--max-sessions\).*; close a client")
         waiting.stdin.close()
         self.assertEqual(waiting.wait(WATCHDOG), 0)
 
