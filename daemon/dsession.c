@@ -77,6 +77,7 @@ static void forget(struct dsession *session)
 		return;
 	work_remove(session->all->work, &session->work_item);
 	stats_cancel(&session->stats);
+	usage_cancel(&session->usage);
 	grant_deinit(&session->grant);
 	count_for_user(session, false);
 	session->user = user_unref(session->user);
@@ -143,6 +144,7 @@ static struct dsession *begin(struct dsessions *all, uint32_t index, enum dsessi
 	};
 	grant_init(&session->grant, all->trim, index, session->user);
 	stats_init(&session->stats, all->self);
+	usage_init(&session->usage, all->self->heap);
 	idle_init(&session->idle, all->trim, index);
 	all->n_used++;
 	all->started(all->owner);
@@ -181,6 +183,7 @@ static void take_back_begin(struct dsession *session)
 {
 	grant_cancel(&session->grant);
 	stats_cancel(&session->stats);
+	usage_cancel(&session->usage);
 	work_add(session->all->work, &session->work_item);
 }
 
@@ -324,6 +327,13 @@ void dsession_ask_stats(struct dsession *session)
 	work_add(session->all->work, &session->work_item);
 }
 
+void dsession_ask_usage(struct dsession *session, uint32_t first)
+{
+	usage_ask(&session->usage, first);
+	connection_begin_request(session->connection);
+	work_add(session->all->work, &session->work_item);
+}
+
 static bool may_evict(const struct process *process, const struct process *other)
 {
 	return process->uid == 0 || process->uid == geteuid() || process->uid == other->uid;
@@ -440,6 +450,21 @@ static int stats_turn(struct dsession *session)
 	return 0;
 }
 
+static int usage_turn(struct dsession *session)
+{
+	int r = session->connection ? usage_step(&session->usage) : 0;
+
+	if (r > 0)
+		return 1;
+	if (session->connection && r < 0)
+		connection_fail(session->connection, ENOMEM, "asked for what sessions have: out of memory");
+	else if (session->connection)
+		answer_usage(session->connection, heap_of(session), session->usage.sessions, session->usage.first);
+	usage_cancel(&session->usage);
+	end_request(session);
+	return 0;
+}
+
 static int live_step(struct dsession *session)
 {
 	int r = 0;
@@ -448,6 +473,8 @@ static int live_step(struct dsession *session)
 		r = grant_turn(session);
 	if (r >= 0 && session->stats.is_owed)
 		r |= stats_turn(session);
+	if (r >= 0 && session->usage.is_owed)
+		r |= usage_turn(session);
 	if (r == 0 && session->state == DSESSION_LIVE)
 		r = idle_step(&session->idle);
 	return r;

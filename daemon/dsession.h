@@ -8,6 +8,7 @@
 #include "daemon/idle.h"
 #include "daemon/process.h"
 #include "daemon/stats.h"
+#include "daemon/usage.h"
 #include "daemon/work.h"
 
 #include <event2/event.h>
@@ -35,6 +36,7 @@ struct dsession {
 
 	struct grant grant; /* memory that it asks for */
 	struct stats stats; /* figures that it asks for */
+	struct usage usage; /* what each session has, which it asks for */
 	struct idle idle;   /* memory that it keeps free */
 	struct work_item work_item;
 	bool has_lock;       /* RESUMING: it says that it has the global lock */
@@ -97,6 +99,7 @@ void dsession_end(struct dsession *session, const char *why);
 /* Its process asks over its connection. */
 void dsession_ask_grant(struct dsession *session, uint32_t run_length, uint32_t n_runs);
 void dsession_ask_stats(struct dsession *session);
+void dsession_ask_usage(struct dsession *session, uint32_t first);
 /* End the process of another session. */
 void dsession_ask_evict(struct dsession *session, uint32_t index);
 

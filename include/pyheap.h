@@ -538,6 +538,25 @@ typedef struct pyheap_client_info {
 /* Walk the sessions: set *cursor to 0 and call until the result is 0. Each 1 fills *ret. Takes no lock. */
 int pyheap_client_next(pyheap *heap, uint64_t *cursor, pyheap_client_info *ret);
 
+#define PYHEAP_SESSIONS_MAX 4096 /* most sessions that a heap can have */
+
+typedef struct pyheap_usage {
+	uint32_t session; /* index in the session table */
+	uint32_t reserved;
+	uint64_t n_arenas; /* arenas that were granted to it and are there, whoever makes objects in them by now */
+	uint64_t n_bytes;  /* bytes of the pools and runs that it owns: what it makes objects in, and what it keeps free */
+} pyheap_usage;
+
+/*
+ * Ask the daemon what memory each session has, sorted by their indices. Fills the first n entries of `ret` and returns
+ * how many sessions there are. The arenas are those of the daemon's own file, where no client can write. The bytes are
+ * counted while others go on.
+ *
+ * -ECONNRESET  there is no daemon
+ * -ETIMEDOUT   the daemon did not answer
+ */
+int pyheap_get_usage(pyheap *heap, pyheap_usage *ret, size_t n);
+
 /*
  * Ask the daemon to kill the process of a session, by its index. Root, the daemon's user and the session's own user
  * may. What the session held is dropped once the process has ended.

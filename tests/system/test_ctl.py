@@ -539,8 +539,8 @@ class Figures(CtlTest):
                          (os.geteuid(), "pyheapctl", False, False))
         self.assertEqual([c["program"] for c in clients if c["self"]], ["pyheapctl"])
         rows = [line.split() for line in self.ok("clients").decode().splitlines()]
-        self.assertEqual(rows[0], ["SESSION", "PID", "UID", "HOLDS", "FLAGS", "PROGRAM"])
-        self.assertIn([str(waiting[0]["session"]), str(put.pid), str(os.geteuid()), "0", "-", "-", "-", "pyheapctl"],
+        self.assertEqual(rows[0], ["SESSION", "PID", "UID", "HOLDS", "ARENAS", "BYTES", "FLAGS", "PROGRAM"])
+        self.assertIn([str(waiting[0]["session"]), str(put.pid), str(os.geteuid()), "0", "0", "0", "-", "-", "-", "pyheapctl"],
                       rows)
         self.ok("evict", str(waiting[0]["session"]))
         self.assertEqual(put.wait(WATCHDOG), -signal.SIGKILL)
