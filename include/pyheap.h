@@ -545,7 +545,7 @@ typedef struct pyheap_usage {
 	uint32_t session; /* index in the session table */
 	uint32_t reserved;
 	uint64_t n_arenas; /* arenas that were granted to it and are there, whoever makes objects in them by now */
-	uint64_t n_bytes;  /* bytes of the pools and runs that it owns: what it makes objects in, and what it keeps free */
+	uint64_t n_bytes;  /* bytes of the pools and runs that it owns, those included that it keeps free */
 } pyheap_usage;
 
 /*
