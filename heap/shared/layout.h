@@ -36,7 +36,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   UINT64_C(0x0070616568797001) /* "\1pyheap\0" */
-#define LAYOUT_VERSION 7U
+#define LAYOUT_VERSION 8U
 
 #define ARENA_SIZE_DEFAULT (UINT32_C(256) << 10)
 #define ARENA_SIZE_MIN     (UINT32_C(64) << 10)
@@ -373,7 +373,9 @@ struct session_entry {
 
 	uint64_t intent_before;   /* session, with its intent: n_holds, or rights_given, before; or INTENT_UNKNOWN */
 #define INTENT_UNKNOWN UINT64_MAX /* nothing has changed yet */
-	uint64_t reserved0[6];
+	uint32_t max_types;       /* daemon: types that its user may have registered; 0: no limit */
+	uint32_t reserved4;
+	uint64_t reserved0[5];
 
 	uint64_t n_own_holds; /* owner: objects in its own pools that it holds; for reports */
 	uint32_t requests;    /* owner of the lock, without the log, and the daemon: enum request; see critical.c */
@@ -405,7 +407,7 @@ struct type_entry {
 	uint32_t alignment;
 	uint32_t n_slots;
 	uint32_t first_slot; /* into type_slots */
-	uint32_t reserved0;
+	uint32_t uid;        /* the user who has registered it */
 	uint64_t reserved1[5];
 };
 
