@@ -43,7 +43,6 @@
 #define KEPT_SESSIONS 2
 #define MANY_SESSIONS 16
 
-#define TICK_US         250000
 #define ACCEPT_PAUSE_US 100000
 #define ACCEPTS_MAX     16 /* in one turn of the loop */
 
@@ -85,10 +84,12 @@ static void notify_status(const struct daemon *daemon)
 /* There is something to look after: see to it that the tick comes. */
 static void need_tick(struct daemon *daemon)
 {
-	struct timeval after = {.tv_usec = TICK_US};
+	struct timeval after = {.tv_usec = TRIM_TICK_MS * 1000};
 
-	if (!evtimer_pending(daemon->tick, NULL))
-		evtimer_add(daemon->tick, &after);
+	if (evtimer_pending(daemon->tick, NULL))
+		return;
+	trim_set_clock(&daemon->trim, now_ms()); /* there may have been no tick for long */
+	evtimer_add(daemon->tick, &after);
 }
 
 static void session_started(void *owner)
@@ -113,7 +114,7 @@ static void on_tick(evutil_socket_t fd, short events, void *userdata)
 	sigbus_mend();
 	lock_watch_tick(&daemon->lock_watch, now_ms());
 	dsessions_tick(&daemon->sessions);
-	trim_tick(&daemon->trim);
+	trim_tick(&daemon->trim, now_ms());
 	owes_lines = log_catch_up();
 	notify_status(daemon);
 	if (daemon->sessions.n_used || trim_needs_tick(&daemon->trim) || owes_lines)
@@ -262,7 +263,8 @@ static int start_parts(struct daemon *daemon)
 {
 	users_init(&daemon->users);
 	users_set_limits(&daemon->users, &daemon->options->user, daemon->heap->n_sessions, daemon->heap->n_arenas);
-	trim_init(&daemon->trim, &daemon->self, &daemon->work, daemon->options->n_spare_arenas);
+	trim_init(&daemon->trim, &daemon->self, &daemon->work, daemon->options->n_spare_arenas,
+		daemon->options->decay_ms);
 	daemon->sessions = (struct dsessions){
 		.self = &daemon->self,
 		.base = daemon->base,
