@@ -411,7 +411,7 @@ static int discard(struct connection *connection)
 	return r;
 }
 
-static int read_once(struct connection *connection)
+static int receive(struct connection *connection)
 {
 	int r = stream_read(&connection->stream);
 
@@ -434,7 +434,7 @@ int connection_read(struct connection *connection)
 	if (connection->state == CONNECTION_CLOSING)
 		return discard(connection);
 	if (takes_messages(connection) && !connection->work_item.is_queued)
-		return read_once(connection);
+		return receive(connection);
 	event_del(connection->readable);
 	return 0;
 }

@@ -475,8 +475,8 @@ struct global_lock {
 	uint32_t n_entries;      /* entries of the log; storing 0 is the commit */
 	uint64_t n_acquisitions; /* how often the lock was taken */
 	uint64_t n_recoveries;   /* how often from a dead owner */
-	uint32_t overflowed;     /* the log was full: the change must be rolled back */
-	uint32_t n_unlocking;    /* of that many entries the headers are to be unlocked */
+	uint32_t reserved0;
+	uint32_t n_unlocking; /* of that many entries the headers are to be unlocked */
 	uint64_t reserved1[4];
 	struct log_entry entries[LOG_CAPACITY];
 };
