@@ -15,6 +15,7 @@ struct inside {
 	struct session self;
 	struct work work;
 	struct trim trim;
+	struct users users;
 	struct connections connections;
 	struct dsessions sessions;
 	struct admission admission;
