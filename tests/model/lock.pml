@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * The global lock as a robust futex word: heap/change/lock.c, foreign_lock.c, and what the kernel does
+ * The global lock as a robust futex word: heap/change/lock.c, lock_word.c, and what the kernel does
  *
  * N takers each take the lock, change what it guards in two stores with an undo log of one entry, and give it back.
  * N_DEATHS of them may be killed, each before any of its steps. The kernel then does what it does for a dead thread

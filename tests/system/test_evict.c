@@ -368,7 +368,7 @@ static uint32_t *lock_word(void)
 	control = mmap(NULL, sizeof(*control), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	ck_assert_ptr_ne(control, MAP_FAILED);
 	close(fd);
-	return (uint32_t *)(void *)&control->lock.mutex;
+	return &control->lock.word;
 }
 
 /*
