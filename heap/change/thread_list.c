@@ -18,10 +18,10 @@
  * followed.
  *
  * All threads of a process share the entry. One thread at a time has the lock, and takes the entry out before it gives
- * the lock back; so a thread that has just taken the lock finds the entry free, or with a thread that has ended or will
- * in a moment, whose list the kernel has done with. Where it is with another, living thread, the word was forged, or that thread has got
- * the number of one that ended. Then the entry is left alone, and the lock is kept by the session's number
- * (foreign_lock.c).
+ * the lock back; so a thread that has just taken the lock finds the entry free, or with a thread that has ended, whose
+ * list the kernel has done with; its number may be there a moment longer. Where the entry is with another, living
+ * thread, the word was forged, or that thread has got the number of one that ended. Then the entry is left alone, and
+ * the lock is kept by the session's number (foreign_lock.c).
  *
  * Died after ...                          the kernel ...
  *   list_op_pending, before the entry     goes by list_op_pending, which names the word
@@ -154,7 +154,7 @@ void thread_list_remove(struct global_lock *lock)
 		return;
 	link = find_link(&node->next);
 	if (link)
-		set_link(link, node->next);
+		set_link(link, __atomic_load_n(&node->next, __ATOMIC_RELAXED)); /* relaxed: by the holder alone */
 	/* release: the entry is in no list, or in that of a thread of this number that ended before */
 	__atomic_store_n(&node->holder, 0, __ATOMIC_RELEASE);
 }

@@ -12,7 +12,7 @@
 void session_init(struct session *session, struct heap *heap, uint32_t index)
 {
 	/* Asked anew for each session: a child cloned into another namespace keeps its parent's mapping. */
-	uint64_t home = heap->truth ? heap->truth->head->pid_namespace : heap->control->pid_namespace;
+	uint64_t home = heap->truth ? heap->truth->head->pid_namespace : read_once(heap->control->pid_namespace);
 	bool is_home = home && home == pid_namespace();
 	static struct cache none; /* of all sessions without a cache: is_mine is 0, so nothing is ever kept in it */
 
