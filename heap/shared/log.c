@@ -37,7 +37,7 @@
 
 bool log_mark_full(struct heap *heap)
 {
-	heap->control->lock.overflowed = 1;
+	heap->is_log_full = true;
 	return false;
 }
 
@@ -116,7 +116,7 @@ void log_roll_back(struct heap *heap)
 		n = LOG_CAPACITY;
 	for (uint32_t i = n; i-- > 0;)
 		log_take_back(heap, &lock->entries[i]);
-	lock->overflowed = 0;
+	heap->is_log_full = false;
 	if (!n) /* the change was over, and its owner died unlocking headers; relaxed: the lock is held */
 		n = __atomic_load_n(&lock->n_unlocking, __ATOMIC_RELAXED);
 	/* After a death above, all is done again to the same effect: nobody else has changed a locked header. */
