@@ -392,7 +392,7 @@ static bool is_many(void)
 
 static void run_scribbler(void)
 {
-	struct scribble s = {.random = round_seed, .parts = options.parts};
+	struct scribble s = {.random = round_seed, .parts = options.parts, .bystander = (int32_t)pids[BYSTANDER]};
 	pyheap *heap;
 	int control_fd, heap_fd;
 
