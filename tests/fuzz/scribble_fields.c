@@ -10,6 +10,9 @@
  */
 #include "scribble_fields.h"
 
+#include "heap/change/foreign_lock.h"
+
+#include <linux/futex.h>
 #include <string.h>
 
 enum meaning {
@@ -22,7 +25,8 @@ enum meaning {
 	IS_POSITION1, /* a position, plus one */
 	IS_REF,       /* a position and a generation */
 	IS_WORD,      /* bits with several meanings */
-	IS_PID,       /* of a process, or thread */
+	IS_PID,       /* of a process */
+	IS_LOCK,      /* the word of the lock: a thread, and two bits */
 };
 
 struct field {
@@ -64,12 +68,9 @@ static const struct field header_fields[] = {
 	FIELD(struct control, geometry_hash, IS_WORD),
 	FIELD(struct control, pid_namespace, IS_NUMBER),
 };
-static const struct field mutex_fields[] = {
-	FIELD(struct control, lock.mutex.__data.__lock, IS_WORD),
-	FIELD(struct control, lock.mutex.__data.__owner, IS_WORD),
-	FIELD(struct control, lock.mutex.__data.__kind, IS_WORD),
-	FIELD(struct control, lock.mutex.__data.__list.__next, IS_WORD),
-	FIELD(struct control, lock.mutex.__data.__list.__prev, IS_WORD),
+static const struct field lock_fields[] = {
+	FIELD(struct control, lock.word, IS_LOCK),
+	FIELD(struct control, lock.reserved3, IS_WORD),
 	FIELD(struct control, lock.owner1, IS_SESSION1),
 };
 static const struct field log_fields[] = {
@@ -203,7 +204,7 @@ struct table {
 #define FIELDS(of) of, sizeof(of) / sizeof((of)[0])
 
 static const char *const part_names[] = {
-	"header", "mutex", "log", "lists", "sessions", "types", "arenas", "pools", "objects", "daemon"};
+	"header", "lock", "log", "lists", "sessions", "types", "arenas", "pools", "objects", "daemon"};
 
 uint32_t scribble_parts(const char *text)
 {
@@ -277,8 +278,11 @@ static bool is_protected(const struct scribble *s, const uint8_t *p, size_t widt
 		return true;
 	if (off + width > offsetof(struct control, ended) && off < offsetof(struct control, n_arenas_known))
 		return true; /* a heap that has ended serves nobody, and says so */
-	return !(s->parts & PART_MUTEX) && off + width > offsetof(struct control, lock) &&
-	       off < offsetof(struct control, lock.n_entries);
+	if (s->parts & PART_LOCK)
+		return false;
+	return (off + width > offsetof(struct control, lock.owner1) &&
+		       off < offsetof(struct control, lock.n_entries)) ||
+	       (off + width > offsetof(struct control, lock.word) && off < offsetof(struct control, lock.own));
 }
 
 static void poke(struct scribble *s, uint8_t *p, size_t width, uint64_t value)
@@ -361,6 +365,17 @@ static uint64_t pid_somewhere(struct scribble *s)
 	return one_in(s, 4) ? 0 : (uint64_t)s->bystander;
 }
 
+/* A thread of the test, or a number as sessions of other namespaces have, or any; with and without the kernel's bits.
+ */
+static uint64_t lock_somewhere(struct scribble *s)
+{
+	uint64_t value = one_in(s, 2)   ? pid_somewhere(s)
+			 : one_in(s, 3) ? foreign_lock_tid((uint32_t)scribble_random(s, 5))
+					: scribble_random(s, UINT32_MAX);
+
+	return value | (one_in(s, 2) ? FUTEX_WAITERS : 0) | (one_in(s, 3) ? FUTEX_OWNER_DIED : 0);
+}
+
 static uint64_t value_for(struct scribble *s, const struct table *t, uint64_t i, const struct field *f)
 {
 	const struct heap *heap = s->heap;
@@ -394,6 +409,8 @@ static uint64_t value_for(struct scribble *s, const struct table *t, uint64_t i,
 		return word_somewhere(s);
 	case IS_PID:
 		return pid_somewhere(s);
+	case IS_LOCK:
+		return lock_somewhere(s);
 	case IS_NUMBER:
 		break;
 	}
@@ -410,7 +427,7 @@ static struct table table_somewhere(struct scribble *s)
 	uint8_t *page = heap->base + (pool << POOL_SHIFT);
 	const struct table tables[] = {
 		{PART_HEADER, control, sizeof(struct control), 1, FIELDS(header_fields)},
-		{PART_MUTEX, control, sizeof(struct control), 1, FIELDS(mutex_fields)},
+		{PART_LOCK, control, sizeof(struct control), 1, FIELDS(lock_fields)},
 		{PART_LOG, control, sizeof(struct control), 1, FIELDS(log_fields)},
 		{PART_LISTS, control, sizeof(struct control), 1, FIELDS(control_fields)},
 		{PART_SESSIONS, (uint8_t *)heap->sessions, sizeof(struct session_entry), 5, FIELDS(session_fields)},

@@ -15,8 +15,8 @@
  *   --rounds N  --seconds N   how long; whichever ends first
  *   --seed N                  of the first round; each next one has the next number
  *   --mode once|many|both     a few words, or many; both in turn
- *   --parts LIST              what is scribbled on: all, or of header,mutex,log,lists,sessions,types,arenas,pools,
- *                             objects,daemon
+ *   --parts LIST              what is scribbled on: all (unless given), or of
+ * header,lock,log,lists,sessions,types,arenas,pools, objects,daemon
  *   --watchdog S              60 unless given
  *   --without-truth           the daemon's own file is missing when it is started again, as after an update of a daemon
  *                             that had none; not with `header`, for then a heap may be refused
@@ -70,12 +70,7 @@ static struct options {
 	const char *mode;
 	uint32_t parts;
 	bool stop, expect_faults, without_truth;
-} options = {.n_rounds = 4,
-	.seconds = UINT32_MAX,
-	.seed = 1,
-	.watchdog = 60,
-	.mode = "both",
-	.parts = PART_ALL & ~(uint32_t)(PART_HEADER | PART_MUTEX)};
+} options = {.n_rounds = 4, .seconds = UINT32_MAX, .seed = 1, .watchdog = 60, .mode = "both", .parts = PART_ALL};
 
 static struct progress *progress;
 static pid_t pids[N_ROLES];
