@@ -10,6 +10,8 @@
  *   a commit                                        nothing: the change has taken place
  *   pushing to a queue or popping from it           finds out whether it has taken place, and who has the right
  *                                                   (queue_recover.c)
+ *   waiting for a queue, woken or not               wakes another session that waits there
+ *                                                   (queue_recover.c)
  *   holding or dropping without the lock            finds out whether it has taken place (count_recover.c)
  *   making a run with slots, before it is held      frees what making1 names
  *   allocating a new hold table, before the switch  frees what new_holds_position1 names
@@ -437,6 +439,8 @@ int session_drop_step(struct session *session, bool try)
 	r = try ? change_try_begin(session) : change_begin(session);
 	if (r < 0)
 		return r;
+	if (session->entry->waits_at)
+		queue_pass_on(session);
 	if (intent_kind(session->entry->intent.word) !=
 		INTENT_NONE) /* before its holds are dropped: one of them keeps the queue */
 		return finish_intent(session, try);

@@ -36,7 +36,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   UINT64_C(0x0070616568797001) /* "\1pyheap\0" */
-#define LAYOUT_VERSION 7U
+#define LAYOUT_VERSION 8U
 
 #define ARENA_SIZE_DEFAULT (UINT32_C(256) << 10)
 #define ARENA_SIZE_MIN     (UINT32_C(64) << 10)
@@ -373,7 +373,8 @@ struct session_entry {
 
 	uint64_t intent_before;   /* session, with its intent: n_holds, or rights_given, before; or INTENT_UNKNOWN */
 #define INTENT_UNKNOWN UINT64_MAX /* nothing has changed yet */
-	uint64_t reserved0[6];
+	uint64_t waits_at;        /* session: the queue that it waits at; 0: none. See queue_wait.c */
+	uint64_t reserved0[5];
 
 	uint64_t n_own_holds; /* owner: objects in its own pools that it holds; for reports */
 	uint32_t requests;    /* owner of the lock, without the log, and the daemon: enum request; see critical.c */
@@ -442,12 +443,10 @@ struct cell {
 
 /* The payload of a PYHEAP_QUEUE. What the two sides write lies in different cache lines. */
 struct queue {
-	uint64_t n;            /* cells: fixed when the queue is made */
-	uint32_t pop_seq;      /* any session: a futex, moves when waiters for an empty cell are woken */
-	uint32_t push_seq;     /* any session: a futex, moves when waiters for a filled cell are woken */
-	uint32_t pop_waiting;  /* any session: somebody may wait on push_seq */
-	uint32_t push_waiting; /* any session: somebody may wait on pop_seq */
-	uint64_t reserved0[5];
+	uint64_t n;         /* cells: fixed when the queue is made */
+	uint32_t push_wait; /* any session: a futex, where sessions sleep that wait to push; see queue_wait.c */
+	uint32_t pop_wait;  /* any session: the same, for those that wait to pop */
+	uint64_t reserved0[6];
 	uint64_t head; /* any session, a hint: no position before it is in a cell */
 	uint64_t reserved1[7];
 	uint64_t tail; /* any session, a hint: all positions before it were pushed */

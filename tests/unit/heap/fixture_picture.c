@@ -138,7 +138,7 @@ static void compare_pool(const struct picture *p, uint32_t index, const char *wh
 			skip = sizeof(struct queue);
 		if (memcmp(fx.heap->base + at + skip, p->window + at + skip, header_size(old[i].word) - skip))
 			ck_abort_msg("%s %u entries: the payload of block %u of pool %u differs", when, k, i, index);
-		if (skip && memcmp(fx.heap->base + at, p->window + at, offsetof(struct queue, pop_seq)))
+		if (skip && memcmp(fx.heap->base + at, p->window + at, offsetof(struct queue, push_wait)))
 			ck_abort_msg("%s %u entries: queue %u of pool %u differs", when, k, i, index);
 	}
 }
