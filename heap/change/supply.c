@@ -96,6 +96,7 @@ int supply_reserve(struct heap *heap, uint32_t index, uint32_t n, uint32_t *ret)
 	/* relaxed: a process that counts the run reads either length */
 	__atomic_store_n(&truth[head].n_arenas, n, __ATOMIC_RELAXED);
 	truth[head].session1 = index + 1;
+	truth[head].admission = index < heap->n_sessions ? heap->truth->sessions[index].admission : 0;
 	truth_arena_set_state(&truth[head], TRUTH_MAPPING);
 	for (uint32_t i = head + 1; i < head + n; i++)
 		truth_arena_set_state(&truth[i], TRUTH_BODY);
@@ -330,9 +331,9 @@ static int accept_in_change(struct session *session, struct arena_entry *arena)
 {
 	if (!arena)
 		return -EINVAL;
-	if (arena_state(arena) != ARENA_GRANTED || arena->session1 != session->index + 1)
+	if (arena_state(arena) != ARENA_GRANTED || read_once(arena->session1) != session->index + 1)
 		return -EPERM;
-	if (session->wants_run || arena->n_arenas != 1)
+	if (session->wants_run || read_once(arena->n_arenas) != 1)
 		run_keep_granted(session, arena);
 	else
 		arena_open(session->heap, arena, session->wants_space & 1);

@@ -83,8 +83,9 @@ static void entry_store(struct session_entry *entry, const struct session_entry 
 }
 
 /* The daemon's own record of a session; it is not committed yet. */
-static void truth_store(struct truth_session *truth, const struct session_identity *identity)
+static void truth_store(struct heap *heap, uint32_t index, const struct session_identity *identity)
 {
+	struct truth_session *truth = &heap->truth->sessions[index];
 	uint32_t state = truth->state;
 
 	*truth = (struct truth_session){
@@ -95,6 +96,7 @@ static void truth_store(struct truth_session *truth, const struct session_identi
 		.uid = identity->uid,
 		.gid = identity->gid,
 		.token = {identity->token[0], identity->token[1]},
+		.admission = ++heap->truth->head->n_admissions,
 	};
 	strncpy(truth->program, identity->program ? identity->program : "", sizeof(truth->program) - 1);
 }
@@ -109,6 +111,7 @@ int session_admit(struct heap *heap, const struct session_identity *identity, ui
 			.uid = identity->uid,
 			.gid = identity->gid,
 			.pid_namespace = pid_namespace(),
+			.max_types = identity->max_types,
 			.attachment = offer_of(identity->token),
 		};
 
@@ -117,7 +120,7 @@ int session_admit(struct heap *heap, const struct session_identity *identity, ui
 		if (heap->trimming) /* it was another session's */
 			heap->trimming[i] = (struct trimming){0};
 		strncpy(content.program, identity->program ? identity->program : "", sizeof(content.program) - 1);
-		truth_store(&heap->truth->sessions[i], identity);
+		truth_store(heap, i, identity);
 		entry_store(&heap->sessions[i], &content);
 		/* commit: the next daemon would go on with it */
 		truth_session_set_state(&heap->truth->sessions[i], SESSION_ACTIVE);
@@ -267,7 +270,7 @@ static int let_go(struct session *session, const struct object *object)
 	if (type_find(heap, object->type, &type) == 0 && object_n_slots(object, &type))
 		return right_end(session, object);
 	heap_set(heap, &object->header->word, header_free(object->word, 0));
-	if (object->header->rights)
+	if (header_rights(object->header))
 		heap_set(heap, &object->header->rights, 0);
 	return 0;
 }
@@ -329,8 +332,10 @@ static int abandon_run(struct session *session, struct pool_entry *pool)
 	int r;
 
 	if (header_state(header_word(&pool->header)) == STATE_LIVE) {
-		if (pool->run_size > (uint64_t)pool->run_n_pools << POOL_SHIFT) /* as in trim_size() */
-			heap_set(session->heap, &pool->run_size, (uint64_t)pool->run_n_pools << POOL_SHIFT);
+		uint64_t size_max = (uint64_t)read_once(pool->run_n_pools) << POOL_SHIFT;
+
+		if (read_once(pool->run_size) > size_max) /* as in trim_size() */
+			heap_set(session->heap, &pool->run_size, size_max);
 		r = object_locate(
 			session->heap, (uint64_t)pool_index(session->heap, pool) << (POOL_SHIFT - 3), &object);
 		if (!r)
@@ -344,32 +349,32 @@ static int abandon_run(struct session *session, struct pool_entry *pool)
 /* The first pool or run that the session owns becomes nobody's. */
 static int abandon_pool(struct session *session)
 {
-	struct session_entry *entry = session->entry;
-	struct pool_entry *pool = pool_at(session->heap, entry->owned_pools1 - 1);
+	struct pool_entry *pool = pool_at(session->heap, read_once(session->entry->owned_pools1) - 1);
+	uint32_t identity = pool ? read_once(pool->identity) : 0;
 
-	if (!pool || pool->owner1 != session->owner1)
+	if (identity >> 16 != session->owner1)
 		return -EUCLEAN;
-	if (pool->kind == POOL_BLOCKS)
+	if ((identity & 0xff) == POOL_BLOCKS)
 		return abandon_blocks(session, pool);
-	return pool->kind == POOL_RUN ? abandon_run(session, pool) : -EUCLEAN;
+	return (identity & 0xff) == POOL_RUN ? abandon_run(session, pool) : -EUCLEAN;
 }
 
 /* After all pools have gone: empty their lists. */
 static void forget_pools(struct session *session)
 {
 	struct session_entry *entry = session->entry;
+	uint64_t n_blocks_returned = read_once(entry->n_blocks_returned);
 
 	for (uint32_t i = 0; i < N_CLASSES; i++)
-		if (entry->usedpools1[i])
+		if (read_once(entry->usedpools1[i]))
 			heap_set(session->heap, &entry->usedpools1[i], 0);
 	for (uint32_t i = 0; i < SPARE_RUN_MAX; i++)
-		if (entry->spare_runs1[i])
+		if (read_once(entry->spare_runs1[i]))
 			heap_set(session->heap, &entry->spare_runs1[i], 0);
-	if (entry->n_own_holds)
+	if (read_once(entry->n_own_holds))
 		heap_set(session->heap, &entry->n_own_holds, 0);
-	if (entry->n_blocks_returned) { /* relaxed, not logged: for reports */
-		__atomic_store_n(&session->control->figures.n_blocks_returned,
-			session->control->figures.n_blocks_returned + entry->n_blocks_returned, __ATOMIC_RELAXED);
+	if (n_blocks_returned) { /* relaxed, not logged: for reports */
+		shared_add(session->control->figures.n_blocks_returned, n_blocks_returned);
 		__atomic_store_n(&entry->n_blocks_returned, 0, __ATOMIC_RELAXED);
 	}
 }
@@ -398,7 +403,7 @@ static int drop_holds(struct session *session, uint32_t *ret_cursor)
 		i = 0;
 	end = n - i > ENTRIES_PER_STEP ? i + ENTRIES_PER_STEP : n;
 	while (table && i < end && n_dropped < HOLDS_PER_STEP) {
-		if (table[i].ref == HOLD_EMPTY) {
+		if (read_once(table[i].ref) == HOLD_EMPTY) {
 			i++;
 			continue;
 		}
@@ -413,10 +418,9 @@ static int drop_holds(struct session *session, uint32_t *ret_cursor)
 }
 
 /* Within a change, which this ends. */
-static int finish_intent(struct session *session, bool try)
+static int finish_intent(struct session *session, uint32_t kind, bool try)
 {
-	int r = change_end(session, intent_is_count(intent_kind(session->entry->intent.word)) ? count_finish(session)
-											      : queue_finish(session));
+	int r = change_end(session, intent_is_count(kind) ? count_finish(session) : queue_finish(session));
 
 	if (r == -EUCLEAN) { /* it would fail again */
 		r = try ? change_try_begin(session) : change_begin(session);
@@ -428,7 +432,8 @@ static int finish_intent(struct session *session, bool try)
 
 int session_drop_step(struct session *session, bool try)
 {
-	uint32_t cursor = session->drop_cursor;
+	const struct session_entry *entry = session->entry;
+	uint32_t cursor = session->drop_cursor, kind;
 	int r;
 
 	if (session_state_at(session->heap, session->index) == SESSION_ACTIVE)
@@ -439,20 +444,20 @@ int session_drop_step(struct session *session, bool try)
 	r = try ? change_try_begin(session) : change_begin(session);
 	if (r < 0)
 		return r;
-	if (session->entry->waits_at)
+	if (read_once(entry->waits_at)) /* before its holds are dropped: one of them keeps the queue */
 		queue_pass_on(session);
-	if (intent_kind(session->entry->intent.word) !=
-		INTENT_NONE) /* before its holds are dropped: one of them keeps the queue */
-		return finish_intent(session, try);
-	if (session->entry->making1) {
+	kind = intent_kind(read_once(entry->intent.word));
+	if (kind != INTENT_NONE) /* as that */
+		return finish_intent(session, kind, try);
+	if (read_once(entry->making1)) {
 		r = change_end(session, making_drop(session));
 		return r < 0 ? r : 1;
 	}
-	if (session->entry->dying1) {
+	if (read_once(entry->dying1)) {
 		change_end(session, 0);
 		return dying_step(session, try);
 	}
-	if (session->entry->owned_pools1) {
+	if (read_once(entry->owned_pools1)) {
 		r = change_end(session, abandon_pool(session));
 		return r < 0 ? r : 1;
 	}
@@ -461,7 +466,7 @@ int session_drop_step(struct session *session, bool try)
 	if (r < 0)
 		return r;
 	session->drop_cursor = cursor;
-	if (r == 0 || session->entry->dying1)
+	if (r == 0 || read_once(entry->dying1))
 		return 1;
 	r = hold_table_free(session, try);
 	if (!r)

@@ -374,7 +374,9 @@ struct session_entry {
 	uint64_t intent_before;   /* session, with its intent: n_holds, or rights_given, before; or INTENT_UNKNOWN */
 #define INTENT_UNKNOWN UINT64_MAX /* nothing has changed yet */
 	uint64_t waits_at;        /* session: the queue that it waits at; 0: none. See queue_wait.c */
-	uint64_t reserved0[5];
+	uint32_t max_types;       /* daemon: types that its user may have registered; 0: no limit */
+	uint32_t reserved4;
+	uint64_t reserved0[4];
 
 	uint64_t n_own_holds; /* owner: objects in its own pools that it holds; for reports */
 	uint32_t requests;    /* owner of the lock, without the log, and the daemon: enum request; see critical.c */
@@ -406,7 +408,7 @@ struct type_entry {
 	uint32_t alignment;
 	uint32_t n_slots;
 	uint32_t first_slot; /* into type_slots */
-	uint32_t reserved0;
+	uint32_t uid;        /* the user who has registered it */
 	uint64_t reserved1[5];
 };
 
@@ -472,8 +474,8 @@ struct global_lock {
 	uint32_t n_entries;      /* entries of the log; storing 0 is the commit */
 	uint64_t n_acquisitions; /* how often the lock was taken */
 	uint64_t n_recoveries;   /* how often from a dead owner */
-	uint32_t overflowed;     /* the log was full: the change must be rolled back */
-	uint32_t n_unlocking;    /* of that many entries the headers are to be unlocked */
+	uint32_t reserved0;
+	uint32_t n_unlocking; /* of that many entries the headers are to be unlocked */
 	uint64_t reserved1[4];
 	struct log_entry entries[LOG_CAPACITY];
 };
