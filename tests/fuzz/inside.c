@@ -54,6 +54,12 @@ static void freed(void *owner)
 	admit_waiting(owner);
 }
 
+/* A daemon makes another heap here: daemon.c. This one goes on with the one that it has. */
+static void reset(void *owner)
+{
+	(void)owner;
+}
+
 void inside_open(struct inside *inside, struct heap *heap)
 {
 	log_set_level(getenv("PYHEAP_FUZZ_LOG") ? LOG_DEBUG : LOG_EMERG);
@@ -61,10 +67,9 @@ void inside_open(struct inside *inside, struct heap *heap)
 	session_init(&inside->self, heap, SESSION_DAEMON);
 	if (!inside->base || work_init(&inside->work, inside->base) < 0)
 		INSIDE_FAULT("no loop");
-	trim_init(&inside->trim, &inside->self, &inside->work, 0, 0);
 	users_init(&inside->users);
-	users_set_limits(&inside->users, &(struct user_limits){.n_sessions = INSIDE_SESSIONS / 2}, heap->n_sessions,
-		heap->n_arenas);
+	inside->users.limits.n_sessions = INSIDE_SESSIONS / 2;
+	trim_init(&inside->trim, &inside->self, &inside->work, 0, 0);
 	inside->sessions = (struct dsessions){
 		.self = &inside->self,
 		.base = inside->base,
@@ -75,7 +80,8 @@ void inside_open(struct inside *inside, struct heap *heap)
 		.freed = freed,
 		.owner = &inside->admission,
 	};
-	inside->admission = (struct admission){.connections = &inside->connections, .sessions = &inside->sessions};
+	inside->admission = (struct admission){
+		.connections = &inside->connections, .sessions = &inside->sessions, .reset = reset, .owner = inside};
 	connections_init(&inside->connections, inside->base, &inside->work, &inside->users, &dispatch_handlers,
 		&inside->admission);
 	if (dsessions_init(&inside->sessions) < 0)
