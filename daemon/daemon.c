@@ -24,6 +24,7 @@
 #include "daemon/adopt.h"
 #include "daemon/answer.h"
 #include "daemon/cgroup.h"
+#include "daemon/clock.h"
 #include "daemon/dispatch.h"
 #include "daemon/listener.h"
 #include "daemon/log.h"
