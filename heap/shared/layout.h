@@ -557,7 +557,11 @@ struct control {
 	uint32_t n_repairs;         /* owner of the lock, without the log: moves when derived state was made anew */
 	uint32_t queues_paused_by1; /* owner of the lock between its calls: its session, plus one; see
 				       critical_pause_queues() */
-	uint64_t reserved2[6];
+	uint64_t room_number;       /* daemon: moves when it is about to make room; never 0 */
+	uint64_t full_number;       /* daemon: room_number when it had no room; see full.c */
+	uint32_t full_length;       /* daemon: for a run of so many arenas */
+	uint32_t reserved6;
+	uint64_t reserved2[3];
 
 	struct global_lock lock;
 	struct counters counters;
