@@ -10,6 +10,8 @@
  *   a commit                                        nothing: the change has taken place
  *   pushing to a queue or popping from it           finds out whether it has taken place, and who has the right
  *                                                   (queue_recover.c)
+ *   waiting for a queue, woken or not               wakes another session that waits there
+ *                                                   (queue_recover.c)
  *   holding or dropping without the lock            finds out whether it has taken place (count_recover.c)
  *   making a run with slots, before it is held      frees what making1 names
  *   allocating a new hold table, before the switch  frees what new_holds_position1 names
@@ -442,8 +444,10 @@ int session_drop_step(struct session *session, bool try)
 	r = try ? change_try_begin(session) : change_begin(session);
 	if (r < 0)
 		return r;
+	if (read_once(entry->waits_at)) /* before its holds are dropped: one of them keeps the queue */
+		queue_pass_on(session);
 	kind = intent_kind(read_once(entry->intent.word));
-	if (kind != INTENT_NONE) /* before its holds are dropped: one of them keeps the queue */
+	if (kind != INTENT_NONE) /* as that */
 		return finish_intent(session, kind, try);
 	if (read_once(entry->making1)) {
 		r = change_end(session, making_drop(session));

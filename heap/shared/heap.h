@@ -56,6 +56,8 @@ struct heap {
 
 	struct trimming *trimming; /* daemon: per session; NULL: of no session yet */
 	struct truth *truth;       /* daemon: what it decides on; NULL in a client */
+	uint64_t full_number;      /* daemon: as it has stored it in control; see heap/change/full.c */
+	uint32_t full_length;      /* daemon: as that */
 	uint32_t n_arenas_here;    /* daemon: how many arenas it has mapped */
 	uint8_t *is_mapped;        /* daemon: per arena: has this process mapped it? NULL in a client */
 
