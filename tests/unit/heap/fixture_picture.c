@@ -71,8 +71,9 @@ static bool is_remains_of_intent(const struct picture *p, uint64_t i)
 }
 
 /*
- * Bytes that an undone change may leave different: when room was made last; the class of a free pool; a session's activity, requests and hints
- * of remote frees; the remains of an intent that is over; is_notified of a pool; the bias of a header.
+ * Bytes that an undone change may leave different: when room was made last; the class of a free pool; a session's
+ * activity, requests and hints of remote frees; the remains of an intent that is over; is_notified of a pool; the bias
+ * of a header.
  */
 static bool control_may_differ(const struct picture *p, uint64_t i)
 {
