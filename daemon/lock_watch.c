@@ -28,6 +28,7 @@
  */
 #include "daemon/lock_watch.h"
 
+#include "daemon/damage.h"
 #include "daemon/log.h"
 #include "daemon/robust.h"
 #include "heap/change/lock_report.h"
@@ -233,10 +234,8 @@ void lock_watch_tick(struct lock_watch *watch, int64_t now_ms)
 		if (watch->is_named)
 			log_notice("the global lock is free again");
 		if (r < 0)
-			log_error(
-				"the global lock is damaged: %s; the heap cannot be changed any more: end pyheapd, and "
-				"remove the heap by pyheapd --remove",
-				strerror(-r));
+			damage_log(
+				heap_of(watch), 0, r, "the global lock, and no session can change the heap any more");
 		watch_restart(watch);
 		return;
 	}

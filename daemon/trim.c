@@ -19,6 +19,7 @@
  */
 #include "daemon/trim.h"
 
+#include "daemon/damage.h"
 #include "daemon/log.h"
 #include "heap/change/stray.h"
 #include "heap/change/supply.h"
@@ -223,7 +224,7 @@ int trim_turn(struct trim *trim)
 		return 0;
 	r = trim_step(trim, trim->n_spare);
 	if (r < 0 && r != -EBUSY) {
-		log_error("cannot look for empty arenas: %s; look at pyheapctl check", strerror(-r));
+		damage_log(trim->self->heap, 0, r, "empty arenas cannot be looked for");
 		r = 0;
 	}
 	if (r == 0)

@@ -16,6 +16,7 @@ from daemon_box import Child, Daemon, until
 
 PYHEAPCTL = os.environ.get("PYHEAPCTL", "pyheapctl")
 NOBODY = 65534
+OWNED_POOLS1 = 576  # heap/shared/layout.h: struct session_entry
 ENDED, LOCK_WORD, LOCK_OWNER1 = 248, 320, 384  # heap/shared/layout.h: struct control
 
 
@@ -215,6 +216,25 @@ class Reset(unittest.TestCase):
             fcntl.flock(fd, fcntl.LOCK_EX)
         self.ok("reset", "--yes")
         self.is_fresh()
+
+    def damage(self):
+        """A session says that it owns a pool that there is not."""
+        session = self.daemon.session()
+        os.pwrite(session.fds[0], struct.pack("<I", 0x7fffffff), session.entry_off(OWNED_POOLS1))
+        return session.session
+
+    def test_what_the_log_says_of_damage(self):
+        """What is damaged, whose session wrote there last, and what to do; and that is true."""
+        self.start()
+        for command in (("check", "--repair"), ("reset", "--yes")):
+            victim = Child(self, self.damage)
+            session, pid = int(victim.result), victim.pid
+            victim.kill()
+            self.daemon.wait_log("session %d (pid %d, user %d, wire.py) wrote there last" % (session, pid, os.geteuid()))
+            self.assertIn("the heap is damaged: a session that has ended cannot be reclaimed", self.daemon.log())
+            self.assertIn("pyheapctl check --repair mends it, or pyheapctl reset empties the heap", self.daemon.log())
+            self.ctl(*command)
+            until(lambda: '"dead": true' not in self.ok("clients", "--json"), "nothing of it is left")
 
     # ---- what is left ----
 
