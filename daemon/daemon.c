@@ -432,7 +432,7 @@ int daemon_run(const struct options *options)
 	struct daemon daemon = {
 		.options = options,
 		.listener = {.fd = -1, .guard_fd = -1},
-		.store = {.guard_fd = -1},
+		.store = {.guard_fd = -1, .older_fd = -1},
 	};
 	bool adopted = false;
 	int r;

@@ -7,7 +7,8 @@
  * the daemon has what it goes by after a restart (heap/shared/truth.c).
  *
  * One daemon serves a name: it keeps a lock on /dev/shm/pyheap.NAME.daemon, a file of which no client ever gets a
- * descriptor. A lock on one of the other two would keep the next daemon away for as long as a client likes.
+ * descriptor. A lock on one of the other two would keep the next daemon away for as long as a client likes. Daemons of
+ * older builds look for a lock on .ctl all the same (older.c).
  *
  * The name stays this daemon's while its heap is emptied: then the other two files are made anew, and .daemon gets new
  * content. It says first that the heap has ended, so a daemon that is killed on the way is followed by one that makes a
@@ -25,6 +26,7 @@
 
 #include "daemon/guard.h"
 #include "daemon/log.h"
+#include "daemon/older.h"
 #include "daemon/room.h"
 #include "heap/repair/recover.h"
 #include "heap/shared/critical.h"
@@ -52,6 +54,7 @@ static void store_init(struct store *store, const char *name)
 	snprintf(store->heap_path, sizeof(store->heap_path), FOLDER "/pyheap.%s.heap", name);
 	snprintf(store->truth_path, sizeof(store->truth_path), FOLDER "/pyheap.%s.daemon", name);
 	store->guard_fd = -1;
+	store->older_fd = -1;
 	store->inode = 0;
 }
 
@@ -105,9 +108,38 @@ static void note_heap(struct store *store, const struct heap *heap)
 
 void store_close(struct store *store)
 {
+	if (store->older_fd >= 0)
+		close(store->older_fd);
+	store->older_fd = -1;
 	if (store->guard_fd >= 0)
 		close(store->guard_fd);
 	store->guard_fd = -1;
+}
+
+/* A daemon of an older build is known by its lock on the control segment, and looks for this one's there. */
+static int guard_from_older(struct store *store, const char *name, int control_fd)
+{
+	struct stat st;
+	pid_t pid;
+	int r = older_lock(control_fd, &pid);
+
+	if (r < 0) {
+		log_error(
+			"a pyheapd of an older build, process %d, serves the heap \"%s\": give another --name, or end "
+			"it first",
+			(int)pid, name);
+		close(control_fd);
+		if (fstat(store->guard_fd, &st) == 0 && st.st_size == 0)
+			unlink(store->truth_path); /* it was made just now, to be locked */
+		return r;
+	}
+	if (r == 0)
+		log_info("process %d, which is no pyheapd, has a lock on %s: that does not matter", (int)pid,
+			store->control_path);
+	if (store->older_fd >= 0)
+		close(store->older_fd);
+	store->older_fd = control_fd;
+	return 0;
 }
 
 /* With O_CREAT there is a .ctl afterwards, which is empty if there was none. */
@@ -136,8 +168,10 @@ static int store_guard(struct store *store, const char *name, int flags)
 		store_close(store);
 		return r;
 	}
-	close(control_fd);
-	return 0;
+	r = guard_from_older(store, name, control_fd);
+	if (r < 0)
+		store_close(store);
+	return r;
 }
 
 /* ---- making and adopting --------------------------------------------------------------------------------------- */
@@ -374,8 +408,9 @@ int store_reset(struct store *store, const struct options *options, struct heap 
 	unlink(store->control_path);
 	r = file_open(store->control_path, O_CREAT, &control_fd);
 	if (r == 0) {
-		close(control_fd);
-		r = store_create(store, options, ret_heap);
+		r = guard_from_older(store, options->name, control_fd);
+		if (r == 0)
+			r = store_create(store, options, ret_heap);
 	} else {
 		fail(r, "cannot open", store->control_path);
 	}

@@ -212,8 +212,8 @@ class Reset(unittest.TestCase):
     def test_locked(self):
         self.start()
         client = self.daemon.session()
-        for fd in client.fds:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(client.fds[1], fcntl.LOCK_EX)
+        self.assertRaises(BlockingIOError, fcntl.flock, client.fds[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.ok("reset", "--yes")
         self.is_fresh()
 
