@@ -58,16 +58,43 @@ static void store_init(struct store *store, const char *name)
 	store->inode = 0;
 }
 
-/* Open one of the two. What another user put there is not believed. */
+static void unlink_own(const char *path)
+{
+	struct stat st;
+
+	if (lstat(path, &st) == 0 && st.st_uid == geteuid())
+		unlink(path);
+}
+
+/* Anybody may put a file into /dev/shm. It is not believed, and whoever did it is named. */
+static bool is_squatted(const char *path)
+{
+	struct stat st;
+
+	if (lstat(path, &st) < 0 || (S_ISREG(st.st_mode) && st.st_uid == geteuid()))
+		return false;
+	log_error("%s is in the way: it is %s of user %u; ask that user or root to remove it, or give another --name",
+		path,
+		S_ISREG(st.st_mode)   ? "a file"
+		: S_ISLNK(st.st_mode) ? "a link"
+				      : "something else than a file,",
+		st.st_uid);
+	return true;
+}
+
+/* Open one of the two. */
 static int file_open(const char *path, int flags, int *ret)
 {
 	struct stat st;
-	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags, 0600), r;
 
-	if (fd < 0)
-		return -errno;
+	if (fd < 0) {
+		r = -errno;
+		return r != -ENOENT && is_squatted(path) ? -EPERM : r;
+	}
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid()) {
 		close(fd);
+		is_squatted(path);
 		return -EPERM;
 	}
 	*ret = fd;
@@ -88,10 +115,10 @@ void store_unlink(const struct store *store)
 	}
 	if (has_name || (store->inode && lstat(store->heap_path, &st) == 0 && st.st_dev == store->device &&
 				st.st_ino == store->inode))
-		unlink(store->heap_path);
+		unlink_own(store->heap_path);
 	if (has_name) {
-		unlink(store->control_path);
-		unlink(store->truth_path); /* last: it is the lock */
+		unlink_own(store->control_path);
+		unlink_own(store->truth_path); /* last: it is the lock */
 	}
 }
 
@@ -119,7 +146,6 @@ void store_close(struct store *store)
 /* A daemon of an older build is known by its lock on the control segment, and looks for this one's there. */
 static int guard_from_older(struct store *store, const char *name, int control_fd)
 {
-	struct stat st;
 	pid_t pid;
 	int r = older_lock(control_fd, &pid);
 
@@ -129,8 +155,6 @@ static int guard_from_older(struct store *store, const char *name, int control_f
 			"it first",
 			(int)pid, name);
 		close(control_fd);
-		if (fstat(store->guard_fd, &st) == 0 && st.st_size == 0)
-			unlink(store->truth_path); /* it was made just now, to be locked */
 		return r;
 	}
 	if (r == 0)
@@ -142,6 +166,16 @@ static int guard_from_older(struct store *store, const char *name, int control_f
 	return 0;
 }
 
+/* Give the name up; .daemon goes, if it was only made to be locked. */
+static void unguard(struct store *store)
+{
+	struct stat st;
+
+	if (fstat(store->guard_fd, &st) == 0 && st.st_size == 0)
+		unlink_own(store->truth_path);
+	store_close(store);
+}
+
 /* With O_CREAT there is a .ctl afterwards, which is empty if there was none. */
 static int store_guard(struct store *store, const char *name, int flags)
 {
@@ -150,27 +184,25 @@ static int store_guard(struct store *store, const char *name, int flags)
 	if (access(store->control_path, F_OK) == 0)
 		flags |= O_CREAT; /* the daemon of before died as it removed the heap, or had no .daemon */
 	store->guard_fd = guard_take(store->truth_path, flags);
+	if (store->guard_fd != -ENOENT && is_squatted(store->truth_path)) {
+		store_close(store);
+		return -EPERM;
+	}
 	if (store->guard_fd == -EADDRINUSE)
 		log_error("another pyheapd serves the heap \"%s\": give another --name, or end it first", name);
-	else if (store->guard_fd == -EACCES)
-		log_error("the heap \"%s\" (%s) is another user's: give another --name", name, store->truth_path);
 	else if (store->guard_fd < 0 && store->guard_fd != -ENOENT)
 		fail(store->guard_fd, "cannot open", store->truth_path);
 	if (store->guard_fd < 0 || !(flags & O_CREAT))
 		return store->guard_fd < 0 ? store->guard_fd : 0;
 	r = file_open(store->control_path, O_CREAT, &control_fd);
 	if (r < 0) {
-		if (r == -EACCES)
-			log_error("the heap \"%s\" (%s) is another user's: give another --name", name,
-				store->control_path);
-		else
+		if (r != -EPERM)
 			fail(r, "cannot open", store->control_path);
-		store_close(store);
-		return r;
+	} else {
+		r = guard_from_older(store, name, control_fd);
 	}
-	r = guard_from_older(store, name, control_fd);
 	if (r < 0)
-		store_close(store);
+		unguard(store);
 	return r;
 }
 
@@ -187,8 +219,6 @@ static const char *refusal(int error)
 		return "it is damaged or cut short";
 	case -ENOENT:
 		return "its other half is missing";
-	case -EPERM:
-		return "it belongs to another user, or is no file";
 	default:
 		return strerror(-error);
 	}
@@ -196,10 +226,12 @@ static const char *refusal(int error)
 
 static int refuse(const struct store *store, const char *name, int error)
 {
+	if (error == -EPERM) /* said by is_squatted() */
+		return -EUCLEAN;
 	log_error("cannot use the heap in %s: %s; end the programs that still use it, and remove it by pyheapd --name "
 		  "%s --remove",
 		store->control_path, refusal(error), name);
-	return error == -ENOENT || error == -EPERM ? -EUCLEAN : error;
+	return error == -ENOENT ? -EUCLEAN : error;
 }
 
 /* The three files. */
@@ -304,6 +336,10 @@ static int store_create(const struct store *store, const struct options *options
 		r = file_open(store->heap_path, O_CREAT, &files.heap);
 	if (r == 0)
 		r = file_open(store->truth_path, O_CREAT, &files.truth);
+	if (r == -EPERM) { /* said by is_squatted() */
+		files_close(&files);
+		return r;
+	}
 	if (r == 0)
 		r = heap_create_kept(ret, files.control, files.heap, files.truth, options->name, &geometry);
 	if (r == 0)
@@ -404,8 +440,8 @@ int store_reset(struct store *store, const struct options *options, struct heap 
 {
 	int control_fd = -1, r;
 
-	unlink(store->heap_path);
-	unlink(store->control_path);
+	unlink_own(store->heap_path);
+	unlink_own(store->control_path);
 	r = file_open(store->control_path, O_CREAT, &control_fd);
 	if (r == 0) {
 		r = guard_from_older(store, options->name, control_fd);
