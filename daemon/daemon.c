@@ -24,6 +24,7 @@
 #include "daemon/adopt.h"
 #include "daemon/answer.h"
 #include "daemon/cgroup.h"
+#include "daemon/clock.h"
 #include "daemon/dispatch.h"
 #include "daemon/listener.h"
 #include "daemon/log.h"
@@ -40,7 +41,6 @@
 #include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 
-#define TICK_US         250000
 #define ACCEPT_PAUSE_US 100000
 #define ACCEPTS_MAX     16 /* in one turn of the loop */
 
@@ -77,10 +77,12 @@ static void notify_status(const struct daemon *daemon)
 /* There is something to look after: see to it that the tick comes. */
 static void need_tick(struct daemon *daemon)
 {
-	struct timeval after = {.tv_usec = TICK_US};
+	struct timeval after = {.tv_usec = TRIM_TICK_MS * 1000};
 
-	if (!evtimer_pending(daemon->tick, NULL))
-		evtimer_add(daemon->tick, &after);
+	if (evtimer_pending(daemon->tick, NULL))
+		return;
+	trim_set_clock(&daemon->serving.trim, now_ms()); /* there may have been no tick for long */
+	evtimer_add(daemon->tick, &after);
 }
 
 static void session_started(void *owner)

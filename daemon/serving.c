@@ -56,7 +56,7 @@ int serving_begin(struct serving *serving, struct heap *heap, const struct servi
 	session_init(&serving->self, heap, SESSION_DAEMON);
 	descriptors_init(&serving->descriptors, heap->n_sessions);
 	users_set_limits(around->users, &options->user, heap->n_sessions, heap->n_arenas);
-	trim_init(&serving->trim, &serving->self, around->work, options->n_spare_arenas);
+	trim_init(&serving->trim, &serving->self, around->work, options->n_spare_arenas, options->decay_ms);
 	serving->sessions = (struct dsessions){
 		.self = &serving->self,
 		.base = around->base,
@@ -85,7 +85,7 @@ bool serving_tick(struct serving *serving)
 	sigbus_mend();
 	lock_watch_tick(&serving->lock_watch, now_ms());
 	dsessions_tick(&serving->sessions);
-	trim_tick(&serving->trim);
+	trim_tick(&serving->trim, now_ms());
 	return serving->sessions.n_used || trim_needs_tick(&serving->trim);
 }
 

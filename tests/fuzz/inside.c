@@ -69,7 +69,7 @@ void inside_open(struct inside *inside, struct heap *heap)
 		INSIDE_FAULT("no loop");
 	users_init(&inside->users);
 	inside->users.limits.n_sessions = INSIDE_SESSIONS / 2;
-	trim_init(&inside->trim, &inside->self, &inside->work, 0);
+	trim_init(&inside->trim, &inside->self, &inside->work, 0, 0);
 	inside->sessions = (struct dsessions){
 		.self = &inside->self,
 		.base = inside->base,
@@ -100,7 +100,8 @@ void inside_close(struct inside *inside)
 void inside_tick(struct inside *inside)
 {
 	dsessions_tick(&inside->sessions);
-	trim_tick(&inside->trim);
+	inside->now_ms += 100;
+	trim_tick(&inside->trim, inside->now_ms);
 }
 
 void inside_rest(struct inside *inside)
