@@ -350,3 +350,11 @@ void lock_watch_tick(struct lock_watch *watch, int64_t now_ms)
 	if (is_due && (!watch->is_judged || now_ms >= watch->retry_ms))
 		judge_owner(watch, now_ms);
 }
+
+void lock_watch_end(struct lock_watch *watch)
+{
+	if (lock_recover(watch->sessions->self) != -EBUSY)
+		return;
+	observe_owner(watch, 0);
+	(void)break_if_nobodys(watch, true);
+}

@@ -17,7 +17,7 @@ from daemon_box import Child, Daemon, until
 PYHEAPCTL = os.environ.get("PYHEAPCTL", "pyheapctl")
 NOBODY = 65534
 OWNED_POOLS1 = 576  # heap/shared/layout.h: struct session_entry
-ENDED, LOCK_WORD, LOCK_OWNER1 = 248, 320, 384  # heap/shared/layout.h: struct control
+ENDED, LOCK_WORD, LOCK_OWNER1 = 248, 196600, 196480  # heap/shared/layout.h: struct control
 
 
 class Reset(unittest.TestCase):
@@ -194,6 +194,21 @@ class Reset(unittest.TestCase):
             os.pwrite(client.fds[0], struct.pack("<I", word), LOCK_WORD)
             os.pwrite(client.fds[0], struct.pack("<I", client.session + 1), LOCK_OWNER1)
             self.ok("reset", "--yes")
+            self.is_fresh()
+            client = self.daemon.session()
+
+    def test_who_waits_for_a_forged_lock(self):
+        """The heap has ended: nobody waits in it for a thread that does not have the lock."""
+        self.start("--lock-timeout", "0")
+        client = self.daemon.session()
+        for word in (os.getpid(), (1 << 22) - 1):
+            os.pwrite(client.fds[0], struct.pack("<I", word), LOCK_WORD)
+            put = subprocess.Popen([PYHEAPCTL, "--socket", self.daemon.socket, "put", "x", "/dev/null"],
+                                   stderr=subprocess.DEVNULL, preexec_fn=daemon_box.die_with_parent)
+            self.addCleanup(lambda p=put: (p.kill(), p.wait()))
+            until(lambda: client.n_sessions() == 2 or put.poll() is not None, "it has a session, and waits")
+            self.ok("reset", "--yes")
+            put.wait(wire.WATCHDOG_S)
             self.is_fresh()
             client = self.daemon.session()
 
