@@ -19,6 +19,7 @@
 #include "daemon/sigbus.h"
 
 #include "daemon/log.h"
+#include "heap/shared/segment.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -124,8 +125,7 @@ static void restore_mappings(void)
 {
 	if (is_replaced[CONTROL]) {
 		is_replaced[CONTROL] = 0;
-		mmap(guarded->control, guarded->control_size, PROT_READ | PROT_WRITE,
-			MAP_SHARED | MAP_NORESERVE | MAP_FIXED, guarded->control_fd, 0);
+		segment_map_control_again(guarded->control, guarded->control_size, guarded->control_fd);
 	}
 	if (!is_replaced[HEAP])
 		return;
