@@ -42,21 +42,23 @@ struct heap {
 	uint32_t name_shift;    /* the bucket of a name is its hash shifted right by this */
 	uint32_t n_pools_known; /* pools that had entries when last asked; only grows. A session's own are among them */
 	uint32_t first_hole;    /* daemon: no arena before it is a HOLE */
+	uint32_t first_free;    /* daemon: no session before it is FREE */
 	bool is_mapped_whole;   /* daemon: its window is one mapping: heap_map_arenas() */
 	int control_fd;         /* of the daemon, which owns it; -1 in a client, which needs the mappings only */
 	int heap_fd;            /* as control_fd */
 	uint8_t *class_hints;   /* per pool: the class, plus one, of the last object that a session of this process
 				   made in it or got from it. Says where a header may lie before the pool's entry is
 				   read, and nothing more */
-	uint32_t abandoned_tid; /* not 0: the thread of this process that a closed session left the lock to: lock.c */
-	uint64_t abandoned_number; /* with it: n_acquisitions when that thread took the lock */
-	uint32_t n_header_locks;   /* owner of the lock: how many entries of the log are header locks */
-	uint64_t process; /* what session->process begins as: a program that never forks may say 1; 0: nothing */
+	uint32_t n_header_locks; /* owner of the lock: how many entries of the log are header locks */
+	bool is_log_full;        /* owner of the lock: the log was full, so the change must be rolled back */
+	uint64_t process; /* what session->process begins as: a program that never forks may say 1; 0: not known */
 	bool is_fenced;   /* this process is not registered with membarrier(2): see critical.c */
 	uint64_t active[SESSIONS_MAX / 64]; /* owner of the lock: bit i: critical_block_all() found session i active */
 
 	struct trimming *trimming; /* daemon: per session; NULL: of no session yet */
 	struct truth *truth;       /* daemon: what it decides on; NULL in a client */
+	uint64_t full_number;      /* daemon: as it has stored it in control; see heap/change/full.c */
+	uint32_t full_length;      /* daemon: as that */
 	uint32_t n_arenas_here;    /* daemon: how many arenas it has mapped */
 	uint8_t *is_mapped;        /* daemon: per arena: has this process mapped it? NULL in a client */
 

@@ -5,7 +5,7 @@
  * What lies in shared memory, and who writes it
  *
  * Two POSIX shared memory objects make a heap. The *control* segment has the manager's records at fixed places: this
- * header, the global lock with its undo log, the counters, the sessions, types, name buckets, arenas and pools. The
+ * header, the counters, the global lock with its undo log, the sessions, types, name buckets, arenas and pools. The
  * *heap* segment is a sparse file: arena i lies at i * arena_size, pool p at p * 4 KiB.
  *
  * Shared memory has offsets, indices and positions, and never pointers. An index or position that may be none is kept
@@ -30,7 +30,6 @@
  */
 
 #include <assert.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -384,7 +383,10 @@ struct session_entry {
 
 	uint64_t intent_before;   /* session, with its intent: n_holds, or rights_given, before; or INTENT_UNKNOWN */
 #define INTENT_UNKNOWN UINT64_MAX /* nothing has changed yet */
-	uint64_t reserved0[6];
+	uint64_t waits_at;        /* session: the queue that it waits at; 0: none. See queue_wait.c */
+	uint32_t max_types;       /* daemon: types that its user may have registered; 0: no limit */
+	uint32_t reserved4;
+	uint64_t reserved0[4];
 
 	uint64_t n_own_holds; /* owner: objects in its own pools that it holds; for reports */
 	uint32_t requests;    /* owner of the lock, without the log, and the daemon: enum request; see critical.c */
@@ -416,7 +418,7 @@ struct type_entry {
 	uint32_t alignment;
 	uint32_t n_slots;
 	uint32_t first_slot; /* into type_slots */
-	uint32_t reserved0;
+	uint32_t uid;        /* the user who has registered it */
 	uint64_t reserved1[5];
 };
 
@@ -453,12 +455,10 @@ struct cell {
 
 /* The payload of a PYHEAP_QUEUE. What the two sides write lies in different cache lines. */
 struct queue {
-	uint64_t n;            /* cells: fixed when the queue is made */
-	uint32_t pop_seq;      /* any session: a futex, moves when waiters for an empty cell are woken */
-	uint32_t push_seq;     /* any session: a futex, moves when waiters for a filled cell are woken */
-	uint32_t pop_waiting;  /* any session: somebody may wait on push_seq */
-	uint32_t push_waiting; /* any session: somebody may wait on pop_seq */
-	uint64_t reserved0[5];
+	uint64_t n;         /* cells: fixed when the queue is made */
+	uint32_t push_wait; /* any session: a futex, where sessions sleep that wait to push; see queue_wait.c */
+	uint32_t pop_wait;  /* any session: the same, for those that wait to pop */
+	uint64_t reserved0[6];
 	uint64_t head; /* any session, a hint: no position before it is in a cell */
 	uint64_t reserved1[7];
 	uint64_t tail; /* any session, a hint: all positions before it were pushed */
@@ -476,18 +476,47 @@ struct log_entry {
 #define LOG_WHERE_HEAP        (UINT64_C(1) << 63)
 #define LOG_WHERE_HEADER_LOCK UINT64_C(1)
 
+#define LOCK_UNIT     65536U /* bytes: the largest page of any processor */
+#define LOCK_HEAD_OFF 1088U  /* of struct global_lock in the control segment */
+
+/*
+ * How a thread that keeps the lock between calls has it in its robust list. Not in shared memory: it lies behind the
+ * lock's word, where each process has memory of its own over the file (segment.c), which is empty in a forked child.
+ * See thread_list.c.
+ */
+struct lock_node {
+	void *prev;         /* written by the C library, where a mutex of its own comes before it; never read */
+	void *next;         /* the kernel goes by it when the thread ends */
+	uint32_t holder;    /* the thread that has it in its list; 0: none */
+	uint32_t number;    /* how often it was put into a list */
+	uint32_t abandoned; /* as `number`, when it was left to the holder: lock.c */
+};
+
+/*
+ * The lock is the futex word at its end, with what the owner of the lock writes before it. The word ends a unit of
+ * LOCK_UNIT bytes, and so a page, whatever the size of pages is. The next unit of the file is not used.
+ */
 struct global_lock {
-	pthread_mutex_t mutex; /* robust, process-shared */
-	uint8_t pad[64 - sizeof(pthread_mutex_t)];
-	/* All that follows is written by the owner of the lock. */
+	/* All but `word` and what is behind it is written by the owner of the lock. */
+	struct log_entry entries[LOG_CAPACITY];
+	uint8_t unused[LOCK_UNIT - LOCK_HEAD_OFF - 128]; /* has no memory */
 	uint32_t owner1;         /* its session (or SESSION_DAEMON) plus one; 0: nobody. For reports only */
 	uint32_t n_entries;      /* entries of the log; storing 0 is the commit */
 	uint64_t n_acquisitions; /* how often the lock was taken */
 	uint64_t n_recoveries;   /* how often from a dead owner */
-	uint32_t overflowed;     /* the log was full: the change must be rolled back */
-	uint32_t n_unlocking;    /* of that many entries the headers are to be unlocked */
+	uint32_t reserved0;
+	uint32_t n_unlocking; /* of that many entries the headers are to be unlocked */
 	uint64_t reserved1[4];
-	struct log_entry entries[LOG_CAPACITY];
+	uint8_t reserved2[56];
+	uint32_t word; /* any session, and the kernel: the owner's thread id, FUTEX_WAITERS, FUTEX_OWNER_DIED */
+	uint32_t reserved3;
+	union { /* not shared: private memory of each process */
+		struct {
+			uint8_t reserved4[16];
+			struct lock_node node;
+		};
+		uint8_t own[LOCK_UNIT];
+	};
 };
 
 /* Counters */
@@ -566,9 +595,12 @@ struct control {
 	uint32_t n_repairs;         /* owner of the lock, without the log: moves when derived state was made anew */
 	uint32_t queues_paused_by1; /* owner of the lock between its calls: its session, plus one; see
 				       critical_pause_queues() */
-	uint64_t reserved2[6];
+	uint64_t room_number;       /* daemon: moves when it is about to make room; never 0 */
+	uint64_t full_number;       /* daemon: room_number when it had no room; see full.c */
+	uint32_t full_length;       /* daemon: for a run of so many arenas */
+	uint32_t reserved6;
+	uint64_t reserved2[3];
 
-	struct global_lock lock;
 	struct counters counters;
 	struct space spaces[N_SPACES];
 	struct figures figures;
@@ -579,6 +611,9 @@ struct control {
 	uint32_t rebuilding;         /* owner of the lock: derived state is being made anew, see rebuild.c */
 	uint32_t returnable_last1;   /* locked: the last of them, which has been free for longest */
 	uint32_t n_returnable;       /* locked: arenas of all of them */
+	uint64_t reserved3;
+
+	struct global_lock lock;
 };
 
 static_assert(sizeof(struct object_header) == 16, "headers are packed at a pool's start");
@@ -602,9 +637,11 @@ static_assert(offsetof(struct name_entry, name) == 26, "");
 static_assert(sizeof(struct queue) == 192 && offsetof(struct queue, cells) == 192, "cells are aligned");
 static_assert(sizeof(struct cell) == 16 && SESSIONS_MAX <= CELL_SESSION + 1, "");
 static_assert(sizeof(struct log_entry) == 16, "");
-static_assert(offsetof(struct global_lock, entries) == 128, "");
-static_assert(offsetof(struct control, lock) % 64 == 0, "the lock has cache lines of its own");
-static_assert(sizeof(pthread_mutex_t) <= 64, "");
+static_assert(offsetof(struct control, lock) == LOCK_HEAD_OFF && LOCK_HEAD_OFF % 64 == 0, "");
+static_assert(offsetof(struct control, lock.owner1) % 64 == 0, "the lock has cache lines of its own");
+static_assert((offsetof(struct control, lock.word) + 8) % LOCK_UNIT == 0, "the last 8 bytes of a page");
+static_assert(offsetof(struct control, lock.own) % LOCK_UNIT == 0, "begins a page");
+static_assert(offsetof(struct control, lock.node) > offsetof(struct control, lock.own), "not shared");
 static_assert(sizeof(struct space) % 8 == 0, "");
 static_assert(BLOCK_SIZE_MAX / BLOCK_ALIGNMENT == N_SMALL_CLASSES && N_CLASSES < CLASS_NONE, "");
 static_assert(TYPE_FIRST_REGISTERED + TYPES_MAX <= 1U << 11 && MEDIUM_SIZE_MAX < 1U << 15, "the header word");

@@ -26,10 +26,10 @@ enum truth_arena_state {
  * entries agree with it. What is THERE is an arena each, since sessions cut and join free runs.
  */
 struct truth_arena {
-	uint32_t state;    /* enum truth_arena_state: commits what is written below */
-	uint32_t n_arenas; /* of a run; stored with the state where both change */
-	uint32_t session1; /* the session that it was granted to, plus one */
-	uint32_t reserved;
+	uint32_t state;     /* enum truth_arena_state: commits what is written below */
+	uint32_t n_arenas;  /* of a run; stored with the state where both change */
+	uint32_t session1;  /* the session that it was granted to, plus one */
+	uint32_t admission; /* that session's: another one may have its index by now */
 };
 
 struct truth_session {
@@ -41,7 +41,9 @@ struct truth_session {
 	uint32_t gid;
 	uint64_t token[2];
 	char program[40];
-	uint64_t reserved[5];
+	uint32_t admission; /* number of its admission to this heap; 0: by a daemon that did not count them */
+	uint32_t reserved0;
+	uint64_t reserved[4];
 };
 
 /* Which files the truth is about. A heap that is made anew has new files. */
@@ -66,6 +68,8 @@ struct truth_head {
 	uint64_t ended;           /* not 0: the heap is being removed */
 	uint32_t n_arenas_known;  /* entries before it have memory, here and in the control segment */
 	uint32_t n_arenas_mapped; /* arenas before it have pool entries */
+	uint32_t n_admissions;    /* of sessions, so far */
+	uint32_t reserved1;
 };
 
 static_assert(sizeof(struct truth_arena) == 16 && offsetof(struct truth_arena, n_arenas) == 4, "stored at once");

@@ -132,8 +132,10 @@ static void victim_run(void *userdata)
 
 	if (!scenario->opens)
 		MUST(&actor, pyheap_open(&actor.heap, stage->socket));
-	if (stage->is_foreign && actor.heap)
+	if (stage->is_foreign && actor.heap) {
 		actor.heap->session.is_home = false;
+		actor.heap->session.process = 0;
+	}
 	if (scenario->setup)
 		scenario->setup(&actor);
 	tracee_mark_begin();

@@ -4,11 +4,12 @@
 /* The fields of shared memory by their meaning, and hostile values for them. See scribbler.c. */
 
 #include "heap/shared/heap.h"
+#include "tests/fuzz/fuzz.h"
 
 /* What a scribbler may write to. Bits of a set. */
 enum part {
 	PART_HEADER = 1,    /* what says that this is a heap: magic, sizes, offsets */
-	PART_MUTEX = 2,     /* the global lock's mutex, and who has it */
+	PART_LOCK = 2,      /* the global lock's word, and who has it */
 	PART_LOG = 4,       /* the undo log */
 	PART_LISTS = 8,     /* counters, spaces, the heads of lists */
 	PART_SESSIONS = 16, /* the session table */
@@ -22,9 +23,11 @@ enum part {
 
 struct scribble {
 	struct heap *heap;
-	uint64_t random;
-	uint32_t parts;   /* set of enum part */
-	uint64_t n_wrote; /* words so far */
+	uint64_t random;          /* from which all numbers follow */
+	struct fuzz_input *input; /* or they are taken from here, if it is not NULL */
+	uint32_t parts;           /* set of enum part */
+	uint64_t n_wrote;         /* words so far */
+	int32_t bystander;        /* its pid, which the daemon has no reason to signal; 0: there is none */
 };
 
 uint64_t scribble_random(struct scribble *s, uint64_t n);
