@@ -361,5 +361,5 @@ void lock_watch_end(struct lock_watch *watch)
 	if (lock_recover(watch->sessions->self) != -EBUSY)
 		return;
 	observe_owner(watch, 0);
-	(void)break_if_nobodys(watch, true);
+	(void)break_if_nobodys(watch);
 }

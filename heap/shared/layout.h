@@ -477,7 +477,7 @@ struct log_entry {
 #define LOG_WHERE_HEADER_LOCK UINT64_C(1)
 
 #define LOCK_UNIT     65536U /* bytes: the largest page of any processor */
-#define LOCK_HEAD_OFF 1088U  /* of struct global_lock in the control segment */
+#define LOCK_HEAD_OFF 1600U  /* of struct global_lock in the control segment */
 
 /*
  * How a thread that keeps the lock between calls has it in its robust list. Not in shared memory: it lies behind the
