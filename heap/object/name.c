@@ -6,12 +6,14 @@
  * that nobody can choose names that all meet in one bucket. A bucket is given by the top bits of the hash, and its
  * chain ascends by hash. So all names have one order, in which name_next() walks them while others come and go.
  *
- * A name's right to an object and the object's count change in one change.
+ * A name's right to an object and the object's count change in one change; the right to the object before, and the
+ * entry of a deleted name, go in a second one (displaced.c). A deleted entry names nothing (0) from the first one on.
  */
 
 #include "heap/object/name.h"
 #include "heap/change/lock.h"
 #include "heap/memory/memory.h"
+#include "heap/object/displaced.h"
 #include "heap/object/dying.h"
 #include "heap/object/hold.h"
 #include "heap/object/utf8.h"
@@ -169,7 +171,7 @@ static int add_entry(struct session *session, uint64_t *link, const struct name 
 static int set_in_change(struct session *session, const struct name *name, uint64_t ref)
 {
 	struct heap *heap = session->heap;
-	struct object new, old;
+	struct object new;
 	struct name_entry *entry;
 	uint64_t *link, old_ref;
 	int r;
@@ -186,7 +188,7 @@ static int set_in_change(struct session *session, const struct name *name, uint6
 		return add_entry(session, link, name, ref);
 	old_ref = entry->ref;
 	heap_set(heap, &entry->ref, ref);
-	return object_find(heap, old_ref, &old) < 0 ? 0 : right_drop(session, &old);
+	return displaced_drop(session, old_ref, 0);
 }
 
 int name_set(struct session *session, const char *bytes, uint64_t ref)
@@ -326,7 +328,6 @@ int name_get(struct session *session, const char *bytes, uint64_t *ret)
 static int del_in_change(struct session *session, const struct name *name)
 {
 	struct heap *heap = session->heap;
-	struct object object;
 	struct name_entry *entry;
 	uint64_t *link, position, ref;
 	int r;
@@ -337,11 +338,9 @@ static int del_in_change(struct session *session, const struct name *name)
 	ref = entry->ref;
 	position = *link;
 	heap_set(heap, link, entry->next);
+	heap_set(heap, &entry->ref, 0);
 	heap_add(heap, &heap->control->counters.n_names, -1);
-	r = memory_give(session, position);
-	if (!r && !object_find(heap, ref, &object))
-		r = right_drop(session, &object);
-	return r;
+	return displaced_drop(session, ref, position + 1);
 }
 
 int name_del(struct session *session, const char *bytes)

@@ -23,6 +23,7 @@
 #include "heap/object/hold.h"
 #include "heap/object/queue.h"
 #include "heap/object/queue_wait.h"
+#include "heap/object/readers.h"
 #include "heap/object/right.h"
 
 /* Has the compare-and-swap of the dead session's intent taken place? */
@@ -60,6 +61,7 @@ static void take_gift_back(struct session *session)
 	if (object_match(session->heap, entry->intent.ref, &object) == 0 && object.pool->owner1 == session->owner1 &&
 		object.header->rights_given == before + 1 &&
 		header_lock(session, object.header, entry->intent.ref) == 0) {
+		readers_invite(object.header); /* or a reader might do so now, as the whole word is stored */
 		rights = object.header->rights - (UINT64_C(1) << 48);
 		heap_set(session->heap, &object.header->rights, rights | RIGHTS_SHARED);
 	}

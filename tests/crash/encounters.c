@@ -280,6 +280,91 @@ static void both_other_setup(struct actor *a)
 	MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &a->mine[0], 0));
 }
 
+/* ---- a place of a list that both hold, and its object ---- */
+
+static void place_fill(struct actor *a)
+{
+	pyheap_ref ref = pattern_new(a, SMALL, 61);
+
+	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, ref));
+	MUST(a, pyheap_decref(a->heap, ref));
+}
+
+static void place_setup(struct actor *a)
+{
+	common_setup(a);
+	MUST(a, pyheap_incref(a->heap, a->stage->refs[LIST]));
+	a->mine[0] = 0;
+	a->mine[1] = pattern_new(a, SMALL, 61);
+}
+
+/* The owner makes the object that is there; nobody has read it. */
+static void place_owner_setup(struct actor *a)
+{
+	place_setup(a);
+	place_fill(a);
+}
+
+static int place_get_call(struct actor *a)
+{
+	int r = pyheap_list_get(a->heap, a->stage->refs[LIST], 0, &a->mine[0]);
+
+	if (r == 0 && a->mine[0])
+		pattern_check(a, a->mine[0], SMALL, 61);
+	return r;
+}
+
+static int place_drop_call(struct actor *a)
+{
+	return a->mine[0] ? pyheap_decref(a->heap, a->mine[0]) : 0;
+}
+
+static int place_get_and_drop_call(struct actor *a)
+{
+	int r = place_get_call(a);
+
+	return r < 0 ? r : place_drop_call(a);
+}
+
+static int place_set_call(struct actor *a)
+{
+	return pyheap_list_set(a->heap, a->stage->refs[LIST], 0, a->mine[1]);
+}
+
+static int place_clear_call(struct actor *a)
+{
+	return pyheap_list_set(a->heap, a->stage->refs[LIST], 0, 0);
+}
+
+/* The old object's block is another's at once. */
+static int place_reuse_call(struct actor *a)
+{
+	int r = place_clear_call(a);
+
+	if (r == 0)
+		place_fill(a);
+	return r;
+}
+
+static void place_held_setup(struct actor *a)
+{
+	place_setup(a);
+	MUST(a, place_get_call(a));
+}
+
+static void place_owner_held_setup(struct actor *a)
+{
+	place_owner_setup(a);
+	MUST(a, place_get_call(a));
+}
+
+/* Both hold the object, and no place has it. */
+static void place_last_setup(struct actor *a)
+{
+	place_held_setup(a);
+	MUST(a, place_clear_call(a));
+}
+
 /* ---- the other one ---- */
 
 /* The object may be there or gone: both are right. */
@@ -449,6 +534,18 @@ const struct encounter encounters[] = {
 		.at = critical_unblock_all},
 	{"remote free, rebuild", OWNER(narrow_table_setup, drop_call), OTHER(NULL, rebuild_call),
 		.after = critical_block_all},
+	{"read, set", OWNER(place_owner_setup, place_get_call), OTHER(place_setup, place_set_call)},
+	{"read, clear", OWNER(place_owner_setup, place_get_and_drop_call), OTHER(place_setup, place_clear_call)},
+	{"read, use again", OWNER(place_setup, place_get_call), OTHER(place_owner_setup, place_reuse_call)},
+	{"read, read", OWNER(place_owner_setup, place_get_and_drop_call), OTHER(place_setup, place_get_and_drop_call)},
+	{"read, check", OWNER(place_owner_setup, place_get_call), OTHER(NULL, check_call), .at = critical_unblock_all},
+	{"read, rebuild", OWNER(place_owner_setup, place_get_call), OTHER(NULL, rebuild_call),
+		.after = critical_block_all},
+	{"unread, clear", OWNER(place_owner_held_setup, place_drop_call), OTHER(place_setup, place_clear_call)},
+	{"unread, unread", OWNER(place_owner_held_setup, place_drop_call), OTHER(place_last_setup, place_drop_call)},
+	{"unread, read", OWNER(place_owner_held_setup, place_drop_call), OTHER(place_setup, place_get_call)},
+	{"unread, check", OWNER(place_owner_held_setup, place_drop_call), OTHER(NULL, check_call),
+		.at = critical_unblock_all},
 	{"close, remote free", OWNER(full_setup, close_call), OTHER(taken_setup, drop_call)},
 	{"close, hold", OWNER(small_setup, close_call), OTHER(NULL, hold_call)},
 	{.name = NULL},
