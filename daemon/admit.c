@@ -137,7 +137,7 @@ static bool is_kept_out(const struct admission *admission, const struct connecti
 static int take_session(struct admission *admission, struct connection *connection)
 {
 	struct heap *heap = heap_of(admission);
-	struct session_identity claim = {
+	struct session_identity identity = {
 		.pid = connection->process.pid,
 		.start_time = connection->process.start_time,
 		.uid = connection->process.uid,
@@ -149,9 +149,9 @@ static int take_session(struct admission *admission, struct connection *connecti
 
 	if (is_kept_out(admission, connection))
 		return -EUSERS;
-	if (getrandom(claim.token, sizeof(claim.token), 0) != sizeof(claim.token))
+	if (getrandom(identity.token, sizeof(identity.token), 0) != sizeof(identity.token))
 		return -EIO;
-	r = session_admit(heap, &claim, &index);
+	r = session_admit(heap, &identity, &index);
 	if (r < 0)
 		return r;
 	if (dsessions_at(admission->sessions, index))

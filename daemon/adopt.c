@@ -86,10 +86,10 @@ int adopt_heap(struct dsessions *sessions, const char *name)
 
 	foreign_lock_owner_died(heap, SESSION_DAEMON);
 	r = lock_recover(sessions->self);
-	if (r == 0 || r == -EBUSY) /* busy: a living session has it, and takes back what a dead one left */
-		r = supply_adopt_all(heap);
-	if (r == 0)
+	if (r == 0 || r == -EBUSY) { /* busy: a living session has it, and takes back what a dead one left */
+		supply_adopt_all(heap);
 		r = adopt_sessions(sessions);
+	}
 	if (r < 0) {
 		log_error("cannot adopt the heap \"%s\": %s; if it stays so, remove it by pyheapd --name %s --remove",
 			name, strerror(-r), name);

@@ -125,7 +125,7 @@ static void leave_said(const struct lock_watch *watch, const struct dsession *sa
 {
 	log_error(
 		"session %u (pid %d, %s) cannot be evicted: that it has the global lock only the heap says, where any "
-		"client can write; everybody waits until whoever has it is continued or killed",
+		"client can write; everybody waits until its owner is continued or killed",
 		said->index, (int)said->process.pid, program_of(watch, said));
 }
 

@@ -14,10 +14,13 @@
  *
  * A session may be reading a run without the lock (heap/object/count.c). Such a run waits, until a tick finds that
  * nobody reads it any more: a session that was stopped there keeps that run from being returned, and no other.
+ *
+ * Behind all of that it gives back pages that clients have made in holes (heap/change/stray.c).
  */
 #include "daemon/trim.h"
 
 #include "daemon/log.h"
+#include "heap/change/stray.h"
 #include "heap/change/supply.h"
 
 #include <errno.h>
@@ -192,6 +195,26 @@ bool trim_needs_tick(const struct trim *trim)
 	return trim->n_spare > trim->n_spare_min;
 }
 
+/* When there is nothing else to return: pages that clients have made in holes, as by mlockall(). 1 there may be more.
+ */
+static int stray_turn(struct trim *trim)
+{
+	int r = stray_step(trim->self->heap, &trim->stray_cursor, &trim->n_stray);
+
+	if (r > 0)
+		return 1;
+	if (r < 0 && !trim->stray_is_logged)
+		log_warning("cannot give back %s that a client has touched outside all arenas: %s",
+			log_size(trim->n_stray), strerror(-r));
+	else if (r == 0 && trim->n_stray)
+		log_notice("gave back %s that clients have touched outside all arenas (mlockall, or a stray access)",
+			log_size(trim->n_stray));
+	trim->stray_is_logged = r < 0;
+	trim->stray_cursor = 0;
+	trim->n_stray = 0;
+	return 0;
+}
+
 int trim_turn(struct trim *trim)
 {
 	int r;
@@ -203,6 +226,8 @@ int trim_turn(struct trim *trim)
 		log_error("cannot look for empty arenas: %s; look at pyheapctl check", strerror(-r));
 		r = 0;
 	}
+	if (r == 0)
+		r = stray_turn(trim);
 	if (r == 0)
 		trim->is_wanted = false;
 	return r;

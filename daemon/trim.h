@@ -27,11 +27,14 @@ struct trim {
 	struct trim_run run;                /* is returned at this moment */
 	uint32_t waiting[TRIM_WAITING_MAX]; /* heads of runs that a session reads without the lock, or that failed */
 	uint32_t n_waiting;
-	bool retries_waiting; /* since the last tick: look at those again */
-	bool is_adopted;      /* what a daemon before left half returned is returned */
-	bool is_wanted;       /* look for more, until there is none */
-	uint32_t n_spare;     /* empty arenas that stay, until the next tick */
-	uint32_t n_granted;   /* arenas granted since the last tick */
+	bool retries_waiting;  /* since the last tick: look at those again */
+	bool is_adopted;       /* what a daemon before left half returned is returned */
+	bool is_wanted;        /* look for more, until there is none */
+	uint32_t stray_cursor; /* how far the holes were searched, see stray.h; 0: no search is under way */
+	bool stray_is_logged;  /* that they cannot be given back */
+	uint64_t n_stray;      /* bytes that this search has found */
+	uint32_t n_spare;      /* empty arenas that stay, until the next tick */
+	uint32_t n_granted;    /* arenas granted since the last tick */
 };
 
 void trim_init(struct trim *trim, struct session *self, struct work *work, uint32_t n_spare_min);

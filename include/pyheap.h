@@ -105,8 +105,8 @@ typedef uint32_t pyheap_type; /* one of the three below, or what pyheap_type_reg
  *         folder. $PYHEAP_TRUST_SERVER names one more user by its number, and `any` trusts all.
  * Limits  The whole heap is mapped, as many bytes as the daemon's --size says, which counts for RLIMIT_AS. No page is
  *         made by that, also where mlockall(MCL_FUTURE) was called before. mlockall(MCL_CURRENT) in a process that has
- *         a session makes every page of the heap, so add MCL_ONFAULT. Where the process locks its memory, the mapping
- *         counts for RLIMIT_MEMLOCK.
+ *         a session makes every page of the heap; the daemon gives those back that are nobody's, within a second. Add
+ *         MCL_ONFAULT to make none. Where the process locks its memory, the mapping counts for RLIMIT_MEMLOCK.
  * Dumps   The mapping is left out of core dumps, unless $PYHEAP_DUMP is 1.
  *
  * Programs with more rights than their user (set-user-ID) do not read the environment. pyheap_open_error() says more
@@ -358,7 +358,8 @@ int pyheap_queue_new(pyheap *heap, size_t n, pyheap_ref *ret);
  *
  * Waiting  timeout_ms: negative waits for ever, 0 not at all, else that long. While somebody waits for an object or for
  *          room, a sender or receiver that is stopped in the middle of its own call delays it by a second at most.
- * Signals  A signal handler that runs while the call sleeps ends it with -EINTR.
+ * Signals  A signal handler that runs while the call waits ends it with -EINTR, whenever the signal comes, and with
+ *          SA_RESTART too. A wait delays handlers: by no longer than it has taken so far, and by 100 ms at most.
  * Speed    Hold the queue while you use it, and hold `ref` once or have made it: then the call takes no lock, waits for
  *          nobody, and makes no system call unless somebody sleeps. A call on a queue that the session does not hold
  *          holds it for the length of the call. A `ref` that the session holds several times is moved under the global

@@ -18,7 +18,7 @@ main()
 {
 	# shellcheck source=tests/deps.sh
 	. "$top/tests/deps.sh"
-	# It is measured beside whoever is there.
+	# It is measured beside the peers that are there.
 	deps_build
 	deps_bench || echo "== some peers are missing; the table names them"
 	# A build of before may know of fewer peers than there are now.

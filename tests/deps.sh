@@ -13,13 +13,13 @@ deps_build()
 # To run the quick tests.
 deps_quick()
 {
-	deps_build && deps_install python3 spin clang-format-14
+	deps_build && deps_install python3 spin clang clang-format-14
 }
 
 # To run all tests; g++ and Boost build one peer of the benchmark, so that it is compiled in every run of the tests.
 deps_full()
 {
-	deps_quick && deps_install g++ libboost-dev clang valgrind systemd scdoc
+	deps_quick && deps_install g++ libboost-dev valgrind systemd scdoc
 }
 
 # To work on it (tests/dev.sh): what the other commands need.

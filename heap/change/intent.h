@@ -31,7 +31,7 @@ static inline void intent_begin(const struct session *session, enum intent_kind 
 	uint64_t queue, uint64_t position, uint64_t ref)
 {
 	struct intent *intent = &session->entry->intent;
-	uint64_t number = intent_number(intent->word) + 1;
+	uint64_t number = intent_number(read_once(intent->word)) + 1;
 
 	intent_store(session, number, meanwhile);
 	/* with the relaxed stores: a reader that finds one of them finds the new number, see is_unfinished() */
@@ -54,13 +54,13 @@ static inline void intent_begin(const struct session *session, enum intent_kind 
 static inline void intent_begin_count(
 	struct session_entry *entry, enum intent_kind kind, uint64_t ref, uint64_t counted)
 {
-	uint64_t number = intent_number(entry->intent.word) + 1;
+	uint64_t number = intent_number(read_once(entry->intent.word)) + 1;
 
 	/* with the relaxed stores: after the end of the intent before */
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 	__atomic_store_n(&entry->intent.ref, ref, __ATOMIC_RELAXED);
 	__atomic_store_n(&entry->intent.position, counted, __ATOMIC_RELAXED);
-	__atomic_store_n(&entry->intent_before, entry->n_holds, __ATOMIC_RELAXED);
+	__atomic_store_n(&entry->intent_before, read_once(entry->n_holds), __ATOMIC_RELAXED);
 	/* release: as intent_store() */
 	__atomic_store_n(&entry->intent.word, intent_word(number, kind), __ATOMIC_RELEASE);
 	/* as in intent_begin() */
@@ -87,8 +87,8 @@ static inline void intent_note(const struct session *session, uint64_t before)
 static inline void intent_end_of(struct session_entry *entry)
 {
 	/* release: as intent_store() */
-	__atomic_store_n(
-		&entry->intent.word, intent_word(intent_number(entry->intent.word), INTENT_NONE), __ATOMIC_RELEASE);
+	__atomic_store_n(&entry->intent.word, intent_word(intent_number(read_once(entry->intent.word)), INTENT_NONE),
+		__ATOMIC_RELEASE);
 }
 
 static inline void intent_end(const struct session *session)
@@ -101,7 +101,7 @@ static inline void intent_turn(const struct session *session, enum intent_kind k
 {
 	uint64_t *word = &session->entry->intent.word;
 
-	heap_set(session->heap, word, intent_word(intent_number(*word), kind));
+	heap_set(session->heap, word, intent_word(intent_number(read_once(*word)), kind));
 }
 
 /*
@@ -111,6 +111,6 @@ static inline void intent_turn(const struct session *session, enum intent_kind k
  */
 static inline void intent_record_done(const struct session *session)
 {
-	heap_set(session->heap, &session->entry->done, intent_number(session->entry->intent.word));
+	heap_set(session->heap, &session->entry->done, intent_number(read_once(session->entry->intent.word)));
 	change_commit(session->heap);
 }

@@ -166,9 +166,9 @@ static uint64_t now_ns(void)
 /* Add one measured time to its figures. Relaxed: for reports. */
 static void note_time(uint64_t *n, uint64_t *sum, uint64_t *max, uint64_t ns)
 {
-	__atomic_store_n(n, *n + 1, __ATOMIC_RELAXED);
-	__atomic_store_n(sum, *sum + ns, __ATOMIC_RELAXED);
-	if (ns > *max)
+	shared_add(*n, 1);
+	shared_add(*sum, ns);
+	if (ns > read_once(*max))
 		__atomic_store_n(max, ns, __ATOMIC_RELAXED);
 }
 
@@ -201,7 +201,7 @@ static LOCK_RARE int lock_recover(struct session *session, int r)
 	/* relaxed: for reports. First of all, so that reports do not name the dead owner. */
 	__atomic_store_n(&lock->owner1, session->owner1, __ATOMIC_RELAXED);
 	log_roll_back(session->heap);
-	lock->n_recoveries++;
+	shared_add(lock->n_recoveries, 1);
 	return session->is_home && !session->is_fast && pthread_mutex_consistent(&lock->mutex) ? -EUCLEAN : 0;
 }
 
@@ -227,7 +227,7 @@ static inline int note_taken(struct session *session)
 
 	/* relaxed, both: for reports, and for is_held_by() of this thread */
 	__atomic_store_n(&lock->owner1, session->owner1, __ATOMIC_RELAXED);
-	n = lock->n_acquisitions + 1;
+	n = read_once(lock->n_acquisitions) + 1;
 	__atomic_store_n(&lock->n_acquisitions, n, __ATOMIC_RELAXED);
 	if (LOCK_UNLIKELY(n % LOCK_TIMED_ONE_IN == 0))
 		session->lock_taken_ns = now_ns();
@@ -430,7 +430,7 @@ static LOCK_RARE int refresh_lock(struct session *session)
 	if (session->is_home && session->lock_tid != this_tid(session))
 		return -EPERM;
 	/* Of another namespace: the thread that took it may have ended in the middle of a change. */
-	if (LOCK_UNLIKELY(session->control->lock.n_entries))
+	if (LOCK_UNLIKELY(read_once(session->control->lock.n_entries)))
 		log_roll_back(session->heap);
 	return 0;
 }
@@ -476,7 +476,7 @@ int change_end(struct session *session, int result)
 {
 	struct global_lock *lock = &session->control->lock;
 
-	if (LOCK_UNLIKELY(lock->overflowed))
+	if (LOCK_UNLIKELY(read_once(lock->overflowed)))
 		result = -EUCLEAN;
 	if (LOCK_UNLIKELY(result < 0 || result == HEAP_WANTS_ARENAS))
 		log_roll_back(session->heap);

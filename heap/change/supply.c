@@ -265,28 +265,17 @@ static bool is_left_over(const struct heap *heap, uint32_t i)
 	}
 }
 
-static int unmap_whole_run(struct heap *heap, uint32_t head)
+/* One that cannot go now stays RETURNING, and is found by supply_next_returning(). */
+void supply_adopt_all(struct heap *heap)
 {
-	uint32_t n_done = 0;
-	int r;
-
-	state_store(&heap->arenas[head], ARENA_RETURNING);
-	r = supply_unmap_step(heap, head, UINT32_MAX, &n_done);
-	return r < 0 ? r : 0;
-}
-
-int supply_adopt_all(struct heap *heap)
-{
-	int r;
-
 	for (uint32_t i = 0; i < arenas_known(heap); i++) {
+		uint32_t n_done = 0;
+
 		if (!is_left_over(heap, i))
 			continue;
-		r = unmap_whole_run(heap, i);
-		if (r < 0)
-			return r;
+		state_store(&heap->arenas[i], ARENA_RETURNING);
+		(void)supply_unmap_step(heap, i, UINT32_MAX, &n_done);
 	}
-	return 0;
 }
 
 int supply_next_returning(struct session *daemon, uint32_t *cursor, uint32_t *ret)
@@ -341,9 +330,9 @@ static int accept_in_change(struct session *session, struct arena_entry *arena)
 {
 	if (!arena)
 		return -EINVAL;
-	if (arena_state(arena) != ARENA_GRANTED || arena->session1 != session->index + 1)
+	if (arena_state(arena) != ARENA_GRANTED || read_once(arena->session1) != session->index + 1)
 		return -EPERM;
-	if (session->wants_run || arena->n_arenas != 1)
+	if (session->wants_run || read_once(arena->n_arenas) != 1)
 		run_keep_granted(session, arena);
 	else
 		arena_open(session->heap, arena, session->wants_space & 1);

@@ -37,10 +37,10 @@ int supply_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_
 int supply_pick_returning(struct session *daemon, uint32_t n_spare, uint32_t *ret);
 
 /*
- * After a restart: unmap runs that the daemon before has left MAPPING, and those GRANTED to sessions that are FREE. Not
- * bounded; used before clients are served.
+ * After a restart: unmap runs that the daemon before has left MAPPING, and those GRANTED to sessions that are FREE.
+ * What the system does not take back now is RETURNING afterwards. Not bounded; used before clients are served.
  */
-int supply_adopt_all(struct heap *heap);
+void supply_adopt_all(struct heap *heap);
 
 /*
  * Is a session without the lock reading a run that was in use and is RETURNING now (count.c)? Then it is not unmapped

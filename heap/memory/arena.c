@@ -30,43 +30,45 @@ static struct space *space_of(struct heap *heap, uint32_t space)
 
 static uint32_t rank_of(const struct heap *heap, const struct arena_entry *arena)
 {
-	return arena_rank(heap, arena->n_free_pools);
+	return arena_rank(heap, read_once(arena->n_free_pools));
 }
 
 /* The last usable arena of at most that rank, plus one; 0: none. Its successor is the first of a higher rank. */
 static uint32_t last_up_to(const struct space *space, uint32_t rank)
 {
-	while (rank > 0 && !space->rank2lasta1[rank])
-		rank--;
-	return rank ? space->rank2lasta1[rank] : 0;
+	uint32_t last1 = 0;
+
+	for (; rank > 0 && !last1; rank--)
+		last1 = read_once(space->rank2lasta1[rank]);
+	return last1;
 }
 
 /* Insert an arena that is on no list, behind the last one of its rank. */
 static void usable_link(struct heap *heap, struct space *space, struct arena_entry *arena)
 {
-	uint32_t index1 = arena_index(heap, arena) + 1;
-	struct list_node prev = arena_node(heap, last_up_to(space, rank_of(heap, arena)));
-	uint32_t next1 = prev.links ? prev.links->next1 : space->usable_arenas1;
+	uint32_t index1 = arena_index(heap, arena) + 1, rank = rank_of(heap, arena);
+	struct list_node prev = arena_node(heap, last_up_to(space, rank));
+	uint32_t next1 = prev.links ? read_once(prev.links->next1) : read_once(space->usable_arenas1);
 
 	list_insert(heap, true, &space->usable_arenas1, (struct list_node){&arena->links, index1}, prev,
 		arena_node(heap, next1));
-	heap_set(heap, &space->rank2lasta1[rank_of(heap, arena)], index1);
+	heap_set(heap, &space->rank2lasta1[rank], index1);
 }
 
 static void usable_unlink(struct heap *heap, struct space *space, struct arena_entry *arena)
 {
-	struct arena_entry *prev = arena_at1(heap, arena->prev1);
-	uint32_t rank = rank_of(heap, arena);
+	uint32_t rank = rank_of(heap, arena), prev1 = read_once(arena->prev1);
+	struct arena_entry *prev = arena_at1(heap, prev1);
 
-	if (space->rank2lasta1[rank] == arena_index(heap, arena) + 1)
-		heap_set(heap, &space->rank2lasta1[rank], prev && rank_of(heap, prev) == rank ? arena->prev1 : 0);
+	if (read_once(space->rank2lasta1[rank]) == arena_index(heap, arena) + 1)
+		heap_set(heap, &space->rank2lasta1[rank], prev && rank_of(heap, prev) == rank ? prev1 : 0);
 	arena_unlink(heap, &space->usable_arenas1, arena);
 }
 
 /* Set the number of free pools; where that changes the rank, the arena moves in usable_arenas. */
 static void free_pools_change(struct heap *heap, struct arena_entry *arena, uint32_t n_free_pools)
 {
-	struct space *space = space_of(heap, arena->space);
+	struct space *space = space_of(heap, read_once(arena->space));
 	uint32_t old = rank_of(heap, arena), new = arena_rank(heap, n_free_pools);
 
 	if (old == new) {
@@ -107,18 +109,18 @@ static uint32_t freepools_find(const uint64_t *words, uint32_t n_pools, uint32_t
 static void freepools_set(struct heap *heap, uint64_t *words, uint32_t first, uint32_t n, bool free)
 {
 	if (n == 1) { /* most often */
-		uint64_t *word = &words[first / 64], mask = UINT64_C(1) << (first & 63);
+		uint64_t *word = &words[first / 64], mask = UINT64_C(1) << (first & 63), now = read_once(*word);
 
-		heap_set(heap, word, free ? *word | mask : *word & ~mask);
+		heap_set(heap, word, free ? now | mask : now & ~mask);
 		return;
 	}
 	while (n > 0) {
 		uint32_t bit = first & 63;
 		uint32_t n_here = n < 64 - bit ? n : 64 - bit;
 		uint64_t mask = (n_here == 64 ? ~UINT64_C(0) : (UINT64_C(1) << n_here) - 1) << bit;
-		uint64_t *word = &words[first / 64];
+		uint64_t *word = &words[first / 64], now = read_once(*word);
 
-		heap_set(heap, word, free ? *word | mask : *word & ~mask);
+		heap_set(heap, word, free ? now | mask : now & ~mask);
 		first += n_here;
 		n -= n_here;
 	}
@@ -140,8 +142,8 @@ static struct arena_entry *walk(struct heap *heap, struct arena_entry **arena, b
 	for (uint32_t i = 0; *arena && i < PASS_MAX && n_examined < WALK_MAX; i++) {
 		struct arena_entry *one = *arena;
 
-		*arena = arena_at1(heap, fuller ? one->prev1 : one->next1);
-		if (one->n_free_pools < n)
+		*arena = arena_at1(heap, fuller ? read_once(one->prev1) : read_once(one->next1));
+		if (read_once(one->n_free_pools) < n)
 			continue;
 		*ret = freepools_find(freepools_of(heap, one), heap->pools_per_arena, n);
 		if (*ret != UINT32_MAX)
@@ -158,7 +160,8 @@ static struct arena_entry *walk(struct heap *heap, struct arena_entry **arena, b
 static struct arena_entry *find_pools(struct heap *heap, struct space *space, uint32_t n, uint32_t *ret)
 {
 	struct arena_entry *before = arena_at1(heap, last_up_to(space, arena_rank(heap, n) - 1));
-	struct arena_entry *next = arena_at1(heap, before ? before->next1 : space->usable_arenas1);
+	struct arena_entry *next =
+		arena_at1(heap, before ? read_once(before->next1) : read_once(space->usable_arenas1));
 	struct arena_entry *found = walk(heap, &next, false, n, ret);
 
 	if (found || !next) /* found, or the walk came to the end */
@@ -171,7 +174,7 @@ static struct arena_entry *find_pools(struct heap *heap, struct space *space, ui
 static struct arena_entry *convert_arena(struct heap *heap, enum space_kind to)
 {
 	struct space *from = space_of(heap, 1U - to);
-	struct arena_entry *arena = arena_at1(heap, from->rank2lasta1[RANK_FREE]);
+	struct arena_entry *arena = arena_at1(heap, read_once(from->rank2lasta1[RANK_FREE]));
 
 	if (!arena)
 		return NULL;
@@ -185,7 +188,7 @@ int arena_take_pools(struct session *session, enum space_kind space, uint32_t n,
 {
 	struct heap *heap = session->heap;
 	struct arena_entry *arena;
-	uint32_t first = 0;
+	uint32_t first = 0, n_free_pools;
 
 	arena = find_pools(heap, space_of(heap, space), n, &first);
 	if (!arena) {
@@ -194,10 +197,11 @@ int arena_take_pools(struct session *session, enum space_kind space, uint32_t n,
 			return session_wants(session, 1, false, space);
 		first = 0;
 	}
-	if (arena_state(arena) != ARENA_POOLS || arena->n_free_pools < n || arena->n_free_pools > heap->pools_per_arena)
+	n_free_pools = read_once(arena->n_free_pools);
+	if (arena_state(arena) != ARENA_POOLS || n_free_pools < n || n_free_pools > heap->pools_per_arena)
 		return -EUCLEAN;
 	freepools_set(heap, freepools_of(heap, arena), first, n, false);
-	free_pools_change(heap, arena, arena->n_free_pools - n);
+	free_pools_change(heap, arena, n_free_pools - n);
 	*ret = arena_index(heap, arena) * heap->pools_per_arena + first;
 	return 0;
 }
@@ -207,10 +211,13 @@ int arena_give_pools(struct session *session, uint32_t first, uint32_t n)
 	struct heap *heap = session->heap;
 	struct arena_entry *arena = arena_at1(heap, (first >> (heap->arena_shift - POOL_SHIFT)) + 1);
 
-	if (!arena || arena_state(arena) != ARENA_POOLS || arena->n_free_pools + n > heap->pools_per_arena)
+	uint32_t n_free_pools = arena ? read_once(arena->n_free_pools) : 0, i = first & (heap->pools_per_arena - 1);
+
+	if (!arena || arena_state(arena) != ARENA_POOLS || n_free_pools > heap->pools_per_arena ||
+		n > heap->pools_per_arena - n_free_pools || n > heap->pools_per_arena - i)
 		return -EUCLEAN;
-	freepools_set(heap, freepools_of(heap, arena), first & (heap->pools_per_arena - 1), n, true);
-	free_pools_change(heap, arena, arena->n_free_pools + n);
+	freepools_set(heap, freepools_of(heap, arena), i, n, true);
+	free_pools_change(heap, arena, n_free_pools + n);
 	return 0;
 }
 
@@ -239,11 +246,11 @@ struct arena_entry *arena_take_free(struct heap *heap, uint32_t n_spare)
 	struct space *spaces = heap->control->spaces;
 	struct arena_entry *arena;
 
-	if (spaces[SPACE_OBJECTS].n_free_arenas + spaces[SPACE_RECORDS].n_free_arenas <= n_spare)
+	if (read_once(spaces[SPACE_OBJECTS].n_free_arenas) + read_once(spaces[SPACE_RECORDS].n_free_arenas) <= n_spare)
 		return NULL;
-	arena = arena_at1(heap, spaces[SPACE_RECORDS].rank2lasta1[RANK_FREE]);
+	arena = arena_at1(heap, read_once(spaces[SPACE_RECORDS].rank2lasta1[RANK_FREE]));
 	if (!arena)
-		arena = arena_at1(heap, spaces[SPACE_OBJECTS].rank2lasta1[RANK_FREE]);
+		arena = arena_at1(heap, read_once(spaces[SPACE_OBJECTS].rank2lasta1[RANK_FREE]));
 	if (arena)
 		free_pools_change(heap, arena, 0);
 	return arena;

@@ -56,7 +56,8 @@ static inline struct list_node arena_node(struct heap *heap, uint32_t index1)
 /* Remove an arena from the list that begins at *head1. */
 static inline void arena_unlink(struct heap *heap, uint32_t *head1, struct arena_entry *arena)
 {
-	struct list_node prev = arena_node(heap, arena->prev1), next = arena_node(heap, arena->next1);
+	struct list_node prev = arena_node(heap, read_once(arena->prev1));
+	struct list_node next = arena_node(heap, read_once(arena->next1));
 
 	list_remove(heap, true, head1, &arena->links, prev, next);
 }

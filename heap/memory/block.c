@@ -27,21 +27,23 @@
 static int take_from(struct heap *heap, struct pool_entry *pool, uint32_t *ret)
 {
 	struct object_header *headers = pool_headers(heap, pool);
-	uint32_t n_blocks = class_shapes[pool->size_class].n_blocks, freeblock1 = pool->freeblock1;
-	uint32_t i;
+	uint32_t n_blocks = class_shapes[read_once(pool->size_class)].n_blocks;
+	uint32_t freeblock1 = read_once(pool->freeblock1), n_carved = read_once(pool->n_carved), i;
+	uint64_t word;
 
 	if (freeblock1) {
 		i = freeblock1 - 1U;
-		if (i >= pool->n_carved || i >= n_blocks || header_state(headers[i].word) != STATE_FREE)
+		word = i < n_blocks ? header_word(&headers[i]) : 0;
+		if (i >= n_carved || i >= n_blocks || header_state(word) != STATE_FREE)
 			return -EUCLEAN;
-		heap_set(heap, &pool->freeblock1, header_link(headers[i].word));
+		heap_set(heap, &pool->freeblock1, header_link(word));
 	} else {
-		i = pool->n_carved;
+		i = n_carved;
 		if (i >= n_blocks)
 			return -EUCLEAN;
 		heap_set(heap, &pool->n_carved, i + 1);
 	}
-	heap_set(heap, &pool->n_used, pool->n_used + 1);
+	heap_add(heap, &pool->n_used, 1);
 	*ret = i;
 	return 0;
 }
@@ -52,12 +54,12 @@ int block_take(struct session *session, enum space_kind space, size_t size, uint
 	struct heap *heap = session->heap;
 	uint32_t *head1 = &heap->control->spaces[space].usedpools1[size_class];
 	struct pool_entry *pool = NULL;
-	uint32_t generation, i;
+	uint32_t generation, i, first1 = read_once(*head1);
 	int r;
 
-	if (*head1) {
-		pool = pool_at(heap, *head1 - 1);
-		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, size_class, 0))
+	if (first1) {
+		pool = pool_at(heap, first1 - 1);
+		if (!pool || read_once(pool->identity) != pool_identity(POOL_BLOCKS, size_class, 0))
 			return -EUCLEAN;
 	} else {
 		r = pool_take(session, space, size_class, 0, &pool);
@@ -83,17 +85,18 @@ static int block_give_unowned(struct session *session, struct pool_entry *pool, 
 	struct object_header *header = &pool_headers(heap, pool)[i];
 	uint32_t *head1 = &heap->control->spaces[pool_space(heap, pool)].usedpools1[pool_class_of(pool)];
 	bool was_full = !pool_has_room(pool);
+	uint32_t n_used = read_once(pool->n_used);
 
-	if (!pool->n_used)
+	if (!n_used)
 		return -EUCLEAN;
 	/* acquire: as in pool_collect(), if it was freed remotely without the lock */
-	heap_set_header(
-		heap, header, header_free(__atomic_load_n(&header->word, __ATOMIC_ACQUIRE), pool->freeblock1), 0);
+	heap_set_header(heap, header,
+		header_free(__atomic_load_n(&header->word, __ATOMIC_ACQUIRE), read_once(pool->freeblock1)), 0);
 	heap_set(heap, &pool->freeblock1, i + 1);
-	heap_set(heap, &pool->n_used, pool->n_used - 1);
+	heap_set(heap, &pool->n_used, n_used - 1);
 	if (was_full)
 		pool_link_used(heap, true, head1, pool);
-	if (pool->n_used)
+	if (n_used > 1)
 		return 0;
 	pool_unlink_used(heap, true, head1, pool);
 	return pool_free(session, pool);
@@ -108,8 +111,8 @@ static int link_or_disown(struct session *session, struct pool_entry *pool, cons
 	if (!owner)
 		return -EUCLEAN;
 	/* relaxed, not logged: a hint for the daemon */
-	__atomic_store_n(&owner->n_remote_frees, owner->n_remote_frees + 1, __ATOMIC_RELAXED);
-	if (!pool->is_on_remote_list)
+	shared_add(owner->n_remote_frees, 1);
+	if (!read_once(pool->is_on_remote_list))
 		pool_link_remote(heap, pool);
 	/* the remote free, before the other headers are read: the barrier of a free without the lock, here too */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -127,8 +130,7 @@ static int block_remote_free(struct session *session, struct pool_entry *pool, u
 	struct object_header *header = &pool_headers(heap, pool)[i];
 
 	/* relaxed, not logged: for reports */
-	__atomic_store_n(&heap->control->figures.n_blocks_returned, heap->control->figures.n_blocks_returned + 1,
-		__ATOMIC_RELAXED);
+	shared_add(heap->control->figures.n_blocks_returned, 1);
 	/* The second word is not 0, so that an owner which was about to free the block, too, finds out. */
 	heap_set_header(heap, header, header_with_state(header_word(header), STATE_REMOTE_FREE), RIGHTS_SHARED);
 	return link_or_disown(session, pool, header);
@@ -151,8 +153,8 @@ int block_give(struct session *session, struct pool_entry *pool, uint64_t positi
 
 	if (i < 0)
 		return i;
-	return pool->owner1 ? block_remote_free(session, pool, (uint32_t)i)
-			    : block_give_unowned(session, pool, (uint32_t)i);
+	return read_once(pool->owner1) ? block_remote_free(session, pool, (uint32_t)i)
+				       : block_give_unowned(session, pool, (uint32_t)i);
 }
 
 int block_notify_remote_free(struct session *session, uint64_t ref, struct pool_entry **ret)
@@ -169,10 +171,10 @@ int block_notify_remote_free(struct session *session, uint64_t ref, struct pool_
 	header = &pool_headers(heap, pool)[i];
 	if (!header_is(header_word(header), ref_generation(ref), STATE_REMOTE_FREE))
 		return 0; /* the block was collected */
-	if (!pool->owner1)
+	if (!read_once(pool->owner1))
 		return block_give_unowned(session, pool, (uint32_t)i);
 	r = link_or_disown(session, pool, header);
-	if (!r && pool->is_on_remote_list)
+	if (!r && read_once(pool->is_on_remote_list))
 		*ret = pool;
 	return r;
 }

@@ -47,7 +47,7 @@ int memory_give(struct session *session, uint64_t position)
 
 	if (!pool)
 		return -EUCLEAN;
-	if (pool->kind == POOL_RUN)
+	if (read_once(pool->kind) == POOL_RUN)
 		return run_give(session, pool);
 	return block_give(session, pool, position);
 }

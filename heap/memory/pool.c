@@ -25,7 +25,7 @@
 /* 1..GENERATION_MAX, then 1 again. */
 uint32_t pool_next_generation(struct heap *heap, struct pool_entry *pool)
 {
-	uint32_t generation = pool->generation >= GENERATION_MAX ? 1 : pool->generation + 1;
+	uint32_t before = read_once(pool->generation), generation = before >= GENERATION_MAX ? 1 : before + 1;
 
 	heap_set(heap, &pool->generation, generation);
 	return generation;
@@ -37,18 +37,17 @@ void pool_link_owned(struct session *session, struct pool_entry *pool)
 	uint32_t *head1 = &session->entry->owned_pools1;
 
 	list_push(heap, true, head1, (struct list_node){&pool->owned_links, pool_index(heap, pool) + 1},
-		POOL_NODE(heap, *head1, owned_links));
+		POOL_NODE(heap, read_once(*head1), owned_links));
 	heap_refresh_arenas(heap);
 	/* relaxed, not logged: for reports */
-	__atomic_store_n(
-		&heap->control->figures.n_pools_claimed, heap->control->figures.n_pools_claimed + 1, __ATOMIC_RELAXED);
+	shared_add(heap->control->figures.n_pools_claimed, 1);
 }
 
 void pool_unlink_owned(struct heap *heap, struct pool_entry *pool)
 {
 	struct session_entry *owner = pool_owner(heap, pool);
-	struct list_node prev = POOL_NODE(heap, pool->owned_prev1, owned_links);
-	struct list_node next = POOL_NODE(heap, pool->owned_next1, owned_links);
+	struct list_node prev = POOL_NODE(heap, read_once(pool->owned_prev1), owned_links);
+	struct list_node next = POOL_NODE(heap, read_once(pool->owned_next1), owned_links);
 
 	list_remove(heap, true, owner ? &owner->owned_pools1 : NULL, &pool->owned_links, prev, next);
 }
@@ -61,13 +60,13 @@ void pool_link_remote(struct heap *heap, struct pool_entry *pool)
 		return;
 	list_push(heap, true, &owner->remote_pools1,
 		(struct list_node){&pool->remote_links, pool_index(heap, pool) + 1},
-		POOL_NODE(heap, owner->remote_pools1, remote_links));
+		POOL_NODE(heap, read_once(owner->remote_pools1), remote_links));
 	heap_set(heap, &pool->is_on_remote_list, 1);
 }
 
 void pool_clear_notified(struct pool_entry *pool)
 {
-	if (!pool->is_notified)
+	if (!read_once(pool->is_notified))
 		return;
 	/*
 	 * relaxed, and before the log first has this word. The fence orders it before the caller's reading of the
@@ -81,8 +80,8 @@ void pool_clear_notified(struct pool_entry *pool)
 static void pool_unlink_remote(struct heap *heap, struct pool_entry *pool)
 {
 	struct session_entry *owner = pool_owner(heap, pool);
-	struct list_node prev = POOL_NODE(heap, pool->remote_prev1, remote_links);
-	struct list_node next = POOL_NODE(heap, pool->remote_next1, remote_links);
+	struct list_node prev = POOL_NODE(heap, read_once(pool->remote_prev1), remote_links);
+	struct list_node next = POOL_NODE(heap, read_once(pool->remote_next1), remote_links);
 
 	list_remove(heap, true, owner ? &owner->remote_pools1 : NULL, &pool->remote_links, prev, next);
 	heap_set(heap, &pool->is_on_remote_list, 0);
@@ -101,16 +100,16 @@ static void pool_clear(struct heap *heap, struct pool_entry *pool, uint32_t size
 		__atomic_store_n(&headers[i].word, 0, __ATOMIC_RELAXED);
 		__atomic_store_n(&headers[i].rights, 0, __ATOMIC_RELAXED);
 	}
-	if (pool->counts)
+	if (read_once(pool->counts))
 		heap_set(heap, &pool->counts, 0);
 }
 
 /* A run has other members there, which it may have left: cleared before the pool has an owner. */
 static void pool_clear_remote(struct heap *heap, struct pool_entry *pool)
 {
-	if (pool->remote_links.both)
+	if (read_once(pool->remote_links.both))
 		heap_set(heap, &pool->remote_links.both, 0);
-	if (pool->remote_flags)
+	if (read_once(pool->remote_flags))
 		heap_set(heap, &pool->remote_flags, 0);
 }
 
@@ -126,11 +125,11 @@ int pool_take(
 	if (r)
 		return r;
 	pool = pool_at(heap, index);
-	if (!pool || pool->kind != POOL_FREE)
+	if (!pool || read_once(pool->kind) != POOL_FREE)
 		return -EUCLEAN;
-	if (pool->size_class != size_class)
+	if (read_once(pool->size_class) != size_class)
 		pool_clear(heap, pool, size_class);
-	else if (pool->n_used)
+	else if (read_once(pool->n_used))
 		heap_set(heap, &pool->n_used, 0);
 	pool_clear_remote(heap, pool);
 	heap_set(heap, &pool->identity, pool_identity(POOL_BLOCKS, size_class, owner1));
@@ -140,7 +139,7 @@ int pool_take(
 
 int pool_free(struct session *session, struct pool_entry *pool)
 {
-	heap_set(session->heap, &pool->identity, pool_identity(POOL_FREE, pool->size_class, 0));
+	heap_set(session->heap, &pool->identity, pool_identity(POOL_FREE, read_once(pool->size_class), 0));
 	return arena_give_pools(session, pool_index(session->heap, pool), 1);
 }
 
@@ -149,11 +148,13 @@ int pool_own(struct session *session, uint32_t size_class)
 	struct heap *heap = session->heap;
 	uint32_t *unowned1 = &heap->control->spaces[SPACE_OBJECTS].usedpools1[size_class];
 	struct pool_entry *pool;
+	uint32_t first1 = read_once(*unowned1);
 	int r;
 
-	if (*unowned1) {
-		pool = pool_at(heap, *unowned1 - 1);
-		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, size_class, 0) || !pool_has_room(pool))
+	if (first1) {
+		pool = pool_at(heap, first1 - 1);
+		if (!pool || read_once(pool->identity) != pool_identity(POOL_BLOCKS, size_class, 0) ||
+			!pool_has_room(pool))
 			return -EUCLEAN;
 		pool_unlink_used(heap, true, unowned1, pool);
 		pool_clear_remote(heap, pool);
@@ -173,12 +174,12 @@ int pool_disown(struct session *session, struct pool_entry *pool)
 	struct heap *heap = session->heap;
 
 	pool_clear_notified(pool);
-	if (pool->is_on_remote_list)
+	if (read_once(pool->is_on_remote_list))
 		pool_unlink_remote(heap, pool);
 	pool_unlink_owned(heap, pool);
-	if (pool->links.both)
+	if (read_once(pool->links.both))
 		heap_set(heap, &pool->links.both, 0);
-	if (!pool->n_used)
+	if (!read_once(pool->n_used))
 		return pool_free(session, pool);
 	heap_set(heap, &pool->owner1, 0);
 	if (pool_has_room(pool))
@@ -189,8 +190,8 @@ int pool_disown(struct session *session, struct pool_entry *pool)
 bool pool_collect(struct heap *heap, struct pool_entry *pool)
 {
 	struct object_header *headers = pool_headers(heap, pool);
-	uint32_t n_blocks = class_shapes[pool->size_class].n_blocks;
-	uint32_t freeblock1 = pool->freeblock1, n = 0;
+	uint32_t n_blocks = class_shapes[read_once(pool->size_class)].n_blocks, n = 0;
+	uint32_t freeblock1 = read_once(pool->freeblock1), n_used;
 
 	pool_clear_notified(pool);
 	for (uint32_t i = 0; i < n_blocks; i++) {
@@ -205,29 +206,35 @@ bool pool_collect(struct heap *heap, struct pool_entry *pool)
 		n++;
 	}
 	heap_set(heap, &pool->freeblock1, freeblock1);
-	heap_set(heap, &pool->n_used, pool->n_used - n);
+	n_used = read_once(pool->n_used) - n;
+	heap_set(heap, &pool->n_used, n_used);
 	pool_unlink_remote(heap, pool);
-	return !pool->n_used;
+	return !n_used;
 }
 
 void pool_count_blocks(struct heap *heap, struct pool_entry *pool)
 {
 	struct object_header *headers = pool_headers(heap, pool);
-	uint32_t n_used = 0, n_carved = 0, freeblock1 = 0;
+	uint32_t n_blocks = class_shapes[read_once(pool->size_class)].n_blocks, n_used = 0, n_carved = 0,
+		 freeblock1 = 0;
 
-	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++) {
-		n_used += header_state(header_word(&headers[i])) != STATE_FREE;
-		if (header_word(&headers[i]))
+	for (uint32_t i = 0; i < n_blocks; i++) {
+		uint64_t word = header_word(&headers[i]);
+
+		n_used += header_state(word) != STATE_FREE;
+		if (word)
 			n_carved = i + 1;
 	}
 	/* Wholly free: its headers are zeroed when it takes a class. */
 	if (!n_used)
 		heap_set(heap, &pool->size_class, CLASS_NONE);
 	for (uint32_t i = n_carved; n_used && i-- > 0;) {
-		if (header_state(header_word(&headers[i])) != STATE_FREE)
+		uint64_t word = header_word(&headers[i]);
+
+		if (header_state(word) != STATE_FREE)
 			continue;
-		if (header_link(headers[i].word) != freeblock1)
-			heap_set(heap, &headers[i].word, header_free(headers[i].word, freeblock1));
+		if (header_link(word) != freeblock1)
+			heap_set(heap, &headers[i].word, header_free(word, freeblock1));
 		freeblock1 = i + 1;
 	}
 	heap_set(heap, &pool->n_used, n_used);

@@ -79,7 +79,7 @@ static inline struct object_header *pool_headers(const struct heap *heap, const 
 
 static inline uint64_t block_position(const struct heap *heap, const struct pool_entry *pool, uint32_t i)
 {
-	const struct class_shape *shape = &class_shapes[pool->size_class];
+	const struct class_shape *shape = &class_shapes[read_once(pool->size_class)];
 
 	return (((uint64_t)pool_index(heap, pool) << POOL_SHIFT) + shape->first + (uint64_t)i * shape->size) >> 3;
 }
@@ -121,7 +121,8 @@ static inline bool pool_is_all_remote(const struct pool_entry *pool, const struc
 /* Has it a block that can be taken, without collecting? */
 static inline bool pool_has_room(const struct pool_entry *pool)
 {
-	return pool->freeblock1 || pool->n_carved < class_shapes[pool->size_class].n_blocks;
+	return read_once(pool->freeblock1) ||
+	       read_once(pool->n_carved) < class_shapes[read_once(pool->size_class)].n_blocks;
 }
 
 static inline uint32_t pool_identity(enum pool_kind kind, uint32_t size_class, uint32_t owner1)
@@ -131,8 +132,9 @@ static inline uint32_t pool_identity(enum pool_kind kind, uint32_t size_class, u
 
 static inline enum space_kind pool_space(const struct heap *heap, const struct pool_entry *pool)
 {
-	return heap->arenas[pool_index(heap, pool) >> (heap->arena_shift - POOL_SHIFT)].space & 1 ? SPACE_RECORDS
-												  : SPACE_OBJECTS;
+	const struct arena_entry *arena = &heap->arenas[pool_index(heap, pool) >> (heap->arena_shift - POOL_SHIFT)];
+
+	return read_once(arena->space) & 1 ? SPACE_RECORDS : SPACE_OBJECTS;
 }
 
 /* Its class, by which tables of N_CLASSES are indexed; some class where a stray write has put what is none. */
@@ -161,12 +163,13 @@ static inline struct session_entry *pool_owner(struct heap *heap, const struct p
 static inline void pool_link_used(struct heap *heap, bool logged, uint32_t *head1, struct pool_entry *pool)
 {
 	list_push(heap, logged, head1, (struct list_node){&pool->links, pool_index(heap, pool) + 1},
-		POOL_NODE(heap, *head1, links));
+		POOL_NODE(heap, read_once(*head1), links));
 }
 
 static inline void pool_unlink_used(struct heap *heap, bool logged, uint32_t *head1, struct pool_entry *pool)
 {
-	struct list_node prev = POOL_NODE(heap, pool->prev1, links), next = POOL_NODE(heap, pool->next1, links);
+	struct list_node prev = POOL_NODE(heap, read_once(pool->prev1), links);
+	struct list_node next = POOL_NODE(heap, read_once(pool->next1), links);
 
 	list_remove(heap, logged, head1, &pool->links, prev, next);
 }

@@ -51,24 +51,25 @@ static uint32_t n_known(const struct heap *heap)
 static void rebuild_arena_of_pools(struct heap *heap, uint32_t a)
 {
 	struct arena_entry *arena = &heap->arenas[a];
-	struct space *space = &heap->control->spaces[arena->space & 1];
+	bool is_record = read_once(arena->space) == SPACE_RECORDS;
+	struct space *space = &heap->control->spaces[is_record ? SPACE_RECORDS : SPACE_OBJECTS];
 	uint64_t *freepools = &heap->freepools[a * heap->pool_words];
 	uint32_t n_free = 0;
 
 	memset(freepools, 0, heap->pool_words * sizeof(*freepools));
 	for (uint32_t i = 0; i < heap->pools_per_arena;) {
-		uint32_t n = rebuild_pool(heap, a * heap->pools_per_arena + i, heap->pools_per_arena - i, space,
-			arena->space == SPACE_RECORDS);
+		uint32_t n =
+			rebuild_pool(heap, a * heap->pools_per_arena + i, heap->pools_per_arena - i, space, is_record);
 
 		if (!n) {
-			freepools[i / 64] |= UINT64_C(1) << (i & 63);
+			shared_add(freepools[i / 64], UINT64_C(1) << (i & 63));
 			n_free++;
 		}
 		i += n ? n : 1;
 	}
 	arena->n_free_pools = n_free;
-	heap->control->counters.n_arenas_current++;
-	space->n_free_arenas += n_free == heap->pools_per_arena;
+	shared_add(heap->control->counters.n_arenas_current, 1);
+	shared_add(space->n_free_arenas, n_free == heap->pools_per_arena);
 }
 
 static void rebuild_arena_run(struct heap *heap, uint32_t a)
@@ -79,16 +80,17 @@ static void rebuild_arena_run(struct heap *heap, uint32_t a)
 
 	uint32_t n = heap_run_length(heap, a);
 
-	heap->control->counters.n_arenas_current += n;
+	shared_add(heap->control->counters.n_arenas_current, n);
 	if (arena_state(arena) == ARENA_RUN) {
-		if (pool->kind != POOL_RUN)
+		if (read_once(pool->kind) != POOL_RUN)
 			return; /* damaged beyond what the truth tells: nobody's */
-		rebuild_pool_arenas(
-			heap, a * heap->pools_per_arena, n * heap->pools_per_arena, arena->space == SPACE_RECORDS);
+		rebuild_pool_arenas(heap, a * heap->pools_per_arena, n * heap->pools_per_arena,
+			read_once(arena->space) == SPACE_RECORDS);
 		return;
 	}
 	arena->links.both = 0;
-	list_push(heap, false, returnable1, (struct list_node){&arena->links, a + 1}, arena_node(heap, *returnable1));
+	list_push(heap, false, returnable1, (struct list_node){&arena->links, a + 1},
+		arena_node(heap, read_once(*returnable1)));
 }
 
 /* Append the arenas of each rank in turn to usable_arenas: so it ascends, and rank2lasta comes with it. */
@@ -101,16 +103,17 @@ static void rebuild_usable_arenas(struct heap *heap, uint32_t space_kind)
 	for (uint32_t a = n; a-- > 0;) {
 		struct arena_entry *arena = &heap->arenas[a];
 
-		if (!arena_is_there(heap, a) || arena_state(arena) != ARENA_POOLS || arena->space != space_kind)
+		if (!arena_is_there(heap, a) || arena_state(arena) != ARENA_POOLS ||
+			read_once(arena->space) != space_kind)
 			continue;
-		rank = arena_rank(heap, arena->n_free_pools);
+		rank = arena_rank(heap, read_once(arena->n_free_pools));
 		arena->prev1 = 0;
 		arena->next1 = first1[rank]; /* first a chain per rank */
 		first1[rank] = a + 1;
 	}
 	for (rank = 1; rank < N_RANKS; rank++) {
 		for (uint32_t a1 = first1[rank]; a1 && a1 <= n && n_left > 0;
-			a1 = heap->arenas[a1 - 1].next1, n_left--) {
+			a1 = read_once(heap->arenas[a1 - 1].next1), n_left--) {
 			heap->arenas[a1 - 1].prev1 = last1;
 			if (last1)
 				heap->arenas[last1 - 1].next1 = a1;
@@ -126,14 +129,16 @@ static void rebuild_arenas(struct heap *heap)
 {
 	for (uint32_t a = 0; a < n_known(heap); a++) {
 		struct arena_entry *arena = &heap->arenas[a];
+		uint32_t state;
 
 		if (!arena_is_there(heap, a))
 			continue;
-		if (arena->space >= N_SPACES)
+		state = arena_state(arena);
+		if (read_once(arena->space) >= N_SPACES)
 			arena->space = SPACE_OBJECTS; /* damaged: most arenas are of objects */
-		if (arena_state(arena) == ARENA_POOLS)
+		if (state == ARENA_POOLS)
 			rebuild_arena_of_pools(heap, a);
-		else if (arena_state(arena) == ARENA_RUN || arena_state(arena) == ARENA_RETURNABLE)
+		else if (state == ARENA_RUN || state == ARENA_RETURNABLE)
 			rebuild_arena_run(heap, a);
 	}
 	for (uint32_t i = 0; i < N_SPACES; i++)
@@ -157,21 +162,22 @@ static void clear_session(struct heap *heap, uint32_t index)
  * ends the counting. */
 static uint64_t count_own_holds(const struct heap *heap, const struct session_entry *entry)
 {
-	uint32_t p1 = entry->owned_pools1, n_left = n_known(heap) * heap->pools_per_arena;
+	uint32_t p1 = read_once(entry->owned_pools1), n_left = n_known(heap) * heap->pools_per_arena;
 	uint64_t n = 0;
 
 	for (; p1 && n_left > 0; n_left--) {
 		const struct pool_entry *pool = pool_at(heap, p1 - 1);
 		const struct object_header *headers;
-		uint32_t n_headers = 1;
+		uint32_t n_headers = 1, identity;
 
 		if (!pool)
 			break;
-		p1 = pool->owned_next1;
+		p1 = read_once(pool->owned_next1);
 		headers = &pool->header;
-		if (pool->kind == POOL_BLOCKS) {
+		identity = read_once(pool->identity);
+		if ((identity & 0xff) == POOL_BLOCKS) {
 			headers = pool_headers(heap, pool);
-			n_headers = class_shapes[pool->size_class].n_blocks;
+			n_headers = class_shapes[identity >> 8 & 0xff].n_blocks;
 		}
 		for (uint32_t i = 0; i < n_headers; i++) {
 			uint64_t word = header_word(&headers[i]);
@@ -200,10 +206,10 @@ static void rebuild_session(struct heap *heap, uint32_t index)
 			return;
 		table = (const void *)(heap->base + off);
 	}
-	if (intent_kind(entry->intent.word) != INTENT_NONE)
+	if (intent_kind(read_once(entry->intent.word)) != INTENT_NONE)
 		return; /* the session may be between changing the table and n_holds */
 	for (uint64_t i = 0; i < n; i++)
-		n_holds += table[i].ref != HOLD_EMPTY;
+		n_holds += read_once(table[i].ref) != HOLD_EMPTY;
 	entry->n_holds = n_holds;
 }
 
@@ -237,9 +243,9 @@ static void link_name(struct heap *heap, uint64_t position)
 
 	if (bucket >= heap->n_name_buckets)
 		return;
-	entry->next = heap->name_buckets[bucket];
+	entry->next = read_once(heap->name_buckets[bucket]);
 	heap->name_buckets[bucket] = position;
-	heap->control->counters.n_names++;
+	shared_add(heap->control->counters.n_names, 1);
 }
 
 /* One ascending chain of two. */
@@ -250,7 +256,7 @@ static struct chain chain_merge(const struct heap *heap, struct chain a, struct 
 
 	while (a.n && b.n) {
 		struct name_entry *of_a = name_at(heap, a.first), *of_b = name_at(heap, b.first);
-		bool is_b = of_a && of_b && of_b->hash < of_a->hash;
+		bool is_b = of_a && of_b && read_once(of_b->hash) < read_once(of_a->hash);
 		struct chain *from = is_b ? &b : &a;
 		struct name_entry *entry = is_b ? of_b : of_a;
 
@@ -269,7 +275,7 @@ static struct chain chain_merge(const struct heap *heap, struct chain a, struct 
 static void sort_chain(const struct heap *heap, uint64_t *head, uint64_t n_max)
 {
 	struct chain bins[N_BINS] = {{0}}, all = {0};
-	uint64_t position = *head;
+	uint64_t position = read_once(*head);
 	uint32_t i;
 
 	for (uint64_t n = 0; position && n < n_max; n++) {
@@ -312,7 +318,7 @@ static void rebuild_names_of_pool(struct heap *heap, uint32_t p)
 	n_blocks = class_pool_blocks(size_class);
 	for (uint32_t i = 0; i < n_blocks; i++) {
 		uint64_t off = ((uint64_t)p << POOL_SHIFT) + block_offset(size_class, i);
-		uint64_t word = headers[i].word;
+		uint64_t word = header_word(&headers[i]);
 
 		if (header_state(word) == STATE_LIVE && header_type(word) == TYPE_NAME &&
 			header_size(word) > offsetof(struct name_entry, name) && !is_deleted(heap, off))
@@ -325,11 +331,11 @@ static void rebuild_names(struct heap *heap)
 	memset(heap->name_buckets, 0, heap->n_name_buckets * sizeof(*heap->name_buckets));
 	for (uint32_t a = 0; a < n_known(heap); a++)
 		if (arena_is_there(heap, a) && arena_state(&heap->arenas[a]) == ARENA_POOLS &&
-			heap->arenas[a].space == SPACE_RECORDS)
+			read_once(heap->arenas[a].space) == SPACE_RECORDS)
 			for (uint32_t i = 0; i < heap->pools_per_arena; i++)
 				rebuild_names_of_pool(heap, a * heap->pools_per_arena + i);
 	for (uint32_t b = 0; b < heap->n_name_buckets; b++)
-		if (heap->name_buckets[b])
+		if (read_once(heap->name_buckets[b]))
 			sort_chain(heap, &heap->name_buckets[b], heap->heap_size / sizeof(struct name_entry));
 }
 
@@ -343,16 +349,18 @@ static void clear_counters(struct counters *c)
 /* Make the counters that tell of the past agree with what is there. */
 static void finish_counters(struct counters *c)
 {
-	if (c->n_arenas_allocated < c->n_arenas_current)
-		c->n_arenas_allocated = c->n_arenas_current;
-	c->n_arenas_reclaimed = c->n_arenas_allocated - c->n_arenas_current;
-	if (c->n_arenas_highwater < c->n_arenas_current)
-		c->n_arenas_highwater = c->n_arenas_current;
+	uint64_t current = read_once(c->n_arenas_current), allocated = read_once(c->n_arenas_allocated);
+
+	if (allocated < current)
+		c->n_arenas_allocated = allocated = current;
+	c->n_arenas_reclaimed = allocated - current;
+	if (read_once(c->n_arenas_highwater) < current)
+		c->n_arenas_highwater = current;
 }
 
 static int rebuild_own_run(struct session *session, struct pool_entry *pool)
 {
-	uint32_t n_pools = pool->run_n_pools;
+	uint32_t n_pools = read_once(pool->run_n_pools);
 	uint32_t *spare1;
 
 	if (header_state(header_word(&pool->header)) != STATE_FREE)
@@ -360,7 +368,7 @@ static int rebuild_own_run(struct session *session, struct pool_entry *pool)
 	if (!n_pools || n_pools > SPARE_RUN_MAX || n_pools >= session->heap->pools_per_arena)
 		return run_disown(session, pool);
 	spare1 = &session->entry->spare_runs1[n_pools - 1];
-	if (*spare1)
+	if (read_once(*spare1))
 		return run_disown(session, pool);
 	*spare1 = pool_index(session->heap, pool) + 1;
 	return 0;
@@ -370,11 +378,13 @@ static int rebuild_own_pool(struct session *session, struct pool_entry *pool)
 {
 	struct heap *heap = session->heap;
 
-	if (pool->owner1 != session->owner1)
+	uint32_t identity = read_once(pool->identity);
+
+	if (identity >> 16 != session->owner1)
 		return -EUCLEAN;
-	if (pool->kind == POOL_RUN)
+	if ((identity & 0xff) == POOL_RUN)
 		return rebuild_own_run(session, pool);
-	if (pool->kind != POOL_BLOCKS || pool->size_class >= N_CLASSES)
+	if ((identity & 0xff) != POOL_BLOCKS || (identity >> 8 & 0xff) >= N_CLASSES)
 		return -EUCLEAN;
 	rebuild_pool_own(heap, pool_index(heap, pool));
 	return 0;
@@ -396,12 +406,12 @@ int rebuild_own(struct session *session)
 
 	memset(entry->usedpools1, 0, sizeof(entry->usedpools1));
 	memset(entry->spare_runs1, 0, sizeof(entry->spare_runs1));
-	for (uint32_t p1 = entry->owned_pools1; p1 && !r; n_left--) {
+	for (uint32_t p1 = read_once(entry->owned_pools1); p1 && !r; n_left--) {
 		struct pool_entry *pool = pool_at(heap, p1 - 1);
 
 		if (!pool || !n_left)
 			return -EUCLEAN;
-		p1 = pool->owned_next1; /* before the pool goes */
+		p1 = read_once(pool->owned_next1); /* before the pool goes */
 		r = rebuild_own_pool(session, pool);
 	}
 	if (r < 0)
@@ -431,7 +441,7 @@ void rebuild_all(struct heap *heap)
 			rebuild_session(heap, i);
 	finish_counters(c);
 	/* relaxed: a session that reads it and tries again finds the lock taken until all is repaired */
-	__atomic_store_n(&control->n_repairs, control->n_repairs + 1, __ATOMIC_RELAXED);
+	shared_add(control->n_repairs, 1);
 	/* commit: release, after every store */
 	__atomic_store_n(&control->rebuilding, 0, __ATOMIC_RELEASE);
 }

@@ -31,7 +31,7 @@ static void link_owned(struct heap *heap, uint32_t p)
 	pool->owned_links.both = 0;
 	if (owner)
 		list_push(heap, false, &owner->owned_pools1, (struct list_node){&pool->owned_links, p + 1},
-			POOL_NODE(heap, owner->owned_pools1, owned_links));
+			POOL_NODE(heap, read_once(owner->owned_pools1), owned_links));
 }
 
 static void link_remote(struct heap *heap, uint32_t p, bool is_on_remote_list)
@@ -45,7 +45,7 @@ static void link_remote(struct heap *heap, uint32_t p, bool is_on_remote_list)
 	pool->remote_links.both = 0;
 	if (is_on_remote_list)
 		list_push(heap, false, &owner->remote_pools1, (struct list_node){&pool->remote_links, p + 1},
-			POOL_NODE(heap, owner->remote_pools1, remote_links));
+			POOL_NODE(heap, read_once(owner->remote_pools1), remote_links));
 }
 
 /* The word of a state that is none, as LIVE. */
@@ -60,12 +60,12 @@ static uint64_t header_alive(uint64_t word)
  */
 static uint32_t settle_header(struct object_header *header, const struct pool_entry *pool)
 {
-	uint64_t word = header_word(header), size = class_shapes[pool->size_class].size;
+	uint64_t word = header_word(header), size = class_shapes[read_once(pool->size_class)].size;
 
 	/* An unknown state may have been an object's: it stays, if somebody has a right to it. */
 	if (header_state(word) > STATE_REMOTE_FREE)
 		header->word = word = header_alive(word);
-	if (header_state(word) == STATE_REMOTE_FREE && !pool->owner1)
+	if (header_state(word) == STATE_REMOTE_FREE && !read_once(pool->owner1))
 		header->word = word = header_free(word, 0);
 	if (header_state(word) == STATE_FREE)
 		header->rights = 0;
@@ -81,17 +81,18 @@ static void rebuild_blocks(struct heap *heap, uint32_t p)
 {
 	struct pool_entry *pool = &heap->pools[p];
 	struct object_header *headers = pool_headers(heap, pool);
-	uint32_t n_used = 0, n_carved = 0, freeblock1 = 0;
+	uint32_t n_blocks = class_shapes[read_once(pool->size_class)].n_blocks, n_used = 0, n_carved = 0,
+		 freeblock1 = 0;
 
-	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++)
-		if (header_word(&headers[i]) || headers[i].rights)
+	for (uint32_t i = 0; i < n_blocks; i++)
+		if (header_word(&headers[i]) || read_once(headers[i].rights))
 			n_carved = i + 1;
 	for (uint32_t i = n_carved; i-- > 0;) {
 		if (settle_header(&headers[i], pool) != STATE_FREE) {
 			n_used++;
 			continue;
 		}
-		headers[i].word = header_free(headers[i].word, freeblock1);
+		headers[i].word = header_free(header_word(&headers[i]), freeblock1);
 		freeblock1 = i + 1;
 	}
 	pool->n_used = (uint16_t)n_used;
@@ -104,10 +105,11 @@ static void settle_headers_of_dead(struct heap *heap, const struct pool_entry *p
 {
 	struct object_header *headers = pool_headers(heap, pool);
 	const struct session_entry *owner = pool_owner(heap, pool);
+	uint32_t n_blocks = class_shapes[read_once(pool->size_class)].n_blocks;
 
 	if (!owner || session_state(owner) != SESSION_DEAD)
 		return;
-	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++)
+	for (uint32_t i = 0; i < n_blocks; i++)
 		settle_header(&headers[i], pool);
 }
 
@@ -147,12 +149,12 @@ static bool rebuild_pool_of_blocks(struct heap *heap, uint32_t p, struct space *
 	else
 		rebuild_blocks(heap, p);
 	n_remote = pool_count_remote(heap, pool);
-	if (!is_active && pool->n_used == n_remote) {
+	if (!is_active && read_once(pool->n_used) == n_remote) {
 		make_free(pool, n_remote);
 		return false;
 	}
 	link_owned(heap, p);
-	if (pool->owner1)
+	if (read_once(pool->owner1))
 		link_remote(heap, p, n_remote != 0);
 	if (!is_active)
 		link_used(heap, space, p);
@@ -161,22 +163,24 @@ static bool rebuild_pool_of_blocks(struct heap *heap, uint32_t p, struct space *
 
 static void settle_run(struct pool_entry *pool)
 {
-	if (pool->run_size > (uint64_t)pool->run_n_pools << POOL_SHIFT)
-		pool->run_size = (uint64_t)pool->run_n_pools << POOL_SHIFT;
-	if (header_state(header_word(&pool->header)) > STATE_REMOTE_FREE)
-		pool->header.word = header_alive(pool->header.word);
-	if (header_state(header_word(&pool->header)) == STATE_FREE && pool->header.rights)
+	uint64_t size_max = (uint64_t)read_once(pool->run_n_pools) << POOL_SHIFT, word = header_word(&pool->header);
+
+	if (read_once(pool->run_size) > size_max)
+		pool->run_size = size_max;
+	if (header_state(word) > STATE_REMOTE_FREE)
+		pool->header.word = word = header_alive(word);
+	if (header_state(word) == STATE_FREE && read_once(pool->header.rights))
 		pool->header.rights = 0;
 }
 
 uint32_t rebuild_pool(struct heap *heap, uint32_t p, uint32_t n_left, struct space *space, bool is_record)
 {
 	struct pool_entry *pool = &heap->pools[p];
-	uint32_t n_pools = __atomic_load_n(&pool->run_n_pools, __ATOMIC_RELAXED);
+	uint32_t n_pools = read_once(pool->run_n_pools), identity = read_once(pool->identity);
 
-	if (pool->kind == POOL_BLOCKS && pool->size_class < N_CLASSES)
+	if ((identity & 0xff) == POOL_BLOCKS && (identity >> 8 & 0xff) < N_CLASSES)
 		return rebuild_pool_of_blocks(heap, p, space, is_record);
-	if (pool->kind == POOL_RUN && n_pools && n_pools <= n_left) {
+	if ((identity & 0xff) == POOL_RUN && n_pools && n_pools <= n_left) {
 		bool is_active = settle_owner(heap, pool, is_record);
 
 		if (is_active || header_state(header_word(&pool->header)) != STATE_FREE) {

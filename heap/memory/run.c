@@ -26,7 +26,7 @@ static void returnable_link(struct heap *heap, struct arena_entry *arena)
 
 	heap_set(heap, &arena->state, ARENA_RETURNABLE);
 	list_push(heap, true, head1, (struct list_node){&arena->links, arena_index(heap, arena) + 1},
-		arena_node(heap, *head1));
+		arena_node(heap, read_once(*head1)));
 }
 
 /* The run that was granted to this session and is not used yet, or NULL. */
@@ -34,7 +34,8 @@ static struct arena_entry *granted_run(struct session *session)
 {
 	struct arena_entry *arena = arena_at1(session->heap, session->granted_run1);
 
-	return arena && arena_state(arena) == ARENA_GRANTED && arena->session1 == session->index + 1 ? arena : NULL;
+	return arena && arena_state(arena) == ARENA_GRANTED && read_once(arena->session1) == session->index + 1 ? arena
+														: NULL;
 }
 
 /* The run was granted for an object that was not made: it becomes RETURNABLE. */
@@ -66,9 +67,9 @@ static struct arena_entry *take_granted_run(struct session *session, uint32_t n)
 
 static struct arena_entry *take_returnable_run(struct heap *heap, uint32_t n)
 {
-	struct arena_entry *arena = arena_at1(heap, heap->control->returnable_arenas1);
+	struct arena_entry *arena = arena_at1(heap, read_once(heap->control->returnable_arenas1));
 
-	for (uint32_t i = 0; arena && i < WALK_MAX; i++, arena = arena_at1(heap, arena->next1)) {
+	for (uint32_t i = 0; arena && i < WALK_MAX; i++, arena = arena_at1(heap, read_once(arena->next1))) {
 		if (heap_run_length(heap, arena_index(heap, arena)) != n || arena_state(arena) != ARENA_RETURNABLE)
 			continue;
 		arena_unlink(heap, &heap->control->returnable_arenas1, arena);
@@ -104,7 +105,7 @@ static int give_arenas(struct session *session, uint32_t head)
 
 struct arena_entry *run_take_returnable(struct heap *heap)
 {
-	struct arena_entry *arena = arena_at1(heap, heap->control->returnable_arenas1);
+	struct arena_entry *arena = arena_at1(heap, read_once(heap->control->returnable_arenas1));
 
 	if (arena)
 		arena_unlink(heap, &heap->control->returnable_arenas1, arena);
@@ -138,7 +139,7 @@ static void forget_classes(struct heap *heap, uint32_t first, uint64_t n_pools)
 	if (n_pools > heap->pools_per_arena)
 		n_pools = 1; /* of a run of arenas the first pool alone has a class */
 	for (uint32_t i = first; i < first + n_pools; i++)
-		if (heap->pools[i].size_class != CLASS_NONE)
+		if (read_once(heap->pools[i].size_class) != CLASS_NONE)
 			heap_set(heap, &heap->pools[i].size_class, CLASS_NONE);
 }
 
@@ -154,14 +155,14 @@ static int run_begin(struct session *session, enum space_kind space, uint64_t n_
 	if (r)
 		return r;
 	pool = pool_at(heap, first);
-	if (!pool || pool->kind != POOL_FREE)
+	if (!pool || read_once(pool->kind) != POOL_FREE)
 		return -EUCLEAN;
 	forget_classes(heap, first, n_pools);
 	heap_set(heap, &pool->identity,
 		pool_identity(POOL_RUN, CLASS_NONE, space == SPACE_OBJECTS ? session->owner1 : 0));
 	heap_set(heap, &pool->run_n_pools, n_pools);
 	heap_set(heap, &pool->run_n_dropped, 0);
-	if (pool->owned_links.both)
+	if (read_once(pool->owned_links.both))
 		heap_set(heap, &pool->owned_links.both, 0);
 	if (space == SPACE_OBJECTS)
 		pool_link_owned(session, pool);
@@ -197,7 +198,7 @@ int run_own(struct session *session, uint32_t n_pools, uint32_t *ret)
 	if (r)
 		return r;
 	heap_set(heap, &pool->run_size, 0);
-	heap_set_header(heap, &pool->header, header_free(pool->header.word, 0), 0);
+	heap_set_header(heap, &pool->header, header_free(header_word(&pool->header), 0), 0);
 	*ret = pool_index(heap, pool);
 	return 0;
 }
@@ -205,13 +206,13 @@ int run_own(struct session *session, uint32_t n_pools, uint32_t *ret)
 int run_disown(struct session *session, struct pool_entry *pool)
 {
 	struct heap *heap = session->heap;
-	uint32_t n_pools = pool->run_n_pools;
+	uint32_t n_pools = read_once(pool->run_n_pools);
 
-	if (pool->owner1) {
+	if (read_once(pool->owner1)) {
 		pool_unlink_owned(heap, pool);
 		heap_set(heap, &pool->owner1, 0);
 	}
-	if (header_state(pool->header.word) != STATE_FREE)
+	if (header_state(header_word(&pool->header)) != STATE_FREE)
 		return 0;
 	heap_set(heap, &pool->kind, POOL_FREE);
 	if (n_pools < heap->pools_per_arena)
@@ -221,6 +222,6 @@ int run_disown(struct session *session, struct pool_entry *pool)
 
 int run_give(struct session *session, struct pool_entry *pool)
 {
-	heap_set_header(session->heap, &pool->header, header_free(pool->header.word, 0), 0);
+	heap_set_header(session->heap, &pool->header, header_free(header_word(&pool->header), 0), 0);
 	return run_disown(session, pool);
 }

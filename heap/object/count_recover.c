@@ -19,22 +19,23 @@
 #include "heap/object/hold.h"
 #include "heap/object/right.h"
 
-/* Has the change of the dead session's intent taken place? */
-static bool has_happened(const struct session *session, const struct object *object)
+/* Has the change of the dead session's intent, which is of that word and position, taken place? */
+static bool has_happened(const struct session *session, const struct object *object, uint64_t word, uint64_t position)
 {
-	const struct session_entry *entry = session->entry;
+	const struct object_header *header = object->header;
 
-	return entry->done_counting == intent_number(entry->intent.word) ||
-	       (entry->intent.position != INTENT_UNKNOWN && object->header->biased1 == session->owner1 &&
-		       (uint32_t)entry->intent.position != (object->header->rights_counted & ~RIGHTS_LOCKED));
+	return read_once(session->entry->done_counting) == intent_number(word) ||
+	       (position != INTENT_UNKNOWN && read_once(header->biased1) == session->owner1 &&
+		       (uint32_t)position != (read_once(header->rights_counted) & ~RIGHTS_LOCKED));
 }
 
 int count_finish(struct session *session)
 {
 	struct heap *heap = session->heap;
 	struct session_entry *entry = session->entry;
-	uint64_t ref = entry->intent.ref, before = entry->intent_before;
-	bool is_hold = intent_kind(entry->intent.word) == INTENT_HOLD, happened;
+	uint64_t ref = read_once(entry->intent.ref), before = read_once(entry->intent_before);
+	uint64_t word = read_once(entry->intent.word), position = read_once(entry->intent.position);
+	bool is_hold = intent_kind(word) == INTENT_HOLD, happened;
 	struct hold *hold = hold_lookup(heap, entry, ref);
 	struct pool_entry *pool;
 	struct object object;
@@ -44,8 +45,8 @@ int count_finish(struct session *session)
 	if (object_match(heap, ref, &object) < 0)
 		happened = !is_hold;
 	else
-		happened = has_happened(session, &object);
-	if (entry->intent.position != INTENT_UNKNOWN)
+		happened = has_happened(session, &object, word, position);
+	if (position != INTENT_UNKNOWN)
 		heap_set(heap, &entry->n_holds, before + (is_hold && hold) - (!is_hold && !hold));
 	if (is_hold && happened && !hold)
 		r = right_drop(session, &object);

@@ -25,7 +25,7 @@
 int displaced_finish(struct session *session)
 {
 	struct session_entry *entry = session->entry;
-	uint64_t ref = entry->displaced, name1 = entry->displaced_name1;
+	uint64_t ref = read_once(entry->displaced), name1 = read_once(entry->displaced_name1);
 	struct object object;
 	int r = 0;
 
@@ -47,11 +47,12 @@ int displaced_drop(struct session *session, uint64_t ref, uint64_t name1)
 
 	if (!ref && !name1)
 		return 0;
-	if (entry->displaced ||
-		entry->displaced_name1) /* a thread ended in between that had the lock for the session */
+	/* There is something if a thread that had the lock for the session ended in between. */
+	if (read_once(entry->displaced) || read_once(entry->displaced_name1))
 		(void)displaced_finish(session);
 	heap_set(session->heap, &entry->displaced, ref);
-	heap_set(session->heap, &entry->displaced_name1, name1);
+	if (name1)
+		heap_set(session->heap, &entry->displaced_name1, name1);
 	if (session->control->lock.overflowed)
 		return -EUCLEAN;
 	change_commit(session->heap);

@@ -41,16 +41,16 @@ static int free_some(struct session *session)
 	uint64_t i, n, end;
 	int r;
 
-	r = object_locate(heap, session->entry->dying1 - 1, &object);
+	r = object_locate(heap, read_once(session->entry->dying1) - 1, &object);
 	if (r < 0 || header_state(header_word(object.header)) != STATE_DYING || type_find(heap, object.type, &type) < 0)
 		return -EUCLEAN;
 	n = object_n_slots(&object, &type);
-	i = object.is_run ? object.pool->run_n_dropped : 0;
+	i = object.is_run ? read_once(object.pool->run_n_dropped) : 0;
 	if (i > n)
 		i = n; /* a stray write was there */
 	end = object.is_run && n - i > DROP_STEP ? i + DROP_STEP : n;
 	if (end == n)
-		heap_set(heap, &session->entry->dying1, rights_next_dying1(object.header->rights));
+		heap_set(heap, &session->entry->dying1, rights_next_dying1(read_once(object.header->rights)));
 	else
 		heap_set(heap, &object.pool->run_n_dropped, end);
 	for (; i < end; i++) {
@@ -65,18 +65,18 @@ int dying_step(struct session *session, bool try)
 {
 	int r;
 
-	if (!session->entry->dying1)
+	if (!read_once(session->entry->dying1))
 		return 0;
 	r = try ? change_try_begin(session) : change_begin(session);
 	if (r < 0)
 		return r;
-	r = session->entry->dying1 ? free_some(session) : 0;
+	r = read_once(session->entry->dying1) ? free_some(session) : 0;
 	r = change_end(session, r);
 	return r < 0 ? r : 1;
 }
 
 void dying_free_all(struct session *session)
 {
-	while (session->entry->dying1 && dying_step(session, false) > 0)
+	while (read_once(session->entry->dying1) && dying_step(session, false) > 0)
 		;
 }

@@ -130,7 +130,7 @@ static bool fill(struct hold *to, uint32_t n_to, const struct hold *from, uint32
 		for (j = hold_slot(ref, n_to); to[j].ref; j = (j + 1) & (n_to - 1))
 			if (++n_passed > n) /* only a stray write can have put more there */
 				return false;
-		to[j] = (struct hold){.ref = ref, .how = from[i].how};
+		to[j] = (struct hold){.ref = ref, .how = read_once(from[i].how)};
 	}
 	return true;
 }
@@ -139,7 +139,7 @@ static int new_table_finish(struct session *session, uint64_t position1, uint32_
 {
 	struct heap *heap = session->heap;
 	struct session_entry *entry = session->entry;
-	uint64_t old1 = entry->holds_position1;
+	uint64_t old1 = read_once(entry->holds_position1);
 
 	heap_set(heap, &entry->holds_position1, position1);
 	heap_set(heap, &entry->holds_shift, shift);
@@ -235,7 +235,7 @@ static void close_gap(struct heap *heap, struct hold *table, uint32_t n, uint32_
 		home = hold_slot(ref, n);
 		if (((j - home) & (n - 1)) < ((j - i) & (n - 1))) /* its search begins behind the gap */
 			continue;
-		heap_set(heap, &table[i].how, table[j].how);
+		heap_set(heap, &table[i].how, read_once(table[j].how));
 		heap_set(heap, &table[i].ref, ref);
 		i = j;
 	}
@@ -247,7 +247,7 @@ bool hold_stands_last_in_run(const struct session *session, const struct hold *h
 	uint32_t n;
 	struct hold *table = hold_table(session->heap, session->entry, &n);
 
-	return table && table[(uint32_t)(hold - table + 1) & (n - 1)].ref == HOLD_EMPTY;
+	return table && read_once(table[(uint32_t)(hold - table + 1) & (n - 1)].ref) == HOLD_EMPTY;
 }
 
 void hold_take_out(struct session *session, struct hold *hold)
@@ -266,17 +266,18 @@ static int free_tables(struct session *session)
 {
 	struct heap *heap = session->heap;
 	struct session_entry *entry = session->entry;
+	uint64_t old1 = read_once(entry->holds_position1), new1 = read_once(entry->new_holds_position1);
 	int r = 0;
 
-	if (entry->holds_position1) /* nobody reads the inline table now */
+	if (old1) /* nobody reads the inline table now */
 		memset(entry->holds_inline, 0, sizeof(entry->holds_inline));
 	for (uint32_t i = 0; i < HOLDS_INLINE; i++)
-		if (entry->holds_inline[i].ref != HOLD_EMPTY)
+		if (read_once(entry->holds_inline[i].ref) != HOLD_EMPTY)
 			heap_set(heap, &entry->holds_inline[i].ref, HOLD_EMPTY);
-	if (entry->new_holds_position1)
-		r = memory_give(session, entry->new_holds_position1 - 1);
-	if (!r && entry->holds_position1)
-		r = memory_give(session, entry->holds_position1 - 1);
+	if (new1)
+		r = memory_give(session, new1 - 1);
+	if (!r && old1)
+		r = memory_give(session, old1 - 1);
 	heap_set(heap, &entry->new_holds_position1, 0);
 	heap_set(heap, &entry->holds_position1, 0);
 	heap_set(heap, &entry->holds_shift, 0);

@@ -132,9 +132,9 @@ static inline bool hold_stands_last(const struct session *session, const struct 
 {
 	const struct session_entry *entry = session->entry;
 
-	if (!HOLD_LIKELY(!entry->holds_position1))
+	if (!HOLD_LIKELY(!read_once(entry->holds_position1)))
 		return hold_stands_last_in_run(session, hold);
-	return entry->holds_inline[(hold - entry->holds_inline + 1) & (HOLDS_INLINE - 1)].ref == HOLD_EMPTY;
+	return read_once(entry->holds_inline[(hold - entry->holds_inline + 1) & (HOLDS_INLINE - 1)].ref) == HOLD_EMPTY;
 }
 
 /*
@@ -182,16 +182,18 @@ static inline bool hold_remove(struct session *session, struct hold *hold)
 	struct heap *heap = session->heap;
 	struct session_entry *entry = session->entry;
 
-	if (hold->count > 1) {
-		heap_set(heap, &hold->count, hold->count - 1);
+	uint32_t count = read_once(hold->count);
+
+	if (count > 1) {
+		heap_set(heap, &hold->count, count - 1);
 		return false;
 	}
-	cache_forget(session->cache, hold->ref);
+	cache_forget(session->cache, read_once(hold->ref));
 	if (HOLD_LIKELY(hold_stands_last(session, hold)))
 		heap_set(heap, &hold->ref, HOLD_EMPTY);
 	else
 		hold_take_out(session, hold);
-	heap_set(heap, &entry->n_holds, entry->n_holds - 1);
+	heap_add(heap, &entry->n_holds, -1);
 	return true;
 }
 

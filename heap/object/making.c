@@ -87,7 +87,7 @@ static int make_in_two(struct session *session, uint32_t type, const struct type
 
 int making_drop(struct session *session)
 {
-	uint64_t position = session->entry->making1 - 1;
+	uint64_t position = read_once(session->entry->making1) - 1;
 	struct object object;
 
 	heap_set(session->heap, &session->entry->making1, 0);

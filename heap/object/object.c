@@ -61,7 +61,7 @@ static int locate_block(
 int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 {
 	uint64_t off = position << 3;
-	uint32_t state, size_class = 0;
+	uint32_t state, kind, size_class = 0;
 	int r;
 
 	if (off >= heap->heap_size || !arena_is_there(heap, (uint32_t)(off >> heap->arena_shift)))
@@ -75,9 +75,10 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 	ret->pool = &heap->pools[off >> POOL_SHIFT];
 	ret->position = position;
 	ret->data = heap->base + off;
-	if (ret->pool->kind == POOL_RUN)
+	kind = read_once(ret->pool->kind);
+	if (kind == POOL_RUN)
 		r = locate_run(heap, ret->pool, off, ret);
-	else if (ret->pool->kind == POOL_BLOCKS)
+	else if (kind == POOL_BLOCKS)
 		r = locate_block(heap, ret->pool, off, ret, &size_class);
 	else
 		r = -ESTALE;
@@ -126,7 +127,7 @@ static bool find_run(const struct heap *heap, uint64_t ref, struct object *ret)
 		arena_state(&heap->arenas[off >> heap->arena_shift]) != ARENA_POOLS)
 		return false;
 	ret->pool = &heap->pools[off >> POOL_SHIFT];
-	if (ret->pool->kind != POOL_RUN || locate_run(heap, ret->pool, off, ret) < 0)
+	if (read_once(ret->pool->kind) != POOL_RUN || locate_run(heap, ret->pool, off, ret) < 0)
 		return false;
 	ret->position = position;
 	ret->data = heap->base + off;

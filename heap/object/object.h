@@ -79,7 +79,7 @@ bool object_is_held_unlocked(struct session *session, uint64_t ref);
 static inline bool object_is_held_by_word(const struct session *session, const struct object *what)
 {
 	/* relaxed: nobody else changes that part of the word */
-	return what->pool->owner1 == session->owner1 &&
+	return read_once(what->pool->owner1) == session->owner1 &&
 	       header_own(__atomic_load_n(&what->header->word, __ATOMIC_RELAXED));
 }
 

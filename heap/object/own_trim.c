@@ -30,6 +30,15 @@
 #define TRIM_POOLS_MAX  32U   /* pools that one change gives back */
 #define POOLS_EXAMINED  1024U /* pools that one change examines */
 
+/* The class of a pool of blocks that this session owns; CLASS_NONE: it is none, or NULL. */
+static uint32_t own_class(const struct pool_entry *pool, uint32_t owner1)
+{
+	uint32_t identity = pool ? read_once(pool->identity) : 0, size_class = identity >> 8 & 0xff;
+
+	return size_class < N_CLASSES && identity == pool_identity(POOL_BLOCKS, size_class, owner1) ? size_class
+												    : CLASS_NONE;
+}
+
 /*
  * Within a change: the pools that became free, and still are, go back, unless one is the only pool with room of its
  * class.
@@ -43,11 +52,11 @@ static int give_freed(struct session *session)
 	session->n_freed = 0;
 	for (uint32_t i = 0; i < n && !r; i++) {
 		struct pool_entry *pool = pool_at(heap, session->freed[i]);
+		uint32_t size_class = own_class(pool, session->owner1);
 
-		if (!pool || pool->owner1 != session->owner1 || pool->kind != POOL_BLOCKS || pool->n_used ||
-			pool->size_class >= N_CLASSES || !(pool->next1 || pool->prev1))
+		if (size_class == CLASS_NONE || read_once(pool->n_used) || !read_once(pool->links.both))
 			continue;
-		pool_unlink_used(heap, true, &session->entry->usedpools1[pool_class_of(pool)], pool);
+		pool_unlink_used(heap, true, &session->entry->usedpools1[size_class], pool);
 		r = pool_disown(session, pool);
 	}
 	return r;
@@ -78,22 +87,22 @@ static int collect(struct session *session, uint32_t n_max)
 	struct session_entry *entry = session->entry;
 	int r = 0;
 
-	for (uint32_t n = 0; n < n_max && entry->remote_pools1 && !r; n++) {
-		struct pool_entry *pool = pool_at(heap, entry->remote_pools1 - 1);
-		uint32_t *used1;
+	for (uint32_t n = 0; n < n_max && !r; n++) {
+		uint32_t first1 = read_once(entry->remote_pools1);
+		struct pool_entry *pool = first1 ? pool_at(heap, first1 - 1) : NULL;
+		uint32_t size_class = own_class(pool, session->owner1), *used1;
 		bool was_full, is_free;
 
-		if (!pool || pool->kind != POOL_BLOCKS || pool->owner1 != session->owner1 ||
-			pool->size_class >= N_CLASSES)
-			return -EUCLEAN;
-		used1 = &entry->usedpools1[pool_class_of(pool)];
+		if (size_class == CLASS_NONE)
+			return first1 ? -EUCLEAN : 0;
+		used1 = &entry->usedpools1[size_class];
 		was_full = !pool_has_room(pool);
 		is_free = pool_collect(heap, pool);
-		if (entry->remote_pools1 == pool_index(heap, pool) + 1)
+		if (read_once(entry->remote_pools1) == first1)
 			return -EUCLEAN; /* it is still the first: its links are damaged */
 		if (was_full)
 			pool_link_used(heap, true, used1, pool);
-		if (!is_free || !(pool->next1 || pool->prev1))
+		if (!is_free || !read_once(pool->links.both))
 			continue;
 		pool_unlink_used(heap, true, used1, pool);
 		r = pool_disown(session, pool);
@@ -107,7 +116,7 @@ static int refill_run(struct session *session, uint32_t n_pools)
 	uint32_t index;
 	int r;
 
-	if (*spare1)
+	if (read_once(*spare1))
 		return 0;
 	r = run_own(session, n_pools, &index);
 	if (!r)
@@ -126,7 +135,7 @@ static int refill_blocks(struct session *session, uint32_t size_class)
 		return r;
 	change_commit(
 		session->heap); /* a pool that was given back must not be taken again in the change that gave it back */
-	return session->entry->usedpools1[size_class] ? 0 : pool_own(session, size_class);
+	return read_once(session->entry->usedpools1[size_class]) ? 0 : pool_own(session, size_class);
 }
 
 /* relaxed: others free blocks at any time; what is missed now is collected later */
@@ -157,7 +166,7 @@ static int serve(struct session *session, uint32_t n_max)
 	r = collect(session, n_max);
 	if (!r)
 		r = give_freed(session);
-	if (!r && session->entry->remote_pools1)
+	if (!r && has_remote(session))
 		critical_request(heap, session->index, REQUEST_COLLECT); /* the rest goes in further changes */
 	return change_end(session, r);
 }
@@ -218,22 +227,22 @@ static int trim_remote(struct session *daemon, uint32_t index, uint32_t n_max)
 {
 	struct heap *heap = daemon->heap;
 	struct session_entry *entry = &heap->sessions[index];
-	uint32_t n = 0;
+	uint32_t n = 0, first1;
 	int r;
 
-	while (entry->remote_pools1 && n < n_max) {
-		struct pool_entry *pool = pool_at(heap, entry->remote_pools1 - 1);
-		uint32_t *used1;
+	while ((first1 = read_once(entry->remote_pools1)) != 0 && n < n_max) {
+		struct pool_entry *pool = pool_at(heap, first1 - 1);
+		uint32_t size_class = own_class(pool, index + 1), *used1;
 		bool was_full;
 
-		if (!pool || pool->kind != POOL_BLOCKS || pool->owner1 != index + 1 || pool->size_class >= N_CLASSES)
+		if (size_class == CLASS_NONE)
 			return -EUCLEAN;
-		used1 = &entry->usedpools1[pool_class_of(pool)];
+		used1 = &entry->usedpools1[size_class];
 		was_full = !pool_has_room(pool);
 		pool_clear_notified(pool);
-		if (pool->n_used != pool_count_remote(heap, pool)) {
+		if (read_once(pool->n_used) != pool_count_remote(heap, pool)) {
 			pool_collect(heap, pool);
-			if (entry->remote_pools1 == pool_index(heap, pool) + 1)
+			if (read_once(entry->remote_pools1) == first1)
 				return -EUCLEAN; /* as in collect() */
 			if (was_full)
 				pool_link_used(heap, true, used1, pool);
@@ -264,8 +273,7 @@ static void find_trim_cursor(struct heap *heap, uint32_t index, struct trimming 
 
 	if (!critical_poll_idle(&heap->sessions[index]))
 		*at = (struct trimming){0};
-	else if (at->pool1 && (!pool || pool->identity != pool_identity(POOL_BLOCKS, at->size_class, index + 1) ||
-				      !pool_has_room(pool)))
+	else if (at->pool1 && (own_class(pool, index + 1) != at->size_class || !pool_has_room(pool)))
 		*at = (struct trimming){.size_class = at->size_class};
 }
 
@@ -276,14 +284,14 @@ static int trim_class(struct session *daemon, uint32_t index, struct trimming *a
 	uint32_t *used1 = &heap->sessions[index].usedpools1[at->size_class];
 	int r;
 
-	for (at->pool1 = at->pool1 ? at->pool1 : *used1; at->pool1 && *n_examine && *n_max; --*n_examine) {
+	for (at->pool1 = at->pool1 ? at->pool1 : read_once(*used1); at->pool1 && *n_examine && *n_max; --*n_examine) {
 		struct pool_entry *pool = pool_at(heap, at->pool1 - 1);
 
-		if (!pool || pool->identity != pool_identity(POOL_BLOCKS, at->size_class, index + 1) ||
+		if (own_class(pool, index + 1) != at->size_class ||
 			at->n_examined++ >= heap->n_arenas * heap->pools_per_arena) /* the list is a circle */
 			return -EUCLEAN;
-		at->pool1 = pool->next1;
-		if (pool->n_used)
+		at->pool1 = read_once(pool->next1);
+		if (read_once(pool->n_used))
 			continue;
 		pool_unlink_used(heap, true, used1, pool);
 		r = pool_disown(daemon, pool);
@@ -314,11 +322,12 @@ static int trim_runs(struct session *daemon, uint32_t index)
 	struct session_entry *entry = &heap->sessions[index];
 
 	for (uint32_t i = 0; i < SPARE_RUN_MAX; i++) {
-		struct pool_entry *pool = entry->spare_runs1[i] ? pool_at(heap, entry->spare_runs1[i] - 1) : NULL;
+		uint32_t run1 = read_once(entry->spare_runs1[i]);
+		struct pool_entry *pool = run1 ? pool_at(heap, run1 - 1) : NULL;
 		int r;
 
-		if (!pool || pool->identity != pool_identity(POOL_RUN, CLASS_NONE, index + 1) ||
-			header_state(pool->header.word) != STATE_FREE)
+		if (!pool || read_once(pool->identity) != pool_identity(POOL_RUN, CLASS_NONE, index + 1) ||
+			header_state(header_word(&pool->header)) != STATE_FREE)
 			continue;
 		heap_set(heap, &entry->spare_runs1[i], 0);
 		r = run_disown(daemon, pool);

@@ -426,28 +426,35 @@ static inline int attempt(struct session *session, uint64_t queue_ref, uint64_t 
 	return ref_to_push ? push(session, queue_ref, &ring, ref_to_push) : pop(session, queue_ref, &ring, ret);
 }
 
-/* The session holds the queue meanwhile, so that the futex stays where it is. */
-static int attempt_and_wait(
-	struct session *session, uint64_t queue, uint64_t ref_to_push, uint64_t *ret, int timeout_ms)
+/* The session holds the queue meanwhile, so that the futex stays where it is. `wait`: NULL if it is not to wait. */
+static int attempt_until(
+	struct session *session, uint64_t queue, uint64_t ref_to_push, uint64_t *ret, struct queue_wait *wait)
 {
-	int64_t deadline = timeout_ms < 0 ? -1 : queue_now_nsec() + (int64_t)timeout_ms * 1000000;
-	struct queue_wait wait;
-	int r;
+	int r = object_incref(session, queue);
 
-	r = object_incref(session, queue);
 	if (r)
 		return r;
 	do {
-		r = attempt(session, queue, ref_to_push, ret, true, timeout_ms ? &wait : NULL);
-		if (r != -EAGAIN || !timeout_ms)
+		r = attempt(session, queue, ref_to_push, ret, true, wait);
+		if (r != -EAGAIN || !wait)
 			break;
-		if (session->has_lock) {
-			r = -EDEADLK;
-			break;
-		}
-		r = queue_wait_for(session->heap, &wait, deadline);
+		r = session->has_lock ? -EDEADLK : queue_wait_for(session->heap, wait);
 	} while (!r);
 	(void)object_decref(session, queue);
+	return r;
+}
+
+static int attempt_and_wait(
+	struct session *session, uint64_t queue, uint64_t ref_to_push, uint64_t *ret, int timeout_ms)
+{
+	struct queue_wait wait;
+	int r;
+
+	if (!timeout_ms)
+		return attempt_until(session, queue, ref_to_push, ret, NULL);
+	queue_wait_begin(&wait, timeout_ms);
+	r = attempt_until(session, queue, ref_to_push, ret, &wait);
+	queue_wait_end(&wait);
 	return r;
 }
 

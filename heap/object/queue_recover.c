@@ -26,17 +26,16 @@
 #include "heap/object/readers.h"
 #include "heap/object/right.h"
 
-/* Has the compare-and-swap of the dead session's intent taken place? */
-static bool has_happened(const struct session *session, const struct cell_ring *ring)
+/* Has the compare-and-swap of the dead session's intent, which is of that word, taken place? */
+static bool has_happened(const struct session *session, const struct cell_ring *ring, uint64_t word)
 {
-	const struct intent *intent = &session->entry->intent;
 	int64_t ahead, lap = (int64_t)ring->n;
 	struct cell_value seen;
 
-	if (session->entry->done == intent_number(intent->word))
+	if (read_once(session->entry->done) == intent_number(word))
 		return true;
-	ahead = cell_read(ring, intent->position, &seen);
-	if (intent_is_pop(intent_kind(intent->word)))
+	ahead = cell_read(ring, read_once(session->entry->intent.position), &seen);
+	if (intent_is_pop(intent_kind(word)))
 		return stamp_emptied_by(seen.stamp) == session->index && ahead == lap;
 	return stamp_filled_by(seen.stamp) == session->index && (seen.ref ? ahead == 0 : ahead == lap);
 }
@@ -51,26 +50,24 @@ static int drop_right_of(struct session *session, uint64_t ref)
 /* A right was to be given away, and was not. */
 static void take_gift_back(struct session *session)
 {
-	const struct session_entry *entry = session->entry;
-	uint16_t before = (uint16_t)entry->intent_before;
+	uint64_t ref = read_once(session->entry->intent.ref), before = read_once(session->entry->intent_before), rights;
 	struct object object;
-	uint64_t rights;
 
-	if (entry->intent_before == INTENT_UNKNOWN)
+	if (before == INTENT_UNKNOWN)
 		return;
-	if (object_match(session->heap, entry->intent.ref, &object) == 0 && object.pool->owner1 == session->owner1 &&
-		object.header->rights_given == before + 1 &&
-		header_lock(session, object.header, entry->intent.ref) == 0) {
+	if (object_match(session->heap, ref, &object) == 0 && read_once(object.pool->owner1) == session->owner1 &&
+		read_once(object.header->rights_given) == (uint16_t)before + 1 &&
+		header_lock(session, object.header, ref) == 0) {
 		readers_invite(object.header); /* or a reader might do so now, as the whole word is stored */
-		rights = object.header->rights - (UINT64_C(1) << 48);
+		rights = read_once(object.header->rights) - (UINT64_C(1) << 48);
 		heap_set(session->heap, &object.header->rights, rights | RIGHTS_SHARED);
 	}
 }
 
 /* Of an intent to push or pop: does the intent have the right, so that it must be dropped? */
-static bool finish_change(struct session *session, uint32_t kind, bool is_held)
+static bool finish_change(struct session *session, uint64_t word, bool is_held)
 {
-	struct session_entry *entry = session->entry;
+	uint32_t kind = intent_kind(word);
 	struct object queue;
 	struct cell_ring ring;
 	bool happened;
@@ -79,9 +76,9 @@ static bool finish_change(struct session *session, uint32_t kind, bool is_held)
 	 * The queue is gone although it was held: the heap was damaged, and nobody knows who has the right. It is lost
 	 * rather than dropped twice; a repair finds it.
 	 */
-	if (queue_find(session->heap, entry->intent.queue, &queue, &ring) < 0)
+	if (queue_find(session->heap, read_once(session->entry->intent.queue), &queue, &ring) < 0)
 		return false;
-	happened = has_happened(session, &ring);
+	happened = has_happened(session, &ring, word);
 	if (happened) {
 		intent_record_done(session);
 		queue_wake(&ring.queue->push_seq);
@@ -98,18 +95,20 @@ static bool finish_change(struct session *session, uint32_t kind, bool is_held)
 int queue_finish(struct session *session)
 {
 	struct session_entry *entry = session->entry;
-	uint32_t kind = intent_kind(entry->intent.word);
-	bool is_held = hold_lookup(session->heap, entry, entry->intent.ref) != NULL;
+	uint64_t word = read_once(entry->intent.word), ref = read_once(entry->intent.ref);
+	uint64_t before = read_once(entry->intent_before);
+	uint32_t kind = intent_kind(word);
+	bool is_held = hold_lookup(session->heap, entry, ref) != NULL;
 	bool has_right = kind == INTENT_RIGHT;
 
 	if (intent_is_push(kind) || intent_is_pop(kind))
-		has_right = finish_change(session, kind, is_held);
+		has_right = finish_change(session, word, is_held);
 	if ((kind == INTENT_PUSH || kind == INTENT_POP) &&
-		entry->intent_before != INTENT_UNKNOWN) /* n_holds as it was, with what the table got or lost */
+		before != INTENT_UNKNOWN) /* n_holds as it was, with what the table got or lost */
 		heap_set(session->heap, &entry->n_holds,
-			entry->intent_before + (kind == INTENT_POP && is_held) - (kind == INTENT_PUSH && !is_held));
+			before + (kind == INTENT_POP && is_held) - (kind == INTENT_PUSH && !is_held));
 	intent_turn(session, INTENT_NONE);
-	return has_right ? drop_right_of(session, entry->intent.ref) : 0;
+	return has_right ? drop_right_of(session, ref) : 0;
 }
 
 int queue_forget(struct session *session)

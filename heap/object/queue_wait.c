@@ -8,7 +8,8 @@
  *
  * If the waker is killed before that, reclaiming it wakes them (queue_recover.c). If it is stopped, the sleepers look
  * for themselves after a slice. A dead sleeper costs one needless wake-up. A sleeper holds the queue meanwhile, so that
- * the futex stays where it is. Once a slice it looks whether the heap has ended.
+ * the futex stays where it is. Once a slice it looks whether the heap has ended. A slice is a second, or shorter where
+ * it keeps handlers of signals waiting (wait_signals.c).
  */
 
 #include "heap/object/queue_wait.h"
@@ -18,8 +19,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NSEC_PER_SEC INT64_C(1000000000)
-#define SLICE_NSEC   NSEC_PER_SEC
+#define NSEC_PER_SEC  INT64_C(1000000000)
+#define NSEC_PER_MSEC INT64_C(1000000)
+#define SLICE_NSEC    NSEC_PER_SEC
 
 void queue_wake(uint32_t *seq)
 {
@@ -36,7 +38,7 @@ void queue_announce(struct queue *queue, bool is_push_call, struct queue_wait *r
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-int64_t queue_now_nsec(void)
+static int64_t now_nsec(void)
 {
 	struct timespec ts;
 
@@ -44,20 +46,49 @@ int64_t queue_now_nsec(void)
 	return (int64_t)ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
 }
 
-int queue_wait_for(struct heap *heap, const struct queue_wait *wait, int64_t deadline)
+void queue_wait_begin(struct queue_wait *wait, int timeout_ms)
 {
-	int64_t left = SLICE_NSEC;
-	struct timespec ts;
+	int64_t now = now_nsec();
 
-	if (deadline >= 0) {
-		left = deadline - queue_now_nsec();
-		if (left <= 0)
-			return -ETIMEDOUT;
-		if (left > SLICE_NSEC)
-			left = SLICE_NSEC;
-	}
-	ts = (struct timespec){.tv_sec = left / NSEC_PER_SEC, .tv_nsec = left % NSEC_PER_SEC};
-	if (syscall(SYS_futex, wait->seq, FUTEX_WAIT, wait->value, &ts, NULL, 0) < 0 && errno == EINTR)
+	wait->deadline = timeout_ms < 0 ? INT64_MAX : now + (int64_t)timeout_ms * NSEC_PER_MSEC;
+	wait->has_slept = false;
+	signals_hold(&wait->signals, now);
+}
+
+void queue_wait_end(const struct queue_wait *wait)
+{
+	signals_release(&wait->signals);
+}
+
+/* 0: woken, or something has changed. -ETIMEDOUT, -EINTR. */
+static int sleep_for(const struct queue_wait *wait, int64_t nsec)
+{
+	struct timespec ts = {.tv_sec = nsec / NSEC_PER_SEC, .tv_nsec = nsec % NSEC_PER_SEC};
+
+	if (syscall(SYS_futex, wait->seq, FUTEX_WAIT, wait->value, &ts, NULL, 0) == 0)
+		return 0;
+	return errno == EINTR || errno == ETIMEDOUT ? -errno : 0;
+}
+
+/* The cells are looked at after each sleep, before it is asked whether a handler ran: a wake-up is never lost. */
+int queue_wait_for(struct heap *heap, struct queue_wait *wait)
+{
+	int64_t now, left;
+	int r;
+
+	if (wait->has_slept && signals_let_in(&wait->signals))
 		return -EINTR;
+	now = now_nsec();
+	left = signals_sleep_nsec(&wait->signals, now, SLICE_NSEC);
+	if (wait->deadline - now < left)
+		left = wait->deadline - now;
+	if (left <= 0)
+		return wait->has_slept || !signals_let_in(&wait->signals) ? -ETIMEDOUT : -EINTR;
+	r = sleep_for(wait, left);
+	wait->has_slept = true;
+	if (r == -EINTR)
+		return r;
+	if (r == -ETIMEDOUT)
+		signals_look_again(&wait->signals);
 	return __atomic_load_n(&heap->control->ended, __ATOMIC_RELAXED) ? -EPIPE : 0;
 }

@@ -4,12 +4,20 @@
 /* Waiting for a queue, and waking. See queue_wait.c. */
 
 #include "heap/object/cell.h"
+#include "heap/object/wait_signals.h"
 
 /* A call waits for *seq to be something else than `value`. */
 struct queue_wait {
 	uint32_t *seq;
 	uint32_t value;
+	int64_t deadline; /* nanoseconds of CLOCK_MONOTONIC; INT64_MAX: none */
+	bool has_slept;
+	struct wait_signals signals;
 };
+
+/* A call that may wait, for that long, or (negative) for ever; and its end. */
+void queue_wait_begin(struct queue_wait *wait, int timeout_ms);
+void queue_wait_end(const struct queue_wait *wait);
 
 /* Move the number and wake all sleepers. */
 void queue_wake(uint32_t *seq);
@@ -17,11 +25,8 @@ void queue_wake(uint32_t *seq);
 /* Before the last look at the cells: the session will wait, for a cell to be emptied (is_push_call) or filled. */
 void queue_announce(struct queue *queue, bool is_push_call, struct queue_wait *ret);
 
-/* Sleep until woken, or to the end of a slice. Deadline -1: none. Look again after 0. -ETIMEDOUT, -EINTR, -EPIPE. */
-int queue_wait_for(struct heap *heap, const struct queue_wait *wait, int64_t deadline);
-
-/* What deadlines count: nanoseconds of CLOCK_MONOTONIC. */
-int64_t queue_now_nsec(void);
+/* Sleep until woken, or to the end of a slice. 0: look at the cells again. -ETIMEDOUT, -EINTR, -EPIPE. */
+int queue_wait_for(struct heap *heap, struct queue_wait *wait);
 
 /*
  * After a cell was changed: wake the process that waits for that. The cell before the flag: the process that sets the

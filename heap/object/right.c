@@ -37,7 +37,7 @@
 static RIGHT_RARE int retain_unshared(struct session *session, struct object what)
 {
 	struct heap *heap = session->heap;
-	uint32_t owner1 = what.pool->owner1;
+	uint32_t owner1 = read_once(what.pool->owner1);
 	uint64_t word;
 	int r;
 
@@ -70,7 +70,7 @@ static inline void counted_store(const struct object *what, uint32_t counted)
  */
 static RIGHT_RARE void count_given(struct session *session, struct object_header *header)
 {
-	uint32_t counted = header->rights_counted + header->rights_given * RIGHTS_ONE;
+	uint32_t counted = read_once(header->rights_counted) + read_once(header->rights_given) * RIGHTS_ONE;
 
 	readers_invite(header); /* or the whole word could not be stored: a reader may do so now */
 	heap_set(session->heap, &header->rights, rights_with_bias(counted | RIGHTS_SHARED, BIAS_READERS));
@@ -91,7 +91,7 @@ OBJECT_INLINE int retain(struct session *session, const struct object *what)
 		heap_set(session->heap, &what->header->rights, rights_with_bias(rights, BIAS_READERS));
 		return 0;
 	}
-	if (rights >> 48 > RIGHTS_GIVEN_MAX / 2 && what->pool->owner1 == session->owner1)
+	if (rights >> 48 > RIGHTS_GIVEN_MAX / 2 && read_once(what->pool->owner1) == session->owner1)
 		count_given(session, what->header);
 	counted_store(what, rights_more((uint32_t)header_rights(what->header)));
 	return rights_are_shared(rights) ? 0 : retain_unshared(session, *what);
@@ -107,7 +107,7 @@ static void dying_push(struct session *session, const struct object *what)
 	struct heap *heap = session->heap;
 
 	heap_set(heap, &what->header->word, header_with_state(header_word(what->header), STATE_DYING));
-	heap_set(heap, &what->header->rights, rights_of_dying(session->entry->dying1));
+	heap_set(heap, &what->header->rights, rights_of_dying(read_once(session->entry->dying1)));
 	heap_set(heap, &session->entry->dying1, what->position + 1);
 }
 

@@ -67,9 +67,12 @@ int type_find(const struct heap *heap, uint32_t type, struct type_info *ret)
 	if (ret->n_slots > SLOTS_PER_TYPE || first_slot > TYPE_SLOTS_MAX - SLOTS_PER_TYPE)
 		return -EUCLEAN;
 	ret->slots = heap->type_slots + first_slot;
-	for (uint32_t i = 0; i < ret->n_slots; i++)
-		if (ret->slots[i] & 7 || ret->size < 8 || ret->slots[i] > ret->size - 8)
+	for (uint32_t i = 0; i < ret->n_slots; i++) {
+		uint32_t offset = read_once(ret->slots[i]);
+
+		if (offset & 7 || ret->size < 8 || offset > ret->size - 8)
 			return -EUCLEAN;
+	}
 	return 0;
 }
 

@@ -182,13 +182,13 @@ int uncounted_finish(struct session *session)
 {
 	struct heap *heap = session->heap;
 	struct session_entry *entry = session->entry;
-	uint64_t ref = entry->intent.ref;
-	bool is_read = intent_kind(entry->intent.word) == INTENT_READ;
+	uint64_t ref = read_once(entry->intent.ref), before = read_once(entry->intent_before);
+	bool is_read = intent_kind(read_once(entry->intent.word)) == INTENT_READ;
 	struct hold *hold = hold_lookup(heap, entry, ref);
 	struct object object;
 	int r = 0;
 
-	heap_set(heap, &entry->n_holds, entry->intent_before + (is_read && hold) - (!is_read && !hold));
+	heap_set(heap, &entry->n_holds, before + (is_read && hold) - (!is_read && !hold));
 	if (is_read && hold)
 		hold_remove(session, hold);
 	if ((is_read || !hold) && ref_generation(ref) && !object_find(heap, ref, &object))

@@ -272,7 +272,7 @@ static int let_go(struct session *session, const struct object *object)
 	if (type_find(heap, object->type, &type) == 0 && object_n_slots(object, &type))
 		return right_end(session, object);
 	heap_set(heap, &object->header->word, header_free(object->word, 0));
-	if (object->header->rights)
+	if (header_rights(object->header))
 		heap_set(heap, &object->header->rights, 0);
 	return 0;
 }
@@ -334,8 +334,10 @@ static int abandon_run(struct session *session, struct pool_entry *pool)
 	int r;
 
 	if (header_state(header_word(&pool->header)) == STATE_LIVE) {
-		if (pool->run_size > (uint64_t)pool->run_n_pools << POOL_SHIFT) /* as in trim_size() */
-			heap_set(session->heap, &pool->run_size, (uint64_t)pool->run_n_pools << POOL_SHIFT);
+		uint64_t size_max = (uint64_t)read_once(pool->run_n_pools) << POOL_SHIFT;
+
+		if (read_once(pool->run_size) > size_max) /* as in trim_size() */
+			heap_set(session->heap, &pool->run_size, size_max);
 		r = object_locate(
 			session->heap, (uint64_t)pool_index(session->heap, pool) << (POOL_SHIFT - 3), &object);
 		if (!r)
@@ -349,32 +351,32 @@ static int abandon_run(struct session *session, struct pool_entry *pool)
 /* The first pool or run that the session owns becomes nobody's. */
 static int abandon_pool(struct session *session)
 {
-	struct session_entry *entry = session->entry;
-	struct pool_entry *pool = pool_at(session->heap, entry->owned_pools1 - 1);
+	struct pool_entry *pool = pool_at(session->heap, read_once(session->entry->owned_pools1) - 1);
+	uint32_t identity = pool ? read_once(pool->identity) : 0;
 
-	if (!pool || pool->owner1 != session->owner1)
+	if (identity >> 16 != session->owner1)
 		return -EUCLEAN;
-	if (pool->kind == POOL_BLOCKS)
+	if ((identity & 0xff) == POOL_BLOCKS)
 		return abandon_blocks(session, pool);
-	return pool->kind == POOL_RUN ? abandon_run(session, pool) : -EUCLEAN;
+	return (identity & 0xff) == POOL_RUN ? abandon_run(session, pool) : -EUCLEAN;
 }
 
 /* After all pools have gone: empty their lists. */
 static void forget_pools(struct session *session)
 {
 	struct session_entry *entry = session->entry;
+	uint64_t n_blocks_returned = read_once(entry->n_blocks_returned);
 
 	for (uint32_t i = 0; i < N_CLASSES; i++)
-		if (entry->usedpools1[i])
+		if (read_once(entry->usedpools1[i]))
 			heap_set(session->heap, &entry->usedpools1[i], 0);
 	for (uint32_t i = 0; i < SPARE_RUN_MAX; i++)
-		if (entry->spare_runs1[i])
+		if (read_once(entry->spare_runs1[i]))
 			heap_set(session->heap, &entry->spare_runs1[i], 0);
-	if (entry->n_own_holds)
+	if (read_once(entry->n_own_holds))
 		heap_set(session->heap, &entry->n_own_holds, 0);
-	if (entry->n_blocks_returned) { /* relaxed, not logged: for reports */
-		__atomic_store_n(&session->control->figures.n_blocks_returned,
-			session->control->figures.n_blocks_returned + entry->n_blocks_returned, __ATOMIC_RELAXED);
+	if (n_blocks_returned) { /* relaxed, not logged: for reports */
+		shared_add(session->control->figures.n_blocks_returned, n_blocks_returned);
 		__atomic_store_n(&entry->n_blocks_returned, 0, __ATOMIC_RELAXED);
 	}
 }
@@ -385,7 +387,7 @@ static int drop_hold(struct session *session, struct hold *hold)
 {
 	struct object object;
 	uint64_t ref = __atomic_load_n(&hold->ref, __ATOMIC_RELAXED);
-	bool is_uncounted = hold->is_uncounted;
+	bool is_uncounted = read_once(hold->is_uncounted);
 
 	heap_set(session->heap, &hold->count, 1); /* however often it held the object, its count has one right for it */
 	hold_remove(session, hold);
@@ -406,7 +408,7 @@ static int drop_holds(struct session *session, uint32_t *ret_cursor)
 		i = 0;
 	end = n - i > ENTRIES_PER_STEP ? i + ENTRIES_PER_STEP : n;
 	while (table && i < end && n_dropped < HOLDS_PER_STEP) {
-		if (table[i].ref == HOLD_EMPTY) {
+		if (read_once(table[i].ref) == HOLD_EMPTY) {
 			i++;
 			continue;
 		}
@@ -421,9 +423,8 @@ static int drop_holds(struct session *session, uint32_t *ret_cursor)
 }
 
 /* Within a change, which this ends. */
-static int finish_intent(struct session *session, bool try)
+static int finish_intent(struct session *session, uint32_t kind, bool try)
 {
-	uint32_t kind = intent_kind(session->entry->intent.word);
 	int r;
 
 	if (intent_is_read(kind))
@@ -441,7 +442,8 @@ static int finish_intent(struct session *session, bool try)
 
 int session_drop_step(struct session *session, bool try)
 {
-	uint32_t cursor = session->drop_cursor;
+	const struct session_entry *entry = session->entry;
+	uint32_t cursor = session->drop_cursor, kind;
 	int r;
 
 	if (session_state_at(session->heap, session->index) == SESSION_ACTIVE)
@@ -452,10 +454,10 @@ int session_drop_step(struct session *session, bool try)
 	r = try ? change_try_begin(session) : change_begin(session);
 	if (r < 0)
 		return r;
-	if (intent_kind(session->entry->intent.word) !=
-		INTENT_NONE) /* before its holds are dropped: one of them keeps the queue */
-		return finish_intent(session, try);
-	if (session->entry->displaced || session->entry->displaced_name1) {
+	kind = intent_kind(read_once(entry->intent.word));
+	if (kind != INTENT_NONE) /* before its holds are dropped: one of them keeps the queue */
+		return finish_intent(session, kind, try);
+	if (read_once(entry->displaced) || read_once(entry->displaced_name1)) {
 		r = displaced_finish(session);
 		if (r < 0) { /* it would fail again: lost rather than dropped twice */
 			log_roll_back(session->heap);
@@ -466,15 +468,15 @@ int session_drop_step(struct session *session, bool try)
 		r = change_end(session, r);
 		return r < 0 ? r : 1;
 	}
-	if (session->entry->making1) {
+	if (read_once(entry->making1)) {
 		r = change_end(session, making_drop(session));
 		return r < 0 ? r : 1;
 	}
-	if (session->entry->dying1) {
+	if (read_once(entry->dying1)) {
 		change_end(session, 0);
 		return dying_step(session, try);
 	}
-	if (session->entry->owned_pools1) {
+	if (read_once(entry->owned_pools1)) {
 		r = change_end(session, abandon_pool(session));
 		return r < 0 ? r : 1;
 	}
@@ -483,7 +485,7 @@ int session_drop_step(struct session *session, bool try)
 	if (r < 0)
 		return r;
 	session->drop_cursor = cursor;
-	if (r == 0 || session->entry->dying1)
+	if (r == 0 || read_once(entry->dying1))
 		return 1;
 	r = hold_table_free(session, try);
 	if (r)

@@ -4,10 +4,20 @@
 /*
  * The words of the layout, read and made: refs, headers, rights, a pool's counts, intents
  *
- * These are computations on values; layout.h says what the bits mean. header_word() alone reads shared memory.
+ * These are computations on values; layout.h says what the bits mean. Shared memory is read by read_once(),
+ * shared_add() and header_word() alone.
  */
 
 #include "heap/shared/layout.h"
+
+/*
+ * Load a shared word, once: what is checked is what is used, whoever writes there meanwhile. Code that the daemon runs
+ * has no plain loads of shared memory (tests/reads.py). Relaxed: where the order matters an __atomic_load_n() says so.
+ */
+#define read_once(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
+
+/* Add to a shared number, by a load and a store, without the log. Relaxed. */
+#define shared_add(x, n) __atomic_store_n(&(x), (__typeof__(x))(read_once(x) + (__typeof__(x))(n)), __ATOMIC_RELAXED)
 
 static inline uint64_t ref_make(uint64_t position, uint32_t generation)
 {

@@ -131,5 +131,5 @@ bool geometry_matches(const struct control *c, const struct sections *s)
 	       c->n_name_buckets == s->n_name_buckets && c->sessions_off == s->sessions_off &&
 	       c->types_off == s->types_off && c->type_slots_off == s->type_slots_off &&
 	       c->name_buckets_off == s->name_buckets_off && c->arenas_off == s->arenas_off &&
-	       c->freepools_off == s->freepools_off && c->pools_off == s->pools_off && c->n_arenas_known <= s->n_arenas;
+	       c->freepools_off == s->freepools_off && c->pools_off == s->pools_off;
 }

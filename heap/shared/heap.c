@@ -409,8 +409,10 @@ static int map_whole(struct heap *heap)
 /* release: the process that sees an arena as mapped finds it there */
 static void mark_mapped(struct heap *heap, uint32_t first, uint32_t n, uint8_t is_mapped)
 {
-	for (uint32_t i = first; i < first + n; i++)
+	for (uint32_t i = first; i < first + n; i++) {
+		heap->n_arenas_here += is_mapped - (uint32_t)heap->is_mapped[i];
 		__atomic_store_n(&heap->is_mapped[i], is_mapped, __ATOMIC_RELEASE);
+	}
 }
 
 int heap_map_arenas(struct heap *heap, uint32_t first, uint32_t n)
@@ -450,7 +452,7 @@ int heap_return_arenas(struct heap *heap, uint32_t first, uint32_t n)
 /* How many arenas the run at `head` has in a heap without a truth: those that the head counts and that are BODY. */
 static uint32_t older_run_length(const struct heap *heap, uint32_t head, uint32_t known)
 {
-	uint32_t state = arena_state(&heap->arenas[head]), n = heap->arenas[head].n_arenas, k;
+	uint32_t state = arena_state(&heap->arenas[head]), n = read_once(heap->arenas[head].n_arenas), k;
 	bool is_half_done = state == ARENA_MAPPING || state == ARENA_RETURNING;
 
 	if (n > known - head)
@@ -467,7 +469,7 @@ static uint32_t older_run_length(const struct heap *heap, uint32_t head, uint32_
 static int older_arenas(struct heap *heap)
 {
 	struct truth_head *head = heap->truth->head;
-	uint32_t known = heap->control->n_arenas_known, mapped = heap->control->n_arenas_mapped;
+	uint32_t known = read_once(heap->control->n_arenas_known), mapped = read_once(heap->control->n_arenas_mapped);
 	int r;
 
 	known = known < heap->n_arenas ? known : heap->n_arenas;
@@ -480,7 +482,7 @@ static int older_arenas(struct heap *heap)
 		uint32_t state = arena_state(&heap->arenas[i]);
 
 		arena->n_arenas = older_run_length(heap, i, known);
-		arena->session1 = heap->arenas[i].session1;
+		arena->session1 = read_once(heap->arenas[i].session1);
 		arena->state = state == ARENA_HOLE ? TRUTH_HOLE : state == ARENA_MAPPING ? TRUTH_MAPPING : TRUTH_THERE;
 		i += state == ARENA_HOLE ? 1 : arena->n_arenas;
 	}
@@ -488,18 +490,26 @@ static int older_arenas(struct heap *heap)
 	return 0;
 }
 
+/* A text of shared memory, byte by byte. */
+static void text_read(char *to, const char *from, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		to[i] = read_once(from[i]);
+}
+
 static void older_session(const struct session_entry *from, struct truth_session *to)
 {
 	to->state = session_state(from);
+	to->pid = read_once(from->pid);
 	if (to->state > SESSION_DEAD) /* a stray write: what may live is kept */
-		to->state = from->pid > 0 ? SESSION_ACTIVE : SESSION_DEAD;
-	to->pid = from->pid;
-	to->start_time = from->start_time;
-	to->pid_namespace = from->pid_namespace;
-	to->uid = from->uid;
-	to->gid = from->gid;
-	memcpy(to->token, from->token, sizeof(to->token));
-	memcpy(to->program, from->program, sizeof(to->program));
+		to->state = to->pid > 0 ? SESSION_ACTIVE : SESSION_DEAD;
+	to->start_time = read_once(from->start_time);
+	to->pid_namespace = read_once(from->pid_namespace);
+	to->uid = read_once(from->uid);
+	to->gid = read_once(from->gid);
+	to->token[0] = read_once(from->token[0]);
+	to->token[1] = read_once(from->token[1]);
+	text_read(to->program, from->program, sizeof(to->program));
 	to->program[sizeof(to->program) - 1] = '\0';
 }
 
@@ -508,12 +518,12 @@ static int older_truth(struct heap *heap)
 	const struct control *c = heap->control;
 	struct truth_head *head = heap->truth->head;
 
-	memcpy(head->heap_name, c->heap_name, sizeof(head->heap_name));
+	text_read(head->heap_name, c->heap_name, sizeof(head->heap_name));
 	head->heap_name[sizeof(head->heap_name) - 1] = '\0';
-	memcpy(head->heap_id, c->heap_id, sizeof(head->heap_id));
-	memcpy(head->name_key, c->name_key, sizeof(head->name_key));
-	head->pid_namespace = c->pid_namespace;
-	head->ended = c->ended ? HEAP_ENDED : 0;
+	text_read((char *)head->heap_id, (const char *)c->heap_id, sizeof(head->heap_id));
+	text_read((char *)head->name_key, (const char *)c->name_key, sizeof(head->name_key));
+	head->pid_namespace = read_once(c->pid_namespace);
+	head->ended = read_once(c->ended) ? HEAP_ENDED : 0;
 	for (uint32_t i = 0; i < heap->n_sessions; i++)
 		older_session(&heap->sessions[i], &heap->truth->sessions[i]);
 	return older_arenas(heap);
@@ -528,9 +538,9 @@ static void write_arenas(struct heap *heap)
 		struct arena_entry *arena = &heap->arenas[i];
 		uint32_t state = truth->arenas[i].state;
 
-		if (state == TRUTH_HOLE && arena->state != ARENA_HOLE)
+		if (state == TRUTH_HOLE && arena_state(arena) != ARENA_HOLE)
 			__atomic_store_n(&arena->state, (uint32_t)ARENA_HOLE, __ATOMIC_RELEASE);
-		if (state == TRUTH_BODY && arena->state != ARENA_BODY)
+		if (state == TRUTH_BODY && arena_state(arena) != ARENA_BODY)
 			__atomic_store_n(&arena->state, (uint32_t)ARENA_BODY, __ATOMIC_RELEASE);
 		if (state == TRUTH_HOLE || state == TRUTH_BODY)
 			continue;
@@ -552,7 +562,7 @@ static void write_sessions(struct heap *heap)
 		to->gid = from->gid;
 		memset(to->token, 0, sizeof(to->token));
 		memcpy(to->program, from->program, sizeof(to->program));
-		if (to->state != from->state)
+		if (session_state(to) != from->state)
 			__atomic_store_n(&to->state, from->state, __ATOMIC_RELEASE);
 	}
 }

@@ -57,6 +57,7 @@ struct heap {
 
 	struct trimming *trimming; /* daemon: per session; NULL: of no session yet */
 	struct truth *truth;       /* daemon: what it decides on; NULL in a client */
+	uint32_t n_arenas_here;    /* daemon: how many arenas it has mapped */
 	uint8_t *is_mapped;        /* daemon: per arena: has this process mapped it? NULL in a client */
 
 	struct session_entry *sessions;

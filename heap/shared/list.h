@@ -28,7 +28,7 @@ static inline void list_insert(struct heap *heap, bool logged, uint32_t *head1, 
 {
 	uint64_t both = next.index1 | (uint64_t)prev.index1 << 32;
 
-	if (node.links->both != both)
+	if (read_once(node.links->both) != both)
 		heap_store(heap, logged, &node.links->both, both);
 	if (next.links)
 		heap_store(heap, logged, &next.links->prev1, node.index1);
@@ -49,12 +49,14 @@ static inline void list_push(
 static inline void list_remove(struct heap *heap, bool logged, uint32_t *head1, union list_links *links,
 	struct list_node prev, struct list_node next)
 {
+	union list_links was = {.both = read_once(links->both)};
+
 	if (prev.links)
-		heap_store(heap, logged, &prev.links->next1, links->next1);
+		heap_store(heap, logged, &prev.links->next1, was.next1);
 	else if (head1)
-		heap_store(heap, logged, head1, links->next1);
+		heap_store(heap, logged, head1, was.next1);
 	if (next.links)
-		heap_store(heap, logged, &next.links->prev1, links->prev1);
-	if (links->both)
+		heap_store(heap, logged, &next.links->prev1, was.prev1);
+	if (was.both)
 		heap_store(heap, logged, &links->both, 0);
 }

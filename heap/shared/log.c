@@ -59,10 +59,9 @@ static bool is_logged(const struct heap *heap, uint64_t off)
 	return (off - sessions) % sizeof(struct session_entry) >= offsetof(struct session_entry, holds_position1);
 }
 
-/* The word that an entry is of; NULL: a stray write has damaged the entry. */
-static void *log_target(struct heap *heap, const struct log_entry *entry)
+/* The word that an entry is of, by what it has in `where`; NULL: a stray write has damaged the entry. */
+static void *log_target(struct heap *heap, uint64_t where)
 {
-	uint64_t where = __atomic_load_n(&entry->where, __ATOMIC_RELAXED);
 	bool in_heap = where & LOG_WHERE_HEAP;
 	uint64_t off = where & ~(LOG_WHERE_HEAP | LOG_WHERE_HEADER_LOCK);
 
@@ -77,14 +76,15 @@ static void *log_target(struct heap *heap, const struct log_entry *entry)
 
 static void log_take_back(struct heap *heap, const struct log_entry *entry)
 {
-	void *target = log_target(heap, entry);
+	uint64_t where = read_once(entry->where), old = read_once(entry->old);
+	void *target = log_target(heap, where);
 
 	if (!target)
 		return;
-	if (!(entry->where & LOG_WHERE_HEADER_LOCK))
-		__atomic_store_n((uint64_t *)target, entry->old, __ATOMIC_RELAXED);
+	if (!(where & LOG_WHERE_HEADER_LOCK))
+		__atomic_store_n((uint64_t *)target, old, __ATOMIC_RELAXED);
 	else if (__atomic_load_n((uint32_t *)target, __ATOMIC_RELAXED) & RIGHTS_LOCKED)
-		__atomic_store_n((uint32_t *)target, (uint32_t)entry->old | RIGHTS_LOCKED, __ATOMIC_RELAXED);
+		__atomic_store_n((uint32_t *)target, (uint32_t)old | RIGHTS_LOCKED, __ATOMIC_RELAXED);
 }
 
 void log_empty(struct heap *heap, uint32_t n)
@@ -97,8 +97,8 @@ void log_empty(struct heap *heap, uint32_t n)
 	/* commit: release, after every store of the change, or after the words that were restored */
 	__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
 	for (uint32_t i = 0; i < n; i++) {
-		const struct log_entry *entry = &lock->entries[i];
-		uint32_t *counted = entry->where & LOG_WHERE_HEADER_LOCK ? log_target(heap, entry) : NULL;
+		uint64_t where = read_once(lock->entries[i].where);
+		uint32_t *counted = where & LOG_WHERE_HEADER_LOCK ? log_target(heap, where) : NULL;
 		uint32_t now = counted ? __atomic_load_n(counted, __ATOMIC_RELAXED) : 0;
 
 		if (now & RIGHTS_LOCKED) /* release: the next session that changes it comes after all that */
@@ -120,7 +120,7 @@ void log_roll_back(struct heap *heap)
 		log_take_back(heap, &lock->entries[i]);
 	lock->overflowed = 0;
 	if (n) /* relaxed: log_empty() releases it. Readers who saw what is taken back see it moved */
-		__atomic_store_n(&heap->control->n_roll_backs, heap->control->n_roll_backs + 1, __ATOMIC_RELAXED);
+		shared_add(heap->control->n_roll_backs, 1);
 	if (!n) /* the change was over, and its owner died unlocking headers; relaxed: the lock is held */
 		n = __atomic_load_n(&lock->n_unlocking, __ATOMIC_RELAXED);
 	/* After a death above, all is done again to the same effect: nobody else has changed a locked header. */

@@ -44,7 +44,7 @@ static inline void log_header_lock_failed(struct heap *heap);
 		if (log_word((heap), (p)))                                                                             \
 			__atomic_store_n((p), (__typeof__(*(p)))(v), __ATOMIC_RELAXED);                                \
 	} while (0)
-#define heap_add(heap, p, n) heap_set((heap), (p), *(p) + (__typeof__(*(p)))(n))
+#define heap_add(heap, p, n) heap_set((heap), (p), read_once(*(p)) + (__typeof__(*(p)))(n))
 
 /* Store to a member that its owner writes: `logged`, as heap_set() does; else, by the owner in a critical section,
  * relaxed and without the log. */
@@ -57,7 +57,7 @@ static inline void log_header_lock_failed(struct heap *heap);
 static inline void heap_set_header(struct heap *heap, struct object_header *header, uint64_t word, uint64_t rights)
 {
 	heap_set(heap, &header->word, word);
-	if (header->rights != rights)
+	if (read_once(header->rights) != rights)
 		heap_set(heap, &header->rights, rights);
 }
 
@@ -67,7 +67,7 @@ static inline void log_commit(struct heap *heap)
 	struct global_lock *lock = &heap->control->lock;
 
 	if (__builtin_expect(heap->n_header_locks != 0, 0))
-		log_empty(heap, lock->n_entries);
+		log_empty(heap, read_once(lock->n_entries));
 	else
 		/* commit: release, after every store of the change */
 		__atomic_store_n(&lock->n_entries, 0, __ATOMIC_RELEASE);
@@ -84,7 +84,7 @@ static inline uint64_t log_where(const struct heap *heap, uintptr_t p)
 static inline bool log_add(struct heap *heap, uint64_t where, uint64_t old)
 {
 	struct global_lock *lock = &heap->control->lock;
-	uint32_t n = lock->n_entries;
+	uint32_t n = read_once(lock->n_entries);
 
 	if (__builtin_expect(n >= LOG_CAPACITY, 0))
 		return log_mark_full(heap);
@@ -121,7 +121,7 @@ static inline void log_header_lock_failed(struct heap *heap)
 
 	heap->n_header_locks--;
 	/* relaxed: with the entry or without it, nothing is restored */
-	__atomic_store_n(&lock->n_entries, lock->n_entries - 1, __ATOMIC_RELAXED);
+	shared_add(lock->n_entries, -1);
 }
 
 static inline void log_header_lock_again(struct heap *heap, uint32_t old)
@@ -129,7 +129,7 @@ static inline void log_header_lock_again(struct heap *heap, uint32_t old)
 	struct global_lock *lock = &heap->control->lock;
 
 	/* the remainder: a stray write may have changed n_entries */
-	__atomic_store_n(&lock->entries[(lock->n_entries - 1) % LOG_CAPACITY].old, old, __ATOMIC_RELAXED);
+	__atomic_store_n(&lock->entries[(read_once(lock->n_entries) - 1) % LOG_CAPACITY].old, old, __ATOMIC_RELAXED);
 	/* release fence: the entry before the next attempt to lock the header */
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 }

@@ -13,6 +13,8 @@ void session_init(struct session *session, struct heap *heap, uint32_t index)
 {
 	static struct cache none; /* of all sessions without a cache: is_mine is 0, so nothing is ever kept in it */
 
+	uint64_t home = read_once(heap->control->pid_namespace);
+
 	heap_refresh_arenas(heap);
 	*session = (struct session){
 		.heap = heap,
@@ -30,6 +32,6 @@ void session_init(struct session *session, struct heap *heap, uint32_t index)
 		.blocks_identity = POOL_BLOCKS | (index + 1) << 16,
 		.hinted_identity = (POOL_BLOCKS | (index + 1) << 16) - (1U << 8),
 		/* Asked anew for each session: a child cloned into another namespace keeps its parent's mapping. */
-		.is_home = heap->control->pid_namespace && heap->control->pid_namespace == pid_namespace(),
+		.is_home = home && home == pid_namespace(),
 	};
 }

@@ -67,7 +67,7 @@ static int queue_begin(void **ret, int (*serve)(void *userdata, int fd))
 	return 0;
 }
 
-/* The partner: do `part` as often as told, until the other side ends. It holds the queues, as whoever uses one should.
+/* The partner: do `part` as often as told, until the other side ends. It holds the queues, as a user of one should.
  */
 static int queue_serve(int fd, int (*part)(pyheap *heap, pyheap_ref there, pyheap_ref back))
 {

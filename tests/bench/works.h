@@ -45,7 +45,8 @@ extern "C" {
 uint32_t *work_sizes(size_t n);
 uint32_t *work_order(size_t n);
 
-/* The sum of all words of 8 bytes of `size` bytes: what reading them costs whoever has them. size is a multiple of 8.
+/* The sum of all words of 8 bytes of `size` bytes: what reading them costs a process that has them. size is a multiple
+ * of 8.
  */
 uint64_t work_sum(const void *data, size_t size);
 

@@ -95,6 +95,6 @@ int queue_empty(struct actor *actor, pyheap_ref queue);
 /* Take every free pool: the next request for one needs another arena. */
 void take_free_pools(struct actor *actor);
 
-/* Survivor: the objects that must stay as they are, whoever dies (see scenario.c). */
+/* Survivor: the objects that must stay as they are, whichever process dies (see scenario.c). */
 void garden_prepare(struct actor *actor);
 void garden_verify(struct actor *actor);

@@ -192,6 +192,14 @@ static enum tracee_event let_go(struct tracee *tracee, enum __ptrace_request how
 	return tracee_wait(tracee);
 }
 
+/* The tracer's handlers are none of the tracee's: a call that waits goes another way where a signal has a handler. */
+static void forget_handlers(void)
+{
+	for (int i = 1; i <= SIGRTMAX; i++)
+		if (i != SIGKILL && i != SIGSTOP)
+			signal(i, SIG_DFL);
+}
+
 static int start(struct tracee *tracee, void (*run)(void *userdata), void *userdata)
 {
 	pid_t parent = getpid();
@@ -203,7 +211,7 @@ static int start(struct tracee *tracee, void (*run)(void *userdata), void *userd
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() != parent || ptrace(PTRACE_TRACEME, 0, 0, 0) < 0)
 			_exit(125);
-		signal(SIGALRM, SIG_DFL);
+		forget_handlers();
 		run(userdata);
 		_exit(0);
 	}

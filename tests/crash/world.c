@@ -375,7 +375,7 @@ static uint32_t count_kept_pools(const struct world *world, uint32_t index1)
 	const struct pool_entry *pools = at(world, world->control->pools_off);
 	uint32_t n_pools = world->control->n_arenas * world->control->pools_per_arena, n_kept = 0;
 
-	/* The list may change meanwhile: the bounds end the walk, and whoever waits for 0 reads it again. */
+	/* The list may change meanwhile: the bounds end the walk, and a caller that waits for 0 reads it again. */
 	for (uint32_t n = 0; index1 && index1 <= n_pools && n < n_pools; n++) {
 		const struct pool_entry *pool = &pools[index1 - 1];
 

@@ -5,7 +5,7 @@
  *     demo-count [--nap MS] [--any-word] SLOT       SLOT: 0 to DEMO_N_WORKERS - 1, one living process each
  *
  * A worker takes a folder from the queue, counts its files where they lie in the heap and leaves the result in the
- * tree's list of results. Each folder must be counted once, whoever is killed when. Three rules see to that:
+ * tree's list of results. Each folder must be counted once, whichever process is killed when. Three rules see to that:
  *
  * 1. Truth is the list of results: a folder is done when its place there has something, and what is there gets summed.
  *    The place is filled by one call, which happens as a whole or not at all; so no folder is half counted or counted
@@ -13,9 +13,9 @@
  * 2. A worker writes down in its claim what it counts. It takes the folder from the queue and claims it under the
  * global lock, so no living worker is ever seen in between. A worker that finds its claim filled when it starts has
  * taken the slot of a dead one over, and counts that folder first.
- * 3. Who died just between the two has left a folder that is not in the queue, not claimed and not done (its hold went
- *    with it, but the tree still holds the folder). So a worker that finds the queue empty looks for such folders
- * before it goes.
+ * 3. A worker that died just between the two has left a folder that is not in the queue, not claimed and not done (its
+ * hold went with it, but the tree still holds the folder). So a worker that finds the queue empty looks for such
+ * folders before it goes.
  *
  * --nap has it sleep in the middle of every folder, so that there is something to see, also on a small tree.
  */

@@ -45,7 +45,7 @@ struct file {
 
 struct claim {
 	pyheap_ref folder; /* 0: none */
-	uint64_t n_done;   /* files of it counted so far, for whoever looks on */
+	uint64_t n_done;   /* files of it counted so far, for processes that look on */
 };
 
 struct count {

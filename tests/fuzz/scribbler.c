@@ -18,6 +18,8 @@
  *   --parts LIST              what is scribbled on: all, or of header,mutex,log,lists,sessions,types,arenas,pools,
  *                             objects,daemon
  *   --watchdog S              60 unless given
+ *   --without-truth           the daemon's own file is missing when it is started again, as after an update of a daemon
+ *                             that had none; not with `header`, for then a heap may be refused
  *   --stop                    at the first fault
  *   --expect-faults           exit with 0 whatever is found
  */
@@ -67,7 +69,7 @@ static struct options {
 	uint64_t n_rounds, seconds, seed, watchdog;
 	const char *mode;
 	uint32_t parts;
-	bool stop, expect_faults;
+	bool stop, expect_faults, without_truth;
 } options = {.n_rounds = 4,
 	.seconds = UINT32_MAX,
 	.seed = 1,
@@ -655,6 +657,8 @@ static void run_round(void)
 		return;
 	for (uint64_t i = 0; i < 1 + scribble_random(&random, 2); i++) {
 		end(DAEMON);
+		if (options.without_truth)
+			unlink(truth_path);
 		if (!daemon_starts("adopting") || !bystander_goes_on(200, "adopted"))
 			return;
 	}
@@ -676,7 +680,8 @@ static void parse(int argc, char **argv)
 {
 	static const struct option longs[] = {{"rounds", 1, NULL, 'r'}, {"seconds", 1, NULL, 't'},
 		{"seed", 1, NULL, 's'}, {"mode", 1, NULL, 'm'}, {"parts", 1, NULL, 'p'}, {"watchdog", 1, NULL, 'w'},
-		{"stop", 0, NULL, 'x'}, {"expect-faults", 0, NULL, 'e'}, {NULL, 0, NULL, 0}};
+		{"stop", 0, NULL, 'x'}, {"expect-faults", 0, NULL, 'e'}, {"without-truth", 0, NULL, 'o'},
+		{NULL, 0, NULL, 0}};
 	int key;
 
 	while ((key = getopt_long(argc, argv, "", longs, NULL)) >= 0)
@@ -704,6 +709,9 @@ static void parse(int argc, char **argv)
 			break;
 		case 'e':
 			options.expect_faults = true;
+			break;
+		case 'o':
+			options.without_truth = true;
 			break;
 		default:
 			exit(2);

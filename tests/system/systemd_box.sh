@@ -12,7 +12,7 @@
 #
 # With SYSTEMD, process 1 of the box is a systemd as the machine's manager, which needs no init outside.
 #
-# Exits with 77 (skipped) where the kernel, or whoever runs the test, does not allow such a box.
+# Exits with 77 (skipped) where the kernel, or the user that runs the test, does not allow such a box.
 
 skip()
 {
@@ -242,7 +242,7 @@ box_enter()
 		fi
 		env BOX_STAGE=test bash "$box_script" "$2" "$3" &
 		wait $!
-		sleep 60 # until whoever reads the verdict ends the box
+		sleep 60 # until the reader of the verdict ends the box
 		exit
 		;;
 	test)

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: MIT
 #
-# Sourced by test_systemd_user.sh and test_systemd_system.sh: what the service must do, whoever's it is
+# Sourced by test_systemd_user.sh and test_systemd_system.sh: what the service must do, of the system or of a user
 #
 # Uses: service_ctl COMMAND... (systemctl of that manager), $service_drop_in (the folder for a drop-in of the service),
 # $service_unit (its file).

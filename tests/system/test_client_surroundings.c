@@ -471,7 +471,7 @@ END_TEST
 
 /* ---- who serves the socket --------------------------------------------------------------------------------------- */
 
-/* Accept whoever comes, and say nothing. */
+/* Accept every connection, and say nothing. */
 static void squat(void *userdata)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -357,11 +358,14 @@ class NoDaemon(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = folder.name
 
-    def fails(self, pattern, *args, **env):
-        result = subprocess.run([PYHEAPCTL, *args], capture_output=True, timeout=WATCHDOG, env={**os.environ, **env})
+    def fails(self, pattern, *args, command=(PYHEAPCTL,), **env):
+        result = subprocess.run([*command, *args], capture_output=True, timeout=WATCHDOG, env={**os.environ, **env})
         self.assertEqual((result.returncode, result.stdout), (3, b""), result.stderr)
         self.assertRegex(result.stderr, rb"\Apyheapctl: cannot open a session, [^\n]+: [^\n]+; [^\n]+\n\Z")
         self.assertRegex(result.stderr.decode(errors="replace"), pattern)
+
+    def fails_in(self, limit, pattern, *args):
+        self.fails(pattern, *args, command=["sh", "-c", limit + ' && exec "$@"', "sh", PYHEAPCTL])
 
     def test_closed_stdio(self):
         """Where stdin, stdout or stderr is closed, neither the heap nor the socket comes in its place."""
@@ -384,6 +388,34 @@ class NoDaemon(unittest.TestCase):
             pass
         self.fails("no daemon listens on the socket; start pyheapd", "--socket", path, "ls")
         self.fails("Not a directory", "--socket", path + "/sock", "ls")
+
+    def test_not_a_daemon(self):
+        """What listens there answers by something else than pyheapd's messages."""
+        path = os.path.join(self.folder, "sock")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+
+            def answer():
+                connection, _ = listener.accept()
+                with connection:
+                    connection.sendall(b"\x04\0\0\0\xff\xff\xff\xff")
+                    connection.recv(1000)
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            self.fails("use the pyheapctl that came with the running pyheapd", "--socket", path, "ls")
+            thread.join()
+
+    def test_no_descriptors(self):
+        daemon = Daemon("--size", "16M")
+        self.addCleanup(daemon.close)
+        self.fails_in("ulimit -n 4", "close files, or raise the limit of open files", "--socket", daemon.socket, "ls")
+
+    def test_no_address_space(self):
+        daemon = Daemon("--size", "1G")
+        self.addCleanup(daemon.close)
+        self.fails_in("ulimit -v 500000", "limited to 488 MiB.*; raise that limit", "--socket", daemon.socket, "ls")
 
     def test_not_admitted(self):
         if not can_be_nobody(PYHEAPCTL, "--version"):

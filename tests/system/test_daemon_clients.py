@@ -15,6 +15,7 @@ import wire
 from daemon_box import Child, Daemon, until
 
 IS_ROOT = os.geteuid() == 0
+AS_NOBODY = unittest.skipUnless(daemon_box.can_be_nobody(), "only root can be somebody else, where others can run programs")
 SETPRIV = shutil.which("setpriv")
 
 
@@ -102,7 +103,7 @@ class Clients(unittest.TestCase):
         until(lambda: sessions[0].n_sessions() == 15, "its session is free")
         self.assertIn("kept", self.hello_error(sessions[0].layout_hash, errno.EUSERS))
 
-    @unittest.skipUnless(IS_ROOT, "needs root, to be another user")
+    @AS_NOBODY
     def test_sessions_of_a_user(self):
         self.start("--max-sessions", "16", "--user-sessions", "3", "--group", "65534")
         first = self.session()
@@ -207,7 +208,7 @@ class Clients(unittest.TestCase):
             first.expect_error(errno.ESRCH)
         self.assertEqual(first.n_sessions(), 1)
 
-    @unittest.skipUnless(IS_ROOT, "needs root, to be another user")
+    @AS_NOBODY
     def test_evicted_by_another_user(self):
         self.start("--group", "65534")
         first = self.session()
@@ -538,7 +539,7 @@ class Clients(unittest.TestCase):
 
     # ---- rights ----
 
-    @unittest.skipUnless(daemon_box.can_be_nobody(), "only root can be somebody else, where others can run programs")
+    @AS_NOBODY
     def test_rights(self):
         nobody = pwd.getpwnam("nobody")
         group = 12345
@@ -552,7 +553,7 @@ class Clients(unittest.TestCase):
         self.assertEqual(self.as_user(nobody, "--clear-groups"), "error 13")  # says the daemon
         self.daemon.wait_log("user %d may not use this heap" % nobody.pw_uid)
 
-    @unittest.skipUnless(daemon_box.can_be_nobody(), "only root can be somebody else, where others can run programs")
+    @AS_NOBODY
     def test_no_rights_without_a_group(self):
         self.start()
         self.assertEqual(os.stat(self.daemon.socket).st_mode & 0o777, 0o600)

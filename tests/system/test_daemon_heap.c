@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <pyheap.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #define ARENA ((uint64_t)256 << 10)
@@ -376,6 +377,63 @@ START_TEST(adopts_what_was_being_mapped)
 }
 END_TEST
 
+/* ---- memory in holes -------------------------------------------------------------------------------------------- */
+
+static void lock_memory(void *userdata)
+{
+	pyheap *session = fixture_open(&fx);
+	pyheap_ref ref;
+
+	(void)userdata;
+	if (mlockall(MCL_CURRENT) < 0)
+		_exit(77);
+	ck_ok(pyheap_put(session, "locked", 7, &ref));
+	ck_ok(pyheap_name_set(session, "locked", ref));
+	for (;;)
+		pause();
+}
+
+/* A client locks its memory after it has opened its session: what the kernel makes of the holes goes back. */
+START_TEST(gives_back_what_is_locked)
+{
+	pid_t pid = fixture_fork(lock_memory, NULL);
+	pyheap_ref ref;
+	int status = 0;
+
+	fixture_until(pyheap_name_get(heap, "locked", &ref) == 0 || waitpid(pid, &status, WNOHANG) == pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+		printf("skipped: this user may not lock as much memory (RLIMIT_MEMLOCK)\n");
+		return;
+	}
+	fixture_until(heap_bytes() <= 3 * ARENA);
+	fixture_until(fixture_log_count("touched outside all arenas") > 0);
+	fixture_kill(pid);
+	fixture_until(n_sessions() == 1);
+	ck_assert_int_le((int)(heap_bytes() / ARENA), 3);
+}
+END_TEST
+
+/* A stray access of a client, with and without a daemon. */
+START_TEST(gives_back_what_was_touched)
+{
+	pyheap_ref ref;
+	char *p;
+
+	ck_ok(pyheap_put(heap, "here", 5, &ref));
+	p = pyheap_data(heap, ref);
+	for (size_t i = 20; i < 200; i += 3)
+		p[i * ARENA] = 1;
+	fixture_until(heap_bytes() <= 3 * ARENA);
+	fixture_stop(&fx, SIGKILL);
+	for (size_t i = 20; i < 200; i += 3)
+		p[i * ARENA] = 1;
+	ck_assert_int_gt((int)(heap_bytes() / 4096), 60);
+	fixture_start_again(&fx);
+	fixture_until(heap_bytes() <= 3 * ARENA);
+	ck_assert_str_eq(p, "here");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("daemon heap");
@@ -390,6 +448,8 @@ int main(void)
 	tcase_add_test(each, adopts_what_is_held);
 	tcase_add_test(each, adopts_what_was_being_reclaimed);
 	tcase_add_test(each, adopts_what_was_being_mapped);
+	tcase_add_test(each, gives_back_what_is_locked);
+	tcase_add_test(each, gives_back_what_was_touched);
 	tcase_add_loop_test(own, returns_empty_arenas, 0, 3);
 	tcase_add_test(own, spare_arenas_are_no_reserve);
 	tcase_add_test(own, adopts_while_the_lock_is_held);

@@ -173,7 +173,7 @@ class Truth(unittest.TestCase):
         return n
 
     def test_token_of_another(self):
-        """Whoever reads the table finds no token, and whoever has one and writes its own pid there is not believed."""
+        """A reader of the table finds no token; a client that has one and writes its own pid there is not believed."""
         self.start()
         owner = Child(self, lambda: (lambda s: (s.session, s.token))(self.daemon.session()))
         session, token = eval(owner.result)

@@ -119,9 +119,17 @@ is_inline() { # yes or no, of the program built last: does it call what the inli
 }
 build_and_run cc "$tmp/program.c" -std=c99
 build_and_run cc "$tmp/program.c" -std=gnu11
-build_and_run c++ "$tmp/program.cpp" -std=c++98 -Wno-long-long
-build_and_run c++ "$tmp/program.cpp" -std=c++11
-build_and_run c++ "$tmp/program.cpp" -std=c++20
+if command -v c++ >/dev/null; then
+	build_and_run c++ "$tmp/program.cpp" -std=c++98 -Wno-long-long
+	build_and_run c++ "$tmp/program.cpp" -std=c++11
+	build_and_run c++ "$tmp/program.cpp" -std=c++20
+	build_and_run c++ "$tmp/program.cpp" -std=c++98 -Wno-long-long -O2
+	is_inline yes
+	build_and_run c++ "$tmp/program.cpp" -std=c++20 -O3
+	is_inline yes
+else
+	echo "no C++ compiler: no program of it is built"
+fi
 for compiler in cc clang; do
 	command -v "$compiler" >/dev/null || continue
 	build_and_run "$compiler" "$tmp/program.c" -std=gnu11 -O0
@@ -133,10 +141,6 @@ for compiler in cc clang; do
 		is_inline yes
 	done
 done
-build_and_run c++ "$tmp/program.cpp" -std=c++98 -Wno-long-long -O2
-is_inline yes
-build_and_run c++ "$tmp/program.cpp" -std=c++20 -O3
-is_inline yes
 
 # ---- pyheapctl finds the library by itself, wherever both are
 unset PKG_CONFIG_SYSROOT_DIR LD_LIBRARY_PATH

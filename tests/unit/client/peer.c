@@ -39,12 +39,17 @@ void peer_heap_teardown(void)
 	heap_free(peer.heap);
 }
 
+/* The thread has it except while it waits for a message. */
+static pthread_mutex_t working = PTHREAD_MUTEX_INITIALIZER;
+
 bool peer_receive(struct peer *p, int fd)
 {
 	uint8_t bytes[1024]; /* a client's message comes in one piece, and is shorter */
 	ssize_t l;
 
+	pthread_mutex_unlock(&working);
 	l = recv(fd, bytes, sizeof(bytes), 0);
+	pthread_mutex_lock(&working);
 	if (l <= 0)
 		return false;
 	if (p->request)
@@ -58,11 +63,13 @@ static void *peer_run(void *userdata)
 	struct peer *p = userdata;
 	int fd = accept(p->listen_fd, NULL, NULL);
 
+	pthread_mutex_lock(&working);
 	if (fd >= 0) {
 		if (peer_receive(p, fd))
 			p->play(p, fd);
 		close(fd);
 	}
+	pthread_mutex_unlock(&working);
 	return NULL;
 }
 
@@ -92,6 +99,12 @@ int peer_open(void (*play)(struct peer *peer, int fd), pyheap **ret)
 	ck_assert_int_eq(unlink(peer.path), 0);
 	ck_assert_int_eq(rmdir(peer.folder), 0);
 	return r;
+}
+
+void peer_rest(void)
+{
+	pthread_mutex_lock(&working);
+	pthread_mutex_unlock(&working);
 }
 
 void peer_wait(void)

@@ -42,6 +42,9 @@ void peer_heap_teardown(void);
 /* Open a session with a thread that accepts it, receives the Hello, and then plays. The result of pyheap_open(). */
 int peer_open(void (*play)(struct peer *peer, int fd), pyheap **ret);
 
+/* Wait until the thread has done all that it does for the client's last call. */
+void peer_rest(void);
+
 /* Wait for the thread's end: peer.request is what the client said last. */
 void peer_wait(void);
 

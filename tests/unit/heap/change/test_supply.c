@@ -4,6 +4,7 @@
  */
 #include "tests/unit/heap/fixture_arena.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -245,10 +246,36 @@ static void restart_daemon(void)
 	session_init(&fx.daemon, heap, SESSION_DAEMON);
 	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
 		session_init(&fx.sessions[i], heap, fx.sessions[i].index);
-	ck_assert_int_eq(supply_adopt_all(heap), 0);
+	supply_adopt_all(heap);
 	fixture_adopt_returning();
 	fixture_check();
 }
+
+/* The system takes back nothing now: the next daemon goes on all the same, and gives it back later. */
+START_TEST(adopted_where_nothing_can_be_returned)
+{
+	int fd = fx.heap->heap_fd;
+	uint32_t head, n_done = 0;
+	char path[48];
+
+	ck_assert_int_eq(supply_reserve(fx.heap, 0, 2, &head), 0);
+	ck_assert_int_eq(supply_map_step(fx.heap, head, 1, &n_done), 0);
+	ck_assert_int_eq(supply_reserve(fx.heap, 0, 1, &head), 0);
+	n_done = 0;
+	ck_assert_int_eq(supply_map_step(fx.heap, head, 1, &n_done), 1);
+	fx.heap->truth->arenas[head].session1 = 0;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	fx.heap->heap_fd = open(path, O_RDONLY | O_CLOEXEC);
+	ck_assert_int_ge(fx.heap->heap_fd, 0);
+	supply_adopt_all(fx.heap);
+	ck_assert_uint_gt(fixture_heap_bytes(), 0);
+	close(fx.heap->heap_fd);
+	fx.heap->heap_fd = fd;
+	fixture_adopt_returning();
+	ck_assert_uint_eq(fixture_heap_bytes(), 0);
+	fixture_check();
+}
+END_TEST
 
 START_TEST(adopted_with_everything)
 {
@@ -330,6 +357,7 @@ static Suite *suite(void)
 	tcase_add_test(t, mapping_given_up);
 	tcase_add_test(t, dead_sessions_grants_are_taken_back);
 	tcase_add_test(t, pick_waits_for_nobody);
+	tcase_add_test(t, adopted_where_nothing_can_be_returned);
 	tcase_add_test(t, adopted_with_everything);
 	tcase_add_test(t, adopt_takes_what_was_half_way);
 	tcase_add_test(t, return_interrupted);
