@@ -38,6 +38,10 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 	case EDEADLK:
 		return "this session, or another one of this thread, has the global lock: the call would wait for "
 		       "itself";
+	case EDQUOT:
+		return "the limit --user-types or --user-arenas of pyheapd is met: this user may have no more types, "
+		       "or "
+		       "no more arenas that it does not use";
 	case EEXIST:
 		return "a type of that name has another spec";
 	case EINTR:

@@ -10,8 +10,7 @@ struct admission {
 	struct dsessions *sessions;
 	bool has_group;
 	gid_t group;              /* its members may connect, too */
-	uint32_t n_user_sessions; /* that a user may have, other than root and this daemon's */
-	uint32_t n_kept_sessions; /* for processes of those two that have none */
+	uint32_t n_kept_sessions; /* for processes of root and of this daemon's user that have none */
 };
 
 /* A connection was accepted: may it stay? */

@@ -85,11 +85,13 @@ int adopt_heap(struct dsessions *sessions, const char *name)
 	int r;
 
 	foreign_lock_owner_died(heap, SESSION_DAEMON);
-	r = lock_recover(sessions->self);
-	if (r == 0 || r == -EBUSY) { /* busy: a living session has it, and takes back what a dead one left */
-		supply_adopt_all(heap);
-		r = adopt_sessions(sessions);
-	}
+	/*
+	 * Whatever it answers: a living session may have it, and takes back what a dead one left. What a client has
+	 * written there must not keep the daemon from adopting.
+	 */
+	(void)lock_recover(sessions->self);
+	supply_adopt_all(heap);
+	r = adopt_sessions(sessions);
 	if (r < 0) {
 		log_error("cannot adopt the heap \"%s\": %s; if it stays so, remove it by pyheapd --name %s --remove",
 			name, strerror(-r), name);

@@ -5,6 +5,7 @@
 
 #include "daemon/connection.h"
 #include "heap/repair/stats.h"
+#include "heap/repair/usage.h"
 
 /* Session `index` is the connection's: its Welcome, with the heap's descriptors. */
 void answer_welcome(struct connection *connection, const struct heap *heap, uint32_t index);
@@ -13,6 +14,10 @@ void answer_welcome(struct connection *connection, const struct heap *heap, uint
 void answer_grant(struct connection *connection, uint32_t *heads, uint32_t n);
 
 void answer_stats(struct connection *connection, const struct heap_stats *stats);
+
+/* What sessions from `first` on have, as many as a message has room for; `usage` has an entry for each session. */
+void answer_usage(
+	struct connection *connection, const struct heap *heap, const struct session_usage *usage, uint32_t first);
 
 /* The session that was to be ended is. */
 void answer_evicted(struct connection *connection);

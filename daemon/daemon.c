@@ -58,6 +58,7 @@ struct daemon {
 
 	struct work work; /* sessions that have something to be done, in turns; and trim behind them */
 	struct trim trim;
+	struct users users;
 	struct connections connections;
 	struct dsessions sessions;
 	struct admission admission;
@@ -259,12 +260,15 @@ static int start_heap(struct daemon *daemon, bool *ret_adopted)
 /* The parts that need no loop of their own. */
 static int start_parts(struct daemon *daemon)
 {
+	users_init(&daemon->users);
+	users_set_limits(&daemon->users, &daemon->options->user, daemon->heap->n_sessions, daemon->heap->n_arenas);
 	trim_init(&daemon->trim, &daemon->self, &daemon->work, daemon->options->n_spare_arenas);
 	daemon->sessions = (struct dsessions){
 		.self = &daemon->self,
 		.base = daemon->base,
 		.work = &daemon->work,
 		.trim = &daemon->trim,
+		.users = &daemon->users,
 		.started = session_started,
 		.freed = session_freed,
 		.owner = daemon,
@@ -274,13 +278,12 @@ static int start_parts(struct daemon *daemon)
 		.sessions = &daemon->sessions,
 		.has_group = daemon->options->has_group,
 		.group = daemon->options->group,
-		.n_user_sessions = daemon->options->n_user_sessions ? daemon->options->n_user_sessions
-								    : (daemon->heap->n_sessions + 1) / 2,
 		.n_kept_sessions = daemon->options->has_kept_sessions          ? daemon->options->n_kept_sessions
 				   : daemon->heap->n_sessions >= MANY_SESSIONS ? KEPT_SESSIONS
 									       : 0,
 	};
-	connections_init(&daemon->connections, daemon->base, &daemon->work, &dispatch_handlers, &daemon->admission);
+	connections_init(&daemon->connections, daemon->base, &daemon->work, &daemon->users, &dispatch_handlers,
+		&daemon->admission);
 	lock_watch_init(&daemon->lock_watch, &daemon->sessions, daemon->options->lock_timeout_s);
 	return dsessions_init(&daemon->sessions);
 }
@@ -367,6 +370,7 @@ static void daemon_deinit(struct daemon *daemon)
 	if (daemon->sessions.entries) {
 		connections_deinit(&daemon->connections);
 		dsessions_deinit(&daemon->sessions);
+		users_deinit(&daemon->users);
 	}
 	free_event(daemon->accept_event);
 	free_event(daemon->accept_pause);

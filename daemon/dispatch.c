@@ -23,6 +23,9 @@ static void dispatch_to_session(
 	case PYHEAP__TO_DAEMON__BODY_STATS_REQUEST:
 		dsession_ask_stats(session);
 		break;
+	case PYHEAP__TO_DAEMON__BODY_USAGE_REQUEST:
+		dsession_ask_usage(session, message->usage_request->first);
+		break;
 	case PYHEAP__TO_DAEMON__BODY_EVICT_REQUEST:
 		dsession_ask_evict(session, message->evict_request->session);
 		break;

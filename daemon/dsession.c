@@ -61,12 +61,26 @@ int dsessions_init(struct dsessions *all)
 	return all->entries ? 0 : -ENOMEM;
 }
 
+/* A session that is being reclaimed does not count: its user may have another one. */
+static void count_for_user(struct dsession *session, bool counts)
+{
+	if (session->user && counts && !session->is_counted)
+		session->user->n_sessions++;
+	else if (session->user && !counts && session->is_counted)
+		session->user->n_sessions--;
+	session->is_counted = counts;
+}
+
 static void forget(struct dsession *session)
 {
 	if (session->state == DSESSION_NONE)
 		return;
 	work_remove(session->all->work, &session->work_item);
 	stats_cancel(&session->stats);
+	usage_cancel(&session->usage);
+	grant_deinit(&session->grant);
+	count_for_user(session, false);
+	session->user = user_unref(session->user);
 	if (session->process_ended)
 		event_free(session->process_ended);
 	process_deinit(&session->process);
@@ -116,7 +130,7 @@ static int step_of_item(void *owner)
 	return dsession_step(owner);
 }
 
-static struct dsession *begin(struct dsessions *all, uint32_t index, enum dsession_state state)
+static struct dsession *begin(struct dsessions *all, uint32_t index, enum dsession_state state, uid_t uid)
 {
 	struct dsession *session = &all->entries[index];
 
@@ -125,10 +139,12 @@ static struct dsession *begin(struct dsessions *all, uint32_t index, enum dsessi
 		.index = index,
 		.state = state,
 		.process = {.pidfd = -1},
+		.user = user_ref(all->users, uid),
 		.work_item = {.step = step_of_item, .owner = session},
 	};
-	grant_init(&session->grant, all->trim, index);
+	grant_init(&session->grant, all->trim, index, session->user);
 	stats_init(&session->stats, all->self);
+	usage_init(&session->usage, all->self->heap);
 	idle_init(&session->idle, all->trim, index);
 	all->n_used++;
 	all->started(all->owner);
@@ -152,11 +168,13 @@ static int watch_process(struct dsession *session, struct process *process)
 
 int dsession_start(struct dsessions *all, uint32_t index, struct process *process)
 {
-	struct dsession *session = begin(all, index, DSESSION_LIVE);
-	int r = watch_process(session, process);
+	struct dsession *session = begin(all, index, DSESSION_LIVE, process->uid);
+	int r = session->user ? watch_process(session, process) : -ENOMEM;
 
 	if (r < 0)
 		forget(session);
+	else
+		count_for_user(session, true);
 	return r;
 }
 
@@ -165,6 +183,7 @@ static void take_back_begin(struct dsession *session)
 {
 	grant_cancel(&session->grant);
 	stats_cancel(&session->stats);
+	usage_cancel(&session->usage);
 	work_add(session->all->work, &session->work_item);
 }
 
@@ -172,13 +191,14 @@ static void reclaim_begin(struct dsession *session)
 {
 	session->state = DSESSION_DEAD;
 	session->has_lock = false;
+	count_for_user(session, false);
 	session_init(&session->view, heap_of(session), session->index);
 	take_back_begin(session);
 }
 
 void dsession_start_dead(struct dsessions *all, uint32_t index)
 {
-	struct dsession *session = begin(all, index, DSESSION_DEAD);
+	struct dsession *session = begin(all, index, DSESSION_DEAD, all->self->heap->truth->sessions[index].uid);
 
 	foreign_lock_owner_died(heap_of(session), index); /* the daemon before may have died before it came to that */
 	reclaim_begin(session);
@@ -307,6 +327,13 @@ void dsession_ask_stats(struct dsession *session)
 	work_add(session->all->work, &session->work_item);
 }
 
+void dsession_ask_usage(struct dsession *session, uint32_t first)
+{
+	usage_ask(&session->usage, first);
+	connection_begin_request(session->connection);
+	work_add(session->all->work, &session->work_item);
+}
+
 static bool may_evict(const struct process *process, const struct process *other)
 {
 	return process->uid == 0 || process->uid == geteuid() || process->uid == other->uid;
@@ -370,6 +397,17 @@ static void say_full(struct dsession *session)
 			: "the machine's shared memory, or the memory cgroup of pyheapd, is full");
 }
 
+static void say_over_limit(struct dsession *session)
+{
+	struct user *user = session->user;
+
+	if (user_says(user))
+		log_warning("session %u (pid %d) is refused more arenas: user %u has %llu in advance, which its "
+			    "sessions do not use (--user-arenas %u)",
+			session->index, (int)session->process.pid, user->uid, (unsigned long long)user->n_in_advance,
+			user->all->limits.n_arenas);
+}
+
 /* Without a connection what was granted stays so, until the session is resumed or dies. */
 static int grant_turn(struct dsession *session)
 {
@@ -377,10 +415,15 @@ static int grant_turn(struct dsession *session)
 
 	if (r > 0 || r == -EBUSY)
 		return r;
-	if (r < 0)
+	if (r == -EDQUOT)
+		say_over_limit(session);
+	else if (r < 0)
 		say_full(session);
 	if (session->connection && r == 0)
 		answer_grant(session->connection, session->grant.request.heads, session->grant.request.n_heads);
+	else if (session->connection && r == -EDQUOT)
+		connection_refuse(session->connection, EDQUOT,
+			"the user has as many arenas in advance as it may (--user-arenas)");
 	else if (session->connection)
 		connection_refuse(session->connection, ENOMEM, "the heap, or the machine's shared memory, is full");
 	end_request(session);
@@ -407,6 +450,21 @@ static int stats_turn(struct dsession *session)
 	return 0;
 }
 
+static int usage_turn(struct dsession *session)
+{
+	int r = session->connection ? usage_step(&session->usage) : 0;
+
+	if (r > 0)
+		return 1;
+	if (session->connection && r < 0)
+		connection_fail(session->connection, ENOMEM, "asked for what sessions have: out of memory");
+	else if (session->connection)
+		answer_usage(session->connection, heap_of(session), session->usage.sessions, session->usage.first);
+	usage_cancel(&session->usage);
+	end_request(session);
+	return 0;
+}
+
 static int live_step(struct dsession *session)
 {
 	int r = 0;
@@ -415,6 +473,8 @@ static int live_step(struct dsession *session)
 		r = grant_turn(session);
 	if (r >= 0 && session->stats.is_owed)
 		r |= stats_turn(session);
+	if (r >= 0 && session->usage.is_owed)
+		r |= usage_turn(session);
 	if (r == 0 && session->state == DSESSION_LIVE)
 		r = idle_step(&session->idle);
 	return r;
@@ -457,6 +517,7 @@ static int dead_step(struct dsession *session)
 			session->index, strerror(-r));
 		session->n_repairs = n_repairs;
 		session->state = DSESSION_LOST;
+		count_for_user(session, true);
 		return 0;
 	}
 	log_debug("session %u is reclaimed", session->index);
@@ -488,5 +549,7 @@ void dsessions_tick(struct dsessions *all)
 			retry_lost(session);
 		else if (session->state == DSESSION_LIVE && idle_tick(&session->idle))
 			work_add(all->work, &session->work_item);
+		if (session->state == DSESSION_LIVE)
+			grant_tick(&session->grant);
 	}
 }

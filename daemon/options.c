@@ -35,6 +35,11 @@ static const char help[] = "Usage: pyheapd [OPTION]...\n"
 			   "  --max-sessions N    sessions at one time, 1 to 4096 (default: 512)\n"
 			   "  --user-sessions N   of them, those that a user may have who is neither root nor\n"
 			   "                      this user (default: half of them)\n"
+			   "  --user-connections N  connections that such a user may have (default: its\n"
+			   "                      sessions and 16)\n"
+			   "  --user-arenas N     arenas that such a user may have been granted and not use\n"
+			   "                      (default: half of the heap's)\n"
+			   "  --user-types N      types that such a user may register (default: 512)\n"
 			   "  --kept-sessions N   of them, those kept for processes of root and this user that\n"
 			   "                      have none, such as pyheapctl (default: 2, or 0 of fewer\n"
 			   "                      than 16)\n"
@@ -67,6 +72,9 @@ enum option_key {
 	OPTION_MAX_SESSIONS,
 	OPTION_USER_SESSIONS,
 	OPTION_KEPT_SESSIONS,
+	OPTION_USER_CONNECTIONS,
+	OPTION_USER_ARENAS,
+	OPTION_USER_TYPES,
 	OPTION_SPARE_ARENAS,
 	OPTION_LOCK_TIMEOUT,
 	OPTION_GROUP,
@@ -85,6 +93,9 @@ static const struct option long_options[] = {
 	{"max-sessions", required_argument, NULL, OPTION_MAX_SESSIONS},
 	{"user-sessions", required_argument, NULL, OPTION_USER_SESSIONS},
 	{"kept-sessions", required_argument, NULL, OPTION_KEPT_SESSIONS},
+	{"user-connections", required_argument, NULL, OPTION_USER_CONNECTIONS},
+	{"user-arenas", required_argument, NULL, OPTION_USER_ARENAS},
+	{"user-types", required_argument, NULL, OPTION_USER_TYPES},
 	{"spare-arenas", required_argument, NULL, OPTION_SPARE_ARENAS},
 	{"lock-timeout", required_argument, NULL, OPTION_LOCK_TIMEOUT},
 	{"group", required_argument, NULL, OPTION_GROUP},
@@ -227,10 +238,16 @@ static int option_take(struct options *options, int key, const char *value)
 	case OPTION_MAX_SESSIONS:
 		return number_parse("max-sessions", value, 1, SESSIONS_MAX, &options->geometry.n_sessions);
 	case OPTION_USER_SESSIONS:
-		return number_parse("user-sessions", value, 1, SESSIONS_MAX, &options->n_user_sessions);
+		return number_parse("user-sessions", value, 1, SESSIONS_MAX, &options->user.n_sessions);
 	case OPTION_KEPT_SESSIONS:
 		options->has_kept_sessions = true;
 		return number_parse("kept-sessions", value, 0, SESSIONS_MAX - 1, &options->n_kept_sessions);
+	case OPTION_USER_CONNECTIONS:
+		return number_parse("user-connections", value, 1, INT_MAX, &options->user.n_connections);
+	case OPTION_USER_ARENAS:
+		return number_parse("user-arenas", value, 1, INT_MAX, &options->user.n_arenas);
+	case OPTION_USER_TYPES:
+		return number_parse("user-types", value, 1, TYPES_MAX, &options->user.n_types);
 	case OPTION_SPARE_ARENAS:
 		return number_parse("spare-arenas", value, 0, INT_MAX, &options->n_spare_arenas);
 	case OPTION_LOCK_TIMEOUT:

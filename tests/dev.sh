@@ -13,6 +13,8 @@
 #   lint [FILE...]      clang-tidy by .clang-tidy, shellcheck, and the includes against the storeys
 #   coverage            run the quick tests and say which lines they do not reach (build-dev/coverage.html)
 #   sanitizer NAME...   build with the address and undefined-behaviour sanitizers, then run these tests (none: unit)
+#   fuzz NAME [MINUTES] build by clang with libFuzzer and the sanitizers, and fuzz: "frames" or "adoption", 10 minutes
+#                       unless said; what it has found is kept in build-dev/fuzz-NAME, faults in "faults" there
 #   bench [OPTION...]   the benchmark, as tests/bench.sh
 #   docs                the manual pages, built and checked
 #   deps                install what the other commands need (Debian)
@@ -86,6 +88,15 @@ dev_sanitizer()
 		meson test -C "$build/sanitize" --no-rebuild --print-errorlogs --setup full "$@"
 }
 
+dev_fuzz()
+{
+	local name=${1:-frames}
+	CC=clang CXX=clang++ build_as fuzzers -Dfuzzers=true -Db_sanitize=address,undefined -Db_lundef=false \
+		-Dc_args=-fno-sanitize-recover=all
+	"$top/tests/fuzz/fuzz.sh" "$build/fuzzers/tests/fuzz/fuzz_$name" "$build/fuzzers/tests/fuzz/fuzz_seeds_$name" \
+		libfuzzer "${2:-10}m" "$build/fuzz-$name"
+}
+
 dev_docs()
 {
 	build_as gcc -Dwerror=true
@@ -105,7 +116,7 @@ main()
 	local command=${1:-}
 	[ $# = 0 ] || shift
 	case $command in
-	build | test | list | lint | coverage | sanitizer | docs | deps) "dev_$command" "$@" ;;
+	build | test | list | lint | coverage | sanitizer | fuzz | docs | deps) "dev_$command" "$@" ;;
 	quick) exec "$top/tests/run.sh" ;;
 	full) exec "$top/tests/run.sh" --full ;;
 	format) exec "$top/tests/format.sh" "$@" ;;

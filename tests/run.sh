@@ -4,7 +4,8 @@
 # The tests. Without an option the quick ones, some minutes: built by gcc, the unit tests, the daemon with real clients,
 # the models at small bounds, a sample of the crash tests, the format and the includes of the sources.
 # With --full all of them, half an hour: every test as gcc builds it; the unit tests as clang builds them; what the
-# address, undefined-behaviour and thread sanitizers and valgrind can show; every model; the demo.
+# address, undefined-behaviour and thread sanitizers and valgrind can show; fuzzers that are guided by coverage; every
+# model; the demo.
 # Ends non-zero where anything failed, and says at its end once more what and how; the last line is "N passed, N failed,
 # N skipped", builds counted as well.
 #
@@ -124,6 +125,9 @@ run_full()
 	build_as sanitize -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-fno-sanitize-recover=all &&
 		ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 test_in sanitize \
 			--setup full --suite unit --suite system --suite fuzz --suite sanitize
+
+	CC=clang CXX=clang++ build_as fuzzers -Dfuzzers=true -Db_sanitize=address,undefined -Db_lundef=false \
+		-Dc_args=-fno-sanitize-recover=all && test_in fuzzers --setup full --suite fuzzer
 
 	# ThreadSanitizer knows no fences, and the compiler says so at each. None is needed for what it looks for: between the
 	# living the lock and acquire loads order the same; the fences are for what a killed process leaves.

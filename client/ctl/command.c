@@ -55,9 +55,11 @@ static const struct command commands[] = {
 	{
 		.name = "clients",
 		.arguments = "[--json]",
-		.info = "sessions: process, user, program, objects held, flags",
+		.info = "sessions: process, user, program, objects held, memory, flags",
 		.run = run_clients,
-		.json_keys = "a list of {session, pid, uid, gid, program, n_holds, start_time, self, has_lock, dead}",
+		.json_keys =
+			"a list of {session, pid, uid, gid, program, n_holds, n_arenas, n_bytes, start_time, self, "
+			"has_lock, dead}",
 	},
 	{
 		.name = "evict",

@@ -88,7 +88,7 @@ static const char *connect_advice(int error)
 	case ENAMETOOLONG:
 		return "use a path of at most 107 bytes";
 	case EUSERS:
-		return "close a client, or start pyheapd with more sessions";
+		return "close a client, or start pyheapd with a larger limit";
 	case EPROTO:
 		return "use the pyheapctl that came with the running pyheapd";
 	case ETIMEDOUT:
@@ -111,6 +111,7 @@ static const char *connect_why(int error, bool has_folder)
 	case ENOMEM:
 	case EPERM:
 	case EPROTO:
+	case EUSERS:
 		return *pyheap_open_error() ? pyheap_open_error() : pyheap_strerror(error);
 	case ENOENT:
 		return has_folder ? "there is no such socket" : "XDG_RUNTIME_DIR is not set";

@@ -474,9 +474,7 @@ void change_commit(struct heap *heap)
 
 int change_end(struct session *session, int result)
 {
-	struct global_lock *lock = &session->control->lock;
-
-	if (LOCK_UNLIKELY(read_once(lock->overflowed)))
+	if (LOCK_UNLIKELY(session->heap->is_log_full))
 		result = -EUCLEAN;
 	if (LOCK_UNLIKELY(result < 0 || result == HEAP_WANTS_ARENAS))
 		log_roll_back(session->heap);

@@ -96,6 +96,7 @@ int supply_reserve(struct heap *heap, uint32_t index, uint32_t n, uint32_t *ret)
 	/* relaxed: a process that counts the run reads either length */
 	__atomic_store_n(&truth[head].n_arenas, n, __ATOMIC_RELAXED);
 	truth[head].session1 = index + 1;
+	truth[head].admission = index < heap->n_sessions ? heap->truth->sessions[index].admission : 0;
 	truth_arena_set_state(&truth[head], TRUTH_MAPPING);
 	for (uint32_t i = head + 1; i < head + n; i++)
 		truth_arena_set_state(&truth[i], TRUTH_BODY);

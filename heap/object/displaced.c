@@ -53,7 +53,7 @@ int displaced_drop(struct session *session, uint64_t ref, uint64_t name1)
 	heap_set(session->heap, &entry->displaced, ref);
 	if (name1)
 		heap_set(session->heap, &entry->displaced_name1, name1);
-	if (session->control->lock.overflowed)
+	if (session->heap->is_log_full)
 		return -EUCLEAN;
 	change_commit(session->heap);
 	return displaced_finish(session);

@@ -51,6 +51,7 @@ struct heap {
 	uint32_t abandoned_tid; /* not 0: the thread of this process that a closed session left the lock to: lock.c */
 	uint64_t abandoned_number; /* with it: n_acquisitions when that thread took the lock */
 	uint32_t n_header_locks;   /* owner of the lock: how many entries of the log are header locks */
+	bool is_log_full;          /* owner of the lock: the log was full, so the change must be rolled back */
 	uint64_t process; /* what session->process begins as: a program that never forks may say 1; 0: nothing */
 	bool is_fenced;   /* this process is not registered with membarrier(2): see critical.c */
 	uint64_t active[SESSIONS_MAX / 64]; /* owner of the lock: bit i: critical_block_all() found session i active */

@@ -391,7 +391,9 @@ struct session_entry {
 #define INTENT_UNKNOWN UINT64_MAX /* nothing has changed yet */
 	uint64_t displaced;       /* locked: a ref that a place of before had, whose right is to be dropped; 0: none */
 	uint64_t displaced_name1; /* locked: position of a name that is deleted, plus one, which is to be freed */
-	uint64_t reserved0[4];
+	uint32_t max_types;       /* daemon: types that its user may have registered; 0: no limit */
+	uint32_t reserved4;
+	uint64_t reserved0[3];
 
 	uint64_t n_own_holds; /* owner: objects in its own pools that it holds; for reports */
 	uint32_t requests;    /* owner of the lock, without the log, and the daemon: enum request; see critical.c */
@@ -423,7 +425,7 @@ struct type_entry {
 	uint32_t alignment;
 	uint32_t n_slots;
 	uint32_t first_slot; /* into type_slots */
-	uint32_t reserved0;
+	uint32_t uid;        /* the user who has registered it */
 	uint64_t reserved1[5];
 };
 
@@ -491,8 +493,8 @@ struct global_lock {
 	uint32_t n_entries;      /* entries of the log; storing 0 is the commit */
 	uint64_t n_acquisitions; /* how often the lock was taken */
 	uint64_t n_recoveries;   /* how often from a dead owner */
-	uint32_t overflowed;     /* the log was full: the change must be rolled back */
-	uint32_t n_unlocking;    /* of that many entries the headers are to be unlocked */
+	uint32_t reserved0;
+	uint32_t n_unlocking; /* of that many entries the headers are to be unlocked */
 	uint64_t reserved1[4];
 	struct log_entry entries[LOG_CAPACITY];
 };

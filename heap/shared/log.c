@@ -42,7 +42,7 @@
 
 bool log_mark_full(struct heap *heap)
 {
-	heap->control->lock.overflowed = 1;
+	heap->is_log_full = true;
 	return false;
 }
 
@@ -118,7 +118,7 @@ void log_roll_back(struct heap *heap)
 		n = LOG_CAPACITY;
 	for (uint32_t i = n; i-- > 0;)
 		log_take_back(heap, &lock->entries[i]);
-	lock->overflowed = 0;
+	heap->is_log_full = false;
 	if (n) /* relaxed: log_empty() releases it. Readers who saw what is taken back see it moved */
 		shared_add(heap->control->n_roll_backs, 1);
 	if (!n) /* the change was over, and its owner died unlocking headers; relaxed: the lock is held */

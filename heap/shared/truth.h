@@ -25,8 +25,8 @@ enum truth_arena_state {
 struct truth_arena {
 	uint32_t state; /* enum truth_arena_state: commits what is written below */
 	uint32_t n_arenas;
-	uint32_t session1; /* the session that it was granted to, plus one */
-	uint32_t reserved;
+	uint32_t session1;  /* the session that it was granted to, plus one */
+	uint32_t admission; /* that session's: another one may have its index by now */
 };
 
 struct truth_session {
@@ -38,7 +38,9 @@ struct truth_session {
 	uint32_t gid;
 	uint64_t token[2];
 	char program[40];
-	uint64_t reserved[5];
+	uint32_t admission; /* number of its admission to this heap; 0: by a daemon that did not count them */
+	uint32_t reserved0;
+	uint64_t reserved[4];
 };
 
 /* Which files the truth is about. A heap that is made anew has new files. */
@@ -63,6 +65,8 @@ struct truth_head {
 	uint64_t ended;           /* not 0: the heap is being removed */
 	uint32_t n_arenas_known;  /* entries before it have memory, here and in the control segment */
 	uint32_t n_arenas_mapped; /* arenas before it have pool entries */
+	uint32_t n_admissions;    /* of sessions, so far */
+	uint32_t reserved1;
 };
 
 static_assert(sizeof(struct truth_arena) == 16, "");

@@ -66,7 +66,7 @@ static const struct field mutex_fields[] = {
 static const struct field log_fields[] = {
 	FIELD(struct control, lock.n_entries, IS_NUMBER),
 	FIELD(struct control, lock.n_unlocking, IS_NUMBER),
-	FIELD(struct control, lock.overflowed, IS_STATE),
+	FIELD(struct control, lock.reserved0, IS_STATE),
 };
 static const struct field control_fields[] = {
 	FIELD(struct control, n_repairs, IS_NUMBER),
@@ -217,6 +217,8 @@ uint64_t scribble_random(struct scribble *s, uint64_t n)
 {
 	uint64_t x;
 
+	if (s->input)
+		return n ? fuzz_take(s->input, n <= 256 ? 1 : n <= 65536 ? 2 : 8) % n : 0;
 	s->random += UINT64_C(0x9e3779b97f4a7c15);
 	x = s->random;
 	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);

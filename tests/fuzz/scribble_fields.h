@@ -4,6 +4,7 @@
 /* The fields of shared memory by their meaning, and hostile values for them. See scribbler.c. */
 
 #include "heap/shared/heap.h"
+#include "tests/fuzz/fuzz.h"
 
 /* What a scribbler may write to. Bits of a set. */
 enum part {
@@ -22,9 +23,10 @@ enum part {
 
 struct scribble {
 	struct heap *heap;
-	uint64_t random;
-	uint32_t parts;   /* set of enum part */
-	uint64_t n_wrote; /* words so far */
+	uint64_t random;          /* from which all numbers follow */
+	struct fuzz_input *input; /* or they are taken from here, if it is not NULL */
+	uint32_t parts;           /* set of enum part */
+	uint64_t n_wrote;         /* words so far */
 };
 
 uint64_t scribble_random(struct scribble *s, uint64_t n);

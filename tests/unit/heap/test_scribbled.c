@@ -8,6 +8,7 @@
 #include "tests/unit/heap/fixture.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define S0 (&fx.sessions[0])
 #define S1 (&fx.sessions[1])
@@ -274,6 +275,86 @@ START_TEST(class_that_is_none)
 }
 END_TEST
 
+/* What the daemon and clients do with a heap, whatever comes of it. S1 reads by a mapping of its own, as a client. */
+static void work_on(uint64_t ref)
+{
+	struct heap *heap = fixture_attach();
+	struct session session;
+	uint32_t head;
+
+	session_init(&session, heap, S1->index);
+	(void)CALL(&session, object_incref(&session, ref));
+	(void)CALL(&session, object_decref(&session, ref));
+	(void)object_refcount(&session, ref);
+	heap_free(heap);
+	for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
+		for (int n = 0; n < 100 && own_trim(&fx.daemon, i) > 0; n++)
+			;
+	(void)fixture_stats();
+	for (uint32_t n_done = 0; supply_pick_returning(&fx.daemon, 0, &head) > 0; n_done = 0)
+		ck_assert_int_eq(supply_unmap_step(fx.heap, head, UINT32_MAX, &n_done), 1);
+	session_mark_dead(fx.heap, S2->index);
+	for (uint32_t n = 0; session_reclaim_step(S2) > 0; n++)
+		ck_assert_uint_lt(n, 10000);
+	(void)repair();
+	(void)CALL(S0, object_decref(S0, ref));
+}
+
+static const uint32_t lengths[] = {
+	0, 1, 2, 15, 16, 17, 63, 64, 65, 127, 1024, UINT32_C(1) << 20, INT32_MAX, UINT32_MAX};
+#define N_LENGTHS ((int)(sizeof(lengths) / sizeof(lengths[0])))
+
+/* A run of pools, and a run of arenas, as long as a stray write says, for its owner, for others, and for the daemon. */
+START_TEST(any_run_length)
+{
+	uint64_t refs[] = {fixture_bytes(S0, 9000), fixture_bytes(S0, 3 * (size_t)fx.heap->arena_size),
+		fixture_bytes(S2, 9000), fixture_bytes(S2, 3 * (size_t)fx.heap->arena_size)};
+
+	for (uint32_t i = 0; i < 4; i++) {
+		struct pool_entry *pool = ref_pool(refs[i]);
+
+		ck_assert_int_eq(CALL(S1, object_incref(S1, refs[i])), 0);
+		pool->run_n_pools = lengths[_i];
+		pool->run_size = (uint64_t)lengths[_i] << POOL_SHIFT;
+		fx.heap->arenas[ref_pool_index(refs[i]) / fx.heap->pools_per_arena].n_arenas = lengths[_i];
+	}
+	for (uint32_t i = 0; i < 4; i++)
+		work_on(refs[i]);
+}
+END_TEST
+
+/* Each arena in a state, and in a space, that it is not in. */
+START_TEST(any_arena)
+{
+	uint64_t refs[] = {fixture_bytes(S0, 64), fixture_bytes(S2, 9000), fixture_bytes(S2, 64),
+		fixture_bytes(S0, 3 * (size_t)fx.heap->arena_size)};
+	uint32_t n_known = fx.heap->control->n_arenas_known;
+
+	for (uint32_t a = 0; a < n_known; a++) {
+		fx.heap->arenas[a].state = lengths[_i] < 8 ? lengths[_i] : (uint32_t)_i;
+		fx.heap->arenas[a].space = lengths[_i];
+		fx.heap->arenas[a].n_free_pools = lengths[N_LENGTHS - 1 - _i];
+		fx.heap->arenas[a].links.both = (uint64_t)(a + 1) << 32 | (a + 1);
+	}
+	fx.heap->control->returnable_arenas1 = lengths[_i];
+	for (uint32_t i = 0; i < 4; i++)
+		work_on(refs[i]);
+}
+END_TEST
+
+/* Whether the log was full only the process knows that has the lock: what lies there makes no change fail. */
+START_TEST(log_that_is_said_to_be_full)
+{
+	struct global_lock *lock = &fx.heap->control->lock;
+
+	for (uint32_t i = 0; i < 10; i++) {
+		memset((uint8_t *)&lock->n_unlocking - sizeof(uint32_t), 1, sizeof(uint32_t));
+		ck_assert_int_eq(CALL(S0, name_set(S0, "name", fixture_bytes(S0, 8))), 0);
+		ck_assert_int_eq(lock_recover(&fx.daemon), 0);
+	}
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("scribbled");
@@ -289,6 +370,9 @@ static Suite *suite(void)
 	tcase_add_test(t, names_in_a_circle);
 	tcase_add_test(t, remote_list_in_a_circle);
 	tcase_add_test(t, log_with_anything);
+	tcase_add_test(t, log_that_is_said_to_be_full);
+	tcase_add_loop_test(t, any_run_length, 0, N_LENGTHS);
+	tcase_add_loop_test(t, any_arena, 0, N_LENGTHS);
 	tcase_add_test(t, slot_far_away);
 	tcase_add_test(t, queue_without_cells);
 	tcase_add_test(t, class_that_is_none);
