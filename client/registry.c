@@ -45,12 +45,10 @@ static void registry_unlock(void)
 
 /*
  * In a forked child. Its mutex is made anew: race detectors do not let a child unlock what a thread of the parent
- * locked. No thread of the child has the global lock.
+ * locked.
  */
 static void registry_renew(void)
 {
-	for (struct mapping *mapping = mappings; mapping; mapping = mapping->next)
-		mapping->heap->abandoned_tid = 0;
 	pthread_mutex_init(&mutex, NULL);
 }
 
@@ -132,8 +130,8 @@ out:
 }
 
 /*
- * Unmap what no session uses, unless a thread still has the global lock: the C library's list of its robust mutexes
- * leads into the mapping.
+ * Unmap what no session uses, unless a thread still has the global lock: the list of its robust mutexes leads into the
+ * mapping.
  */
 static void mappings_sweep(void)
 {

@@ -267,10 +267,30 @@ void admit_hello(struct admission *admission, struct connection *connection, con
 			"was built for another layout of the heap than pyheapd " PYHEAP_VERSION "'s");
 	else if (sigbus_is_lost())
 		connection_fail(connection, EUCLEAN,
-			"a client has cut off the heap's records: remove the heap by pyheapd --remove once pyheapd has "
-			"ended");
+			"a client has cut off the heap's records: pyheapctl reset empties the heap");
 	else if (hello->resume_token.len)
 		admit_again(admission, connection, hello);
 	else
 		admit_new(admission, connection);
+}
+
+/* ---- an empty heap --------------------------------------------------------------------------------------------- */
+
+/* Asked for instead of a session, so that it is there when no session can be had. */
+void admit_reset(struct admission *admission, struct connection *connection, bool with_sessions)
+{
+	uint32_t n = dsessions_n_alive(admission->sessions);
+
+	if (!is_trusted(connection)) {
+		connection_fail(connection, EACCES,
+			"user %u may not empty the heap: only root and the daemon's user may", connection->process.uid);
+	} else if (n && !with_sessions) {
+		connection_fail(connection, EBUSY, "%u sessions use the heap", n);
+	} else {
+		log_notice("the heap is to be emptied: process %d of user %u asks for it", (int)connection->process.pid,
+			connection->process.uid);
+		connection->wants_reset = true;
+		connection_begin_request(connection);
+		admission->reset(admission->owner);
+	}
 }

@@ -140,6 +140,17 @@ void answer_evicted(struct connection *connection)
 	connection_send(connection, &message, NULL, 0);
 }
 
+void answer_reset(struct connection *connection, uint32_t n_sessions)
+{
+	Pyheap__FromDaemon message = PYHEAP__FROM_DAEMON__INIT;
+	Pyheap__ResetDone body = PYHEAP__RESET_DONE__INIT;
+
+	body.n_sessions = n_sessions;
+	message.body_case = PYHEAP__FROM_DAEMON__BODY_RESET_DONE;
+	message.reset_done = &body;
+	connection_send(connection, &message, NULL, 0);
+}
+
 void answer_goodbye(struct connection *connection)
 {
 	Pyheap__FromDaemon message = PYHEAP__FROM_DAEMON__INIT;

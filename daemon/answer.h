@@ -22,5 +22,8 @@ void answer_usage(
 /* The session that was to be ended is. */
 void answer_evicted(struct connection *connection);
 
+/* The heap is empty; so many sessions were ended. */
+void answer_reset(struct connection *connection, uint32_t n_sessions);
+
 /* The daemon ends. */
 void answer_goodbye(struct connection *connection);

@@ -49,6 +49,7 @@ struct connection {
 	struct user *user;      /* whose process that is */
 	uint32_t session1;      /* of which this is the connection, plus one; 0: of none */
 	char program[40];
+	bool wants_reset;           /* the heap is emptied for it */
 	bool is_busy;               /* a request is being worked on: what else it sends is left in the socket */
 	struct work_item work_item; /* the next message that was read already */
 

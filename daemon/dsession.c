@@ -36,10 +36,8 @@
 #include "heap/repair/recover.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define FULL_AGAIN_MS 60000 /* a full heap is logged once in that time */
 
@@ -48,7 +46,7 @@ static struct heap *heap_of(const struct dsession *session)
 	return session->all->self->heap;
 }
 
-static bool is_alive(const struct dsession *session)
+bool dsession_is_alive(const struct dsession *session)
 {
 	return session->state == DSESSION_LIVE || session->state == DSESSION_RESUMING;
 }
@@ -106,6 +104,15 @@ struct dsession *dsessions_at(const struct dsessions *all, uint32_t index)
 struct dsession *dsessions_of(const struct dsessions *all, const struct connection *connection)
 {
 	return connection->session1 ? dsessions_at(all, connection->session1 - 1) : NULL;
+}
+
+uint32_t dsessions_n_alive(const struct dsessions *all)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < all->self->heap->n_sessions; i++)
+		n += dsession_is_alive(&all->entries[i]);
+	return n;
 }
 
 bool dsessions_any_dead(const struct dsessions *all)
@@ -253,9 +260,9 @@ void dsession_attach(struct dsession *session, struct connection *connection)
 
 int dsession_resume(struct dsession *session, struct connection *connection, bool has_lock)
 {
-	if (is_alive(session) && session_is_closed(heap_of(session), session->index))
+	if (dsession_is_alive(session) && session_is_closed(heap_of(session), session->index))
 		dsession_end(session, "it was closed");
-	if (!is_alive(session))
+	if (!dsession_is_alive(session))
 		return -ESTALE;
 	dsession_attach(session, connection);
 	session_set_process(heap_of(session), session->index, connection->process.pid, connection->process.start_time);
@@ -284,7 +291,7 @@ void dsession_end(struct dsession *session, const char *why)
 {
 	struct session_record record;
 
-	if (!is_alive(session))
+	if (!dsession_is_alive(session))
 		return;
 	session_read(heap_of(session), session->index, &record);
 	log_debug("session %u (pid %d, %s) ends: %s", session->index, (int)session->process.pid, record.program, why);
@@ -332,46 +339,6 @@ void dsession_ask_usage(struct dsession *session, uint32_t first)
 	usage_ask(&session->usage, first);
 	connection_begin_request(session->connection);
 	work_add(session->all->work, &session->work_item);
-}
-
-static bool may_evict(const struct process *process, const struct process *other)
-{
-	return process->uid == 0 || process->uid == geteuid() || process->uid == other->uid;
-}
-
-/* Kill the other session's process. Where that cannot be done its connection is closed, and the answer says so. */
-static void evict(struct dsession *session, struct dsession *other)
-{
-	pid_t pid = other->process.pid;
-	char text[256];
-	int r;
-
-	r = process_kill(&other->process);
-	if (r == 0) {
-		log_notice("session %u (pid %d) is evicted: session %u (pid %d, user %u) asked for it", other->index,
-			(int)pid, session->index, (int)session->process.pid, session->process.uid);
-		answer_evicted(session->connection);
-		return;
-	}
-	snprintf(text, sizeof(text),
-		"session %u cannot be ended: %s; its connection was closed: end process %d of user %u", other->index,
-		strerror(-r), (int)pid, other->process.uid);
-	log_warning("%s", text);
-	if (other->connection)
-		connection_close(other->connection);
-	connection_refuse(session->connection, EPERM, text);
-}
-
-void dsession_ask_evict(struct dsession *session, uint32_t index)
-{
-	struct dsession *other = dsessions_at(session->all, index);
-
-	if (!other || !is_alive(other) || other == session)
-		connection_refuse(session->connection, ESRCH, "there is no such session, or it is the one that asks");
-	else if (!may_evict(&session->process, &other->process))
-		connection_refuse(session->connection, EACCES, "the session is another user's");
-	else
-		evict(session, other);
 }
 
 /* The answer was sent, by which the connection may have ended. */

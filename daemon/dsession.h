@@ -69,8 +69,14 @@ struct dsession *dsessions_at(const struct dsessions *all, uint32_t index);
 /* The session of a connection, or NULL. */
 struct dsession *dsessions_of(const struct dsessions *all, const struct connection *connection);
 
+/* Is it in use by its process? */
+bool dsession_is_alive(const struct dsession *session);
+
 /* Is any session being reclaimed, so that a slot will be free? */
 bool dsessions_any_dead(const struct dsessions *all);
+
+/* How many are in use by their processes. */
+uint32_t dsessions_n_alive(const struct dsessions *all);
 
 /* A tick: which sessions are idle, and can those that were lost be reclaimed after all? */
 void dsessions_tick(struct dsessions *all);
@@ -100,8 +106,6 @@ void dsession_end(struct dsession *session, const char *why);
 void dsession_ask_grant(struct dsession *session, uint32_t run_length, uint32_t n_runs);
 void dsession_ask_stats(struct dsession *session);
 void dsession_ask_usage(struct dsession *session, uint32_t first);
-/* End the process of another session. */
-void dsession_ask_evict(struct dsession *session, uint32_t index);
 
 /* A bounded step of whatever the session has to be done. 1 there is more, 0 nothing, -EBUSY it waits for the lock. */
 int dsession_step(struct dsession *session);

@@ -87,8 +87,6 @@ static int finish(struct grant *grant)
 {
 	grant->request.is_active = false;
 	grant->last_ms = now_ms();
-	if (grant->request.run_length == 1)
-		trim_note_granted(grant->trim, grant->request.n_heads);
 	return 0;
 }
 
@@ -134,7 +132,7 @@ static int make_room(struct grant *grant)
 		return finish(grant);
 	if (!request->give_up_ms)
 		request->give_up_ms = now_ms() + PATIENCE_MS;
-	r = trim_step(grant->trim, 0);
+	r = trim_step_for_need(grant->trim);
 	if (r > 0) {
 		request->is_short = trim_is_at_work(grant->trim); /* not before the whole run is there again */
 		return 1;

@@ -20,7 +20,20 @@
  * may, and root all (robust.c). So nobody is evicted there because another client has written its thread's number;
  *   - the kernel lets the daemon: it needs CAP_KILL for another user's process.
  *
- * Otherwise the log says whom to end, and that is for an operator to judge.
+ * Otherwise the log says whom to end, and that is for an operator to judge. A session that could not be evicted is,
+ * once it has connected to this daemon, if it keeps the lock still.
+ *
+ * An owner that does not exist. What stands in the word may be nobody's name: a client wrote it, or a process without a
+ * robust list died. The daemon breaks the lock, as that of a dead owner, where it is certain of that:
+ *
+ *   - the word has no number of a thread or a session, or that of a thread that does not exist, or of a session that
+ *     is none: at once;
+ *   - it has a thread that no connected process has, or whose robust list has no such lock: after --lock-timeout, if
+ *     that was found each time until then.
+ *
+ * The word is marked before the daemon asks, so that it is not broken if it changes hands meanwhile (lock_word.c).
+ * Where the daemon may not see the list of another user's thread, or is of another pid namespace than the heap's home,
+ * it must believe the word. A living thread whose number was forged takes the lock itself when it next comes to it.
  *
  * The owner may be a thread of no session that is known here: it was stopped before it stored who it is, and its thread
  * id is of another pid namespace. Then that number is logged, by which the thread can be found from a namespace in
@@ -30,11 +43,14 @@
 
 #include "daemon/log.h"
 #include "daemon/robust.h"
+#include "heap/change/foreign_lock.h"
 #include "heap/change/lock_report.h"
 #include "heap/repair/recover.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define LONG_MS 200  /* a tick: much longer than any change takes */
 #define LATE_MS 1000 /* four of them */
@@ -65,11 +81,21 @@ static bool has_lock(const struct dsession *session, uint32_t tid)
 	return robust_has(session->process.pid, tid, heap->control_fd, lock_word_offset()) != 0;
 }
 
+static bool is_served(const struct dsession *session)
+{
+	return session && (session->state == DSESSION_LIVE || session->state == DSESSION_RESUMING);
+}
+
 static bool has_thread(const struct dsession *session, uint32_t tid)
 {
-	return session && session->state != DSESSION_DEAD && session->state != DSESSION_LOST &&
-	       process_has_thread(&session->process, tid) && has_lock(session, tid) &&
+	return is_served(session) && process_has_thread(&session->process, tid) && has_lock(session, tid) &&
 	       process_has_thread(&session->process, tid);
+}
+
+/* Is a thread's number in the word one of those that this daemon sees? */
+static bool is_home(const struct lock_watch *watch)
+{
+	return watch->sessions->self->is_home;
 }
 
 /* The session of which the thread that has the lock is one, by what the kernel says; NULL: none that is known. */
@@ -78,12 +104,42 @@ static const struct dsession *find_owner(const struct lock_watch *watch)
 	const struct dsession *said = find_said(watch);
 	uint32_t tid = lock_owner_tid(heap_of(watch));
 
-	if (!tid || has_thread(said, tid))
-		return tid ? said : NULL;
+	if (!tid || tid > THREAD_ID_MAX || !is_home(watch))
+		return NULL;
+	if (has_thread(said, tid))
+		return said;
 	for (uint32_t i = 0; i < heap_of(watch)->n_sessions; i++)
 		if (has_thread(dsessions_at(watch->sessions, i), tid))
 			return dsessions_at(watch->sessions, i);
 	return NULL;
+}
+
+/* No thread and no session goes by that name. */
+static bool is_nobody(const struct lock_watch *watch, uint32_t name)
+{
+	if (name >> 29)
+		return foreign_lock_session(name) != SESSION_DAEMON &&
+		       !is_served(dsessions_at(watch->sessions, foreign_lock_session(name)));
+	if (name > THREAD_ID_MAX)
+		return true;
+	return is_home(watch) && syscall(SYS_tkill, name, 0) < 0 && errno == ESRCH;
+}
+
+/* Can the thread be one of the session's process, and have the lock? */
+static bool may_have_lock(const struct dsession *session, uint32_t tid)
+{
+	return is_served(session) && process_may_have_thread(&session->process, tid) && has_lock(session, tid);
+}
+
+/* There is such a thread, as it seems, but it does not have the lock, for certain. */
+static bool is_not_its(const struct lock_watch *watch, uint32_t name)
+{
+	if (name > THREAD_ID_MAX || !is_home(watch))
+		return false;
+	for (uint32_t i = 0; i < heap_of(watch)->n_sessions; i++)
+		if (may_have_lock(dsessions_at(watch->sessions, i), name))
+			return false;
+	return true;
 }
 
 /* False: the lock has just become free. */
@@ -92,9 +148,9 @@ static bool name_thread(const struct lock_watch *watch, int64_t ms)
 	uint32_t tid = lock_owner_tid(heap_of(watch));
 
 	if (tid)
-		log_warning("thread %u, of another pid namespace as it seems, has held the global lock for %lld ms; "
-			    "everybody who changes the heap waits for it: continue or kill the process of which a line "
-			    "NSpid in /proc/*/task/*/status ends in %u",
+		log_warning("thread %u, of no process that is connected as it seems, has held the global lock for %lld "
+			    "ms; everybody who changes the heap waits for it: continue or kill the process of which a "
+			    "line NSpid in /proc/*/task/*/status ends in %u",
 			tid, (long long)ms, tid);
 	return tid;
 }
@@ -138,64 +194,92 @@ static const char *reason(int error)
 	return strerror(-error);
 }
 
-static void evict(const struct lock_watch *watch, const struct dsession *owner)
+/* False: it cannot be killed now. */
+static bool evict(const struct lock_watch *watch, const struct dsession *owner)
 {
 	int r = process_kill(&owner->process);
 
-	if (r < 0)
+	if (r == 0)
+		log_warning("session %u (pid %d, %s) is evicted: it is killed for having kept the global lock for %u s",
+			owner->index, (int)owner->process.pid, program_of(watch, owner), watch->limit_s);
+	else if (!watch->is_judged)
 		log_error("session %u (pid %d, %s) cannot be evicted: %s; everybody waits until it is continued or "
 			  "killed",
 			owner->index, (int)owner->process.pid, program_of(watch, owner), reason(r));
-	else
-		log_warning("session %u (pid %d, %s) is evicted: it is killed for having kept the global lock for %u s",
-			owner->index, (int)owner->process.pid, program_of(watch, owner), watch->limit_s);
+	return r == 0;
 }
 
-static void evict_owner(const struct lock_watch *watch)
+/* The owner is no thread of a process that is connected. */
+static void leave_unknown(const struct lock_watch *watch)
 {
-	const struct dsession *owner = find_owner(watch), *said = find_said(watch);
+	const struct dsession *said = find_said(watch);
 
-	if (owner && owner->index + 1 == watch->owner1)
-		evict(watch, owner);
-	else if (owner || said)
-		leave_said(watch, owner ? owner : said);
+	if (said)
+		leave_said(watch, said);
 	else
 		log_error("thread %u, which has the global lock, is of no session that is known: it cannot be evicted; "
 			  "kill it where it is seen",
 			lock_owner_tid(heap_of(watch)));
 }
 
-/* Which session's thread has the lock is asked with each tick: it must be the same one, from the first tick on. */
-static void observe_owner(struct lock_watch *watch)
-{
-	const struct dsession *owner = find_owner(watch);
-	uint32_t owner1 = owner ? owner->index + 1 : 0;
-
-	if (!watch->is_owner_known)
-		watch->owner1 = owner1;
-	else if (watch->owner1 != owner1)
-		watch->owner1 = 0;
-	watch->is_owner_known = true;
-}
-
 /*
  * A process that was killed ends as soon as it runs, which in a frozen cgroup it does not (docker pause), nor in a call
  * that the kernel cannot interrupt. It is told apart from one that was continued by the lock, which is still its own.
  */
-static void evict_again(struct lock_watch *watch, int64_t now_ms)
+static void name_killed(const struct lock_watch *watch, const struct dsession *owner)
 {
-	const struct dsession *owner = find_owner(watch);
-	struct session_record record;
-
-	watch->retry_ms = now_ms + ((int64_t)watch->limit_s * 1000 << (watch->n_kills < 6 ? watch->n_kills : 6));
-	if (!owner || owner->index + 1 != watch->owner1 || process_kill(&owner->process) < 0)
-		return;
-	watch->n_kills++;
-	session_read(heap_of(watch), owner->index, &record);
 	log_warning(
 		"session %u (pid %d, %s) was killed %u times and has not ended: its state is %c, as of a process in a "
 		"frozen cgroup, if that is D; everybody waits until it is thawed or can run",
-		owner->index, record.pid, record.program, watch->n_kills, process_state(&owner->process));
+		owner->index, (int)owner->process.pid, program_of(watch, owner), watch->n_kills,
+		process_state(&owner->process));
+}
+
+/* The limit is over, for the first time or again: evict the owner, or say why that cannot be. */
+static void judge_owner(struct lock_watch *watch, int64_t now_ms)
+{
+	const struct dsession *owner = watch->owner1 ? dsessions_at(watch->sessions, watch->owner1 - 1) : NULL;
+	uint32_t n_shift;
+
+	if (!owner && !watch->is_judged)
+		leave_unknown(watch);
+	else if (owner && watch->n_kills && process_kill(&owner->process) == 0 && ++watch->n_kills)
+		name_killed(watch, owner);
+	else if (owner && !watch->n_kills)
+		watch->n_kills = evict(watch, owner);
+	n_shift = watch->n_kills > 1 ? watch->n_kills - 1 : 0;
+	watch->retry_ms = now_ms + ((int64_t)watch->limit_s * 1000 << (n_shift < 6 ? n_shift : 6));
+	watch->is_judged = true;
+}
+
+/* The word names an owner that does not have the lock. True: it was broken, and what a dead owner left is taken back.
+ */
+static bool break_lock(struct lock_watch *watch, const char *why)
+{
+	if (!lock_word_break(lock_word(&heap_of(watch)->control->lock), watch->owner))
+		return false;
+	log_warning("the global lock was marked as number %u's, which %s: it is broken, as a dead owner's would be; a "
+		    "stray write, as it seems: look at pyheapctl check",
+		watch->owner, why);
+	(void)lock_recover(watch->sessions->self);
+	return true;
+}
+
+/* Who has the lock is asked with each tick. Each of them gets the whole limit for itself. */
+static void observe_owner(struct lock_watch *watch, int64_t now_ms)
+{
+	const struct dsession *owner = find_owner(watch);
+	uint32_t owner1 = owner ? owner->index + 1 : 0, name = lock_owner_tid(heap_of(watch));
+
+	/* The mark comes first: what is found out below is about who has the lock since then. */
+	lock_word_suspect(lock_word(&heap_of(watch)->control->lock), name);
+	if (watch->owner == name && watch->owner1 == owner1)
+		return;
+	watch->owner = name;
+	watch->owner1 = owner1;
+	watch->owner_since_ms = now_ms;
+	watch->is_judged = false;
+	watch->n_kills = 0;
 }
 
 static void watch_restart(struct lock_watch *watch)
@@ -224,10 +308,22 @@ static bool observe(struct lock_watch *watch, int64_t now_ms)
 	return false;
 }
 
+/* True: the lock is free again, and all that was known of its owner is of no use. */
+static bool break_if_nobodys(struct lock_watch *watch, bool is_due)
+{
+	if (!watch->owner)
+		return false;
+	if (is_nobody(watch, watch->owner))
+		return break_lock(watch, "does not exist");
+	/* At each tick until the limit it was found to be no thread's that can have the lock; now for the last time. */
+	return is_due && !watch->owner1 && is_not_its(watch, watch->owner) && break_lock(watch, "does not have it");
+}
+
 void lock_watch_tick(struct lock_watch *watch, int64_t now_ms)
 {
 	int64_t limit_ms = (int64_t)watch->limit_s * 1000;
 	int r = lock_recover(watch->sessions->self);
+	bool is_due;
 
 	if (r != -EBUSY) {
 		if (watch->is_named)
@@ -242,15 +338,16 @@ void lock_watch_tick(struct lock_watch *watch, int64_t now_ms)
 	}
 	if (!observe(watch, now_ms))
 		return;
-	observe_owner(watch);
+	observe_owner(watch, now_ms);
+	is_due = limit_ms && now_ms - watch->owner_since_ms >= limit_ms;
+	if (break_if_nobodys(watch, is_due)) {
+		if (watch->is_named)
+			log_notice("the global lock is free again");
+		watch_restart(watch);
+		return;
+	}
 	if (!watch->is_named && now_ms - watch->since_ms >= LONG_MS)
 		watch->is_named = name_owner(watch, now_ms - watch->since_ms);
-	if (!watch->is_evicted && limit_ms && now_ms - watch->since_ms >= limit_ms) {
-		watch->is_evicted = true;
-		watch->n_kills = 1;
-		watch->retry_ms = now_ms + limit_ms;
-		evict_owner(watch);
-	} else if (watch->is_evicted && now_ms >= watch->retry_ms) {
-		evict_again(watch, now_ms);
-	}
+	if (is_due && (!watch->is_judged || now_ms >= watch->retry_ms))
+		judge_owner(watch, now_ms);
 }

@@ -204,17 +204,17 @@ int process_find(struct process *ret, pid_t pid, uint64_t start_time)
 	return 0;
 }
 
+/* Also where /proc does not show the process (hidepid): the kernel is asked, as if it should get a signal. */
+bool process_may_have_thread(const struct process *process, uint32_t tid)
+{
+	return process->pid > 0 && !process_ended(process) &&
+	       (syscall(SYS_tgkill, process->pid, tid, 0) == 0 || errno != ESRCH);
+}
+
 bool process_has_thread(const struct process *process, uint32_t tid)
 {
-	char path[64];
-	pid_t pid;
-
-	if (process->pidfd < 0 || process_ended(process))
-		return false;
-	pid = pid_in_proc(process->pidfd);
-	snprintf(path, sizeof(path), "/proc/%d/task/%u", (int)pid, tid);
-	/* If it has not ended now, the pid was its own all the time. */
-	return pid && access(path, F_OK) == 0 && !process_ended(process);
+	/* If it has not ended afterwards, the pid was its own all the time. */
+	return process->pidfd >= 0 && process_may_have_thread(process, tid) && !process_ended(process);
 }
 
 int process_kill(const struct process *process)

@@ -34,8 +34,11 @@ bool process_ended(const struct process *process);
 /* The letter by which /proc shows the state of the process, as ps(1) does; '?': it is not to be found out. */
 char process_state(const struct process *process);
 
-/* Is the thread one of its own? False where that cannot be known. */
+/* Is the thread one of its own, for certain? By their numbers in this pid namespace. */
 bool process_has_thread(const struct process *process, uint32_t tid);
+
+/* Can the thread be one of its own? False: it is not, for certain. */
+bool process_may_have_thread(const struct process *process, uint32_t tid);
 
 /*
  * Kill it, and no process that got its pid. -ESRCH it has ended or has no pidfd; -ENOTCONN it was found by its pid, and

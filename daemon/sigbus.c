@@ -19,6 +19,7 @@
 #include "daemon/sigbus.h"
 
 #include "daemon/log.h"
+#include "heap/shared/segment.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -89,6 +90,7 @@ void sigbus_guard(struct heap *heap)
 	guarded = heap;
 	is_named = false;
 	memset(windows, 0, sizeof(windows));
+	is_replaced[CONTROL] = is_replaced[HEAP] = 0;
 	if (!heap)
 		return;
 	windows[CONTROL] = (struct window){(uint8_t *)heap->control, heap->control_size, heap->control_fd};
@@ -123,8 +125,7 @@ static void restore_mappings(void)
 {
 	if (is_replaced[CONTROL]) {
 		is_replaced[CONTROL] = 0;
-		mmap(guarded->control, guarded->control_size, PROT_READ | PROT_WRITE,
-			MAP_SHARED | MAP_NORESERVE | MAP_FIXED, guarded->control_fd, 0);
+		segment_map_control_again(guarded->control, guarded->control_size, guarded->control_fd);
 	}
 	if (!is_replaced[HEAP])
 		return;
@@ -158,8 +159,9 @@ void sigbus_mend(void)
 	if (!is_named)
 		log_error(
 			"the heap's files were cut or stretched by a client: they have their sizes again, but what was "
-			"cut off is lost; look at pyheapctl check, or remove the heap by pyheapd --remove once pyheapd "
-			"has ended");
+			"cut off is lost; pyheapctl check --repair mends what can be mended, or pyheapctl reset "
+			"empties "
+			"the heap");
 	is_named = true;
 }
 

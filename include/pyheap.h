@@ -20,7 +20,7 @@
  *            -EINVAL   an argument is NULL, or a number that can name no object
  *            -ESTALE   the object of the ref is gone
  *            -ECHILD   the session was opened by the parent process
- *            -EPIPE    the daemon was ended and removed the heap
+ *            -EPIPE    the heap has ended: its daemon removed it, or emptied it (pyheap_reset())
  *            -EUCLEAN  the heap is damaged, see pyheap_check()
  *            and where a function changes what is shared:
  *            -EPERM    another thread of the session has the global lock
@@ -575,6 +575,19 @@ int pyheap_get_usage(pyheap *heap, pyheap_usage *ret, size_t n);
  * -EINVAL     it is this session
  */
 int pyheap_evict(pyheap *heap, uint32_t session);
+
+/*
+ * Empty the heap that the daemon at `socket` (as pyheap_open()) serves: it ends the heap for all its sessions, to which
+ * every call says -EPIPE from then on, and makes a fresh one, for those that are opened next. What was in the heap is
+ * gone. Root and the daemon's user may. It needs no session, and works whatever is damaged. Returns the number of
+ * sessions that were ended; pyheap_open_error() says more about errors, which are those of pyheap_open() and:
+ *
+ * -EBUSY   sessions use the heap, and with_sessions is 0; nothing was changed
+ * -EACCES  this user may not
+ * -ENOSPC  there is no room for a fresh heap beside the one that is there; nothing was changed (also -ENOMEM)
+ * -ESTALE  somebody has removed the heap's files; nothing was changed
+ */
+int pyheap_reset(const char *socket, int with_sessions);
 
 /*
  * Compare everything that is derived (free lists, bitmaps, counters, order of arenas, counts) with what it is derived

@@ -33,9 +33,7 @@ FOLDERS = ['heap/shared', 'heap/memory', 'heap/change', 'heap/object', 'heap/rep
 # Members of struct heap that lead into the two segments: where the analysis begins.
 SEEDS = ['control', 'base', 'sessions', 'types', 'type_slots', 'name_buckets', 'arenas', 'freepools', 'pools']
 # What may be given to other libraries: they read nothing of it.
-HARMLESS = {'mmap', 'munmap', 'mprotect', 'munlock', 'syscall', 'memset'}
-# The lock's own: they read what clients can write.
-HARMLESS |= {'pthread_mutex_' + what for what in ('init', 'trylock', 'unlock', 'consistent')}
+HARMLESS = {'madvise', 'mmap', 'munmap', 'mprotect', 'munlock', 'syscall', 'memset'}
 # Functions that read a word twice, and why they may.
 REPEATED = {
     'cell_read': 'compares stamps: if it is the same afterwards, all that was read between belongs to it',

@@ -77,6 +77,14 @@ static const struct command commands[] = {
 		.has_repair = true,
 	},
 	{
+		.name = "reset",
+		.arguments = "[--yes]",
+		.info = "empty the heap: all that is in it is gone",
+		.run = run_reset,
+		.has_yes = true,
+		.needs_no_session = true,
+	},
+	{
 		.name = "help",
 		.arguments = "[COMMAND]",
 		.info = "this text, or that of one command",
@@ -122,6 +130,8 @@ static void print_options(const struct command *command)
 		printf("  --repair             with check: make what is derived anew, drop what nothing holds; clients "
 		       "go on "
 		       "working\n");
+	if (!command || command->has_yes)
+		printf("  --yes                with reset: also where sessions use the heap, which ends for them\n");
 	printf("  --help, --version\n");
 }
 

@@ -99,7 +99,7 @@ static const char *connect_advice(int error)
 	case ENFILE:
 		return "close files, or raise the limit of open files (ulimit -n)";
 	case EUCLEAN:
-		return "end pyheapd and start it anew; `pyheapd --remove` removes the damaged heap";
+		return "`pyheapctl reset` empties the heap";
 	default:
 		return "start pyheapd, or name its socket by --socket or $PYHEAP_SOCKET";
 	}
@@ -112,6 +112,7 @@ static const char *connect_why(int error, bool has_folder)
 	case EPERM:
 	case EPROTO:
 	case EUSERS:
+	case EUCLEAN:
 		return *pyheap_open_error() ? pyheap_open_error() : pyheap_strerror(error);
 	case ENOENT:
 		return has_folder ? "there is no such socket" : "XDG_RUNTIME_DIR is not set";

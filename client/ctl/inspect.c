@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * pyheapctl clients, evict, check: the sessions of the heap, and whether the heap is whole
+ * pyheapctl clients, evict, reset, check: the sessions of the heap, its end, and whether it is whole
  */
 #include "ctl.h"
 
@@ -151,6 +151,41 @@ int run_evict(struct ctl *ctl, int n_args, char **args)
 		return ctl_fail_usage("wrong session", args[0], "a number is needed, as `pyheapctl clients` shows it");
 	r = pyheap_evict(ctl->heap, (uint32_t)session);
 	return r < 0 ? fail_evict(ctl, args[0], (uint32_t)session, r) : CTL_OK;
+}
+
+/* Reset */
+
+static int fail_reset(const struct ctl *ctl, int error)
+{
+	switch (-error) {
+	case EBUSY:
+		return ctl_fail("the heap was not emptied", NULL, pyheap_open_error(),
+			"with --yes it ends for them, and what is in it is gone");
+	case EACCES:
+		return ctl_fail("the heap was not emptied", NULL,
+			*pyheap_open_error() ? pyheap_open_error() : pyheap_strerror(error),
+			"ask root, or the user of pyheapd");
+	case ENOSPC:
+	case ENOMEM:
+	case ESTALE:
+		return ctl_fail("the heap was not emptied", NULL, pyheap_open_error(),
+			"pyheapd's log says more; or end pyheapd and remove the heap by pyheapd --remove");
+	default:
+		return ctl_fail_connect(ctl->socket, error);
+	}
+}
+
+int run_reset(struct ctl *ctl, int n_args, char **args)
+{
+	char sessions[NUMBER_MAX];
+	int n;
+
+	(void)n_args, (void)args;
+	n = pyheap_reset(ctl->socket, ctl->yes);
+	if (n < 0)
+		return fail_reset(ctl, n);
+	printf("the heap is empty (%s sessions were ended)\n", format_number((uint64_t)n, sessions));
+	return CTL_OK;
 }
 
 /* Check */

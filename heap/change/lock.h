@@ -9,8 +9,8 @@
 /*
  * Take the lock for one change on behalf of a session. With session->has_lock the lock is there, and only the change
  * begins. If the owner before has died, its change is rolled back first. -EPERM another thread of the session has the
- * lock; -EDEADLK this thread has it by another session; -EUCLEAN the mutex itself is damaged; -EOPNOTSUPP a rebuild was
- * begun that this process cannot finish (rebuild.c), and for a second no process that can has come.
+ * lock; -EDEADLK this thread has it by another session; -EOPNOTSUPP a rebuild was begun that this process cannot finish
+ * (rebuild.c), and for a second no process that can has come.
  */
 int change_begin(struct session *session);
 

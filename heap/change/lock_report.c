@@ -3,7 +3,7 @@
  * Who has the lock, for reports
  *
  * The owner says who it is after it has taken the lock, so an owner that was stopped in between has not said it yet.
- * Then the thread id in the mutex tells, which is looked up in /proc among the threads of the sessions' processes.
+ * Then the thread id in the word tells, which is looked up in /proc among the threads of the sessions' processes.
  */
 
 #include "heap/change/lock_report.h"
@@ -35,7 +35,7 @@ uint32_t lock_owner_tid(const struct heap *heap)
 
 uint64_t lock_word_offset(void)
 {
-	return offsetof(struct control, lock.mutex.__data.__lock);
+	return offsetof(struct control, lock.word);
 }
 
 uint32_t lock_owner1(const struct heap *heap)

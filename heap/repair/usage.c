@@ -49,14 +49,19 @@ static void count_pools(const struct heap *heap, uint32_t a, struct session_usag
 	}
 }
 
-/* What begins at this arena. Returns how many arenas it takes. */
+/*
+ * What begins at this arena. Returns how many arenas it takes. Those that are THERE are counted one by one, since their
+ * runs are the clients'; how long a run is that a session owns its head alone says, and a scribbled one says wrong.
+ */
 static uint32_t count_arena(const struct heap *heap, uint32_t a, struct session_usage *usage)
 {
-	uint32_t state = truth_arena_state(heap->truth, a), n = heap_run_length(heap, a);
+	uint32_t state = truth_arena_state(heap->truth, a), n = 1;
 	struct session_usage *session;
 
 	if (state == TRUTH_HOLE || state == TRUTH_BODY)
 		return 1;
+	if (state != TRUTH_THERE)
+		n = heap_run_length(heap, a);
 	session = granted_to(heap, a, usage);
 	if (session)
 		session->n_arenas += n;
@@ -67,7 +72,7 @@ static uint32_t count_arena(const struct heap *heap, uint32_t a, struct session_
 	else if (arena_state(&heap->arenas[a]) == ARENA_RUN)
 		add_bytes(heap,
 			__atomic_load_n(&heap->pools[(uint64_t)a * heap->pools_per_arena].owner1, __ATOMIC_RELAXED),
-			(uint64_t)n << heap->arena_shift, usage);
+			(uint64_t)heap_run_length(heap, a) << heap->arena_shift, usage);
 	return n;
 }
 

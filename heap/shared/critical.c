@@ -201,12 +201,15 @@ void critical_resume_queues(struct heap *heap)
 	__atomic_store_n(&heap->control->queues_paused_by1, 0, __ATOMIC_RELEASE);
 }
 
-static bool is_in(const struct heap *heap, uint64_t ref, uint32_t first, uint32_t n)
+/* The arena of a position, plus one, if it is one of these n; else 0. */
+static uint32_t arena1_among(const struct heap *heap, uint64_t ref, uint32_t first, uint32_t n)
 {
-	return (ref_position(ref) << 3 >> heap->arena_shift) - first < n;
+	uint64_t arena = ref_position(ref) << 3 >> heap->arena_shift;
+
+	return arena - first < n ? (uint32_t)arena + 1 : 0;
 }
 
-bool critical_has_lookup(struct heap *heap, uint32_t first, uint32_t n)
+uint32_t critical_find_lookup1(struct heap *heap, uint32_t first, uint32_t n)
 {
 	/* After the arenas' state and before the intents. Where there is no barrier, the lock was taken in between. */
 	(void)critical_barrier(heap);
@@ -219,13 +222,16 @@ bool critical_has_lookup(struct heap *heap, uint32_t first, uint32_t n)
 		/* acquire: what a reader has done with moves from ref to queue, see read.c */
 		uint64_t ref = __atomic_load_n(&entry->intent.ref, __ATOMIC_ACQUIRE);
 		uint64_t other = __atomic_load_n(&entry->intent.queue, __ATOMIC_RELAXED);
+		uint32_t found1 = 0;
 
-		if (is_active && (intent_is_count(kind) || intent_is_read(kind)) && is_in(heap, ref, first, n))
-			return true;
-		if (is_active && intent_is_read(kind) && is_in(heap, other, first, n))
-			return true;
+		if (is_active && (intent_is_count(kind) || intent_is_read(kind)))
+			found1 = arena1_among(heap, ref, first, n);
+		if (is_active && intent_is_read(kind) && !found1)
+			found1 = arena1_among(heap, other, first, n);
+		if (found1)
+			return found1;
 	}
-	return false;
+	return 0;
 }
 
 void critical_end(struct heap *heap)

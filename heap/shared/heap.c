@@ -14,6 +14,7 @@
  */
 
 #include "heap/shared/heap.h"
+#include "heap/shared/segment.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -45,9 +46,6 @@ static struct heap *heap_from(
 
 	if (!heap)
 		return NULL;
-	heap->control = MAP_FAILED;
-	heap->base = MAP_FAILED;
-	heap->class_hints = MAP_FAILED;
 	heap->control_size = s->size;
 	heap->heap_size = geometry->heap_size;
 	heap->arena_size = geometry->arena_size;
@@ -66,11 +64,11 @@ static struct heap *heap_from(
 /* Unmap without closing the descriptors, which a constructor that fails leaves to its caller. */
 static void heap_unmap(struct heap *heap, bool closes)
 {
-	if (heap->base != MAP_FAILED)
+	if (heap->base)
 		munmap(heap->base, heap->heap_size);
-	if (heap->class_hints != MAP_FAILED)
+	if (heap->class_hints)
 		munmap(heap->class_hints, heap->heap_size >> POOL_SHIFT);
-	if (heap->control != MAP_FAILED)
+	if (heap->control)
 		munmap(heap->control, heap->control_size);
 	free(heap->trimming);
 	free(heap->is_mapped);
@@ -102,34 +100,15 @@ static bool register_for_barriers(void)
 	return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
 }
 
-/*
- * Map readable and writable memory that is locked nowhere. In a process that called mlockall(MCL_FUTURE), mapping a
- * sparse file would make every page of it. No page is made of what cannot be accessed, and munlock() sees to the rest.
- */
-static void *map_unlocked(uint64_t size, int flags, int fd)
-{
-	void *p = mmap(NULL, size, PROT_NONE, flags | MAP_NORESERVE, fd, 0);
-	int error;
-
-	if (p == MAP_FAILED)
-		return MAP_FAILED;
-	munlock(p, size);
-	if (mprotect(p, size, PROT_READ | PROT_WRITE) == 0)
-		return p;
-	error = errno;
-	munmap(p, size);
-	errno = error;
-	return MAP_FAILED;
-}
-
 static int map_control(struct heap *heap, const struct sections *s)
 {
-	uint8_t *p = map_unlocked(heap->control_size, MAP_SHARED, heap->control_fd);
+	struct control *control = segment_map_control(heap->control_size, heap->control_fd);
+	uint8_t *p = (uint8_t *)control;
 
-	if (p == MAP_FAILED)
+	if (!control)
 		return -errno;
 	heap->is_fenced = !register_for_barriers();
-	heap->control = (struct control *)(void *)p;
+	heap->control = control;
 	heap->sessions = (struct session_entry *)(void *)(p + s->sessions_off);
 	heap->types = (struct type_entry *)(void *)(p + s->types_off);
 	heap->type_slots = (uint32_t *)(void *)(p + s->type_slots_off);
@@ -146,29 +125,30 @@ static int map_control(struct heap *heap, const struct sections *s)
  */
 static int map_window(struct heap *heap, bool whole)
 {
-	heap->base = whole ? map_unlocked(heap->heap_size, MAP_SHARED, heap->heap_fd)
-			   : mmap(NULL, heap->heap_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (heap->base == MAP_FAILED)
+	void *p = whole ? segment_map(heap->heap_size, heap->heap_fd)
+			: mmap(NULL, heap->heap_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (!p || p == MAP_FAILED)
 		return -errno;
-	heap->class_hints = map_unlocked(heap->heap_size >> POOL_SHIFT, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	return heap->class_hints == MAP_FAILED ? -errno : 0;
+	heap->base = p;
+	heap->class_hints = segment_map(heap->heap_size >> POOL_SHIFT, -1);
+	return heap->class_hints ? 0 : -errno;
 }
 
-static int mutex_init(pthread_mutex_t *mutex)
+/*
+ * Give the fixed part of the control segment its memory. Two pieces of it stay holes: the log does not end where the
+ * lock's page begins, and behind the lock's word each process has memory of its own.
+ */
+static int control_allocate_fixed(int control_fd, const struct sections *s)
 {
-	pthread_mutexattr_t attr;
-	int r;
+	const uint64_t log_end = offsetof(struct control, lock.unused), head = offsetof(struct control, lock.owner1);
+	int r = file_allocate(control_fd, 0, log_end);
 
-	r = pthread_mutexattr_init(&attr);
-	if (r)
-		return -r;
-	r = pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-	if (!r)
-		r = pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-	if (!r)
-		r = pthread_mutex_init(mutex, &attr);
-	pthread_mutexattr_destroy(&attr);
-	return -r;
+	if (r == 0)
+		r = file_allocate(control_fd, head, offsetof(struct control, lock.own) - head);
+	if (r == 0)
+		r = file_allocate(control_fd, sizeof(struct control), s->arenas_off - sizeof(struct control));
+	return r;
 }
 
 static int resize(int fd, uint64_t size)
@@ -269,7 +249,7 @@ int heap_create_kept(struct heap **ret, int control_fd, int heap_fd, int truth_f
 	if (!r)
 		r = resize(heap_fd, geometry->heap_size);
 	if (!r)
-		r = file_allocate(control_fd, 0, s.arenas_off);
+		r = control_allocate_fixed(control_fd, &s);
 	if (r < 0)
 		return r;
 
@@ -281,8 +261,6 @@ int heap_create_kept(struct heap **ret, int control_fd, int heap_fd, int truth_f
 		r = make_truth(heap, truth_fd, geometry);
 	if (!r)
 		r = truth_fill(heap->truth, name);
-	if (!r)
-		r = mutex_init(&heap->control->lock.mutex);
 	if (r < 0) {
 		heap_discard(heap);
 		return r;
@@ -299,7 +277,7 @@ static int validate(int control_fd, int heap_fd, struct heap_geometry *ret, stru
 {
 	union {
 		struct control control;
-		uint8_t bytes[offsetof(struct control, lock)];
+		uint8_t bytes[offsetof(struct control, counters)];
 	} * u;
 	const struct control *c;
 	struct stat st;
@@ -428,9 +406,14 @@ int heap_map_arenas(struct heap *heap, uint32_t first, uint32_t n)
 	return r;
 }
 
-/* The window stays reserved: an empty mapping replaces the arenas, which unmaps them. */
+/*
+ * The window stays reserved: an empty mapping takes the place of the arenas. Nothing comes in between, as the daemon
+ * has one thread. Where the kernel refuses the empty mapping, nothing is there until the whole window is mapped.
+ */
 static int unmap_part(const struct heap *heap, uint64_t off, uint64_t size)
 {
+	if (munmap(heap->base + off, size) < 0)
+		return -errno;
 	return mmap(heap->base + off, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
 		       0) == MAP_FAILED
 		       ? -errno
@@ -449,18 +432,17 @@ int heap_return_arenas(struct heap *heap, uint32_t first, uint32_t n)
 		       : 0;
 }
 
-/* How many arenas the run at `head` has in a heap without a truth: those that the head counts and that are BODY. */
+/* How many arenas the run at `head`, which is MAPPING, has in a heap without a truth: what it counts and is BODY. */
 static uint32_t older_run_length(const struct heap *heap, uint32_t head, uint32_t known)
 {
-	uint32_t state = arena_state(&heap->arenas[head]), n = read_once(heap->arenas[head].n_arenas), k;
-	bool is_half_done = state == ARENA_MAPPING || state == ARENA_RETURNING;
+	uint32_t n = read_once(heap->arenas[head].n_arenas), k;
 
 	if (n > known - head)
 		n = known - head;
 	for (k = 1; k < n; k++) {
 		uint32_t body = arena_state(&heap->arenas[head + k]);
 
-		if (body != ARENA_BODY && !(is_half_done && body == ARENA_HOLE))
+		if (body != ARENA_BODY && body != ARENA_HOLE)
 			break;
 	}
 	return k;
@@ -481,10 +463,10 @@ static int older_arenas(struct heap *heap)
 		struct truth_arena *arena = &heap->truth->arenas[i];
 		uint32_t state = arena_state(&heap->arenas[i]);
 
-		arena->n_arenas = older_run_length(heap, i, known);
+		arena->n_arenas = state == ARENA_MAPPING ? older_run_length(heap, i, known) : 1;
 		arena->session1 = read_once(heap->arenas[i].session1);
 		arena->state = state == ARENA_HOLE ? TRUTH_HOLE : state == ARENA_MAPPING ? TRUTH_MAPPING : TRUTH_THERE;
-		i += state == ARENA_HOLE ? 1 : arena->n_arenas;
+		i += arena->n_arenas;
 	}
 	truth_settle(heap->truth);
 	return 0;
@@ -544,7 +526,8 @@ static void write_arenas(struct heap *heap)
 			__atomic_store_n(&arena->state, (uint32_t)ARENA_BODY, __ATOMIC_RELEASE);
 		if (state == TRUTH_HOLE || state == TRUTH_BODY)
 			continue;
-		__atomic_store_n(&arena->n_arenas, truth->arenas[i].n_arenas, __ATOMIC_RELAXED);
+		if (state != TRUTH_THERE) /* else it is what sessions have made of it */
+			__atomic_store_n(&arena->n_arenas, truth->arenas[i].n_arenas, __ATOMIC_RELAXED);
 		__atomic_store_n(&arena->session1, truth->arenas[i].session1, __ATOMIC_RELAXED);
 	}
 }

@@ -5,7 +5,7 @@
  * What lies in shared memory, and who writes it
  *
  * Two POSIX shared memory objects make a heap. The *control* segment has the manager's records at fixed places: this
- * header, the global lock with its undo log, the counters, the sessions, types, name buckets, arenas and pools. The
+ * header, the counters, the global lock with its undo log, the sessions, types, name buckets, arenas and pools. The
  * *heap* segment is a sparse file: arena i lies at i * arena_size, pool p at p * 4 KiB.
  *
  * Shared memory has offsets, indices and positions, and never pointers. An index or position that may be none is kept
@@ -30,7 +30,6 @@
  */
 
 #include <assert.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -237,9 +236,10 @@ struct pool_entry {
  *            daemon            session          any session          daemon
  *   HOLE --> MAPPING --> GRANTED --> POOLS ---------------------> RETURNING --> HOLE
  *                                \-> RUN --> RETURNABLE --------/
- *                                     ^----------/
+ *                                     ^----------/ \--> POOLS
  *
- * A run of n arenas has its state at its head; the others are BODY from MAPPING to the end of RETURNING.
+ * A run of n arenas has its state at its head; the others are BODY. A run that is free may be cut into runs, and those
+ * that follow each other may become one.
  */
 enum arena_state {
 	ARENA_HOLE = 0,       /* not there: no memory, not mapped */
@@ -249,16 +249,16 @@ enum arena_state {
 	ARENA_RUN = 4,        /* locked: is one large object */
 	ARENA_RETURNABLE = 5, /* locked: was a large object; on returnable_arenas */
 	ARENA_RETURNING = 6,  /* locked to become so, then daemon: is being unmapped and punched */
-	ARENA_BODY = 7,       /* daemon: of the run whose head counts it in n_arenas */
+	ARENA_BODY = 7,       /* as its head: of the run whose head counts it in n_arenas */
 };
 
 struct arena_entry {
 	uint32_t state;        /* enum arena_state, which says who writes it */
 	uint32_t session1;     /* daemon: the session that it was granted to, plus one */
-	uint32_t n_arenas;     /* daemon: length of the run whose head this is */
+	uint32_t n_arenas;     /* as the state: length of the run whose head this is */
 	uint32_t space;        /* locked: enum space_kind of its pools */
 	uint32_t n_free_pools; /* locked: CPython's nfreepools: bits that are set in its freepools */
-	uint32_t reserved0;
+	uint32_t free_since;   /* locked: clock_ms when it became wholly free, or the run RETURNABLE */
 	union {
 		struct {
 			uint32_t next1; /* locked: in usable_arenas or returnable_arenas */
@@ -485,10 +485,30 @@ struct log_entry {
 #define LOG_WHERE_HEAP        (UINT64_C(1) << 63)
 #define LOG_WHERE_HEADER_LOCK UINT64_C(1)
 
+#define LOCK_UNIT     65536U /* bytes: the largest page of any processor */
+#define LOCK_HEAD_OFF 1600U  /* of struct global_lock in the control segment */
+
+/*
+ * How a thread that keeps the lock between calls has it in its robust list. Not in shared memory: it lies behind the
+ * lock's word, where each process has memory of its own over the file (segment.c), which is empty in a forked child.
+ * See thread_list.c.
+ */
+struct lock_node {
+	void *prev;         /* written by the C library, where a mutex of its own comes before it; never read */
+	void *next;         /* the kernel goes by it when the thread ends */
+	uint32_t holder;    /* the thread that has it in its list; 0: none */
+	uint32_t number;    /* how often it was put into a list */
+	uint32_t abandoned; /* as `number`, when it was left to the holder: lock.c */
+};
+
+/*
+ * The lock is the futex word at its end, with what the owner of the lock writes before it. The word ends a unit of
+ * LOCK_UNIT bytes, and so a page, whatever the size of pages is. The next unit of the file is not used.
+ */
 struct global_lock {
-	pthread_mutex_t mutex; /* robust, process-shared */
-	uint8_t pad[64 - sizeof(pthread_mutex_t)];
-	/* All that follows is written by the owner of the lock. */
+	/* All but `word` and what is behind it is written by the owner of the lock. */
+	struct log_entry entries[LOG_CAPACITY];
+	uint8_t unused[LOCK_UNIT - LOCK_HEAD_OFF - 128]; /* has no memory */
 	uint32_t owner1;         /* its session (or SESSION_DAEMON) plus one; 0: nobody. For reports only */
 	uint32_t n_entries;      /* entries of the log; storing 0 is the commit */
 	uint64_t n_acquisitions; /* how often the lock was taken */
@@ -496,7 +516,16 @@ struct global_lock {
 	uint32_t reserved0;
 	uint32_t n_unlocking; /* of that many entries the headers are to be unlocked */
 	uint64_t reserved1[4];
-	struct log_entry entries[LOG_CAPACITY];
+	uint8_t reserved2[56];
+	uint32_t word; /* any session, and the kernel: the owner's thread id, FUTEX_WAITERS, FUTEX_OWNER_DIED */
+	uint32_t reserved3;
+	union { /* not shared: private memory of each process */
+		struct {
+			uint8_t reserved4[16];
+			struct lock_node node;
+		};
+		uint8_t own[LOCK_UNIT];
+	};
 };
 
 /* Counters */
@@ -565,7 +594,9 @@ struct control {
 	uint64_t geometry_hash; /* of heap_size, arena_size and n_sessions, from which the other sizes follow */
 	uint64_t pid_namespace; /* inode of the home namespace, that of the heap's first daemon: see
 				   foreign_lock.c */
-	uint64_t reserved1[2];
+	uint32_t clock_ms;      /* daemon: the time, until the next tick; ages of free arenas are counted by it */
+	uint32_t reserved5;
+	uint64_t reserved1[1];
 
 	uint64_t ended;             /* daemon: HEAP_ENDED once the heap has ended on purpose, else 0 */
 	uint32_t n_arenas_known;    /* daemon: arenas before it have an entry; those from here on were always HOLE */
@@ -578,14 +609,19 @@ struct control {
 	uint64_t readers[SESSIONS_MAX / 64]; /* each session its bit, before its first uncounted hold; cleared, by
 						itself or the daemon, when it has given up what it had */
 
-	struct global_lock lock;
 	struct counters counters;
 	struct space spaces[N_SPACES];
 	struct figures figures;
-	uint32_t returnable_arenas1; /* locked: the first run of arenas that waits to be used again or unmapped */
+	uint32_t returnable_arenas1; /* locked: the first run of arenas that waits to be used again or unmapped: the one
+					freed last */
 	uint32_t n_types;            /* owner of the lock, without the log: see type.c */
 	uint32_t n_type_slots;       /* locked */
 	uint32_t rebuilding;         /* owner of the lock: derived state is being made anew, see rebuild.c */
+	uint32_t returnable_last1;   /* locked: the last of them, which has been free for longest */
+	uint32_t n_returnable;       /* locked: arenas of all of them */
+	uint64_t reserved3;
+
+	struct global_lock lock;
 };
 
 static_assert(sizeof(struct object_header) == 16, "headers are packed at a pool's start");
@@ -609,8 +645,10 @@ static_assert(offsetof(struct name_entry, name) == 26, "");
 static_assert(sizeof(struct queue) == 192 && offsetof(struct queue, cells) == 192, "cells are aligned");
 static_assert(sizeof(struct cell) == 16 && SESSIONS_MAX <= CELL_SESSION + 1, "");
 static_assert(sizeof(struct log_entry) == 16, "");
-static_assert(offsetof(struct global_lock, entries) == 128, "");
-static_assert(offsetof(struct control, lock) % 64 == 0, "the lock has cache lines of its own");
-static_assert(sizeof(pthread_mutex_t) <= 64, "");
+static_assert(offsetof(struct control, lock) == LOCK_HEAD_OFF && LOCK_HEAD_OFF % 64 == 0, "");
+static_assert(offsetof(struct control, lock.owner1) % 64 == 0, "the lock has cache lines of its own");
+static_assert((offsetof(struct control, lock.word) + 8) % LOCK_UNIT == 0, "the last 8 bytes of a page");
+static_assert(offsetof(struct control, lock.own) % LOCK_UNIT == 0, "begins a page");
+static_assert(offsetof(struct control, lock.node) > offsetof(struct control, lock.own), "not shared");
 static_assert(sizeof(struct space) % 8 == 0, "");
 static_assert(BLOCK_SIZE_MAX / BLOCK_ALIGNMENT == N_CLASSES, "");

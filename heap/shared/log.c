@@ -10,7 +10,7 @@
  *
  * Order of the stores. An entry is complete before n_entries counts it (release); n_entries counts it before the word
  * is overwritten (a release fence before the relaxed store). The stores of a killed process reach the next owner in
- * that order, as those of a living one would: the fences bind the compiler, the fences and the mutex the processor. The
+ * that order, as those of a living one would: the fences bind the compiler, the fences and the lock the processor. The
  * commit is a release store: it comes after all stores of the change, also those that need no log.
  *
  * No log is needed for memory that nobody can reach yet (the payload of a block that is being allocated, the headers of
@@ -46,13 +46,16 @@ bool log_mark_full(struct heap *heap)
 	return false;
 }
 
-/* Does the log ever have that word of the control segment? Not the header, the lock, or what the daemon alone writes.
+/* Does the log ever have that word of the control segment? Not the header, the lock with what is private
+ * behind it, or what the daemon alone writes.
  */
 static bool is_logged(const struct heap *heap, uint64_t off)
 {
 	uint64_t sessions = (uint64_t)((const uint8_t *)heap->sessions - (const uint8_t *)heap->control);
 
 	if (off < offsetof(struct control, counters))
+		return false;
+	if (off >= offsetof(struct control, lock) && off < sizeof(struct control))
 		return false;
 	if (off < sessions || off - sessions >= heap->n_sessions * sizeof(struct session_entry))
 		return true;

@@ -11,9 +11,10 @@
 
 void session_init(struct session *session, struct heap *heap, uint32_t index)
 {
+	/* Asked anew for each session: a child cloned into another namespace keeps its parent's mapping. */
+	uint64_t home = heap->truth ? heap->truth->head->pid_namespace : read_once(heap->control->pid_namespace);
+	bool is_home = home && home == pid_namespace();
 	static struct cache none; /* of all sessions without a cache: is_mine is 0, so nothing is ever kept in it */
-
-	uint64_t home = read_once(heap->control->pid_namespace);
 
 	heap_refresh_arenas(heap);
 	*session = (struct session){
@@ -27,11 +28,10 @@ void session_init(struct session *session, struct heap *heap, uint32_t index)
 		.ended = &heap->control->ended,
 		.is_fenced = heap->is_fenced,
 		.index = index,
-		.process = heap->process,
+		.process = is_home ? heap->process : 0,
 		.owner1 = index + 1,
 		.blocks_identity = POOL_BLOCKS | (index + 1) << 16,
 		.hinted_identity = (POOL_BLOCKS | (index + 1) << 16) - (1U << 8),
-		/* Asked anew for each session: a child cloned into another namespace keeps its parent's mapping. */
-		.is_home = home && home == pid_namespace(),
+		.is_home = is_home,
 	};
 }

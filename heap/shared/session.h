@@ -37,15 +37,17 @@ struct session {
 	uint32_t drop_cursor;     /* session_drop_step(): entries of the hold table before it are done */
 	bool is_home;             /* this process is of the heap's home namespace: see foreign_lock.c */
 	bool has_lock;            /* between session_lock() and session_unlock() */
-	uint32_t lock_tid;        /* with it: the owner that the mutex names: thread or session, see lock.c */
+	uint32_t lock_tid;        /* with it: the owner that the word names: thread or session, see lock.c */
 	uint64_t lock_number;     /* with it: n_acquisitions when the lock was taken */
 	bool is_fenced;           /* a copy of heap's */
 	uint64_t lock_taken_ns;   /* when it took the lock, if that is being timed; else 0 */
 	uint32_t owner1;          /* index + 1: owner1 of its own pools */
 	uint32_t blocks_identity; /* identity of its own pools of blocks, but for the class */
 	uint32_t hinted_identity; /* plus a class hint (the class plus one), shifted: that pool's identity */
-	uint64_t process; /* not 0: a number of no other process; then its calls take the lock fast: see lock.c */
-	bool is_fast;     /* it has the lock by the fast path */
+	uint64_t process; /* not 0: a number of no other process: then what is known of a thread is kept; see lock.c */
+	bool is_pending;  /* it has the lock, which its thread has in list_op_pending: see lock.c */
+	bool is_listed;   /* with has_lock: the thread of lock_tid has it in its list: see thread_list.c */
+	uint32_t list_number;               /* with it: thread_list_number() */
 	struct other_side popping, pushing; /* of the queues that it last popped from and pushed to; hints */
 	uint32_t n_freed;                   /* own pools that have become free and are not given back yet: see own.c */
 	uint32_t freed[SESSION_FREED_MAX];  /* their indices; a pool may be in use again by now, or gone */

@@ -446,11 +446,11 @@ int64_t world_excess_bytes(const struct world *world)
 	return st.st_blocks * 512 - (int64_t)(world->control->counters.n_arenas_current * world->control->arena_size);
 }
 
-/* The robust mutex's first word names its owner: a thread, or, of another pid namespace, a session (foreign_lock.c). */
+/* The word of the lock names its owner: a thread, or, of another pid namespace, a session (foreign_lock.c). */
 bool world_has_lock(const struct world *world, pid_t pid)
 {
 	const struct session_entry *sessions = at(world, world->control->sessions_off);
-	uint32_t word = (uint32_t)__atomic_load_n(&world->control->lock.mutex.__data.__lock, __ATOMIC_ACQUIRE);
+	uint32_t word = (uint32_t)__atomic_load_n(&world->control->lock.word, __ATOMIC_ACQUIRE);
 	uint32_t owner = word & FUTEX_TID_MASK, index1 = owner & ((1U << 29) - 1);
 
 	if (!(owner >> 29))

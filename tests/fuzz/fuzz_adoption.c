@@ -170,7 +170,7 @@ static void write_bytes(struct fuzz_input *input, int file)
 
 static void write_all(struct fuzz_input *input, uint64_t ways)
 {
-	struct scribble s = {.heap = window, .input = input, .parts = PART_ALL & ~(uint32_t)PART_MUTEX};
+	struct scribble s = {.heap = window, .input = input, .parts = PART_ALL & ~(uint32_t)PART_LOCK};
 
 	for (uint32_t n = 0; n < WRITES_MAX && input->size > 0; n++)
 		switch (fuzz_take(input, 1) % 8) {

@@ -55,12 +55,9 @@ static const struct field header_fields[] = {
 	FIELD(struct control, geometry_hash, IS_WORD),
 	FIELD(struct control, pid_namespace, IS_NUMBER),
 };
-static const struct field mutex_fields[] = {
-	FIELD(struct control, lock.mutex.__data.__lock, IS_WORD),
-	FIELD(struct control, lock.mutex.__data.__owner, IS_WORD),
-	FIELD(struct control, lock.mutex.__data.__kind, IS_WORD),
-	FIELD(struct control, lock.mutex.__data.__list.__next, IS_WORD),
-	FIELD(struct control, lock.mutex.__data.__list.__prev, IS_WORD),
+static const struct field lock_fields[] = {
+	FIELD(struct control, lock.word, IS_WORD),
+	FIELD(struct control, lock.reserved3, IS_WORD),
 	FIELD(struct control, lock.owner1, IS_SESSION1),
 };
 static const struct field log_fields[] = {
@@ -190,7 +187,7 @@ struct table {
 #define FIELDS(of) of, sizeof(of) / sizeof((of)[0])
 
 static const char *const part_names[] = {
-	"header", "mutex", "log", "lists", "sessions", "types", "arenas", "pools", "objects", "daemon"};
+	"header", "lock", "log", "lists", "sessions", "types", "arenas", "pools", "objects", "daemon"};
 
 uint32_t scribble_parts(const char *text)
 {
@@ -264,8 +261,11 @@ static bool is_protected(const struct scribble *s, const uint8_t *p, size_t widt
 		return true;
 	if (off + width > offsetof(struct control, ended) && off < offsetof(struct control, n_arenas_known))
 		return true; /* a heap that has ended serves nobody, and says so */
-	return !(s->parts & PART_MUTEX) && off + width > offsetof(struct control, lock) &&
-	       off < offsetof(struct control, lock.n_entries);
+	if (s->parts & PART_LOCK)
+		return false;
+	return (off + width > offsetof(struct control, lock.owner1) &&
+		       off < offsetof(struct control, lock.n_entries)) ||
+	       (off + width > offsetof(struct control, lock.word) && off < offsetof(struct control, lock.own));
 }
 
 static void poke(struct scribble *s, uint8_t *p, size_t width, uint64_t value)
@@ -388,7 +388,7 @@ static struct table table_somewhere(struct scribble *s)
 	uint8_t *page = heap->base + (pool << POOL_SHIFT);
 	const struct table tables[] = {
 		{PART_HEADER, control, sizeof(struct control), 1, FIELDS(header_fields)},
-		{PART_MUTEX, control, sizeof(struct control), 1, FIELDS(mutex_fields)},
+		{PART_LOCK, control, sizeof(struct control), 1, FIELDS(lock_fields)},
 		{PART_LOG, control, sizeof(struct control), 1, FIELDS(log_fields)},
 		{PART_LISTS, control, sizeof(struct control), 1, FIELDS(control_fields)},
 		{PART_SESSIONS, (uint8_t *)heap->sessions, sizeof(struct session_entry), 5, FIELDS(session_fields)},

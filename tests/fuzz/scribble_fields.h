@@ -9,7 +9,7 @@
 /* What a scribbler may write to. Bits of a set. */
 enum part {
 	PART_HEADER = 1,    /* what says that this is a heap: magic, sizes, offsets */
-	PART_MUTEX = 2,     /* the global lock's mutex, and who has it */
+	PART_LOCK = 2,      /* the global lock's word, and who has it */
 	PART_LOG = 4,       /* the undo log */
 	PART_LISTS = 8,     /* counters, spaces, the heads of lists */
 	PART_SESSIONS = 16, /* the session table */

@@ -15,7 +15,7 @@
  *   --rounds N  --seconds N   how long; whichever ends first
  *   --seed N                  of the first round; each next one has the next number
  *   --mode once|many|both     a few words, or many; both in turn
- *   --parts LIST              what is scribbled on: all, or of header,mutex,log,lists,sessions,types,arenas,pools,
+ *   --parts LIST              what is scribbled on: all, or of header,lock,log,lists,sessions,types,arenas,pools,
  *                             objects,daemon
  *   --watchdog S              60 unless given
  *   --without-truth           the daemon's own file is missing when it is started again, as after an update of a daemon
@@ -75,7 +75,7 @@ static struct options {
 	.seed = 1,
 	.watchdog = 60,
 	.mode = "both",
-	.parts = PART_ALL & ~(uint32_t)(PART_HEADER | PART_MUTEX)};
+	.parts = PART_ALL & ~(uint32_t)(PART_HEADER | PART_LOCK)};
 
 static struct progress *progress;
 static pid_t pids[N_ROLES];

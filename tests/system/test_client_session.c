@@ -556,7 +556,7 @@ static struct keeper {
 	pthread_barrier_t barrier;
 } keeper;
 
-/* The lock is in the thread's list of robust mutexes: no mutex in that list may be unmapped. */
+/* The lock is in the thread's list of robust futexes: nothing in that list may be unmapped. */
 static void use_a_robust_mutex(void)
 {
 	pthread_mutexattr_t attr;

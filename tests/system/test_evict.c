@@ -243,6 +243,35 @@ START_TEST(never_who_was_adopted)
 }
 END_TEST
 
+/* It has the lock, comes back to the daemon that was restarted, and stops again, with the lock all the time. */
+static void come_back_with_lock(void *userdata)
+{
+	pyheap *own = fixture_open(&fx);
+	pyheap_ref ref;
+
+	ck_ok(pyheap_lock(own));
+	ck_ok(pyheap_put(own, "finished", 9, &ref));
+	ck_ok(pyheap_name_set(own, userdata, ref));
+	ck_ok(raise(SIGSTOP));
+	fixture_until(pyheap_dispatch(own) == 0);
+	ck_ok(raise(SIGSTOP));
+	pyheap_close(own);
+}
+
+/* It could not be evicted before, as it had not connected; once it has, it is, though it never gave the lock back. */
+START_TEST(evicts_who_came_back_with_it)
+{
+	pid_t pid = start_and_stop(come_back_with_lock, "a");
+	int status = 0;
+
+	replace_daemon();
+	fixture_until(log_count_of(pid, "cannot be evicted: it has not come back since pyheapd was restarted") == 1);
+	ck_ok(kill(pid, SIGCONT));
+	fixture_until(waitpid(pid, &status, WUNTRACED | WNOHANG) == pid && WIFSTOPPED(status));
+	expect_evicted(pid, "a");
+}
+END_TEST
+
 /* It comes back to the daemon that was restarted, then it stops with the lock. */
 static void come_back_and_stop(void *userdata)
 {
@@ -353,7 +382,7 @@ START_TEST(never_who_gives_it_back)
 }
 END_TEST
 
-/* Owners that are unknown. */
+/* Words that were forged. */
 
 /* The word of the global lock, as a process of any pid namespace sees it. */
 static uint32_t *lock_word(void)
@@ -368,31 +397,104 @@ static uint32_t *lock_word(void)
 	control = mmap(NULL, sizeof(*control), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	ck_assert_ptr_ne(control, MAP_FAILED);
 	close(fd);
-	return (uint32_t *)(void *)&control->lock.mutex;
+	return &control->lock.word;
+}
+
+/* What the word may have that nobody goes by. */
+enum nobody { HIGHEST_ID, ABOVE_IDS, NO_SESSION, FREE_SESSION, ANY_NUMBER, DEAD_CHILD, N_NOBODIES };
+
+static uint32_t name_of_nobody(enum nobody nobody)
+{
+	pid_t pid;
+
+	switch (nobody) {
+	case HIGHEST_ID:
+		return (1 << 22) - 1; /* nobody's here, most likely */
+	case ABOVE_IDS:
+		return (1 << 22) + 1;
+	case NO_SESSION:
+		return 1 << 29;
+	case FREE_SESSION:
+		return (1 << 29) + 12;
+	case ANY_NUMBER:
+		return 0x3ffffff7;
+	default:
+		pid = fork();
+		if (!pid)
+			_exit(0);
+		ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+		return (uint32_t)pid;
+	}
+}
+
+/* The word has the name of nobody, with any marks. Without a limit too, the daemon breaks the lock, and all go on. */
+START_TEST(breaks_what_nobody_has)
+{
+	uint32_t *word;
+	pid_t other;
+
+	heap = pyheap_close(heap);
+	ck_ok(fixture_stop(&fx, SIGTERM));
+	start_with_limit(_i % 2 ? "0" : "3600");
+	word = lock_word();
+	for (int i = 0; i < N_NOBODIES; i++) {
+		uint32_t name = name_of_nobody(i), marks = (uint32_t)i % 4 << 30;
+
+		fixture_until(__sync_bool_compare_and_swap(word, 0, name | marks));
+		other = fixture_fork(change_something, NULL);
+		fixture_until(fixture_log_count("which does not exist: it is broken") == i + 1);
+		ck_ok(fixture_wait(other));
+	}
+	ck_assert_int_eq(fixture_log_count("evicted"), 0);
+	ck_assert_uint_eq(n_recoveries(), N_NOBODIES);
+}
+END_TEST
+
+static void sleep_on(void *userdata)
+{
+	(void)userdata;
+	for (;;)
+		pause();
+}
+
+static void sleep_connected(void *userdata)
+{
+	pyheap *own = fixture_open(&fx);
+
+	(void)userdata;
+	raise(SIGSTOP);
+	sleep_on(own);
 }
 
 /*
- * A thread took the lock and was stopped before it stored its session, and its id is of a pid namespace that the daemon
- * does not see. The daemon logs the id once, and that no process is killed.
+ * The word has a thread that lives and does not have the lock: of a process that is not connected, or of one that is.
+ * The process is left alone.
  */
-START_TEST(says_what_it_knows)
+START_TEST(breaks_what_a_thread_does_not_have)
 {
-	const uint32_t tid = (1 << 22) - 1; /* nobody's here, most likely */
+	pid_t pid = _i ? start_and_stop(sleep_connected, NULL) : fixture_fork(sleep_on, NULL), other;
 	uint32_t *word = lock_word();
-	char path[64], text[64];
 
-	snprintf(path, sizeof(path), "/proc/%u", tid);
-	ck_assert_int_ne(access(path, F_OK), 0);
-	snprintf(text, sizeof(text), "thread %u", tid);
-	fixture_until(__sync_bool_compare_and_swap(word, 0, tid));
-	fixture_until(fixture_log_count("status ends in 4194303") == 1);
-	fixture_until(fixture_log_count("it cannot be evicted") == 1);
-	sleep(1);
-	ck_assert_int_eq(fixture_log_count(text), 2);
-	ck_assert_int_eq(fixture_log_count("the global lock is free again"), 0);
-	ck_assert(__sync_bool_compare_and_swap(word, tid, 0));
-	fixture_until(fixture_log_count("the global lock is free again") == 1);
-	ck_ok(fixture_wait(fixture_fork(change_something, NULL)));
+	fixture_until(__sync_bool_compare_and_swap(word, 0, (uint32_t)pid));
+	other = fixture_fork(change_something, NULL);
+	fixture_until(fixture_log_count("which does not have it: it is broken") == 1);
+	ck_ok(fixture_wait(other));
+	ck_assert_int_eq(waitpid(pid, NULL, WNOHANG), 0);
+	ck_assert_int_eq(fixture_log_count("evicted"), 0);
+	fixture_kill(pid);
+}
+END_TEST
+
+/* The word has the daemon's own thread: the daemon knows better, and keeps nothing. */
+START_TEST(keeps_nothing_itself)
+{
+	uint32_t *word = lock_word();
+
+	for (int i = 0; i < 4; i++) {
+		fixture_until(__sync_bool_compare_and_swap(word, 0, (uint32_t)fx.pid | (uint32_t)i << 30));
+		ck_ok(fixture_wait(fixture_fork(change_something, NULL)));
+	}
+	ck_assert_int_eq(fixture_log_count("evicted"), 0);
 }
 END_TEST
 
@@ -464,12 +566,15 @@ int main(void)
 	tcase_add_test(each, evicts_the_next_too);
 	tcase_add_test(each, evicts_who_computes);
 	tcase_add_test(each, evicts_who_came_back);
+	tcase_add_test(each, evicts_who_came_back_with_it);
 	tcase_add_test(each, never_who_was_adopted);
 	tcase_add_test(each, goes_on_before_the_limit);
 	tcase_add_test(each, never_without_a_limit);
 	tcase_add_test(each, never_without_the_lock);
 	tcase_add_test(each, never_who_gives_it_back);
-	tcase_add_test(each, says_what_it_knows);
+	tcase_add_loop_test(each, breaks_what_nobody_has, 0, 2);
+	tcase_add_loop_test(each, breaks_what_a_thread_does_not_have, 0, 2);
+	tcase_add_test(each, keeps_nothing_itself);
 	suite_add_tcase(suite, each);
 	if (can_be_nobody())
 		tcase_add_test(nobody, says_that_it_may_not);

@@ -11,8 +11,8 @@ import socket
 import struct
 
 # Fields of ToDaemon and FromDaemon.
-HELLO, GRANT_REQUEST, STATS_REQUEST, GOODBYE, EVICT_REQUEST, USAGE_REQUEST = 1, 2, 3, 4, 5, 6
-WELCOME, GRANT, STATS, GOODBYE_FROM_DAEMON, ERROR, EVICTED, USAGE = 1, 2, 3, 4, 5, 6, 7
+HELLO, GRANT_REQUEST, STATS_REQUEST, GOODBYE, EVICT_REQUEST, USAGE_REQUEST, RESET_REQUEST = 1, 2, 3, 4, 5, 6, 7
+WELCOME, GRANT, STATS, GOODBYE_FROM_DAEMON, ERROR, EVICTED, USAGE, RESET_DONE = 1, 2, 3, 4, 5, 6, 7, 8
 
 # heap/shared/layout.h: struct control, session_entry
 SESSIONS_OFF, SESSION_SIZE, SESSION_STATE, SESSION_ATTACHMENT = 160, 1664, 0, 100
@@ -68,6 +68,10 @@ def evict_request(session):
 
 def usage_request(first):
     return frame(octets(USAGE_REQUEST, uint(1, first)))
+
+
+def reset_request(with_sessions):
+    return frame(octets(RESET_REQUEST, uint(1, with_sessions)))
 
 
 def goodbye():

@@ -65,7 +65,7 @@ static void set_up(void)
 	ck_assert_int_eq(heap_create(&heap, control_fd, heap_fd, "unit", &geometry), 0);
 	session_init(&self, heap, SESSION_DAEMON);
 	ck_assert_int_eq(work_init(&work, base), 0);
-	trim_init(&trim, &self, &work, 1);
+	trim_init(&trim, &self, &work, 1, 0);
 	users_init(&users);
 	sessions = (struct dsessions){
 		.self = &self,

@@ -111,7 +111,7 @@ START_TEST(scribbled)
 	memcpy(id, heap->control->heap_id, sizeof(id));
 	close_store();
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-		for (size_t off = 0; off < offsetof(struct control, lock); off += 8) {
+		for (size_t off = 0; off < offsetof(struct control, counters); off += 8) {
 			overwrite(store.control_path, &words[i], 8, off);
 			ck_assert_int_eq(open_store(), 0);
 			ck_assert(adopted);

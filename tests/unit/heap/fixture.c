@@ -337,7 +337,7 @@ void fixture_finish(pid_t pid)
 
 bool fixture_lock_is_awaited(void)
 {
-	return (uint32_t)__atomic_load_n(&fx.heap->control->lock.mutex.__data.__lock, __ATOMIC_ACQUIRE) & FUTEX_WAITERS;
+	return __atomic_load_n(&fx.heap->control->lock.word, __ATOMIC_ACQUIRE) & FUTEX_WAITERS;
 }
 
 uint64_t fixture_blocks_used(void)

@@ -202,7 +202,9 @@ START_TEST(log_with_anything)
 	struct global_lock *lock = &fx.heap->control->lock;
 	uint64_t magic = fx.heap->control->magic;
 
-	for (uint64_t where = 0; where < offsetof(struct control, counters); where += 8) {
+	for (uint64_t where = 0; where < sizeof(struct control); where += 8) {
+		if (where == offsetof(struct control, counters))
+			where = offsetof(struct control, lock.unused);
 		lock->entries[0] = (struct log_entry){where, 0x1111111111111111};
 		lock->n_entries = 1;
 		log_roll_back(fx.heap);

@@ -4,6 +4,7 @@
  *
  * Killed owners are real processes, killed by SIGKILL while they have the lock.
  */
+#include "heap/change/thread_list.h"
 #include "heap/object/header_lock.h"
 #include "tests/unit/heap/fixture_lock.h"
 
@@ -327,7 +328,7 @@ START_TEST(lock_is_abandoned_to_a_thread)
 	ck_assert_int_eq(change_begin(S2), 0);
 	ck_assert_int_eq(change_end(S2, 0), 0);
 	ck_assert_uint_eq(fx.heap->control->lock.n_recoveries, n_recoveries + (keeper_does == ENDS));
-	ck_assert_uint_eq(fx.heap->abandoned_tid, 0);
+	ck_assert_uint_eq(thread_list_holder(&fx.heap->control->lock), 0);
 	fixture_check();
 }
 END_TEST

@@ -14,7 +14,7 @@
 /* A thread of another pid namespace was stopped before it stored its session: only its id is known. */
 START_TEST(owner_is_unknown)
 {
-	uint32_t *futex = (uint32_t *)(void *)&fx.heap->control->lock.mutex;
+	uint32_t *futex = &fx.heap->control->lock.word;
 	const uint32_t nobody = (1 << 22) - 1;
 
 	ck_assert_uint_eq(lock_owner_tid(fx.heap), 0);

@@ -95,7 +95,7 @@ START_TEST(rebuild_is_left_to_one_who_can)
 	ck_assert_uint_eq(requests_of(S0), REQUEST_BLOCK);
 	ck_assert(!comes_in(S0));
 	ck_assert_uint_eq(S0->entry->usedpools1[0], 0);
-	ck_assert_uint_eq((uint32_t)control()->lock.mutex.__data.__lock, 0);
+	ck_assert_uint_eq(control()->lock.word, 0);
 	ck_assert_int_eq(hold_find(S1, theirs) != NULL, 0);
 	no_membarrier = false;
 	if (_i)

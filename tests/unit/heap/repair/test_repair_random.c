@@ -274,17 +274,17 @@ START_TEST(any_damage_is_survived)
 
 	fixture_seed();
 	for (uint64_t round = 0; round < n_rounds; round++) {
-		uint32_t n_bytes = (uint32_t)(fx.heap->control_size - offsetof(struct control, counters));
+		uint32_t n_bytes = (uint32_t)(fx.heap->control_size - sizeof(struct control));
 		uint32_t n = 1 + fixture_below(round % 10 ? 20 : 2000);
 		int64_t r;
 
 		populate();
 		n_fields = 0;
-		add_array(&control()->counters, sizeof(struct control) - offsetof(struct control, counters), 4);
+		add_array(&control()->counters, offsetof(struct control, lock) - offsetof(struct control, counters), 4);
 		for (uint32_t i = 0; i < FIXTURE_SESSIONS; i++)
 			add_array(fx.sessions[i].entry, sizeof(struct session_entry), 4);
 		for (uint32_t i = 0; i < 200; i++)
-			add_bits((uint8_t *)&control()->counters + fixture_below(n_bytes / 8) * 8, 8, 0, 64);
+			add_bits((uint8_t *)(control() + 1) + fixture_below(n_bytes / 8) * 8, 8, 0, 64);
 		for (uint32_t a = 0; a < control()->n_arenas_known; a++)
 			add_truth(a);
 		while (n-- > 0)

@@ -231,7 +231,9 @@ static bool any_byte_will_do(size_t i)
 		{offsetof(struct control, name_key), 16},
 		{offsetof(struct control, heap_name), 64},
 		{offsetof(struct control, pid_namespace), 8},
-		{offsetof(struct control, reserved1), 16},
+		{offsetof(struct control, clock_ms), 4},
+		{offsetof(struct control, reserved5), 4},
+		{offsetof(struct control, reserved1), 8},
 		{offsetof(struct control, ended), 8},
 		{offsetof(struct control, n_arenas_known), 4},
 		{offsetof(struct control, reserved2), 64},
@@ -240,7 +242,7 @@ static bool any_byte_will_do(size_t i)
 	for (size_t k = 0; k < sizeof(free_ones) / sizeof(free_ones[0]); k++)
 		if (i >= free_ones[k].offset && i < free_ones[k].offset + free_ones[k].size)
 			return true;
-	return i >= offsetof(struct control, n_arenas_known) + 4; /* padding before the lock */
+	return i >= offsetof(struct control, n_arenas_known) + 4; /* padding behind the header */
 }
 
 START_TEST(every_byte_of_the_header)
@@ -249,7 +251,7 @@ START_TEST(every_byte_of_the_header)
 	struct control *c = malloc(sizeof(*c));
 
 	ck_assert_ptr_nonnull(c);
-	for (size_t i = 0; i < offsetof(struct control, lock); i++) {
+	for (size_t i = 0; i < offsetof(struct control, counters); i++) {
 		for (size_t k = 0; k < sizeof(flips); k++) {
 			int r;
 
@@ -275,7 +277,8 @@ START_TEST(random_headers)
 	fixture_seed();
 	for (uint64_t n = fixture_ops(2000); n-- > 0;) {
 		*c = *fx.heap->control;
-		for (size_t i = sizeof(c->magic) + sizeof(c->version) + 12; i < offsetof(struct control, lock); i += 4)
+		for (size_t i = sizeof(c->magic) + sizeof(c->version) + 12; i < offsetof(struct control, counters);
+			i += 4)
 			if (fixture_below(4) == 0)
 				memcpy((uint8_t *)c + i, &(uint32_t){(uint32_t)fixture_random() >> fixture_below(32)},
 					4);
