@@ -107,7 +107,8 @@ static inline int attempt(struct session *session, const struct place *place, bo
 		return ended(session, is_same ? READ_NOT : READ_CHANGED);
 	}
 	if (!READ_LIKELY(read_word(heap, place, by_log || held.is_locked) == ref && is_there(place) &&
-			 log_n_roll_backs(heap) == roll_backs)) {
+			 log_n_roll_backs(heap) == roll_backs) ||
+		(place->record && held.is_locked && !by_log)) {
 		if (held.header) {
 			uncounted_take_back(session, ref, hold, held.header);
 			return READ_CHANGED;
