@@ -54,6 +54,9 @@
  *            over by a queue takes one compare-and-swap on each side. So does the first or last hold of another
  *            session's object while one session comes and goes; where two take turns, every second of these takes the
  *            global lock. Changing slots and names takes the global lock, and so does freeing an object with slots.
+ *            Reading a slot of what the session holds takes no lock, and neither does dropping what was read, unless
+ *            the slot has lost it meanwhile. Then any number of sessions hold and drop one object side by side, and
+ *            wait for nobody, not for a process that was stopped with the lock either.
  *   Numbers  A ref that came by a slot, a queue or a name is held by pyheap_incref() as described. A ref that came as
  *            a bare number (through a pipe, for example) may name an object that its maker has shared in no other way.
  *            The first hold of such an object costs a membarrier(2), which takes some microseconds. Where a kernel or
@@ -283,6 +286,8 @@ int pyheap_list_set(pyheap *heap, pyheap_ref list, size_t i, pyheap_ref ref);
 /*
  * Hold what slot i refers to. *ret is 0 where the slot is empty.
  *
+ * Speed  Hold the list while you read it: then the call takes no lock, and waits for nobody.
+ *
  * -EINVAL  it is not a list
  * -ERANGE  i is past the end
  * -ENOMEM  no memory to write the hold down
@@ -434,7 +439,9 @@ int pyheap_name_next(pyheap *heap, uint64_t *cursor, char name[PYHEAP_NAME_MAX +
  * program takes it only to keep others out between its calls.
  *
  * Others      Every other session that changes something shared waits: slots, queues, names, holds of objects that
- *             others made. So keep it short. Sessions go on with objects that no other session knows. A process that
+ *             others made. So keep it short. Sessions go on with objects that no other session knows, and read slots:
+ *             they see each call's change when that call has made it. For a change of several places that readers see
+ *             as one, make a new object, and set the one slot that leads to it. A process that
  *             is stopped in the middle of a push or pop is waited for some milliseconds only; it finishes its call
  *             when it goes on.
  * Owner       The session has the lock, and the thread that took it. That thread gives it back with pyheap_unlock().
