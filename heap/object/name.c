@@ -86,9 +86,10 @@ static int name_read(const struct heap *heap, const char *bytes, struct name *re
 	return 0;
 }
 
-static inline bool name_is(const struct name_entry *entry, const struct name *name)
+/* length: of the entry, as entry_at() found it. */
+static inline bool name_is(const struct name_entry *entry, uint32_t length, const struct name *name)
 {
-	if (entry->hash != name->hash || entry->length != name->length)
+	if (read_once(entry->hash) != name->hash || length != name->length)
 		return false;
 	for (size_t i = 0, n; i < name->length; i += n) {
 		n = name->length - i < 8 ? name->length - i : 8;
@@ -98,8 +99,14 @@ static inline bool name_is(const struct name_entry *entry, const struct name *na
 	return true;
 }
 
-/* The entry at a position; NULL: the chain is damaged. */
-static inline struct name_entry *entry_at(struct heap *heap, uint64_t position)
+/* Of an entry whose header has that word: a block of records is as long as what it was made for. */
+static inline uint32_t entry_length(uint64_t word)
+{
+	return header_size(word) - (uint32_t)offsetof(struct name_entry, name);
+}
+
+/* The entry at a position, with the length of its name, which has room there; NULL: the chain is damaged. */
+static inline struct name_entry *entry_at(struct heap *heap, uint64_t position, uint32_t *ret_length)
 {
 	struct name_entry *entry;
 	struct object object;
@@ -112,8 +119,9 @@ static inline struct name_entry *entry_at(struct heap *heap, uint64_t position)
 		return NULL;
 	entry = (struct name_entry *)(void *)object.data;
 	length = __atomic_load_n(&entry->length, __ATOMIC_RELAXED);
-	if (length > NAME_MAX_LENGTH || length != object.size - offsetof(struct name_entry, name))
+	if (length > NAME_MAX_LENGTH || length != entry_length(object.word))
 		return NULL;
+	*ret_length = length;
 	return entry;
 }
 
@@ -123,18 +131,19 @@ static inline struct name_entry *entry_at(struct heap *heap, uint64_t position)
  */
 static inline int find_entry(struct heap *heap, const struct name *name, uint64_t **ret_link, struct name_entry **ret)
 {
-	uint64_t *link = &heap->name_buckets[name->hash >> heap->name_shift];
+	uint64_t *link = &heap->name_buckets[name->hash >> heap->name_shift], position;
+	uint32_t length;
 
-	for (uint32_t i = 0; *link; i++) {
-		struct name_entry *entry = entry_at(heap, *link);
+	for (uint32_t i = 0; (position = read_once(*link)) != 0; i++) {
+		struct name_entry *entry = entry_at(heap, position, &length);
 
 		if (!entry || i > CHAIN_MAX)
 			return -EUCLEAN;
 		*ret = entry;
 		*ret_link = link;
-		if (name_is(entry, name))
+		if (name_is(entry, length, name))
 			return 1;
-		if (entry->hash > name->hash)
+		if (read_once(entry->hash) > name->hash)
 			return 0;
 		link = &entry->next;
 	}
@@ -230,7 +239,8 @@ static inline bool find_cached(
 		!NAME_LIKELY(is_of_objects(heap, ref_position(cached->ref) >> (POOL_SHIFT - 3))))
 		return false;
 	if (!NAME_LIKELY(heap->pools[cached->entry_pool].identity == cached->entry_identity &&
-			 cached->entry_header->word == cached->entry_word && name_is(cached->entry, name) &&
+			 cached->entry_header->word == cached->entry_word &&
+			 name_is(cached->entry, entry_length(cached->entry_word), name) &&
 			 cached->entry->ref == cached->ref))
 		return false;
 	ret->header = cached->header;
@@ -375,15 +385,14 @@ static int next_in_change(struct heap *heap, uint64_t *cursor, char name[256], u
 
 		if (b >= heap->n_name_buckets)
 			return -ENOENT;
-		for (position = heap->name_buckets[b]; position; position = entry->next) {
-			entry = entry_at(heap, position);
+		for (position = read_once(heap->name_buckets[b]); position; position = read_once(entry->next)) {
+			entry = entry_at(heap, position, &length);
 			if (!entry || n++ > CHAIN_MAX)
 				return -EUCLEAN;
 			hash = __atomic_load_n(&entry->hash, __ATOMIC_RELAXED);
-			length = __atomic_load_n(&entry->length, __ATOMIC_RELAXED);
 			if (hash < *cursor)
 				continue;
-			if (length > NAME_MAX_LENGTH || hash >> heap->name_shift != b)
+			if (hash >> heap->name_shift != b)
 				return -EUCLEAN; /* the walk would never end */
 			memcpy(name, entry->name, length);
 			name[length] = '\0';

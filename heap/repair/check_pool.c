@@ -56,10 +56,11 @@ static void check_free_list(
 	struct check *check, uint32_t p, const struct pool_entry *pool, const struct object_header *headers)
 {
 	uint32_t n_carved = __atomic_load_n(&pool->n_carved, __ATOMIC_RELAXED), n = 0;
-	uint32_t n_free = n_carved - pool->n_used, n_blocks = class_shapes[pool->size_class].n_blocks;
+	uint32_t n_free = n_carved - read_once(pool->n_used);
+	uint32_t n_blocks = class_shapes[read_once(pool->size_class)].n_blocks;
 
-	for (uint32_t i1 = pool->freeblock1; i1; n++) {
-		if (i1 > n_carved || i1 > n_blocks || n > n_free ||
+	for (uint32_t i1 = read_once(pool->freeblock1); i1; n++) {
+		if (i1 > n_carved || i1 > n_blocks || n > n_free || n > n_blocks ||
 			header_state(header_word(&headers[i1 - 1])) != STATE_FREE) {
 			check_fault(check, "pool %u: its freeblock list is broken at its entry %u", p, n);
 			return;

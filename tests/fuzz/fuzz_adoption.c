@@ -151,7 +151,7 @@ static void restore(int file)
 
 /* ---- what the input writes --------------------------------------------------------------------------------------- */
 
-/* Bytes anywhere in a file, but where the word of the lock is: whoever waits for it waits. */
+/* Bytes anywhere in a file. */
 static void write_bytes(struct fuzz_input *input, int file)
 {
 	uint64_t off = fuzz_take(input, 4) % sizes[file];
@@ -162,15 +162,13 @@ static void write_bytes(struct fuzz_input *input, int file)
 		bytes[i] = (uint8_t)fuzz_take(input, 1);
 	if (n > sizes[file] - off)
 		n = sizes[file] - off;
-	if (file == CONTROL && off + n > offsetof(struct control, lock) && off < offsetof(struct control, lock.owner1))
-		return;
 	if (pwrite(fds[file], bytes, n, (off_t)off) != (ssize_t)n)
 		INSIDE_FAULT("cannot write a file");
 }
 
 static void write_all(struct fuzz_input *input, uint64_t ways)
 {
-	struct scribble s = {.heap = window, .input = input, .parts = PART_ALL & ~(uint32_t)PART_LOCK};
+	struct scribble s = {.heap = window, .input = input, .parts = PART_ALL};
 
 	for (uint32_t n = 0; n < WRITES_MAX && input->size > 0; n++)
 		switch (fuzz_take(input, 1) % 8) {

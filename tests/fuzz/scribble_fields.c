@@ -6,10 +6,13 @@
  * meaning follow the values that are worst for who believes it: one past the end, its own entry (a circle), another
  * entry's value, the largest number.
  *
- * The pid of a session is never written: a daemon that believes it would signal a process that is not of this test.
+ * A session's pid becomes the bystander's and no other: a daemon that believed it would signal that one.
  */
 #include "scribble_fields.h"
 
+#include "heap/change/foreign_lock.h"
+
+#include <linux/futex.h>
 #include <string.h>
 
 enum meaning {
@@ -22,6 +25,8 @@ enum meaning {
 	IS_POSITION1, /* a position, plus one */
 	IS_REF,       /* a position and a generation */
 	IS_WORD,      /* bits with several meanings */
+	IS_PID,       /* of a process */
+	IS_LOCK,      /* the word of the lock: a thread, and two bits */
 };
 
 struct field {
@@ -50,19 +55,29 @@ static const struct field header_fields[] = {
 	FIELD(struct control, pools_per_arena, IS_NUMBER),
 	FIELD(struct control, n_sessions, IS_NUMBER),
 	FIELD(struct control, n_name_buckets, IS_NUMBER),
+	FIELD(struct control, heap_id[8], IS_WORD),
+	FIELD(struct control, name_key[8], IS_WORD),
+	FIELD(struct control, heap_name[63], IS_WORD),
 	FIELD(struct control, sessions_off, IS_NUMBER),
+	FIELD(struct control, types_off, IS_NUMBER),
+	FIELD(struct control, type_slots_off, IS_NUMBER),
+	FIELD(struct control, name_buckets_off, IS_NUMBER),
+	FIELD(struct control, arenas_off, IS_NUMBER),
+	FIELD(struct control, freepools_off, IS_NUMBER),
 	FIELD(struct control, pools_off, IS_NUMBER),
 	FIELD(struct control, geometry_hash, IS_WORD),
 	FIELD(struct control, pid_namespace, IS_NUMBER),
 };
 static const struct field lock_fields[] = {
-	FIELD(struct control, lock.word, IS_WORD),
+	FIELD(struct control, lock.word, IS_LOCK),
 	FIELD(struct control, lock.reserved3, IS_WORD),
 	FIELD(struct control, lock.owner1, IS_SESSION1),
 };
 static const struct field log_fields[] = {
 	FIELD(struct control, lock.n_entries, IS_NUMBER),
 	FIELD(struct control, lock.n_unlocking, IS_NUMBER),
+	FIELD(struct control, lock.n_acquisitions, IS_NUMBER),
+	FIELD(struct control, lock.n_recoveries, IS_NUMBER),
 	FIELD(struct control, lock.reserved0, IS_STATE),
 };
 static const struct field control_fields[] = {
@@ -81,13 +96,11 @@ static const struct field control_fields[] = {
 	FIELD(struct control, spaces[0].n_free_arenas, IS_NUMBER),
 	FIELD(struct control, spaces[0].rank2lasta1[RANK_FREE], IS_ARENA1),
 	FIELD(struct control, spaces[0].rank2lasta1[3], IS_ARENA1),
-	FIELD(struct control, spaces[0].usedpools1[0], IS_POOL1),
-	FIELD(struct control, spaces[0].usedpools1[7], IS_POOL1),
+	FIELD(struct control, figures.lock_wait_max_ns, IS_NUMBER),
+	FIELD(struct control, figures.n_pools_claimed, IS_NUMBER),
 	FIELD(struct control, spaces[1].usable_arenas1, IS_ARENA1),
 	FIELD(struct control, spaces[1].n_free_arenas, IS_NUMBER),
 	FIELD(struct control, spaces[1].rank2lasta1[RANK_FREE], IS_ARENA1),
-	FIELD(struct control, spaces[1].usedpools1[5], IS_POOL1),
-	FIELD(struct control, spaces[1].usedpools1[6], IS_POOL1),
 	FIELD_DAEMON(struct control, n_arenas_known, IS_NUMBER),
 	FIELD_DAEMON(struct control, n_arenas_mapped, IS_NUMBER),
 };
@@ -108,20 +121,19 @@ static const struct field session_fields[] = {
 	FIELD(struct session_entry, intent.queue, IS_REF),
 	FIELD(struct session_entry, intent.position, IS_NUMBER),
 	FIELD(struct session_entry, intent.word, IS_WORD),
-	FIELD(struct session_entry, usedpools1[1], IS_POOL1),
-	FIELD(struct session_entry, usedpools1[7], IS_POOL1),
-	FIELD(struct session_entry, spare_runs1[0], IS_POOL1),
+	FIELD(struct session_entry, n_blocks_returned, IS_NUMBER),
+	FIELD(struct session_entry, intent_before, IS_NUMBER),
 	FIELD(struct session_entry, owned_pools1, IS_POOL1),
 	FIELD(struct session_entry, remote_pools1, IS_POOL1),
 	FIELD(struct session_entry, n_remote_frees, IS_NUMBER),
 	FIELD(struct session_entry, done, IS_NUMBER),
 	FIELD(struct session_entry, done_counting, IS_NUMBER),
-	FIELD(struct session_entry, holds_inline[0].ref, IS_REF),
-	FIELD(struct session_entry, holds_inline[5].ref, IS_REF),
-	FIELD(struct session_entry, holds_inline[5].count, IS_NUMBER),
-	FIELD(struct session_entry, holds_inline[63].ref, IS_REF),
 	FIELD_DAEMON(struct session_entry, state, IS_STATE),
+	FIELD_DAEMON(struct session_entry, pid, IS_PID),
 	FIELD_DAEMON(struct session_entry, uid, IS_NUMBER),
+	FIELD_DAEMON(struct session_entry, gid, IS_NUMBER),
+	FIELD_DAEMON(struct session_entry, token[0], IS_WORD),
+	FIELD_DAEMON(struct session_entry, token[1], IS_WORD),
 	FIELD_DAEMON(struct session_entry, program[39], IS_WORD),
 };
 static const struct field type_fields[] = {
@@ -131,6 +143,11 @@ static const struct field type_fields[] = {
 	FIELD(struct type_entry, first_slot, IS_NUMBER),
 	FIELD(struct type_entry, name[63], IS_WORD),
 };
+static const struct field hold_fields[] = {
+	FIELD(struct hold, ref, IS_REF),
+	FIELD(struct hold, count, IS_NUMBER),
+};
+static const struct field pool1_fields[] = {{0, 4, IS_POOL1, false}};
 static const struct field type_slot_fields[] = {{0, 4, IS_NUMBER, false}};
 static const struct field bucket_fields[] = {{0, 8, IS_POSITION1, false}};
 static const struct field freepools_fields[] = {{0, 8, IS_WORD, false}};
@@ -342,6 +359,23 @@ static uint64_t word_somewhere(struct scribble *s)
 			    : header | scribble_random(s, 8) << 7 | scribble_random(s, 128);
 }
 
+/* None, or the bystander's. */
+static uint64_t pid_somewhere(struct scribble *s)
+{
+	return one_in(s, 4) ? 0 : (uint64_t)s->bystander;
+}
+
+/* A thread of the test, or a number as sessions of other namespaces have, or any; with and without the kernel's bits.
+ */
+static uint64_t lock_somewhere(struct scribble *s)
+{
+	uint64_t value = one_in(s, 2)   ? pid_somewhere(s)
+			 : one_in(s, 3) ? foreign_lock_tid((uint32_t)scribble_random(s, 5))
+					: scribble_random(s, UINT32_MAX);
+
+	return value | (one_in(s, 2) ? FUTEX_WAITERS : 0) | (one_in(s, 3) ? FUTEX_OWNER_DIED : 0);
+}
+
 static uint64_t value_for(struct scribble *s, const struct table *t, uint64_t i, const struct field *f)
 {
 	const struct heap *heap = s->heap;
@@ -373,6 +407,10 @@ static uint64_t value_for(struct scribble *s, const struct table *t, uint64_t i,
 				    : ref_make(position_of_block(s), (uint32_t)scribble_random(s, 16));
 	case IS_WORD:
 		return word_somewhere(s);
+	case IS_PID:
+		return pid_somewhere(s);
+	case IS_LOCK:
+		return lock_somewhere(s);
 	case IS_NUMBER:
 		break;
 	}
@@ -385,6 +423,7 @@ static struct table table_somewhere(struct scribble *s)
 	struct heap *heap = s->heap;
 	uint8_t *control = (uint8_t *)heap->control;
 	uint64_t pool = scribble_random(s, n_pools_here(s));
+	struct session_entry *session = &heap->sessions[scribble_random(s, 5)];
 	uint8_t *page = heap->base + (pool << POOL_SHIFT);
 	const struct table tables[] = {
 		{PART_HEADER, control, sizeof(struct control), 1, FIELDS(header_fields)},
@@ -394,6 +433,12 @@ static struct table table_somewhere(struct scribble *s)
 		{PART_SESSIONS, (uint8_t *)heap->sessions, sizeof(struct session_entry), 5, FIELDS(session_fields)},
 		{PART_SESSIONS, (uint8_t *)heap->sessions, sizeof(struct session_entry), heap->n_sessions,
 			FIELDS(session_fields)},
+		{PART_SESSIONS, (uint8_t *)session->usedpools1, 4, N_CLASSES, FIELDS(pool1_fields)},
+		{PART_SESSIONS, (uint8_t *)session->spare_runs1, 4, SPARE_RUN_MAX, FIELDS(pool1_fields)},
+		{PART_SESSIONS, (uint8_t *)session->holds_inline, sizeof(struct hold), HOLDS_INLINE,
+			FIELDS(hold_fields)},
+		{PART_LISTS, (uint8_t *)heap->control->spaces[scribble_random(s, N_SPACES)].usedpools1, 4, N_CLASSES,
+			FIELDS(pool1_fields)},
 		{PART_TYPES, (uint8_t *)(heap->types + TYPE_FIRST_REGISTERED), sizeof(struct type_entry), 4,
 			FIELDS(type_fields)},
 		{PART_TYPES, (uint8_t *)heap->type_slots, 4, 16, FIELDS(type_slot_fields)},
@@ -421,9 +466,14 @@ void scribble_field(struct scribble *s)
 	const struct field *f = &t.fields[scribble_random(s, t.n_fields)];
 	uint64_t i = scribble_random(s, t.n);
 
+	uint8_t *p = t.base + i * t.stride + f->offset;
+
 	if (f->is_daemons && !(s->parts & PART_DAEMON))
 		return;
-	poke(s, t.base + i * t.stride + f->offset, f->width, value_for(s, &t, i, f));
+	if (f->meaning == IS_PID)
+		__atomic_store_n((int32_t *)(void *)p, (int32_t)pid_somewhere(s), __ATOMIC_RELAXED);
+	else
+		poke(s, p, f->width, value_for(s, &t, i, f));
 }
 
 void scribble_bit(struct scribble *s)

@@ -27,6 +27,7 @@ struct scribble {
 	struct fuzz_input *input; /* or they are taken from here, if it is not NULL */
 	uint32_t parts;           /* set of enum part */
 	uint64_t n_wrote;         /* words so far */
+	int32_t bystander;        /* its pid, which the daemon has no reason to signal; 0: there is none */
 };
 
 uint64_t scribble_random(struct scribble *s, uint64_t n);

@@ -15,8 +15,8 @@
  *   --rounds N  --seconds N   how long; whichever ends first
  *   --seed N                  of the first round; each next one has the next number
  *   --mode once|many|both     a few words, or many; both in turn
- *   --parts LIST              what is scribbled on: all, or of header,lock,log,lists,sessions,types,arenas,pools,
- *                             objects,daemon
+ *   --parts LIST              what is scribbled on: all (unless given), or of
+ * header,lock,log,lists,sessions,types,arenas,pools, objects,daemon
  *   --watchdog S              60 unless given
  *   --without-truth           the daemon's own file is missing when it is started again, as after an update of a daemon
  *                             that had none; not with `header`, for then a heap may be refused
@@ -70,12 +70,7 @@ static struct options {
 	const char *mode;
 	uint32_t parts;
 	bool stop, expect_faults, without_truth;
-} options = {.n_rounds = 4,
-	.seconds = UINT32_MAX,
-	.seed = 1,
-	.watchdog = 60,
-	.mode = "both",
-	.parts = PART_ALL & ~(uint32_t)(PART_HEADER | PART_LOCK)};
+} options = {.n_rounds = 4, .seconds = UINT32_MAX, .seed = 1, .watchdog = 60, .mode = "both", .parts = PART_ALL};
 
 static struct progress *progress;
 static pid_t pids[N_ROLES];
@@ -197,7 +192,7 @@ static int call_end(int64_t r)
 		progress->max_us = us;
 	__atomic_fetch_add(&progress->n_calls, 1, __ATOMIC_RELAXED);
 	progress->n_errors += r < 0;
-	return (int)(r < 0 ? r : 0);
+	return r < 0 ? (int)r : r > 0;
 }
 
 #define CALL(what) (call_begin(#what), call_end(what))
@@ -207,6 +202,7 @@ struct bystander {
 	pyheap *heap;
 	pyheap_ref refs[N_PLACES];
 	pyheap_ref list, queue;
+	pyheap_type type;
 	char label[32];
 };
 
@@ -217,6 +213,59 @@ static void bystander_open(struct bystander *b)
 	while (CALL(pyheap_open(&b->heap, socket_path)) < 0 && !progress->stop)
 		usleep(10000);
 	progress->n_sessions++;
+}
+
+/* What a program does now and then. */
+static void bystander_seldom(struct bystander *b, pyheap_ref ref)
+{
+	static const size_t slots[] = {0, 8};
+	const pyheap_type_spec spec = {.name = "pair", .size = 16, .n_slots = 2, .slots = slots};
+	pyheap *heap = b->heap;
+	pyheap_ref other = 0;
+	pyheap_stats stats;
+	pyheap_client_info client;
+	uint64_t cursor = 0;
+	char one[PYHEAP_NAME_MAX + 1];
+
+	switch (scribble_random(&b->random, 8)) {
+	case 0:
+		for (int i = 0; i < 100 && CALL(pyheap_name_next(heap, &cursor, one, NULL)) > 0; i++)
+			;
+		break;
+	case 1: /* several calls as one change */
+		if (CALL(pyheap_lock(heap)) < 0)
+			break;
+		CALL(pyheap_name_set(heap, b->label, ref));
+		CALL(pyheap_incref(heap, ref));
+		CALL(pyheap_decref(heap, ref));
+		CALL(pyheap_unlock(heap));
+		break;
+	case 2:
+		CALL(pyheap_get_stats(heap, &stats));
+		for (cursor = 0; CALL(pyheap_client_next(heap, &cursor, &client)) > 0;)
+			;
+		break;
+	case 3:
+	case 4:
+		if (CALL(pyheap_type_register(heap, &spec, &b->type)) < 0 ||
+			CALL(pyheap_new(heap, b->type, 16, &other)) < 0)
+			break;
+		CALL(pyheap_slot_set(heap, other, 8, ref));
+		CALL(pyheap_slot_get(heap, other, 8, &ref));
+		CALL(pyheap_decref(heap, ref));
+		CALL(pyheap_decref(heap, other));
+		break;
+	case 5:
+		CALL(pyheap_queue_pop(heap, b->queue, &other, 3));
+		break;
+	case 6:
+		if (scribble_random(&b->random, 30) == 0)
+			CALL(pyheap_check(heap, NULL, NULL));
+		break;
+	default: /* a large object */
+		if (CALL(pyheap_new(heap, PYHEAP_BYTES, 65536 * (1 + scribble_random(&b->random, 4)), &other)) == 0)
+			CALL(pyheap_decref(heap, other));
+	}
 }
 
 static void bystander_call(struct bystander *b)
@@ -289,13 +338,8 @@ static void bystander_call(struct bystander *b)
 			CALL(pyheap_decref(heap, other));
 		break;
 	default:
-		if (scribble_random(random, 200) == 0) {
-			uint64_t cursor = 0;
-			char one[PYHEAP_NAME_MAX + 1];
-
-			for (int i = 0; i < 100 && CALL(pyheap_name_next(heap, &cursor, one, NULL)) > 0; i++)
-				;
-		}
+		if (scribble_random(random, 20) == 0)
+			bystander_seldom(b, *ref);
 		break;
 	}
 }
@@ -392,7 +436,7 @@ static bool is_many(void)
 
 static void run_scribbler(void)
 {
-	struct scribble s = {.random = round_seed, .parts = options.parts};
+	struct scribble s = {.random = round_seed, .parts = options.parts, .bystander = (int32_t)pids[BYSTANDER]};
 	pyheap *heap;
 	int control_fd, heap_fd;
 

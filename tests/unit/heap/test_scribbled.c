@@ -243,9 +243,10 @@ START_TEST(slot_far_away)
 }
 END_TEST
 
-/* A queue whose object has become too short for a cell. */
+/* A queue whose object has become too short for a cell, or for a queue. */
 START_TEST(queue_without_cells)
 {
+	uint64_t size = (uint64_t)_i * 8;
 	uint64_t queue;
 	struct pool_entry *pool;
 	struct object_header *header;
@@ -253,7 +254,7 @@ START_TEST(queue_without_cells)
 	ck_assert_int_eq(CALL(S0, queue_new(S0, 2, &queue)), 0);
 	pool = ref_pool(queue);
 	header = pool_headers(fx.heap, pool) + block_at_position(pool->size_class, ref_position(queue)) - 1;
-	header->word = (header->word & ~(UINT64_C(0x3ff) << 10)) | (uint64_t)sizeof(struct queue) << 10;
+	header->word = (header->word & ~(UINT64_C(0x3ff) << 10)) | size << 10;
 	(void)heap_repair(S0, NULL, NULL); /* it cannot be mended, and is no reason to end here */
 	ck_assert_int_eq(object_decref(S0, queue), 0);
 }
@@ -376,7 +377,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, any_run_length, 0, N_LENGTHS);
 	tcase_add_loop_test(t, any_arena, 0, N_LENGTHS);
 	tcase_add_test(t, slot_far_away);
-	tcase_add_test(t, queue_without_cells);
+	tcase_add_loop_test(t, queue_without_cells, 0, (int)sizeof(struct queue) / 8 + 1);
 	tcase_add_test(t, class_that_is_none);
 	suite_add_tcase(s, t);
 	return s;
