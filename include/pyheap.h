@@ -356,6 +356,7 @@ int pyheap_queue_new(pyheap *heap, size_t n, pyheap_ref *ret);
  *
  * Waiting  timeout_ms: negative waits for ever, 0 not at all, else that long. While somebody waits for an object or for
  *          room, a sender or receiver that is stopped in the middle of its own call delays it by a second at most.
+ *          Each push wakes one of those who sleep for an object, each pop one of those who sleep for room.
  * Signals  A signal handler that runs while the call waits ends it with -EINTR, whenever the signal comes, and with
  *          SA_RESTART too. A wait delays handlers: by no longer than it has taken so far, and by 100 ms at most.
  * Speed    Hold the queue while you use it, and hold `ref` once or have made it: then the call takes no lock, waits for
