@@ -361,5 +361,6 @@ void lock_watch_end(struct lock_watch *watch)
 	if (lock_recover(watch->sessions->self) != -EBUSY)
 		return;
 	observe_owner(watch, 0);
-	(void)break_if_nobodys(watch, true);
+	if (!break_if_nobodys(watch))
+		(void)break_if_not_its(watch);
 }
