@@ -14,7 +14,10 @@
  */
 #include "client/process.h"
 
+#include "client/why.h"
+
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 
 static uint64_t *page;
@@ -31,7 +34,11 @@ int process_map(void **ret, size_t size)
 	if (p == MAP_FAILED)
 		return -errno;
 	if (madvise(p, size, MADV_WIPEONFORK) < 0) {
-		r = -errno;
+		r = errno == ENOMEM ? -ENOMEM : -EOPNOTSUPP;
+		why_set("the kernel, or a sandbox, does not let this process call madvise(2) with MADV_WIPEONFORK "
+			"(Linux "
+			"4.14), by which a forked child is told from its parent: %s",
+			strerror(errno));
 		munmap(p, size);
 		return r;
 	}

@@ -121,6 +121,7 @@ typedef uint32_t pyheap_type; /* one of the three below, or what pyheap_type_reg
  * -ECONNRESET    it went away meanwhile
  * -EUCLEAN       what it handed over is no heap
  * -ENOMEM        the heap cannot be mapped: a limit of the process, or no address space
+ * -EOPNOTSUPP    the kernel, or a sandbox, does not let this process call madvise(2) with MADV_WIPEONFORK (Linux 4.14)
  * -EMFILE        too many files are open (also -ENFILE)
  * or what connect(2) says of the path.
  */
