@@ -223,6 +223,13 @@ void admit_waiting(struct admission *admission)
 
 /* ---- the session that it had ----------------------------------------------------------------------------------- */
 
+/* A start time that was not to be read, then or now, says nothing. */
+static bool is_process_of(const struct session_record *record, const struct process *process)
+{
+	return record->pid == process->pid &&
+	       (!record->start_time || !process->start_time || record->start_time == process->start_time);
+}
+
 static struct dsession *find_resumable(
 	const struct admission *admission, const struct connection *connection, const Pyheap__Hello *hello)
 {
@@ -237,7 +244,7 @@ static struct dsession *find_resumable(
 		memcmp(hello->resume_token.data, record.token, sizeof(record.token)) != 0)
 		return NULL;
 	/* Pids of two namespaces cannot be compared: the token must do. */
-	if (record.is_here && (record.pid != process->pid || record.start_time != process->start_time))
+	if (record.is_here && !is_process_of(&record, process))
 		return NULL;
 	return session;
 }

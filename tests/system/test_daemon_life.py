@@ -278,6 +278,23 @@ class Adopting(unittest.TestCase):
         until(lambda: witness.n_sessions() == 2, "a process that started at another time is another one")
         self.assertNotEqual(session.session, witness.session)
 
+    @unittest.skipUnless(os.geteuid() == 0 and daemon_box.can_unshare("-Tf", "--boottime", "1000"),
+                         "needs a time namespace")
+    def test_by_another_clock(self):
+        """The next daemon counts the time since boot otherwise, and so does the one after it: both find the living."""
+        alive = self.daemon.session()
+        stays = Child(self, self.daemon.session)
+        for clock in (["--boottime", "1000", "--monotonic", "1000"], ["--boottime", "77", "--monotonic", "77"], []):
+            self.kill()
+            self.daemon.process.wait()
+            self.daemon.unshared = ["unshare", "-Tf", "--kill-child", *clock] if clock else ()
+            self.daemon.start()
+            back = self.daemon.wire()
+            self.assertEqual(back.say_hello(resume=(alive.session, alive.token)), alive.session)
+            self.assertEqual(back.n_sessions(), 2)
+        stays.kill()
+        until(lambda: back.n_sessions() == 1, "the death of an adopted session is seen")
+
     def patch(self, change, pid, path):
         """Rewrite pid and start time of the session of process `pid`."""
         with open(path, "r+b") as f:
