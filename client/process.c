@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * Telling a forked child from its parent
+ * Telling a forked child from its parent, and a process from what it was before execve()
  *
  * Memory that is mapped with MADV_WIPEONFORK is emptied by the kernel in every child, whatever made the child. So no
  * handler has to run, and no system call is needed to ask whose memory it is. Each session keeps its cache in such
@@ -11,6 +11,10 @@
  *
  * A child that shares its parent's memory (vfork, CLONE_VM) is the same process here, as it is for every other
  * variable.
+ *
+ * execve() keeps the process and empties its memory. The kernel then gives it 16 random bytes (AT_RANDOM), which every
+ * copy of this library in the process finds. Their halves are secrets of the C library; their exclusive or tells of
+ * neither.
  */
 #include "client/process.h"
 
@@ -18,6 +22,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 
 static uint64_t *page;
@@ -61,4 +66,14 @@ int process_identify(void)
 	if (*page == 0)
 		__atomic_store_n(page, ++last_number, __ATOMIC_RELAXED);
 	return 0;
+}
+
+uint64_t process_image(void)
+{
+	const void *random = (const void *)(uintptr_t)getauxval(AT_RANDOM);
+	uint64_t halves[2] = {0};
+
+	if (random)
+		memcpy(halves, random, sizeof(halves));
+	return halves[0] ^ halves[1];
 }

@@ -6,7 +6,7 @@
  * process has ended (its pidfd is readable), or the session says that it is closed (Goodbye, or its entry in the
  * session table). The end of the connection does not: a process can close it by mistake, hand it on over exec(), or
  * have lost it, and still use what it holds. Such a session stays, without a connection, until its process ends or
- * resumes it. A session that was offered and never taken ends with its connection.
+ * resumes it, or shows that it has called execve() since (admit.c). A session that was offered and never taken ends with its connection.
  *
  *            admitted                         process ended, closed            nothing left
  *   NONE ------------------> LIVE ---------------------------------> DEAD ------------------> NONE

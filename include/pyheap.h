@@ -37,8 +37,9 @@
  *            all. The daemon drops what the dead process held; what others hold stays.
  *   fork()   A forked child cannot use the sessions of its parent: each call returns -ECHILD, or NULL with errno
  *            ECHILD. It opens its own. pyheap_close() frees the child's copy and leaves the parent's session alone.
- *   exec     A program that calls execve() takes its sessions along, as the process stays the same: what they hold
- *            stays until the process ends. pyheap_close() first gives it back.
+ *   exec     A program that calls execve() takes its sessions along, as the process stays the same, and cannot use them
+ *            any more. What they hold stays until the process opens a session again, or ends. pyheap_close() first
+ *            gives it back at once.
  *   Cancel   A thread is not cancelled (pthread_cancel()) inside the library: that takes effect after the call.
  *   Signals  No function raises SIGPIPE or installs a handler. None may be called from a signal handler.
  *

@@ -268,6 +268,25 @@ class Adopting(unittest.TestCase):
         back.send(wire.goodbye())
         until(lambda: witness.n_sessions() == 1, "the resumed session ends")
 
+    def test_executed(self):
+        """What a process had before execve() is ended when it comes again, by the next daemon, too."""
+        other = Child(self, lambda: self.daemon.session(image=3))
+        first = self.daemon.session(image=1)
+        second = self.daemon.session(image=1)
+        not_known = self.daemon.session()
+        self.assertEqual(second.n_sessions(), 4)
+        first.close()  # which does not end it
+        self.kill()
+        self.daemon.start()
+        again = self.daemon.session(image=1)
+        self.assertEqual(again.n_sessions(), 5)
+        renewed = self.daemon.session(image=2)
+        until(lambda: renewed.n_sessions() == 3, "its sessions of before are reclaimed")
+        back = self.daemon.wire()
+        self.assertEqual(back.say_hello(resume=(not_known.session, not_known.token)), not_known.session)
+        other.kill()
+        until(lambda: renewed.n_sessions() == 2, "another process's session ends with it")
+
     def test_a_pid_used_again(self):
         stranger = Child(self, self.daemon.session)
         session = self.daemon.session()
