@@ -269,6 +269,25 @@ class Adopting(unittest.TestCase):
         back.send(wire.goodbye())
         until(lambda: witness.n_sessions() == 1, "the resumed session ends")
 
+    def test_executed(self):
+        """What a process had before execve() is ended when it comes again, by the next daemon, too."""
+        other = Child(self, lambda: self.daemon.session(image=3))
+        first = self.daemon.session(image=1)
+        second = self.daemon.session(image=1)
+        not_known = self.daemon.session()
+        self.assertEqual(second.n_sessions(), 4)
+        first.close()  # which does not end it
+        self.kill()
+        self.daemon.start()
+        again = self.daemon.session(image=1)
+        self.assertEqual(again.n_sessions(), 5)
+        renewed = self.daemon.session(image=2)
+        until(lambda: renewed.n_sessions() == 3, "its sessions of before are reclaimed")
+        back = self.daemon.wire()
+        self.assertEqual(back.say_hello(resume=(not_known.session, not_known.token)), not_known.session)
+        other.kill()
+        until(lambda: renewed.n_sessions() == 2, "another process's session ends with it")
+
     def test_a_pid_used_again(self):
         stranger = Child(self, self.daemon.session)
         session = self.daemon.session()
@@ -278,6 +297,23 @@ class Adopting(unittest.TestCase):
         witness = self.daemon.session()
         until(lambda: witness.n_sessions() == 2, "a process that started at another time is another one")
         self.assertNotEqual(session.session, witness.session)
+
+    @unittest.skipUnless(os.geteuid() == 0 and daemon_box.can_unshare("-Tf", "--boottime", "1000"),
+                         "needs a time namespace")
+    def test_by_another_clock(self):
+        """The next daemon counts the time since boot otherwise, and so does the one after it: both find the living."""
+        alive = self.daemon.session()
+        stays = Child(self, self.daemon.session)
+        for clock in (["--boottime", "1000", "--monotonic", "1000"], ["--boottime", "77", "--monotonic", "77"], []):
+            self.kill()
+            self.daemon.process.wait()
+            self.daemon.unshared = ["unshare", "-Tf", "--kill-child", *clock] if clock else ()
+            self.daemon.start()
+            back = self.daemon.wire()
+            self.assertEqual(back.say_hello(resume=(alive.session, alive.token)), alive.session)
+            self.assertEqual(back.n_sessions(), 2)
+        stays.kill()
+        until(lambda: back.n_sessions() == 1, "the death of an adopted session is seen")
 
     def patch(self, change, pid, path):
         """Rewrite pid and start time of the session of process `pid`."""
