@@ -348,7 +348,7 @@ static void end_request(struct dsession *session)
 		connection_end_request(session->connection);
 }
 
-/* A full heap concerns all sessions, and not only the one that is told ENOMEM. */
+/* A full heap concerns all sessions, and not only the one that gets ENOMEM. */
 static void say_full(struct dsession *session)
 {
 	uint64_t size = (uint64_t)session->grant.request.run_length * heap_of(session)->arena_size;
@@ -368,7 +368,7 @@ static void say_over_limit(struct dsession *session)
 {
 	struct user *user = session->user;
 
-	if (user_says(user))
+	if (user_note_limit(user))
 		log_warning("session %u (pid %d) is refused more arenas: user %u has %llu in advance, which its "
 			    "sessions do not use (--user-arenas %u)",
 			session->index, (int)session->process.pid, user->uid, (unsigned long long)user->n_in_advance,
