@@ -2,7 +2,7 @@
 /*
  * Errors in this heap's terms, and the version
  *
- * There is one sentence for each errno that pyheap.h names. It is made to stand behind a colon: no capital, no full
+ * There is one sentence for each errno that pyheap.h names. It is made to follow a colon: no capital, no full
  * stop. A test takes the list from the header, so that none is forgotten. An errno with several meanings has a sentence
  * that names them; which one it is follows from the call.
  */

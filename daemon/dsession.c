@@ -362,7 +362,7 @@ static void say_over_limit(struct dsession *session)
 {
 	struct user *user = session->user;
 
-	if (user_says(user))
+	if (user_note_limit(user))
 		log_warning("session %u (pid %d) is refused more arenas: user %u has %llu in advance, which its "
 			    "sessions do not use (--user-arenas %u)",
 			session->index, (int)session->process.pid, user->uid, (unsigned long long)user->n_in_advance,

@@ -158,7 +158,7 @@ pyheap *pyheap_close(pyheap *heap);
  * libraries.
  *
  * It belongs to the session: do not read, write or close it. Its number stays when the daemon is restarted, but the
- * socket behind the number changes, so an epoll set has to be told again. A program that closes all descriptors that it
+ * socket behind the number changes, so add it to an epoll set again. A program that closes all descriptors that it
  * does not know does no harm: the next call that needs the daemon connects again, and leaves alone what has the number
  * by then. The session may have another number afterwards, so ask again.
  */
@@ -555,7 +555,7 @@ int pyheap_client_next(pyheap *heap, uint64_t *cursor, pyheap_client_info *ret);
 typedef struct pyheap_usage {
 	uint32_t session; /* index in the session table */
 	uint32_t reserved;
-	uint64_t n_arenas; /* arenas that were granted to it and are there, whoever makes objects in them by now */
+	uint64_t n_arenas; /* arenas that were granted to it and are there, whichever session uses them now */
 	uint64_t n_bytes;  /* bytes of the pools and runs that it owns, those included that it keeps free */
 } pyheap_usage;
 

@@ -35,7 +35,7 @@
  *
  * Died after ...                                the next taker ...
  *   naming the lock, before the word is stored   finds the lock free
- *   the word's store                             is told by the kernel (EOWNERDEAD), rolls back and goes on
+ *   the word's store                             sees FUTEX_OWNER_DIED, rolls back and goes on
  *   the word is cleared, before a wake-up        is woken by the kernel: list_op_pending still names the lock
  */
 

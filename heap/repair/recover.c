@@ -425,7 +425,7 @@ static int drop_holds(struct session *session, uint32_t *ret_cursor)
 			i++;
 			continue;
 		}
-		/* what stands behind it may move up to i, so i is examined again */
+		/* what is behind it may move up to i, so i is examined again */
 		r = drop_hold(session, &table[i]);
 		if (r < 0)
 			return r;

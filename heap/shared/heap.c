@@ -375,7 +375,7 @@ static int map_part(const struct heap *heap, uint64_t off, uint64_t size)
 
 /*
  * One mapping instead of many. The kernel refuses any mmap() once a process has more than it may have, which one that
- * split two others brings about. It does not refuse munmap(): the daemon has one thread, so the window stays free.
+ * split two others can cause. It does not refuse munmap(): the daemon has one thread, so the window stays free.
  */
 static int map_whole(struct heap *heap)
 {

@@ -23,7 +23,7 @@
  * control segment, where they outlive the arena's memory; every block that the pool hands out gets the next one. So an
  * old ref differs from the ref of what lies in its block now, until the pool has made 2^28 objects more.
  *
- * The header word is the one truth of whether a block is alive. The headers of a pool's blocks stand together at the
+ * The header word is the one truth of whether a block is alive. The headers of a pool's blocks are together at the
  * start of its page, for two reasons: collecting remote frees reads a page of them fast, and a client that writes past
  * the end of its object hits its neighbour's payload before any header. An object of whole pools or arenas has its
  * header in the control segment, in the entry of its first pool, so that its payload starts on a page and wastes none.
@@ -42,9 +42,8 @@
 #define ARENA_SIZE_MAX     (UINT32_C(4) << 20)
 #define HEAP_SIZE_MAX      (UINT64_C(512) << 30) /* what the position of a ref can name */
 
-#define POOL_SIZE           4096U
-#define POOL_SHIFT          12U
-#define POOLS_PER_ARENA_MAX (ARENA_SIZE_MAX / POOL_SIZE)
+#define POOL_SIZE  4096U
+#define POOL_SHIFT 12U
 
 #define BLOCK_ALIGNMENT 8U
 #define BLOCK_SIZE_MAX  512U /* larger objects take runs of pools or of arenas */
