@@ -31,6 +31,7 @@
 
 #include "daemon/answer.h"
 #include "daemon/clock.h"
+#include "daemon/damage.h"
 #include "daemon/log.h"
 #include "heap/change/foreign_lock.h"
 #include "heap/repair/recover.h"
@@ -472,8 +473,8 @@ static int dead_step(struct dsession *session)
 	if (r > 0 || r == -EBUSY)
 		return r;
 	if (r < 0) {
-		log_error("session %u cannot be reclaimed: %s; what it held is lost until pyheapctl check --repair",
-			session->index, strerror(-r));
+		damage_log(heap_of(session), session->index + 1, r,
+			"a session that has ended cannot be reclaimed, and what it held is lost until then");
 		session->n_repairs = n_repairs;
 		session->state = DSESSION_LOST;
 		count_for_user(session, true);

@@ -99,7 +99,8 @@ typedef uint32_t pyheap_type; /* one of the three below, or what pyheap_type_reg
  *         if it exists, and else /run/pyheap/pyheap.sock, which members of the group pyheap may open. A relative path
  *         is made absolute now, for when the daemon is restarted.
  * Server  The process that serves the socket must be root's, this user's, or belong to the owner of the socket's
- *         folder. $PYHEAP_TRUST_SERVER names one more user by its number, and `any` trusts all.
+ *         folder: another user's daemon with a socket directly in /tmp is refused. $PYHEAP_TRUST_SERVER names one more
+ *         user by its number, and `any` trusts all.
  * Limits  The whole heap is mapped, as many bytes as the daemon's --size says, which counts for RLIMIT_AS. No page is
  *         made by that, also where mlockall(MCL_FUTURE) was called before. mlockall(MCL_CURRENT) in a process that has
  *         a session makes every page of the heap; the daemon gives those back that are nobody's, within a second. Add
