@@ -32,9 +32,9 @@ extern "C" {
 #define WORK_AMONG_SESSIONS "among-sessions" /* argument: other sessions */
 #define WORK_COME_AND_GO    "come-and-go"    /* argument: other sessions */
 #define WORK_FULL           "full"
-#define WORK_TOUCH          "touch"          /* argument: MiB */
-#define WORK_KILLED         "killed"         /* argument: holds */
-#define WORK_SLEEPER        "sleeper"        /* argument: MiB */
+#define WORK_TOUCH          "touch"   /* argument: MiB */
+#define WORK_KILLED         "killed"  /* argument: holds */
+#define WORK_SLEEPER        "sleeper" /* argument: MiB */
 
 #define PAIR_SIZE     48U   /* bytes of a small object */
 #define MIXED_MAX     512U  /* bytes of the largest of the mixed ones */
