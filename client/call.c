@@ -34,7 +34,7 @@ bool call_grow(pyheap *heap, int *r)
 	}
 	*r = grant_request(&heap->connection, &heap->session);
 	/* Blocks of the session's own pools that others freed are memory, too. */
-	if (*r == -ENOMEM && own_collect_all(&heap->session) > 0)
+	if ((*r == -ENOMEM || *r == -EDQUOT) && own_collect_all(&heap->session) > 0)
 		*r = 0;
 	if (*r == -ECONNRESET && session_ended(heap))
 		*r = -EPIPE;

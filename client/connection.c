@@ -297,6 +297,49 @@ int connection_open(struct connection *connection, const char *socket, struct ad
 	return r;
 }
 
+/* Without a session, so that it works where none can be had. */
+static int reset_ask(struct connection *connection, bool with_sessions)
+{
+	Pyheap__ToDaemon message = PYHEAP__TO_DAEMON__INIT;
+	Pyheap__ResetRequest request = PYHEAP__RESET_REQUEST__INIT;
+	Pyheap__FromDaemon *answer;
+	int r;
+
+	request.with_sessions = with_sessions;
+	message.body_case = PYHEAP__TO_DAEMON__BODY_RESET_REQUEST;
+	message.reset_request = &request;
+	r = connection_send(connection, &message);
+	if (r < 0 && r != -ECONNRESET) /* as connection_admit() */
+		return r;
+	connection->broken = false;
+	r = connection_receive(connection, connection_left(connection, 0), &answer);
+	if (r < 0)
+		return r;
+	if (answer->body_case == PYHEAP__FROM_DAEMON__BODY_RESET_DONE)
+		r = (int)(answer->reset_done->n_sessions & INT_MAX);
+	else if (answer->body_case == PYHEAP__FROM_DAEMON__BODY_ERROR)
+		r = admission_refused(answer->error);
+	else
+		r = -EPROTO;
+	pyheap__from_daemon__free_unpacked(answer, NULL);
+	return r;
+}
+
+int connection_reset(const char *socket, bool with_sessions)
+{
+	struct connection connection = {.fd = -1, .timeout_ms = TIMEOUT_MS};
+	int r;
+
+	connection_begin(&connection);
+	r = address_find(socket, &connection.address);
+	if (r == 0)
+		r = connection_connect(&connection);
+	if (r == 0)
+		r = reset_ask(&connection, with_sessions);
+	connection_deinit(&connection);
+	return r;
+}
+
 /* The daemon's successor */
 
 static bool is_same(const struct admission *a, const struct admission *b)

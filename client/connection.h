@@ -39,6 +39,12 @@ int connection_left(const struct connection *connection, uint32_t more_ms);
 int connection_open(struct connection *connection, const char *socket, struct admission *ret);
 
 /*
+ * Ask the daemon for an empty heap, over a connection of its own. The number of sessions that it ended, what the daemon
+ * says, or errors as connection_open().
+ */
+int connection_reset(const char *socket, bool with_sessions);
+
+/*
  * After the daemon is gone: find its successor and resume the session there. Tries until the deadline, and once where
  * the session has the global lock, because everybody waits for it. 0: resumed. -ECONNRESET: there is no daemon, or it
  * does not know the session. Others as pyheap_open().

@@ -23,12 +23,11 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 		return "no error";
 	case EACCES:
 		return "the daemon does not admit this user, or the user may not reach its socket; of pyheap_evict(): "
-		       "the "
-		       "session is another user's";
+		       "the session is another user's; of pyheap_reset(): this user may not empty the heap";
 	case EAGAIN:
 		return "the queue is full or empty, and waiting was not asked for";
 	case EBUSY:
-		return "another session has the global lock at this moment";
+		return "another session has the global lock at this moment; of pyheap_reset(): sessions use the heap";
 	case ECHILD:
 		return "the session belongs to the parent process: after fork() the child opens its own";
 	case ECONNREFUSED:
@@ -38,6 +37,10 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 	case EDEADLK:
 		return "this session, or another one of this thread, has the global lock: the call would wait for "
 		       "itself";
+	case EDQUOT:
+		return "the limit --user-types or --user-arenas of pyheapd is met: this user may have no more types, "
+		       "or "
+		       "no more arenas that it does not use";
 	case EEXIST:
 		return "a type of that name has another spec";
 	case EINTR:
@@ -55,7 +58,7 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 		return "there is no room: the heap or the machine's memory is full, or a limit of the process is "
 		       "reached";
 	case ENOSPC:
-		return "there is no room for more types";
+		return "there is no room for more types; of pyheap_reset(): there is no room for a fresh heap";
 	case EOPNOTSUPP:
 		return "the kernel does not let this process call membarrier(2), which it needs to hold an object "
 		       "whose ref "
@@ -67,7 +70,7 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 		       "pyheap_open(): a user who is not trusted serves the socket; of pyheap_evict(): the daemon may "
 		       "not signal the process";
 	case EPIPE:
-		return "the daemon was ended and removed the heap";
+		return "the heap has ended: its daemon removed it, or emptied it";
 	case EPROTO:
 		return "the daemon is of another version than this library, or no pyheapd";
 	case ERANGE:
@@ -75,7 +78,7 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 	case ESRCH:
 		return "there is no such session";
 	case ESTALE:
-		return "the object is gone";
+		return "the object is gone; of pyheap_reset(): the files of the heap are gone";
 	case ETIMEDOUT:
 		return "it did not happen in time, or the daemon did not answer in time";
 	case EUCLEAN:

@@ -80,8 +80,8 @@ static int grant_once(struct connection *connection, struct session *session)
 
 	if (connection->awaits_grant) {
 		r = grant_receive(connection, session);
-		/* -ENOMEM answers an old request: there may be memory now. */
-		if (r != -ENOMEM)
+		/* -ENOMEM answers an old request: there may be memory now; or room within the user's limit, -EDQUOT. */
+		if (r != -ENOMEM && r != -EDQUOT)
 			return r;
 	}
 	r = grant_send(connection, session);

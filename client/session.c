@@ -129,6 +129,14 @@ PYHEAP_PUBLIC int pyheap_open(pyheap **ret, const char *socket)
 	return 0;
 }
 
+PYHEAP_PUBLIC int pyheap_reset(const char *socket, int with_sessions)
+{
+	CANCEL_HELD_OFF;
+
+	why_clear();
+	return connection_reset(socket, with_sessions != 0);
+}
+
 PYHEAP_PUBLIC const char *pyheap_open_error(void)
 {
 	return why_last();

@@ -10,8 +10,9 @@
  * A process whose end the kernel cannot tell is not admitted: what it held would never be dropped.
  *
  * No client keeps all others out. The last sessions are kept for processes of root and of the daemon's user that have
- * none, so that pyheapctl gets in; all other users have a limit of their own. When there are too many connections, one
- * that has not said Hello makes room: the oldest of the user who has most of them.
+ * none, so that pyheapctl gets in; all other users have limits of their own (user.c). When there are too many
+ * connections, or too many of one user, one that has not said Hello makes room: the oldest of the user who has most of
+ * them.
  *
  * When every session is taken, and some are only being reclaimed, Hello is answered when the first of them is free.
  *
@@ -39,7 +40,7 @@ static struct heap *heap_of(const struct admission *admission)
 
 static bool is_trusted(const struct connection *connection)
 {
-	return connection->process.uid == 0 || connection->process.uid == geteuid();
+	return user_is_trusted(connection->process.uid);
 }
 
 static bool may_connect(const struct admission *admission, const struct connection *connection)
@@ -56,45 +57,70 @@ static bool has_no_session(const struct connection *connection)
 	return connection->state != CONNECTION_CLOSING && !connection->session1;
 }
 
-static uint32_t n_without_session(const struct connections *all, uid_t uid)
+/* Of the user's connections. */
+static uint32_t n_without_session(const struct connections *all, const struct user *user)
 {
 	const struct connection *connection;
 	uint32_t n = 0;
 
 	TAILQ_FOREACH(connection, &all->list, entry)
-	n += has_no_session(connection) && connection->process.uid == uid;
+	n += has_no_session(connection) && connection->user == user;
 	return n;
 }
 
-/* One connection without a session, but for the last one, which came just now, makes room for that one. */
-static void make_room(struct connections *all)
+/* How willingly is it ended to make room? 0: not at all. Those of root and the daemon's user are, where all are. */
+static uint32_t priority(const struct connections *all, const struct connection *connection)
 {
-	struct connection *connection, *found = NULL, *last = TAILQ_LAST(&all->list, connection_list);
+	if (!has_no_session(connection))
+		return 0;
+	return is_trusted(connection) ? 1 : 1 + n_without_session(all, connection->user);
+}
+
+/*
+ * The connection, which came just now, is one too many. One without a session makes room for it: the oldest of the user
+ * who has most of them, or the oldest of `user`, where it is that user who has too many. There is none: it goes itself.
+ */
+static struct connection *find_room(const struct connections *all, struct connection *newest, const struct user *user)
+{
+	struct connection *connection, *found = newest;
 	uint32_t n_max = 0;
 
 	TAILQ_FOREACH(connection, &all->list, entry)
 	{
-		uint32_t n = connection != last && has_no_session(connection)
-				     ? n_without_session(all, connection->process.uid)
-				     : 0;
+		uint32_t n = connection == newest || (user && connection->user != user) ? 0 : priority(all, connection);
 
 		if (n > n_max) {
 			n_max = n;
 			found = connection;
 		}
 	}
-	connection_fail(found ? found : last, EUSERS, "has no session, and makes room: there are too many connections");
+	return found;
+}
+
+static void limit_connections(struct admission *admission, struct connection *connection)
+{
+	struct connections *all = admission->connections;
+	uint32_t n_max = all->users->limits.n_connections, n_all = heap_of(admission)->n_sessions + N_STRANGERS_MAX;
+
+	if (!is_trusted(connection) && connection->user->n_connections > n_max)
+		connection_fail_by_limit(find_room(all, connection, connection->user), EUSERS,
+			"has no session, and makes room: user %u may have %u connections (--user-connections)",
+			connection->process.uid, n_max);
+	else if (all->n_open > n_all)
+		connection_fail_by_limit(find_room(all, connection, NULL), EUSERS,
+			"has no session, and makes room: there are more than %u connections (--max-sessions and %u)",
+			n_all, N_STRANGERS_MAX);
 }
 
 void admit_connection(struct admission *admission, struct connection *connection)
 {
 	if (!may_connect(admission, connection))
-		connection_fail(connection, EACCES, "user %u may not use this heap", connection->process.uid);
+		connection_fail_by_limit(connection, EACCES, "user %u may not use this heap", connection->process.uid);
 	else if (connection->process.pidfd < 0)
 		connection_fail(connection, EOPNOTSUPP,
 			"is of another pid namespace, and this kernel (before Linux 6.5) cannot tell when it ends");
-	else if (admission->connections->n_open > heap_of(admission)->n_sessions + N_STRANGERS_MAX)
-		make_room(admission->connections);
+	else
+		limit_connections(admission, connection);
 }
 
 /* ---- a new session --------------------------------------------------------------------------------------------- */
@@ -109,19 +135,6 @@ static bool has_session(const struct dsessions *sessions, const struct process *
 			return true;
 	}
 	return false;
-}
-
-/* Of a user's sessions, those that live. */
-static uint32_t n_sessions_of(const struct dsessions *sessions, uid_t uid)
-{
-	uint32_t n = 0;
-
-	for (uint32_t i = 0; i < sessions->self->heap->n_sessions; i++) {
-		const struct dsession *session = dsessions_at(sessions, i);
-
-		n += session && session->state != DSESSION_DEAD && session->process.uid == uid;
-	}
-	return n;
 }
 
 /* Are only those sessions left that are kept for others? */
@@ -143,6 +156,7 @@ static int take_session(struct admission *admission, struct connection *connecti
 		.uid = connection->process.uid,
 		.gid = connection->process.gid,
 		.program = connection->program,
+		.max_types = is_trusted(connection) ? 0 : admission->sessions->users->limits.n_types,
 	};
 	uint32_t index;
 	int r;
@@ -169,12 +183,13 @@ static int take_session(struct admission *admission, struct connection *connecti
 static void admit_new(struct admission *admission, struct connection *connection)
 {
 	struct heap *heap = heap_of(admission);
+	uint32_t n_max = admission->sessions->users->limits.n_sessions;
 	int r;
 
-	if (!is_trusted(connection) &&
-		n_sessions_of(admission->sessions, connection->process.uid) >= admission->n_user_sessions) {
-		connection_fail(connection, EUSERS, "user %u has %u sessions, and may have no more (--user-sessions)",
-			connection->process.uid, admission->n_user_sessions);
+	if (!is_trusted(connection) && connection->user->n_sessions >= n_max) {
+		connection_fail_by_limit(connection, EUSERS,
+			"user %u has %u sessions, and may have no more (--user-sessions)", connection->process.uid,
+			n_max);
 		return;
 	}
 	r = take_session(admission, connection);
@@ -187,7 +202,7 @@ static void admit_new(struct admission *admission, struct connection *connection
 	} else if (dsessions_any_dead(admission->sessions)) {
 		connection_wait(connection);
 	} else {
-		connection_fail(connection, EUSERS,
+		connection_fail_by_limit(connection, EUSERS,
 			"all %u sessions are taken (--max-sessions), or kept for root and the daemon's user "
 			"(--kept-sessions)",
 			heap->n_sessions);
@@ -252,10 +267,30 @@ void admit_hello(struct admission *admission, struct connection *connection, con
 			"was built for another layout of the heap than pyheapd " PYHEAP_VERSION "'s");
 	else if (sigbus_is_lost())
 		connection_fail(connection, EUCLEAN,
-			"a client has cut off the heap's records: remove the heap by pyheapd --remove once pyheapd has "
-			"ended");
+			"a client has cut off the heap's records: pyheapctl reset empties the heap");
 	else if (hello->resume_token.len)
 		admit_again(admission, connection, hello);
 	else
 		admit_new(admission, connection);
+}
+
+/* ---- an empty heap --------------------------------------------------------------------------------------------- */
+
+/* Asked for instead of a session, so that it is there when no session can be had. */
+void admit_reset(struct admission *admission, struct connection *connection, bool with_sessions)
+{
+	uint32_t n = dsessions_n_alive(admission->sessions);
+
+	if (!is_trusted(connection)) {
+		connection_fail(connection, EACCES,
+			"user %u may not empty the heap: only root and the daemon's user may", connection->process.uid);
+	} else if (n && !with_sessions) {
+		connection_fail(connection, EBUSY, "%u sessions use the heap", n);
+	} else {
+		log_notice("the heap is to be emptied: process %d of user %u asks for it", (int)connection->process.pid,
+			connection->process.uid);
+		connection->wants_reset = true;
+		connection_begin_request(connection);
+		admission->reset(admission->owner);
+	}
 }

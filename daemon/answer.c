@@ -6,6 +6,8 @@
 
 #include "heap/repair/recover.h"
 
+#define USAGES_MAX 512 /* of less than 32 bytes each, in a message */
+
 void answer_welcome(struct connection *connection, const struct heap *heap, uint32_t index)
 {
 	const int fds[] = {heap->control_fd, heap->heap_fd};
@@ -102,6 +104,32 @@ void answer_stats(struct connection *connection, const struct heap_stats *stats)
 	connection_send(connection, &message, NULL, 0);
 }
 
+void answer_usage(
+	struct connection *connection, const struct heap *heap, const struct session_usage *usage, uint32_t first)
+{
+	Pyheap__FromDaemon message = PYHEAP__FROM_DAEMON__INIT;
+	Pyheap__Usage body = PYHEAP__USAGE__INIT;
+	Pyheap__SessionUsage sessions[USAGES_MAX], *pointers[USAGES_MAX];
+	uint32_t i;
+
+	body.sessions = pointers;
+	for (i = first; i < heap->n_sessions && body.n_sessions < USAGES_MAX; i++) {
+		Pyheap__SessionUsage *to = &sessions[body.n_sessions];
+
+		if (session_state_at(heap, i) == SESSION_FREE)
+			continue;
+		pyheap__session_usage__init(to);
+		to->session = i;
+		to->n_arenas = usage[i].n_arenas;
+		to->n_bytes = usage[i].n_bytes;
+		pointers[body.n_sessions++] = to;
+	}
+	body.next = i < heap->n_sessions ? i : 0;
+	message.body_case = PYHEAP__FROM_DAEMON__BODY_USAGE;
+	message.usage = &body;
+	connection_send(connection, &message, NULL, 0);
+}
+
 void answer_evicted(struct connection *connection)
 {
 	Pyheap__FromDaemon message = PYHEAP__FROM_DAEMON__INIT;
@@ -109,6 +137,17 @@ void answer_evicted(struct connection *connection)
 
 	message.body_case = PYHEAP__FROM_DAEMON__BODY_EVICTED;
 	message.evicted = &body;
+	connection_send(connection, &message, NULL, 0);
+}
+
+void answer_reset(struct connection *connection, uint32_t n_sessions)
+{
+	Pyheap__FromDaemon message = PYHEAP__FROM_DAEMON__INIT;
+	Pyheap__ResetDone body = PYHEAP__RESET_DONE__INIT;
+
+	body.n_sessions = n_sessions;
+	message.body_case = PYHEAP__FROM_DAEMON__BODY_RESET_DONE;
+	message.reset_done = &body;
 	connection_send(connection, &message, NULL, 0);
 }
 

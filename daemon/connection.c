@@ -98,10 +98,10 @@ void connection_set_program(struct connection *connection, const char *program)
 
 /* ---- coming and going ------------------------------------------------------------------------------------------ */
 
-void connections_init(struct connections *all, struct event_base *base, struct work *work,
+void connections_init(struct connections *all, struct event_base *base, struct work *work, struct users *users,
 	const struct connection_handlers *handlers, void *owner)
 {
-	*all = (struct connections){.base = base, .work = work, .handlers = handlers, .owner = owner};
+	*all = (struct connections){.base = base, .work = work, .users = users, .handlers = handlers, .owner = owner};
 	TAILQ_INIT(&all->list);
 }
 
@@ -130,6 +130,24 @@ static int open_events(struct connection *connection)
 	return 0;
 }
 
+static int enter_account(struct connection *connection)
+{
+	connection->user = user_ref(connection->all->users, connection->process.uid);
+	if (!connection->user)
+		return -ENOMEM;
+	connection->user->n_connections++;
+	return 0;
+}
+
+/* It does not count any more. */
+static void leave_account(struct connection *connection)
+{
+	if (!connection->user)
+		return;
+	connection->user->n_connections--;
+	connection->user = user_unref(connection->user);
+}
+
 int connection_new(struct connections *all, int fd)
 {
 	struct connection *connection = calloc(1, sizeof(*connection));
@@ -146,6 +164,8 @@ int connection_new(struct connections *all, int fd)
 	TAILQ_INSERT_TAIL(&all->list, connection, entry);
 	all->n_open++;
 	r = process_of_socket(&connection->process, fd);
+	if (r == 0)
+		r = enter_account(connection);
 	if (r == 0)
 		r = open_events(connection);
 	if (r < 0) {
@@ -171,6 +191,7 @@ void connection_free(struct connection *connection)
 	struct connections *all = connection->all;
 
 	leave_session(connection);
+	leave_account(connection);
 	TAILQ_REMOVE(&all->list, connection, entry);
 	work_remove(all->work, &connection->work_item);
 	*(connection->state == CONNECTION_CLOSING ? &all->n_closing : &all->n_open) -= 1;
@@ -192,6 +213,7 @@ static void begin_closing(struct connection *connection, int seconds)
 	connection->all->n_open--;
 	connection->all->n_closing++;
 	leave_session(connection);
+	leave_account(connection);
 	set_timer(connection, seconds);
 }
 
@@ -277,17 +299,9 @@ void connection_refuse(struct connection *connection, int code, const char *text
 	connection_send(connection, &message, NULL, 0);
 }
 
-void connection_fail(struct connection *connection, int code, const char *format, ...)
+/* Send the Error, and leave its client some time to read it. */
+static void fail(struct connection *connection, int code, const char *text)
 {
-	char text[256];
-	va_list arguments;
-
-	if (connection->state == CONNECTION_CLOSING)
-		return;
-	va_start(arguments, format);
-	vsnprintf(text, sizeof(text), format, arguments);
-	va_end(arguments);
-	log_warning("%s is disconnected: %s", connection_name(connection), text);
 	if (connection->all->n_closing >= CLOSING_MAX) {
 		connection_refuse(connection, code, text);
 		connection_close(connection);
@@ -301,6 +315,37 @@ void connection_fail(struct connection *connection, int code, const char *format
 	begin_closing(connection, CLOSING_S);
 	if (!stream_has_output(&connection->stream))
 		end_output(connection);
+}
+
+void connection_fail(struct connection *connection, int code, const char *format, ...)
+{
+	char text[256];
+	va_list arguments;
+
+	if (connection->state == CONNECTION_CLOSING)
+		return;
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	log_warning("%s is disconnected: %s", connection_name(connection), text);
+	fail(connection, code, text);
+}
+
+void connection_fail_by_limit(struct connection *connection, int code, const char *format, ...)
+{
+	char text[256];
+	va_list arguments;
+
+	if (connection->state == CONNECTION_CLOSING)
+		return;
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	if (user_says(connection->user))
+		log_warning("%s is disconnected: %s", connection_name(connection), text);
+	else
+		log_debug("%s is disconnected: %s", connection_name(connection), text);
+	fail(connection, code, text);
 }
 
 /* ---- receiving ------------------------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 
 #include "daemon/process.h"
 #include "daemon/stream.h"
+#include "daemon/user.h"
 #include "daemon/work.h"
 
 #include <event2/event.h>
@@ -31,6 +32,7 @@ struct connection_handlers {
 struct connections {
 	struct event_base *base;
 	struct work *work; /* messages that came together are taken in turns */
+	struct users *users;
 	const struct connection_handlers *handlers;
 	void *owner;
 	struct connection_list list; /* the first come first */
@@ -44,8 +46,10 @@ struct connection {
 	struct stream stream;
 	enum connection_state state;
 	struct process process; /* as of connect(); its pidfd goes to the session */
+	struct user *user;      /* whose process that is */
 	uint32_t session1;      /* of which this is the connection, plus one; 0: of none */
 	char program[40];
+	bool wants_reset;           /* the heap is emptied for it */
 	bool is_busy;               /* a request is being worked on: what else it sends is left in the socket */
 	struct work_item work_item; /* the next message that was read already */
 
@@ -54,7 +58,7 @@ struct connection {
 	struct event *timer; /* Hello is late; or, closing: that was long enough */
 };
 
-void connections_init(struct connections *all, struct event_base *base, struct work *work,
+void connections_init(struct connections *all, struct event_base *base, struct work *work, struct users *users,
 	const struct connection_handlers *handlers, void *owner);
 /* Close them all at once. */
 void connections_deinit(struct connections *all);
@@ -73,6 +77,10 @@ void connection_refuse(struct connection *connection, int code, const char *text
 
 /* An Error, a line in the log, and the end of the connection. */
 void connection_fail(struct connection *connection, int code, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* As connection_fail(), where its user met a limit: the log says so once in a while. */
+void connection_fail_by_limit(struct connection *connection, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
 /* The end of the connection, in the next turn of the loop, after what waits to be sent had its chance to go. */

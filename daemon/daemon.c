@@ -12,6 +12,9 @@
  * then the shared memory objects, unless --keep leaves them to the next daemon. Clients keep what they have mapped;
  * `ended` in the control segment tells them that the heap is over.
  *
+ * An empty heap (pyheapctl reset): the heap ends as above and another one is made in its place, while the loop, the
+ * socket and the connections without a session stay (serving.c).
+ *
  * Started by systemd, pyheapd says when it is ready, what it is doing, that it is alive (watchdog) and that it ends.
  *
  * Here the parts are put together: what a part below has to tell one above it tells by a function that it is given.
@@ -22,12 +25,11 @@
 #include "daemon/answer.h"
 #include "daemon/cgroup.h"
 #include "daemon/clock.h"
-#include "daemon/descriptors.h"
 #include "daemon/dispatch.h"
 #include "daemon/listener.h"
-#include "daemon/lock_watch.h"
 #include "daemon/log.h"
 #include "daemon/probe.h"
+#include "daemon/serving.h"
 #include "daemon/sigbus.h"
 #include "daemon/store.h"
 #include "heap/shared/critical.h"
@@ -39,11 +41,6 @@
 #include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 
-/* So many sessions are kept, of a heap with that many or more, unless an option says otherwise. */
-#define KEPT_SESSIONS 2
-#define MANY_SESSIONS 16
-
-#define TICK_US         250000
 #define ACCEPT_PAUSE_US 100000
 #define ACCEPTS_MAX     16 /* in one turn of the loop */
 
@@ -51,43 +48,41 @@ struct daemon {
 	const struct options *options;
 	struct event_base *base;
 	struct store store;
-	struct heap *heap;
-	struct session self; /* the daemon's view of the heap: takes the lock as SESSION_DAEMON */
 	struct listener listener;
-	struct descriptors descriptors;
-
 	struct work work; /* sessions that have something to be done, in turns; and trim behind them */
-	struct trim trim;
+	struct users users;
 	struct connections connections;
-	struct dsessions sessions;
-	struct admission admission;
-	struct lock_watch lock_watch;
+	struct serving serving; /* the heap, and what works for it */
 
 	struct event *accept_event;
 	struct event *accept_pause; /* while there are no descriptors */
 	struct event *tick;
+	struct event *reset; /* the heap is to be emptied */
 	struct event *watchdog;
 	struct event *sigterm;
 	struct event *sigint;
 	struct event *sighup;
 	bool is_stopping;
+	int error; /* why the daemon ends by itself */
 };
 
 /* ---- callbacks ------------------------------------------------------------------------------------------------- */
 
 static void notify_status(const struct daemon *daemon)
 {
-	sd_notifyf(0, "STATUS=%u sessions, %llu of %u arenas in use", daemon->sessions.n_used,
-		(unsigned long long)heap_n_arenas_current(daemon->heap), daemon->heap->n_arenas);
+	sd_notifyf(0, "STATUS=%u sessions, %llu of %u arenas in use", daemon->serving.sessions.n_used,
+		(unsigned long long)heap_n_arenas_current(daemon->serving.heap), daemon->serving.heap->n_arenas);
 }
 
 /* There is something to look after: see to it that the tick comes. */
 static void need_tick(struct daemon *daemon)
 {
-	struct timeval after = {.tv_usec = TICK_US};
+	struct timeval after = {.tv_usec = TRIM_TICK_MS * 1000};
 
-	if (!evtimer_pending(daemon->tick, NULL))
-		evtimer_add(daemon->tick, &after);
+	if (evtimer_pending(daemon->tick, NULL))
+		return;
+	trim_set_clock(&daemon->serving.trim, now_ms()); /* there may have been no tick for long */
+	evtimer_add(daemon->tick, &after);
 }
 
 static void session_started(void *owner)
@@ -95,27 +90,16 @@ static void session_started(void *owner)
 	need_tick(owner);
 }
 
-static void session_freed(void *owner)
-{
-	struct daemon *daemon = owner;
-
-	admit_waiting(&daemon->admission);
-}
-
 static void on_tick(evutil_socket_t fd, short events, void *userdata)
 {
 	struct daemon *daemon = userdata;
-	bool owes_lines;
+	bool again = serving_tick(&daemon->serving);
 
 	(void)fd;
 	(void)events;
-	sigbus_mend();
-	lock_watch_tick(&daemon->lock_watch, now_ms());
-	dsessions_tick(&daemon->sessions);
-	trim_tick(&daemon->trim);
-	owes_lines = log_catch_up();
+	again |= log_catch_up();
 	notify_status(daemon);
-	if (daemon->sessions.n_used || trim_needs_tick(&daemon->trim) || owes_lines)
+	if (again)
 		need_tick(daemon);
 }
 
@@ -123,7 +107,7 @@ static void on_tick(evutil_socket_t fd, short events, void *userdata)
 static int accept_some(struct daemon *daemon)
 {
 	for (unsigned int i = 0; i < ACCEPTS_MAX; i++) {
-		int r = descriptors_accept(&daemon->descriptors, &daemon->listener);
+		int r = descriptors_accept(&daemon->serving.descriptors, &daemon->listener);
 
 		if (r == -EAGAIN)
 			return 0;
@@ -174,6 +158,96 @@ static void on_watchdog(evutil_socket_t fd, short events, void *userdata)
 		sd_notify(0, "WATCHDOG=1");
 }
 
+/* ---- emptying the heap ----------------------------------------------------------------------------------------- */
+
+/* Within a callback of a connection, which the reset may end: so it is done in the next turn of the loop. */
+static void reset_wanted(void *owner)
+{
+	struct daemon *daemon = owner;
+
+	event_active(daemon->reset, 0, 0);
+}
+
+static int serve(struct daemon *daemon, struct heap *heap)
+{
+	const struct serving_around around = {
+		.options = daemon->options,
+		.base = daemon->base,
+		.work = &daemon->work,
+		.users = &daemon->users,
+		.connections = &daemon->connections,
+		.started = session_started,
+		.reset = reset_wanted,
+		.owner = daemon,
+	};
+
+	return serving_begin(&daemon->serving, heap, &around);
+}
+
+/* Negative errno: there is no heap any more, so the daemon ends. */
+static int renew_heap(struct daemon *daemon)
+{
+	struct heap *heap;
+	int r;
+
+	sigbus_mend(); /* so that what follows is seen by all who have the heap mapped */
+	/* commit: the heap is over */
+	critical_end(daemon->serving.heap);
+	serving_say_goodbye(&daemon->serving);
+	serving_end(&daemon->serving);
+	r = store_reset(&daemon->store, daemon->options, &heap);
+	return r < 0 ? r : serve(daemon, heap);
+}
+
+/* Those who wanted it hear what became of it. */
+static void answer_resetters(struct daemon *daemon, int error, uint32_t n_sessions)
+{
+	struct connection *connection;
+
+	TAILQ_FOREACH(connection, &daemon->connections.list, entry)
+	{
+		if (!connection->wants_reset || connection->state == CONNECTION_CLOSING)
+			continue;
+		if (error) {
+			connection_fail(connection, -error, "the heap cannot be emptied: %s", strerror(-error));
+			continue;
+		}
+		answer_reset(connection, n_sessions);
+		connection_close(connection);
+	}
+}
+
+/* Negative errno: there is no heap any more. */
+static int reset(struct daemon *daemon)
+{
+	uint32_t n_sessions = dsessions_n_alive(&daemon->serving.sessions);
+	int r = store_can_reset(&daemon->store, daemon->options);
+
+	if (r < 0) {
+		answer_resetters(daemon, r, 0);
+		return 0;
+	}
+	r = renew_heap(daemon);
+	if (r < 0)
+		return r;
+	log_notice("the heap \"%s\" is empty: %u sessions were ended, and a fresh heap of up to %s is served",
+		daemon->options->name, n_sessions, log_size(daemon->serving.heap->heap_size));
+	answer_resetters(daemon, 0, n_sessions);
+	admit_waiting(&daemon->serving.admission);
+	return 0;
+}
+
+static void on_reset(evutil_socket_t fd, short events, void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	(void)fd;
+	(void)events;
+	daemon->error = reset(daemon);
+	if (daemon->error)
+		event_base_loopbreak(daemon->base);
+}
+
 static void on_signal(evutil_socket_t signal_number, short events, void *userdata)
 {
 	struct daemon *daemon = userdata;
@@ -211,11 +285,13 @@ static int start_loop(struct daemon *daemon)
 	if (r < 0)
 		return r;
 	daemon->tick = evtimer_new(daemon->base, on_tick, daemon);
+	daemon->reset = event_new(daemon->base, -1, 0, on_reset, daemon);
 	daemon->accept_pause = evtimer_new(daemon->base, on_accept_pause_over, daemon);
 	daemon->sigterm = evsignal_new(daemon->base, SIGTERM, on_signal, daemon);
 	daemon->sighup = evsignal_new(daemon->base, SIGHUP, on_signal, daemon);
 	daemon->sigint = evsignal_new(daemon->base, SIGINT, on_signal, daemon);
-	if (!daemon->tick || !daemon->accept_pause || !daemon->sigterm || !daemon->sigint || !daemon->sighup)
+	if (!daemon->tick || !daemon->reset || !daemon->accept_pause || !daemon->sigterm || !daemon->sigint ||
+		!daemon->sighup)
 		return -ENOMEM;
 	if (event_add(daemon->sigterm, NULL) < 0 || event_add(daemon->sigint, NULL) < 0 ||
 		event_add(daemon->sighup, NULL) < 0)
@@ -243,52 +319,21 @@ static int start_listening(struct daemon *daemon)
 
 static int start_heap(struct daemon *daemon, bool *ret_adopted)
 {
+	struct heap *heap;
 	int r;
 
 	cgroup_memory_open("/proc/self");
-	r = store_open(&daemon->store, daemon->options, &daemon->heap, ret_adopted);
-	if (r < 0)
-		return r;
-	sigbus_guard(daemon->heap);
-	descriptors_init(&daemon->descriptors, daemon->heap->n_sessions);
-	daemon->heap->process = 1; /* so that it takes the lock by its word alone, see lock.c */
-	session_init(&daemon->self, daemon->heap, SESSION_DAEMON);
-	return 0;
-}
-
-/* The parts that need no loop of their own. */
-static int start_parts(struct daemon *daemon)
-{
-	trim_init(&daemon->trim, &daemon->self, &daemon->work, daemon->options->n_spare_arenas);
-	daemon->sessions = (struct dsessions){
-		.self = &daemon->self,
-		.base = daemon->base,
-		.work = &daemon->work,
-		.trim = &daemon->trim,
-		.started = session_started,
-		.freed = session_freed,
-		.owner = daemon,
-	};
-	daemon->admission = (struct admission){
-		.connections = &daemon->connections,
-		.sessions = &daemon->sessions,
-		.has_group = daemon->options->has_group,
-		.group = daemon->options->group,
-		.n_user_sessions = daemon->options->n_user_sessions ? daemon->options->n_user_sessions
-								    : (daemon->heap->n_sessions + 1) / 2,
-		.n_kept_sessions = daemon->options->has_kept_sessions          ? daemon->options->n_kept_sessions
-				   : daemon->heap->n_sessions >= MANY_SESSIONS ? KEPT_SESSIONS
-									       : 0,
-	};
-	connections_init(&daemon->connections, daemon->base, &daemon->work, &dispatch_handlers, &daemon->admission);
-	lock_watch_init(&daemon->lock_watch, &daemon->sessions, daemon->options->lock_timeout_s);
-	return dsessions_init(&daemon->sessions);
+	users_init(&daemon->users);
+	connections_init(&daemon->connections, daemon->base, &daemon->work, &daemon->users, &dispatch_handlers,
+		&daemon->serving.admission);
+	r = store_open(&daemon->store, daemon->options, &heap, ret_adopted);
+	return r < 0 ? r : serve(daemon, heap);
 }
 
 /* Also how programs find it, where that is not by themselves. */
 static void say_served(const struct daemon *daemon)
 {
-	const char *name = daemon->options->name, *size = log_size(daemon->heap->heap_size),
+	const char *name = daemon->options->name, *size = log_size(daemon->serving.heap->heap_size),
 		   *path = daemon->listener.path;
 
 	if (!path[0])
@@ -326,11 +371,9 @@ static int daemon_start(struct daemon *daemon, bool *ret_adopted)
 	if (r == 0)
 		r = start_heap(daemon, ret_adopted);
 	if (r == 0)
-		r = start_parts(daemon);
-	if (r == 0)
 		r = start_listening(daemon);
 	if (r == 0 && *ret_adopted)
-		r = adopt_heap(&daemon->sessions, daemon->options->name);
+		r = adopt_heap(&daemon->serving.sessions, daemon->options->name);
 	if (r < 0)
 		return r;
 	if (*ret_adopted)
@@ -351,7 +394,8 @@ static void say_goodbye(struct daemon *daemon)
 	sd_notify(0, "STOPPING=1");
 	if (!daemon->options->keep)
 		/* commit: the heap is over */
-		critical_end(daemon->heap);
+		critical_end(daemon->serving.heap);
+	serving_say_goodbye(&daemon->serving);
 	TAILQ_FOREACH(connection, &daemon->connections.list, entry)
 	answer_goodbye(connection);
 }
@@ -364,13 +408,15 @@ static void free_event(struct event *event)
 
 static void daemon_deinit(struct daemon *daemon)
 {
-	if (daemon->sessions.entries) {
+	if (daemon->connections.base) {
 		connections_deinit(&daemon->connections);
-		dsessions_deinit(&daemon->sessions);
+		serving_end(&daemon->serving);
+		users_deinit(&daemon->users);
 	}
 	free_event(daemon->accept_event);
 	free_event(daemon->accept_pause);
 	free_event(daemon->tick);
+	free_event(daemon->reset);
 	free_event(daemon->watchdog);
 	free_event(daemon->sigterm);
 	free_event(daemon->sigint);
@@ -379,10 +425,7 @@ static void daemon_deinit(struct daemon *daemon)
 	if (daemon->base)
 		event_base_free(daemon->base);
 	listener_close(&daemon->listener);
-	sigbus_guard(NULL);
-	descriptors_deinit(&daemon->descriptors);
 	cgroup_memory_close();
-	heap_free(daemon->heap);
 	store_close(&daemon->store);
 }
 
@@ -392,7 +435,6 @@ int daemon_run(const struct options *options)
 		.options = options,
 		.listener = {.fd = -1, .guard_fd = -1},
 		.store = {.guard_fd = -1},
-		.descriptors = {.spare_fd = -1},
 	};
 	bool adopted = false;
 	int r;
@@ -400,14 +442,15 @@ int daemon_run(const struct options *options)
 	r = daemon_start(&daemon, &adopted);
 	if (r == 0) {
 		if (event_base_dispatch(daemon.base) < 0 || !daemon.is_stopping) {
-			log_error("the event loop ended by itself");
-			r = -EIO; /* the heap stays for the next daemon */
+			if (!daemon.error)
+				log_error("the event loop ended by itself");
+			r = daemon.error ? daemon.error : -EIO; /* the heap stays for the next daemon */
 		} else {
 			say_goodbye(&daemon);
 		}
 	}
 	/* What a failed start has made goes again; what it has adopted stays. */
-	if (daemon.heap && (r == 0 ? !options->keep : !adopted && !daemon.accept_event))
+	if (daemon.serving.heap && (r == 0 ? !options->keep : !adopted && !daemon.accept_event))
 		store_unlink(&daemon.store);
 	daemon_deinit(&daemon);
 	return r;

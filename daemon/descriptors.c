@@ -7,11 +7,14 @@
  * Where that is not enough, a connection stays in the socket's backlog, and its client waits for an answer without
  * knowing why. So one descriptor is kept in reserve: it is given up for as long as it takes to accept the connection,
  * and to tell its client that there are no descriptors.
+ *
+ * Some are kept for connections of root and the daemon's user, so that pyheapctl gets in when all others are refused.
  */
 #include "daemon/descriptors.h"
 
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/user.h"
 #include "proto/frame.h"
 
 #include <errno.h>
@@ -19,9 +22,11 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define PER_CONNECTION 3     /* besides its own: its pidfd, and the files of /proc that are read about it */
+#define KEPT           8     /* for root and the daemon's user: two of their connections, with what those need */
 #define QUIET_MS       60000 /* refusals that follow each other sooner are one event of the log */
 
 static int take_spare(void)
@@ -55,16 +60,24 @@ void descriptors_deinit(struct descriptors *descriptors)
 	descriptors->spare_fd = -1;
 }
 
-/* Are there as many as a connection needs besides its own? */
+static bool is_trusted(int fd)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && user_is_trusted(peer.uid);
+}
+
+/* Are there as many as a connection needs besides its own, and those that it may not have? */
 static bool has_enough(int fd)
 {
-	int fds[PER_CONNECTION], n = 0;
+	int fds[PER_CONNECTION + KEPT], n = 0, n_needed = PER_CONNECTION + (is_trusted(fd) ? 0 : KEPT);
 
-	while (n < PER_CONNECTION && (fds[n] = fcntl(fd, F_DUPFD_CLOEXEC, 0)) >= 0)
+	while (n < n_needed && (fds[n] = fcntl(fd, F_DUPFD_CLOEXEC, 0)) >= 0)
 		n++;
 	for (int i = 0; i < n; i++)
 		close(fds[i]);
-	return n == PER_CONNECTION;
+	return n == n_needed;
 }
 
 static void refuse(struct descriptors *descriptors, int fd)

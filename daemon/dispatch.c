@@ -2,9 +2,12 @@
 /*
  * Dispatch: which message goes where
  *
- * A connection says Hello first and once. What comes then is the session's.
+ * A connection says Hello first and once. What comes then is the session's. One that wants the heap to be emptied says
+ * so instead of Hello, and has no session.
  */
 #include "daemon/dispatch.h"
+
+#include "daemon/evict.h"
 
 #include <errno.h>
 
@@ -23,8 +26,11 @@ static void dispatch_to_session(
 	case PYHEAP__TO_DAEMON__BODY_STATS_REQUEST:
 		dsession_ask_stats(session);
 		break;
+	case PYHEAP__TO_DAEMON__BODY_USAGE_REQUEST:
+		dsession_ask_usage(session, message->usage_request->first);
+		break;
 	case PYHEAP__TO_DAEMON__BODY_EVICT_REQUEST:
-		dsession_ask_evict(session, message->evict_request->session);
+		evict_ask(session, message->evict_request->session);
 		break;
 	case PYHEAP__TO_DAEMON__BODY_GOODBYE:
 		dsession_end(session, "it said goodbye");
@@ -39,11 +45,16 @@ static void dispatch_received(void *owner, struct connection *connection, const 
 {
 	struct admission *admission = owner;
 	bool is_hello = message->body_case == PYHEAP__TO_DAEMON__BODY_HELLO;
+	bool is_reset = message->body_case == PYHEAP__TO_DAEMON__BODY_RESET_REQUEST;
+	bool is_new = connection->state == CONNECTION_NEW;
 
-	if (is_hello != (connection->state == CONNECTION_NEW))
-		connection_fail(connection, EBADMSG, is_hello ? "said Hello twice" : "did not say Hello first");
+	if ((is_hello || is_reset) != is_new)
+		connection_fail(connection, EBADMSG,
+			is_new ? "did not say Hello first" : "said Hello, or asked for a reset, behind Hello");
 	else if (is_hello)
 		admit_hello(admission, connection, message->hello);
+	else if (is_reset)
+		admit_reset(admission, connection, message->reset_request->with_sessions);
 	else
 		dispatch_to_session(dsessions_of(admission->sessions, connection), connection, message);
 }

@@ -36,10 +36,8 @@
 #include "heap/repair/recover.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define FULL_AGAIN_MS 60000 /* a full heap is logged once in that time */
 
@@ -48,7 +46,7 @@ static struct heap *heap_of(const struct dsession *session)
 	return session->all->self->heap;
 }
 
-static bool is_alive(const struct dsession *session)
+bool dsession_is_alive(const struct dsession *session)
 {
 	return session->state == DSESSION_LIVE || session->state == DSESSION_RESUMING;
 }
@@ -61,12 +59,26 @@ int dsessions_init(struct dsessions *all)
 	return all->entries ? 0 : -ENOMEM;
 }
 
+/* A session that is being reclaimed does not count: its user may have another one. */
+static void count_for_user(struct dsession *session, bool counts)
+{
+	if (session->user && counts && !session->is_counted)
+		session->user->n_sessions++;
+	else if (session->user && !counts && session->is_counted)
+		session->user->n_sessions--;
+	session->is_counted = counts;
+}
+
 static void forget(struct dsession *session)
 {
 	if (session->state == DSESSION_NONE)
 		return;
 	work_remove(session->all->work, &session->work_item);
 	stats_cancel(&session->stats);
+	usage_cancel(&session->usage);
+	grant_deinit(&session->grant);
+	count_for_user(session, false);
+	session->user = user_unref(session->user);
 	if (session->process_ended)
 		event_free(session->process_ended);
 	process_deinit(&session->process);
@@ -94,6 +106,15 @@ struct dsession *dsessions_of(const struct dsessions *all, const struct connecti
 	return connection->session1 ? dsessions_at(all, connection->session1 - 1) : NULL;
 }
 
+uint32_t dsessions_n_alive(const struct dsessions *all)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < all->self->heap->n_sessions; i++)
+		n += dsession_is_alive(&all->entries[i]);
+	return n;
+}
+
 bool dsessions_any_dead(const struct dsessions *all)
 {
 	for (uint32_t i = 0; i < all->self->heap->n_sessions; i++)
@@ -116,7 +137,7 @@ static int step_of_item(void *owner)
 	return dsession_step(owner);
 }
 
-static struct dsession *begin(struct dsessions *all, uint32_t index, enum dsession_state state)
+static struct dsession *begin(struct dsessions *all, uint32_t index, enum dsession_state state, uid_t uid)
 {
 	struct dsession *session = &all->entries[index];
 
@@ -125,10 +146,12 @@ static struct dsession *begin(struct dsessions *all, uint32_t index, enum dsessi
 		.index = index,
 		.state = state,
 		.process = {.pidfd = -1},
+		.user = user_ref(all->users, uid),
 		.work_item = {.step = step_of_item, .owner = session},
 	};
-	grant_init(&session->grant, all->trim, index);
+	grant_init(&session->grant, all->trim, index, session->user);
 	stats_init(&session->stats, all->self);
+	usage_init(&session->usage, all->self->heap);
 	idle_init(&session->idle, all->trim, index);
 	all->n_used++;
 	all->started(all->owner);
@@ -152,11 +175,13 @@ static int watch_process(struct dsession *session, struct process *process)
 
 int dsession_start(struct dsessions *all, uint32_t index, struct process *process)
 {
-	struct dsession *session = begin(all, index, DSESSION_LIVE);
-	int r = watch_process(session, process);
+	struct dsession *session = begin(all, index, DSESSION_LIVE, process->uid);
+	int r = session->user ? watch_process(session, process) : -ENOMEM;
 
 	if (r < 0)
 		forget(session);
+	else
+		count_for_user(session, true);
 	return r;
 }
 
@@ -165,6 +190,7 @@ static void take_back_begin(struct dsession *session)
 {
 	grant_cancel(&session->grant);
 	stats_cancel(&session->stats);
+	usage_cancel(&session->usage);
 	work_add(session->all->work, &session->work_item);
 }
 
@@ -172,13 +198,14 @@ static void reclaim_begin(struct dsession *session)
 {
 	session->state = DSESSION_DEAD;
 	session->has_lock = false;
+	count_for_user(session, false);
 	session_init(&session->view, heap_of(session), session->index);
 	take_back_begin(session);
 }
 
 void dsession_start_dead(struct dsessions *all, uint32_t index)
 {
-	struct dsession *session = begin(all, index, DSESSION_DEAD);
+	struct dsession *session = begin(all, index, DSESSION_DEAD, all->self->heap->truth->sessions[index].uid);
 
 	foreign_lock_owner_died(heap_of(session), index); /* the daemon before may have died before it came to that */
 	reclaim_begin(session);
@@ -233,9 +260,9 @@ void dsession_attach(struct dsession *session, struct connection *connection)
 
 int dsession_resume(struct dsession *session, struct connection *connection, bool has_lock)
 {
-	if (is_alive(session) && session_is_closed(heap_of(session), session->index))
+	if (dsession_is_alive(session) && session_is_closed(heap_of(session), session->index))
 		dsession_end(session, "it was closed");
-	if (!is_alive(session))
+	if (!dsession_is_alive(session))
 		return -ESTALE;
 	dsession_attach(session, connection);
 	session_set_process(heap_of(session), session->index, connection->process.pid, connection->process.start_time);
@@ -264,7 +291,7 @@ void dsession_end(struct dsession *session, const char *why)
 {
 	struct session_record record;
 
-	if (!is_alive(session))
+	if (!dsession_is_alive(session))
 		return;
 	session_read(heap_of(session), session->index, &record);
 	log_debug("session %u (pid %d, %s) ends: %s", session->index, (int)session->process.pid, record.program, why);
@@ -307,44 +334,11 @@ void dsession_ask_stats(struct dsession *session)
 	work_add(session->all->work, &session->work_item);
 }
 
-static bool may_evict(const struct process *process, const struct process *other)
+void dsession_ask_usage(struct dsession *session, uint32_t first)
 {
-	return process->uid == 0 || process->uid == geteuid() || process->uid == other->uid;
-}
-
-/* Kill the other session's process. Where that cannot be done its connection is closed, and the answer says so. */
-static void evict(struct dsession *session, struct dsession *other)
-{
-	pid_t pid = other->process.pid;
-	char text[256];
-	int r;
-
-	r = process_kill(&other->process);
-	if (r == 0) {
-		log_notice("session %u (pid %d) is evicted: session %u (pid %d, user %u) asked for it", other->index,
-			(int)pid, session->index, (int)session->process.pid, session->process.uid);
-		answer_evicted(session->connection);
-		return;
-	}
-	snprintf(text, sizeof(text),
-		"session %u cannot be ended: %s; its connection was closed: end process %d of user %u", other->index,
-		strerror(-r), (int)pid, other->process.uid);
-	log_warning("%s", text);
-	if (other->connection)
-		connection_close(other->connection);
-	connection_refuse(session->connection, EPERM, text);
-}
-
-void dsession_ask_evict(struct dsession *session, uint32_t index)
-{
-	struct dsession *other = dsessions_at(session->all, index);
-
-	if (!other || !is_alive(other) || other == session)
-		connection_refuse(session->connection, ESRCH, "there is no such session, or it is the one that asks");
-	else if (!may_evict(&session->process, &other->process))
-		connection_refuse(session->connection, EACCES, "the session is another user's");
-	else
-		evict(session, other);
+	usage_ask(&session->usage, first);
+	connection_begin_request(session->connection);
+	work_add(session->all->work, &session->work_item);
 }
 
 /* The answer was sent, by which the connection may have ended. */
@@ -370,6 +364,17 @@ static void say_full(struct dsession *session)
 			: "the machine's shared memory, or the memory cgroup of pyheapd, is full");
 }
 
+static void say_over_limit(struct dsession *session)
+{
+	struct user *user = session->user;
+
+	if (user_says(user))
+		log_warning("session %u (pid %d) is refused more arenas: user %u has %llu in advance, which its "
+			    "sessions do not use (--user-arenas %u)",
+			session->index, (int)session->process.pid, user->uid, (unsigned long long)user->n_in_advance,
+			user->all->limits.n_arenas);
+}
+
 /* Without a connection what was granted stays so, until the session is resumed or dies. */
 static int grant_turn(struct dsession *session)
 {
@@ -377,10 +382,15 @@ static int grant_turn(struct dsession *session)
 
 	if (r > 0 || r == -EBUSY)
 		return r;
-	if (r < 0)
+	if (r == -EDQUOT)
+		say_over_limit(session);
+	else if (r < 0)
 		say_full(session);
 	if (session->connection && r == 0)
 		answer_grant(session->connection, session->grant.request.heads, session->grant.request.n_heads);
+	else if (session->connection && r == -EDQUOT)
+		connection_refuse(session->connection, EDQUOT,
+			"the user has as many arenas in advance as it may (--user-arenas)");
 	else if (session->connection)
 		connection_refuse(session->connection, ENOMEM, "the heap, or the machine's shared memory, is full");
 	end_request(session);
@@ -407,6 +417,21 @@ static int stats_turn(struct dsession *session)
 	return 0;
 }
 
+static int usage_turn(struct dsession *session)
+{
+	int r = session->connection ? usage_step(&session->usage) : 0;
+
+	if (r > 0)
+		return 1;
+	if (session->connection && r < 0)
+		connection_fail(session->connection, ENOMEM, "asked for what sessions have: out of memory");
+	else if (session->connection)
+		answer_usage(session->connection, heap_of(session), session->usage.sessions, session->usage.first);
+	usage_cancel(&session->usage);
+	end_request(session);
+	return 0;
+}
+
 static int live_step(struct dsession *session)
 {
 	int r = 0;
@@ -415,6 +440,8 @@ static int live_step(struct dsession *session)
 		r = grant_turn(session);
 	if (r >= 0 && session->stats.is_owed)
 		r |= stats_turn(session);
+	if (r >= 0 && session->usage.is_owed)
+		r |= usage_turn(session);
 	if (r == 0 && session->state == DSESSION_LIVE)
 		r = idle_step(&session->idle);
 	return r;
@@ -457,6 +484,7 @@ static int dead_step(struct dsession *session)
 			session->index, strerror(-r));
 		session->n_repairs = n_repairs;
 		session->state = DSESSION_LOST;
+		count_for_user(session, true);
 		return 0;
 	}
 	log_debug("session %u is reclaimed", session->index);
@@ -488,5 +516,7 @@ void dsessions_tick(struct dsessions *all)
 			retry_lost(session);
 		else if (session->state == DSESSION_LIVE && idle_tick(&session->idle))
 			work_add(all->work, &session->work_item);
+		if (session->state == DSESSION_LIVE)
+			grant_tick(&session->grant);
 	}
 }

@@ -8,6 +8,7 @@
 #include "daemon/idle.h"
 #include "daemon/process.h"
 #include "daemon/stats.h"
+#include "daemon/usage.h"
 #include "daemon/work.h"
 
 #include <event2/event.h>
@@ -28,11 +29,14 @@ struct dsession {
 	uint32_t index; /* in the session table */
 	enum dsession_state state;
 	struct process process;
-	struct event *process_ended;   /* its pidfd is readable; NULL: it has none */
+	struct user *user;           /* whose it is; NULL: it was found dead, and there was no memory for an account */
+	bool is_counted;             /* among the user's sessions: it is not being reclaimed */
+	struct event *process_ended; /* its pidfd is readable; NULL: it has none */
 	struct connection *connection; /* NULL: it has none now. If not, connection->session1 is index + 1 */
 
 	struct grant grant; /* memory that it asks for */
 	struct stats stats; /* figures that it asks for */
+	struct usage usage; /* what each session has, which it asks for */
 	struct idle idle;   /* memory that it keeps free */
 	struct work_item work_item;
 	bool has_lock;       /* RESUMING: it says that it has the global lock */
@@ -46,6 +50,7 @@ struct dsessions {
 	struct event_base *base;
 	struct work *work;
 	struct trim *trim;
+	struct users *users;
 	void (*started)(void *owner); /* a session came */
 	void (*freed)(void *owner);   /* a session was reclaimed: its slot is free */
 	void *owner;
@@ -64,8 +69,14 @@ struct dsession *dsessions_at(const struct dsessions *all, uint32_t index);
 /* The session of a connection, or NULL. */
 struct dsession *dsessions_of(const struct dsessions *all, const struct connection *connection);
 
+/* Is it in use by its process? */
+bool dsession_is_alive(const struct dsession *session);
+
 /* Is any session being reclaimed, so that a slot will be free? */
 bool dsessions_any_dead(const struct dsessions *all);
+
+/* How many are in use by their processes. */
+uint32_t dsessions_n_alive(const struct dsessions *all);
 
 /* A tick: which sessions are idle, and can those that were lost be reclaimed after all? */
 void dsessions_tick(struct dsessions *all);
@@ -94,8 +105,7 @@ void dsession_end(struct dsession *session, const char *why);
 /* Its process asks over its connection. */
 void dsession_ask_grant(struct dsession *session, uint32_t run_length, uint32_t n_runs);
 void dsession_ask_stats(struct dsession *session);
-/* End the process of another session. */
-void dsession_ask_evict(struct dsession *session, uint32_t index);
+void dsession_ask_usage(struct dsession *session, uint32_t first);
 
 /* A bounded step of whatever the session has to be done. 1 there is more, 0 nothing, -EBUSY it waits for the lock. */
 int dsession_step(struct dsession *session);

@@ -8,6 +8,10 @@
  * Single arenas are granted in batches. A batch is twice the last one if its request follows soon, so that a session
  * that grows pays few round trips and a session that needs little gets little. It is never more than was asked for.
  *
+ * A user may have --user-arenas that its sessions do not use (advance.c). A batch is at most half of what is left of
+ * that, so that a user's sessions share it. Where nothing is left a request waits for PATIENCE_MS, as sessions most
+ * often take at once into use what they were granted.
+ *
  * The memory cgroup of the daemon may have less room than /dev/shm; it is asked before each step (cgroup.c).
  *
  * When memory is short, what is mapped already is granted. If that is nothing, the spare empty arenas are returned, and
@@ -30,10 +34,18 @@
 #define ARENAS_PER_STEP 16U
 #define PATIENCE_MS     100
 #define SOON_MS         1000
+#define LOOKS_PER_STEP  32U /* runs in advance */
+#define LOOKS_PER_TICK  256U
 
-void grant_init(struct grant *grant, struct trim *trim, uint32_t index)
+void grant_init(struct grant *grant, struct trim *trim, uint32_t index, struct user *user)
 {
 	*grant = (struct grant){.trim = trim, .index = index};
+	advance_init(&grant->advance, user, index);
+}
+
+void grant_deinit(struct grant *grant)
+{
+	advance_clear(&grant->advance);
 }
 
 static struct heap *heap_of(const struct grant *grant)
@@ -75,9 +87,34 @@ static int finish(struct grant *grant)
 {
 	grant->request.is_active = false;
 	grant->last_ms = now_ms();
-	if (grant->request.run_length == 1)
-		trim_note_granted(grant->trim, grant->request.n_heads);
 	return 0;
+}
+
+/* 0 the user may have what is asked for, or a part of it; -EDQUOT, or -EBUSY: not yet. */
+static int be_within_limit(struct grant *grant)
+{
+	const struct user *user = grant->advance.user;
+	struct grant_request *request = &grant->request;
+	uint64_t left, n;
+
+	if (!user || request->is_within)
+		return 0;
+	advance_look(&grant->advance, heap_of(grant), LOOKS_PER_STEP);
+	left = user->all->limits.n_arenas;
+	left = left > user->n_in_advance ? left - user->n_in_advance : 0;
+	n = request->run_length > 1 ? left / request->run_length : (left + 1) / 2;
+	if (n > 0) {
+		if (request->n_wanted > n)
+			request->n_wanted = (uint32_t)n;
+		request->is_within = true;
+		return advance_promise(
+			&grant->advance, request->n_wanted, (uint64_t)request->n_wanted * request->run_length);
+	}
+	if (!request->give_up_ms)
+		request->give_up_ms = now_ms() + PATIENCE_MS;
+	if (request->run_length <= user->all->limits.n_arenas && now_ms() < request->give_up_ms)
+		return -EBUSY;
+	return -EDQUOT;
 }
 
 static bool has_lock(const struct grant *grant)
@@ -95,7 +132,7 @@ static int make_room(struct grant *grant)
 		return finish(grant);
 	if (!request->give_up_ms)
 		request->give_up_ms = now_ms() + PATIENCE_MS;
-	r = trim_step(grant->trim, 0);
+	r = trim_step_for_need(grant->trim);
 	if (r > 0) {
 		request->is_short = trim_is_at_work(grant->trim); /* not before the whole run is there again */
 		return 1;
@@ -135,15 +172,17 @@ static int map_run(struct grant *grant)
 				     : -ENOMEM;
 	if (r == 0)
 		return 0;
-	if (r > 0)
+	if (r > 0) {
 		request->heads[request->n_heads++] = head;
-	else
+		advance_add(&grant->advance, heap_of(grant), head);
+	} else {
 		grant->run = (struct trim_run){.head1 = head + 1};
+	}
 	request->mapping1 = 0;
 	return r;
 }
 
-int grant_step(struct grant *grant)
+static int step(struct grant *grant)
 {
 	struct grant_request *request = &grant->request;
 	uint32_t n_per_turn = request->run_length < ARENAS_PER_STEP ? ARENAS_PER_STEP / request->run_length : 1;
@@ -151,6 +190,11 @@ int grant_step(struct grant *grant)
 
 	if (r)
 		return r;
+	r = be_within_limit(grant);
+	if (r < 0) {
+		request->is_active = r == -EBUSY;
+		return r;
+	}
 	if (request->is_short)
 		return make_room(grant);
 	for (uint32_t i = 0; i < n_per_turn; i++) {
@@ -167,6 +211,15 @@ int grant_step(struct grant *grant)
 	return 1;
 }
 
+int grant_step(struct grant *grant)
+{
+	int r = step(grant);
+
+	if (!grant->request.is_active)
+		advance_promise(&grant->advance, 0, 0);
+	return r;
+}
+
 /* ---- taking back ----------------------------------------------------------------------------------------------- */
 
 void grant_cancel(struct grant *grant)
@@ -174,6 +227,7 @@ void grant_cancel(struct grant *grant)
 	if (grant->request.is_active && grant->request.mapping1)
 		grant->run = (struct trim_run){.head1 = grant->request.mapping1};
 	grant->request = (struct grant_request){0};
+	advance_promise(&grant->advance, 0, 0);
 	grant->n_batch = 0;
 	grant->last_ms = 0;
 	grant->is_taken_back = false;
@@ -198,7 +252,14 @@ int grant_take_back(struct grant *grant, bool has_lock)
 	r = supply_pick_granted(grant->trim->self, grant->index, has_lock, &head);
 	if (r > 0)
 		grant->run = (struct trim_run){.head1 = head + 1};
-	if (r == 0)
+	if (r == 0) {
 		grant->is_taken_back = true;
+		advance_clear(&grant->advance);
+	}
 	return r;
+}
+
+void grant_tick(struct grant *grant)
+{
+	advance_look(&grant->advance, heap_of(grant), LOOKS_PER_TICK);
 }

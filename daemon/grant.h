@@ -3,6 +3,7 @@
 
 /* Memory for a session that asks for it: see grant.c. */
 
+#include "daemon/advance.h"
 #include "daemon/trim.h"
 
 #include <stdbool.h>
@@ -13,6 +14,7 @@
 /* What a session has asked for. */
 struct grant_request {
 	bool is_active;
+	bool is_within;      /* its user may have what it asks for */
 	bool has_no_room;    /* it is the heap that is full, and not the machine */
 	bool is_short;       /* there is no more memory: what there is has to do */
 	uint32_t run_length; /* arenas, of each run */
@@ -33,11 +35,14 @@ struct grant {
 	uint32_t n_batch;             /* the largest batch of the last time */
 	int64_t last_ms;              /* when that was */
 
-	struct trim_run run; /* of what was reserved or granted, and is unmapped */
-	bool is_taken_back;  /* nothing is granted that the session has not taken into use */
+	struct advance advance; /* what was granted and is not in use, where its user has a limit */
+	struct trim_run run;    /* of what was reserved or granted, and is unmapped */
+	bool is_taken_back;     /* nothing is granted that the session has not taken into use */
 };
 
-void grant_init(struct grant *grant, struct trim *trim, uint32_t index);
+/* What is granted counts in the user's account; NULL: in nobody's. */
+void grant_init(struct grant *grant, struct trim *trim, uint32_t index, struct user *user);
+void grant_deinit(struct grant *grant);
 
 /* The session, whose request before is answered, asks. -EINVAL for nothing, -ENOMEM for more than the whole heap. */
 int grant_begin(struct grant *grant, uint32_t run_length, uint32_t n_runs);
@@ -45,7 +50,10 @@ int grant_begin(struct grant *grant, uint32_t run_length, uint32_t n_runs);
 /* Has the session asked, and was not answered? */
 bool grant_is_active(const struct grant *grant);
 
-/* A bounded step. 1 there is more; 0 done: request.heads; -ENOMEM done, in vain; -EBUSY it waits for the lock. */
+/*
+ * A bounded step. 1 there is more; 0 done: request.heads; -ENOMEM done, in vain; -EDQUOT done, the user has as many
+ * arenas in advance as it may; -EBUSY it waits for the lock, or for the user's sessions to use what they have.
+ */
 int grant_step(struct grant *grant);
 
 /* The session is dead, or resumed: the request is forgotten, and all that was granted and not taken into use is to be
@@ -57,3 +65,6 @@ void grant_cancel(struct grant *grant);
  * it did, -EBUSY, or what is wrong with the heap. has_lock: the session lives and keeps the global lock meanwhile.
  */
 int grant_take_back(struct grant *grant, bool has_lock);
+
+/* A tick: which of what was granted is in use by now? */
+void grant_tick(struct grant *grant);

@@ -60,6 +60,5 @@ int idle_step(struct idle *idle)
 	idle->is_wanted = false;
 	idle->is_trimmed = true; /* a call meanwhile is seen at the next tick */
 	idle->n_remote_frees = n_remote_frees;
-	trim_again(idle->trim);
 	return 0;
 }

@@ -35,11 +35,19 @@ static const char help[] = "Usage: pyheapd [OPTION]...\n"
 			   "  --max-sessions N    sessions at one time, 1 to 4096 (default: 512)\n"
 			   "  --user-sessions N   of them, those that a user may have who is neither root nor\n"
 			   "                      this user (default: half of them)\n"
+			   "  --user-connections N  connections that such a user may have (default: its\n"
+			   "                      sessions and 16)\n"
+			   "  --user-arenas N     arenas that such a user may have been granted and not use\n"
+			   "                      (default: half of the heap's)\n"
+			   "  --user-types N      types that such a user may register (default: 512)\n"
 			   "  --kept-sessions N   of them, those kept for processes of root and this user that\n"
 			   "                      have none, such as pyheapctl (default: 2, or 0 of fewer\n"
 			   "                      than 16)\n"
-			   "  --spare-arenas N    empty arenas kept for the next session that needs one\n"
-			   "                      (default: 1)\n"
+			   "  --spare-arenas N    free arenas that always stay for the next session that needs\n"
+			   "                      memory (default: 1)\n"
+			   "  --decay MS          other free arenas stay that long, and go at once when somebody\n"
+			   "                      would get ENOMEM otherwise; 0: go at the next tick; -1: stay\n"
+			   "                      (default: 1000)\n"
 			   "  --lock-timeout S    kill the process that keeps the global lock for S seconds,\n"
 			   "                      most often because it was stopped; 0: never\n"
 			   "                      (default: 10)\n"
@@ -67,7 +75,11 @@ enum option_key {
 	OPTION_MAX_SESSIONS,
 	OPTION_USER_SESSIONS,
 	OPTION_KEPT_SESSIONS,
+	OPTION_USER_CONNECTIONS,
+	OPTION_USER_ARENAS,
+	OPTION_USER_TYPES,
 	OPTION_SPARE_ARENAS,
+	OPTION_DECAY,
 	OPTION_LOCK_TIMEOUT,
 	OPTION_GROUP,
 	OPTION_LOG_LEVEL,
@@ -85,7 +97,11 @@ static const struct option long_options[] = {
 	{"max-sessions", required_argument, NULL, OPTION_MAX_SESSIONS},
 	{"user-sessions", required_argument, NULL, OPTION_USER_SESSIONS},
 	{"kept-sessions", required_argument, NULL, OPTION_KEPT_SESSIONS},
+	{"user-connections", required_argument, NULL, OPTION_USER_CONNECTIONS},
+	{"user-arenas", required_argument, NULL, OPTION_USER_ARENAS},
+	{"user-types", required_argument, NULL, OPTION_USER_TYPES},
 	{"spare-arenas", required_argument, NULL, OPTION_SPARE_ARENAS},
+	{"decay", required_argument, NULL, OPTION_DECAY},
 	{"lock-timeout", required_argument, NULL, OPTION_LOCK_TIMEOUT},
 	{"group", required_argument, NULL, OPTION_GROUP},
 	{"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
@@ -163,6 +179,16 @@ static int number_parse(const char *option, const char *s, uint32_t min, uint32_
 	return 0;
 }
 
+static int decay_parse(const char *s, int32_t *ret)
+{
+	uint32_t n = 0;
+	int r = strcmp(s, "-1") ? number_parse("decay", s, 0, DECAY_MS_MAX, &n) : 0;
+
+	if (r == 0)
+		*ret = strcmp(s, "-1") ? (int32_t)n : -1;
+	return r;
+}
+
 static int name_parse(const char *s, char ret[NAME_LENGTH_MAX + 1])
 {
 	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
@@ -227,12 +253,20 @@ static int option_take(struct options *options, int key, const char *value)
 	case OPTION_MAX_SESSIONS:
 		return number_parse("max-sessions", value, 1, SESSIONS_MAX, &options->geometry.n_sessions);
 	case OPTION_USER_SESSIONS:
-		return number_parse("user-sessions", value, 1, SESSIONS_MAX, &options->n_user_sessions);
+		return number_parse("user-sessions", value, 1, SESSIONS_MAX, &options->user.n_sessions);
 	case OPTION_KEPT_SESSIONS:
 		options->has_kept_sessions = true;
 		return number_parse("kept-sessions", value, 0, SESSIONS_MAX - 1, &options->n_kept_sessions);
+	case OPTION_USER_CONNECTIONS:
+		return number_parse("user-connections", value, 1, INT_MAX, &options->user.n_connections);
+	case OPTION_USER_ARENAS:
+		return number_parse("user-arenas", value, 1, INT_MAX, &options->user.n_arenas);
+	case OPTION_USER_TYPES:
+		return number_parse("user-types", value, 1, TYPES_MAX, &options->user.n_types);
 	case OPTION_SPARE_ARENAS:
 		return number_parse("spare-arenas", value, 0, INT_MAX, &options->n_spare_arenas);
+	case OPTION_DECAY:
+		return decay_parse(value, &options->decay_ms);
 	case OPTION_LOCK_TIMEOUT:
 		return number_parse("lock-timeout", value, 0, INT_MAX / 1000, &options->lock_timeout_s);
 	case OPTION_GROUP:
@@ -307,6 +341,7 @@ int options_parse(struct options *ret, int argc, char **argv)
 	struct options options = {
 		.geometry = {.arena_size = ARENA_SIZE_DEFAULT, .n_sessions = SESSIONS_DEFAULT},
 		.n_spare_arenas = 1,
+		.decay_ms = DECAY_MS,
 		.lock_timeout_s = LOCK_TIMEOUT_S,
 		.log_level = LOG_INFO,
 	};

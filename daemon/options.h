@@ -3,6 +3,7 @@
 
 /* The command line of pyheapd: see options.c. */
 
+#include "daemon/user.h"
 #include "heap/shared/heap.h"
 
 #include <stdbool.h>
@@ -10,6 +11,8 @@
 
 #define NAME_LENGTH_MAX 48
 #define LOCK_TIMEOUT_S  10
+#define DECAY_MS        1000
+#define DECAY_MS_MAX    (24U * 3600 * 1000)
 
 enum exit_code {
 	EXIT_OK = 0,
@@ -25,9 +28,10 @@ struct options {
 	char name[NAME_LENGTH_MAX + 1];
 	struct heap_geometry geometry; /* heap_size 0: half of what /dev/shm can hold */
 	uint32_t n_spare_arenas;
-	int log_level;            /* a syslog priority */
-	uint32_t lock_timeout_s;  /* 0: a process that keeps the lock is never killed */
-	uint32_t n_user_sessions; /* 0: half of those that the heap has */
+	int32_t decay_ms;        /* -1: for ever */
+	int log_level;           /* a syslog priority */
+	uint32_t lock_timeout_s; /* 0: a process that keeps the lock is never killed */
+	struct user_limits user; /* 0 in it: what users_set_limits() makes of the size */
 	uint32_t n_kept_sessions;
 	bool has_kept_sessions;
 	gid_t group;

@@ -90,6 +90,7 @@ void sigbus_guard(struct heap *heap)
 	guarded = heap;
 	is_named = false;
 	memset(windows, 0, sizeof(windows));
+	is_replaced[CONTROL] = is_replaced[HEAP] = 0;
 	if (!heap)
 		return;
 	windows[CONTROL] = (struct window){(uint8_t *)heap->control, heap->control_size, heap->control_fd};
@@ -158,8 +159,9 @@ void sigbus_mend(void)
 	if (!is_named)
 		log_error(
 			"the heap's files were cut or stretched by a client: they have their sizes again, but what was "
-			"cut off is lost; look at pyheapctl check, or remove the heap by pyheapd --remove once pyheapd "
-			"has ended");
+			"cut off is lost; pyheapctl check --repair mends what can be mended, or pyheapctl reset "
+			"empties "
+			"the heap");
 	is_named = true;
 }
 

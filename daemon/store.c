@@ -9,6 +9,10 @@
  * One daemon serves a name: it keeps a lock on /dev/shm/pyheap.NAME.daemon, a file of which no client ever gets a
  * descriptor. A lock on one of the other two would keep the next daemon away for as long as a client likes.
  *
+ * The name stays this daemon's while its heap is emptied: then the other two files are made anew, and .daemon gets new
+ * content. It says first that the heap has ended, so a daemon that is killed on the way is followed by one that makes a
+ * heap.
+ *
  * What is there when a daemon starts      what it does
  *   nothing, or an empty .ctl               makes a heap
  *   a .ctl without its magic                its daemon died while it made the heap: makes it anew
@@ -324,6 +328,59 @@ int store_open(struct store *store, const struct options *options, struct heap *
 	}
 	if (r < 0)
 		store_close(store);
+	else
+		note_heap(store, *ret_heap);
+	return r;
+}
+
+/* Memory for the records of a heap, without a name. A kernel or folder that knows no such files says nothing. */
+static int probe_room(const struct heap_geometry *geometry)
+{
+	struct sections s;
+	int fd, r;
+
+	geometry_sections(&s, geometry);
+	fd = open(FOLDER, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return 0;
+	r = ftruncate(fd, (off_t)s.arenas_off) < 0 ? -errno : file_allocate(fd, 0, s.arenas_off);
+	close(fd);
+	return r;
+}
+
+int store_can_reset(const struct store *store, const struct options *options)
+{
+	struct heap_geometry geometry = options->geometry;
+	int r;
+
+	if (!guard_leads_to(store->truth_path, store->guard_fd)) {
+		log_error("the heap cannot be emptied: %s is not this daemon's any more", store->truth_path);
+		return -ESTALE;
+	}
+	r = room_settle(&geometry);
+	if (r == 0)
+		r = probe_room(&geometry);
+	if (r < 0)
+		log_error("the heap cannot be emptied: there is no room for another one: %s%s", strerror(-r),
+			why_not_made(r));
+	return r;
+}
+
+int store_reset(struct store *store, const struct options *options, struct heap **ret_heap)
+{
+	int control_fd = -1, r;
+
+	unlink(store->heap_path);
+	unlink(store->control_path);
+	r = file_open(store->control_path, O_CREAT, &control_fd);
+	if (r == 0) {
+		close(control_fd);
+		r = store_create(store, options, ret_heap);
+	} else {
+		fail(r, "cannot open", store->control_path);
+	}
+	if (r < 0)
+		store_unlink(store);
 	else
 		note_heap(store, *ret_heap);
 	return r;

@@ -24,6 +24,12 @@ int store_open(struct store *store, const struct options *options, struct heap *
 /* Become the daemon of options->name and remove its heap, whatever it is. */
 int store_remove(const struct options *options);
 
+/* Could store_reset() make a heap now? Says in the log what is wrong: -ENOSPC, -ENOMEM, -ESTALE. */
+int store_can_reset(const struct store *store, const struct options *options);
+
+/* The heap that was there has ended and is unmapped: remove it and make another one of the name. */
+int store_reset(struct store *store, const struct options *options, struct heap **ret_heap);
+
 /*
  * Remove the shared memory objects; a process that has them mapped keeps them. Not where they are another daemon's by
  * now: somebody may have removed this one's.

@@ -3,17 +3,16 @@
  * Returning memory
  *
  * A session leaves an arena that became empty on the heap's lists, where the next session may take it; it does not
- * notify the daemon. With each tick the daemon looks for empty arenas beyond the spare ones. It takes one off the lists
- * (under the lock, which it only tries to take), unmaps it and punches its hole (without the lock), and so on until
- * there are none.
- *
- * What was granted since the last tick counts as spare: a session that grows has asked for more than it needs at once,
- * and would ask again.
+ * notify the daemon. What was freed just now is asked for again soon, so free arenas stay for --decay. The session that
+ * frees one notes the time on it, by a clock that the daemon sets: it is ahead by a tick, so that nothing is older than
+ * it seems. With each tick the daemon looks for what has been free for longer than --decay, beyond --spare-arenas. It
+ * takes arenas off the lists, neighbours at once (under the lock, which it only tries to take), unmaps them and punches
+ * their hole (without the lock), and so on until there are none. All go at once where somebody else would get ENOMEM.
  *
  * One run is returned at a time. If this daemon dies in the middle, the next one finds the run RETURNING and ends it.
  *
- * A session may be reading a run without the lock (heap/object/count.c). Such a run waits, until a tick finds that
- * nobody reads it any more: a session that was stopped there keeps that run from being returned, and no other.
+ * A session may be reading an arena without the lock (heap/object/count.c). That arena waits, cut out of its run, until
+ * a tick finds that nobody reads it any more: a session that was stopped there keeps no other from being returned.
  *
  * Behind all of that it gives back pages that clients have made in holes (heap/change/stray.c).
  */
@@ -33,13 +32,14 @@ static int step_of_item(void *owner)
 	return trim_turn(owner);
 }
 
-void trim_init(struct trim *trim, struct session *self, struct work *work, uint32_t n_spare_min)
+void trim_init(struct trim *trim, struct session *self, struct work *work, uint32_t n_spare, int32_t decay_ms)
 {
 	*trim = (struct trim){
 		.self = self,
 		.work = work,
 		.item = {.step = step_of_item, .owner = trim},
-		.n_spare_min = n_spare_min,
+		.n_spare = n_spare,
+		.decay_ms = decay_ms,
 	};
 	work->background = &trim->item;
 }
@@ -74,6 +74,20 @@ static bool wait_for(struct trim *trim, uint32_t head)
 	if (trim->n_waiting == TRIM_WAITING_MAX)
 		return false;
 	trim->waiting[trim->n_waiting++] = head;
+	return true;
+}
+
+/* The part of the run that is read waits until nobody reads it, and the others for their turn. */
+static bool wait_in_parts(struct trim *trim, uint32_t head)
+{
+	uint32_t parts[3], n;
+
+	if (trim->n_waiting > TRIM_WAITING_MAX - 3)
+		return wait_for(trim, head);
+	n = supply_cut_lookup(trim->self->heap, head, parts);
+	for (uint32_t i = 0; i < n; i++)
+		wait_for(trim, parts[i]);
+	trim->retries_waiting |= n > 1;
 	return true;
 }
 
@@ -123,24 +137,31 @@ int trim_adopt(struct trim *trim)
 	return r < 0 ? -EBUSY : 0;
 }
 
+static int pick(struct trim *trim, bool is_needed, uint32_t *ret)
+{
+	if (is_needed)
+		return supply_pick_returning(trim->self, 0, ret);
+	return trim->decay_ms == DECAY_NEVER ? 0 : supply_pick_old(trim->self, trim->n_spare, trim->before, ret);
+}
+
 /* Choose the run that is returned next. 1 one was chosen, 0 there is none, 2 there is one that waits. */
-static int choose_run(struct trim *trim, uint32_t n_spare)
+static int choose_run(struct trim *trim, bool is_needed)
 {
 	uint32_t head;
 	int r;
 
 	if (!take_waiting(trim, &head)) {
-		r = supply_pick_returning(trim->self, n_spare, &head);
+		r = pick(trim, is_needed, &head);
 		if (r <= 0)
 			return r;
-		if (supply_has_lookup(trim->self->heap, head) && wait_for(trim, head))
+		if (supply_has_lookup(trim->self->heap, head) && wait_in_parts(trim, head))
 			return 2;
 	}
 	trim->run = (struct trim_run){.head1 = head + 1};
 	return 1;
 }
 
-int trim_step(struct trim *trim, uint32_t n_spare)
+static int trim_step(struct trim *trim, bool is_needed)
 {
 	uint32_t head;
 	int r = trim_adopt(trim);
@@ -148,7 +169,7 @@ int trim_step(struct trim *trim, uint32_t n_spare)
 	if (r < 0)
 		return r;
 	if (!trim->run.head1) {
-		r = choose_run(trim, n_spare);
+		r = choose_run(trim, is_needed);
 		if (r != 1)
 			return r == 2 ? 1 : r;
 	}
@@ -168,31 +189,30 @@ bool trim_is_at_work(const struct trim *trim)
 	return trim->run.head1 != 0;
 }
 
-void trim_tick(struct trim *trim)
+void trim_set_clock(struct trim *trim, int64_t now_ms)
 {
-	trim->is_wanted = true;
+	supply_set_clock(trim->self->heap, (uint32_t)now_ms + TRIM_TICK_MS);
+}
+
+void trim_tick(struct trim *trim, int64_t now_ms)
+{
+	trim_set_clock(trim, now_ms);
 	trim->retries_waiting = true;
-	trim->n_spare = trim->n_spare_min;
-	if (trim->n_granted < INT32_MAX - trim->n_spare)
-		trim->n_spare += trim->n_granted;
-	trim->n_granted = 0;
+	trim->is_wanted = true; /* also what is RETURNING already */
+	trim->before = (uint32_t)now_ms - (uint32_t)trim->decay_ms;
+	if (!trim->decay_ms) /* what became free since the last tick, too */
+		trim->before += TRIM_TICK_MS;
 	work_wake(trim->work);
-}
-
-void trim_again(struct trim *trim)
-{
-	trim->is_wanted = true;
-	work_wake(trim->work);
-}
-
-void trim_note_granted(struct trim *trim, uint32_t n)
-{
-	trim->n_granted += n;
 }
 
 bool trim_needs_tick(const struct trim *trim)
 {
-	return trim->n_spare > trim->n_spare_min;
+	return trim->decay_ms != DECAY_NEVER && supply_n_free(trim->self->heap) > trim->n_spare;
+}
+
+int trim_step_for_need(struct trim *trim)
+{
+	return trim_step(trim, true);
 }
 
 /* When there is nothing else to return: pages that clients have made in holes, as by mlockall(). 1 there may be more.
@@ -221,7 +241,7 @@ int trim_turn(struct trim *trim)
 
 	if (!trim->is_wanted)
 		return 0;
-	r = trim_step(trim, trim->n_spare);
+	r = trim_step(trim, false);
 	if (r < 0 && r != -EBUSY) {
 		log_error("cannot look for empty arenas: %s; look at pyheapctl check", strerror(-r));
 		r = 0;

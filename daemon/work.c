@@ -81,6 +81,11 @@ void work_wake(struct work *work)
 	schedule(work, 1);
 }
 
+void work_remove_background(struct work *work)
+{
+	work->background = NULL;
+}
+
 /*
  * A change of the heap takes less than a microsecond, so a lock that is taken is free a moment later, most often. A few
  * more tries take no time; without them a session that does nothing but change the heap would keep this daemon out.

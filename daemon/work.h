@@ -43,6 +43,9 @@ void work_remove(struct work *work, struct work_item *item);
 /* The background item has something to be done: see to it that there is a turn. */
 void work_wake(struct work *work);
 
+/* There is no background item any more. */
+void work_remove_background(struct work *work);
+
 /* For a watchdog: false if something was queued when this was last asked, and no turn has been made since then. */
 bool work_goes_on(struct work *work);
 

@@ -20,7 +20,7 @@
  *            -EINVAL   an argument is NULL, or a number that can name no object
  *            -ESTALE   the object of the ref is gone
  *            -ECHILD   the session was opened by the parent process
- *            -EPIPE    the daemon was ended and removed the heap
+ *            -EPIPE    the heap has ended: its daemon removed it, or emptied it (pyheap_reset())
  *            -EUCLEAN  the heap is damaged, see pyheap_check()
  *            and where a function changes what is shared:
  *            -EPERM    another thread of the session has the global lock
@@ -206,10 +206,11 @@ const char *pyheap_version(void);
  *
  * -EINVAL      there is no such type, or it cannot have that size
  * -ENOMEM      the heap, or the machine's shared memory, is full
+ * -EDQUOT      this user's sessions have arenas that they do not use, as many as it may (pyheapd --user-arenas)
  * -ECONNRESET  fresh memory was needed, and there is no daemon
  * -ETIMEDOUT   fresh memory was needed, and the daemon did not answer
  *
- * Every function below that lists -ENOMEM may return the last two as well.
+ * Every function below that lists -ENOMEM may return the last three as well.
  */
 int pyheap_new(pyheap *heap, pyheap_type type, size_t size, pyheap_ref *ret);
 
@@ -309,6 +310,7 @@ typedef struct pyheap_type_spec {
  * -EINVAL        the spec is wrong
  * -ENAMETOOLONG  the name is longer than PYHEAP_TYPE_NAME_MAX
  * -ENOSPC        the heap has no room for more types
+ * -EDQUOT        this user has registered as many as it may (pyheapd --user-types)
  */
 int pyheap_type_register(pyheap *heap, const pyheap_type_spec *spec, pyheap_type *ret);
 
@@ -537,6 +539,25 @@ typedef struct pyheap_client_info {
 /* Walk the sessions: set *cursor to 0 and call until the result is 0. Each 1 fills *ret. Takes no lock. */
 int pyheap_client_next(pyheap *heap, uint64_t *cursor, pyheap_client_info *ret);
 
+#define PYHEAP_SESSIONS_MAX 4096 /* most sessions that a heap can have */
+
+typedef struct pyheap_usage {
+	uint32_t session; /* index in the session table */
+	uint32_t reserved;
+	uint64_t n_arenas; /* arenas that were granted to it and are there, whoever makes objects in them by now */
+	uint64_t n_bytes;  /* bytes of the pools and runs that it owns, those included that it keeps free */
+} pyheap_usage;
+
+/*
+ * Ask the daemon what memory each session has, sorted by their indices. Fills the first n entries of `ret` and returns
+ * how many sessions there are. The arenas are those of the daemon's own file, where no client can write. The bytes are
+ * counted while others go on.
+ *
+ * -ECONNRESET  there is no daemon
+ * -ETIMEDOUT   the daemon did not answer
+ */
+int pyheap_get_usage(pyheap *heap, pyheap_usage *ret, size_t n);
+
 /*
  * Ask the daemon to kill the process of a session, by its index. Root, the daemon's user and the session's own user
  * may. What the session held is dropped once the process has ended.
@@ -547,6 +568,19 @@ int pyheap_client_next(pyheap *heap, uint64_t *cursor, pyheap_client_info *ret);
  * -EINVAL     it is this session
  */
 int pyheap_evict(pyheap *heap, uint32_t session);
+
+/*
+ * Empty the heap that the daemon at `socket` (as pyheap_open()) serves: it ends the heap for all its sessions, to which
+ * every call says -EPIPE from then on, and makes a fresh one, for those that are opened next. What was in the heap is
+ * gone. Root and the daemon's user may. It needs no session, and works whatever is damaged. Returns the number of
+ * sessions that were ended; pyheap_open_error() says more about errors, which are those of pyheap_open() and:
+ *
+ * -EBUSY   sessions use the heap, and with_sessions is 0; nothing was changed
+ * -EACCES  this user may not
+ * -ENOSPC  there is no room for a fresh heap beside the one that is there; nothing was changed (also -ENOMEM)
+ * -ESTALE  somebody has removed the heap's files; nothing was changed
+ */
+int pyheap_reset(const char *socket, int with_sessions);
 
 /*
  * Compare everything that is derived (free lists, bitmaps, counters, order of arenas, counts) with what it is derived

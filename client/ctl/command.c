@@ -55,9 +55,11 @@ static const struct command commands[] = {
 	{
 		.name = "clients",
 		.arguments = "[--json]",
-		.info = "sessions: process, user, program, objects held, flags",
+		.info = "sessions: process, user, program, objects held, memory, flags",
 		.run = run_clients,
-		.json_keys = "a list of {session, pid, uid, gid, program, n_holds, start_time, self, has_lock, dead}",
+		.json_keys =
+			"a list of {session, pid, uid, gid, program, n_holds, n_arenas, n_bytes, start_time, self, "
+			"has_lock, dead}",
 	},
 	{
 		.name = "evict",
@@ -73,6 +75,14 @@ static const struct command commands[] = {
 		.info = "compare the whole heap with itself; faults go to stderr",
 		.run = run_check,
 		.has_repair = true,
+	},
+	{
+		.name = "reset",
+		.arguments = "[--yes]",
+		.info = "empty the heap: all that is in it is gone",
+		.run = run_reset,
+		.has_yes = true,
+		.needs_no_session = true,
 	},
 	{
 		.name = "help",
@@ -120,6 +130,8 @@ static void print_options(const struct command *command)
 		printf("  --repair             with check: make what is derived anew, drop what nothing holds; clients "
 		       "go on "
 		       "working\n");
+	if (!command || command->has_yes)
+		printf("  --yes                with reset: also where sessions use the heap, which ends for them\n");
 	printf("  --help, --version\n");
 }
 

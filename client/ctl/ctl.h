@@ -17,9 +17,11 @@ enum ctl_exit {
 };
 
 struct ctl {
-	pyheap *heap; /* an open session */
+	pyheap *heap; /* an open session; NULL where the command needs none */
 	bool json;
 	bool repair;
+	bool yes;
+	const char *socket; /* as given; NULL: by default */
 };
 
 /* A subcommand's function gets its arguments without its own name, and returns the exit code. */
@@ -32,6 +34,7 @@ int run_put(struct ctl *ctl, int n_args, char **args);
 int run_get(struct ctl *ctl, int n_args, char **args);
 int run_clients(struct ctl *ctl, int n_args, char **args);
 int run_evict(struct ctl *ctl, int n_args, char **args);
+int run_reset(struct ctl *ctl, int n_args, char **args);
 int run_check(struct ctl *ctl, int n_args, char **args);
 
 /* The number of objects of all sizes. */
@@ -48,6 +51,8 @@ struct command {
 	int max_args;          /* -1: any number */
 	const char *json_keys; /* what --json prints; NULL: the command does not have --json */
 	bool has_repair;       /* it has --repair */
+	bool has_yes;          /* it has --yes */
+	bool needs_no_session;
 };
 
 /* NULL: there is none of that name. */

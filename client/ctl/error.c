@@ -88,7 +88,7 @@ static const char *connect_advice(int error)
 	case ENAMETOOLONG:
 		return "use a path of at most 107 bytes";
 	case EUSERS:
-		return "close a client, or start pyheapd with more sessions";
+		return "close a client, or start pyheapd with a larger limit";
 	case EPROTO:
 		return "use the pyheapctl that came with the running pyheapd";
 	case ETIMEDOUT:
@@ -99,7 +99,7 @@ static const char *connect_advice(int error)
 	case ENFILE:
 		return "close files, or raise the limit of open files (ulimit -n)";
 	case EUCLEAN:
-		return "end pyheapd and start it anew; `pyheapd --remove` removes the damaged heap";
+		return "`pyheapctl reset` empties the heap";
 	default:
 		return "start pyheapd, or name its socket by --socket or $PYHEAP_SOCKET";
 	}
@@ -111,6 +111,8 @@ static const char *connect_why(int error, bool has_folder)
 	case ENOMEM:
 	case EPERM:
 	case EPROTO:
+	case EUSERS:
+	case EUCLEAN:
 		return *pyheap_open_error() ? pyheap_open_error() : pyheap_strerror(error);
 	case ENOENT:
 		return has_folder ? "there is no such socket" : "XDG_RUNTIME_DIR is not set";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * pyheapctl clients, evict, check: the sessions of the heap, and whether the heap is whole
+ * pyheapctl clients, evict, reset, check: the sessions of the heap, its end, and whether it is whole
  */
 #include "ctl.h"
 
@@ -10,54 +10,98 @@
 
 /* Clients */
 
-static void print_client(const pyheap_client_info *info)
-{
-	char holds[NUMBER_MAX];
+/* What each session has, as the daemon says. */
+struct usages {
+	pyheap_usage *list;
+	int n; /* negative: what became of asking */
+};
 
-	printf("%7" PRIu32 "  %10" PRId32 "  %10" PRIu32 "  %14s  %-4s  %-4s  %-4s  ", info->session, info->pid,
-		info->uid, format_number(info->n_holds, holds), info->self ? "self" : "-",
+static void usages_read(struct usages *usages, pyheap *heap)
+{
+	usages->list = calloc(PYHEAP_SESSIONS_MAX, sizeof(*usages->list));
+	usages->n = usages->list ? pyheap_get_usage(heap, usages->list, PYHEAP_SESSIONS_MAX) : -ENOMEM;
+	if (usages->n > PYHEAP_SESSIONS_MAX)
+		usages->n = PYHEAP_SESSIONS_MAX;
+}
+
+/* NULL: it is not known. */
+static const pyheap_usage *usage_of(const struct usages *usages, uint32_t session)
+{
+	for (int i = 0; i < usages->n; i++)
+		if (usages->list[i].session == session)
+			return &usages->list[i];
+	return NULL;
+}
+
+static void print_client(const pyheap_client_info *info, const pyheap_usage *usage)
+{
+	char holds[NUMBER_MAX], arenas[NUMBER_MAX] = "-", bytes[NUMBER_MAX] = "-";
+
+	if (usage) {
+		format_number(usage->n_arenas, arenas);
+		format_number(usage->n_bytes, bytes);
+	}
+	printf("%7" PRIu32 "  %10" PRId32 "  %10" PRIu32 "  %14s  %9s  %16s  %-4s  %-4s  %-4s  ", info->session,
+		info->pid, info->uid, format_number(info->n_holds, holds), arenas, bytes, info->self ? "self" : "-",
 		info->has_lock ? "lock" : "-", info->dead ? "dead" : "-");
 	print_escaped(stdout, info->program);
 	printf("\n");
 }
 
-static void print_client_json(const pyheap_client_info *info)
+static void print_client_json(const pyheap_client_info *info, const pyheap_usage *usage)
 {
 	printf("  {\"session\": %" PRIu32 ", \"pid\": %" PRId32 ", \"uid\": %" PRIu32 ", \"gid\": %" PRIu32
 	       ", \"program\": ",
 		info->session, info->pid, info->uid, info->gid);
 	print_json(stdout, info->program);
-	printf(", \"n_holds\": %" PRIu64 ", \"start_time\": %" PRIu64 ", \"self\": %s, \"has_lock\": %s, \"dead\": %s}",
-		info->n_holds, info->start_time, info->self ? "true" : "false", info->has_lock ? "true" : "false",
-		info->dead ? "true" : "false");
+	printf(", \"n_holds\": %" PRIu64, info->n_holds);
+	if (usage)
+		printf(", \"n_arenas\": %" PRIu64 ", \"n_bytes\": %" PRIu64, usage->n_arenas, usage->n_bytes);
+	else
+		printf(", \"n_arenas\": null, \"n_bytes\": null");
+	printf(", \"start_time\": %" PRIu64 ", \"self\": %s, \"has_lock\": %s, \"dead\": %s}", info->start_time,
+		info->self ? "true" : "false", info->has_lock ? "true" : "false", info->dead ? "true" : "false");
 }
 
-int run_clients(struct ctl *ctl, int n_args, char **args)
+static int print_clients(struct ctl *ctl, const struct usages *usages)
 {
 	pyheap_client_info info;
 	uint64_t cursor = 0;
 	bool first = true;
 	int r;
 
-	(void)n_args, (void)args;
 	if (ctl->json)
 		printf("[");
 	else
-		printf("SESSION         PID         UID           HOLDS  FLAGS             PROGRAM\n");
+		printf("SESSION         PID         UID           HOLDS     ARENAS             BYTES  FLAGS            "
+		       " "
+		       "PROGRAM\n");
 	while ((r = pyheap_client_next(ctl->heap, &cursor, &info)) > 0) {
+		const pyheap_usage *usage = usage_of(usages, info.session);
+
 		if (ctl->json) {
 			printf("%s\n", first ? "" : ",");
-			print_client_json(&info);
+			print_client_json(&info, usage);
 		} else {
-			print_client(&info);
+			print_client(&info, usage);
 		}
 		first = false;
 	}
-	if (r < 0)
-		return ctl_fail_heap("cannot read the sessions", NULL, r);
-	if (ctl->json)
+	if (ctl->json && r == 0)
 		printf("\n]\n");
-	return CTL_OK;
+	return r;
+}
+
+int run_clients(struct ctl *ctl, int n_args, char **args)
+{
+	struct usages usages;
+	int r;
+
+	(void)n_args, (void)args;
+	usages_read(&usages, ctl->heap);
+	r = print_clients(ctl, &usages);
+	free(usages.list);
+	return r < 0 ? ctl_fail_heap("cannot read the sessions", NULL, r) : CTL_OK;
 }
 
 /* Evict */
@@ -107,6 +151,41 @@ int run_evict(struct ctl *ctl, int n_args, char **args)
 		return ctl_fail_usage("wrong session", args[0], "a number is needed, as `pyheapctl clients` shows it");
 	r = pyheap_evict(ctl->heap, (uint32_t)session);
 	return r < 0 ? fail_evict(ctl, args[0], (uint32_t)session, r) : CTL_OK;
+}
+
+/* Reset */
+
+static int fail_reset(const struct ctl *ctl, int error)
+{
+	switch (-error) {
+	case EBUSY:
+		return ctl_fail("the heap was not emptied", NULL, pyheap_open_error(),
+			"with --yes it ends for them, and what is in it is gone");
+	case EACCES:
+		return ctl_fail("the heap was not emptied", NULL,
+			*pyheap_open_error() ? pyheap_open_error() : pyheap_strerror(error),
+			"ask root, or the user of pyheapd");
+	case ENOSPC:
+	case ENOMEM:
+	case ESTALE:
+		return ctl_fail("the heap was not emptied", NULL, pyheap_open_error(),
+			"pyheapd's log says more; or end pyheapd and remove the heap by pyheapd --remove");
+	default:
+		return ctl_fail_connect(ctl->socket, error);
+	}
+}
+
+int run_reset(struct ctl *ctl, int n_args, char **args)
+{
+	char sessions[NUMBER_MAX];
+	int n;
+
+	(void)n_args, (void)args;
+	n = pyheap_reset(ctl->socket, ctl->yes);
+	if (n < 0)
+		return fail_reset(ctl, n);
+	printf("the heap is empty (%s sessions were ended)\n", format_number((uint64_t)n, sessions));
+	return CTL_OK;
 }
 
 /* Check */

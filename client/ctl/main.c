@@ -20,6 +20,7 @@ struct options {
 	const char *socket;
 	bool json;
 	bool repair;
+	bool yes;
 	bool help;
 	bool version;
 };
@@ -31,6 +32,7 @@ static int options_read(struct options *ret, int argc, char **argv)
 		{"socket", required_argument, NULL, 's'},
 		{"json", no_argument, NULL, 'j'},
 		{"repair", no_argument, NULL, 'r'},
+		{"yes", no_argument, NULL, 'y'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
@@ -48,6 +50,9 @@ static int options_read(struct options *ret, int argc, char **argv)
 			break;
 		case 'r':
 			ret->repair = true;
+			break;
+		case 'y':
+			ret->yes = true;
 			break;
 		case 'h':
 			ret->help = true;
@@ -76,19 +81,22 @@ static int command_check(const struct command *command, const char *name, int n_
 		return ctl_fail_usage("wrong option", "--json", "this command has no figures");
 	if (options->repair && !command->has_repair)
 		return ctl_fail_usage("wrong option", "--repair", "this command mends nothing");
+	if (options->yes && !command->has_yes)
+		return ctl_fail_usage("wrong option", "--yes", "this command does not ask");
 	return CTL_OK;
 }
 
 /* argv[0] is the command's name; `command` is NULL where there is none of that name. */
 static int command_run(const struct command *command, const struct options *options, int argc, char **argv)
 {
-	struct ctl ctl = {.json = options->json, .repair = options->repair};
+	struct ctl ctl = {
+		.json = options->json, .repair = options->repair, .yes = options->yes, .socket = options->socket};
 	int r;
 
 	r = command_check(command, argv[0], argc - 1, options);
 	if (r != CTL_OK)
 		return r;
-	r = pyheap_open(&ctl.heap, options->socket);
+	r = command->needs_no_session ? 0 : pyheap_open(&ctl.heap, options->socket);
 	if (r < 0)
 		return ctl_fail_connect(options->socket, r);
 	r = command->run(&ctl, argc - 1, argv + 1);

@@ -11,7 +11,7 @@
  *
  * Which arenas are mapped, in which runs and for whom, the daemon knows by its truth (shared/truth.c), which is written
  * beside each of these steps; the arena table tells clients, and is read here only for what sessions have made of an
- * arena that is THERE.
+ * arena that is THERE. Sessions cut and join free runs, so the truth knows runs only while they are mapped or unmapped.
  *
  * Died after ...                  the next daemon ...
  *   reserving, while mapping      finds MAPPING: punches, HOLE (supply_adopt_all())
@@ -24,6 +24,7 @@
 #include "heap/change/supply.h"
 #include "heap/change/lock.h"
 #include "heap/memory/arena.h"
+#include "heap/memory/returnable.h"
 #include "heap/memory/run.h"
 #include "heap/shared/critical.h"
 
@@ -93,10 +94,11 @@ int supply_reserve(struct heap *heap, uint32_t index, uint32_t n, uint32_t *ret)
 	r = extend_arena_entries(heap, head + n);
 	if (r < 0)
 		return r;
-	/* relaxed: a process that counts the run reads either length */
-	__atomic_store_n(&truth[head].n_arenas, n, __ATOMIC_RELAXED);
-	truth[head].session1 = index + 1;
-	truth_arena_set_state(&truth[head], TRUTH_MAPPING);
+	for (uint32_t i = head; i < head + n; i++) {
+		truth[i].session1 = index + 1;
+		truth[i].admission = index < heap->n_sessions ? heap->truth->sessions[index].admission : 0;
+	}
+	truth_arena_set_run(&truth[head], TRUTH_MAPPING, n);
 	for (uint32_t i = head + 1; i < head + n; i++)
 		truth_arena_set_state(&truth[i], TRUTH_BODY);
 	/* relaxed: a process that counts arenas without the lock may read the values of before */
@@ -112,15 +114,15 @@ int supply_reserve(struct heap *heap, uint32_t index, uint32_t n, uint32_t *ret)
 }
 
 /*
- * Forget the classes and lists of an arena's pools, whose memory is fresh. Member by member, since the generation must
+ * Forget the classes and lists of n arenas' pools, whose memory is fresh. Member by member, since the generation must
  * be there at every moment: after a death here no old ref may become good again. Relaxed: a session with an old ref may
  * be reading the pool's entry, and a process that counts pools may have read the arena's state of before.
  */
-static void pools_reset(struct heap *heap, uint32_t arena)
+static void pools_reset(struct heap *heap, uint32_t first, uint32_t n)
 {
-	struct pool_entry *pool = &heap->pools[arena * heap->pools_per_arena];
+	struct pool_entry *pool = &heap->pools[(uint64_t)first * heap->pools_per_arena];
 
-	for (uint32_t i = 0; i < heap->pools_per_arena; i++, pool++) {
+	for (uint32_t i = 0; i < n * heap->pools_per_arena; i++, pool++) {
 		__atomic_store_n(&pool->kind, (uint8_t)POOL_FREE, __ATOMIC_RELAXED);
 		__atomic_store_n(&pool->size_class, (uint8_t)CLASS_NONE, __ATOMIC_RELAXED);
 		__atomic_store_n(&pool->n_used, 0, __ATOMIC_RELAXED);
@@ -131,21 +133,22 @@ static void pools_reset(struct heap *heap, uint32_t arena)
 	}
 }
 
-static int arena_map(struct heap *heap, uint32_t i)
+/* Neighbours by one call each. */
+static int map_arenas(struct heap *heap, uint32_t first, uint32_t n)
 {
-	uint64_t off = (uint64_t)i << heap->arena_shift;
 	uint64_t pools_size = heap->pools_per_arena * sizeof(struct pool_entry);
 	int r;
 
-	r = control_allocate(heap, &heap->pools[(uint64_t)i * heap->pools_per_arena], pools_size);
+	r = control_allocate(heap, &heap->pools[(uint64_t)first * heap->pools_per_arena], n * pools_size);
 	if (!r)
-		r = file_allocate(heap->heap_fd, off, heap->arena_size);
+		r = file_allocate(
+			heap->heap_fd, (uint64_t)first << heap->arena_shift, (uint64_t)n << heap->arena_shift);
 	if (r < 0)
 		return r;
-	r = heap_map_arenas(heap, i, 1);
+	r = heap_map_arenas(heap, first, n);
 	if (r < 0)
 		return r;
-	pools_reset(heap, i);
+	pools_reset(heap, first, n);
 	return 0;
 }
 
@@ -174,21 +177,24 @@ static int extend_pool_entries_step(struct heap *heap, uint32_t n)
 
 int supply_map_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done)
 {
-	uint32_t n = heap_run_length(heap, head);
+	uint32_t n = heap_run_length(heap, head), n_now;
 	int r;
 
-	for (; *n_done < n && n_step > 0; ++*n_done, n_step--) {
-		r = arena_map(heap, head + *n_done);
-		if (r < 0)
-			return r;
-	}
+	n_now = n > *n_done ? n - *n_done : 0;
+	n_now = n_now < n_step ? n_now : n_step;
+	r = n_now ? map_arenas(heap, head + *n_done, n_now) : 0;
+	if (r < 0)
+		return r;
+	*n_done += n_now;
 	if (*n_done < n)
 		return 0;
 	r = extend_pool_entries_step(heap, head + n);
 	if (r <= 0)
 		return r;
 	/* First: what the next daemon finds THERE and MAPPING nobody knows of. */
-	truth_arena_set_state(&heap->truth->arenas[head], TRUTH_THERE);
+	for (uint32_t i = head + n - 1; i > head; i--)
+		truth_arena_set_run(&heap->truth->arenas[i], TRUTH_THERE, 1);
+	truth_arena_set_run(&heap->truth->arenas[head], TRUTH_THERE, 1); /* commit: of all of them */
 	state_store(&heap->arenas[head], ARENA_GRANTED);
 	return 1;
 }
@@ -205,10 +211,40 @@ static void arena_forget(struct heap *heap, uint32_t head, uint32_t last)
 	state_store(&heap->arenas[last], ARENA_HOLE);
 	if (last != head) {
 		__atomic_store_n(&heap->arenas[head].n_arenas, last - head, __ATOMIC_RELEASE); /* after the state */
-		/* relaxed: a process that counts the run reads either length */
-		__atomic_store_n(&truth[head].n_arenas, last - head, __ATOMIC_RELAXED);
+		truth_arena_set_run(&truth[head], TRUTH_UNMAPPING, last - head);
 	}
 	truth_arena_set_state(&truth[last], TRUTH_HOLE);
+}
+
+/*
+ * How many arenas from `head` on are THERE and of its run. Its length is what clients have made of it: no arena counts
+ * that has no memory, or that is a head itself.
+ */
+static uint32_t count_there(const struct heap *heap, uint32_t head)
+{
+	uint32_t n = heap_run_length(heap, head), k;
+
+	for (k = 1; k < n; k++)
+		if (truth_arena_state(heap->truth, head + k) != TRUTH_THERE ||
+			arena_state(&heap->arenas[head + k]) != ARENA_BODY)
+			break;
+	return k;
+}
+
+/* From here on the truth says of which arenas the run is made. */
+static void begin_unmapping(struct heap *heap, uint32_t head)
+{
+	struct truth_arena *truth = heap->truth->arenas;
+	uint32_t state = truth[head].state, n;
+
+	if (state == TRUTH_UNMAPPING)
+		return;
+	n = state == TRUTH_MAPPING ? heap_run_length(heap, head) : count_there(heap, head);
+	/* relaxed: as in supply_reserve() */
+	__atomic_store_n(&heap->arenas[head].n_arenas, n, __ATOMIC_RELAXED);
+	truth_arena_set_run(&truth[head], TRUTH_UNMAPPING, n);
+	for (uint32_t i = head + 1; i < head + n; i++)
+		truth_arena_set_state(&truth[i], TRUTH_BODY);
 }
 
 /*
@@ -217,32 +253,59 @@ static void arena_forget(struct heap *heap, uint32_t head, uint32_t last)
  */
 int supply_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done)
 {
-	truth_arena_set_state(&heap->truth->arenas[head], TRUTH_UNMAPPING);
-	for (; n_step > 0; n_step--) {
-		uint32_t last = head + heap_run_length(heap, head) - 1;
-		int r;
+	uint32_t n, n_now;
+	int r;
 
-		r = heap_return_arenas(heap, last, 1);
-		if (r < 0)
-			return r;
-		++*n_done;
+	begin_unmapping(heap, head);
+	n = heap_run_length(heap, head);
+	n_now = n < n_step ? n : n_step;
+	r = heap_return_arenas(heap, head + n - n_now, n_now);
+	if (r < 0)
+		return r;
+	*n_done += n_now;
+	for (uint32_t last = head + n - 1; n_now > 0; last--, n_now--)
 		arena_forget(heap, head, last);
-		if (last == head)
-			return 1;
-	}
-	return 0;
+	return truth_arena_state(heap->truth, head) == TRUTH_HOLE;
 }
 
 bool supply_has_lookup(struct heap *heap, uint32_t head)
 {
-	return critical_has_lookup(heap, head, heap_run_length(heap, head));
+	return critical_find_lookup1(heap, head, heap_run_length(heap, head));
 }
 
-static bool is_head(const struct heap *heap, uint32_t i)
+/* Arena `at` of a run that is RETURNING becomes the head of the rest of it. The rest's state comes before the run's
+ * length: after a death in between the rest is RETURNING, and no part of the run. */
+static void cut(struct heap *heap, uint32_t head, uint32_t at)
 {
-	uint32_t state = truth_arena_state(heap->truth, i);
+	uint32_t n = heap_run_length(heap, head);
 
-	return state != TRUTH_HOLE && state != TRUTH_BODY;
+	if (at <= head || at >= head + n)
+		return;
+	/* relaxed, both: as in supply_reserve() */
+	__atomic_store_n(&heap->arenas[at].n_arenas, n - (at - head), __ATOMIC_RELAXED);
+	state_store(&heap->arenas[at], ARENA_RETURNING);
+	__atomic_store_n(&heap->arenas[head].n_arenas, at - head, __ATOMIC_RELAXED);
+}
+
+uint32_t supply_cut_lookup(struct heap *heap, uint32_t head, uint32_t ret[3])
+{
+	uint32_t n = heap_run_length(heap, head), read1 = critical_find_lookup1(heap, head, n), n_parts = 1;
+
+	ret[0] = head;
+	if (!read1 || truth_arena_state(heap->truth, head) != TRUTH_THERE)
+		return 1;
+	cut(heap, head, read1 - 1);
+	cut(heap, read1 - 1, read1);
+	if (read1 - 1 > head)
+		ret[n_parts++] = read1 - 1;
+	if (read1 < head + n)
+		ret[n_parts++] = read1;
+	return n_parts;
+}
+
+static bool is_there(const struct heap *heap, uint32_t i)
+{
+	return truth_arena_state(heap->truth, i) == TRUTH_THERE;
 }
 
 /* Nobody has the run, and nobody can get it: where a client has written HOLE or MAPPING into its state, too. */
@@ -250,10 +313,10 @@ static bool is_left_over(const struct heap *heap, uint32_t i)
 {
 	uint32_t session = heap->truth->arenas[i].session1 - 1; /* none wraps to the largest */
 
-	if (!is_head(heap, i))
-		return false;
-	if (heap->truth->arenas[i].state == TRUTH_MAPPING)
+	if (truth_arena_state(heap->truth, i) == TRUTH_MAPPING)
 		return true;
+	if (!is_there(heap, i))
+		return false;
 	switch (arena_state(&heap->arenas[i])) {
 	case ARENA_HOLE:
 	case ARENA_MAPPING:
@@ -293,8 +356,8 @@ int supply_next_returning(struct session *daemon, uint32_t *cursor, uint32_t *re
 		uint32_t i = (*cursor)++;
 
 		/* Unmapping, it was RETURNING, whatever has been written there since. */
-		if (is_head(heap, i) && (heap->truth->arenas[i].state == TRUTH_UNMAPPING ||
-						arena_state(&heap->arenas[i]) == ARENA_RETURNING)) {
+		if (truth_arena_state(heap->truth, i) == TRUTH_UNMAPPING ||
+			(is_there(heap, i) && arena_state(&heap->arenas[i]) == ARENA_RETURNING)) {
 			*ret = i;
 			return 1;
 		}
@@ -316,7 +379,7 @@ int supply_pick_granted(struct session *daemon, uint32_t index, bool has_lock, u
 	/* No change of a dead owner is pending any more, so this daemon alone writes the state of what is GRANTED to
 	 * the session. */
 	for (uint32_t i = 0; i < arenas_known(heap); i++) {
-		if (!is_head(heap, i) || heap->truth->arenas[i].session1 != index + 1 ||
+		if (!is_there(heap, i) || heap->truth->arenas[i].session1 != index + 1 ||
 			arena_state(&heap->arenas[i]) != ARENA_GRANTED)
 			continue;
 		state_store(&heap->arenas[i], ARENA_RETURNING);
@@ -332,7 +395,7 @@ static int accept_in_change(struct session *session, struct arena_entry *arena)
 		return -EINVAL;
 	if (arena_state(arena) != ARENA_GRANTED || read_once(arena->session1) != session->index + 1)
 		return -EPERM;
-	if (session->wants_run || read_once(arena->n_arenas) != 1)
+	if (session->wants_run || heap_run_length(session->heap, arena_index(session->heap, arena)) != 1)
 		run_keep_granted(session, arena);
 	else
 		arena_open(session->heap, arena, session->wants_space & 1);
@@ -351,27 +414,142 @@ int supply_accept(struct session *session, uint32_t head)
 	return change_end(session, accept_in_change(session, arena_at1(session->heap, head + 1)));
 }
 
-int supply_pick_returning(struct session *daemon, uint32_t n_spare, uint32_t *ret)
+uint32_t supply_n_free(const struct heap *heap)
+{
+	const struct control *c = heap->control;
+
+	/* relaxed, all: of one moment */
+	return __atomic_load_n(&c->n_returnable, __ATOMIC_RELAXED) +
+	       __atomic_load_n(&c->spaces[SPACE_OBJECTS].n_free_arenas, __ATOMIC_RELAXED) +
+	       __atomic_load_n(&c->spaces[SPACE_RECORDS].n_free_arenas, __ATOMIC_RELAXED);
+}
+
+void supply_set_clock(struct heap *heap, uint32_t clock_ms)
+{
+	/* relaxed: nothing is read because of it */
+	__atomic_store_n(&heap->control->clock_ms, clock_ms, __ATOMIC_RELAXED);
+}
+
+/* What can go at this moment. */
+struct pick {
+	uint32_t n_max;      /* arenas, at least 1 */
+	bool any_age;        /* else: what was free before `before` */
+	uint32_t before;     /* modulo 2^32 */
+	uint32_t head, n;    /* what goes: the daemon's copy */
+	uint32_t n_examined; /* neighbours */
+};
+
+#define NEIGHBOURS_MAX 64U /* examined for one run that goes */
+
+static bool is_old(const struct pick *pick, const struct arena_entry *arena)
+{
+	return pick->any_age || (int32_t)(read_once(arena->free_since) - pick->before) <= 0;
+}
+
+/* May this arena go, too? */
+static bool is_free_and_old(struct heap *heap, const struct pick *pick, uint32_t index)
+{
+	return pick->n < pick->n_max && index < arenas_known(heap) && arena_is_free(heap, &heap->arenas[index]) &&
+	       is_old(pick, &heap->arenas[index]);
+}
+
+/* Join what lies beside it and can go, too: neighbours go by one call of the system. */
+static void take_neighbours(struct heap *heap, struct pick *pick)
+{
+	for (; pick->n_examined < NEIGHBOURS_MAX && pick->head > 0 && is_free_and_old(heap, pick, pick->head - 1);
+		pick->n_examined++) {
+		heap_set(heap, &heap->arenas[pick->head].state, ARENA_BODY);
+		arena_take_free(heap, &heap->arenas[--pick->head]);
+		pick->n++;
+	}
+	for (; pick->n_examined < NEIGHBOURS_MAX; pick->n_examined++) {
+		uint32_t index = pick->head + pick->n, length = returnable_length(heap, index);
+		struct arena_entry *arena = &heap->arenas[index];
+
+		if (length && length <= pick->n_max - pick->n && is_old(pick, arena)) {
+			returnable_take_last(heap, arena, length);
+			pick->n += length;
+		} else if (is_free_and_old(heap, pick, index)) {
+			arena_take_free(heap, arena);
+			pick->n++;
+		} else {
+			return;
+		}
+		heap_set(heap, &arena->state, ARENA_BODY);
+	}
+}
+
+/* Within a change: choose what goes, and take it off its lists. False: nothing can go. */
+static bool take_oldest(struct heap *heap, struct pick *pick)
+{
+	struct arena_entry *run = returnable_oldest(heap), *arena = arena_oldest_free(heap);
+
+	if (run && is_old(pick, run)) {
+		run = returnable_take_last(heap, run, pick->n_max);
+		pick->head = arena_index(heap, run);
+		pick->n = heap_run_length(heap, pick->head);
+	} else if (arena && is_old(pick, arena)) {
+		arena_take_free(heap, arena);
+		pick->head = arena_index(heap, arena);
+		pick->n = 1;
+	} else {
+		return false;
+	}
+	take_neighbours(heap, pick);
+	return true;
+}
+
+/* Has all of it memory? Else a list leads to it wrongly. */
+static bool are_there(const struct heap *heap, uint32_t head, uint32_t n)
+{
+	for (uint32_t i = head; i < head + n; i++)
+		if (!is_there(heap, i))
+			return false;
+	return true;
+}
+
+static int pick_in_change(struct heap *heap, struct pick *pick)
+{
+	struct counters *c = &heap->control->counters;
+
+	if (!take_oldest(heap, pick))
+		return 0;
+	if (pick->n > heap->n_arenas - pick->head || !are_there(heap, pick->head, pick->n))
+		return -EUCLEAN;
+	heap_set(heap, &heap->arenas[pick->head].n_arenas, pick->n);
+	heap_set(heap, &heap->arenas[pick->head].state, ARENA_RETURNING);
+	heap_add(heap, &c->n_arenas_current, -(int64_t)pick->n);
+	heap_add(heap, &c->n_arenas_reclaimed, pick->n);
+	return 1;
+}
+
+static int pick_returning(struct session *daemon, uint32_t n_spare, struct pick *pick, uint32_t *ret)
 {
 	struct heap *heap = daemon->heap;
-	struct counters *c = &heap->control->counters;
-	struct arena_entry *arena;
-	int r;
+	uint32_t n_free;
+	int r, end;
 
 	r = change_try_begin(daemon);
 	if (r < 0)
 		return r;
-	arena = run_take_returnable(heap);
-	if (!arena)
-		arena = arena_take_free(heap, n_spare);
-	if (!arena)
-		return change_end(daemon, 0);
-	*ret = arena_index(heap, arena);
-	if (!is_head(heap, *ret) || heap->truth->arenas[*ret].state != TRUTH_THERE) /* a list leads to it wrongly */
-		return change_end(daemon, -EUCLEAN);
-	heap_set(heap, &arena->state, ARENA_RETURNING);
-	heap_add(heap, &c->n_arenas_current, -(int64_t)heap_run_length(heap, *ret));
-	heap_add(heap, &c->n_arenas_reclaimed, heap_run_length(heap, *ret));
-	r = change_end(daemon, 0);
-	return r < 0 ? r : 1;
+	n_free = supply_n_free(heap);
+	pick->n_max = n_free > n_spare ? n_free - n_spare : 0;
+	r = pick->n_max ? pick_in_change(heap, pick) : 0;
+	end = change_end(daemon, r < 0 ? r : 0);
+	*ret = pick->head;
+	return end < 0 ? end : r;
+}
+
+int supply_pick_returning(struct session *daemon, uint32_t n_spare, uint32_t *ret)
+{
+	struct pick pick = {.any_age = true};
+
+	return pick_returning(daemon, n_spare, &pick, ret);
+}
+
+int supply_pick_old(struct session *daemon, uint32_t n_spare, uint32_t before, uint32_t *ret)
+{
+	struct pick pick = {.before = before};
+
+	return pick_returning(daemon, n_spare, &pick, ret);
 }

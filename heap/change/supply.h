@@ -30,11 +30,19 @@ int supply_map_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t 
 int supply_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_t *n_done);
 
 /*
- * Under the lock, which it tries to take: pick a run of arenas that can go, a RETURNABLE one or a wholly free arena
- * beyond n_spare; take it off its list and make it RETURNING. 1 and *ret its head; 0 nothing can go; -EBUSY the lock is
- * taken.
+ * Under the lock, which it tries to take: pick free arenas that can go, beyond n_spare, those that have been free for
+ * longest; take them off their lists as one run, and make it RETURNING. Neighbours go together. 1 and *ret its head; 0
+ * nothing can go; -EBUSY the lock is taken; -EUCLEAN. supply_pick_old() picks only what became free by the time
+ * `before`, see supply_set_clock().
  */
 int supply_pick_returning(struct session *daemon, uint32_t n_spare, uint32_t *ret);
+int supply_pick_old(struct session *daemon, uint32_t n_spare, uint32_t before, uint32_t *ret);
+
+/* How many arenas are free, at about this moment. */
+uint32_t supply_n_free(const struct heap *heap);
+
+/* What becomes free from now on became so at this time, in milliseconds modulo 2^32. */
+void supply_set_clock(struct heap *heap, uint32_t clock_ms);
 
 /*
  * After a restart: unmap runs that the daemon before has left MAPPING, and those GRANTED to sessions that are FREE.
@@ -47,6 +55,12 @@ void supply_adopt_all(struct heap *heap);
  * yet. No session begins to read it any more, so an answer of false stays true.
  */
 bool supply_has_lookup(struct heap *heap, uint32_t head);
+
+/*
+ * Cut a run that is RETURNING, and not being unmapped yet, so that the one arena that a session is reading is a run of
+ * its own. The heads of the parts, at least one; returns how many there are.
+ */
+uint32_t supply_cut_lookup(struct heap *heap, uint32_t head, uint32_t ret[3]);
 
 /*
  * The next run, from *cursor on, that a daemon before has left RETURNING: 1 and *ret its head, to be unmapped by

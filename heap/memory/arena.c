@@ -10,6 +10,9 @@
  * rank2lasta[rank], CPython's nfp2lasta, is the last arena of a rank: by it an arena whose rank has changed finds its
  * new place without a walk along the list. An arena without a free pool is not on the list.
  *
+ * Of the wholly free arenas the one that became so last stands first: it is used again first, and the last one, which
+ * has been free for longest, is the next to go (supply.c).
+ *
  * freepools, a bitmap per arena, says which pools are free. The lowest free pool is taken first; a run of adjacent free
  * pools is found by reading a few words.
  *
@@ -17,6 +20,7 @@
  */
 
 #include "heap/memory/arena.h"
+#include "heap/memory/returnable.h"
 
 #include <errno.h>
 
@@ -43,16 +47,17 @@ static uint32_t last_up_to(const struct space *space, uint32_t rank)
 	return last1;
 }
 
-/* Insert an arena that is on no list, behind the last one of its rank. */
+/* Insert an arena that is on no list: behind the last one of its rank or, wholly free, before the first. */
 static void usable_link(struct heap *heap, struct space *space, struct arena_entry *arena)
 {
 	uint32_t index1 = arena_index(heap, arena) + 1, rank = rank_of(heap, arena);
-	struct list_node prev = arena_node(heap, last_up_to(space, rank));
+	struct list_node prev = arena_node(heap, last_up_to(space, rank == RANK_FREE ? rank - 1 : rank));
 	uint32_t next1 = prev.links ? read_once(prev.links->next1) : read_once(space->usable_arenas1);
 
 	list_insert(heap, true, &space->usable_arenas1, (struct list_node){&arena->links, index1}, prev,
 		arena_node(heap, next1));
-	heap_set(heap, &space->rank2lasta1[rank], index1);
+	if (rank < RANK_FREE || !read_once(space->rank2lasta1[rank]))
+		heap_set(heap, &space->rank2lasta1[rank], index1);
 }
 
 static void usable_unlink(struct heap *heap, struct space *space, struct arena_entry *arena)
@@ -82,8 +87,10 @@ static void free_pools_change(struct heap *heap, struct arena_entry *arena, uint
 	heap_set(heap, &arena->n_free_pools, n_free_pools);
 	if (new)
 		usable_link(heap, space, arena);
-	if (new == RANK_FREE)
+	if (new == RANK_FREE) {
 		heap_add(heap, &space->n_free_arenas, 1);
+		heap_set(heap, &arena->free_since, heap_clock(heap));
+	}
 }
 
 /* The first of n adjacent free pools of a bitmap, or UINT32_MAX. */
@@ -170,17 +177,27 @@ static struct arena_entry *find_pools(struct heap *heap, struct space *space, ui
 	return walk(heap, &next, true, n, ret);
 }
 
-/* Move a wholly free arena from the other space to this one. NULL: there is none. */
+/* Make an arena that is on no list one of free pools. */
+static void open_pools(struct heap *heap, struct arena_entry *arena, enum space_kind space)
+{
+	heap_set(heap, &arena->state, ARENA_POOLS);
+	heap_set(heap, &arena->space, space);
+	heap_set(heap, &arena->n_free_pools, 0);
+	freepools_set(heap, freepools_of(heap, arena), 0, heap->pools_per_arena, true);
+	free_pools_change(heap, arena, heap->pools_per_arena);
+}
+
+/* A wholly free arena that is of the other space, or of a run. NULL: there is none. */
 static struct arena_entry *convert_arena(struct heap *heap, enum space_kind to)
 {
-	struct space *from = space_of(heap, 1U - to);
-	struct arena_entry *arena = arena_at1(heap, read_once(from->rank2lasta1[RANK_FREE]));
+	struct arena_entry *arena = arena_at1(heap, read_once(space_of(heap, 1U - to)->rank2lasta1[RANK_FREE]));
 
-	if (!arena)
-		return NULL;
-	free_pools_change(heap, arena, 0);
-	heap_set(heap, &arena->space, to);
-	free_pools_change(heap, arena, heap->pools_per_arena);
+	if (arena)
+		free_pools_change(heap, arena, 0);
+	else
+		arena = returnable_take(heap, 1);
+	if (arena)
+		open_pools(heap, arena, to);
 	return arena;
 }
 
@@ -233,25 +250,27 @@ void arena_count(struct heap *heap, uint32_t n)
 
 void arena_open(struct heap *heap, struct arena_entry *arena, enum space_kind space)
 {
-	heap_set(heap, &arena->state, ARENA_POOLS);
-	heap_set(heap, &arena->space, space);
-	heap_set(heap, &arena->n_free_pools, 0);
-	freepools_set(heap, freepools_of(heap, arena), 0, heap->pools_per_arena, true);
-	free_pools_change(heap, arena, heap->pools_per_arena);
+	open_pools(heap, arena, space);
 	arena_count(heap, 1);
 }
 
-struct arena_entry *arena_take_free(struct heap *heap, uint32_t n_spare)
+struct arena_entry *arena_oldest_free(struct heap *heap)
 {
-	struct space *spaces = heap->control->spaces;
-	struct arena_entry *arena;
+	const struct space *spaces = heap->control->spaces;
+	struct arena_entry *records = arena_at1(heap, read_once(spaces[SPACE_RECORDS].rank2lasta1[RANK_FREE]));
+	struct arena_entry *objects = arena_at1(heap, read_once(spaces[SPACE_OBJECTS].rank2lasta1[RANK_FREE]));
 
-	if (read_once(spaces[SPACE_OBJECTS].n_free_arenas) + read_once(spaces[SPACE_RECORDS].n_free_arenas) <= n_spare)
-		return NULL;
-	arena = arena_at1(heap, read_once(spaces[SPACE_RECORDS].rank2lasta1[RANK_FREE]));
-	if (!arena)
-		arena = arena_at1(heap, read_once(spaces[SPACE_OBJECTS].rank2lasta1[RANK_FREE]));
-	if (arena)
-		free_pools_change(heap, arena, 0);
-	return arena;
+	if (!records || !objects)
+		return records ? records : objects;
+	return (int32_t)(read_once(records->free_since) - read_once(objects->free_since)) < 0 ? records : objects;
+}
+
+bool arena_is_free(const struct heap *heap, const struct arena_entry *arena)
+{
+	return arena_state(arena) == ARENA_POOLS && read_once(arena->n_free_pools) == heap->pools_per_arena;
+}
+
+void arena_take_free(struct heap *heap, struct arena_entry *arena)
+{
+	free_pools_change(heap, arena, 0);
 }

@@ -67,30 +67,57 @@ static void rebuild_arena_of_pools(struct heap *heap, uint32_t a)
 		}
 		i += n ? n : 1;
 	}
-	arena->n_free_pools = n_free;
+	if (read_once(arena->n_free_pools) != n_free) {
+		arena->n_free_pools = n_free;
+		arena->free_since = heap_clock(heap);
+	}
 	shared_add(heap->control->counters.n_arenas_current, 1);
 	shared_add(space->n_free_arenas, n_free == heap->pools_per_arena);
 }
 
-static void rebuild_arena_run(struct heap *heap, uint32_t a)
+/*
+ * How many arenas a run has: what follows its head and is BODY, as far as the head counts. The head says so from now
+ * on.
+ */
+static uint32_t settle_run_length(struct heap *heap, uint32_t a)
+{
+	uint32_t n = heap_run_length(heap, a), k;
+
+	for (k = 1; k < n && a + k < n_known(heap); k++)
+		if (!arena_is_there(heap, a + k) || arena_state(&heap->arenas[a + k]) != ARENA_BODY)
+			break;
+	if (read_once(heap->arenas[a].n_arenas) != k)
+		heap->arenas[a].n_arenas = k;
+	return k;
+}
+
+static void rebuild_returnable(struct heap *heap, uint32_t a, uint32_t n)
+{
+	struct control *control = heap->control;
+	struct arena_entry *arena = &heap->arenas[a];
+
+	arena->links.both = 0;
+	if (!read_once(control->returnable_last1))
+		control->returnable_last1 = a + 1;
+	list_push(heap, false, &control->returnable_arenas1, (struct list_node){&arena->links, a + 1},
+		arena_node(heap, read_once(control->returnable_arenas1)));
+	shared_add(control->n_returnable, n);
+}
+
+/* Returns the run's length. */
+static uint32_t rebuild_arena_run(struct heap *heap, uint32_t a)
 {
 	struct arena_entry *arena = &heap->arenas[a];
 	struct pool_entry *pool = &heap->pools[a * heap->pools_per_arena];
-	uint32_t *returnable1 = &heap->control->returnable_arenas1;
-
-	uint32_t n = heap_run_length(heap, a);
+	uint32_t n = settle_run_length(heap, a);
 
 	shared_add(heap->control->counters.n_arenas_current, n);
-	if (arena_state(arena) == ARENA_RUN) {
-		if (read_once(pool->kind) != POOL_RUN)
-			return; /* damaged beyond what the truth tells: nobody's */
+	if (arena_state(arena) == ARENA_RETURNABLE)
+		rebuild_returnable(heap, a, n);
+	else if (read_once(pool->kind) == POOL_RUN) /* else damaged beyond what the truth tells: nobody's */
 		rebuild_pool_arenas(heap, a * heap->pools_per_arena, n * heap->pools_per_arena,
 			read_once(arena->space) == SPACE_RECORDS);
-		return;
-	}
-	arena->links.both = 0;
-	list_push(heap, false, returnable1, (struct list_node){&arena->links, a + 1},
-		arena_node(heap, read_once(*returnable1)));
+	return n;
 }
 
 /* Append the arenas of each rank in turn to usable_arenas: so it ascends, and rank2lasta comes with it. */
@@ -127,10 +154,11 @@ static void rebuild_usable_arenas(struct heap *heap, uint32_t space_kind)
 
 static void rebuild_arenas(struct heap *heap)
 {
-	for (uint32_t a = 0; a < n_known(heap); a++) {
+	for (uint32_t a = 0, n; a < n_known(heap); a += n) {
 		struct arena_entry *arena = &heap->arenas[a];
 		uint32_t state;
 
+		n = 1;
 		if (!arena_is_there(heap, a))
 			continue;
 		state = arena_state(arena);
@@ -139,7 +167,7 @@ static void rebuild_arenas(struct heap *heap)
 		if (state == ARENA_POOLS)
 			rebuild_arena_of_pools(heap, a);
 		else if (state == ARENA_RUN || state == ARENA_RETURNABLE)
-			rebuild_arena_run(heap, a);
+			n = rebuild_arena_run(heap, a);
 	}
 	for (uint32_t i = 0; i < N_SPACES; i++)
 		rebuild_usable_arenas(heap, i);
@@ -423,6 +451,8 @@ void rebuild_all(struct heap *heap)
 	clear_counters(c);
 	memset(control->spaces, 0, sizeof(control->spaces));
 	control->returnable_arenas1 = 0;
+	control->returnable_last1 = 0;
+	control->n_returnable = 0;
 	for (uint32_t i = 0; i < heap->n_sessions; i++)
 		if (session_state(&heap->sessions[i]) != SESSION_FREE)
 			clear_session(heap, i);

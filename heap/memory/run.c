@@ -6,28 +6,17 @@
  * its first pool has header and size, so that the payload starts on a page. Runs of objects are owned by the session
  * that made them, and stand on its owned_pools.
  *
- * A run of arenas is made for one object alone: of a run that the daemon granted, or of a RETURNABLE one of that
- * length, which an earlier object has left. What is RETURNABLE waits on returnable_arenas for the next object or for
- * the daemon, which unmaps it (supply.c). A run that was granted, but whose object was not made in the end, is kept in
+ * A run of arenas is made for one object alone: of a run that the daemon granted, or of free ones that earlier objects
+ * have left (returnable.c). A run that was granted, but whose object was not made in the end, is kept in
  * session->granted_run1; if another run is granted before it is used, it becomes RETURNABLE.
  */
 
 #include "heap/memory/run.h"
 #include "heap/memory/arena.h"
 #include "heap/memory/pool.h"
+#include "heap/memory/returnable.h"
 
 #include <errno.h>
-
-#define WALK_MAX 16U /* runs examined before fresh memory is wanted */
-
-static void returnable_link(struct heap *heap, struct arena_entry *arena)
-{
-	uint32_t *head1 = &heap->control->returnable_arenas1;
-
-	heap_set(heap, &arena->state, ARENA_RETURNABLE);
-	list_push(heap, true, head1, (struct list_node){&arena->links, arena_index(heap, arena) + 1},
-		arena_node(heap, read_once(*head1)));
-}
 
 /* The run that was granted to this session and is not used yet, or NULL. */
 static struct arena_entry *granted_run(struct session *session)
@@ -42,11 +31,13 @@ static struct arena_entry *granted_run(struct session *session)
 static void release_granted_run(struct session *session)
 {
 	struct arena_entry *arena = granted_run(session);
+	uint32_t n;
 
 	if (!arena)
 		return;
-	arena_count(session->heap, heap_run_length(session->heap, arena_index(session->heap, arena)));
-	returnable_link(session->heap, arena);
+	n = heap_run_length(session->heap, arena_index(session->heap, arena));
+	arena_count(session->heap, n);
+	returnable_add(session->heap, arena, n);
 }
 
 void run_keep_granted(struct session *session, struct arena_entry *arena)
@@ -65,26 +56,13 @@ static struct arena_entry *take_granted_run(struct session *session, uint32_t n)
 	return arena;
 }
 
-static struct arena_entry *take_returnable_run(struct heap *heap, uint32_t n)
-{
-	struct arena_entry *arena = arena_at1(heap, read_once(heap->control->returnable_arenas1));
-
-	for (uint32_t i = 0; arena && i < WALK_MAX; i++, arena = arena_at1(heap, read_once(arena->next1))) {
-		if (heap_run_length(heap, arena_index(heap, arena)) != n || arena_state(arena) != ARENA_RETURNABLE)
-			continue;
-		arena_unlink(heap, &heap->control->returnable_arenas1, arena);
-		return arena;
-	}
-	return NULL;
-}
-
 static int take_arenas(struct session *session, uint32_t n, enum space_kind space, uint32_t *ret_head)
 {
 	struct heap *heap = session->heap;
 	struct arena_entry *arena = take_granted_run(session, n);
 
 	if (!arena)
-		arena = take_returnable_run(heap, n);
+		arena = returnable_take(heap, n);
 	if (!arena)
 		return session_wants(session, n, true, space);
 	heap_set(heap, &arena->state, ARENA_RUN);
@@ -99,17 +77,8 @@ static int give_arenas(struct session *session, uint32_t head)
 
 	if (!arena || arena_state(arena) != ARENA_RUN)
 		return -EUCLEAN;
-	returnable_link(session->heap, arena);
+	returnable_add(session->heap, arena, heap_run_length(session->heap, head));
 	return 0;
-}
-
-struct arena_entry *run_take_returnable(struct heap *heap)
-{
-	struct arena_entry *arena = arena_at1(heap, read_once(heap->control->returnable_arenas1));
-
-	if (arena)
-		arena_unlink(heap, &heap->control->returnable_arenas1, arena);
-	return arena;
 }
 
 /* Find room for a run of *n_pools, which becomes the number that it really takes. *ret is the first pool. */

@@ -20,6 +20,3 @@ int run_disown(struct session *session, struct pool_entry *pool);
 
 /* Keep a run of arenas that was granted to the session for its next large object. */
 void run_keep_granted(struct session *session, struct arena_entry *arena);
-
-/* Take a run of arenas that can go back to the system off its list; NULL: there is none. */
-struct arena_entry *run_take_returnable(struct heap *heap);

@@ -8,6 +8,10 @@
  * Because n_types is read without the lock it must never go down: a type number that somebody has guessed and used
  * would mean another type later. So this one store does not go through the log. All other stores are committed before
  * it and mean nothing without it: after a death in between, the next registration writes to the same places again.
+ *
+ * Types stay for as long as the heap, and there are TYPES_MAX. So a user may register a number of them, which the
+ * daemon has written into its sessions' entries. This keeps programs that make types without end from taking them all;
+ * it does not keep a client out that writes to the table by itself.
  */
 
 #include "heap/object/type.h"
@@ -157,6 +161,18 @@ static int first_free_slot(const struct heap *heap, uint32_t n, uint32_t *ret)
 	return 0;
 }
 
+/* Has the session's user registered as many types as it may? */
+static bool is_over_limit(const struct session *session, uint32_t n)
+{
+	/* relaxed, both: the daemon writes them before the session knows its entry */
+	uint32_t n_max = __atomic_load_n(&session->entry->max_types, __ATOMIC_RELAXED);
+	uint32_t uid = __atomic_load_n(&session->entry->uid, __ATOMIC_RELAXED), n_own = 0;
+
+	for (uint32_t i = 0; n_max && i < n; i++)
+		n_own += session->heap->types[i].uid == uid;
+	return n_max && n_own >= n_max;
+}
+
 static int register_in_change(struct session *session, const struct type_spec *spec, uint32_t *ret)
 {
 	struct heap *heap = session->heap;
@@ -180,12 +196,15 @@ static int register_in_change(struct session *session, const struct type_spec *s
 	/* type_find() accepts up to SLOTS_PER_TYPE slots from a type's first: they must lie within the table. */
 	if (n >= TYPES_MAX || first_slot > TYPE_SLOTS_MAX - SLOTS_PER_TYPE)
 		return -ENOSPC;
+	if (is_over_limit(session, n))
+		return -EDQUOT;
 
 	entry = &heap->types[n];
 	*entry = (struct type_entry){.size = spec->size,
 		.alignment = (uint32_t)spec->alignment,
 		.n_slots = (uint32_t)spec->n_slots,
-		.first_slot = first_slot};
+		.first_slot = first_slot,
+		.uid = __atomic_load_n(&session->entry->uid, __ATOMIC_RELAXED)}; /* as above */
 	strncpy(entry->name, spec->name, sizeof(entry->name) - 1);
 	for (size_t i = 0; i < spec->n_slots; i++)
 		heap->type_slots[first_slot + i] = (uint32_t)spec->slots[i];

@@ -181,7 +181,7 @@ static void check_usable_arenas(struct check *check, uint32_t space_kind)
 static void check_returnable_arenas(struct check *check)
 {
 	struct heap *heap = check->heap;
-	uint32_t prev1 = 0, n_listed = 0, n = 0;
+	uint32_t prev1 = 0, n_listed = 0, n = 0, n_arenas = 0;
 
 	for (uint32_t a1 = heap->control->returnable_arenas1; a1; n_listed++) {
 		const struct arena_entry *arena = check_arena_at1(heap, a1);
@@ -191,6 +191,7 @@ static void check_returnable_arenas(struct check *check)
 			check_fault(check, "returnable_arenas is broken at arena %u", a1 - 1);
 			return;
 		}
+		n_arenas += heap_run_length(heap, a1 - 1);
 		prev1 = a1;
 		a1 = arena->next1;
 	}
@@ -198,6 +199,10 @@ static void check_returnable_arenas(struct check *check)
 		n += arena_state(&heap->arenas[a]) == ARENA_RETURNABLE;
 	if (n != n_listed)
 		check_fault(check, "returnable_arenas lists %u runs, %u are returnable", n_listed, n);
+	if (heap->control->returnable_last1 != prev1)
+		check_fault(check, "returnable_last is %u, should be %u", heap->control->returnable_last1, prev1);
+	if (heap->control->n_returnable != n_arenas)
+		check_fault(check, "n_returnable is %u, %u arenas are listed", heap->control->n_returnable, n_arenas);
 }
 
 void check_lists(struct check *check)

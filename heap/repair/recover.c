@@ -81,8 +81,9 @@ static void entry_store(struct session_entry *entry, const struct session_entry 
 }
 
 /* The daemon's own record of a session; it is not committed yet. */
-static void truth_store(struct truth_session *truth, const struct session_identity *identity)
+static void truth_store(struct heap *heap, uint32_t index, const struct session_identity *identity)
 {
+	struct truth_session *truth = &heap->truth->sessions[index];
 	uint32_t state = truth->state;
 
 	*truth = (struct truth_session){
@@ -93,6 +94,7 @@ static void truth_store(struct truth_session *truth, const struct session_identi
 		.uid = identity->uid,
 		.gid = identity->gid,
 		.token = {identity->token[0], identity->token[1]},
+		.admission = ++heap->truth->head->n_admissions,
 	};
 	strncpy(truth->program, identity->program ? identity->program : "", sizeof(truth->program) - 1);
 }
@@ -107,6 +109,7 @@ int session_admit(struct heap *heap, const struct session_identity *identity, ui
 			.uid = identity->uid,
 			.gid = identity->gid,
 			.pid_namespace = pid_namespace(),
+			.max_types = identity->max_types,
 			.attachment = offer_of(identity->token),
 		};
 
@@ -115,7 +118,7 @@ int session_admit(struct heap *heap, const struct session_identity *identity, ui
 		if (heap->trimming) /* it was another session's */
 			heap->trimming[i] = (struct trimming){0};
 		strncpy(content.program, identity->program ? identity->program : "", sizeof(content.program) - 1);
-		truth_store(&heap->truth->sessions[i], identity);
+		truth_store(heap, i, identity);
 		entry_store(&heap->sessions[i], &content);
 		/* commit: the next daemon would go on with it */
 		truth_session_set_state(&heap->truth->sessions[i], SESSION_ACTIVE);

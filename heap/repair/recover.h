@@ -11,6 +11,7 @@ struct session_identity {
 	uint32_t uid, gid;
 	uint64_t token[2];
 	const char *program; /* cut to fit */
+	uint32_t max_types;  /* that its user may register; 0: no limit */
 };
 
 /* Daemon: make a FREE session ACTIVE. Needs no lock. -EUSERS: there is none. */

@@ -201,7 +201,7 @@ void critical_resume_queues(struct heap *heap)
 	__atomic_store_n(&heap->control->queues_paused_by1, 0, __ATOMIC_RELEASE);
 }
 
-bool critical_has_lookup(struct heap *heap, uint32_t first, uint32_t n)
+uint32_t critical_find_lookup1(struct heap *heap, uint32_t first, uint32_t n)
 {
 	/* After the arenas' state and before the intents. Where there is no barrier, the lock was taken in between. */
 	(void)critical_barrier(heap);
@@ -214,9 +214,9 @@ bool critical_has_lookup(struct heap *heap, uint32_t first, uint32_t n)
 		uint64_t off = ref_position(__atomic_load_n(&entry->intent.ref, __ATOMIC_RELAXED)) << 3;
 
 		if (is_active && intent_is_count(intent_kind(word)) && (off >> heap->arena_shift) - first < n)
-			return true;
+			return (uint32_t)(off >> heap->arena_shift) + 1;
 	}
-	return false;
+	return 0;
 }
 
 void critical_end(struct heap *heap)

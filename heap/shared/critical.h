@@ -84,7 +84,9 @@ static inline bool critical_queues_are_paused(const struct session *session);
  * Daemon: is a session without the lock reading one of these arenas just now? Their state says that they are in use no
  * more, so that no further session comes to read them.
  */
-bool critical_has_lookup(struct heap *heap, uint32_t first, uint32_t n);
+static inline bool critical_has_lookup(struct heap *heap, uint32_t first, uint32_t n);
+/* The first such arena, plus one; 0: there is none. */
+uint32_t critical_find_lookup1(struct heap *heap, uint32_t first, uint32_t n);
 
 /* Daemon: the heap ends: no session enters a critical section any more. */
 void critical_end(struct heap *heap);
@@ -179,4 +181,9 @@ static inline bool critical_poll_idle(struct session_entry *entry)
 		    &entry->activity, &done, ACTIVITY_NONE, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return false;
 	return done == ACTIVITY_NONE;
+}
+
+static inline bool critical_has_lookup(struct heap *heap, uint32_t first, uint32_t n)
+{
+	return critical_find_lookup1(heap, first, n);
 }

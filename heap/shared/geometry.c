@@ -69,6 +69,7 @@ uint64_t layout_hash(void)
 		offsetof(struct control, counters),
 		offsetof(struct control, spaces),
 		offsetof(struct control, returnable_arenas1),
+		offsetof(struct control, clock_ms),
 		HOLDS_INLINE,
 		SPARE_RUN_MAX,
 	};

@@ -406,9 +406,14 @@ int heap_map_arenas(struct heap *heap, uint32_t first, uint32_t n)
 	return r;
 }
 
-/* The window stays reserved: an empty mapping replaces the arenas, which unmaps them. */
+/*
+ * The window stays reserved: an empty mapping takes the place of the arenas. Nothing comes in between, as the daemon
+ * has one thread. Where the kernel refuses the empty mapping, nothing is there until the whole window is mapped.
+ */
 static int unmap_part(const struct heap *heap, uint64_t off, uint64_t size)
 {
+	if (munmap(heap->base + off, size) < 0)
+		return -errno;
 	return mmap(heap->base + off, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
 		       0) == MAP_FAILED
 		       ? -errno
@@ -427,18 +432,17 @@ int heap_return_arenas(struct heap *heap, uint32_t first, uint32_t n)
 		       : 0;
 }
 
-/* How many arenas the run at `head` has in a heap without a truth: those that the head counts and that are BODY. */
+/* How many arenas the run at `head`, which is MAPPING, has in a heap without a truth: what it counts and is BODY. */
 static uint32_t older_run_length(const struct heap *heap, uint32_t head, uint32_t known)
 {
-	uint32_t state = arena_state(&heap->arenas[head]), n = read_once(heap->arenas[head].n_arenas), k;
-	bool is_half_done = state == ARENA_MAPPING || state == ARENA_RETURNING;
+	uint32_t n = read_once(heap->arenas[head].n_arenas), k;
 
 	if (n > known - head)
 		n = known - head;
 	for (k = 1; k < n; k++) {
 		uint32_t body = arena_state(&heap->arenas[head + k]);
 
-		if (body != ARENA_BODY && !(is_half_done && body == ARENA_HOLE))
+		if (body != ARENA_BODY && body != ARENA_HOLE)
 			break;
 	}
 	return k;
@@ -459,10 +463,10 @@ static int older_arenas(struct heap *heap)
 		struct truth_arena *arena = &heap->truth->arenas[i];
 		uint32_t state = arena_state(&heap->arenas[i]);
 
-		arena->n_arenas = older_run_length(heap, i, known);
+		arena->n_arenas = state == ARENA_MAPPING ? older_run_length(heap, i, known) : 1;
 		arena->session1 = read_once(heap->arenas[i].session1);
 		arena->state = state == ARENA_HOLE ? TRUTH_HOLE : state == ARENA_MAPPING ? TRUTH_MAPPING : TRUTH_THERE;
-		i += state == ARENA_HOLE ? 1 : arena->n_arenas;
+		i += arena->n_arenas;
 	}
 	truth_settle(heap->truth);
 	return 0;
@@ -522,7 +526,8 @@ static void write_arenas(struct heap *heap)
 			__atomic_store_n(&arena->state, (uint32_t)ARENA_BODY, __ATOMIC_RELEASE);
 		if (state == TRUTH_HOLE || state == TRUTH_BODY)
 			continue;
-		__atomic_store_n(&arena->n_arenas, truth->arenas[i].n_arenas, __ATOMIC_RELAXED);
+		if (state != TRUTH_THERE) /* else it is what sessions have made of it */
+			__atomic_store_n(&arena->n_arenas, truth->arenas[i].n_arenas, __ATOMIC_RELAXED);
 		__atomic_store_n(&arena->session1, truth->arenas[i].session1, __ATOMIC_RELAXED);
 	}
 }

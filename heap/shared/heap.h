@@ -147,16 +147,25 @@ static inline uint32_t session_state_at(const struct heap *heap, uint32_t index)
 	return heap->truth ? heap->truth->sessions[index].state : session_state(&heap->sessions[index]);
 }
 
-/* The length of the run of arenas that begins at `head`, an arena that is known. At least 1, and within the heap. */
+/*
+ * The length of the run of arenas that begins at `head`, an arena that is known. At least 1, and within the heap. Of a
+ * run that it maps or unmaps the daemon goes by its truth.
+ */
 static inline uint32_t heap_run_length(const struct heap *heap, uint32_t head)
 {
-	uint32_t n, n_max = heap->n_arenas - head;
+	uint32_t n = 0, n_max = heap->n_arenas - head;
 
 	if (heap->truth)
 		n = truth_run_length(heap->truth, head);
-	else
+	if (!n)
 		n = __atomic_load_n(&heap->arenas[head].n_arenas, __ATOMIC_ACQUIRE);
 	return n < 1 ? 1 : n < n_max ? n : n_max;
+}
+
+/* The time by which the age of what is free is counted, in milliseconds modulo 2^32. relaxed: of one moment */
+static inline uint32_t heap_clock(const struct heap *heap)
+{
+	return __atomic_load_n(&heap->control->clock_ms, __ATOMIC_RELAXED);
 }
 
 /* What the daemon asks of the heap. Relaxed, but for the first: each is of one moment. */

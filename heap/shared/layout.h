@@ -231,9 +231,10 @@ struct pool_entry {
  *            daemon            session          any session          daemon
  *   HOLE --> MAPPING --> GRANTED --> POOLS ---------------------> RETURNING --> HOLE
  *                                \-> RUN --> RETURNABLE --------/
- *                                     ^----------/
+ *                                     ^----------/ \--> POOLS
  *
- * A run of n arenas has its state at its head; the others are BODY from MAPPING to the end of RETURNING.
+ * A run of n arenas has its state at its head; the others are BODY. A run that is free may be cut into runs, and those
+ * that follow each other may become one.
  */
 enum arena_state {
 	ARENA_HOLE = 0,       /* not there: no memory, not mapped */
@@ -243,16 +244,16 @@ enum arena_state {
 	ARENA_RUN = 4,        /* locked: is one large object */
 	ARENA_RETURNABLE = 5, /* locked: was a large object; on returnable_arenas */
 	ARENA_RETURNING = 6,  /* locked to become so, then daemon: is being unmapped and punched */
-	ARENA_BODY = 7,       /* daemon: of the run whose head counts it in n_arenas */
+	ARENA_BODY = 7,       /* as its head: of the run whose head counts it in n_arenas */
 };
 
 struct arena_entry {
 	uint32_t state;        /* enum arena_state, which says who writes it */
 	uint32_t session1;     /* daemon: the session that it was granted to, plus one */
-	uint32_t n_arenas;     /* daemon: length of the run whose head this is */
+	uint32_t n_arenas;     /* as the state: length of the run whose head this is */
 	uint32_t space;        /* locked: enum space_kind of its pools */
 	uint32_t n_free_pools; /* locked: CPython's nfreepools: bits that are set in its freepools */
-	uint32_t reserved0;
+	uint32_t free_since;   /* locked: clock_ms when it became wholly free, or the run RETURNABLE */
 	union {
 		struct {
 			uint32_t next1; /* locked: in usable_arenas or returnable_arenas */
@@ -372,7 +373,9 @@ struct session_entry {
 
 	uint64_t intent_before;   /* session, with its intent: n_holds, or rights_given, before; or INTENT_UNKNOWN */
 #define INTENT_UNKNOWN UINT64_MAX /* nothing has changed yet */
-	uint64_t reserved0[6];
+	uint32_t max_types;       /* daemon: types that its user may have registered; 0: no limit */
+	uint32_t reserved4;
+	uint64_t reserved0[5];
 
 	uint64_t n_own_holds; /* owner: objects in its own pools that it holds; for reports */
 	uint32_t requests;    /* owner of the lock, without the log, and the daemon: enum request; see critical.c */
@@ -404,7 +407,7 @@ struct type_entry {
 	uint32_t alignment;
 	uint32_t n_slots;
 	uint32_t first_slot; /* into type_slots */
-	uint32_t reserved0;
+	uint32_t uid;        /* the user who has registered it */
 	uint64_t reserved1[5];
 };
 
@@ -573,7 +576,9 @@ struct control {
 	uint64_t geometry_hash; /* of heap_size, arena_size and n_sessions, from which the other sizes follow */
 	uint64_t pid_namespace; /* inode of the home namespace, that of the heap's first daemon: see
 				   foreign_lock.c */
-	uint64_t reserved1[2];
+	uint32_t clock_ms;      /* daemon: the time, until the next tick; ages of free arenas are counted by it */
+	uint32_t reserved5;
+	uint64_t reserved1[1];
 
 	uint64_t ended;             /* daemon: HEAP_ENDED once the heap has ended on purpose, else 0 */
 	uint32_t n_arenas_known;    /* daemon: arenas before it have an entry; those from here on were always HOLE */
@@ -586,11 +591,14 @@ struct control {
 	struct counters counters;
 	struct space spaces[N_SPACES];
 	struct figures figures;
-	uint32_t returnable_arenas1; /* locked: the first run of arenas that waits to be used again or unmapped */
+	uint32_t returnable_arenas1; /* locked: the first run of arenas that waits to be used again or unmapped: the one
+					freed last */
 	uint32_t n_types;            /* owner of the lock, without the log: see type.c */
 	uint32_t n_type_slots;       /* locked */
 	uint32_t rebuilding;         /* owner of the lock: derived state is being made anew, see rebuild.c */
-	uint64_t reserved3[2];
+	uint32_t returnable_last1;   /* locked: the last of them, which has been free for longest */
+	uint32_t n_returnable;       /* locked: arenas of all of them */
+	uint64_t reserved3;
 
 	struct global_lock lock;
 };

@@ -12,6 +12,8 @@
  * Died after ...                          the next daemon ...
  *   anything but the magic                finds no truth: no client was served yet
  *   a head MAPPING, some bodies           makes the others BODY by the head's length, then unmaps the run
+ *   some bodies THERE, the head MAPPING   as before: no session knows of the run yet
+ *   a head UNMAPPING, some bodies         makes the others BODY by the head's length, and goes on unmapping
  *   a last arena HOLE, before n_arenas    makes it BODY again and unmaps it once more; nothing else has it yet
  *   a session's fields, not its state     finds it FREE: they are written anew by the next admission
  *   pid_namespace 0, some of pid          does not know the process: the session stays until it is resumed
@@ -179,7 +181,7 @@ void truth_settle(struct truth *truth)
 		if (head->state == TRUTH_HOLE || head->state == TRUTH_BODY) {
 			head->state = TRUTH_HOLE;
 		} else {
-			if (!head->n_arenas || head->n_arenas > known - i)
+			if (!head->n_arenas || head->n_arenas > known - i || head->state == TRUTH_THERE)
 				head->n_arenas = 1;
 			n = head->n_arenas;
 		}
@@ -192,6 +194,12 @@ void truth_settle(struct truth *truth)
 void truth_arena_set_state(struct truth_arena *arena, enum truth_arena_state state)
 {
 	__atomic_store_n(&arena->state, (uint32_t)state, __ATOMIC_RELEASE);
+}
+
+void truth_arena_set_run(struct truth_arena *arena, enum truth_arena_state state, uint32_t n_arenas)
+{
+	/* one store of both: no death comes between them */
+	__atomic_store_n((uint64_t *)(void *)arena, (uint64_t)n_arenas << 32 | state, __ATOMIC_RELEASE);
 }
 
 void truth_session_set_state(struct truth_session *session, uint32_t state)

@@ -11,22 +11,25 @@
 #include "heap/shared/geometry.h"
 
 #define TRUTH_MAGIC   UINT64_C(0x0068747572747001) /* "\1ptruth\0" */
-#define TRUTH_VERSION 1U
+#define TRUTH_VERSION 2U
 
 enum truth_arena_state {
 	TRUTH_HOLE = 0,      /* no memory, not mapped */
-	TRUTH_MAPPING = 1,   /* head: is being allocated and mapped; no session knows of it */
-	TRUTH_THERE = 2,     /* head: has memory; what it is used for the control segment says */
+	TRUTH_MAPPING = 1,   /* head of a run: is being allocated and mapped; no session knows of it */
+	TRUTH_THERE = 2,     /* an arena: has memory; what it is used for the control segment says */
 	TRUTH_BODY = 3,      /* of the run whose head counts it in n_arenas */
-	TRUTH_UNMAPPING = 4, /* head: is being unmapped from its last arena on */
+	TRUTH_UNMAPPING = 4, /* head of a run: is being unmapped from its last arena on */
 };
 
-/* A run's length is told by its head alone: truth_settle() makes the other entries agree with it. */
+/*
+ * What is mapped or unmapped together is a run. Its length is told by its head alone: truth_settle() makes the other
+ * entries agree with it. What is THERE is an arena each, since sessions cut and join free runs.
+ */
 struct truth_arena {
-	uint32_t state; /* enum truth_arena_state: commits what is written below */
-	uint32_t n_arenas;
-	uint32_t session1; /* the session that it was granted to, plus one */
-	uint32_t reserved;
+	uint32_t state;     /* enum truth_arena_state: commits what is written below */
+	uint32_t n_arenas;  /* of a run; stored with the state where both change */
+	uint32_t session1;  /* the session that it was granted to, plus one */
+	uint32_t admission; /* that session's: another one may have its index by now */
 };
 
 struct truth_session {
@@ -38,7 +41,9 @@ struct truth_session {
 	uint32_t gid;
 	uint64_t token[2];
 	char program[40];
-	uint64_t reserved[5];
+	uint32_t admission; /* number of its admission to this heap; 0: by a daemon that did not count them */
+	uint32_t reserved0;
+	uint64_t reserved[4];
 };
 
 /* Which files the truth is about. A heap that is made anew has new files. */
@@ -63,9 +68,11 @@ struct truth_head {
 	uint64_t ended;           /* not 0: the heap is being removed */
 	uint32_t n_arenas_known;  /* entries before it have memory, here and in the control segment */
 	uint32_t n_arenas_mapped; /* arenas before it have pool entries */
+	uint32_t n_admissions;    /* of sessions, so far */
+	uint32_t reserved1;
 };
 
-static_assert(sizeof(struct truth_arena) == 16, "");
+static_assert(sizeof(struct truth_arena) == 16 && offsetof(struct truth_arena, n_arenas) == 4, "stored at once");
 static_assert(sizeof(struct truth_session) == 128, "");
 static_assert(sizeof(struct truth_head) <= 4096, "the sessions begin on the next page");
 
@@ -106,8 +113,9 @@ int truth_extend(struct truth *truth, uint32_t n);
 /* After a death: the entries of arenas agree with their heads. Idempotent. */
 void truth_settle(struct truth *truth);
 
-/* Release, both: what was written before is there for the next daemon, wherever this one is killed. */
+/* Release, all: what was written before is there for the next daemon, wherever this one is killed. */
 void truth_arena_set_state(struct truth_arena *arena, enum truth_arena_state state);
+void truth_arena_set_run(struct truth_arena *arena, enum truth_arena_state state, uint32_t n_arenas);
 void truth_session_set_state(struct truth_session *session, uint32_t state);
 
 /* Unmap and close; the file stays. May be NULL; returns NULL. */
@@ -121,12 +129,12 @@ static inline uint32_t truth_arena_state(const struct truth *truth, uint32_t i)
 		       : (uint32_t)TRUTH_HOLE;
 }
 
-/* The length of the run at arena i; 1 where no run begins. */
+/* The length of the run at arena i that is being mapped or unmapped; 0 where none begins. */
 static inline uint32_t truth_run_length(const struct truth *truth, uint32_t i)
 {
 	uint32_t state = truth_arena_state(truth, i);
 
-	return state == TRUTH_HOLE || state == TRUTH_BODY
-		       ? 1
-		       : __atomic_load_n(&truth->arenas[i].n_arenas, __ATOMIC_RELAXED);
+	return state == TRUTH_MAPPING || state == TRUTH_UNMAPPING
+		       ? __atomic_load_n(&truth->arenas[i].n_arenas, __ATOMIC_RELAXED)
+		       : 0;
 }

@@ -424,7 +424,7 @@ static int run(struct meet *m)
 {
 	/* A small heap, as some of the calls walk all of it. */
 	static const char *const small_args[] = {"--size", "1M", "--arena-size", "64K", "--max-sessions", "8",
-		"--spare-arenas", "1", "--lock-timeout", "600", NULL};
+		"--spare-arenas", "1", "--decay", "0", "--lock-timeout", "600", NULL};
 	uint64_t begin = clock_ns();
 	bool failed;
 	int r;

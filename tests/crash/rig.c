@@ -63,13 +63,13 @@ static bool no_arena_moves(const struct world *world)
 
 static uint32_t n_free_arenas(const struct world *world)
 {
-	return world->control->spaces[0].n_free_arenas + world->control->spaces[1].n_free_arenas;
+	return world->control->spaces[0].n_free_arenas + world->control->spaces[1].n_free_arenas +
+	       world->control->n_returnable;
 }
 
 bool rig_memory_is_back(const struct world *world)
 {
-	return !world->control->returnable_arenas1 && no_arena_moves(world) && n_free_arenas(world) <= 1 &&
-	       world_excess_bytes(world) == 0;
+	return no_arena_moves(world) && n_free_arenas(world) <= 1 && world_excess_bytes(world) == 0;
 }
 
 bool rig_nothing_is_kept(const struct world *world)
@@ -105,8 +105,8 @@ static int settle(struct rig *rig)
 
 int rig_begin(struct rig *rig)
 {
-	static const char *const usual_args[] = {
-		"--size", "16M", "--arena-size", "64K", "--max-sessions", "16", "--spare-arenas", "1", NULL};
+	static const char *const usual_args[] = {"--size", "16M", "--arena-size", "64K", "--max-sessions", "16",
+		"--spare-arenas", "1", "--decay", "0", NULL};
 	int r = world_start(&rig->world, rig->daemon_args ? rig->daemon_args : usual_args);
 
 	if (r == 0)

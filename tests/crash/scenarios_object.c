@@ -80,6 +80,29 @@ static void large_again_setup(struct actor *a)
 	MUST(a, pyheap_decref(a->heap, a->mine[0]));
 }
 
+/* A longer free run, of which the object gets a part. */
+static void large_cut_setup(struct actor *a)
+{
+	MUST(a, pyheap_new(a->heap, PYHEAP_BYTES, 300000, &a->mine[0]));
+	MUST(a, pyheap_decref(a->heap, a->mine[0]));
+}
+
+/* Free runs side by side, which are too short one by one. */
+static void large_joined_setup(struct actor *a)
+{
+	MUST(a, pyheap_new(a->heap, PYHEAP_BYTES, 70000, &a->mine[0]));
+	MUST(a, pyheap_new(a->heap, PYHEAP_BYTES, 70000, &a->mine[1]));
+	MUST(a, pyheap_decref(a->heap, a->mine[1]));
+	MUST(a, pyheap_decref(a->heap, a->mine[0]));
+}
+
+/* The next pool is of a free run. */
+static void arena_of_run_setup(struct actor *a)
+{
+	take_free_pools(a);
+	large_cut_setup(a);
+}
+
 static int list_small_call(struct actor *a)
 {
 	return pyheap_list_new(a->heap, 5, &a->mine[0]);
@@ -142,6 +165,9 @@ const struct scenario scenarios_object[] = {
 	{"new_medium", NULL, NULL, medium_call, .verify = medium_verify},
 	{"new_large", NULL, NULL, large_call, .verify = large_verify, .wants_arenas = true},
 	{"new_large_again", NULL, large_again_setup, large_call, .verify = large_verify},
+	{"new_large_cut", NULL, large_cut_setup, large_call, .verify = large_verify},
+	{"new_large_joined", NULL, large_joined_setup, large_call, .verify = large_verify},
+	{"new_arena_of_run", take_free_pools, arena_of_run_setup, arena_call, .verify = arena_verify},
 	{"list_new", NULL, NULL, list_small_call, .verify = list_verify},
 	{"list_new_run", NULL, NULL, list_run_call, .verify = list_verify},
 	{"put", small_prepare, NULL, put_call, .verify = small_verify},

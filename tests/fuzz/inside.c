@@ -54,6 +54,12 @@ static void freed(void *owner)
 	admit_waiting(owner);
 }
 
+/* A daemon makes another heap here: daemon.c. This one goes on with the one that it has. */
+static void reset(void *owner)
+{
+	(void)owner;
+}
+
 void inside_open(struct inside *inside, struct heap *heap)
 {
 	log_set_level(getenv("PYHEAP_FUZZ_LOG") ? LOG_DEBUG : LOG_EMERG);
@@ -61,20 +67,23 @@ void inside_open(struct inside *inside, struct heap *heap)
 	session_init(&inside->self, heap, SESSION_DAEMON);
 	if (!inside->base || work_init(&inside->work, inside->base) < 0)
 		INSIDE_FAULT("no loop");
-	trim_init(&inside->trim, &inside->self, &inside->work, 0);
+	users_init(&inside->users);
+	inside->users.limits.n_sessions = INSIDE_SESSIONS / 2;
+	trim_init(&inside->trim, &inside->self, &inside->work, 0, 0);
 	inside->sessions = (struct dsessions){
 		.self = &inside->self,
 		.base = inside->base,
 		.work = &inside->work,
 		.trim = &inside->trim,
+		.users = &inside->users,
 		.started = started,
 		.freed = freed,
 		.owner = &inside->admission,
 	};
-	inside->admission = (struct admission){.connections = &inside->connections,
-		.sessions = &inside->sessions,
-		.n_user_sessions = INSIDE_SESSIONS / 2};
-	connections_init(&inside->connections, inside->base, &inside->work, &dispatch_handlers, &inside->admission);
+	inside->admission = (struct admission){
+		.connections = &inside->connections, .sessions = &inside->sessions, .reset = reset, .owner = inside};
+	connections_init(&inside->connections, inside->base, &inside->work, &inside->users, &dispatch_handlers,
+		&inside->admission);
 	if (dsessions_init(&inside->sessions) < 0)
 		INSIDE_FAULT("no memory");
 }
@@ -83,6 +92,7 @@ void inside_close(struct inside *inside)
 {
 	connections_deinit(&inside->connections);
 	dsessions_deinit(&inside->sessions);
+	users_deinit(&inside->users);
 	work_deinit(&inside->work);
 	event_base_free(inside->base);
 }
@@ -90,7 +100,8 @@ void inside_close(struct inside *inside)
 void inside_tick(struct inside *inside)
 {
 	dsessions_tick(&inside->sessions);
-	trim_tick(&inside->trim);
+	inside->now_ms += 100;
+	trim_tick(&inside->trim, inside->now_ms);
 }
 
 void inside_rest(struct inside *inside)

@@ -15,6 +15,8 @@ struct inside {
 	struct session self;
 	struct work work;
 	struct trim trim;
+	int64_t now_ms;
+	struct users users;
 	struct connections connections;
 	struct dsessions sessions;
 	struct admission admission;

@@ -282,6 +282,39 @@ void fixture_kill(pid_t pid)
 	fixture_wait(pid);
 }
 
+uint64_t fixture_heap_bytes(void)
+{
+	struct stat st;
+	char path[128];
+
+	snprintf(path, sizeof(path), "/dev/shm/pyheap.%s.heap", fx.name);
+	return stat(path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0; /* there is none any more */
+}
+
+int fixture_need_daemon(pyheap *heap)
+{
+	pyheap_ref refs[256];
+	size_t n = 0, size = (size_t)3 * (256 << 10);
+	int r;
+
+	do {
+		uint64_t before = fixture_heap_bytes();
+
+		r = pyheap_new(heap, PYHEAP_BYTES, size, &refs[n]);
+		if (r < 0)
+			break;
+		memset(pyheap_data(heap, refs[n]), 0x5a, size);
+		if (fixture_heap_bytes() > before)
+			r = 1;
+		n++;
+	} while (r == 0 && n < 256);
+	if (r == -ENOMEM && n > 0) /* so says the daemon */
+		r = 0;
+	while (n > 0)
+		ck_ok(pyheap_decref(heap, refs[--n]));
+	return r < 0 ? r : 0;
+}
+
 int fixture_log_count(const char *text)
 {
 	static char log[1 << 20];

@@ -66,6 +66,12 @@ int fixture_wait(pid_t pid);
 /* End a child by SIGKILL and wait for that. */
 void fixture_kill(pid_t pid);
 
+/* What the heap of fx's daemon occupies in /dev/shm. */
+uint64_t fixture_heap_bytes(void);
+
+/* Make objects until a call needs the daemon, since no memory that is there is free, and drop them; or its error. */
+int fixture_need_daemon(pyheap *heap);
+
 /* How often the text is in the log of fx's daemon. */
 int fixture_log_count(const char *text);
 

@@ -18,15 +18,6 @@
 
 #define ARENA ((size_t)256 << 10)
 
-static int need_daemon(pyheap *heap)
-{
-	static size_t n_calls;
-	pyheap_ref large;
-	int r = pyheap_new(heap, PYHEAP_BYTES, (3 + n_calls++ % 16) * ARENA, &large);
-
-	return r < 0 ? r : pyheap_decref(heap, large);
-}
-
 static void kill_daemon(void)
 {
 	ck_assert(WIFSIGNALED(fixture_stop(&fx, SIGKILL)));
@@ -58,13 +49,13 @@ START_TEST(test_closed_and_used_for_a_file)
 	snprintf(path, sizeof(path), "%s/file", fixture_folder);
 	file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	ck_assert_int_eq(file, fd);
-	ck_ok(need_daemon(heap));
+	ck_ok(fixture_need_daemon(heap));
 	ck_ok(pyheap_dispatch(heap));
 	ck_assert_int_ne(pyheap_fd(heap), file);
 	ck_assert_int_eq(write(file, "mine", 4), 4);
 	kill_daemon();
 	fixture_start_again(&fx);
-	ck_ok(need_daemon(heap));
+	ck_ok(fixture_need_daemon(heap));
 	ck_assert_int_eq(pyheap_refcount(heap, ref), 1);
 	ck_assert_int_eq(close(pyheap_fd(heap)), 0);
 	ck_assert_int_eq(dup2(file, pyheap_fd(heap)), pyheap_fd(heap));
@@ -88,9 +79,9 @@ START_TEST(test_closed_and_used_for_a_socket)
 	ck_ok(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
 	ck_assert_int_eq(pair[0], fd);
 	ck_assert_int_eq(write(pair[1], "x", 1), 1); /* nor does the library take what is the program's */
-	ck_ok(need_daemon(heap));
+	ck_ok(fixture_need_daemon(heap));
 	ck_ok(pyheap_dispatch(heap));
-	ck_ok(need_daemon(heap));
+	ck_ok(fixture_need_daemon(heap));
 	pyheap_close(heap);
 	ck_assert_int_eq(recv(pair[0], &byte, 1, MSG_DONTWAIT), 1);
 	errno = 0;
@@ -108,7 +99,7 @@ START_TEST(test_closed)
 	int fd = pyheap_fd(heap);
 
 	ck_ok(close(fd));
-	ck_ok(need_daemon(heap));
+	ck_ok(fixture_need_daemon(heap));
 	ck_assert_int_eq(pyheap_fd(heap), fd);
 	ck_ok(close(fd));
 	ck_ok(pyheap_dispatch(heap));
@@ -144,12 +135,12 @@ START_TEST(test_no_descriptors)
 	for (rlim_t i = 0; i < 3; i++) {
 		limit_files(n + i);
 		ck_err(pyheap_dispatch(heap), EMFILE);
-		ck_err(need_daemon(heap), EMFILE);
+		ck_err(fixture_need_daemon(heap), EMFILE);
 		ck_err(pyheap_open(&other, fx.socket), EMFILE);
 	}
 	limit_files(256);
 	ck_ok(pyheap_dispatch(heap));
-	ck_ok(need_daemon(heap));
+	ck_ok(fixture_need_daemon(heap));
 	pyheap_close(heap);
 }
 END_TEST
@@ -189,11 +180,11 @@ START_TEST(test_socket_without_rights_yet)
 	ck_ok(pyheap_set_timeout(heap, 50));
 	ck_ok(chmod(fx.socket, 0));
 	become_nobody();
-	ck_err(need_daemon(heap), EACCES);
+	ck_err(fixture_need_daemon(heap), EACCES);
 	ck_ok(chmod_as_root(fx.socket, 0777));
 	ck_err(pyheap_dispatch(heap), EACCES); /* this time the daemon says so */
 	become_root();
-	ck_ok(need_daemon(heap));
+	ck_ok(fixture_need_daemon(heap));
 	pyheap_close(heap);
 }
 END_TEST
@@ -208,7 +199,7 @@ START_TEST(test_relative_path)
 	ck_ok(chdir("/"));
 	kill_daemon();
 	fixture_start_again(&fx);
-	ck_ok(need_daemon(heap));
+	ck_ok(fixture_need_daemon(heap));
 	pyheap_close(heap);
 }
 END_TEST
@@ -260,10 +251,10 @@ START_TEST(test_deadline_under_signals)
 	ck_err(pyheap_open(&other, address.sun_path), ETIMEDOUT); /* in connect() */
 	ck_ok(pyheap_set_timeout(heap, 300));
 	ck_ok(kill(fx.pid, SIGSTOP));
-	ck_err(need_daemon(heap), ETIMEDOUT); /* in recvmsg() */
+	ck_err(fixture_need_daemon(heap), ETIMEDOUT); /* in recvmsg() */
 	ck_ok(kill(fx.pid, SIGCONT));
 	ck_ok(pyheap_set_timeout(heap, -1));
-	ck_ok(need_daemon(heap));
+	ck_ok(fixture_need_daemon(heap));
 	ck_ok(setitimer(ITIMER_REAL, &none, NULL));
 	for (int i = 0; i < 8; i++)
 		close(fillers[i]);
@@ -327,7 +318,7 @@ START_TEST(test_cancelled)
 	do
 		ck_ok(pyheap_stats(heap, &stats));
 	while (stats.n_sessions > 1 && usleep(5000) == 0);
-	ck_ok(need_daemon(heap));
+	ck_ok(fixture_need_daemon(heap));
 	pyheap_close(heap);
 }
 END_TEST
@@ -369,7 +360,7 @@ START_TEST(test_locked_memory)
 	snprintf(path, sizeof(path), "/dev/shm/pyheap.%s.heap", fx.name);
 	ck_ok(stat(path, &st));
 	ck_assert_int_lt(st.st_blocks * 512, 8 << 20); /* of 64 MiB */
-	ck_ok(need_daemon(heap));
+	ck_ok(fixture_need_daemon(heap));
 	pyheap_close(heap);
 }
 END_TEST

@@ -439,11 +439,11 @@ class NoDaemon(unittest.TestCase):
                 waiting = subprocess.Popen(put, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
                 self.addCleanup(waiting.stdin.close)
             result = daemon.run("ls")
-            if b"all sessions of the heap are taken" in result.stderr:
+            if b"all 1 sessions are taken" in result.stderr:
                 break
             time.sleep(0.01)
         self.assertEqual(result.returncode, 3)
-        self.assertRegex(result.stderr, rb"all sessions of the heap are taken; close a client")
+        self.assertRegex(result.stderr, rb"all 1 sessions are taken \(--max-sessions\).*; close a client")
         waiting.stdin.close()
         self.assertEqual(waiting.wait(WATCHDOG), 0)
 
@@ -571,8 +571,8 @@ class Figures(CtlTest):
                          (os.geteuid(), "pyheapctl", False, False))
         self.assertEqual([c["program"] for c in clients if c["self"]], ["pyheapctl"])
         rows = [line.split() for line in self.ok("clients").decode().splitlines()]
-        self.assertEqual(rows[0], ["SESSION", "PID", "UID", "HOLDS", "FLAGS", "PROGRAM"])
-        self.assertIn([str(waiting[0]["session"]), str(put.pid), str(os.geteuid()), "0", "-", "-", "-", "pyheapctl"],
+        self.assertEqual(rows[0], ["SESSION", "PID", "UID", "HOLDS", "ARENAS", "BYTES", "FLAGS", "PROGRAM"])
+        self.assertIn([str(waiting[0]["session"]), str(put.pid), str(os.geteuid()), "0", "0", "0", "-", "-", "-", "pyheapctl"],
                       rows)
         self.ok("evict", str(waiting[0]["session"]))
         self.assertEqual(put.wait(WATCHDOG), -signal.SIGKILL)

@@ -70,7 +70,7 @@ class Cut(unittest.TestCase):
         new = wire.Wire(self.daemon.socket, layout_hash)
         self.daemon.wires.append(new)
         new.send(wire.hello(layout_hash))
-        self.assertIn("--remove", new.expect_error(errno.EUCLEAN))
+        self.assertIn("pyheapctl reset", new.expect_error(errno.EUCLEAN))
         new.expect_end()
 
     def test_stretched(self):

@@ -53,6 +53,24 @@ class FullMachine(unittest.TestCase):
         self.assertEqual(len(self.session.grant(8, 1)), 1)
         self.assertGreaterEqual(self.take_all(self.session) + n + 8, 40)
 
+    def test_no_room_for_another_heap(self):
+        """A reset that could not end well does not begin. What is full because of the heap itself is no reason."""
+        reset = lambda: wire.Wire(self.daemon.socket, self.session.layout_hash)
+        path = self.fill()
+        refused = reset()
+        refused.send(wire.reset_request(True))
+        self.assertIn("cannot be emptied", refused.expect_error(errno.ENOMEM))
+        self.assertEqual(self.session.n_sessions(), 1)
+        self.assertIn("no room for another one", self.daemon.log())
+        os.unlink(path)
+        self.session.close()
+        done = reset()
+        done.send(wire.reset_request(True))
+        done.expect(wire.RESET_DONE)
+        self.assertEqual(self.daemon.session().n_sessions(), 1)
+        for connection in (refused, done):
+            connection.close()
+
     def test_filled_in_a_run(self):
         self.fill(8 << 20)
         before = self.daemon.heap_bytes()

@@ -10,8 +10,11 @@
 #include <fcntl.h>
 #include <pyheap.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define ARENA ((uint64_t)256 << 10)
 
@@ -29,17 +32,6 @@ static void teardown(void)
 {
 	heap = pyheap_close(heap);
 	fixture_teardown();
-}
-
-/* What the heap occupies in /dev/shm. */
-static uint64_t heap_bytes(void)
-{
-	struct stat st;
-	char path[128];
-
-	snprintf(path, sizeof(path), "/dev/shm/pyheap.%s.heap", fx.name);
-	ck_ok(stat(path, &st));
-	return (uint64_t)st.st_blocks * 512;
 }
 
 static uint64_t n_objects_of(const pyheap_stats *stats)
@@ -174,7 +166,7 @@ static void fill_and_drop(void)
 		ck_ok(pyheap_new(heap, PYHEAP_BYTES, i % 2000 + 1, &refs[i]));
 	for (size_t i = 0; i < 4; i++)
 		ck_ok(pyheap_new(heap, PYHEAP_BYTES, (i + 2) * ARENA + 1, &large[i]));
-	ck_assert_uint_gt(heap_bytes(), 40 * ARENA);
+	ck_assert_uint_gt(fixture_heap_bytes(), 40 * ARENA);
 	for (size_t i = 0; i < N; i++)
 		ck_ok(pyheap_decref(heap, refs[i]));
 	for (size_t i = 0; i < 4; i++)
@@ -185,7 +177,7 @@ START_TEST(returns_empty_arenas)
 {
 	uint64_t n_spare = (uint64_t)_i;
 	char spare[12];
-	const char *const args[] = {"--size", "64M", "--spare-arenas", spare, NULL};
+	const char *const args[] = {"--size", "64M", "--spare-arenas", spare, "--decay", _i % 2 ? "0" : "100", NULL};
 
 	snprintf(spare, sizeof(spare), "%d", _i);
 	fixture_start(&fx, args);
@@ -195,21 +187,62 @@ START_TEST(returns_empty_arenas)
 
 		fill_and_drop();
 		/* The session's own records may need an arena beside the spare ones. */
-		fixture_until(heap_bytes() <= (n_spare + 1) * ARENA);
+		fixture_until(fixture_heap_bytes() <= (n_spare + 1) * ARENA);
 		ck_ok(pyheap_stats(heap, &stats));
 		ck_assert_uint_le(stats.n_arenas_current, n_spare + 1);
 		ck_assert_uint_eq(stats.n_arenas_allocated - stats.n_arenas_reclaimed, stats.n_arenas_current);
 	}
 	heap = pyheap_close(heap);
-	fixture_until(heap_bytes() == n_spare * ARENA);
+	fixture_until(fixture_heap_bytes() == n_spare * ARENA);
 	fixture_teardown();
 }
 END_TEST
 
-/* Spare arenas are unmapped where another client needs their memory. */
+static uint64_t n_faults(void)
+{
+	struct rusage usage;
+
+	ck_ok(getrusage(RUSAGE_SELF, &usage));
+	return (uint64_t)usage.ru_minflt;
+}
+
+/*
+ * Frames of one size, with ticks of the daemon between them: their memory neither goes to the system nor comes from it
+ * again, for objects of several arenas as for those of an arena's pools.
+ */
+START_TEST(frames_fault_once)
+{
+	static const char *const rows[][2] = {{"--decay", "-1"}, {"--spare-arenas", "100"}, {"--decay", "3600000"}};
+	const char *const args[] = {"--size", "64M", rows[_i % 3][0], rows[_i % 3][1], NULL};
+	const uint64_t size = _i < 3 ? 24 * ARENA : ARENA / 2;
+	const struct timespec pause = {.tv_nsec = 300000000}; /* more than a tick */
+	uint64_t n_before = 0;
+	pyheap_stats stats;
+
+	fixture_start(&fx, args);
+	heap = fixture_open(&fx);
+	for (int i = 0; i < 3; i++) {
+		pyheap_ref ref;
+
+		n_before = i == 1 ? n_faults() : n_before;
+		ck_ok(pyheap_new(heap, PYHEAP_BYTES, size, &ref));
+		memset(pyheap_data(heap, ref), i, size);
+		ck_ok(pyheap_decref(heap, ref));
+		nanosleep(&pause, NULL);
+	}
+	ck_assert_uint_lt(n_faults() - n_before, size / 4096);
+	ck_ok(pyheap_stats(heap, &stats));
+	ck_assert_uint_eq(stats.n_arenas_reclaimed, 0);
+	heap = pyheap_close(heap);
+	fixture_teardown();
+}
+END_TEST
+
+/* What stays mapped for the next object goes where another client needs its memory. */
 START_TEST(spare_arenas_are_no_reserve)
 {
-	static const char *const args[] = {"--size", "4M", "--spare-arenas", "16", NULL};
+	static const char *const rows[][2] = {{"--spare-arenas", "16"}, {"--decay", "-1"}};
+	const char *const args[] = {"--size", "4M", rows[_i][0], rows[_i][1], NULL};
 	pyheap_ref refs[64], large;
 	size_t n = 0;
 
@@ -326,7 +359,7 @@ START_TEST(adopts_what_was_being_reclaimed)
 	for (int round = 0; round < 8; round++) {
 		pid_t pid = start_work(make_objects, &n);
 
-		for (int i = 0; i < 4; i++) {
+		for (int i = 0; i < 3; i++) {
 			if (i == 0)
 				fixture_kill(pid);
 			usleep((useconds_t)(rand() % 3000)); /* a random moment */
@@ -337,7 +370,7 @@ START_TEST(adopts_what_was_being_reclaimed)
 		fixture_until(n_sessions() == 1);
 		ck_assert_int_eq(pyheap_check(heap, NULL, NULL), 0);
 	}
-	fixture_until(heap_bytes() <= 2 * ARENA);
+	fixture_until(fixture_heap_bytes() <= 2 * ARENA);
 }
 END_TEST
 
@@ -373,7 +406,7 @@ START_TEST(adopts_what_was_being_mapped)
 	fixture_kill(pid);
 	fixture_until(n_sessions() == 1);
 	ck_assert_uint_eq(n_objects(), 0);
-	fixture_until(heap_bytes() <= 2 * ARENA);
+	fixture_until(fixture_heap_bytes() <= 2 * ARENA);
 }
 END_TEST
 
@@ -405,11 +438,11 @@ START_TEST(gives_back_what_is_locked)
 		printf("skipped: this user may not lock as much memory (RLIMIT_MEMLOCK)\n");
 		return;
 	}
-	fixture_until(heap_bytes() <= 3 * ARENA);
+	fixture_until(fixture_heap_bytes() <= 3 * ARENA);
 	fixture_until(fixture_log_count("touched outside all arenas") > 0);
 	fixture_kill(pid);
 	fixture_until(n_sessions() == 1);
-	ck_assert_int_le((int)(heap_bytes() / ARENA), 3);
+	ck_assert_int_le((int)(fixture_heap_bytes() / ARENA), 3);
 }
 END_TEST
 
@@ -423,13 +456,13 @@ START_TEST(gives_back_what_was_touched)
 	p = pyheap_data(heap, ref);
 	for (size_t i = 20; i < 200; i += 3)
 		p[i * ARENA] = 1;
-	fixture_until(heap_bytes() <= 3 * ARENA);
+	fixture_until(fixture_heap_bytes() <= 3 * ARENA);
 	fixture_stop(&fx, SIGKILL);
 	for (size_t i = 20; i < 200; i += 3)
 		p[i * ARENA] = 1;
-	ck_assert_int_gt((int)(heap_bytes() / 4096), 60);
+	ck_assert_int_gt((int)(fixture_heap_bytes() / 4096), 60);
 	fixture_start_again(&fx);
-	fixture_until(heap_bytes() <= 3 * ARENA);
+	fixture_until(fixture_heap_bytes() <= 3 * ARENA);
 	ck_assert_str_eq(p, "here");
 }
 END_TEST
@@ -451,7 +484,8 @@ int main(void)
 	tcase_add_test(each, gives_back_what_is_locked);
 	tcase_add_test(each, gives_back_what_was_touched);
 	tcase_add_loop_test(own, returns_empty_arenas, 0, 3);
-	tcase_add_test(own, spare_arenas_are_no_reserve);
+	tcase_add_loop_test(own, frames_fault_once, 0, 4);
+	tcase_add_loop_test(own, spare_arenas_are_no_reserve, 0, 2);
 	tcase_add_test(own, adopts_while_the_lock_is_held);
 	suite_add_tcase(suite, each);
 	suite_add_tcase(suite, own);

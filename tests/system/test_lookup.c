@@ -33,17 +33,6 @@ static void teardown(void)
 	fixture_teardown();
 }
 
-/* What the heap occupies in /dev/shm. */
-static uint64_t heap_bytes(void)
-{
-	char path[100];
-	struct stat st;
-
-	snprintf(path, sizeof(path), "/dev/shm/pyheap.%s.heap", fx.name);
-	ck_ok(stat(path, &st));
-	return (uint64_t)st.st_blocks * 512;
-}
-
 static uint64_t n_sessions(void)
 {
 	pyheap_stats stats;
@@ -74,7 +63,7 @@ static void make_and_look(void)
 {
 	for (size_t i = 0; i < N_OBJECTS; i++)
 		ck_ok(pyheap_new(owner, PYHEAP_BYTES, 512, &refs[i]));
-	ck_assert_uint_gt(heap_bytes(), 20 * ARENA);
+	ck_assert_uint_gt(fixture_heap_bytes(), 20 * ARENA);
 	look_at(refs[N_OBJECTS / 2]);
 	for (size_t i = 0; i < N_OBJECTS; i++)
 		ck_ok(pyheap_decref(owner, refs[i]));
@@ -85,13 +74,13 @@ START_TEST(all_else_is_returned)
 	pyheap_ref large;
 
 	make_and_look();
-	fixture_until(heap_bytes() == ARENA);
+	fixture_until(fixture_heap_bytes() == ARENA);
 	/* No client gets that memory, and none waits for it. */
 	ck_ok(pyheap_new(owner, PYHEAP_BYTES, 20 * ARENA, &large));
 	ck_ok(pyheap_decref(owner, large));
-	fixture_until(heap_bytes() == ARENA);
+	fixture_until(fixture_heap_bytes() == ARENA);
 	look_no_more();
-	fixture_until(heap_bytes() == 0);
+	fixture_until(fixture_heap_bytes() == 0);
 }
 END_TEST
 
@@ -110,7 +99,7 @@ START_TEST(next_daemon_goes_on)
 	pyheap_ref large;
 
 	make_and_look();
-	fixture_until(heap_bytes() == ARENA);
+	fixture_until(fixture_heap_bytes() == ARENA);
 	fixture_stop(&fx, SIGKILL);
 	fixture_start_again(&fx);
 	/* A call that needs the daemon: the session resumes. */
@@ -118,9 +107,9 @@ START_TEST(next_daemon_goes_on)
 	fixture_wait(fixture_fork(hold_and_die, NULL));
 	fixture_until(n_sessions() == 2);
 	ck_ok(pyheap_decref(owner, large));
-	fixture_until(heap_bytes() == ARENA);
+	fixture_until(fixture_heap_bytes() == ARENA);
 	look_no_more();
-	fixture_until(heap_bytes() == 0);
+	fixture_until(fixture_heap_bytes() == 0);
 }
 END_TEST
 

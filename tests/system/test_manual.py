@@ -140,7 +140,8 @@ def struct_text(name):
 def structs_text():
     return ("_classes_ has a member per size class, _PYHEAP_CLASSES_ (64) in all:\n\n```\n" +
             struct_text("pyheap_class_stats") + "```\n\nThe others:\n\n```\n" + struct_text("pyheap_stats") +
-            "```\n\n# PYHEAP_CLIENT_INFO\n\n```\n" + struct_text("pyheap_client_info") + "```\n\n")
+            "```\n\n# PYHEAP_CLIENT_INFO\n\n```\n" + struct_text("pyheap_client_info") +
+            "```\n\n# PYHEAP_USAGE\n\n```\n" + struct_text("pyheap_usage") + "```\n\n")
 
 
 def write_between(name, first, last, text):
@@ -233,7 +234,7 @@ class Commands(unittest.TestCase):
     def test_help_of_each(self):
         """Each command has its own help, however it is asked for: its line of the whole help, and the options that it has."""
         commands, whole = help_commands(), help_of("pyheapctl", "--help")
-        common = set(help_options("pyheapctl")) - {"--json", "--repair"}
+        common = set(help_options("pyheapctl")) - {"--json", "--repair", "--yes"}
         for command, arguments in commands.items():
             with self.subTest(command):
                 own = help_of("pyheapctl", "help", command)

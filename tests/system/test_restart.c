@@ -64,21 +64,6 @@ static void kill_daemon(void)
 	ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "status 0x%x", (unsigned int)status);
 }
 
-/* A call that needs the daemon: no run of this many arenas is mapped. */
-static int need_daemon(pyheap *heap)
-{
-	static size_t n_calls;
-	size_t n_arenas = 3 + __atomic_fetch_add(&n_calls, 1, __ATOMIC_RELAXED) % 32;
-	pyheap_ref large;
-	int r;
-
-	r = pyheap_new(heap, PYHEAP_BYTES, n_arenas * ARENA, &large);
-	if (r < 0)
-		return r;
-	memset(pyheap_data(heap, large), 0x5a, (size_t)pyheap_size(heap, large));
-	return pyheap_decref(heap, large);
-}
-
 /* All that needs no daemon, and takes no more memory than the session has at hand. */
 static void work_locally(pyheap *heap)
 {
@@ -157,7 +142,7 @@ START_TEST(keeps_its_holds)
 		work_locally(heap);
 		work_locally(other);
 		fixture_start_again(&fx);
-		ck_ok(need_daemon(heap)); /* in the call that needs it */
+		ck_ok(fixture_need_daemon(heap)); /* in the call that needs it */
 		ck_assert_uint_eq(own_session(heap), session);
 		ck_assert_int_eq(pyheap_refcount(heap, ref), 2);
 		ck_assert_int_eq(pyheap_refcount(heap, theirs), 1);
@@ -169,7 +154,7 @@ START_TEST(keeps_its_holds)
 		ck_assert_int_eq(fixture_log_count("is resumed"),
 			i); /* the other session has made no call that needs the daemon */
 	}
-	ck_ok(need_daemon(other));
+	ck_ok(fixture_need_daemon(other));
 	ck_assert_str_eq(pyheap_data(other, theirs), "theirs");
 	ck_ok(pyheap_decref(heap, ref));
 	ck_ok(pyheap_decref(heap, ref));
@@ -198,7 +183,7 @@ static void *thread_run(void *userdata)
 		pthread_barrier_wait(&barrier); /* the daemon is killed between these two */
 		pthread_barrier_wait(&barrier);
 		for (int j = 0; j < 5; j++)
-			ck_ok(need_daemon(heap));
+			ck_ok(fixture_need_daemon(heap));
 		ck_assert_int_eq(pyheap_refcount(heap, ref), 1);
 		ck_assert_str_eq(pyheap_data(heap, ref), "of a thread");
 	}
@@ -234,11 +219,11 @@ START_TEST(forgets_an_open_question)
 
 	ck_ok(pyheap_set_timeout(heap, 100));
 	ck_ok(kill(fx.pid, SIGSTOP));
-	ck_err(need_daemon(heap), ETIMEDOUT);
+	ck_err(fixture_need_daemon(heap), ETIMEDOUT);
 	kill_daemon();
 	fixture_start_again(&fx);
 	ck_ok(pyheap_set_timeout(heap, -1));
-	ck_ok(need_daemon(heap));
+	ck_ok(fixture_need_daemon(heap));
 	pyheap_close(heap);
 }
 END_TEST
@@ -259,7 +244,7 @@ START_TEST(goes_on_after_a_daemon_that_keeps)
 	ck_ok(pyheap_incref(heap, ref));
 	ck_ok(pyheap_decref(heap, ref));
 	fixture_start_again(&daemon);
-	ck_ok(need_daemon(heap));
+	ck_ok(fixture_need_daemon(heap));
 	ck_assert_str_eq(pyheap_data(heap, ref), "kept");
 	pyheap_close(heap);
 	ck_ok(fixture_stop(&daemon, SIGTERM));
@@ -292,7 +277,7 @@ START_TEST(descriptor_stays)
 		ck_assert(!is_readable(fd));
 		ck_assert_int_eq(fixture_log_count("is resumed"), i + 1);
 		ck_ok(pyheap_dispatch(heap)); /* nothing to do */
-		ck_ok(need_daemon(heap));
+		ck_ok(fixture_need_daemon(heap));
 		ck_assert_int_eq(fixture_log_count("is resumed"), i + 1);
 		/* It is a new socket, so the epoll set has lost it: adding it gives no -EEXIST. */
 	}
@@ -337,13 +322,13 @@ START_TEST(no_daemon_comes)
 	for (size_t i = 0; i < sizeof(timeouts) / sizeof(timeouts[0]); i++) {
 		ck_ok(pyheap_set_timeout(heap, timeouts[i]));
 		for (int j = 0; j < 3; j++) {
-			ck_err(need_daemon(heap), ECONNRESET);
+			ck_err(fixture_need_daemon(heap), ECONNRESET);
 			work_locally(heap);
 		}
 	}
 	fixture_start_again(&fx);
 	ck_ok(pyheap_set_timeout(heap, -1)); /* however long the daemon takes to answer */
-	ck_ok(need_daemon(heap));            /* the session still tries */
+	ck_ok(fixture_need_daemon(heap));    /* the session still tries */
 	ck_assert_str_eq(pyheap_data(heap, ref), "kept");
 	pyheap_close(heap);
 }
@@ -368,9 +353,9 @@ static void wait_for_next(void *userdata)
 	ck_assert_int_eq(write(waiter->pipe[1], "", 1), 1);
 	ck_assert_int_eq(poll(&pollfd, 1, -1), 1);
 	ck_assert_int_eq(write(waiter->pipe[1], "", 1), 1);
-	ck_ok(waiter->dispatches ? pyheap_dispatch(own) : need_daemon(own));
+	ck_ok(waiter->dispatches ? pyheap_dispatch(own) : fixture_need_daemon(own));
 	ck_assert_str_eq(pyheap_data(own, ref), "kept");
-	ck_ok(need_daemon(own));
+	ck_ok(fixture_need_daemon(own));
 	pyheap_close(own);
 }
 
@@ -404,14 +389,15 @@ START_TEST(does_not_wait_with_the_lock)
 	ck_ok(pyheap_set_timeout(heap, -1));
 	kill_daemon();
 	ck_ok(pyheap_lock(heap));
-	ck_err(need_daemon(heap), ECONNRESET);
+	ck_err(fixture_need_daemon(heap), ECONNRESET);
 	ck_err(pyheap_dispatch(heap), ECONNRESET);
 	ck_ok(pyheap_unlock(heap));
 	fixture_start_again(&fx);
 	ck_ok(pyheap_lock(heap));
-	ck_ok(need_daemon(heap)); /* the daemon is there: one try is enough, and it does not need the lock for it */
+	ck_ok(fixture_need_daemon(
+		heap)); /* the daemon is there: one try is enough, and it does not need the lock for it */
 	ck_ok(pyheap_unlock(heap));
-	ck_ok(need_daemon(heap));
+	ck_ok(fixture_need_daemon(heap));
 	pyheap_close(heap);
 }
 END_TEST
@@ -440,7 +426,7 @@ START_TEST(heap_removed)
 	remove_segments();
 	fixture_start_again(&fx);
 	ck_ok(pyheap_set_timeout(heap, -1)); /* no time-out makes the call fail */
-	ck_err(need_daemon(heap), ECONNRESET);
+	ck_err(fixture_need_daemon(heap), ECONNRESET);
 	ck_err(pyheap_dispatch(heap), ECONNRESET);
 	ck_assert_int_ge(pyheap_fd(heap), 0);
 	work_locally(heap);
@@ -450,9 +436,9 @@ START_TEST(heap_removed)
 	ck_err(pyheap_name_get(fresh, "name", &got), ENOENT);
 	ck_assert_uint_eq(n_objects(fresh), 0);
 	fixture_until(n_sessions(fresh) == 1);
-	ck_ok(need_daemon(fresh));
+	ck_ok(fixture_need_daemon(fresh));
 	work_locally(heap);
-	ck_err(need_daemon(heap), ECONNRESET);
+	ck_err(fixture_need_daemon(heap), ECONNRESET);
 	ck_assert_str_eq(pyheap_data(heap, ref), "of the old");
 	ck_assert_ptr_null(pyheap_close(heap));
 	work_locally(fresh);
@@ -477,11 +463,11 @@ START_TEST(heap_removed_and_place_taken)
 		fresh = fixture_open(&fx);
 	}
 	ck_ok(pyheap_put(fresh, "of the new", 11, &ref));
-	ck_err(need_daemon(heap), ECONNRESET);
+	ck_err(fixture_need_daemon(heap), ECONNRESET);
 	pyheap_close(heap);
 	ck_assert_str_eq(pyheap_data(fresh, ref), "of the new");
 	ck_assert_int_eq(pyheap_refcount(fresh, ref), 1);
-	ck_ok(need_daemon(fresh));
+	ck_ok(fixture_need_daemon(fresh));
 	pyheap_close(fresh);
 }
 END_TEST
@@ -495,7 +481,7 @@ START_TEST(heap_ended)
 	ck_ok(pyheap_put(heap, "of the old", 11, &ref));
 	ck_ok(fixture_stop(&fx, SIGTERM));
 	for (int i = 0; i < 2; i++) {
-		ck_err(need_daemon(heap), EPIPE);
+		ck_err(fixture_need_daemon(heap), EPIPE);
 		ck_err(pyheap_dispatch(heap), EPIPE);
 		ck_err(pyheap_put(heap, "x", 1, &got), EPIPE);
 		ck_err(pyheap_decref(heap, ref), EPIPE);
@@ -506,7 +492,7 @@ START_TEST(heap_ended)
 			fixture_start_again(&fx);
 	}
 	fresh = fixture_open(&fx);
-	ck_ok(need_daemon(fresh));
+	ck_ok(fixture_need_daemon(fresh));
 	work_locally(fresh);
 	ck_assert_ptr_null(pyheap_close(heap));
 	work_locally(fresh);
@@ -606,7 +592,7 @@ START_TEST(closed_is_freed)
 		fixture_start_again(&daemon);
 		fixture_until(pyheap_open(&other, daemon.socket) == 0);
 		ck_err(pyheap_open(&third, daemon.socket), EUSERS);
-		ck_ok(need_daemon(heap));
+		ck_ok(fixture_need_daemon(heap));
 		ck_assert_str_eq(pyheap_data(heap, kept), "kept");
 	}
 	pyheap_close(other);
@@ -619,7 +605,7 @@ END_TEST
 static void close_copy(void *userdata)
 {
 	ck_err(pyheap_dispatch(userdata), ECHILD);
-	ck_err(need_daemon(userdata), ECHILD);
+	ck_err(fixture_need_daemon(userdata), ECHILD);
 	pyheap_close(userdata);
 }
 
@@ -633,9 +619,9 @@ START_TEST(forked_copy_stays_behind)
 	ck_ok(fixture_wait(fixture_fork(close_copy, heap)));
 	fixture_start_again(&fx);
 	ck_ok(fixture_wait(fixture_fork(close_copy, heap)));
-	ck_ok(need_daemon(heap));
+	ck_ok(fixture_need_daemon(heap));
 	ck_ok(fixture_wait(fixture_fork(close_copy, heap)));
-	ck_ok(need_daemon(heap));
+	ck_ok(fixture_need_daemon(heap));
 	ck_assert_int_eq(pyheap_refcount(heap, ref), 1);
 	ck_assert_int_eq(fixture_log_count("is resumed"), 1);
 	pyheap_close(heap);

@@ -11,8 +11,8 @@ import socket
 import struct
 
 # Fields of ToDaemon and FromDaemon.
-HELLO, GRANT_REQUEST, STATS_REQUEST, GOODBYE, EVICT_REQUEST = 1, 2, 3, 4, 5
-WELCOME, GRANT, STATS, GOODBYE_FROM_DAEMON, ERROR, EVICTED = 1, 2, 3, 4, 5, 6
+HELLO, GRANT_REQUEST, STATS_REQUEST, GOODBYE, EVICT_REQUEST, USAGE_REQUEST, RESET_REQUEST = 1, 2, 3, 4, 5, 6, 7
+WELCOME, GRANT, STATS, GOODBYE_FROM_DAEMON, ERROR, EVICTED, USAGE, RESET_DONE = 1, 2, 3, 4, 5, 6, 7, 8
 
 # heap/shared/layout.h: struct control, session_entry
 SESSIONS_OFF, SESSION_SIZE, SESSION_STATE, SESSION_ATTACHMENT = 160, 1664, 0, 100
@@ -64,6 +64,14 @@ def stats_request():
 
 def evict_request(session):
     return frame(octets(EVICT_REQUEST, uint(1, session)))
+
+
+def usage_request(first):
+    return frame(octets(USAGE_REQUEST, uint(1, first)))
+
+
+def reset_request(with_sessions):
+    return frame(octets(RESET_REQUEST, uint(1, with_sessions)))
 
 
 def goodbye():
@@ -221,6 +229,19 @@ class Wire:
     def stats(self):
         self.send(stats_request())
         return self.expect(STATS)
+
+    def usage(self):
+        """{session: (arenas, bytes)} of all sessions."""
+        found, first = {}, 0
+        while True:
+            self.send(usage_request(first))
+            body = self.expect(USAGE)
+            for message in body.get(1, []):
+                session = fields(message)
+                found[session.get(1, [0])[0]] = (session.get(2, [0])[0], session.get(3, [0])[0])
+            first = body.get(2, [0])[0]
+            if not first:
+                return found
 
     def n_sessions(self):
         return self.stats().get(20, [0])[0]

@@ -48,8 +48,9 @@ _pyheapctl()
 
 	if [[ $current == -* ]]; then
 		case $command in
-		'') word="--socket --json --repair --help --version" ;;
+		'') word="--socket --json --repair --yes --help --version" ;;
 		stats | ls | clients) word="--socket --json --help --version" ;;
+		reset) word="--socket --yes --help --version" ;;
 		check) word="--socket --repair --help --version" ;;
 		*) word="--socket --help --version" ;;
 		esac
@@ -57,7 +58,7 @@ _pyheapctl()
 		return
 	fi
 	case $command:$n_arguments in
-	:* | help:0) COMPREPLY=($(compgen -W "stats ls put get rm clients evict check help" -- "$current")) ;;
+	:* | help:0) COMPREPLY=($(compgen -W "stats ls put get rm clients evict reset check help" -- "$current")) ;;
 	put:0 | get:0 | rm:*) COMPREPLY=($(compgen -W "$(_pyheapctl_names "${socket[@]}")" -- "$current")) ;;
 	put:1 | get:1)
 		compopt -o filenames 2>/dev/null

@@ -27,10 +27,12 @@ _pyheapd()
 	--log-level)
 		COMPREPLY=($(compgen -W "error warning notice info debug" -- "$current"))
 		;;
-	--name | --size | --max-sessions | --user-sessions | --kept-sessions | --spare-arenas | --lock-timeout) ;;
+	--name | --size | --max-sessions | --user-sessions | --user-connections | --user-arenas | --user-types | \
+		--kept-sessions | --spare-arenas | --decay | --lock-timeout) ;;
 	*)
-		COMPREPLY=($(compgen -W "--socket --name --size --arena-size --max-sessions --user-sessions --kept-sessions
-			--spare-arenas --lock-timeout --group --log-level --keep --remove --help --version" -- "$current"))
+		COMPREPLY=($(compgen -W "--socket --name --size --arena-size --max-sessions --user-sessions
+			--user-connections --user-arenas --user-types --kept-sessions --spare-arenas --decay --lock-timeout --group
+			--log-level --keep --remove --help --version" -- "$current"))
 		;;
 	esac
 }

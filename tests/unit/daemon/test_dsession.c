@@ -27,6 +27,7 @@ static struct heap *heap;
 static struct session self;
 static struct work work;
 static struct trim trim;
+static struct users users;
 static struct connections connections;
 static struct dsessions sessions;
 static struct admission admission;
@@ -64,19 +65,21 @@ static void set_up(void)
 	ck_assert_int_eq(heap_create(&heap, control_fd, heap_fd, "unit", &geometry), 0);
 	session_init(&self, heap, SESSION_DAEMON);
 	ck_assert_int_eq(work_init(&work, base), 0);
-	trim_init(&trim, &self, &work, 1);
+	trim_init(&trim, &self, &work, 1, 0);
+	users_init(&users);
 	sessions = (struct dsessions){
 		.self = &self,
 		.base = base,
 		.work = &work,
 		.trim = &trim,
+		.users = &users,
 		.started = started,
 		.freed = freed,
 		.owner = &admission,
 	};
 	ck_assert_int_eq(dsessions_init(&sessions), 0);
 	admission = (struct admission){.connections = &connections, .sessions = &sessions};
-	connections_init(&connections, base, &work, &dispatch_handlers, &admission);
+	connections_init(&connections, base, &work, &users, &dispatch_handlers, &admission);
 	n_freed = 0;
 }
 
@@ -84,6 +87,7 @@ static void tear_down(void)
 {
 	connections_deinit(&connections);
 	dsessions_deinit(&sessions);
+	users_deinit(&users);
 	work_deinit(&work);
 	event_base_free(base);
 	heap = heap_free(heap);

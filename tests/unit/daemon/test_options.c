@@ -111,6 +111,19 @@ START_TEST(each_option)
 	ck_assert_int_eq(parse("--max-sessions", "4096", "--spare-arenas", "0"), 0);
 	ck_assert_uint_eq(options.geometry.n_sessions, 4096);
 	ck_assert_uint_eq(options.n_spare_arenas, 0);
+	ck_assert_int_eq(parse("--user-sessions", "3", "--user-connections", "4"), 0);
+	ck_assert_uint_eq(options.user.n_sessions, 3);
+	ck_assert_uint_eq(options.user.n_connections, 4);
+	ck_assert_int_eq(parse("--user-arenas", "5", "--user-types", "6"), 0);
+	ck_assert_uint_eq(options.user.n_arenas, 5);
+	ck_assert_uint_eq(options.user.n_types, 6);
+	ck_assert_int_eq(options.decay_ms, DECAY_MS);
+	ck_assert_int_eq(parse("--decay", "-1", NULL, NULL), 0);
+	ck_assert_int_eq(options.decay_ms, -1);
+	ck_assert_int_eq(parse("--decay", "0", NULL, NULL), 0);
+	ck_assert_int_eq(options.decay_ms, 0);
+	ck_assert_int_eq(parse("--decay", "2500", NULL, NULL), 0);
+	ck_assert_int_eq(options.decay_ms, 2500);
 	ck_assert_int_eq(parse("--lock-timeout", "0", "--keep", NULL), 0);
 	ck_assert_uint_eq(options.lock_timeout_s, 0);
 	ck_assert(options.keep);
@@ -162,8 +175,13 @@ START_TEST(refused)
 		{"--max-sessions", "4097", "from 1 to 4096"},
 		{"--user-sessions", "0", "from 1 to 4096"},
 		{"--kept-sessions", "4096", "from 0 to 4095"},
+		{"--user-connections", "0", "give a number from 1"},
+		{"--user-arenas", "0", "give a number from 1"},
+		{"--user-types", "1025", "from 1 to 1024"},
 		{"--max-sessions", "1x", "from 1 to 4096"},
 		{"--spare-arenas", "-1", "give a number from 0"},
+		{"--decay", "-2", "give a number from 0"},
+		{"--decay", "1s", "give a number from 0"},
 		{"--lock-timeout", "99999999999", "give a number from 0"},
 		{"--group", "no such group", "no such group"},
 		{"--group", "4294967295", "give a number from 0"},

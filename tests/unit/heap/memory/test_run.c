@@ -124,8 +124,9 @@ START_TEST(arena_runs_of_each_length)
 		fixture_drop(session_of(n), ref);
 		ck_assert_uint_eq(fx.heap->arenas[head].state, ARENA_RETURNABLE);
 		ck_assert_uint_eq(fx.heap->control->counters.n_arenas_current, n);
-		/* it is unmapped however many may be spared: spare arenas are for pools */
-		ck_assert_uint_eq(fixture_trim(UINT32_MAX), 1);
+		ck_assert_uint_eq(fx.heap->control->n_returnable, n);
+		ck_assert_uint_eq(fixture_trim(n), 0);
+		ck_assert_uint_eq(fixture_trim(0), 1);
 		for (uint32_t i = 0; i < n; i++)
 			ck_assert_uint_eq(fx.heap->arenas[head + i].state, ARENA_HOLE);
 		ck_assert_uint_eq(fixture_heap_bytes(), 0);
@@ -144,12 +145,131 @@ START_TEST(arena_run_reused)
 	ck_assert_uint_ne(other, ref);
 	ck_assert_uint_eq(fx.heap->control->counters.n_arenas_allocated, 3);
 	ck_assert_int_eq(object_decref(session_of(0), ref), -ESTALE);
-	/* a run of another length does not fit, and takes new memory */
 	fixture_drop(session_of(1), other);
-	other = fixture_bytes(session_of(1), 2 * ARENA_SIZE_DEFAULT);
-	ck_assert_uint_ne(ref_arena_index(other), ref_arena_index(ref));
-	ck_assert_uint_eq(ref_arena(ref)->state, ARENA_RETURNABLE);
 	ck_assert_uint_eq(fixture_trim(0), 1);
+	ck_assert_uint_eq(fixture_heap_bytes(), 0);
+}
+END_TEST
+
+static uint64_t arenas_bytes(uint32_t n)
+{
+	return (uint64_t)n * ARENA_SIZE_DEFAULT;
+}
+
+/* A shorter object gets the front of a free run; the rest serves others: objects, pools, and a longer one together. */
+START_TEST(arena_run_cut_and_joined)
+{
+	uint64_t ref = fixture_bytes(session_of(0), arenas_bytes(5)), a, b, small;
+	uint32_t first = ref_arena_index(ref);
+
+	fixture_drop(session_of(0), ref);
+	a = fixture_bytes(session_of(1), arenas_bytes(2));
+	ck_assert_uint_eq(ref_arena_index(a), first);
+	ck_assert_uint_eq(fx.heap->arenas[first + 2].state, ARENA_RETURNABLE);
+	ck_assert_uint_eq(fx.heap->arenas[first + 2].n_arenas, 3);
+	ck_assert_uint_eq(fx.heap->control->n_returnable, 3);
+	fixture_check();
+	small = fixture_bytes(session_of(2), 100);
+	ck_assert_uint_eq(ref_arena_index(small), first + 2);
+	fixture_check();
+	b = fixture_bytes(session_of(1), arenas_bytes(2));
+	ck_assert_uint_eq(ref_arena_index(b), first + 3);
+	ck_assert_uint_eq(fx.heap->control->n_returnable, 0);
+	ck_assert_uint_eq(fx.heap->control->counters.n_arenas_allocated, 5);
+	fixture_drop(session_of(1), a);
+	fixture_drop(session_of(1), b);
+	ck_assert_uint_eq(fx.heap->control->n_returnable, 4);
+	a = fixture_bytes(session_of(1), arenas_bytes(1));
+	b = fixture_bytes(session_of(1), arenas_bytes(1));
+	fixture_drop(session_of(1), b);
+	fixture_drop(session_of(1), a);
+	fixture_check();
+	/* two that lie side by side become one again */
+	a = fixture_bytes(session_of(1), arenas_bytes(2));
+	ck_assert_uint_eq(fx.heap->control->counters.n_arenas_allocated, 5);
+	fixture_check();
+	fixture_drop(session_of(1), a);
+	fixture_drop(session_of(2), small);
+	fixture_trim(0);
+	ck_assert_uint_eq(fixture_heap_bytes(), 0);
+}
+END_TEST
+
+/* The run of an object that is dropped at that time. */
+static void drop_at(uint64_t ref, uint32_t clock_ms)
+{
+	supply_set_clock(fx.heap, clock_ms);
+	fixture_drop(session_of(0), ref);
+}
+
+static uint32_t pick_old(uint32_t n_spare, uint32_t before)
+{
+	uint32_t head = 0, n_done = 0;
+
+	if (supply_pick_old(&fx.daemon, n_spare, before, &head) != 1)
+		return 0;
+	ck_assert_int_eq(supply_unmap_step(fx.heap, head, UINT32_MAX, &n_done), 1);
+	fixture_check();
+	return n_done;
+}
+
+/* What was freed first goes first, and not before its time; the clock may have gone round. */
+START_TEST(arena_runs_age)
+{
+	static const uint32_t lengths[] = {2, 3, 5};
+	uint32_t start = _i ? UINT32_MAX - 150 : 1000;
+	uint64_t refs[3], live[3];
+
+	for (uint32_t i = 0; i < 3; i++) {
+		refs[i] = fixture_bytes(session_of(0), arenas_bytes(lengths[i]));
+		live[i] = fixture_bytes(session_of(0), arenas_bytes(1)); /* keeps the runs apart */
+	}
+	for (uint32_t i = 0; i < 3; i++)
+		drop_at(refs[i], start + 100 * i);
+	ck_assert_uint_eq(fx.heap->control->n_returnable, 10);
+	ck_assert_uint_eq(pick_old(0, start - 1), 0);
+	ck_assert_uint_eq(pick_old(0, start + 100), 2);
+	ck_assert_uint_eq(pick_old(8, start + 900), 0); /* eight stay, however old */
+	ck_assert_uint_eq(pick_old(6, start + 900), 2); /* of three: a run is cut for that */
+	ck_assert_uint_eq(pick_old(0, start + 100), 1);
+	ck_assert_uint_eq(pick_old(0, start + 199), 0);
+	ck_assert_uint_eq(pick_old(0, start + 200), 5);
+	for (int i = 0; i < 3; i++)
+		fixture_drop(session_of(0), live[i]);
+}
+END_TEST
+
+/* The rest of a run that was cut is as old as the run was; the part that was used is young again. */
+START_TEST(rest_of_run_keeps_its_age)
+{
+	uint64_t ref = fixture_bytes(session_of(0), arenas_bytes(4));
+
+	drop_at(ref, 1000);
+	drop_at(fixture_bytes(session_of(0), arenas_bytes(1)), 5000);
+	ck_assert_uint_eq(pick_old(0, 1000), 3);
+	ck_assert_uint_eq(pick_old(0, 1000), 0);
+	ck_assert_uint_eq(pick_old(0, 5000), 1);
+}
+END_TEST
+
+/* Empty arenas of pools age as runs do; neighbours of both kinds go together. */
+START_TEST(neighbours_go_together)
+{
+	uint64_t refs[3 * POOLS], run;
+
+	fill_arenas(refs, 3);
+	run = fixture_bytes(session_of(0), arenas_bytes(2));
+	ck_assert_uint_eq(ref_arena_index(run), ref_arena_index(refs[0]) + 3);
+	supply_set_clock(fx.heap, 1000);
+	for (uint32_t i = 0; i < 3 * POOLS; i++)
+		fixture_drop(session_of(i), refs[i]);
+	fixture_trim_sessions();
+	ck_assert_uint_eq(supply_n_free(fx.heap), 3);
+	fixture_drop(session_of(0), run);
+	ck_assert_uint_eq(pick_old(1, 1000), 4);
+	ck_assert_uint_eq(pick_old(0, 999), 0);
+	ck_assert_uint_eq(pick_old(0, 1000), 1);
+	ck_assert_uint_eq(fixture_heap_bytes(), 0);
 }
 END_TEST
 
@@ -223,6 +343,10 @@ static Suite *suite(void)
 	tcase_add_test(t, runs_fragmented);
 	tcase_add_test(t, arena_runs_of_each_length);
 	tcase_add_test(t, arena_run_reused);
+	tcase_add_test(t, arena_run_cut_and_joined);
+	tcase_add_loop_test(t, arena_runs_age, 0, 2);
+	tcase_add_test(t, rest_of_run_keeps_its_age);
+	tcase_add_test(t, neighbours_go_together);
 	tcase_add_test(t, arena_run_needs_adjacent_holes);
 	tcase_add_test(t, run_sizes);
 	suite_add_tcase(s, t);

@@ -171,6 +171,37 @@ START_TEST(limit_of_types)
 END_TEST
 
 /* Sizes that would overflow, or fit nowhere, also of a type that is aligned to 16. */
+/* Each user has a limit; root's sessions, as here S2's, have none. */
+START_TEST(limit_of_a_user)
+{
+	struct type_spec spec = good_spec();
+	uint32_t type, before = 99;
+	char name[32];
+
+	S0->entry->uid = S1->entry->uid = 7;
+	S0->entry->max_types = S1->entry->max_types = 3;
+	S3->entry->uid = 8;
+	S3->entry->max_types = 1;
+	spec.name = name;
+	for (int i = 0; i < 3; i++) {
+		snprintf(name, sizeof(name), "seven%d", i);
+		MUST(i & 1 ? S1 : S0, type_register(i & 1 ? S1 : S0, &spec, &type));
+	}
+	strcpy(name, "more");
+	EXPECT(S0, -EDQUOT, type_register(S0, &spec, &before));
+	EXPECT(S1, -EDQUOT, type_register(S1, &spec, &before));
+	ck_assert_uint_eq(before, 99);
+	MUST(S3, type_register(S3, &spec, &type));
+	MUST(S0, type_register(S0, &spec, &before)); /* it is there by now */
+	ck_assert_uint_eq(before, type);
+	for (int i = 0; i < 5; i++) {
+		snprintf(name, sizeof(name), "root%d", i);
+		EXPECT(S3, -EDQUOT, type_register(S3, &spec, &type));
+		MUST(S2, type_register(S2, &spec, &type));
+	}
+}
+END_TEST
+
 START_TEST(sizes_beyond_all)
 {
 	static const size_t sizes[] = {SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 7, SIZE_MAX - 14, SIZE_MAX - 15,
@@ -358,6 +389,7 @@ static Suite *suite(void)
 	tcase_add_test(t, bad_specs);
 	tcase_add_test(t, found_as_registered);
 	tcase_add_test(t, limit_of_types);
+	tcase_add_test(t, limit_of_a_user);
 	tcase_add_test(t, sizes_beyond_all);
 	tcase_add_test(t, limit_of_slots);
 	suite_add_tcase(s, t);

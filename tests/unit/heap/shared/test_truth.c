@@ -46,7 +46,7 @@ START_TEST(kept_in_its_file)
 	truth_commit(truth);
 	ck_assert_int_eq(truth_extend(truth, 5), 0);
 	ck_assert_int_eq(truth_extend(truth, 4), 0);
-	truth->arenas[2] = (struct truth_arena){.state = TRUTH_THERE, .n_arenas = 3, .session1 = 7};
+	truth->arenas[2] = (struct truth_arena){.state = TRUTH_MAPPING, .n_arenas = 3, .session1 = 7};
 	truth->sessions[3].token[1] = 11;
 	truth_session_set_state(&truth->sessions[3], SESSION_ACTIVE);
 	truth_free(truth);
@@ -98,6 +98,7 @@ START_TEST(settled)
 	truth = make(&fd);
 	ck_assert_int_eq(truth_extend(truth, 16), 0);
 	truth->arenas[0] = (struct truth_arena){.state = TRUTH_MAPPING, .n_arenas = 4}; /* no BODY yet */
+	truth_arena_set_run(&truth->arenas[3], TRUTH_THERE, 1); /* or all is mapped, and the head says nothing yet */
 	truth->arenas[4] = (struct truth_arena){.state = TRUTH_UNMAPPING, .n_arenas = 3};
 	truth->arenas[5].state = TRUTH_BODY; /* the last is a HOLE, and still counted */
 	truth->arenas[8].state = TRUTH_BODY; /* of a head that is a HOLE again */
