@@ -65,6 +65,11 @@ static struct heap *heap_of(const struct lock_watch *watch)
 	return watch->sessions->self->heap;
 }
 
+static uint32_t *word_of(const struct lock_watch *watch)
+{
+	return lock_word(&heap_of(watch)->control->lock);
+}
+
 /* The session that has the lock as the heap says, for reports; NULL where it is not known. */
 static const struct dsession *find_said(const struct lock_watch *watch)
 {
@@ -252,17 +257,39 @@ static void judge_owner(struct lock_watch *watch, int64_t now_ms)
 	watch->is_judged = true;
 }
 
+static void watch_restart(struct lock_watch *watch)
+{
+	lock_watch_init(watch, watch->sessions, watch->limit_s);
+}
+
 /* The word names an owner that does not have the lock. True: it was broken, and what a dead owner left is taken back.
  */
-static bool break_lock(struct lock_watch *watch, const char *why)
+static bool break_lock(struct lock_watch *watch, uint32_t name, const char *why)
 {
-	if (!lock_word_break(lock_word(&heap_of(watch)->control->lock), watch->owner))
+	if (!lock_word_break(word_of(watch), name))
 		return false;
 	log_warning("the global lock was marked as number %u's, which %s: it is broken, as a dead owner's would be; a "
 		    "stray write, as it seems: look at pyheapctl check",
-		watch->owner, why);
-	(void)lock_recover(watch->sessions->self);
+		name, why);
+	if (lock_recover(watch->sessions->self) == 0 && watch->is_named)
+		log_notice("the global lock is free again");
+	watch_restart(watch);
 	return true;
+}
+
+/* The word is marked before it is asked whose it is. */
+static bool break_if_nobodys(struct lock_watch *watch)
+{
+	uint32_t name = lock_owner_tid(heap_of(watch));
+
+	return name && lock_word_suspect(word_of(watch), name) && is_nobody(watch, name) &&
+	       break_lock(watch, name, "does not exist");
+}
+
+/* At each tick until the limit it was no thread's that can have the lock; now that is asked for the last time. */
+static bool break_if_not_its(struct lock_watch *watch)
+{
+	return !watch->owner1 && is_not_its(watch, watch->owner) && break_lock(watch, watch->owner, "does not have it");
 }
 
 /* Who has the lock is asked with each tick. Each of them gets the whole limit for itself. */
@@ -271,8 +298,6 @@ static void observe_owner(struct lock_watch *watch, int64_t now_ms)
 	const struct dsession *owner = find_owner(watch);
 	uint32_t owner1 = owner ? owner->index + 1 : 0, name = lock_owner_tid(heap_of(watch));
 
-	/* The mark comes first: what is found out below is about who has the lock since then. */
-	lock_word_suspect(lock_word(&heap_of(watch)->control->lock), name);
 	if (watch->owner == name && watch->owner1 == owner1)
 		return;
 	watch->owner = name;
@@ -280,11 +305,6 @@ static void observe_owner(struct lock_watch *watch, int64_t now_ms)
 	watch->owner_since_ms = now_ms;
 	watch->is_judged = false;
 	watch->n_kills = 0;
-}
-
-static void watch_restart(struct lock_watch *watch)
-{
-	lock_watch_init(watch, watch->sessions, watch->limit_s);
 }
 
 /* The lock is taken: note since when. True: its owner is the one that it had at the last tick. */
@@ -308,17 +328,6 @@ static bool observe(struct lock_watch *watch, int64_t now_ms)
 	return false;
 }
 
-/* True: the lock is free again, and all that was known of its owner is of no use. */
-static bool break_if_nobodys(struct lock_watch *watch, bool is_due)
-{
-	if (!watch->owner)
-		return false;
-	if (is_nobody(watch, watch->owner))
-		return break_lock(watch, "does not exist");
-	/* At each tick until the limit it was found to be no thread's that can have the lock; now for the last time. */
-	return is_due && !watch->owner1 && is_not_its(watch, watch->owner) && break_lock(watch, "does not have it");
-}
-
 void lock_watch_tick(struct lock_watch *watch, int64_t now_ms)
 {
 	int64_t limit_ms = (int64_t)watch->limit_s * 1000;
@@ -336,16 +345,12 @@ void lock_watch_tick(struct lock_watch *watch, int64_t now_ms)
 		watch_restart(watch);
 		return;
 	}
-	if (!observe(watch, now_ms))
+	if (break_if_nobodys(watch) || !observe(watch, now_ms))
 		return;
 	observe_owner(watch, now_ms);
 	is_due = limit_ms && now_ms - watch->owner_since_ms >= limit_ms;
-	if (break_if_nobodys(watch, is_due)) {
-		if (watch->is_named)
-			log_notice("the global lock is free again");
-		watch_restart(watch);
+	if (is_due && break_if_not_its(watch))
 		return;
-	}
 	if (!watch->is_named && now_ms - watch->since_ms >= LONG_MS)
 		watch->is_named = name_owner(watch, now_ms - watch->since_ms);
 	if (is_due && (!watch->is_judged || now_ms >= watch->retry_ms))

@@ -477,7 +477,9 @@ START_TEST(breaks_what_a_thread_does_not_have)
 
 	fixture_until(__sync_bool_compare_and_swap(word, 0, (uint32_t)pid));
 	other = fixture_fork(change_something, NULL);
+	fixture_until(fixture_log_count(_i ? "has held the global lock" : "status ends in") == 1); /* whom to look at */
 	fixture_until(fixture_log_count("which does not have it: it is broken") == 1);
+	fixture_until(fixture_log_count("the global lock is free again") == 1);
 	ck_ok(fixture_wait(other));
 	ck_assert_int_eq(waitpid(pid, NULL, WNOHANG), 0);
 	ck_assert_int_eq(fixture_log_count("evicted"), 0);

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -104,6 +105,36 @@ START_TEST(foreign_thread_ended_with_the_lock)
 }
 END_TEST
 
+/* A thread without a robust list, of which the kernel would pass nothing on: the word has its session's number. */
+START_TEST(thread_without_a_list)
+{
+	uint64_t n_recoveries = fx.heap->control->lock.n_recoveries;
+	pid_t pid = fork();
+	int status;
+
+	ck_assert_int_ge(pid, 0);
+	if (!pid) {
+		S0->process = _i ? 2 : 0;
+		if (syscall(SYS_set_robust_list, NULL, sizeof(struct robust_list_head)) || change_begin(S0) ||
+			lock_word_tid(&control()->lock) != foreign_lock_tid(S0->index) || change_end(S0, 0) ||
+			session_lock(S0) || lock_word_tid(&control()->lock) != foreign_lock_tid(S0->index) ||
+			change_begin(S0))
+			_exit(1);
+		heap_add(fx.heap, spare_word(3), 7);
+		kill(getpid(), SIGKILL);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFSIGNALED(status));
+	ck_assert_int_eq(change_try_begin(S1), -EBUSY);
+	foreign_lock_owner_died(fx.heap, S0->index);
+	ck_assert_int_eq(change_try_begin(S1), 0);
+	ck_assert_int_eq(change_end(S1, 0), 0);
+	ck_assert_uint_eq(*spare_word(3), 0);
+	ck_assert_uint_eq(control()->lock.n_recoveries, n_recoveries + 1);
+	fixture_check();
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("foreign-lock");
@@ -113,6 +144,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, foreign_lock_of_another_thread, 0, 2);
 	tcase_add_loop_test(t, foreign_thread_ended_in_a_change, 0, 2);
 	tcase_add_loop_test(t, foreign_thread_ended_with_the_lock, 0, 2);
+	tcase_add_loop_test(t, thread_without_a_list, 0, 2);
 	suite_add_tcase(s, t);
 	return s;
 }
