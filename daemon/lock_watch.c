@@ -358,8 +358,8 @@ void lock_watch_tick(struct lock_watch *watch, int64_t now_ms)
 
 void lock_watch_end(struct lock_watch *watch)
 {
-	if (lock_recover(watch->sessions->self) != -EBUSY)
+	if (lock_recover(watch->sessions->self) != -EBUSY || break_if_nobodys(watch))
 		return;
 	observe_owner(watch, 0);
-	(void)break_if_nobodys(watch, true);
+	(void)break_if_not_its(watch);
 }
