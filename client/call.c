@@ -13,6 +13,7 @@
 
 #include "client/cancel.h"
 #include "client/grant.h"
+#include "heap/change/supply.h"
 #include "heap/object/own.h"
 
 #define GRANTS_MAX 1000U /* of one call */
@@ -32,7 +33,9 @@ bool call_grow(pyheap *heap, int *r)
 		*r = -EUCLEAN;
 		return false;
 	}
-	*r = grant_request(&heap->connection, &heap->session);
+	*r = !heap->connection.awaits_grant && supply_is_full(heap->session.heap, heap->session.n_wanted_arenas)
+		     ? -ENOMEM
+		     : grant_request(&heap->connection, &heap->session);
 	/* Blocks of the session's own pools that others freed are memory, too. */
 	if ((*r == -ENOMEM || *r == -EDQUOT) && own_collect_all(&heap->session) > 0)
 		*r = 0;

@@ -30,9 +30,7 @@
 #include "daemon/log.h"
 #include "daemon/probe.h"
 #include "daemon/serving.h"
-#include "daemon/sigbus.h"
 #include "daemon/store.h"
-#include "heap/shared/critical.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -190,9 +188,7 @@ static int renew_heap(struct daemon *daemon)
 	struct heap *heap;
 	int r;
 
-	sigbus_mend(); /* so that what follows is seen by all who have the heap mapped */
-	/* commit: the heap is over */
-	critical_end(daemon->serving.heap);
+	serving_end_heap(&daemon->serving);
 	serving_say_goodbye(&daemon->serving);
 	serving_end(&daemon->serving);
 	r = store_reset(&daemon->store, daemon->options, &heap);
@@ -393,8 +389,7 @@ static void say_goodbye(struct daemon *daemon)
 
 	sd_notify(0, "STOPPING=1");
 	if (!daemon->options->keep)
-		/* commit: the heap is over */
-		critical_end(daemon->serving.heap);
+		serving_end_heap(&daemon->serving);
 	serving_say_goodbye(&daemon->serving);
 	TAILQ_FOREACH(connection, &daemon->connections.list, entry)
 	answer_goodbye(connection);
@@ -434,7 +429,7 @@ int daemon_run(const struct options *options)
 	struct daemon daemon = {
 		.options = options,
 		.listener = {.fd = -1, .guard_fd = -1},
-		.store = {.guard_fd = -1},
+		.store = {.guard_fd = -1, .older_fd = -1},
 	};
 	bool adopted = false;
 	int r;

@@ -31,6 +31,7 @@
 
 #include "daemon/answer.h"
 #include "daemon/clock.h"
+#include "daemon/damage.h"
 #include "daemon/log.h"
 #include "heap/change/foreign_lock.h"
 #include "heap/repair/recover.h"
@@ -38,8 +39,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define FULL_AGAIN_MS 60000 /* a full heap is logged once in that time */
 
 static struct heap *heap_of(const struct dsession *session)
 {
@@ -55,6 +54,7 @@ bool dsession_is_alive(const struct dsession *session)
 
 int dsessions_init(struct dsessions *all)
 {
+	full_init(&all->full, all->self->heap, all->work);
 	all->entries = calloc(all->self->heap->n_sessions, sizeof(*all->entries));
 	return all->entries ? 0 : -ENOMEM;
 }
@@ -88,6 +88,7 @@ static void forget(struct dsession *session)
 
 void dsessions_deinit(struct dsessions *all)
 {
+	full_deinit(&all->full);
 	for (uint32_t i = 0; all->entries && i < all->self->heap->n_sessions; i++)
 		forget(&all->entries[i]);
 	free(all->entries);
@@ -348,20 +349,12 @@ static void end_request(struct dsession *session)
 		connection_end_request(session->connection);
 }
 
-/* A full heap concerns all sessions, and not only the one that is told ENOMEM. */
 static void say_full(struct dsession *session)
 {
-	uint64_t size = (uint64_t)session->grant.request.run_length * heap_of(session)->arena_size;
-	int64_t now = now_ms();
+	const struct grant_request *request = &session->grant.request;
 
-	if (session->all->full_ms && now - session->all->full_ms < FULL_AGAIN_MS)
-		return;
-	session->all->full_ms = now;
-	log_warning("session %u (pid %d) is refused %s more: %s", session->index, (int)session->process.pid,
-		log_size(size),
-		session->grant.request.has_no_room
-			? "the heap is full, or has no room of that length (--size)"
-			: "the machine's shared memory, or the memory cgroup of pyheapd, is full");
+	full_refused(&session->all->full, session->index, (uint64_t)request->run_length * heap_of(session)->arena_size,
+		request->has_no_room);
 }
 
 static void say_over_limit(struct dsession *session)
@@ -480,8 +473,8 @@ static int dead_step(struct dsession *session)
 	if (r > 0 || r == -EBUSY)
 		return r;
 	if (r < 0) {
-		log_error("session %u cannot be reclaimed: %s; what it held is lost until pyheapctl check --repair",
-			session->index, strerror(-r));
+		damage_log(heap_of(session), session->index + 1, r,
+			"a session that has ended cannot be reclaimed, and what it held is lost until then");
 		session->n_repairs = n_repairs;
 		session->state = DSESSION_LOST;
 		count_for_user(session, true);

@@ -4,6 +4,7 @@
 /* A session of the heap as the daemon serves it, and the process behind it: see dsession.c. */
 
 #include "daemon/connection.h"
+#include "daemon/full.h"
 #include "daemon/grant.h"
 #include "daemon/idle.h"
 #include "daemon/process.h"
@@ -55,7 +56,7 @@ struct dsessions {
 	void (*freed)(void *owner);   /* a session was reclaimed: its slot is free */
 	void *owner;
 	struct dsession *entries; /* by index */
-	int64_t full_ms;          /* the log said then that there is no memory; 0: it never did */
+	struct full full;         /* what the log says of a full heap */
 	uint32_t n_used;          /* of them, those that are not NONE */
 };
 

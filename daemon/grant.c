@@ -26,6 +26,7 @@
 
 #include "daemon/cgroup.h"
 #include "daemon/clock.h"
+#include "heap/change/full.h"
 #include "heap/change/lock_report.h"
 #include "heap/change/supply.h"
 
@@ -139,6 +140,8 @@ static int make_room(struct grant *grant)
 	}
 	if (r == -EBUSY && !has_lock(grant) && now_ms() < request->give_up_ms)
 		return -EBUSY;
+	if (r == 0 && request->has_no_room)
+		full_begins(heap_of(grant), request->run_length);
 	request->is_active = false;
 	return -ENOMEM;
 }

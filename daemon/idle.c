@@ -10,12 +10,11 @@
  */
 #include "daemon/idle.h"
 
-#include "daemon/log.h"
+#include "daemon/damage.h"
 #include "heap/object/own.h"
 #include "heap/repair/recover.h"
 
 #include <errno.h>
-#include <string.h>
 
 void idle_init(struct idle *idle, struct trim *trim, uint32_t index)
 {
@@ -55,8 +54,7 @@ int idle_step(struct idle *idle)
 	if (r > 0 || r == -EBUSY)
 		return r;
 	if (r < 0)
-		log_error("session %u: what it keeps free cannot be taken back: %s; look at pyheapctl check",
-			idle->index, strerror(-r));
+		damage_log(heap, idle->index + 1, r, "what an idle session keeps free cannot be taken back");
 	idle->is_wanted = false;
 	idle->is_trimmed = true; /* a call meanwhile is seen at the next tick */
 	idle->n_remote_frees = n_remote_frees;

@@ -41,6 +41,7 @@
  */
 #include "daemon/lock_watch.h"
 
+#include "daemon/damage.h"
 #include "daemon/log.h"
 #include "daemon/robust.h"
 #include "heap/change/foreign_lock.h"
@@ -338,10 +339,8 @@ void lock_watch_tick(struct lock_watch *watch, int64_t now_ms)
 		if (watch->is_named)
 			log_notice("the global lock is free again");
 		if (r < 0)
-			log_error(
-				"the global lock is damaged: %s; the heap cannot be changed any more: end pyheapd, and "
-				"remove the heap by pyheapd --remove",
-				strerror(-r));
+			damage_log(
+				heap_of(watch), 0, r, "the global lock, and no session can change the heap any more");
 		watch_restart(watch);
 		return;
 	}
@@ -355,4 +354,12 @@ void lock_watch_tick(struct lock_watch *watch, int64_t now_ms)
 		watch->is_named = name_owner(watch, now_ms - watch->since_ms);
 	if (is_due && (!watch->is_judged || now_ms >= watch->retry_ms))
 		judge_owner(watch, now_ms);
+}
+
+void lock_watch_end(struct lock_watch *watch)
+{
+	if (lock_recover(watch->sessions->self) != -EBUSY)
+		return;
+	observe_owner(watch, 0);
+	(void)break_if_nobodys(watch);
 }

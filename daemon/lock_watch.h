@@ -32,3 +32,6 @@ void lock_watch_init(struct lock_watch *watch, const struct dsessions *sessions,
  * after the limit; break the lock of an owner that does not exist.
  */
 void lock_watch_tick(struct lock_watch *watch, int64_t now_ms);
+
+/* The heap has ended: its lock is broken at once where its owner does not have it, so that nobody waits for it. */
+void lock_watch_end(struct lock_watch *watch);

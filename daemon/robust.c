@@ -23,8 +23,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define N_WORDS_MAX   8U   /* places at which a process has the lock mapped */
-#define N_ENTRIES_MAX 256U /* of a thread's list */
+#define N_WORDS_MAX   64U   /* places at which a process has the lock mapped */
+#define N_ENTRIES_MAX 2048U /* of a thread's list: as many as the kernel follows */
 
 struct words {
 	uint64_t addresses[N_WORDS_MAX];
@@ -42,7 +42,7 @@ static int find_words(pid_t pid, const struct stat *of, uint64_t word_off, struc
 	maps = fopen(path, "re");
 	if (!maps)
 		return -errno;
-	while (ret->n < N_WORDS_MAX && fgets(line, sizeof(line), maps)) {
+	while (ret->n <= N_WORDS_MAX && fgets(line, sizeof(line), maps)) {
 		uint64_t begin, end, off, inode;
 		unsigned int major_number, minor_number;
 
@@ -50,11 +50,11 @@ static int find_words(pid_t pid, const struct stat *of, uint64_t word_off, struc
 			    &major_number, &minor_number, &inode) != 6)
 			continue;
 		if (inode == of->st_ino && major_number == major(of->st_dev) && minor_number == minor(of->st_dev) &&
-			word_off >= off && word_off - off < end - begin)
-			ret->addresses[ret->n++] = begin + (word_off - off);
+			word_off >= off && word_off - off < end - begin && ret->n++ < N_WORDS_MAX)
+			ret->addresses[ret->n - 1] = begin + (word_off - off);
 	}
 	fclose(maps);
-	return 0;
+	return ret->n <= N_WORDS_MAX ? 0 : -E2BIG;
 }
 
 static int read_from(pid_t pid, uint64_t address, void *to, size_t size)
@@ -84,7 +84,9 @@ static int walk(pid_t pid, uint64_t head_address, const struct words *words)
 	if (head[2] && is_one_of(words, (head[2] & ~UINT64_C(1)) + head[1]))
 		return 1;
 	entry = head[0] & ~UINT64_C(1);
-	for (uint32_t i = 0; i < N_ENTRIES_MAX && entry && entry != head_address; i++) {
+	for (uint32_t i = 0; entry && entry != head_address; i++) {
+		if (i == N_ENTRIES_MAX)
+			return -E2BIG;
 		if (is_one_of(words, entry + head[1]))
 			return 1;
 		r = read_from(pid, entry, &entry, sizeof(entry));
@@ -93,6 +95,17 @@ static int walk(pid_t pid, uint64_t head_address, const struct words *words)
 		entry &= ~UINT64_C(1);
 	}
 	return 0;
+}
+
+/*
+ * Are mappings of the file found at all? Not on every file system: the numbers of its device in /proc/PID/maps may be
+ * others than those of fstat(). This process has the lock mapped.
+ */
+static int is_found_here(const struct stat *st, uint64_t word_off)
+{
+	struct words words;
+
+	return find_words(getpid(), st, word_off, &words) == 0 && words.n;
 }
 
 int robust_has(pid_t pid, uint32_t tid, int fd, uint64_t word_off)
@@ -111,5 +124,7 @@ int robust_has(pid_t pid, uint32_t tid, int fd, uint64_t word_off)
 	if (size != sizeof(*head))
 		return -EOPNOTSUPP;
 	r = find_words(pid, &st, word_off, &words);
+	if (r == 0 && !words.n && !is_found_here(&st, word_off))
+		r = -EOPNOTSUPP;
 	return r < 0 ? r : walk(pid, (uint64_t)(uintptr_t)head, &words);
 }

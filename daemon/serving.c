@@ -13,6 +13,7 @@
 #include "daemon/answer.h"
 #include "daemon/clock.h"
 #include "daemon/sigbus.h"
+#include "heap/shared/critical.h"
 
 /* So many sessions are kept, of a heap with that many or more, unless an option says otherwise. */
 #define KEPT_SESSIONS 2
@@ -87,6 +88,14 @@ bool serving_tick(struct serving *serving)
 	dsessions_tick(&serving->sessions);
 	trim_tick(&serving->trim, now_ms());
 	return serving->sessions.n_used || trim_needs_tick(&serving->trim);
+}
+
+void serving_end_heap(struct serving *serving)
+{
+	sigbus_mend(); /* so that what follows is seen by all who have the heap mapped */
+	/* commit: the heap is over */
+	critical_end(serving->heap);
+	lock_watch_end(&serving->lock_watch);
 }
 
 void serving_say_goodbye(struct serving *serving)

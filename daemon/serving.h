@@ -38,6 +38,9 @@ int serving_begin(struct serving *serving, struct heap *heap, const struct servi
 /* With each tick. True: another one has to come. */
 bool serving_tick(struct serving *serving);
 
+/* The heap is over, for its sessions and for the next daemon. */
+void serving_end_heap(struct serving *serving);
+
 /* End the connections that have a session, with a Goodbye. Others stay. */
 void serving_say_goodbye(struct serving *serving);
 

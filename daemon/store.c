@@ -7,7 +7,8 @@
  * the daemon has what it goes by after a restart (heap/shared/truth.c).
  *
  * One daemon serves a name: it keeps a lock on /dev/shm/pyheap.NAME.daemon, a file of which no client ever gets a
- * descriptor. A lock on one of the other two would keep the next daemon away for as long as a client likes.
+ * descriptor. A lock on one of the other two would keep the next daemon away for as long as a client likes. Daemons of
+ * older builds look for a lock on .ctl all the same (older.c).
  *
  * The name stays this daemon's while its heap is emptied: then the other two files are made anew, and .daemon gets new
  * content. It says first that the heap has ended, so a daemon that is killed on the way is followed by one that makes a
@@ -25,6 +26,7 @@
 
 #include "daemon/guard.h"
 #include "daemon/log.h"
+#include "daemon/older.h"
 #include "daemon/room.h"
 #include "heap/repair/recover.h"
 #include "heap/shared/critical.h"
@@ -52,19 +54,47 @@ static void store_init(struct store *store, const char *name)
 	snprintf(store->heap_path, sizeof(store->heap_path), FOLDER "/pyheap.%s.heap", name);
 	snprintf(store->truth_path, sizeof(store->truth_path), FOLDER "/pyheap.%s.daemon", name);
 	store->guard_fd = -1;
+	store->older_fd = -1;
 	store->inode = 0;
 }
 
-/* Open one of the two. What another user put there is not believed. */
+static void unlink_own(const char *path)
+{
+	struct stat st;
+
+	if (lstat(path, &st) == 0 && st.st_uid == geteuid())
+		unlink(path);
+}
+
+/* Anybody may put a file into /dev/shm. It is not believed, and whoever did it is named. */
+static bool is_squatted(const char *path)
+{
+	struct stat st;
+
+	if (lstat(path, &st) < 0 || (S_ISREG(st.st_mode) && st.st_uid == geteuid()))
+		return false;
+	log_error("%s is in the way: it is %s of user %u; ask that user or root to remove it, or give another --name",
+		path,
+		S_ISREG(st.st_mode)   ? "a file"
+		: S_ISLNK(st.st_mode) ? "a link"
+				      : "something else than a file,",
+		st.st_uid);
+	return true;
+}
+
+/* Open one of the two. */
 static int file_open(const char *path, int flags, int *ret)
 {
 	struct stat st;
-	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags, 0600), r;
 
-	if (fd < 0)
-		return -errno;
+	if (fd < 0) {
+		r = -errno;
+		return r != -ENOENT && is_squatted(path) ? -EPERM : r;
+	}
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid()) {
 		close(fd);
+		is_squatted(path);
 		return -EPERM;
 	}
 	*ret = fd;
@@ -85,10 +115,10 @@ void store_unlink(const struct store *store)
 	}
 	if (has_name || (store->inode && lstat(store->heap_path, &st) == 0 && st.st_dev == store->device &&
 				st.st_ino == store->inode))
-		unlink(store->heap_path);
+		unlink_own(store->heap_path);
 	if (has_name) {
-		unlink(store->control_path);
-		unlink(store->truth_path); /* last: it is the lock */
+		unlink_own(store->control_path);
+		unlink_own(store->truth_path); /* last: it is the lock */
 	}
 }
 
@@ -105,9 +135,45 @@ static void note_heap(struct store *store, const struct heap *heap)
 
 void store_close(struct store *store)
 {
+	if (store->older_fd >= 0)
+		close(store->older_fd);
+	store->older_fd = -1;
 	if (store->guard_fd >= 0)
 		close(store->guard_fd);
 	store->guard_fd = -1;
+}
+
+/* A daemon of an older build is known by its lock on the control segment, and looks for this one's there. */
+static int guard_from_older(struct store *store, const char *name, int control_fd)
+{
+	pid_t pid;
+	int r = older_lock(control_fd, &pid);
+
+	if (r < 0) {
+		log_error(
+			"a pyheapd of an older build, process %d, serves the heap \"%s\": give another --name, or end "
+			"it first",
+			(int)pid, name);
+		close(control_fd);
+		return r;
+	}
+	if (r == 0)
+		log_info("process %d, which is no pyheapd, has a lock on %s: that does not matter", (int)pid,
+			store->control_path);
+	if (store->older_fd >= 0)
+		close(store->older_fd);
+	store->older_fd = control_fd;
+	return 0;
+}
+
+/* Give the name up; .daemon goes, if it was only made to be locked. */
+static void unguard(struct store *store)
+{
+	struct stat st;
+
+	if (fstat(store->guard_fd, &st) == 0 && st.st_size == 0)
+		unlink_own(store->truth_path);
+	store_close(store);
 }
 
 /* With O_CREAT there is a .ctl afterwards, which is empty if there was none. */
@@ -118,26 +184,26 @@ static int store_guard(struct store *store, const char *name, int flags)
 	if (access(store->control_path, F_OK) == 0)
 		flags |= O_CREAT; /* the daemon of before died as it removed the heap, or had no .daemon */
 	store->guard_fd = guard_take(store->truth_path, flags);
+	if (store->guard_fd != -ENOENT && is_squatted(store->truth_path)) {
+		store_close(store);
+		return -EPERM;
+	}
 	if (store->guard_fd == -EADDRINUSE)
 		log_error("another pyheapd serves the heap \"%s\": give another --name, or end it first", name);
-	else if (store->guard_fd == -EACCES)
-		log_error("the heap \"%s\" (%s) is another user's: give another --name", name, store->truth_path);
 	else if (store->guard_fd < 0 && store->guard_fd != -ENOENT)
 		fail(store->guard_fd, "cannot open", store->truth_path);
 	if (store->guard_fd < 0 || !(flags & O_CREAT))
 		return store->guard_fd < 0 ? store->guard_fd : 0;
 	r = file_open(store->control_path, O_CREAT, &control_fd);
 	if (r < 0) {
-		if (r == -EACCES)
-			log_error("the heap \"%s\" (%s) is another user's: give another --name", name,
-				store->control_path);
-		else
+		if (r != -EPERM)
 			fail(r, "cannot open", store->control_path);
-		store_close(store);
-		return r;
+	} else {
+		r = guard_from_older(store, name, control_fd);
 	}
-	close(control_fd);
-	return 0;
+	if (r < 0)
+		unguard(store);
+	return r;
 }
 
 /* ---- making and adopting --------------------------------------------------------------------------------------- */
@@ -153,8 +219,6 @@ static const char *refusal(int error)
 		return "it is damaged or cut short";
 	case -ENOENT:
 		return "its other half is missing";
-	case -EPERM:
-		return "it belongs to another user, or is no file";
 	default:
 		return strerror(-error);
 	}
@@ -162,10 +226,12 @@ static const char *refusal(int error)
 
 static int refuse(const struct store *store, const char *name, int error)
 {
+	if (error == -EPERM) /* said by is_squatted() */
+		return -EUCLEAN;
 	log_error("cannot use the heap in %s: %s; end the programs that still use it, and remove it by pyheapd --name "
 		  "%s --remove",
 		store->control_path, refusal(error), name);
-	return error == -ENOENT || error == -EPERM ? -EUCLEAN : error;
+	return error == -ENOENT ? -EUCLEAN : error;
 }
 
 /* The three files. */
@@ -270,6 +336,10 @@ static int store_create(const struct store *store, const struct options *options
 		r = file_open(store->heap_path, O_CREAT, &files.heap);
 	if (r == 0)
 		r = file_open(store->truth_path, O_CREAT, &files.truth);
+	if (r == -EPERM) { /* said by is_squatted() */
+		files_close(&files);
+		return r;
+	}
 	if (r == 0)
 		r = heap_create_kept(ret, files.control, files.heap, files.truth, options->name, &geometry);
 	if (r == 0)
@@ -370,12 +440,13 @@ int store_reset(struct store *store, const struct options *options, struct heap 
 {
 	int control_fd = -1, r;
 
-	unlink(store->heap_path);
-	unlink(store->control_path);
+	unlink_own(store->heap_path);
+	unlink_own(store->control_path);
 	r = file_open(store->control_path, O_CREAT, &control_fd);
 	if (r == 0) {
-		close(control_fd);
-		r = store_create(store, options, ret_heap);
+		r = guard_from_older(store, options->name, control_fd);
+		if (r == 0)
+			r = store_create(store, options, ret_heap);
 	} else {
 		fail(r, "cannot open", store->control_path);
 	}

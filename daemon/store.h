@@ -12,6 +12,7 @@ struct store {
 	dev_t device; /* of the heap's file, with inode; 0: whatever is there goes with the name */
 	ino_t inode;
 	int guard_fd; /* this daemon serves the name; -1: it does not */
+	int older_fd; /* of the control segment, for daemons of older builds; -1: none */
 };
 
 /*

@@ -18,6 +18,7 @@
  */
 #include "daemon/trim.h"
 
+#include "daemon/damage.h"
 #include "daemon/log.h"
 #include "heap/change/stray.h"
 #include "heap/change/supply.h"
@@ -243,7 +244,7 @@ int trim_turn(struct trim *trim)
 		return 0;
 	r = trim_step(trim, false);
 	if (r < 0 && r != -EBUSY) {
-		log_error("cannot look for empty arenas: %s; look at pyheapctl check", strerror(-r));
+		damage_log(trim->self->heap, 0, r, "empty arenas cannot be looked for");
 		r = 0;
 	}
 	if (r == 0)

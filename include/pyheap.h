@@ -102,7 +102,8 @@ typedef uint32_t pyheap_type; /* one of the three below, or what pyheap_type_reg
  *         if it exists, and else /run/pyheap/pyheap.sock, which members of the group pyheap may open. A relative path
  *         is made absolute now, for when the daemon is restarted.
  * Server  The process that serves the socket must be root's, this user's, or belong to the owner of the socket's
- *         folder. $PYHEAP_TRUST_SERVER names one more user by its number, and `any` trusts all.
+ *         folder: another user's daemon with a socket directly in /tmp is refused. $PYHEAP_TRUST_SERVER names one more
+ *         user by its number, and `any` trusts all.
  * Limits  The whole heap is mapped, as many bytes as the daemon's --size says, which counts for RLIMIT_AS. No page is
  *         made by that, also where mlockall(MCL_FUTURE) was called before. mlockall(MCL_CURRENT) in a process that has
  *         a session makes every page of the heap; the daemon gives those back that are nobody's, within a second. Add
@@ -360,6 +361,7 @@ int pyheap_queue_new(pyheap *heap, size_t n, pyheap_ref *ret);
  *
  * Waiting  timeout_ms: negative waits for ever, 0 not at all, else that long. While somebody waits for an object or for
  *          room, a sender or receiver that is stopped in the middle of its own call delays it by a second at most.
+ *          Each push wakes one of those who sleep for an object, each pop one of those who sleep for room.
  * Signals  A signal handler that runs while the call waits ends it with -EINTR, whenever the signal comes, and with
  *          SA_RESTART too. A wait delays handlers: by no longer than it has taken so far, and by 100 ms at most.
  * Speed    Hold the queue while you use it, and hold `ref` once or have made it: then the call takes no lock, waits for

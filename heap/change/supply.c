@@ -22,6 +22,7 @@
  */
 
 #include "heap/change/supply.h"
+#include "heap/change/full.h"
 #include "heap/change/lock.h"
 #include "heap/memory/arena.h"
 #include "heap/memory/returnable.h"
@@ -256,6 +257,7 @@ int supply_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_
 	uint32_t n, n_now;
 	int r;
 
+	full_ends(heap);
 	begin_unmapping(heap, head);
 	n = heap_run_length(heap, head);
 	n_now = n < n_step ? n : n_step;
@@ -265,6 +267,7 @@ int supply_unmap_step(struct heap *heap, uint32_t head, uint32_t n_step, uint32_
 	*n_done += n_now;
 	for (uint32_t last = head + n - 1; n_now > 0; last--, n_now--)
 		arena_forget(heap, head, last);
+	full_ends(heap); /* a session that was told before, and reads the number now, asks */
 	return truth_arena_state(heap->truth, head) == TRUTH_HOLE;
 }
 
@@ -331,6 +334,7 @@ static bool is_left_over(const struct heap *heap, uint32_t i)
 /* One that cannot go now stays RETURNING, and is found by supply_next_returning(). */
 void supply_adopt_all(struct heap *heap)
 {
+	full_ends(heap); /* what the daemon before has found is over */
 	for (uint32_t i = 0; i < arenas_known(heap); i++) {
 		uint32_t n_done = 0;
 
@@ -422,6 +426,14 @@ uint32_t supply_n_free(const struct heap *heap)
 	return __atomic_load_n(&c->n_returnable, __ATOMIC_RELAXED) +
 	       __atomic_load_n(&c->spaces[SPACE_OBJECTS].n_free_arenas, __ATOMIC_RELAXED) +
 	       __atomic_load_n(&c->spaces[SPACE_RECORDS].n_free_arenas, __ATOMIC_RELAXED);
+}
+
+bool supply_is_full(const struct heap *heap, uint32_t n)
+{
+	if (supply_n_free(heap))
+		return false;
+	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* what is gone from the lists has moved the number before */
+	return full_is_known(heap, n);
 }
 
 void supply_set_clock(struct heap *heap, uint32_t clock_ms)
@@ -534,6 +546,8 @@ static int pick_returning(struct session *daemon, uint32_t n_spare, struct pick 
 		return r;
 	n_free = supply_n_free(heap);
 	pick->n_max = n_free > n_spare ? n_free - n_spare : 0;
+	if (pick->n_max)
+		full_ends(heap); /* before the commit: no session finds it gone from the lists, and no room to come */
 	r = pick->n_max ? pick_in_change(heap, pick) : 0;
 	end = change_end(daemon, r < 0 ? r : 0);
 	*ret = pick->head;

@@ -41,6 +41,9 @@ int supply_pick_old(struct session *daemon, uint32_t n_spare, uint32_t before, u
 /* How many arenas are free, at about this moment. */
 uint32_t supply_n_free(const struct heap *heap);
 
+/* Is it known that the daemon has no room for a run of n arenas? Then it need not be asked. */
+bool supply_is_full(const struct heap *heap, uint32_t n);
+
 /* What becomes free from now on became so at this time, in milliseconds modulo 2^32. */
 void supply_set_clock(struct heap *heap, uint32_t clock_ms);
 

@@ -436,8 +436,11 @@ static int attempt_until(
 		return r;
 	do {
 		r = attempt(session, queue, ref_to_push, ret, true, wait);
-		if (r != -EAGAIN || !wait)
+		if (r != -EAGAIN || !wait) {
+			if (r && wait && wait->has_slept) /* what it was woken for is somebody else's to do */
+				queue_wake_next(wait->futex);
 			break;
+		}
 		r = session->has_lock ? -EDEADLK : queue_wait_for(session->heap, wait);
 	} while (!r);
 	(void)object_decref(session, queue);
@@ -452,9 +455,9 @@ static int attempt_and_wait(
 
 	if (!timeout_ms)
 		return attempt_until(session, queue, ref_to_push, ret, NULL);
-	queue_wait_begin(&wait, timeout_ms);
+	queue_wait_begin(session, queue, &wait, timeout_ms);
 	r = attempt_until(session, queue, ref_to_push, ret, &wait);
-	queue_wait_end(&wait);
+	queue_wait_end(session, &wait);
 	return r;
 }
 

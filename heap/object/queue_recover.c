@@ -14,7 +14,8 @@
  *   POP_RIGHT   the intent: drop it             the queue
  *
  * Once it has taken place that is noted (`done`), and the waiters are woken, since the dead session may not have come
- * to that. n_holds is made what it must be. Model: tests/model/queue.pml.
+ * to that. Where the dead session waited itself, it may have been woken for an object that it has not taken: another
+ * session that waits there is woken. n_holds is made what it must be. Model: tests/model/queue.pml.
  */
 
 #include "heap/object/queue_recover.h"
@@ -81,8 +82,8 @@ static bool finish_change(struct session *session, uint64_t word, bool is_held)
 	happened = has_happened(session, &ring, word);
 	if (happened) {
 		intent_record_done(session);
-		queue_wake(&ring.queue->push_seq);
-		queue_wake(&ring.queue->pop_seq);
+		queue_wake_all(&ring.queue->push_wait);
+		queue_wake_all(&ring.queue->pop_wait);
 	}
 	if (kind == INTENT_PUSH_OWN) {
 		if (!happened && !is_held)
@@ -115,4 +116,18 @@ int queue_forget(struct session *session)
 {
 	intent_turn(session, INTENT_NONE);
 	return 0;
+}
+
+void queue_pass_on(struct session *dead)
+{
+	uint64_t ref = read_once(dead->entry->waits_at); /* it is dead, or waits for nothing */
+	struct object object;
+	struct cell_ring ring;
+
+	if (queue_find(dead->heap, ref, &object, &ring) == 0) {
+		queue_wake_next(&ring.queue->pop_wait);
+		queue_wake_next(&ring.queue->push_wait);
+	}
+	/* relaxed, not logged: a daemon that dies before wakes somebody once more */
+	__atomic_store_n(&dead->entry->waits_at, 0, __ATOMIC_RELAXED);
 }

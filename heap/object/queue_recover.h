@@ -12,3 +12,5 @@
 int queue_finish(struct session *session);
 /* Within a change, if queue_finish() fails because what the intent names is damaged: end the intent. */
 int queue_forget(struct session *session);
+/* Within a change: wake another session where the dead one waited. */
+void queue_pass_on(struct session *dead);

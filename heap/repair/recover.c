@@ -10,6 +10,8 @@
  *   a commit                                        nothing: the change has taken place
  *   pushing to a queue or popping from it           finds out whether it has taken place, and who has the right
  *                                                   (queue_recover.c)
+ *   waiting for a queue, woken or not               wakes another session that waits there
+ *                                                   (queue_recover.c)
  *   holding or dropping without the lock            finds out whether it has taken place (count_recover.c)
  *   reading, or dropping an uncounted hold          takes back what is not good (uncounted.c)
  *   changing a place, before the old right ended    drops what is displaced
@@ -104,34 +106,40 @@ static void truth_store(struct heap *heap, uint32_t index, const struct session_
 	strncpy(truth->program, identity->program ? identity->program : "", sizeof(truth->program) - 1);
 }
 
+/* The first session that is free, from the first one on that may be; heap->n_sessions: none is. */
+static uint32_t find_free(struct heap *heap)
+{
+	while (heap->first_free < heap->n_sessions && session_state_at(heap, heap->first_free) != SESSION_FREE)
+		heap->first_free++;
+	return heap->first_free;
+}
+
 int session_admit(struct heap *heap, const struct session_identity *identity, uint32_t *ret_index)
 {
-	for (uint32_t i = 0; i < heap->n_sessions; i++) {
-		struct session_entry content = {
-			.state = SESSION_FREE,
-			.pid = identity->pid,
-			.start_time = identity->start_time,
-			.uid = identity->uid,
-			.gid = identity->gid,
-			.pid_namespace = pid_namespace(),
-			.max_types = identity->max_types,
-			.attachment = offer_of(identity->token),
-		};
+	uint32_t i = find_free(heap);
+	struct session_entry content = {
+		.state = SESSION_FREE,
+		.pid = identity->pid,
+		.start_time = identity->start_time,
+		.uid = identity->uid,
+		.gid = identity->gid,
+		.max_types = identity->max_types,
+		.attachment = offer_of(identity->token),
+	};
 
-		if (session_state_at(heap, i) != SESSION_FREE)
-			continue;
-		if (heap->trimming) /* it was another session's */
-			heap->trimming[i] = (struct trimming){0};
-		strncpy(content.program, identity->program ? identity->program : "", sizeof(content.program) - 1);
-		truth_store(heap, i, identity);
-		entry_store(&heap->sessions[i], &content);
-		/* commit: the next daemon would go on with it */
-		truth_session_set_state(&heap->truth->sessions[i], SESSION_ACTIVE);
-		state_store(&heap->sessions[i], SESSION_ACTIVE);
-		*ret_index = i;
-		return 0;
-	}
-	return -EUSERS;
+	if (i == heap->n_sessions)
+		return -EUSERS;
+	content.pid_namespace = pid_namespace();
+	if (heap->trimming) /* it was another session's */
+		heap->trimming[i] = (struct trimming){0};
+	strncpy(content.program, identity->program ? identity->program : "", sizeof(content.program) - 1);
+	truth_store(heap, i, identity);
+	entry_store(&heap->sessions[i], &content);
+	/* commit: the next daemon would go on with it */
+	truth_session_set_state(&heap->truth->sessions[i], SESSION_ACTIVE);
+	state_store(&heap->sessions[i], SESSION_ACTIVE);
+	*ret_index = i;
+	return 0;
 }
 
 bool session_take(struct session *session, const uint64_t token[2])
@@ -457,8 +465,10 @@ int session_drop_step(struct session *session, bool try)
 	r = try ? change_try_begin(session) : change_begin(session);
 	if (r < 0)
 		return r;
+	if (read_once(entry->waits_at)) /* before its holds are dropped: one of them keeps the queue */
+		queue_pass_on(session);
 	kind = intent_kind(read_once(entry->intent.word));
-	if (kind != INTENT_NONE) /* before its holds are dropped: one of them keeps the queue */
+	if (kind != INTENT_NONE) /* as that */
 		return finish_intent(session, kind, try);
 	if (read_once(entry->displaced) || read_once(entry->displaced_name1)) {
 		r = displaced_finish(session);
@@ -519,6 +529,8 @@ int session_reclaim_step(struct session *dead)
 	state_store(dead->entry, SESSION_FREE);
 	/* commit: the slot may be another session's */
 	truth_session_set_state(&dead->heap->truth->sessions[dead->index], SESSION_FREE);
+	if (dead->index < dead->heap->first_free)
+		dead->heap->first_free = dead->index;
 	return 0;
 }
 

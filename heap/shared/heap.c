@@ -195,6 +195,7 @@ static void control_describe(struct heap *heap, const struct heap_geometry *geom
 	__atomic_store_n(&c->n_arenas_known, head->n_arenas_known, __ATOMIC_RELAXED);
 	__atomic_store_n(&c->n_arenas_mapped, head->n_arenas_mapped, __ATOMIC_RELAXED);
 	__atomic_store_n(&c->ended, head->ended, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&c->room_number, 1, __ATOMIC_RELAXED); /* it is never 0 */
 	/* commit: release: a process that reads the magic finds all of the above */
 	__atomic_store_n(&c->magic, LAYOUT_MAGIC, __ATOMIC_RELEASE);
 }

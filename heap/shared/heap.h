@@ -42,6 +42,7 @@ struct heap {
 	uint32_t name_shift;    /* the bucket of a name is its hash shifted right by this */
 	uint32_t n_pools_known; /* pools that had entries when last asked; only grows. A session's own are among them */
 	uint32_t first_hole;    /* daemon: no arena before it is a HOLE */
+	uint32_t first_free;    /* daemon: no session before it is FREE */
 	bool is_mapped_whole;   /* daemon: its window is one mapping: heap_map_arenas() */
 	int control_fd;         /* of the daemon, which owns it; -1 in a client, which needs the mappings only */
 	int heap_fd;            /* as control_fd */
@@ -56,6 +57,8 @@ struct heap {
 
 	struct trimming *trimming; /* daemon: per session; NULL: of no session yet */
 	struct truth *truth;       /* daemon: what it decides on; NULL in a client */
+	uint64_t full_number;      /* daemon: as it has stored it in control; see heap/change/full.c */
+	uint32_t full_length;      /* daemon: as that */
 	uint32_t n_arenas_here;    /* daemon: how many arenas it has mapped */
 	uint8_t *is_mapped;        /* daemon: per arena: has this process mapped it? NULL in a client */
 

@@ -391,9 +391,10 @@ struct session_entry {
 #define INTENT_UNKNOWN UINT64_MAX /* nothing has changed yet */
 	uint64_t displaced;       /* locked: a ref that a place of before had, whose right is to be dropped; 0: none */
 	uint64_t displaced_name1; /* locked: position of a name that is deleted, plus one, which is to be freed */
+	uint64_t waits_at;        /* session: the queue that it waits at; 0: none. See queue_wait.c */
 	uint32_t max_types;       /* daemon: types that its user may have registered; 0: no limit */
 	uint32_t reserved4;
-	uint64_t reserved0[3];
+	uint64_t reserved0[2];
 
 	uint64_t n_own_holds; /* owner: objects in its own pools that it holds; for reports */
 	uint32_t requests;    /* owner of the lock, without the log, and the daemon: enum request; see critical.c */
@@ -462,12 +463,10 @@ struct cell {
 
 /* The payload of a PYHEAP_QUEUE. What the two sides write lies in different cache lines. */
 struct queue {
-	uint64_t n;            /* cells: fixed when the queue is made */
-	uint32_t pop_seq;      /* any session: a futex, moves when waiters for an empty cell are woken */
-	uint32_t push_seq;     /* any session: a futex, moves when waiters for a filled cell are woken */
-	uint32_t pop_waiting;  /* any session: somebody may wait on push_seq */
-	uint32_t push_waiting; /* any session: somebody may wait on pop_seq */
-	uint64_t reserved0[5];
+	uint64_t n;         /* cells: fixed when the queue is made */
+	uint32_t push_wait; /* any session: a futex, where sessions sleep that wait to push; see queue_wait.c */
+	uint32_t pop_wait;  /* any session: the same, for those that wait to pop */
+	uint64_t reserved0[6];
 	uint64_t head; /* any session, a hint: no position before it is in a cell */
 	uint64_t reserved1[7];
 	uint64_t tail; /* any session, a hint: all positions before it were pushed */
@@ -604,8 +603,12 @@ struct control {
 	uint32_t n_repairs;         /* owner of the lock, without the log: moves when derived state was made anew */
 	uint32_t queues_paused_by1; /* owner of the lock between its calls: its session, plus one; see
 				       critical_pause_queues() */
+	uint64_t room_number;       /* daemon: moves when it is about to make room; never 0 */
+	uint64_t full_number;       /* daemon: room_number when it had no room; see full.c */
+	uint32_t full_length;       /* daemon: for a run of so many arenas */
+	uint32_t reserved6;
 	uint64_t n_roll_backs;      /* owner of the lock, without the log: moves before a roll-back is over */
-	uint64_t reserved2[5];
+	uint64_t reserved2[2];
 	uint64_t readers[SESSIONS_MAX / 64]; /* each session its bit, before its first uncounted hold; cleared, by
 						itself or the daemon, when it has given up what it had */
 

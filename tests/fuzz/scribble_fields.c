@@ -113,6 +113,7 @@ static const struct field session_fields[] = {
 	FIELD(struct session_entry, dying1, IS_POSITION1),
 	FIELD(struct session_entry, making1, IS_POSITION1),
 	FIELD(struct session_entry, intent_before, IS_NUMBER),
+	FIELD(struct session_entry, waits_at, IS_REF),
 	FIELD(struct session_entry, n_own_holds, IS_NUMBER),
 	FIELD(struct session_entry, requests, IS_STATE),
 	FIELD(struct session_entry, is_fenced, IS_STATE),

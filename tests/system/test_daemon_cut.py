@@ -3,7 +3,9 @@
 import errno
 import fcntl
 import os
+import shutil
 import signal
+import subprocess
 import unittest
 
 import daemon_box
@@ -86,31 +88,108 @@ class Cut(unittest.TestCase):
 
 
 class Locked(unittest.TestCase):
-    """What a client locks keeps no daemon from the name."""
+    """What a client locks keeps no daemon from the name, and a daemon of an older build is seen."""
 
-    def lock(self, daemon):
+    def make(self):
+        """A heap without a daemon, and a client that has locked both of its files, as soon as it could."""
+        daemon = Daemon(self, "--size", "8M").start()
         session = daemon.session()
+        daemon.end(signal.SIGKILL)
         for fd in session.fds:
             again = os.open("/proc/self/fd/%d" % fd, os.O_RDWR)
             self.addCleanup(os.close, again)
             fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return session
+        return daemon
 
     def test_the_next_daemon(self):
-        daemon = Daemon(self, "--size", "8M").start()
-        self.lock(daemon)
-        daemon.end(signal.SIGKILL)
+        daemon = self.make()
         daemon.start()
         self.assertIn("adopted", daemon.log())
+        self.assertIn("process %d, which is no pyheapd, has a lock" % os.getpid(), daemon.log())
         self.assertEqual(daemon.run("--socket", daemon.folder + "/other")[0], 3)  # the name is taken
 
     def test_remove(self):
-        daemon = Daemon(self, "--size", "8M").start()
-        self.lock(daemon)
+        daemon = self.make()
+        daemon.start()
         self.assertEqual(daemon.run("--remove")[0], 3)
         daemon.end(signal.SIGKILL)
         self.assertEqual(daemon.run("--remove")[0], 0)
         self.assertFalse(any(map(os.path.exists, daemon.files)))
+
+    # ---- older daemons ----
+
+    def locker(self, daemon, name, uid=None):
+        """A process of a program of that name, which has locked the control segment and sleeps."""
+        program = os.path.join(daemon.folder, name)
+        shutil.copy(shutil.which("sleep"), program)
+        fd = os.open(daemon.files[0], os.O_RDWR)
+
+        def lock():
+            daemon_box.die_with_parent()
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if uid is not None:
+                os.setresuid(uid, uid, uid)
+                daemon_box.die_with_parent()  # which the change of user has undone
+
+        run = subprocess.Popen([program, "100000"], pass_fds=[fd], preexec_fn=lock)
+        os.close(fd)
+        self.addCleanup(lambda: (run.kill(), run.wait()))
+        return run
+
+    def test_older_daemon(self):
+        daemon = Daemon(self, "--size", "8M").start()
+        daemon.session()
+        daemon.end(signal.SIGKILL)
+        os.unlink(daemon.truth)  # which it does not have
+        older = self.locker(daemon, "pyheapd")
+        for args in ((), ("--remove",)):
+            status, said = daemon.run(*args)
+            self.assertEqual(status, 3, said)
+            self.assertIn("a pyheapd of an older build, process %d, serves the heap" % older.pid, said)
+        self.assertTrue(all(map(os.path.exists, daemon.files)))
+        self.assertFalse(os.path.exists(daemon.truth))
+        os.unlink(os.path.join(daemon.folder, "pyheapd"))  # an upgrade has replaced it
+        self.assertEqual(daemon.run()[0], 3)
+        older.kill()
+        older.wait()
+        daemon.start()
+        self.assertIn("adopted", daemon.log())
+
+    def test_other_programs(self):
+        daemon = Daemon(self, "--size", "8M").start()
+        daemon.end(signal.SIGKILL)
+        self.locker(daemon, "pyheapd-exporter")
+        daemon.start()
+
+    @unittest.skipUnless(daemon_box.can_be_nobody(daemon_box.PYHEAPD, "--version"), "needs root, to be another user")
+    def test_another_user_that_calls_itself_so(self):
+        daemon = Daemon(self, "--size", "8M")
+        user = 65533
+        os.chown(daemon.folder, user, user)
+
+        def be_user():
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+            daemon_box.die_with_parent()
+
+        daemon.start(preexec_fn=be_user)
+        daemon.end(signal.SIGKILL)
+        self.locker(daemon, "pyheapd", uid=65534)
+        daemon.start(preexec_fn=be_user)
+        self.assertIn("adopted", daemon.log())
+
+    def test_older_daemons_see_this_one(self):
+        daemon = Daemon(self, "--size", "8M").start()
+        for _ in range(2):
+            fd = os.open(daemon.files[0], os.O_RDWR)
+            with self.assertRaises(BlockingIOError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.close(fd)
+            done = wire.Wire(daemon.socket)
+            daemon.wires.append(done)
+            done.send(wire.reset_request(True))
+            done.expect(wire.RESET_DONE)
 
 
 if __name__ == "__main__":

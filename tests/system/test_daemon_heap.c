@@ -410,6 +410,44 @@ START_TEST(adopts_what_was_being_mapped)
 }
 END_TEST
 
+/* ---- a full heap ------------------------------------------------------------------------------------------------ */
+
+/* A session need not ask a daemon that has said so: it is stopped here. Where there is room again it is asked. */
+START_TEST(full_without_asking)
+{
+	static const char *const args[] = {"--size", "8M", NULL};
+	pyheap_ref refs[31], ref;
+	pyheap *first, *second;
+	int n = 0;
+
+	fixture_start(&fx, args);
+	first = fixture_open(&fx);
+	second = fixture_open(&fx);
+	while (n < 31 && pyheap_new(first, PYHEAP_BYTES, ARENA, &refs[n]) == 0)
+		n++;
+	ck_assert_int_ge(n, 28);
+	ck_err(pyheap_new(first, PYHEAP_BYTES, 2 * ARENA, &ref), ENOMEM);
+	while (pyheap_new(first, PYHEAP_BYTES, ARENA, &ref) == 0)
+		;
+	fixture_until(fixture_log_count("is refused") == 1 && fixture_log_count("most of the full heap") == 1);
+	ck_ok(kill(fx.pid, SIGSTOP));
+	for (int i = 0; i < 1000; i++) {
+		ck_err(pyheap_new(first, PYHEAP_BYTES, ARENA, &ref), ENOMEM);
+		ck_err(pyheap_new(second, PYHEAP_BYTES, 2 * ARENA, &ref), ENOMEM);
+	}
+	ck_ok(pyheap_decref(first, refs[0]));
+	ck_ok(pyheap_new(second, PYHEAP_BYTES, ARENA, &ref)); /* from the heap's lists */
+	ck_ok(pyheap_decref(first, refs[2]));
+	ck_ok(pyheap_decref(first, refs[3]));
+	ck_ok(kill(fx.pid, SIGCONT));
+	fixture_until(pyheap_new(second, PYHEAP_BYTES, 2 * ARENA, &ref) == 0);
+	ck_assert_int_eq(fixture_log_count("is refused"), 1);
+	pyheap_close(first);
+	pyheap_close(second);
+	ck_assert_int_eq(fixture_stop(&fx, SIGTERM), 0);
+}
+END_TEST
+
 /* ---- memory in holes -------------------------------------------------------------------------------------------- */
 
 static void lock_memory(void *userdata)
@@ -487,6 +525,7 @@ int main(void)
 	tcase_add_loop_test(own, frames_fault_once, 0, 4);
 	tcase_add_loop_test(own, spare_arenas_are_no_reserve, 0, 2);
 	tcase_add_test(own, adopts_while_the_lock_is_held);
+	tcase_add_test(own, full_without_asking);
 	suite_add_tcase(suite, each);
 	suite_add_tcase(suite, own);
 	return fixture_main(suite);

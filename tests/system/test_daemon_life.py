@@ -313,11 +313,11 @@ class Adopting(unittest.TestCase):
 
     # ---- what is there is not good ----
 
-    def expect_refused(self, text):
+    def expect_refused(self, text, advice=None):
         status, said = self.daemon.run()
         self.assertEqual(status, 4, said)
         self.assertIn(text, said)
-        self.assertIn("--name %s --remove" % self.daemon.name, said)
+        self.assertIn(advice or "--name %s --remove" % self.daemon.name, said)
         self.assertEqual(said.count("\n"), 1, said)
         self.assertTrue(os.path.exists(self.daemon.files[0]))
 
@@ -380,7 +380,50 @@ class Adopting(unittest.TestCase):
     def test_another_users(self):
         self.kill()
         os.chown(self.daemon.files[1], 65534, 65534)
-        self.expect_refused("another user")
+        self.expect_refused("is in the way: it is a file of user 65534", "give another --name")
+
+    @unittest.skipUnless(IS_ROOT, "only root can give files away")
+    def test_squatted(self):
+        """Somebody has put a file, a link or a pipe where a heap is to be made: the log says who, and leaves it alone."""
+        squatted = Daemon(self, "--size", "8M")
+
+        def make_file(path):
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o666))
+        kinds = ((make_file, "a file"), (lambda path: os.symlink("/etc/passwd", path), "a link"),
+                 (os.mkfifo, "something else than a file,"))
+        for path in squatted.files + [squatted.truth]:
+            for make, kind in kinds:
+                make(path)
+                os.lchown(path, 65534, 65534)
+                for args in ((), ("--remove",)):
+                    if path == squatted.files[1] and args:
+                        continue  # there is no heap of the name: nothing is looked at
+                    status, said = squatted.run(*args)
+                    self.assertEqual(status, 1, said)
+                    self.assertIn("%s is in the way: it is %s of user 65534" % (path, kind), said)
+                left = [p for p in squatted.files + [squatted.truth] if os.path.lexists(p)]
+                self.assertEqual(left, [path])
+                os.unlink(path)
+        squatted.start()
+
+    @unittest.skipUnless(daemon_box.can_be_nobody(daemon_box.PYHEAPD, "--version"), "needs root, to be another user")
+    def test_squatted_by_root(self):
+        """As a daemon that may not open the file sees it."""
+        squatted = Daemon(self, "--size", "8M")
+        os.chown(squatted.folder, 65534, 65534)
+
+        def be_nobody():
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+
+        for path in squatted.files + [squatted.truth]:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            done = subprocess.run(squatted.command(), stderr=subprocess.PIPE, text=True, preexec_fn=be_nobody,
+                                  timeout=wire.WATCHDOG_S)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn("%s is in the way: it is a file of user 0" % path, done.stderr)
+            os.unlink(path)
 
     def test_unfinished(self):
         heap_id = self.daemon.session().welcome[7]

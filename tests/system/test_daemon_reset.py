@@ -16,7 +16,8 @@ from daemon_box import Child, Daemon, until
 
 PYHEAPCTL = os.environ.get("PYHEAPCTL", "pyheapctl")
 NOBODY = 65534
-ENDED, LOCK_WORD, LOCK_OWNER1 = 248, 320, 384  # heap/shared/layout.h: struct control
+OWNED_POOLS1 = 576  # heap/shared/layout.h: struct session_entry
+ENDED, LOCK_WORD, LOCK_OWNER1 = 248, 196600, 196480  # heap/shared/layout.h: struct control
 
 
 class Reset(unittest.TestCase):
@@ -196,6 +197,21 @@ class Reset(unittest.TestCase):
             self.is_fresh()
             client = self.daemon.session()
 
+    def test_who_waits_for_a_forged_lock(self):
+        """The heap has ended: nobody waits in it for a thread that does not have the lock."""
+        self.start("--lock-timeout", "0")
+        client = self.daemon.session()
+        for word in (os.getpid(), (1 << 22) - 1):
+            os.pwrite(client.fds[0], struct.pack("<I", word), LOCK_WORD)
+            put = subprocess.Popen([PYHEAPCTL, "--socket", self.daemon.socket, "put", "x", "/dev/null"],
+                                   stderr=subprocess.DEVNULL, preexec_fn=daemon_box.die_with_parent)
+            self.addCleanup(lambda p=put: (p.kill(), p.wait()))
+            until(lambda: client.n_sessions() == 2 or put.poll() is not None, "it has a session, and waits")
+            self.ok("reset", "--yes")
+            put.wait(wire.WATCHDOG_S)
+            self.is_fresh()
+            client = self.daemon.session()
+
     def test_scribbled_over(self):
         self.start()
         numbers = random.Random(1)
@@ -211,10 +227,29 @@ class Reset(unittest.TestCase):
     def test_locked(self):
         self.start()
         client = self.daemon.session()
-        for fd in client.fds:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(client.fds[1], fcntl.LOCK_EX)
+        self.assertRaises(BlockingIOError, fcntl.flock, client.fds[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.ok("reset", "--yes")
         self.is_fresh()
+
+    def damage(self):
+        """A session says that it owns a pool that there is not."""
+        session = self.daemon.session()
+        os.pwrite(session.fds[0], struct.pack("<I", 0x7fffffff), session.entry_off(OWNED_POOLS1))
+        return session.session
+
+    def test_what_the_log_says_of_damage(self):
+        """What is damaged, whose session wrote there last, and what to do; and that is true."""
+        self.start()
+        for command in (("check", "--repair"), ("reset", "--yes")):
+            victim = Child(self, self.damage)
+            session, pid = int(victim.result), victim.pid
+            victim.kill()
+            self.daemon.wait_log("session %d (pid %d, user %d, wire.py) wrote there last" % (session, pid, os.geteuid()))
+            self.assertIn("the heap is damaged: a session that has ended cannot be reclaimed", self.daemon.log())
+            self.assertIn("pyheapctl check --repair mends it, or pyheapctl reset empties the heap", self.daemon.log())
+            self.ctl(*command)
+            until(lambda: '"dead": true' not in self.ok("clients", "--json"), "nothing of it is left")
 
     # ---- what is left ----
 

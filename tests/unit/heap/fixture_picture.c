@@ -71,9 +71,9 @@ static bool is_remains_of_intent(const struct picture *p, uint64_t i)
 }
 
 /*
- * Bytes that an undone change may leave different: the class of a free pool; a session's activity, requests and hints
- * of remote frees; the remains of an intent that is over; is_notified of a pool; the bias of a header; the number of
- * roll-backs, and which sessions read.
+ * Bytes that an undone change may leave different: when room was made last; the class of a free pool; a session's
+ * activity, requests and hints of remote frees; the remains of an intent that is over; is_notified of a pool; the bias
+ * of a header; the number of roll-backs, and which sessions read.
  */
 static bool control_may_differ(const struct picture *p, uint64_t i)
 {
@@ -93,7 +93,8 @@ static bool control_may_differ(const struct picture *p, uint64_t i)
 		return true;
 	if (is_in(i, offsetof(struct control, figures), sizeof(struct figures)) ||
 		is_in(i, offsetof(struct control, n_roll_backs), 8) ||
-		is_in(i, offsetof(struct control, readers), SESSIONS_MAX / 8))
+		is_in(i, offsetof(struct control, readers), SESSIONS_MAX / 8) ||
+		is_in(i, offsetof(struct control, room_number), 8))
 		return true;
 	if (i >= c->pools_off && (is_in(in_pool, offsetof(struct pool_entry, is_notified), 2) ||
 					 is_in(in_pool, offsetof(struct pool_entry, header.biased1), 2)))
@@ -141,7 +142,7 @@ static void compare_pool(const struct picture *p, uint32_t index, const char *wh
 			skip = sizeof(struct queue);
 		if (memcmp(fx.heap->base + at + skip, p->window + at + skip, header_size(old[i].word) - skip))
 			ck_abort_msg("%s %u entries: the payload of block %u of pool %u differs", when, k, i, index);
-		if (skip && memcmp(fx.heap->base + at, p->window + at, offsetof(struct queue, pop_seq)))
+		if (skip && memcmp(fx.heap->base + at, p->window + at, offsetof(struct queue, push_wait)))
 			ck_abort_msg("%s %u entries: queue %u of pool %u differs", when, k, i, index);
 	}
 }

@@ -5,6 +5,7 @@
  * A handler that runs before the call begins to wait is not the call's: the queue's flag tells, which each wait sets
  * first. A call whose signal is lost ends by its time-out.
  */
+#include "heap/object/queue_wait.h"
 #include "tests/unit/heap/fixture.h"
 
 #include <signal.h>
@@ -23,7 +24,7 @@
 static uint64_t queue;
 static volatile sig_atomic_t n_early, n_signals; /* handlers that ran before the wait, and during it */
 
-/* The queue's flags: a call waits. */
+/* The queue's futexes: a call waits. */
 static struct queue *shared(void)
 {
 	return (struct queue *)(uintptr_t)ref_queue(queue);
@@ -31,14 +32,15 @@ static struct queue *shared(void)
 
 static bool somebody_waits(void)
 {
-	return __atomic_load_n(&shared()->pop_waiting, __ATOMIC_ACQUIRE) ||
-	       __atomic_load_n(&shared()->push_waiting, __ATOMIC_ACQUIRE);
+	return (__atomic_load_n(&shared()->pop_wait, __ATOMIC_ACQUIRE) |
+		       __atomic_load_n(&shared()->push_wait, __ATOMIC_ACQUIRE)) &
+	       QUEUE_WAITING;
 }
 
 static void nobody_waits(void)
 {
-	__atomic_store_n(&shared()->pop_waiting, 0, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&shared()->push_waiting, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&shared()->pop_wait, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&shared()->push_wait, 0, __ATOMIC_SEQ_CST);
 }
 
 static void arm(long usec)

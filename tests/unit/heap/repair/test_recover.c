@@ -38,6 +38,36 @@ START_TEST(admitted_until_full)
 }
 END_TEST
 
+/* The lowest free place is taken, in whatever order they became free; also by a daemon that has adopted the heap. */
+START_TEST(lowest_free_first)
+{
+	const uint32_t order[] = {5, 1, 3};
+	struct session s;
+	struct heap *heap;
+
+	for (uint32_t i = FIXTURE_SESSIONS; i < fx.heap->n_sessions; i++)
+		ck_assert_int_eq(fixture_admit(fx.heap, &s), 0);
+	for (int i = 0; i < 3; i++) {
+		session_init(&s, fx.heap, order[i]);
+		fixture_bury(&s);
+	}
+	ck_assert_int_eq(fixture_admit(fx.heap, &s), 0);
+	ck_assert_uint_eq(s.index, 1);
+	ck_assert_int_eq(heap_adopt(&heap, dup(fx.heap->control_fd), dup(fx.heap->heap_fd)), 0);
+	ck_assert_uint_eq(heap->first_free, 0);
+	heap_free(heap);
+	ck_assert_int_eq(fixture_admit(fx.heap, &s), 0);
+	ck_assert_uint_eq(s.index, 3);
+	session_init(&s, fx.heap, 0);
+	fixture_bury(&s);
+	ck_assert_int_eq(fixture_admit(fx.heap, &s), 0);
+	ck_assert_uint_eq(s.index, 0);
+	ck_assert_int_eq(fixture_admit(fx.heap, &s), 0);
+	ck_assert_uint_eq(s.index, 5);
+	ck_assert_int_eq(fixture_admit(fx.heap, &s), -EUSERS);
+}
+END_TEST
+
 /* An admission that its client never took is over, one that it took is not, and no client takes another's. */
 START_TEST(taken_or_over)
 {
@@ -506,6 +536,7 @@ static Suite *suite(void)
 
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
 	tcase_add_test(t, admitted_until_full);
+	tcase_add_test(t, lowest_free_first);
 	tcase_add_test(t, identity_is_written_down);
 	tcase_add_test(t, taken_or_over);
 	tcase_add_test(t, admitted_anew);
