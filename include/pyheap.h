@@ -55,8 +55,8 @@
  *            session's object while one session comes and goes; where two take turns, every second of these takes the
  *            global lock. Changing slots and names takes the global lock, and so does freeing an object with slots.
  *            Getting a name, and reading a slot of what the session holds, takes no lock, and neither does dropping
- *            what was read, unless the slot or name has lost it meanwhile. Then any number of sessions hold and drop one object side by side, and
- *            wait for nobody, not for a process that was stopped with the lock either.
+ *            what was read, unless the slot or name has lost it meanwhile. Then any number of sessions hold and drop
+ *            one object side by side, and wait for nobody, not for a process that was stopped with the lock either.
  *   Numbers  A ref that came by a slot, a queue or a name is held by pyheap_incref() as described. A ref that came as
  *            a bare number (through a pipe, for example) may name an object that its maker has shared in no other way.
  *            The first hold of such an object costs a membarrier(2), which takes some microseconds. Where a kernel or
@@ -441,11 +441,11 @@ int pyheap_name_next(pyheap *heap, uint64_t *cursor, char name[PYHEAP_NAME_MAX +
  * program takes it only to keep others out between its calls.
  *
  * Others      Every other session that changes something shared waits: slots, queues, names, holds of objects that
- *             others made. So keep it short. Sessions go on with objects that no other session knows, and read slots and names:
- *             they see each call's change when that call has made it. For a change of several places that readers see
- *             as one, make a new object, and set the one slot or name that leads to it. A process that
- *             is stopped in the middle of a push or pop is waited for some milliseconds only; it finishes its call
- *             when it goes on.
+ *             others made. So keep it short. Sessions go on with objects that no other session knows, and read slots
+ *             and names: they see each call's change when that call has made it. For a change of several places that
+ *             readers see as one, make a new object, and set the one slot or name that leads to it. A process that is
+ *             stopped in the middle of a push or pop is waited for some milliseconds only; it finishes its call when
+ *             it goes on.
  * Owner       The session has the lock, and the thread that took it. That thread gives it back with pyheap_unlock().
  *             Until then a call of the session in another thread returns -EPERM where it needs the lock.
  * Death       When the process dies, finished calls stay, the unfinished one is taken back, and the lock is free. When

@@ -607,7 +607,7 @@ struct control {
 	uint64_t full_number;       /* daemon: room_number when it had no room; see full.c */
 	uint32_t full_length;       /* daemon: for a run of so many arenas */
 	uint32_t reserved6;
-	uint64_t n_roll_backs;      /* owner of the lock, without the log: moves before a roll-back is over */
+	uint64_t n_roll_backs; /* owner of the lock, without the log: moves before a roll-back is over */
 	uint64_t reserved2[2];
 	uint64_t readers[SESSIONS_MAX / 64]; /* each session its bit, before its first uncounted hold; cleared, by
 						itself or the daemon, when it has given up what it had */
