@@ -82,6 +82,8 @@ static const struct field log_fields[] = {
 };
 static const struct field control_fields[] = {
 	FIELD(struct control, n_repairs, IS_NUMBER),
+	FIELD(struct control, n_roll_backs, IS_NUMBER),
+	FIELD(struct control, readers[0], IS_WORD),
 	FIELD(struct control, queues_paused_by1, IS_SESSION1),
 	FIELD(struct control, counters.n_arenas_allocated, IS_NUMBER),
 	FIELD(struct control, counters.n_arenas_reclaimed, IS_NUMBER),
@@ -123,6 +125,9 @@ static const struct field session_fields[] = {
 	FIELD(struct session_entry, activity, IS_STATE),
 	FIELD(struct session_entry, intent.ref, IS_REF),
 	FIELD(struct session_entry, intent.queue, IS_REF),
+	FIELD(struct session_entry, displaced, IS_REF),
+	FIELD(struct session_entry, displaced_name1, IS_POSITION1),
+	FIELD(struct session_entry, holds_inline[5].is_uncounted, IS_NUMBER),
 	FIELD(struct session_entry, intent.position, IS_NUMBER),
 	FIELD(struct session_entry, intent.word, IS_WORD),
 	FIELD(struct session_entry, n_blocks_returned, IS_NUMBER),
