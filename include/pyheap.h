@@ -37,8 +37,9 @@
  *            all. The daemon drops what the dead process held; what others hold stays.
  *   fork()   A forked child cannot use the sessions of its parent: each call returns -ECHILD, or NULL with errno
  *            ECHILD. It opens its own. pyheap_close() frees the child's copy and leaves the parent's session alone.
- *   exec     A program that calls execve() takes its sessions along, as the process stays the same: what they hold
- *            stays until the process ends. pyheap_close() first gives it back.
+ *   exec     A program that calls execve() takes its sessions along, as the process stays the same, and cannot use them
+ *            any more. What they hold stays until the process opens a session again, or ends. pyheap_close() first
+ *            gives it back at once.
  *   Cancel   A thread is not cancelled (pthread_cancel()) inside the library: that takes effect after the call.
  *   Signals  No function raises SIGPIPE or installs a handler. None may be called from a signal handler.
  *
@@ -124,6 +125,7 @@ typedef uint32_t pyheap_type; /* one of the three below, or what pyheap_type_reg
  * -ECONNRESET    it went away meanwhile
  * -EUCLEAN       what it handed over is no heap
  * -ENOMEM        the heap cannot be mapped: a limit of the process, or no address space
+ * -EOPNOTSUPP    the kernel, or a sandbox, does not let this process call madvise(2) with MADV_WIPEONFORK (Linux 4.14)
  * -EMFILE        too many files are open (also -ENFILE)
  * or what connect(2) says of the path.
  */
@@ -156,7 +158,7 @@ pyheap *pyheap_close(pyheap *heap);
  * libraries.
  *
  * It belongs to the session: do not read, write or close it. Its number stays when the daemon is restarted, but the
- * socket behind the number changes, so an epoll set has to be told again. A program that closes all descriptors that it
+ * socket behind the number changes, so add it to an epoll set again. A program that closes all descriptors that it
  * does not know does no harm: the next call that needs the daemon connects again, and leaves alone what has the number
  * by then. The session may have another number afterwards, so ask again.
  */
@@ -555,7 +557,7 @@ int pyheap_client_next(pyheap *heap, uint64_t *cursor, pyheap_client_info *ret);
 typedef struct pyheap_usage {
 	uint32_t session; /* index in the session table */
 	uint32_t reserved;
-	uint64_t n_arenas; /* arenas that were granted to it and are there, whoever makes objects in them by now */
+	uint64_t n_arenas; /* arenas that were granted to it and are there, whichever session uses them now */
 	uint64_t n_bytes;  /* bytes of the pools and runs that it owns, those included that it keeps free */
 } pyheap_usage;
 

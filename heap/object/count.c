@@ -8,7 +8,7 @@
  * That one turns an object without slots from LIVE to REMOTE_FREE in the same step. All other ends of an object are
  * changes under the lock.
  *
- * The session's intent stands in its entry before the compare-and-swap, and ends when its hold table agrees with the
+ * The session's intent is in its entry before the compare-and-swap, and ends when its hold table agrees with the
  * count. If the session dies in between, recovery (count_recover.c) must know whether the compare-and-swap took place.
  * For that each header is biased to one session, the only one that may change its count without the lock. The first to
  * count takes the bias with its change; any other session goes to the lock, which takes the bias away. While a session

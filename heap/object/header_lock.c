@@ -8,7 +8,7 @@
  *
  * Locking takes the bias away, and with it the trace by which recovery tells whether the biased session's last change
  * took place. So if that session has an intent for this object, and the count differs from what the intent says it was,
- * the change took place, and the session's entry is told so (done_counting). This note is not in the log: it stays true
+ * the change took place, and the session's entry says so (done_counting). This note is not in the log: it stays true
  * even if the change that locks the header is rolled back. It is made after the header is locked, so that it cannot
  * become true later.
  *

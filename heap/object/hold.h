@@ -53,7 +53,7 @@ static inline void hold_shrink(struct session *session);
  */
 int hold_table_free(struct session *session, bool try);
 
-/* Inline: most tables are the inline one, and most holds stand where their search begins */
+/* Inline: most tables are the inline one, and most holds are where their search begins */
 
 #define HOLD_LIKELY(x) __builtin_expect(!!(x), 1)
 
@@ -127,7 +127,7 @@ static inline int hold_put(struct session *session, struct hold *hold, uint64_t 
 
 bool hold_stands_last_in_run(const struct session *session, const struct hold *hold);
 
-/* Can it be taken out without moving up what stands behind it? False also where that is not certain. */
+/* Can it be taken out without moving up what is behind it? False also where that is not certain. */
 static inline bool hold_stands_last(const struct session *session, const struct hold *hold)
 {
 	const struct session_entry *entry = session->entry;
@@ -138,7 +138,7 @@ static inline bool hold_stands_last(const struct session *session, const struct 
 }
 
 /*
- * Without the lock: take out a hold that is held once and stands last, and put one in. An intent (queue.c, count.c)
+ * Without the lock: take out a hold that is held once and is last, and put one in. An intent (queue.c, count.c)
  * says who has the right meanwhile. relaxed, and release: others read the table with the lock held
  */
 static inline void hold_take_fast(const struct session *session, struct session_entry *entry, struct hold *hold)

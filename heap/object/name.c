@@ -79,7 +79,7 @@ static inline struct name_entry *entry_at(struct heap *heap, uint64_t position, 
 }
 
 /*
- * Walk a chain to the first entry that does not stand before the name. *ret_link is what links to it; *ret is the
+ * Walk a chain to the first entry that does not come before the name. *ret_link is what links to it; *ret is the
  * entry, NULL at the end of the chain. 1: it is that name, 0: it is not. -EUCLEAN.
  */
 static inline int find_entry(struct heap *heap, const struct name *name, uint64_t **ret_link, struct name_entry **ret)

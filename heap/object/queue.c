@@ -13,7 +13,7 @@
  * the receiver's table: at every moment exactly one of these has it. If the sender holds the object as the owner of its
  * pool, it gives a right away first: one more in rights_given, which nobody else writes, then one less in the word.
  *
- * The intent stands in the session's entry before the first of these steps and ends after the last. If the session dies
+ * The intent is in the session's entry before the first of these steps and ends after the last. If the session dies
  * in between, recovery (queue_recover.c) must know whether the compare-and-swap took place. The cell says so, by its
  * stamp and by who filled or emptied it last, until it has been changed twice more. A process that is about to make
  * that second change, and is another session, looks whether the intent is still there, and if so notes in the entry of

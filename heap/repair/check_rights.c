@@ -71,7 +71,7 @@ static void count_names(struct check *check, uint32_t bucket)
 /* Slots */
 
 /*
- * What the object held cannot be told, and is counted as nothing. If it is dying it becomes bytes, so that freeing it
+ * What the object held cannot be known, and is counted as nothing. If it is dying it becomes bytes, so that freeing it
  * can go on; else it stays what it is for those who hold it.
  */
 static void unknown_type(struct check *check, const struct object *object)

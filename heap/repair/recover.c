@@ -97,6 +97,7 @@ static void truth_store(struct heap *heap, uint32_t index, const struct session_
 		.state = state,
 		.pid = identity->pid,
 		.start_time = identity->start_time,
+		.image = identity->image,
 		.pid_namespace = pid_namespace(),
 		.uid = identity->uid,
 		.gid = identity->gid,
@@ -192,6 +193,7 @@ void session_read(const struct heap *heap, uint32_t index, struct session_record
 		.pid = truth->pid,
 		.is_here = truth->pid_namespace && truth->pid_namespace == pid_namespace(),
 		.start_time = truth->start_time,
+		.image = truth->image,
 		.uid = truth->uid,
 		.gid = truth->gid,
 		.token = {truth->token[0], truth->token[1]},
@@ -423,7 +425,7 @@ static int drop_holds(struct session *session, uint32_t *ret_cursor)
 			i++;
 			continue;
 		}
-		/* what stands behind it may move up to i, so i is examined again */
+		/* what is behind it may move up to i, so i is examined again */
 		r = drop_hold(session, &table[i]);
 		if (r < 0)
 			return r;

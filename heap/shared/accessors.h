@@ -11,7 +11,7 @@
 #include "heap/shared/layout.h"
 
 /*
- * Load a shared word, once: what is checked is what is used, whoever writes there meanwhile. Code that the daemon runs
+ * Load a shared word, once: what is checked is what is used, also if it changes meanwhile. Code that the daemon runs
  * has no plain loads of shared memory (tests/reads.py). Relaxed: where the order matters an __atomic_load_n() says so.
  */
 #define read_once(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)

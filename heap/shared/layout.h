@@ -23,7 +23,7 @@
  * control segment, where they outlive the arena's memory; every block that the pool hands out gets the next one. So an
  * old ref differs from the ref of what lies in its block now, until the pool has made 2^28 objects more.
  *
- * The header word is the one truth of whether a block is alive. The headers of a pool's blocks stand together at the
+ * The header word is the one truth of whether a block is alive. The headers of a pool's blocks are together at the
  * start of its page, for two reasons: collecting remote frees reads a page of them fast, and a client that writes past
  * the end of its object hits its neighbour's payload before any header. An object of whole pools or arenas has its
  * header in the control segment, in the entry of its first pool, so that its payload starts on a page and wastes none.
@@ -42,9 +42,8 @@
 #define ARENA_SIZE_MAX     (UINT32_C(4) << 20)
 #define HEAP_SIZE_MAX      (UINT64_C(512) << 30) /* what the position of a ref can name */
 
-#define POOL_SIZE           4096U
-#define POOL_SHIFT          12U
-#define POOLS_PER_ARENA_MAX (ARENA_SIZE_MAX / POOL_SIZE)
+#define POOL_SIZE  4096U
+#define POOL_SHIFT 12U
 
 #define BLOCK_ALIGNMENT 8U
 #define BLOCK_SIZE_MAX  512U /* larger objects take runs of pools or of arenas */
@@ -389,9 +388,9 @@ struct session_entry {
 
 	uint64_t intent_before;   /* session, with its intent: n_holds, or rights_given, before; or INTENT_UNKNOWN */
 #define INTENT_UNKNOWN UINT64_MAX /* nothing has changed yet */
+	uint64_t waits_at;        /* session: the queue that it waits at; 0: none. See queue_wait.c */
 	uint64_t displaced;       /* locked: a ref that a place of before had, whose right is to be dropped; 0: none */
 	uint64_t displaced_name1; /* locked: position of a name that is deleted, plus one, which is to be freed */
-	uint64_t waits_at;        /* session: the queue that it waits at; 0: none. See queue_wait.c */
 	uint32_t max_types;       /* daemon: types that its user may have registered; 0: no limit */
 	uint32_t reserved4;
 	uint64_t reserved0[2];

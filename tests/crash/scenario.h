@@ -58,7 +58,7 @@ struct scenario {
 	bool opens;                      /* `call` opens the victim's session, which is not done before */
 	bool wants_arenas;              /* the call must ask for arenas: it begins when only the spare arena is there */
 	void (*ready)(struct actor *);  /* survivor: before each victim begins */
-	void (*beside)(struct actor *); /* survivor: when a victim stands before its call */
+	void (*beside)(struct actor *); /* survivor: when a victim is before its call */
 };
 
 extern const struct scenario scenarios_object[], scenarios_free[], scenarios_slot[], scenarios_queue[],

@@ -92,9 +92,9 @@ static bool control_may_differ(const struct picture *p, uint64_t i)
 	if (i >= offsetof(struct control, lock) && i < offsetof(struct control, lock) + sizeof(struct global_lock))
 		return true;
 	if (is_in(i, offsetof(struct control, figures), sizeof(struct figures)) ||
+		is_in(i, offsetof(struct control, room_number), 8) ||
 		is_in(i, offsetof(struct control, n_roll_backs), 8) ||
-		is_in(i, offsetof(struct control, readers), SESSIONS_MAX / 8) ||
-		is_in(i, offsetof(struct control, room_number), 8))
+		is_in(i, offsetof(struct control, readers), SESSIONS_MAX / 8))
 		return true;
 	if (i >= c->pools_off && (is_in(in_pool, offsetof(struct pool_entry, is_notified), 2) ||
 					 is_in(in_pool, offsetof(struct pool_entry, header.biased1), 2)))
