@@ -63,7 +63,7 @@ PYHEAP_PUBLIC int pyheap_evict(pyheap *heap, uint32_t session)
 	return r;
 }
 
-/* Ask for what sessions from *next on have. *next becomes the first one that was not told of; 0: there is none. */
+/* Ask for what sessions from *next on have. *next becomes the first one that is left out; 0: there is none. */
 static int ask_usage(pyheap *heap, uint32_t *next, Pyheap__FromDaemon **ret)
 {
 	Pyheap__ToDaemon message = PYHEAP__TO_DAEMON__INIT;

@@ -2,7 +2,7 @@
 /*
  * Errors in this heap's terms, and the version
  *
- * There is one sentence for each errno that pyheap.h names. It is made to stand behind a colon: no capital, no full
+ * There is one sentence for each errno that pyheap.h names. It is made to follow a colon: no capital, no full
  * stop. A test takes the list from the header, so that none is forgotten. An errno with several meanings has a sentence
  * that names them; which one it is follows from the call.
  */
@@ -62,7 +62,8 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 	case EOPNOTSUPP:
 		return "the kernel does not let this process call membarrier(2), which it needs to hold an object "
 		       "whose ref "
-		       "came as a bare number, and to finish a repair";
+		       "came as a bare number, and to finish a repair; of pyheap_open(): nor madvise(2) with "
+		       "MADV_WIPEONFORK";
 	case EOVERFLOW:
 		return "the object is held more often than can be counted";
 	case EPERM:

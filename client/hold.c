@@ -49,7 +49,7 @@ PYHEAP_PUBLIC int64_t pyheap_refcount(pyheap *heap, pyheap_ref ref)
 	return CALL_ONCE(heap, true, object_refcount(&heap->session, ref));
 }
 
-/* For the inline pyheap_decref(), which has looked at `heap` and at the cache */
+/* For the inline pyheap_decref(), which has checked `heap` and searched the cache */
 
 PYHEAP_PUBLIC int pyheap_decref_other(pyheap *heap, pyheap_ref ref)
 {

@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * What programs have inline, and what it stands for in heap/
+ * What programs have inline, and what it corresponds to in heap/
  *
  * pyheap-inline.h describes the beginning of a session, an entry of its cache and the word that counts its holds, in
  * names of its own: a program sees no header of heap/. Here each of its names is compared with heap/'s at compile time.

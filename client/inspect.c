@@ -2,7 +2,7 @@
 /*
  * Reading the heap as a whole: figures, sessions, check and repair
  *
- * heap/ has structs of its own for figures and sessions (heap/repair/stats.h), because it stands below the public
+ * heap/ has structs of its own for figures and sessions (heap/repair/stats.h), because it is below the public
  * header. They are copied here, member by member: the public structs are part of the ABI, while heap/ may change its
  * own. A few dozen assignments are nothing beside the walk over all pools.
  */

@@ -138,7 +138,7 @@ PYHEAP_PUBLIC ssize_t pyheap_size(pyheap *heap, pyheap_ref ref)
 
 	if (r < 0)
 		return r;
-	/* A queue's payload has more than its refs; its user is told of these alone. */
+	/* A queue's payload has more than its refs; its size for users is that of its refs alone. */
 	if (object.type == PYHEAP_QUEUE)
 		return (ssize_t)((object.size - sizeof(struct queue)) / sizeof(struct cell) * sizeof(pyheap_ref));
 	return (ssize_t)object.size;

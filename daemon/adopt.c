@@ -15,7 +15,7 @@
  *                  reclaimed as any other.
  *
  * All of it is decided by the truth (heap/shared/truth.c), which no client can write. A pid in the session table is
- * what clients read; nobody is watched, or signalled, because it stands there. An adopted session is watched for its
+ * what clients read; nobody is watched, or signalled, because of what is there. An adopted session is watched for its
  * end only, until its process has come back by a connection of its own.
  *
  * A session whose process cannot be found (it is of another pid namespace, or /proc does not show it) stays until it is
@@ -50,6 +50,7 @@ static int adopt_active(struct dsessions *sessions, uint32_t index, const struct
 		log_error("cannot find out about process %d of session %u: %s", record->pid, index, strerror(-r));
 		return r;
 	}
+	process.image = record->image;
 	process.uid = record->uid;
 	process.gid = record->gid;
 	if (process.pidfd < 0)

@@ -5,7 +5,7 @@
  * What a session was granted and has not taken into use nobody else can have. A user may have a number of such arenas
  * (--user-arenas), so that no user has all memory by asking alone. Here they are counted, run by run.
  *
- * That a run is in use the session says in the arena table, without notifying the daemon. So the runs are looked at
+ * That a run is in use the session says in the arena table, without notifying the daemon. So the runs are examined
  * again, a few with each request and each tick, and those that are in use are forgotten. Until then they count. What is
  * just being mapped counts, too.
  *

@@ -18,7 +18,7 @@ struct advance {
 	struct advance_run *runs;
 	uint32_t n_runs;
 	uint32_t n_allocated;
-	uint32_t next;       /* the run that is looked at next */
+	uint32_t next;       /* the run that is examined next */
 	uint64_t n_promised; /* arenas that are being granted; they count already */
 };
 

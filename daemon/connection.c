@@ -341,7 +341,7 @@ void connection_fail_by_limit(struct connection *connection, int code, const cha
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
-	if (user_says(connection->user))
+	if (user_note_limit(connection->user))
 		log_warning("%s is disconnected: %s", connection_name(connection), text);
 	else
 		log_debug("%s is disconnected: %s", connection_name(connection), text);

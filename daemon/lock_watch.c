@@ -23,8 +23,8 @@
  * Otherwise the log says whom to end, and that is for an operator to judge. A session that could not be evicted is,
  * once it has connected to this daemon, if it keeps the lock still.
  *
- * An owner that does not exist. What stands in the word may be nobody's name: a client wrote it, or a process without a
- * robust list died. The daemon breaks the lock, as that of a dead owner, where it is certain of that:
+ * An owner that does not exist. The word may name nobody: a client wrote it, or a process without a robust list
+ * died. The daemon breaks the lock, as that of a dead owner, where it is certain of that:
  *
  *   - the word has no number of a thread or a session, or that of a thread that does not exist, or of a session that
  *     is none: at once;
@@ -358,8 +358,8 @@ void lock_watch_tick(struct lock_watch *watch, int64_t now_ms)
 
 void lock_watch_end(struct lock_watch *watch)
 {
-	if (lock_recover(watch->sessions->self) != -EBUSY)
+	if (lock_recover(watch->sessions->self) != -EBUSY || break_if_nobodys(watch))
 		return;
 	observe_owner(watch, 0);
-	(void)break_if_nobodys(watch);
+	(void)break_if_not_its(watch);
 }

@@ -54,14 +54,14 @@ static const char *const level_names[] = {
 struct allowance {
 	int64_t n_used;     /* in thousandths of a line */
 	int64_t since_ms;   /* n_used was brought up to date then */
-	uint64_t n_omitted; /* lines that were beyond it, and have not been told of */
+	uint64_t n_omitted; /* lines that were beyond it, and not yet reported */
 };
 
 static bool to_journal, is_socket;
 static int log_fd = STDERR_FILENO;
 static int level = LOG_INFO;
 static struct allowance allowances[LOG_DEBUG + 1];
-static uint64_t n_unwritten; /* lines that stderr had no room for, and that have not been told of */
+static uint64_t n_unwritten; /* lines that stderr had no room for, and not yet reported */
 
 /* A description of our own that does not block, where stderr is of a kind that could. */
 static void open_unblocked(const struct stat *st)
@@ -160,25 +160,26 @@ __attribute__((format(printf, 2, 3))) static bool put_words(int priority, const 
 
 /* ---- what is left out ------------------------------------------------------------------------------------------ */
 
-static bool allows(int priority)
+static void refill(struct allowance *a)
 {
-	struct allowance *a = &allowances[priority];
 	int64_t now = now_ms();
 
-	if (priority == LOG_DEBUG)
-		return true;
 	a->n_used -= (now - a->since_ms) * LINES_PER_SECOND;
 	if (a->n_used < 0)
 		a->n_used = 0;
 	a->since_ms = now;
-	return a->n_used + 1000 <= INT64_C(1000) * LINES_AT_ONCE;
+}
+
+static bool allows(int priority)
+{
+	return priority == LOG_DEBUG || allowances[priority].n_used + 1000 <= INT64_C(1000) * LINES_AT_ONCE;
 }
 
 /* A level whose lines were left out waits until a quarter of its allowance is free, so that not each line is followed
  * by a count. */
 static bool is_recovered(int priority)
 {
-	return allows(priority) && allowances[priority].n_used <= INT64_C(750) * LINES_AT_ONCE;
+	return allowances[priority].n_used <= INT64_C(750) * LINES_AT_ONCE;
 }
 
 bool log_catch_up(void)
@@ -191,6 +192,7 @@ bool log_catch_up(void)
 	for (int i = LOG_ERR; i <= LOG_INFO; i++) {
 		struct allowance *a = &allowances[i];
 
+		refill(a);
 		if (a->n_omitted && is_recovered(i) &&
 			put_words(i, "%" PRIu64 " lines of level %s were left out here: there were too many",
 				a->n_omitted, level_names[i]))

@@ -6,7 +6,7 @@
  * allow less than that. The default is half of the least of them, and the log says so where it is the cgroup's.
  *
  * /dev/shm may be missing, or a plain folder of a disk (a chroot, an image without the mount). A heap works on a disk,
- * but the kernel writes it there all the time, and half of a disk is no sensible size: it has to be told.
+ * but the kernel writes it there all the time, and half of a disk is no sensible size: --size must say it.
  */
 #include "daemon/room.h"
 

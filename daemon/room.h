@@ -13,6 +13,6 @@ int room_check_folder(void);
 
 /*
  * Give a heap its size, or check the one that was asked for. Says in the log what is wrong: -ENOSPC it is more than
- * there can be, -EINVAL it has to be told, as the folder is on a disk.
+ * there can be, -EINVAL --size must say it, as the folder is on a disk.
  */
 int room_settle(struct heap_geometry *geometry);

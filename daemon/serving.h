@@ -8,7 +8,7 @@
 #include "daemon/lock_watch.h"
 #include "daemon/options.h"
 
-/* What there is before a heap, and outlives it; and what is told of it. */
+/* What there is before a heap, and outlives it; and whom to notify. */
 struct serving_around {
 	const struct options *options;
 	struct event_base *base;

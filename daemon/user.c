@@ -75,23 +75,30 @@ void users_deinit(struct users *all)
 	TAILQ_INIT(&all->list);
 }
 
-struct user *user_ref(struct users *all, uid_t uid)
+static struct user *find(const struct users *all, uid_t uid)
 {
 	struct user *user;
 
-	forget_unused(all);
 	TAILQ_FOREACH(user, &all->list, entry)
 	if (user->uid == uid)
 		break;
-	if (!user) {
-		user = calloc(1, sizeof(*user));
-		if (!user)
-			return NULL;
-		user->all = all;
-		user->uid = uid;
-		TAILQ_INSERT_TAIL(&all->list, user, entry);
+	return user;
+}
+
+struct user *user_ref(struct users *all, uid_t uid)
+{
+	struct user *user = find(all, uid);
+
+	if (user) {
+		user->n_refs++;
+		return user;
 	}
-	user->n_refs++;
+	forget_unused(all);
+	user = calloc(1, sizeof(*user));
+	if (!user)
+		return NULL;
+	*user = (struct user){.all = all, .uid = uid, .n_refs = 1};
+	TAILQ_INSERT_TAIL(&all->list, user, entry);
 	return user;
 }
 
@@ -102,7 +109,7 @@ struct user *user_unref(struct user *user)
 	return NULL;
 }
 
-bool user_says(struct user *user)
+bool user_note_limit(struct user *user)
 {
 	if (was_said(user))
 		return false;

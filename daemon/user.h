@@ -55,4 +55,4 @@ struct user *user_ref(struct users *all, uid_t uid);
 struct user *user_unref(struct user *user);
 
 /* The user met a limit. True: that is to be logged. False: it was just now. */
-bool user_says(struct user *user);
+bool user_note_limit(struct user *user);

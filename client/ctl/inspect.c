@@ -125,7 +125,7 @@ static int fail_evict(struct ctl *ctl, const char *on, uint32_t session, int err
 	switch (-error) {
 	case ESRCH:
 	case EINVAL:
-		return ctl_fail("cannot evict", on, "there is no such session, but for this one",
+		return ctl_fail("cannot evict", on, "no other session has that number",
 			"`pyheapctl clients` shows the sessions");
 	case EACCES:
 		return ctl_fail("cannot evict", on, "it is another user's session", "ask that user, or root");

@@ -158,7 +158,7 @@ int main(int argc, char **argv)
 	fill_stdio();
 	/* When the reader of stdout goes away, the session is closed before the process ends. */
 	signal(SIGPIPE, SIG_IGN);
-	/* What is longer than RLIMIT_FSIZE is an error of write(), which is told. */
+	/* A file that would be longer than RLIMIT_FSIZE is an error of write(), which is reported. */
 	signal(SIGXFSZ, SIG_IGN);
 	r = options_read(&options, argc, argv);
 	if (r != CTL_OK)

@@ -35,7 +35,7 @@
  *
  * Died after ...                                the next taker ...
  *   naming the lock, before the word is stored   finds the lock free
- *   the word's store                             is told by the kernel (EOWNERDEAD), rolls back and goes on
+ *   the word's store                             sees FUTEX_OWNER_DIED, rolls back and goes on
  *   the word is cleared, before a wake-up        is woken by the kernel: list_op_pending still names the lock
  */
 
@@ -432,6 +432,25 @@ int change_end(struct session *session, int result)
 	return result;
 }
 
+/*
+ * A race detector in the program sees the mutexes of the C library, but not atomics of a library that is built without
+ * it. So it is told of the lock between calls, under which the program may guard memory of its own.
+ */
+void __tsan_acquire(void *address) __attribute__((weak, visibility("default")));
+void __tsan_release(void *address) __attribute__((weak, visibility("default")));
+
+static void detector_acquire(const struct session *session)
+{
+	if (__tsan_acquire)
+		__tsan_acquire(lock_word(&session->control->lock));
+}
+
+static void detector_release(const struct session *session)
+{
+	if (__tsan_release)
+		__tsan_release(lock_word(&session->control->lock));
+}
+
 /* The lock was taken for a change: keep it. The name by which the session has it. */
 static uint32_t lock_keep(struct session *session)
 {
@@ -463,6 +482,7 @@ int session_lock(struct session *session)
 	session->lock_tid = lock_keep(session);
 	session->lock_number = session->control->lock.n_acquisitions;
 	critical_pause_queues(session);
+	detector_acquire(session);
 	return 0;
 }
 
@@ -471,6 +491,7 @@ int session_unlock(struct session *session)
 	if (!session->has_lock || refresh_lock(session))
 		return -EPERM;
 	session->has_lock = false;
+	detector_release(session);
 	critical_resume_queues(session->heap);
 	lock_release(session);
 	return 0;

@@ -10,7 +10,7 @@
  * rank2lasta[rank], CPython's nfp2lasta, is the last arena of a rank: by it an arena whose rank has changed finds its
  * new place without a walk along the list. An arena without a free pool is not on the list.
  *
- * Of the wholly free arenas the one that became so last stands first: it is used again first, and the last one, which
+ * Of the wholly free arenas the one that became so last is first: it is used again first, and the last one, which
  * has been free for longest, is the next to go (supply.c).
  *
  * freepools, a bitmap per arena, says which pools are free. The lowest free pool is taken first; a run of adjacent free

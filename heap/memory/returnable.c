@@ -5,7 +5,7 @@
  * What a large object leaves is a run of free arenas. It is RETURNABLE: it waits on returnable_arenas for the next
  * object, for pools that find no other arena, or for the daemon, which unmaps it (supply.c).
  *
- * The run that was freed last stands first, and is used again first: its memory is there, and most likely in the
+ * The run that was freed last is first, and is used again first: its memory is there, and most likely in the
  * processor's caches. What has not been used for longest is last, and goes first. When a run is cut, what is left has
  * its age, and its place on the list.
  *

@@ -4,7 +4,7 @@
  *
  * An object larger than a block takes a run: whole pools of one arena or, from an arena on, whole arenas. The entry of
  * its first pool has header and size, so that the payload starts on a page. Runs of objects are owned by the session
- * that made them, and stand on its owned_pools.
+ * that made them, and are on its owned_pools.
  *
  * A run of arenas is made for one object alone: of a run that the daemon granted, or of free ones that earlier objects
  * have left (returnable.c). A run that was granted, but whose object was not made in the end, is kept in

@@ -8,7 +8,7 @@
  * That one turns an object without slots from LIVE to REMOTE_FREE in the same step. All other ends of an object are
  * changes under the lock.
  *
- * The session's intent stands in its entry before the compare-and-swap, and ends when its hold table agrees with the
+ * The session's intent is in its entry before the compare-and-swap, and ends when its hold table agrees with the
  * count. If the session dies in between, recovery (count_recover.c) must know whether the compare-and-swap took place.
  * For that each header is biased to one session, the only one that may change its count without the lock. The first to
  * count takes the bias with its change; any other session goes to the lock, which takes the bias away. While a session
@@ -41,8 +41,10 @@
 #include "heap/memory/block.h"
 #include "heap/object/dying.h"
 #include "heap/object/header_lock.h"
+#include "heap/object/lookup.h"
 #include "heap/object/own.h"
 #include "heap/object/right.h"
+#include "heap/object/uncounted.h"
 #include "heap/shared/critical.h"
 
 #include <errno.h>
@@ -59,6 +61,8 @@
 #define COUNT_AGAIN 3
 #define COUNT_NOT   4
 
+static_assert(COUNT_NOT == UNCOUNTED_NOT, "one question after either");
+
 #define TRIES_MAX 8
 
 /* Attempts */
@@ -66,7 +70,7 @@
 /* May the session count the object without the lock, as the header was seen? */
 static inline bool may_count(const struct session *session, const struct header_value *seen)
 {
-	uint32_t biased1 = (uint32_t)(seen->rights >> 32 & UINT16_MAX);
+	uint32_t biased1 = rights_biased1(seen->rights);
 
 	return rights_are_shared(seen->rights) && !(seen->rights & RIGHTS_LOCKED) &&
 	       (!biased1 || biased1 == session->owner1);
@@ -126,55 +130,6 @@ void count_end_lookup(struct session *session, uint32_t before)
 
 /* Hold */
 
-/* A header, and the identity of the pool of its object when it was found. */
-struct located {
-	struct object_header *header;
-	uint32_t identity;
-	uint32_t span_index; /* of a medium object, of that pool */
-};
-
-/*
- * A medium block, or a run, whose header is in the entry of its first pool. NULL: it is none, or in an arena that this
- * process does not know yet. The lock finds out which.
- */
-static COUNT_RARE struct located find_other(const struct heap *heap, uint64_t ref)
-{
-	uint64_t off = ref_position(ref) << 3, p = off >> POOL_SHIFT;
-	struct located ret = {NULL, 0, 0};
-	struct object object;
-	uint32_t state, span_index;
-
-	if (object_locate_medium(heap, ref_position(ref), &object, &span_index))
-		return (struct located){object.header, object.identity, span_index};
-	/* relaxed, both: as in object_locate_block() */
-	if (off & (POOL_SIZE - 1) || p >= __atomic_load_n(&heap->n_pools_known, __ATOMIC_RELAXED))
-		return ret;
-	state = arena_state(&heap->arenas[off >> heap->arena_shift]);
-	ret.identity = __atomic_load_n(&heap->pools[p].identity, __ATOMIC_RELAXED);
-	if ((state == ARENA_POOLS || state == ARENA_RUN) && (ret.identity & 0xff) == POOL_RUN)
-		ret.header = &heap->pools[p].header;
-	return ret;
-}
-
-static inline struct located find_to_hold(const struct heap *heap, uint64_t ref)
-{
-	struct object object;
-
-	if (COUNT_LIKELY(object_locate_block(heap, ref_position(ref), &object)))
-		return (struct located){object.header, object.identity, 0};
-	return find_other(heap, ref);
-}
-
-/* Is the pool still what it was? relaxed: after the header, whose load is an acquire */
-static inline bool is_still(const struct session *session, uint64_t ref, const struct located *found)
-{
-	const struct pool_entry *pool = &session->pools[ref_position(ref) >> (POOL_SHIFT - 3)];
-
-	return __atomic_load_n(&pool->identity, __ATOMIC_RELAXED) == found->identity &&
-	       (COUNT_LIKELY(class_is_small(found->identity >> 8 & 0xff)) || (found->identity & 0xff) == POOL_RUN ||
-		       __atomic_load_n(&pool->span_index, __ATOMIC_RELAXED) == found->span_index);
-}
-
 /* Within the critical section: is the object alive, and may the session count it, as the header was seen? */
 static inline bool can_be_held(const struct session *session, uint64_t ref, const struct header_value *seen)
 {
@@ -186,13 +141,13 @@ static inline bool can_be_held(const struct session *session, uint64_t ref, cons
 
 static inline int hold_in_section(struct session *session, struct session_entry *entry, uint64_t ref, struct hold *hold)
 {
-	struct located found = find_to_hold(session->heap, ref);
+	struct lookup found = lookup_find(session->heap, ref);
 	struct header_value seen;
 
 	if (COUNT_UNLIKELY(!found.header))
 		return COUNT_NOT;
 	seen = header_read(found.header);
-	if (COUNT_UNLIKELY(!is_still(session, ref, &found) || !can_be_held(session, ref, &seen)))
+	if (COUNT_UNLIKELY(!lookup_is_still(session, ref, &found) || !can_be_held(session, ref, &seen)))
 		return COUNT_NOT;
 	intent_note_count(entry, (uint32_t)seen.rights);
 	if (COUNT_UNLIKELY(!header_change(
@@ -439,7 +394,7 @@ int object_decref_other(struct session *session, uint64_t ref)
 	}
 	if (hold_once_less(hold))
 		return 0;
-	r = count_drop(session, ref, hold);
+	r = hold->is_uncounted ? uncounted_drop(session, ref, hold) : count_drop(session, ref, hold);
 	if (COUNT_UNLIKELY(r == COUNT_NOT))
 		r = drop_locked(session, ref, hold);
 	hold_shrink(session);
@@ -456,17 +411,19 @@ int object_decref(struct session *session, uint64_t ref)
 /* Only the hold tables say what sessions hold more than once. */
 static int64_t count_rights(struct heap *heap, const struct object *object, uint64_t ref)
 {
-	uint64_t n = rights_count(header_rights(object->header)) +
-		     header_own(__atomic_load_n(&object->header->word, __ATOMIC_RELAXED));
+	uint64_t rights = header_rights(object->header);
+	uint64_t n = rights_biased1(rights) == BIAS_UNCOUNTED ? 0 : rights_count(rights);
 
+	n += header_own(__atomic_load_n(&object->header->word, __ATOMIC_RELAXED));
 	for (uint32_t i = 0; i < heap->n_sessions; i++) {
 		const struct session_entry *entry = &heap->sessions[i];
 		/* relaxed: 0 in an entry that the daemon may be giving to a new session */
 		uint64_t n_holds = __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED);
 		const struct hold *hold = n_holds ? hold_lookup(heap, entry, ref) : NULL;
 
-		if (hold)
-			n += __atomic_load_n(&hold->count, __ATOMIC_RELAXED) - 1;
+		if (hold) /* relaxed: as n_holds; of an uncounted one, all */
+			n += __atomic_load_n(&hold->count, __ATOMIC_RELAXED) -
+			     !__atomic_load_n(&hold->is_uncounted, __ATOMIC_RELAXED);
 	}
 	return (int64_t)n;
 }

@@ -2,7 +2,7 @@
 /*
  * The deferred free list: objects with slots, freed in bounded steps
  *
- * An object with slots whose count reached 0 is DYING and stands on the list of the session that dropped it, linked
+ * An object with slots whose count reached 0 is DYING and on the list of the session that dropped it, linked
  * through the rights of the headers (right.c puts it there). The session empties its list after the change, in changes
  * that drop at most DROP_STEP slots each: so the lock is never held for long, and no stack grows, however deep a list
  * of lists is. A slot that is not dropped yet still counts as a right to what it refers to. run_n_dropped says how many

@@ -53,7 +53,7 @@ static inline void hold_shrink(struct session *session);
  */
 int hold_table_free(struct session *session, bool try);
 
-/* Inline: most tables are the inline one, and most holds stand where their search begins */
+/* Inline: most tables are the inline one, and most holds are where their search begins */
 
 #define HOLD_LIKELY(x) __builtin_expect(!!(x), 1)
 
@@ -118,8 +118,8 @@ static inline int hold_put(struct session *session, struct hold *hold, uint64_t 
 		return 0;
 	}
 	*ret_first = true;
-	if (hold->count != 1) /* most often the entry's last hold left 1 there */
-		heap_set(heap, &hold->count, 1);
+	if (hold->how != HOLD_ONCE) /* most often the entry's last hold left that there */
+		heap_set(heap, &hold->how, HOLD_ONCE);
 	heap_set(heap, &hold->ref, ref);
 	heap_set(heap, &entry->n_holds, entry->n_holds + 1);
 	return 0;
@@ -127,7 +127,7 @@ static inline int hold_put(struct session *session, struct hold *hold, uint64_t 
 
 bool hold_stands_last_in_run(const struct session *session, const struct hold *hold);
 
-/* Can it be taken out without moving up what stands behind it? False also where that is not certain. */
+/* Can it be taken out without moving up what is behind it? False also where that is not certain. */
 static inline bool hold_stands_last(const struct session *session, const struct hold *hold)
 {
 	const struct session_entry *entry = session->entry;
@@ -138,7 +138,7 @@ static inline bool hold_stands_last(const struct session *session, const struct 
 }
 
 /*
- * Without the lock: take out a hold that is held once and stands last, and put one in. An intent (queue.c, count.c)
+ * Without the lock: take out a hold that is held once and is last, and put one in. An intent (queue.c, count.c)
  * says who has the right meanwhile. relaxed, and release: others read the table with the lock held
  */
 static inline void hold_take_fast(const struct session *session, struct session_entry *entry, struct hold *hold)
@@ -150,10 +150,31 @@ static inline void hold_take_fast(const struct session *session, struct session_
 
 static inline void hold_put_fast(struct session_entry *entry, struct hold *hold, uint64_t ref)
 {
-	if (hold->count != 1)
-		__atomic_store_n(&hold->count, 1, __ATOMIC_RELAXED);
+	if (hold->how != HOLD_ONCE)
+		__atomic_store_n(&hold->how, HOLD_ONCE, __ATOMIC_RELAXED);
 	__atomic_store_n(&hold->ref, ref, __ATOMIC_RELEASE);
 	__atomic_store_n(&entry->n_holds, entry->n_holds + 1, __ATOMIC_RELAXED);
+}
+
+/*
+ * The same of a hold that the header does not count. A full barrier comes after the ref's store: before the place, or
+ * the header, is read again. See readers.c.
+ */
+static inline void hold_put_uncounted(struct session_entry *entry, struct hold *hold, uint64_t ref)
+{
+	if (hold->how != HOLD_ONCE_UNCOUNTED)
+		__atomic_store_n(&hold->how, HOLD_ONCE_UNCOUNTED, __ATOMIC_RELAXED);
+	__atomic_store_n(&hold->ref, ref, __ATOMIC_RELEASE);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__atomic_store_n(&entry->n_holds, entry->n_holds + 1, __ATOMIC_RELAXED);
+}
+
+static inline void hold_take_uncounted(const struct session *session, struct session_entry *entry, struct hold *hold)
+{
+	cache_forget(session->cache, hold->ref);
+	__atomic_store_n(&hold->ref, HOLD_EMPTY, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__atomic_store_n(&entry->n_holds, entry->n_holds - 1, __ATOMIC_RELAXED);
 }
 
 static inline bool hold_remove(struct session *session, struct hold *hold)

@@ -4,7 +4,7 @@
  *
  * Most objects are made by one store, of the header's word, in a pool of the session's own (own.c); if that has no
  * room, own_refill() finds some. What is too long for such pools is made here: in one change if it has no slots, else
- * in two. Between these two the object is MAKING, its position stands in the session's entry (making1), and its slots
+ * in two. Between these two the object is MAKING, its position is in the session's entry (making1), and its slots
  * are cleared without the lock. The second change makes it LIVE and held. If the session dies in between, recovery
  * frees what making1 names.
  */

@@ -18,7 +18,7 @@
  * finds at least REQUEST_STRANGER.) A right that the owner itself gives (to a slot, a name, a queue) needs no barrier,
  * because the owner has stored it. Model: tests/model/own.pml.
  *
- * If the owner lets go of an object and is then refused the lock, it puts the hold back, because its caller is told
+ * If the owner lets go of an object and is then refused the lock, it puts the hold back, because its caller learns
  * that nothing happened. put_back() says why nobody can have acted on it.
  *
  * usedpools has the session's pools with room, by class. A full pool is on no list; a block freed in it brings it to
@@ -38,6 +38,7 @@
 #include "heap/change/lock.h"
 #include "heap/memory/memory.h"
 #include "heap/object/header_lock.h"
+#include "heap/object/readers.h"
 
 #include <errno.h>
 
@@ -267,7 +268,8 @@ static int settle(struct session *session, uint64_t ref)
 	if (header_own(object.word))
 		heap_set(session->heap, &object.header->word, object.word - header_own(object.word));
 	/* relaxed: nobody else changes them now */
-	return rights_count(__atomic_load_n(&object.header->rights, __ATOMIC_RELAXED))
+	return rights_count(__atomic_load_n(&object.header->rights, __ATOMIC_RELAXED)) ||
+			       readers_keep(session, object.header, ref)
 		       ? 0
 		       : memory_give(session, ref_position(ref));
 }
@@ -327,7 +329,7 @@ int own_finish_free(struct session *session, struct pool_entry *pool)
 	/* It is the only block on the free list: the pool was full, and on no list. */
 	if (!header_link(last->word) && pool->n_carved == class_shapes[size_class].n_blocks) {
 		pool_link_used(heap, false, &session->entry->usedpools1[size_class], pool);
-		cache_forget_pool(session->cache, size_class); /* the pool stands first now */
+		cache_forget_pool(session->cache, size_class); /* the pool is first now */
 	}
 	goes = !pool->n_used && (pool->next1 || pool->prev1);
 	critical_leave(session, -1);

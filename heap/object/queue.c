@@ -13,7 +13,7 @@
  * the receiver's table: at every moment exactly one of these has it. If the sender holds the object as the owner of its
  * pool, it gives a right away first: one more in rights_given, which nobody else writes, then one less in the word.
  *
- * The intent stands in the session's entry before the first of these steps and ends after the last. If the session dies
+ * The intent is in the session's entry before the first of these steps and ends after the last. If the session dies
  * in between, recovery (queue_recover.c) must know whether the compare-and-swap took place. The cell says so, by its
  * stamp and by who filled or emptied it last, until it has been changed twice more. A process that is about to make
  * that second change, and is another session, looks whether the intent is still there, and if so notes in the entry of
@@ -211,7 +211,8 @@ static inline int find_sender(struct session *session, uint64_t ref, struct send
 		return QUEUE_NOT;
 	if (ret->hold->ref != HOLD_EMPTY) {
 		*ret_is_held = true;
-		return QUEUE_LIKELY(ret->hold->count == 1 && hold_stands_last(session, ret->hold)) ? 0 : QUEUE_NOT;
+		return QUEUE_LIKELY(ret->hold->how == HOLD_ONCE && hold_stands_last(session, ret->hold)) ? 0
+													 : QUEUE_NOT;
 	}
 	ret->header = own_header(session, ref);
 	*ret_is_held = ret->header;

@@ -113,7 +113,7 @@ static int sleep_for(const struct queue_wait *wait, int64_t nsec)
 	return errno == EINTR || errno == ETIMEDOUT ? -errno : 0;
 }
 
-/* The cells are looked at after each sleep, before it is asked whether a handler ran: a wake-up is never lost. */
+/* The cells are read after each sleep, before it is asked whether a handler ran: a wake-up is never lost. */
 int queue_wait_for(struct heap *heap, struct queue_wait *wait)
 {
 	int64_t now, left;

@@ -154,7 +154,7 @@ static uint32_t check_arena(struct check *check, uint32_t a)
 	}
 	end = state == ARENA_BODY ? end_of_new_run(heap, a) : a;
 	if (end == a && arena_state(&heap->arenas[a]) == state)
-		check_fault(check, "arena %u: state %u with %u arenas cannot stand here", a, state, n);
+		check_fault(check, "arena %u: state %u with %u arenas cannot be here", a, state, n);
 	return end == a ? a + 1 : end;
 }
 

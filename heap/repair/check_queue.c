@@ -6,7 +6,7 @@
  * neither head nor tail, which are hints, is ahead of them. A queue that may be changing is left alone
  * (check_note_in_flight()).
  *
- * Mending keeps the objects and their order: what stands behind gaps moves up, and the positions begin anew with a lap
+ * Mending keeps the objects and their order: what is behind gaps moves up, and the positions begin anew with a lap
  * that no cell had before.
  */
 

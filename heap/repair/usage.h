@@ -6,7 +6,7 @@
 #include "heap/shared/heap.h"
 
 struct session_usage {
-	uint64_t n_arenas; /* that were granted to it and are there, whoever uses them by now */
+	uint64_t n_arenas; /* that were granted to it and are there, whichever session uses them now */
 	uint64_t n_bytes;  /* of the pools and runs that it owns */
 };
 

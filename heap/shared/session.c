@@ -2,7 +2,7 @@
 /*
  * A session as its own process has it
  *
- * What is true of the session stands in its entry in shared memory. Here is what only its process needs: pointers,
+ * What is true of the session is in its entry in shared memory. Here is what only its process needs: pointers,
  * copies at hand for the most frequent calls, hints, and how it has the lock. Losing all of it loses nothing of the
  * heap, so a session that is resumed begins with a fresh one.
  */

@@ -9,7 +9,7 @@
 struct encounter {
 	const char *name;
 	struct scenario owner; /* with the survivor's part: prepare, ready, verify */
-	struct scenario other; /* is set up when the owner stands before its call */
+	struct scenario other; /* is set up when the owner is before its call */
 	/* Where the other's instructions are counted from, if not from its call: */
 	void *after; /* the return of this function, */
 	void *at;    /* or the first instruction of this one */

@@ -2,7 +2,7 @@
 /*
  * meet: two sessions work on one pool, queue or object, each killed or held at sampled instructions
  *
- * The owner goes to instruction k of its call and stands there. Then the other session goes to instruction l of its own
+ * The owner goes to instruction k of its call and stops there. Then the other session goes to instruction l of its own
  * call. What happens next takes turns:
  *
  *   owner dies     the owner is killed, the other session goes on to the end of its call

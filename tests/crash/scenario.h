@@ -58,12 +58,12 @@ struct scenario {
 	bool opens;                      /* `call` opens the victim's session, which is not done before */
 	bool wants_arenas;              /* the call must ask for arenas: it begins when only the spare arena is there */
 	void (*ready)(struct actor *);  /* survivor: before each victim begins */
-	void (*beside)(struct actor *); /* survivor: when a victim stands before its call */
+	void (*beside)(struct actor *); /* survivor: when a victim is before its call */
 };
 
 extern const struct scenario scenarios_object[], scenarios_free[], scenarios_slot[], scenarios_queue[],
-	scenarios_session[], scenarios_own[], scenarios_remote_free[], scenarios_unshared[],
-	scenarios_count[]; /* each ended by one without a name */
+	scenarios_session[], scenarios_own[], scenarios_remote_free[], scenarios_unshared[], scenarios_count[],
+	scenarios_read[]; /* each ended by one without a name */
 
 /* The n-th of all; NULL: there are no more. */
 const struct scenario *scenario_at(size_t n);

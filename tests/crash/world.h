@@ -20,7 +20,7 @@
 enum command {
 	COMMAND_PREPARE = 'P',    /* open a session, make what is shared */
 	COMMAND_READY = 'R',      /* what the scenario wants done before its victim begins, */
-	COMMAND_BESIDE = 'S',     /* and while it stands before its call */
+	COMMAND_BESIDE = 'S',     /* and while it is before its call */
 	COMMAND_BASELINE = 'B',   /* remember the heap's figures */
 	COMMAND_VERIFY = 'V',     /* after a death: use the shared objects, compare their contents, put them back */
 	COMMAND_LOOK = 'L',       /* take the lock, which rolls the dead session's change back, and pyheap_check() */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * A client that scribbles over shared memory, a daemon that must stand it, and an innocent bystander
+ * A client that scribbles over shared memory, a daemon that must survive it, and an innocent bystander
  *
  * Each round has a daemon and a heap of its own. A bystander makes, holds, drops, names, lists and queues objects, and
  * counts its calls. A scribbler opens a session, makes some objects, and then writes what no client should: a few words

@@ -582,7 +582,7 @@ class Figures(CtlTest):
         for session in ("77", "4294967295"):
             run = self.daemon.run("evict", session)
             self.assertEqual((run.returncode, run.stdout), (1, b""))
-            self.assertIn(b"no such session", run.stderr)
+            self.assertIn(b"no other session", run.stderr)
         for session in ("", "x", "-1", "4294967296", "1x"):
             self.assertEqual(self.daemon.run("evict", "--", session).returncode, 2)
 

@@ -3,7 +3,7 @@
  * Death is certain before it is acted on: processes that look dead and live, and that look alive and are dead
  *
  * A client puts one object that no other session holds. The object stays as long as the client's process lives,
- * whatever became of the socket; it is dropped once the process has ended, whoever still has the socket. A test looks
+ * whatever became of the socket; it is dropped once the process has ended, also if another has the socket. A test looks
  * whether the object is kept after the daemon has reclaimed another process that died later (settle()): by then the
  * daemon had time to do wrong.
  *

@@ -26,7 +26,7 @@ _pyheapctl()
 		return
 	fi
 
-	# What stands before the cursor: the socket, the command, how many arguments it has.
+	# What is before the cursor: the socket, the command, how many arguments it has.
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		word=${COMP_WORDS[i]}
 		case $word in

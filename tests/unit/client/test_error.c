@@ -39,7 +39,7 @@ START_TEST(test_strerror_covers_the_header)
 }
 END_TEST
 
-/* Made to stand behind a colon; and where an errno has two meanings, both are named. */
+/* Made to follow a colon; and where an errno has two meanings, both are named. */
 START_TEST(test_sentences)
 {
 	for (int error = 0; error < 200; error++) {

@@ -47,10 +47,12 @@ void box_catch_log(void)
 
 bool box_logged(const char *text)
 {
-	char lines[8192] = "";
+	static char lines[1 << 20];
 	ssize_t n = pread(log_fd, lines, sizeof(lines) - 1, n_log_read);
 
 	ck_assert_int_ge(n, 0);
+	ck_assert_int_lt(n, (ssize_t)sizeof(lines) - 1);
+	lines[n] = '\0';
 	n_log_read += n;
 	return strstr(lines, text) != NULL;
 }

@@ -81,7 +81,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("client_format");
+	Suite *suite = suite_create("ctl_format");
 	TCase *tcase = tcase_create("all");
 	SRunner *runner;
 	int n_failed;
