@@ -122,7 +122,7 @@ void take_free_pools(struct actor *actor)
 	pyheap_ref ref;
 
 	while (spaces[SPACE_OBJECTS].usable_arenas1 || spaces[SPACE_RECORDS].rank2lasta1[RANK_FREE])
-		MUST(actor, pyheap_new(actor->heap, PYHEAP_BYTES, POOL_SIZE, &ref));
+		MUST(actor, pyheap_new(actor->heap, PYHEAP_BYTES, 4000, &ref)); /* one pool each */
 }
 
 /* ---- the garden ---- */
