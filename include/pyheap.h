@@ -55,9 +55,9 @@
  *            over by a queue takes one compare-and-swap on each side. So does the first or last hold of another
  *            session's object while one session comes and goes; where two take turns, every second of these takes the
  *            global lock. Changing slots and names takes the global lock, and so does freeing an object with slots.
- *            Reading a slot of what the session holds takes no lock, and neither does dropping what was read, unless
- *            the slot has lost it meanwhile. Then any number of sessions hold and drop one object side by side, and
- *            wait for nobody, not for a process that was stopped with the lock either.
+ *            Getting a name, and reading a slot of what the session holds, takes no lock, and neither does dropping
+ *            what was read, unless the slot or name has lost it meanwhile. Then any number of sessions hold and drop
+ *            one object side by side, and wait for nobody, not for a process that was stopped with the lock either.
  *   Numbers  A ref that came by a slot, a queue or a name is held by pyheap_incref() as described. A ref that came as
  *            a bare number (through a pipe, for example) may name an object that its maker has shared in no other way.
  *            The first hold of such an object costs a membarrier(2), which takes some microseconds. Where a kernel or
@@ -410,6 +410,8 @@ int pyheap_name_set(pyheap *heap, const char *name, pyheap_ref ref);
 /*
  * Hold the object of that name.
  *
+ * Speed  The call takes no lock, and waits for nobody.
+ *
  * -ENOENT  no object has that name
  * -ENOMEM  no memory to write the hold down
  * -EINVAL, -ENAMETOOLONG  no object can have that name
@@ -441,11 +443,11 @@ int pyheap_name_next(pyheap *heap, uint64_t *cursor, char name[PYHEAP_NAME_MAX +
  * program takes it only to keep others out between its calls.
  *
  * Others      Every other session that changes something shared waits: slots, queues, names, holds of objects that
- *             others made. So keep it short. Sessions go on with objects that no other session knows, and read slots:
- *             they see each call's change when that call has made it. For a change of several places that readers see
- *             as one, make a new object, and set the one slot that leads to it. A process that
- *             is stopped in the middle of a push or pop is waited for some milliseconds only; it finishes its call
- *             when it goes on.
+ *             others made. So keep it short. Sessions go on with objects that no other session knows, and read slots
+ *             and names: they see each call's change when that call has made it. For a change of several places that
+ *             readers see as one, make a new object, and set the one slot or name that leads to it. A process that is
+ *             stopped in the middle of a push or pop is waited for some milliseconds only; it finishes its call when
+ *             it goes on.
  * Owner       The session has the lock, and the thread that took it. That thread gives it back with pyheap_unlock().
  *             Until then a call of the session in another thread returns -EPERM where it needs the lock.
  * Death       When the process dies, finished calls stay, the unfinished one is taken back, and the lock is free. When

@@ -3,7 +3,6 @@
 
 /* Names and their entries, as name.c changes them under the lock and name_get.c reads them without it. */
 
-#include "heap/object/name.h"
 #include "heap/shared/session.h"
 
 #include <errno.h>

@@ -18,6 +18,7 @@
  * Most names are in the session's cache, where an entry is found without a walk; it is checked as a walk would.
  */
 
+#include "heap/object/name.h"
 #include "heap/object/name_entry.h"
 #include "heap/object/read.h"
 

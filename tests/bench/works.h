@@ -26,6 +26,9 @@ extern "C" {
 #define WORK_HAND_OVER      "hand-over"
 #define WORK_NAME_GET       "name-get"       /* argument: names; a few of them in turn */
 #define WORK_NAME_GET_ALL   "name-get-all"   /* argument: names; all of them in turn */
+#define WORK_NAME_GET_TWO   "name-get-two"   /* argument: names in turn, at most N_SHARED */
+#define WORK_LIST_GET       "list-get"       /* argument: slots in turn, at most N_SHARED */
+#define WORK_LIST_GET_TWO   "list-get-two"   /* the same */
 #define WORK_NAME_SIZE      "name-size"      /* argument: bytes */
 #define WORK_NAME_READ      "name-read"      /* argument: bytes */
 #define WORK_AMONG_OBJECTS  "among-objects"  /* argument: objects that live meanwhile */
