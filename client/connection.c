@@ -411,7 +411,7 @@ static bool is_final(int error)
 int connection_resume(struct connection *connection, bool has_lock)
 {
 	int64_t pause_ms = 1;
-	int r;
+	int named = -ECONNRESET, r; /* what a try before the last one has met */
 
 	if (connection->lost)
 		return connection->lost;
@@ -422,7 +422,8 @@ int connection_resume(struct connection *connection, bool has_lock)
 		if (is_final(r))
 			return connection->lost = r == -ESTALE ? -ECONNRESET : r;
 		if (has_lock || connection->deadline_ms - now_ms() < pause_ms)
-			return is_away(r) ? -ECONNRESET : r;
+			return r == -ETIMEDOUT ? named : is_away(r) ? -ECONNRESET : r;
+		named = is_away(r) ? -ECONNRESET : r;
 		poll(NULL, 0, (int)pause_ms);
 		if (pause_ms < (is_away(r) ? BACKOFF_MAX_MS : BACKOFF_REFUSED_MS))
 			pause_ms *= 2;

@@ -270,6 +270,14 @@ static int start_watchdog(struct daemon *daemon)
 	return daemon->watchdog && event_add(daemon->watchdog, &period) == 0 ? 0 : -ENOMEM;
 }
 
+/* Was the signal ignored when this process began, as SIGHUP is under nohup(1)? */
+static bool is_ignored(int signal_number)
+{
+	struct sigaction action;
+
+	return sigaction(signal_number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 static int start_loop(struct daemon *daemon)
 {
 	int r;
@@ -290,7 +298,7 @@ static int start_loop(struct daemon *daemon)
 		!daemon->sighup)
 		return -ENOMEM;
 	if (event_add(daemon->sigterm, NULL) < 0 || event_add(daemon->sigint, NULL) < 0 ||
-		event_add(daemon->sighup, NULL) < 0)
+		(!is_ignored(SIGHUP) && event_add(daemon->sighup, NULL) < 0))
 		return -ENOMEM;
 	return start_watchdog(daemon);
 }
@@ -359,6 +367,8 @@ static int daemon_start(struct daemon *daemon, bool *ret_adopted)
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGUSR1, SIG_IGN); /* sent to daemons that open their log again: this one's is stderr */
+	signal(SIGUSR2, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* what is beyond a limit is an error, and the log says which */
 	raise_file_limit();
 	r = probe_kernel();

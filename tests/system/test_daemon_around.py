@@ -136,6 +136,17 @@ class ByHand(unittest.TestCase):
         for path in daemon.files + [daemon.socket, daemon.socket + ".lock"]:
             self.assertFalse(os.path.exists(path), path)
 
+    def test_signals_that_are_not_meant_for_it(self):
+        """nohup(1) has SIGHUP ignored; others have SIGUSR1 and SIGUSR2 sent to every daemon whose log they move."""
+        daemon = Daemon(self, "--size", "32M")
+        daemon.start(preexec_fn=lambda: (daemon_box.die_with_parent(), signal.signal(signal.SIGHUP, signal.SIG_IGN)))
+        session = daemon.session()
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(daemon.pid, number)
+            self.assertEqual(len(session.grant(1, 1)), 1)
+        self.assertEqual(daemon.end(signal.SIGTERM), 0)
+        self.assertIn("ending, by SIGTERM", daemon.log())
+
 
 class Descriptors(unittest.TestCase):
     def start(self, soft, hard):
