@@ -26,6 +26,7 @@
 #include "client/connection.h"
 
 #include "client/address.h"
+#include "client/process.h"
 #include "client/why.h"
 #include "heap/shared/heap.h"
 #include "version.h"
@@ -204,6 +205,7 @@ static int connection_hello(struct connection *connection, const struct admissio
 	hello.protocol = PROTO_VERSION;
 	hello.layout_hash = layout_hash();
 	hello.program = program;
+	hello.image = process_image();
 	if (before) {
 		hello.resume_session = before->session;
 		hello.has_lock = has_lock;

@@ -62,7 +62,8 @@ PYHEAP_PUBLIC const char *pyheap_strerror(int error)
 	case EOPNOTSUPP:
 		return "the kernel does not let this process call membarrier(2), which it needs to hold an object "
 		       "whose ref "
-		       "came as a bare number, and to finish a repair";
+		       "came as a bare number, and to finish a repair; of pyheap_open(): nor madvise(2) with "
+		       "MADV_WIPEONFORK";
 	case EOVERFLOW:
 		return "the object is held more often than can be counted";
 	case EPERM:

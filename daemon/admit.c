@@ -16,6 +16,9 @@
  *
  * When every session is taken, and some are only being reclaimed, Hello is answered when the first of them is free.
  *
+ * A process that calls execve() keeps its sessions, but not the memory that it had them in: nobody can use them any
+ * more. They are ended when the process asks for a session again, which shows by `image` that it has called execve().
+ *
  * A session is resumed by the process that it belongs to, which shows the session's token. What had been granted to it
  * and not taken into use is taken back before its Welcome: neither side knows what the other one knew of it.
  */
@@ -137,6 +140,26 @@ static bool has_session(const struct dsessions *sessions, const struct process *
 	return false;
 }
 
+/* Was the session opened before the process called execve()? Whatever is not known: no. */
+static bool is_of_former_image(const struct dsession *session, const struct process *process)
+{
+	const struct process *former = &session->process;
+
+	return dsession_is_alive(session) && process->is_peer && process->pid > 0 && former->pid == process->pid &&
+	       former->start_time && former->start_time == process->start_time && former->image && process->image &&
+	       former->image != process->image;
+}
+
+static void end_former(const struct dsessions *sessions, const struct process *process)
+{
+	for (uint32_t i = 0; i < sessions->self->heap->n_sessions; i++) {
+		struct dsession *session = dsessions_at(sessions, i);
+
+		if (session && is_of_former_image(session, process))
+			dsession_end(session, "its process has called execve()");
+	}
+}
+
 /* Are only those sessions left that are kept for others? */
 static bool is_kept_out(const struct admission *admission, const struct connection *connection)
 {
@@ -153,6 +176,7 @@ static int take_session(struct admission *admission, struct connection *connecti
 	struct session_identity identity = {
 		.pid = connection->process.pid,
 		.start_time = connection->process.start_time,
+		.image = connection->process.image,
 		.uid = connection->process.uid,
 		.gid = connection->process.gid,
 		.program = connection->program,
@@ -223,6 +247,13 @@ void admit_waiting(struct admission *admission)
 
 /* ---- the session that it had ----------------------------------------------------------------------------------- */
 
+/* A start time that was not to be read, then or now, says nothing. */
+static bool is_process_of(const struct session_record *record, const struct process *process)
+{
+	return record->pid == process->pid &&
+	       (!record->start_time || !process->start_time || record->start_time == process->start_time);
+}
+
 static struct dsession *find_resumable(
 	const struct admission *admission, const struct connection *connection, const Pyheap__Hello *hello)
 {
@@ -237,7 +268,7 @@ static struct dsession *find_resumable(
 		memcmp(hello->resume_token.data, record.token, sizeof(record.token)) != 0)
 		return NULL;
 	/* Pids of two namespaces cannot be compared: the token must do. */
-	if (record.is_here && (record.pid != process->pid || record.start_time != process->start_time))
+	if (record.is_here && !is_process_of(&record, process))
 		return NULL;
 	return session;
 }
@@ -257,6 +288,7 @@ static void admit_again(struct admission *admission, struct connection *connecti
 void admit_hello(struct admission *admission, struct connection *connection, const Pyheap__Hello *hello)
 {
 	connection_set_program(connection, hello->program);
+	connection->process.image = hello->image;
 	sigbus_mend(); /* a client refuses files that do not have their sizes */
 	if (hello->protocol != PROTO_VERSION)
 		connection_fail(connection, EPROTO,
@@ -270,8 +302,10 @@ void admit_hello(struct admission *admission, struct connection *connection, con
 			"a client has cut off the heap's records: pyheapctl reset empties the heap");
 	else if (hello->resume_token.len)
 		admit_again(admission, connection, hello);
-	else
+	else {
+		end_former(admission->sessions, &connection->process);
 		admit_new(admission, connection);
+	}
 }
 
 /* ---- an empty heap --------------------------------------------------------------------------------------------- */

@@ -50,6 +50,7 @@ static int adopt_active(struct dsessions *sessions, uint32_t index, const struct
 		log_error("cannot find out about process %d of session %u: %s", record->pid, index, strerror(-r));
 		return r;
 	}
+	process.image = record->image;
 	process.uid = record->uid;
 	process.gid = record->gid;
 	if (process.pidfd < 0)

@@ -2,11 +2,12 @@
 /*
  * Sessions and the processes behind them
  *
- * A session lives as long as its process. Only two things end a session that was taken: the kernel says that the
- * process has ended (its pidfd is readable), or the session says that it is closed (Goodbye, or its entry in the
- * session table). The end of the connection does not: a process can close it by mistake, hand it on over exec(), or
- * have lost it, and still use what it holds. Such a session stays, without a connection, until its process ends or
- * resumes it. A session that was offered and never taken ends with its connection.
+ * A session lives as long as its process. Only three things end a session that was taken: the kernel says that the
+ * process has ended (its pidfd is readable), the session says that it is closed (Goodbye, or its entry in the session
+ * table), or the process asks for another one and has called execve() since (admit.c). The end of the connection does
+ * not: a process can close it by mistake, hand it on over exec(), or have lost it, and still use what it holds. Such a
+ * session stays, without a connection, until its process ends or resumes it. A session that was offered and never taken
+ * ends with its connection.
  *
  *            admitted                         process ended, closed            nothing left
  *   NONE ------------------> LIVE ---------------------------------> DEAD ------------------> NONE

@@ -5,9 +5,12 @@
  * It is asked for at the start: what only some client's call finds missing is an error that nobody understands.
  *
  *   pidfd_open, pidfd_send_signal    The end of a process is seen by its pidfd, also after a restart, when no
- * connection has one to give. There is no other way that is certain, so there is no heap without. Linux 5.3 has them;
- * seccomp profiles that are older forbid them. membarrier                       The slower way without it is that each
- * session executes its barriers itself (heap/shared/critical.c). It is only said.
+ *                                    connection has one to give. There is no other way that is certain, so there is no
+ *                                    heap without. Linux 5.3 has them; seccomp profiles that are older forbid them.
+ *   madvise with MADV_WIPEONFORK     A mapping of a heap has a page that no forked child may take for its own. Linux
+ *                                    4.14 has it; a kernel that only resembles Linux may not. There is no heap without.
+ *   membarrier                       The slower way without it is that each session executes its barriers itself
+ *                                    (heap/shared/critical.c). It is only said.
  */
 #include "daemon/probe.h"
 
@@ -17,6 +20,7 @@
 #include <linux/membarrier.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -42,6 +46,19 @@ static int probe_pidfd(void)
 	return r;
 }
 
+static int probe_wipe_on_fork(void)
+{
+	const size_t size = (size_t)sysconf(_SC_PAGESIZE);
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int r;
+
+	if (p == MAP_FAILED)
+		return -errno;
+	r = madvise(p, size, MADV_WIPEONFORK) < 0 ? refuse("madvise(2) with MADV_WIPEONFORK", errno) : 0;
+	munmap(p, size);
+	return r;
+}
+
 static bool has_membarrier(void)
 {
 	long commands = syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
@@ -53,6 +70,8 @@ int probe_kernel(void)
 {
 	int r = probe_pidfd();
 
+	if (r == 0)
+		r = probe_wipe_on_fork();
 	if (r == 0 && !has_membarrier())
 		log_warning(
 			"the kernel does not let pyheapd call membarrier(2), as gVisor and some containers do not: it "

@@ -10,6 +10,9 @@
  * pid, then the pidfd is asked whether the process has ended. If it has not, the process had its pid all the time, and
  * the start time is its own.
  *
+ * A time namespace shows start times by a clock of its own. They are counted here by the first one's, that of the
+ * machine, so that daemons of different time namespaces compare like with like.
+ *
  * A pidfd is readable once the process has ended, also when its parent has not yet waited for it.
  */
 #include "daemon/process.h"
@@ -71,6 +74,48 @@ static pid_t pid_in_proc(int pidfd)
 	return p && sscanf(p, "\nPid: %d", &pid) == 1 && pid > 0 ? pid : 0;
 }
 
+/* Does the time namespace of this process differ from the one that its children get, whose offsets /proc shows? */
+static bool is_clock_of_children(void)
+{
+	struct stat own, of_children;
+
+	return stat("/proc/self/ns/time", &own) < 0 || stat("/proc/self/ns/time_for_children", &of_children) < 0 ||
+	       own.st_ino == of_children.st_ino;
+}
+
+/* By how many ticks this process's clock is ahead of the machine's. False: it cannot be told. Neither ever changes. */
+static bool clock_ahead(int64_t *ret)
+{
+	static bool is_read, is_known;
+	static int64_t n_ticks;
+	const int64_t tick_nsec = 1000000000 / sysconf(_SC_CLK_TCK);
+	int64_t sec = 0, nsec = 0;
+	char text[256], *p;
+
+	if (!is_read && read_proc("/proc/self/timens_offsets", text, sizeof(text)) == 0) {
+		p = strstr(text, "boottime");
+		is_known = p && sscanf(p, "boottime %" SCNd64 " %" SCNd64, &sec, &nsec) == 2 && nsec % tick_nsec == 0 &&
+			   is_clock_of_children();
+		n_ticks = sec * sysconf(_SC_CLK_TCK) + nsec / tick_nsec;
+	} else if (!is_read) {
+		is_known = access("/proc/self/timens_offsets", F_OK) < 0; /* a kernel without time namespaces */
+	}
+	is_read = true;
+	*ret = n_ticks;
+	return is_known;
+}
+
+/* A start time that /proc shows, by the machine's clock. 0: it cannot be told, as it was before that clock began. */
+static uint64_t by_machines_clock(uint64_t start_time)
+{
+	const uint64_t negative = INT64_MAX / (uint64_t)(1000000000 / sysconf(_SC_CLK_TCK));
+	int64_t ahead;
+
+	if (!clock_ahead(&ahead) || start_time >= negative || (int64_t)start_time <= ahead)
+		return 0;
+	return (uint64_t)((int64_t)start_time - ahead);
+}
+
 /* Field 22 of /proc/PID/stat; the second, the name in parentheses, may have anything in it. 0: it cannot be read. */
 static uint64_t start_time_of(int pidfd)
 {
@@ -86,7 +131,7 @@ static uint64_t start_time_of(int pidfd)
 		p = strchr(p + 1, ' ');
 	if (!p || sscanf(p, " %" SCNu64, &start_time) != 1)
 		return 0;
-	return start_time;
+	return by_machines_clock(start_time);
 }
 
 char process_state(const struct process *process)

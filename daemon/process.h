@@ -11,6 +11,7 @@ struct process {
 	int pidfd;           /* owned; -1: none */
 	pid_t pid;           /* 0: it has none in this pid namespace */
 	uint64_t start_time; /* clock ticks since boot; 0: not known */
+	uint64_t image;      /* what its Hello says: differs after each execve(); 0: not known */
 	uid_t uid;
 	gid_t gid;
 	bool is_peer; /* it has connected to this daemon: the pidfd is its own for certain, so it may be signalled */

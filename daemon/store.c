@@ -18,7 +18,8 @@
  *   nothing, or an empty .ctl               makes a heap
  *   a .ctl without its magic                its daemon died while it made the heap: makes it anew
  *   a heap marked as ended                  its daemon died while it removed the heap: makes it anew
- *   a heap                                  adopts it, by what its .daemon says and nothing else
+ *   a heap                                  adopts it, by what its .daemon says and nothing else; a file that was cut
+ *                                           gets its size again
  *   a heap without a .daemon of its own     an older daemon made it: adopts it by what it says itself
  *   anything else                           refuses it, and says how it can be removed
  */
@@ -384,6 +385,12 @@ int store_open(struct store *store, const struct options *options, struct heap *
 		return r;
 	r = store_adopt(store, ret_heap);
 	*ret_adopted = r == 0;
+	if (r == 0 && (*ret_heap)->was_cut)
+		log_error(
+			"the heap's files were cut or stretched by a client: they have their sizes again, but what was "
+			"cut off is lost; pyheapctl check --repair mends what can be mended, or pyheapctl reset "
+			"empties "
+			"the heap");
 	if (r == 0)
 		warn_of_differences(*ret_heap, &options->geometry);
 	if (r == -ENODATA) {

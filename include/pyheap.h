@@ -37,8 +37,9 @@
  *            all. The daemon drops what the dead process held; what others hold stays.
  *   fork()   A forked child cannot use the sessions of its parent: each call returns -ECHILD, or NULL with errno
  *            ECHILD. It opens its own. pyheap_close() frees the child's copy and leaves the parent's session alone.
- *   exec     A program that calls execve() takes its sessions along, as the process stays the same: what they hold
- *            stays until the process ends. pyheap_close() first gives it back.
+ *   exec     A program that calls execve() takes its sessions along, as the process stays the same, and cannot use them
+ *            any more. What they hold stays until the process opens a session again, or ends. pyheap_close() first
+ *            gives it back at once.
  *   Cancel   A thread is not cancelled (pthread_cancel()) inside the library: that takes effect after the call.
  *   Signals  No function raises SIGPIPE or installs a handler. None may be called from a signal handler.
  *
@@ -54,6 +55,9 @@
  *            over by a queue takes one compare-and-swap on each side. So does the first or last hold of another
  *            session's object while one session comes and goes; where two take turns, every second of these takes the
  *            global lock. Changing slots and names takes the global lock, and so does freeing an object with slots.
+ *            Getting a name, and reading a slot of what the session holds, takes no lock, and neither does dropping
+ *            what was read, unless the slot or name has lost it meanwhile. Then any number of sessions hold and drop
+ *            one object side by side, and wait for nobody, not for a process that was stopped with the lock either.
  *   Numbers  A ref that came by a slot, a queue or a name is held by pyheap_incref() as described. A ref that came as
  *            a bare number (through a pipe, for example) may name an object that its maker has shared in no other way.
  *            The first hold of such an object costs a membarrier(2), which takes some microseconds. Where a kernel or
@@ -121,6 +125,7 @@ typedef uint32_t pyheap_type; /* one of the three below, or what pyheap_type_reg
  * -ECONNRESET    it went away meanwhile
  * -EUCLEAN       what it handed over is no heap
  * -ENOMEM        the heap cannot be mapped: a limit of the process, or no address space
+ * -EOPNOTSUPP    the kernel, or a sandbox, does not let this process call madvise(2) with MADV_WIPEONFORK (Linux 4.14)
  * -EMFILE        too many files are open (also -ENFILE)
  * or what connect(2) says of the path.
  */
@@ -283,6 +288,8 @@ int pyheap_list_set(pyheap *heap, pyheap_ref list, size_t i, pyheap_ref ref);
 /*
  * Hold what slot i refers to. *ret is 0 where the slot is empty.
  *
+ * Speed  Hold the list while you read it: then the call takes no lock, and waits for nobody.
+ *
  * -EINVAL  it is not a list
  * -ERANGE  i is past the end
  * -ENOMEM  no memory to write the hold down
@@ -403,6 +410,8 @@ int pyheap_name_set(pyheap *heap, const char *name, pyheap_ref ref);
 /*
  * Hold the object of that name.
  *
+ * Speed  The call takes no lock, and waits for nobody.
+ *
  * -ENOENT  no object has that name
  * -ENOMEM  no memory to write the hold down
  * -EINVAL, -ENAMETOOLONG  no object can have that name
@@ -434,9 +443,11 @@ int pyheap_name_next(pyheap *heap, uint64_t *cursor, char name[PYHEAP_NAME_MAX +
  * program takes it only to keep others out between its calls.
  *
  * Others      Every other session that changes something shared waits: slots, queues, names, holds of objects that
- *             others made. So keep it short. Sessions go on with objects that no other session knows. A process that
- *             is stopped in the middle of a push or pop is waited for some milliseconds only; it finishes its call
- *             when it goes on.
+ *             others made. So keep it short. Sessions go on with objects that no other session knows, and read slots
+ *             and names: they see each call's change when that call has made it. For a change of several places that
+ *             readers see as one, make a new object, and set the one slot or name that leads to it. A process that is
+ *             stopped in the middle of a push or pop is waited for some milliseconds only; it finishes its call when
+ *             it goes on.
  * Owner       The session has the lock, and the thread that took it. That thread gives it back with pyheap_unlock().
  *             Until then a call of the session in another thread returns -EPERM where it needs the lock.
  * Death       When the process dies, finished calls stay, the unfinished one is taken back, and the lock is free. When

@@ -25,7 +25,7 @@ export LC_ALL=C.UTF-8
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 build=${PYHEAP_BUILD:-$top/build-dev}
 
-# build_as NAME OPTION...
+# build_as NAME OPTION...: all, or $build_target
 build_as()
 {
 	local dir=$build/$1
@@ -35,7 +35,7 @@ build_as()
 	else
 		meson setup "$dir" "$top" "$@"
 	fi >&2
-	ninja -C "$dir" >&2
+	ninja -C "$dir" ${build_target:+"$build_target"} >&2
 }
 
 dev_build()
@@ -91,8 +91,8 @@ dev_sanitizer()
 dev_fuzz()
 {
 	local name=${1:-frames}
-	CC=clang CXX=clang++ build_as fuzzers -Dfuzzers=true -Db_sanitize=address,undefined -Db_lundef=false \
-		-Dc_args=-fno-sanitize-recover=all
+	CC=clang CXX=clang++ build_target=fuzzers build_as fuzzers -Dfuzzers=true -Db_sanitize=address,undefined \
+		-Db_lundef=false -Dc_args=-fno-sanitize-recover=all
 	"$top/tests/fuzz/fuzz.sh" "$build/fuzzers/tests/fuzz/fuzz_$name" "$build/fuzzers/tests/fuzz/fuzz_seeds_$name" \
 		libfuzzer "${2:-10}m" "$build/fuzz-$name"
 }

@@ -49,7 +49,7 @@ note_logged()
 	note "$1" "$2"
 }
 
-# build_as NAME OPTION...: set up and build; false where that fails
+# build_as NAME OPTION...: set up and build all, or $build_target; false where that fails
 build_as()
 {
 	local name=$1 status=0
@@ -59,7 +59,7 @@ build_as()
 		meson configure "$build/$name" "$@"
 	else
 		meson setup "$build/$name" "$top" "$@"
-	fi >"$log" 2>&1 && ninja -C "$build/$name" -j 2 --quiet >>"$log" 2>&1 || status=1
+	fi >"$log" 2>&1 && ninja -C "$build/$name" -j 2 --quiet ${build_target:+"$build_target"} >>"$log" 2>&1 || status=1
 	[ $status = 0 ] || tail -n 100 "$log"
 	note_logged $status "the build $name"
 	return $status
@@ -126,8 +126,8 @@ run_full()
 		ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 test_in sanitize \
 			--setup full --suite unit --suite system --suite fuzz --suite sanitize
 
-	CC=clang CXX=clang++ build_as fuzzers -Dfuzzers=true -Db_sanitize=address,undefined -Db_lundef=false \
-		-Dc_args=-fno-sanitize-recover=all && test_in fuzzers --setup full --suite fuzzer
+	CC=clang CXX=clang++ build_target=fuzzers build_as fuzzers -Dfuzzers=true -Db_sanitize=address,undefined \
+		-Db_lundef=false -Dc_args=-fno-sanitize-recover=all && test_in fuzzers --setup full --suite fuzzer
 
 	# ThreadSanitizer knows no fences, and the compiler says so at each. None is needed for what it looks for: between the
 	# living the lock and acquire loads order the same; the fences are for what a killed process leaves.

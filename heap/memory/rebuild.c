@@ -326,6 +326,14 @@ static void sort_chain(const struct heap *heap, uint64_t *head, uint64_t n_max)
 	*head = all.first;
 }
 
+/* It was unlinked by a session that died before it freed it: that session's entry leads to it (displaced.c). */
+static bool is_deleted(const struct heap *heap, uint64_t off)
+{
+	const struct name_entry *entry = (const void *)(heap->base + off);
+
+	return !__atomic_load_n(&entry->ref, __ATOMIC_RELAXED);
+}
+
 static void rebuild_names_of_pool(struct heap *heap, uint32_t p)
 {
 	const struct pool_entry *pool = &heap->pools[p];
@@ -341,7 +349,7 @@ static void rebuild_names_of_pool(struct heap *heap, uint32_t p)
 		uint64_t word = header_word(&headers[i]);
 
 		if (header_state(word) == STATE_LIVE && header_type(word) == TYPE_NAME &&
-			header_size(word) > offsetof(struct name_entry, name))
+			header_size(word) > offsetof(struct name_entry, name) && !is_deleted(heap, off))
 			link_name(heap, off >> 3);
 	}
 }

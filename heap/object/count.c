@@ -41,8 +41,10 @@
 #include "heap/memory/block.h"
 #include "heap/object/dying.h"
 #include "heap/object/header_lock.h"
+#include "heap/object/lookup.h"
 #include "heap/object/own.h"
 #include "heap/object/right.h"
+#include "heap/object/uncounted.h"
 #include "heap/shared/critical.h"
 
 #include <errno.h>
@@ -59,6 +61,8 @@
 #define COUNT_AGAIN 3
 #define COUNT_NOT   4
 
+static_assert(COUNT_NOT == UNCOUNTED_NOT, "one question after either");
+
 #define TRIES_MAX 8
 
 /* Attempts */
@@ -66,7 +70,7 @@
 /* May the session count the object without the lock, as the header was seen? */
 static inline bool may_count(const struct session *session, const struct header_value *seen)
 {
-	uint32_t biased1 = (uint32_t)(seen->rights >> 32 & UINT16_MAX);
+	uint32_t biased1 = rights_biased1(seen->rights);
 
 	return rights_are_shared(seen->rights) && !(seen->rights & RIGHTS_LOCKED) &&
 	       (!biased1 || biased1 == session->owner1);
@@ -126,48 +130,6 @@ void count_end_lookup(struct session *session, uint32_t before)
 
 /* Hold */
 
-/* A header, and the identity of its pool when it was found. */
-struct located {
-	struct object_header *header;
-	uint32_t identity;
-};
-
-/*
- * A run: its header is in the entry of its first pool. NULL: it is none, or in an arena that this process does not know
- * yet. The lock finds out which.
- */
-static COUNT_RARE struct located find_run(const struct heap *heap, uint64_t ref)
-{
-	uint64_t off = ref_position(ref) << 3, p = off >> POOL_SHIFT;
-	struct located ret = {NULL, 0};
-	uint32_t state;
-
-	/* relaxed, both: as in object_locate_block() */
-	if (off & (POOL_SIZE - 1) || p >= __atomic_load_n(&heap->n_pools_known, __ATOMIC_RELAXED))
-		return ret;
-	state = arena_state(&heap->arenas[off >> heap->arena_shift]);
-	ret.identity = __atomic_load_n(&heap->pools[p].identity, __ATOMIC_RELAXED);
-	if ((state == ARENA_POOLS || state == ARENA_RUN) && (ret.identity & 0xff) == POOL_RUN)
-		ret.header = &heap->pools[p].header;
-	return ret;
-}
-
-static inline struct located find_to_hold(const struct heap *heap, uint64_t ref)
-{
-	struct object object;
-
-	if (COUNT_LIKELY(object_locate_block(heap, ref_position(ref), &object)))
-		return (struct located){object.header, object.identity};
-	return find_run(heap, ref);
-}
-
-/* Is the pool still what it was? relaxed: after the header, whose load is an acquire */
-static inline bool is_still(const struct session *session, uint64_t ref, uint32_t identity)
-{
-	return __atomic_load_n(&session->pools[ref_position(ref) >> (POOL_SHIFT - 3)].identity, __ATOMIC_RELAXED) ==
-	       identity;
-}
-
 /* Within the critical section: is the object alive, and may the session count it, as the header was seen? */
 static inline bool can_be_held(const struct session *session, uint64_t ref, const struct header_value *seen)
 {
@@ -179,13 +141,13 @@ static inline bool can_be_held(const struct session *session, uint64_t ref, cons
 
 static inline int hold_in_section(struct session *session, struct session_entry *entry, uint64_t ref, struct hold *hold)
 {
-	struct located found = find_to_hold(session->heap, ref);
+	struct lookup found = lookup_find(session->heap, ref);
 	struct header_value seen;
 
 	if (COUNT_UNLIKELY(!found.header))
 		return COUNT_NOT;
 	seen = header_read(found.header);
-	if (COUNT_UNLIKELY(!is_still(session, ref, found.identity) || !can_be_held(session, ref, &seen)))
+	if (COUNT_UNLIKELY(!lookup_is_still(session, ref, found.identity) || !can_be_held(session, ref, &seen)))
 		return COUNT_NOT;
 	intent_note_count(entry, (uint32_t)seen.rights);
 	if (COUNT_UNLIKELY(!header_change(
@@ -426,7 +388,7 @@ int object_decref_other(struct session *session, uint64_t ref)
 	}
 	if (hold_once_less(hold))
 		return 0;
-	r = count_drop(session, ref, hold);
+	r = hold->is_uncounted ? uncounted_drop(session, ref, hold) : count_drop(session, ref, hold);
 	if (COUNT_UNLIKELY(r == COUNT_NOT))
 		r = drop_locked(session, ref, hold);
 	hold_shrink(session);
@@ -443,17 +405,19 @@ int object_decref(struct session *session, uint64_t ref)
 /* Only the hold tables say what sessions hold more than once. */
 static int64_t count_rights(struct heap *heap, const struct object *object, uint64_t ref)
 {
-	uint64_t n = rights_count(header_rights(object->header)) +
-		     header_own(__atomic_load_n(&object->header->word, __ATOMIC_RELAXED));
+	uint64_t rights = header_rights(object->header);
+	uint64_t n = rights_biased1(rights) == BIAS_UNCOUNTED ? 0 : rights_count(rights);
 
+	n += header_own(__atomic_load_n(&object->header->word, __ATOMIC_RELAXED));
 	for (uint32_t i = 0; i < heap->n_sessions; i++) {
 		const struct session_entry *entry = &heap->sessions[i];
 		/* relaxed: 0 in an entry that the daemon may be giving to a new session */
 		uint64_t n_holds = __atomic_load_n(&entry->n_holds, __ATOMIC_RELAXED);
 		const struct hold *hold = n_holds ? hold_lookup(heap, entry, ref) : NULL;
 
-		if (hold)
-			n += __atomic_load_n(&hold->count, __ATOMIC_RELAXED) - 1;
+		if (hold) /* relaxed: as n_holds; of an uncounted one, all */
+			n += __atomic_load_n(&hold->count, __ATOMIC_RELAXED) -
+			     !__atomic_load_n(&hold->is_uncounted, __ATOMIC_RELAXED);
 	}
 	return (int64_t)n;
 }

@@ -42,10 +42,10 @@ static uint64_t counted_before(const struct session_entry *entry, uint64_t ref, 
 /* The header is locked: from now on it is counted under the global lock only. */
 static void take_bias(struct heap *heap, struct object_header *header, uint64_t ref)
 {
-	uint32_t biased1 = __atomic_load_n(&header->biased1, __ATOMIC_RELAXED);
+	uint16_t biased1 = __atomic_load_n(&header->biased1, __ATOMIC_RELAXED);
 	uint64_t before, number;
 
-	if (!biased1)
+	if (!biased1 || biased1 >= BIAS_UNCOUNTED)
 		return;
 	if (biased1 <= heap->n_sessions) {
 		struct session_entry *entry = &heap->sessions[biased1 - 1];
@@ -56,8 +56,11 @@ static void take_bias(struct heap *heap, struct object_header *header, uint64_t 
 				(__atomic_load_n(&header->rights_counted, __ATOMIC_RELAXED) & ~RIGHTS_LOCKED))
 			__atomic_store_n(&entry->done_counting, number, __ATOMIC_RELAXED);
 	}
-	/* release: the note comes before its evidence is wiped out */
-	__atomic_store_n(&header->biased1, 0, __ATOMIC_RELEASE);
+	/*
+	 * release: the note comes before its evidence is wiped out. If the biased session has just made it
+	 * BIAS_READERS (uncounted.c), it stays so.
+	 */
+	__atomic_compare_exchange_n(&header->biased1, &biased1, 0, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 }
 
 int header_lock(struct session *session, struct object_header *header, uint64_t ref)

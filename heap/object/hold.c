@@ -6,6 +6,8 @@
  * entry of the control segment; a larger table is a run of SPACE_RECORDS. A table is at most three quarters full. A
  * removed hold leaves no mark: the entries behind it move up.
  *
+ * An uncounted hold is in the table alone: the object's header does not count it (readers.c).
+ *
  * Only the session changes its table. The first hold of an object and the last one change the object's count too: both
  * in one change under the lock, or without the lock by an intent (count.c). Further holds are one store. A hold that
  * goes to a queue or comes from one changes no count: it is one store, by an intent (queue.c).
@@ -128,7 +130,7 @@ static bool fill(struct hold *to, uint32_t n_to, const struct hold *from, uint32
 		for (j = hold_slot(ref, n_to); to[j].ref; j = (j + 1) & (n_to - 1))
 			if (++n_passed > n) /* only a stray write can have put more there */
 				return false;
-		to[j] = (struct hold){.ref = ref, .count = read_once(from[i].count)};
+		to[j] = (struct hold){.ref = ref, .how = read_once(from[i].how)};
 	}
 	return true;
 }
@@ -233,7 +235,7 @@ static void close_gap(struct heap *heap, struct hold *table, uint32_t n, uint32_
 		home = hold_slot(ref, n);
 		if (((j - home) & (n - 1)) < ((j - i) & (n - 1))) /* its search begins behind the gap */
 			continue;
-		heap_set(heap, &table[i].count, read_once(table[j].count));
+		heap_set(heap, &table[i].how, read_once(table[j].how));
 		heap_set(heap, &table[i].ref, ref);
 		i = j;
 	}

@@ -118,8 +118,8 @@ static inline int hold_put(struct session *session, struct hold *hold, uint64_t 
 		return 0;
 	}
 	*ret_first = true;
-	if (hold->count != 1) /* most often the entry's last hold left 1 there */
-		heap_set(heap, &hold->count, 1);
+	if (hold->how != HOLD_ONCE) /* most often the entry's last hold left that there */
+		heap_set(heap, &hold->how, HOLD_ONCE);
 	heap_set(heap, &hold->ref, ref);
 	heap_set(heap, &entry->n_holds, entry->n_holds + 1);
 	return 0;
@@ -150,10 +150,31 @@ static inline void hold_take_fast(const struct session *session, struct session_
 
 static inline void hold_put_fast(struct session_entry *entry, struct hold *hold, uint64_t ref)
 {
-	if (hold->count != 1)
-		__atomic_store_n(&hold->count, 1, __ATOMIC_RELAXED);
+	if (hold->how != HOLD_ONCE)
+		__atomic_store_n(&hold->how, HOLD_ONCE, __ATOMIC_RELAXED);
 	__atomic_store_n(&hold->ref, ref, __ATOMIC_RELEASE);
 	__atomic_store_n(&entry->n_holds, entry->n_holds + 1, __ATOMIC_RELAXED);
+}
+
+/*
+ * The same of a hold that the header does not count. A full barrier comes after the ref's store: before the place, or
+ * the header, is read again. See readers.c.
+ */
+static inline void hold_put_uncounted(struct session_entry *entry, struct hold *hold, uint64_t ref)
+{
+	if (hold->how != HOLD_ONCE_UNCOUNTED)
+		__atomic_store_n(&hold->how, HOLD_ONCE_UNCOUNTED, __ATOMIC_RELAXED);
+	__atomic_store_n(&hold->ref, ref, __ATOMIC_RELEASE);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__atomic_store_n(&entry->n_holds, entry->n_holds + 1, __ATOMIC_RELAXED);
+}
+
+static inline void hold_take_uncounted(const struct session *session, struct session_entry *entry, struct hold *hold)
+{
+	cache_forget(session->cache, hold->ref);
+	__atomic_store_n(&hold->ref, HOLD_EMPTY, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__atomic_store_n(&entry->n_holds, entry->n_holds - 1, __ATOMIC_RELAXED);
 }
 
 static inline bool hold_remove(struct session *session, struct hold *hold)

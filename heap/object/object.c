@@ -112,7 +112,7 @@ int object_match(struct heap *heap, uint64_t ref, struct object *ret)
 /* relaxed: the process that is not certain that the object stays alive has the lock */
 static bool has_rights(const struct object *object)
 {
-	return header_own(object->word) || rights_count(__atomic_load_n(&object->header->rights, __ATOMIC_RELAXED));
+	return header_own(object->word) || rights_are_any(__atomic_load_n(&object->header->rights, __ATOMIC_RELAXED));
 }
 
 /*

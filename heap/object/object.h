@@ -130,7 +130,7 @@ OBJECT_INLINE bool object_find_block(const struct heap *heap, uint64_t ref, stru
 		object_locate_block(heap, ref_position(ref), ret) && ref_generation(ref) &&
 		header_is(ret->word, ref_generation(ref), STATE_LIVE) && ret->type - TYPE_HOLDS > 1 &&
 		/* relaxed: as in object_find_other() */
-		(header_own(ret->word) || rights_count(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED))));
+		(header_own(ret->word) || rights_are_any(__atomic_load_n(&ret->header->rights, __ATOMIC_RELAXED))));
 }
 
 OBJECT_INLINE int object_locate_fast(struct heap *heap, uint64_t position, struct object *ret)

@@ -38,6 +38,7 @@
 #include "heap/change/lock.h"
 #include "heap/memory/memory.h"
 #include "heap/object/header_lock.h"
+#include "heap/object/readers.h"
 
 #include <errno.h>
 
@@ -244,7 +245,8 @@ static int settle(struct session *session, uint64_t ref)
 	if (header_own(object.word))
 		heap_set(session->heap, &object.header->word, object.word - header_own(object.word));
 	/* relaxed: nobody else changes them now */
-	return rights_count(__atomic_load_n(&object.header->rights, __ATOMIC_RELAXED))
+	return rights_count(__atomic_load_n(&object.header->rights, __ATOMIC_RELAXED)) ||
+			       readers_keep(session, object.header, ref)
 		       ? 0
 		       : memory_give(session, ref_position(ref));
 }

@@ -211,7 +211,8 @@ static inline int find_sender(struct session *session, uint64_t ref, struct send
 		return QUEUE_NOT;
 	if (ret->hold->ref != HOLD_EMPTY) {
 		*ret_is_held = true;
-		return QUEUE_LIKELY(ret->hold->count == 1 && hold_stands_last(session, ret->hold)) ? 0 : QUEUE_NOT;
+		return QUEUE_LIKELY(ret->hold->how == HOLD_ONCE && hold_stands_last(session, ret->hold)) ? 0
+													 : QUEUE_NOT;
 	}
 	ret->header = own_header(session, ref);
 	*ret_is_held = ret->header;

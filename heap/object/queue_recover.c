@@ -24,6 +24,7 @@
 #include "heap/object/hold.h"
 #include "heap/object/queue.h"
 #include "heap/object/queue_wait.h"
+#include "heap/object/readers.h"
 #include "heap/object/right.h"
 
 /* Has the compare-and-swap of the dead session's intent, which is of that word, taken place? */
@@ -58,6 +59,7 @@ static void take_gift_back(struct session *session)
 	if (object_match(session->heap, ref, &object) == 0 && read_once(object.pool->owner1) == session->owner1 &&
 		read_once(object.header->rights_given) == (uint16_t)before + 1 &&
 		header_lock(session, object.header, ref) == 0) {
+		readers_invite(object.header); /* or a reader might do so now, as the whole word is stored */
 		rights = read_once(object.header->rights) - (UINT64_C(1) << 48);
 		heap_set(session->heap, &object.header->rights, rights | RIGHTS_SHARED);
 	}

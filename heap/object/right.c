@@ -23,6 +23,7 @@
 #include "heap/memory/memory.h"
 #include "heap/object/header_lock.h"
 #include "heap/object/hold.h"
+#include "heap/object/readers.h"
 #include "heap/shared/critical.h"
 
 #include <errno.h>
@@ -71,7 +72,8 @@ static RIGHT_RARE void count_given(struct session *session, struct object_header
 {
 	uint32_t counted = read_once(header->rights_counted) + read_once(header->rights_given) * RIGHTS_ONE;
 
-	heap_set(session->heap, &header->rights, counted | RIGHTS_SHARED);
+	readers_invite(header); /* or the whole word could not be stored: a reader may do so now */
+	heap_set(session->heap, &header->rights, rights_with_bias(counted | RIGHTS_SHARED, BIAS_READERS));
 }
 
 OBJECT_INLINE int retain(struct session *session, const struct object *what)
@@ -85,6 +87,10 @@ OBJECT_INLINE int retain(struct session *session, const struct object *what)
 	rights = header_rights(what->header);
 	if (rights_count(rights) == RIGHTS_MAX)
 		return -EOVERFLOW;
+	if (rights_biased1(rights) == BIAS_UNCOUNTED) { /* the one right becomes the new one */
+		heap_set(session->heap, &what->header->rights, rights_with_bias(rights, BIAS_READERS));
+		return 0;
+	}
 	if (rights >> 48 > RIGHTS_GIVEN_MAX / 2 && read_once(what->pool->owner1) == session->owner1)
 		count_given(session, what->header);
 	counted_store(what, rights_more((uint32_t)header_rights(what->header)));
@@ -116,10 +122,10 @@ int right_end(struct session *session, const struct object *what)
 	return 0;
 }
 
-/* By value, so that callers can keep *what in registers. */
+/* Nobody is counted any more. By value, so that callers can keep *what in registers. */
 static RIGHT_RARE int end_copy(struct session *session, struct object what)
 {
-	return right_end(session, &what);
+	return readers_keep(session, what.header, object_ref(&what)) ? 0 : right_end(session, &what);
 }
 
 /*
@@ -154,6 +160,17 @@ int right_drop(struct session *session, const struct object *what)
 	return drop_right(session, what);
 }
 
+int right_uncounted_gone(struct session *session, const struct object *what)
+{
+	uint64_t ref = object_ref(what);
+	int r;
+
+	if (rights_biased1(header_rights(what->header)) != BIAS_UNCOUNTED || readers_count(session->heap, ref))
+		return 0;
+	r = header_lock(session, what->header, ref);
+	return r < 0 ? r : right_end(session, what);
+}
+
 /* Of an object in a pool of its own that the session holds by the header's word. */
 static void own_hold_less(struct session *session, uint64_t ref, struct object_header *header)
 {
@@ -186,6 +203,12 @@ int right_pass_on(struct session *session, uint64_t ref, const struct object *wh
 {
 	int r;
 
+	if (hold && hold->is_uncounted) {
+		r = retain(session, what);
+		if (!r)
+			hold_remove(session, hold);
+		return r;
+	}
 	if (hold && hold_remove(session, hold)) /* the table's right itself is passed on */
 		return 0;
 	r = retain(session, what);
@@ -202,6 +225,8 @@ int right_drop_held(struct session *session, uint64_t ref, struct hold *hold)
 	r = object_find_fast(session->heap, ref, &object);
 	if (r < 0)
 		return r;
+	if (hold && hold->is_uncounted)
+		return hold_remove(session, hold) ? right_uncounted_gone(session, &object) : 0;
 	if (hold)
 		return hold_remove(session, hold) ? drop_right(session, &object) : 0;
 	if (!object_is_held_by_word(session, &object))

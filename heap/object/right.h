@@ -29,5 +29,8 @@ int right_pass_on(struct session *session, uint64_t ref, const struct object *wh
  */
 int right_drop_held(struct session *session, uint64_t ref, struct hold *hold);
 
+/* Within a change: a session that held it uncounted (readers.c) does so no more. The last one ends it. */
+int right_uncounted_gone(struct session *session, const struct object *what);
+
 /* Within a change: nobody has a right to it. Free it, or put it on the session's deferred free list. */
 int right_end(struct session *session, const struct object *what);

@@ -2,14 +2,17 @@
 /*
  * Slots of lists and structs
  *
- * A slot and the count of the object that it refers to change in one change. A set retains the new object before it
- * drops the old one, so setting a slot to what it has is harmless.
+ * A slot and the count of the object that it gets change in one change; the old object's right ends in a second one
+ * (displaced.c). So a slot is read without the lock (read.c), if the session holds its container; else under the lock.
  */
 
 #include "heap/object/slot.h"
 #include "heap/change/lock.h"
+#include "heap/object/displaced.h"
 #include "heap/object/dying.h"
 #include "heap/object/hold.h"
+#include "heap/object/own.h"
+#include "heap/object/read.h"
 
 #include <errno.h>
 
@@ -58,7 +61,7 @@ typedef int (*find_slot)(struct heap *heap, uint64_t obj, uint64_t where, uint64
 static int set_in_change(struct session *session, uint64_t *slot, uint64_t ref)
 {
 	struct heap *heap = session->heap;
-	struct object new, old;
+	struct object new;
 	uint64_t old_ref = *slot;
 	int r = 0;
 
@@ -70,10 +73,7 @@ static int set_in_change(struct session *session, uint64_t *slot, uint64_t ref)
 			return r;
 	}
 	heap_set(heap, slot, ref);
-	/* A stray write may have put there what names nothing: it is overwritten. */
-	if (old_ref && !object_find(heap, old_ref, &old))
-		r = right_drop(session, &old);
-	return r;
+	return displaced_drop(session, old_ref, 0);
 }
 
 static int set(struct session *session, find_slot find, uint64_t obj, uint64_t where, uint64_t ref)
@@ -101,14 +101,12 @@ static int get_in_change(struct session *session, uint64_t ref)
 	return r ? r : right_hold(session, ref, &object);
 }
 
-static int get(struct session *session, find_slot find, uint64_t obj, uint64_t where, uint64_t *ret)
+static __attribute__((noinline)) int get_locked(
+	struct session *session, find_slot find, uint64_t obj, uint64_t where, uint64_t *ret)
 {
 	uint64_t *slot, ref = 0;
 	int r;
 
-	r = hold_reserve(session);
-	if (r)
-		return r;
 	r = change_begin(session);
 	if (r < 0)
 		return r;
@@ -121,6 +119,36 @@ static int get(struct session *session, find_slot find, uint64_t obj, uint64_t w
 	if (!r)
 		*ret = ref;
 	return r;
+}
+
+/* In a critical section: does the session hold the container, so that it stays where it is? */
+static inline bool is_held(const struct session *session, uint64_t obj)
+{
+	struct own_object own;
+
+	return hold_find(session, obj) ||
+	       (own_is_mine(session, obj) && own_find(session, obj, &own) && header_own(own.word));
+}
+
+static inline int get(struct session *session, find_slot find, uint64_t obj, uint64_t where, uint64_t *ret)
+{
+	struct place place = {.record = NULL};
+	uint64_t *slot;
+	int r;
+
+	r = hold_reserve(session);
+	if (r)
+		return r;
+	if (!uncounted_begin(session))
+		return get_locked(session, find, obj, where, ret);
+	r = is_held(session, obj) ? find(session->heap, obj, where, &slot) : READ_NOT;
+	if (!r) {
+		place.where = slot;
+		r = read_place(session, &place, false, ret);
+	} else {
+		uncounted_end(session);
+	}
+	return __builtin_expect(r != READ_NOT, 1) ? r : get_locked(session, find, obj, where, ret);
 }
 
 int list_set(struct session *session, uint64_t list, uint64_t i, uint64_t ref)

@@ -35,6 +35,19 @@ uint32_t *check_count_of(struct check *check, const struct object *object)
 	return i < check->rights[p][0] ? &check->rights[p][1 + i] : &check->nowhere;
 }
 
+bool check_count_uncounted(struct check *check, uint64_t ref)
+{
+	struct object object;
+	uint32_t *n;
+
+	if (object_match(check->heap, ref, &object) < 0)
+		return false;
+	n = check_count_of(check, &object);
+	if (n)
+		*n |= COUNT_IS_UNCOUNTED;
+	return true;
+}
+
 /* Raise the count of an object. Returns the new count. */
 uint32_t check_count_right(struct check *check, const struct object *object)
 {
@@ -111,7 +124,9 @@ void check_note_in_flight(struct check *check)
 			continue;
 		if (kind != INTENT_RIGHT || critical_was_active(check->heap, i))
 			check->in_flight[check->n_in_flight++] = (struct in_flight){
-				entry->intent.ref, intent_is_count(kind) ? entry->intent.ref : entry->intent.queue};
+				entry->intent.ref, intent_is_push(kind) || intent_is_pop(kind) || kind == INTENT_RIGHT
+							   ? entry->intent.queue
+							   : entry->intent.ref};
 	}
 }
 

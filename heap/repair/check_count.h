@@ -5,6 +5,11 @@
 
 #include "heap/repair/check_report.h"
 
+/* In the count of an object, beside it: somebody holds it uncounted. */
+#define COUNT_IS_UNCOUNTED (UINT32_C(1) << 31)
+
+/* Note that somebody holds the object uncounted. False: it is not alive. */
+bool check_count_uncounted(struct check *check, uint64_t ref);
 uint32_t *check_count_of(struct check *check, const struct object *object);
 uint32_t check_count_right(struct check *check, const struct object *object);
 bool check_is_in_flight(const struct check *check, uint64_t position);

@@ -77,7 +77,7 @@ static void mend_misplaced_hold(struct check *check, uint32_t index, struct hold
 	if (hold_add(&owner, copy.ref, &first) == 0) {
 		other = hold_find(&owner, copy.ref);
 		if (other)
-			heap_set(check->heap, &other->count, first ? copy.count : other->count - 1 + copy.count);
+			heap_set(check->heap, &other->how, first ? copy.how : other->how - 1 + copy.count);
 	}
 	change_commit(check->heap);
 }
@@ -89,6 +89,24 @@ static void mend_dead_hold(struct check *check, uint32_t index, struct hold *hol
 	session_init(&owner, check->heap, index);
 	take_hold(&owner, hold);
 	change_commit(check->heap);
+}
+
+/* An uncounted hold must be of an object that is alive, and asked for: see readers.c. */
+static bool count_uncounted(struct check *check, uint32_t index, const struct hold *hold)
+{
+	uint64_t *readers = &check->heap->control->readers[index / 64], bit = UINT64_C(1) << (index & 63);
+
+	if (!(__atomic_load_n(readers, __ATOMIC_RELAXED) & bit)) {
+		check_fault(check, "session %u: holds %#llx uncounted, and is not asked for it", index,
+			(unsigned long long)hold->ref);
+		if (check->mender)
+			__atomic_fetch_or(readers, bit, __ATOMIC_SEQ_CST);
+	}
+	if (check_count_uncounted(check, hold->ref) || check_is_in_flight(check, ref_position(hold->ref)))
+		return true;
+	check_fault(
+		check, "session %u: holds %#llx uncounted, which is not alive", index, (unsigned long long)hold->ref);
+	return false;
 }
 
 /* Count one entry of a hold table. False: it has gone, and another may be in its place. */
@@ -111,7 +129,12 @@ static bool count_hold(struct check *check, uint32_t index, struct hold *hold)
 		if (check->mender)
 			__atomic_store_n(&hold->count, 1, __ATOMIC_RELAXED);
 	}
-	if (check_count_ref(check, hold->ref, "a hold of session", index) || !may_move)
+	/* relaxed: as the count */
+	if (__atomic_load_n(&hold->is_uncounted, __ATOMIC_RELAXED)
+			? count_uncounted(check, index, hold)
+			: check_count_ref(check, hold->ref, "a hold of session", index))
+		return true;
+	if (!may_move)
 		return true;
 	mend_dead_hold(check, index, hold);
 	return false;
@@ -169,6 +192,16 @@ static void mend_table(struct check *check, uint32_t index)
 	change_commit(check->heap);
 }
 
+/* Of a session that died between the two changes of a place: the old right, and the entry of a deleted name. */
+static void count_displaced(struct check *check, uint32_t index, struct session_entry *entry)
+{
+	if (entry->displaced && !check_count_ref(check, entry->displaced, "what is displaced by session", index))
+		check_mend_word(check, &entry->displaced, 0);
+	if (entry->displaced_name1 &&
+		!check_count_record(check, entry->displaced_name1 - 1, TYPE_NAME, "the deleted name of session", index))
+		check_mend_word(check, &entry->displaced_name1, 0);
+}
+
 void check_session(struct check *check, uint32_t index)
 {
 	struct session_entry *entry = &check->heap->sessions[index];
@@ -189,6 +222,7 @@ void check_session(struct check *check, uint32_t index)
 			check, entry->new_holds_position1 - 1, TYPE_HOLDS, "the new hold table of session", index) &&
 		may_move_holds(check, index))
 		check_mend_word(check, &entry->new_holds_position1, 0);
+	count_displaced(check, index, entry);
 	count_dying(check, index, &entry->dying1);
 	count_making(check, index, &entry->making1);
 }

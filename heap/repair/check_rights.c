@@ -121,16 +121,23 @@ static bool owner_has_it(struct check *check, const struct object *object)
 	return header_own(header_word(object->header)) || critical_was_active(check->heap, owner1 - 1);
 }
 
-static void mend_live(struct check *check, const struct object *object, uint32_t found)
+/* is_read: somebody holds it uncounted. */
+static void mend_live(struct check *check, const struct object *object, uint32_t found, bool is_read)
 {
 	struct heap *heap = check->heap;
-	bool is_shared = (found && !is_record(object)) || rights_are_shared(object->header->rights);
+	bool is_shared = (found && !is_record(object)) || is_read || rights_are_shared(object->header->rights);
+	bool is_owned = owner_has_it(check, object);
+	uint64_t rights = found * (uint64_t)RIGHTS_ONE | (is_shared ? RIGHTS_SHARED : 0);
 
-	heap_set(heap, &object->header->rights, found * (uint64_t)RIGHTS_ONE | (is_shared ? RIGHTS_SHARED : 0));
-	if (!owner_has_it(check, object)) {
+	if (is_read && !found && !is_owned)
+		rights = rights_with_bias(RIGHTS_ONE | RIGHTS_SHARED, BIAS_UNCOUNTED);
+	else if (is_read || rights_are_for_readers(object->header->rights))
+		rights = rights_with_bias(rights, BIAS_READERS);
+	heap_set(heap, &object->header->rights, rights);
+	if (!is_owned) {
 		if (header_own(header_word(object->header)))
 			heap_set(heap, &object->header->word, object->header->word & ~OWN_HOLDS_MAX);
-		if (!found)
+		if (!found && !is_read)
 			right_end(check->mender, object);
 	}
 	change_commit(heap);
@@ -151,15 +158,36 @@ static void mend_orphan(struct check *check, const struct object *object, uint32
 	change_commit(heap);
 }
 
-static void compare_live(struct check *check, const struct object *object, uint32_t found)
+/* Uncounted holds, and what the header must say where there are some. */
+static bool compare_uncounted(struct check *check, const struct object *object, uint32_t found, bool is_read)
 {
-	uint64_t says = rights_count(object->header->rights);
+	uint32_t biased1 = rights_biased1(object->header->rights);
+	unsigned long long position = object->position;
+
+	if (is_read && biased1 < BIAS_UNCOUNTED) {
+		check_fault(check, "object %#llx: is held uncounted and not marked for readers", position);
+		return false;
+	}
+	if (biased1 == BIAS_UNCOUNTED && (found || !is_read)) {
+		check_fault(check, "object %#llx: its right stands for uncounted holds, which are not all", position);
+		return false;
+	}
+	return true;
+}
+
+static void compare_live(struct check *check, const struct object *object, uint32_t found_all)
+{
+	uint32_t found = found_all & ~COUNT_IS_UNCOUNTED;
+	bool is_read = found_all & COUNT_IS_UNCOUNTED;
+	bool is_last = rights_biased1(object->header->rights) == BIAS_UNCOUNTED;
+	uint64_t says = rights_count(object->header->rights) - is_last;
 	bool is_owned = owner_has_it(check, object);
 	unsigned long long position = object->position;
 	bool is_wrong = says != found;
 
 	if (check_is_in_flight(check, object->position))
 		return;
+	is_wrong |= !compare_uncounted(check, object, found, is_read);
 	if (says != found)
 		check_fault(check, "object %#llx: its count is %llu, %u have a right to it", position,
 			(unsigned long long)says, found);
@@ -171,12 +199,12 @@ static void compare_live(struct check *check, const struct object *object, uint3
 		check_fault(check, "object %#llx: is held by the owner of its pool, which has none", position);
 		is_wrong = true;
 	}
-	if (!found && !is_owned) {
+	if (!found && !is_owned && !is_last) {
 		check_fault(check, "object %#llx has leaked: nobody has a right to it", position);
 		is_wrong = true;
 	}
 	if (check->mender && is_wrong)
-		mend_live(check, object, found);
+		mend_live(check, object, found, is_read);
 }
 
 static void compare(struct check *check, const struct object *object)

@@ -13,6 +13,8 @@
  *   waiting for a queue, woken or not               wakes another session that waits there
  *                                                   (queue_recover.c)
  *   holding or dropping without the lock            finds out whether it has taken place (count_recover.c)
+ *   reading, or dropping an uncounted hold          takes back what is not good (uncounted.c)
+ *   changing a place, before the old right ended    drops what is displaced
  *   making a run with slots, before it is held      frees what making1 names
  *   allocating a new hold table, before the switch  frees what new_holds_position1 names
  *   dropping, before all slots were dropped         goes on with the deferred free list (dying1)
@@ -35,12 +37,15 @@
 #include "heap/change/lock.h"
 #include "heap/memory/run.h"
 #include "heap/object/count_recover.h"
+#include "heap/object/displaced.h"
 #include "heap/object/dying.h"
 #include "heap/object/header_lock.h"
 #include "heap/object/hold.h"
 #include "heap/object/making.h"
 #include "heap/object/queue_recover.h"
+#include "heap/object/readers.h"
 #include "heap/object/right.h"
+#include "heap/object/uncounted.h"
 #include "heap/shared/critical.h"
 
 #include <errno.h>
@@ -92,6 +97,7 @@ static void truth_store(struct heap *heap, uint32_t index, const struct session_
 		.state = state,
 		.pid = identity->pid,
 		.start_time = identity->start_time,
+		.image = identity->image,
 		.pid_namespace = pid_namespace(),
 		.uid = identity->uid,
 		.gid = identity->gid,
@@ -187,6 +193,7 @@ void session_read(const struct heap *heap, uint32_t index, struct session_record
 		.pid = truth->pid,
 		.is_here = truth->pid_namespace && truth->pid_namespace == pid_namespace(),
 		.start_time = truth->start_time,
+		.image = truth->image,
 		.uid = truth->uid,
 		.gid = truth->gid,
 		.token = {truth->token[0], truth->token[1]},
@@ -272,6 +279,8 @@ static int let_go(struct session *session, const struct object *object)
 	if (header_own(object->word))
 		heap_set(heap, &object->header->word, object->word & ~OWN_HOLDS_MAX);
 	if (rights_count(header_rights(object->header)))
+		return 0;
+	if (header_rights(object->header) && readers_keep(session, object->header, object_ref(object)))
 		return 0;
 	if (type_find(heap, object->type, &type) == 0 && object_n_slots(object, &type))
 		return right_end(session, object);
@@ -391,10 +400,13 @@ static int drop_hold(struct session *session, struct hold *hold)
 {
 	struct object object;
 	uint64_t ref = __atomic_load_n(&hold->ref, __ATOMIC_RELAXED);
+	bool is_uncounted = read_once(hold->is_uncounted);
 
 	heap_set(session->heap, &hold->count, 1); /* however often it held the object, its count has one right for it */
 	hold_remove(session, hold);
-	return object_find(session->heap, ref, &object) < 0 ? 0 : right_drop(session, &object);
+	if (object_find(session->heap, ref, &object) < 0)
+		return 0;
+	return is_uncounted ? right_uncounted_gone(session, &object) : right_drop(session, &object);
 }
 
 /* Drop some holds from the cursor on. *ret_cursor: where to go on. 2: the table has ended, 0: there is more. */
@@ -426,7 +438,12 @@ static int drop_holds(struct session *session, uint32_t *ret_cursor)
 /* Within a change, which this ends. */
 static int finish_intent(struct session *session, uint32_t kind, bool try)
 {
-	int r = change_end(session, intent_is_count(kind) ? count_finish(session) : queue_finish(session));
+	int r;
+
+	if (intent_is_read(kind))
+		r = change_end(session, uncounted_finish(session));
+	else
+		r = change_end(session, intent_is_count(kind) ? count_finish(session) : queue_finish(session));
 
 	if (r == -EUCLEAN) { /* it would fail again */
 		r = try ? change_try_begin(session) : change_begin(session);
@@ -455,6 +472,17 @@ int session_drop_step(struct session *session, bool try)
 	kind = intent_kind(read_once(entry->intent.word));
 	if (kind != INTENT_NONE) /* as that */
 		return finish_intent(session, kind, try);
+	if (read_once(entry->displaced) || read_once(entry->displaced_name1)) {
+		r = displaced_finish(session);
+		if (r < 0) { /* it would fail again: lost rather than dropped twice */
+			log_roll_back(session->heap);
+			heap_set(session->heap, &session->entry->displaced, 0);
+			heap_set(session->heap, &session->entry->displaced_name1, 0);
+			r = 0;
+		}
+		r = change_end(session, r);
+		return r < 0 ? r : 1;
+	}
 	if (read_once(entry->making1)) {
 		r = change_end(session, making_drop(session));
 		return r < 0 ? r : 1;
@@ -475,8 +503,10 @@ int session_drop_step(struct session *session, bool try)
 	if (r == 0 || read_once(entry->dying1))
 		return 1;
 	r = hold_table_free(session, try);
-	if (!r)
-		session->drop_cursor = 0;
+	if (r)
+		return r;
+	readers_retire(session);
+	session->drop_cursor = 0;
 	return r;
 }
 
@@ -485,7 +515,8 @@ bool session_is_empty(const struct session *session)
 	const struct session_entry *entry = session->entry;
 
 	return !entry->owned_pools1 && !entry->n_holds && !entry->holds_position1 && !entry->new_holds_position1 &&
-	       !entry->dying1 && !entry->making1 && intent_kind(entry->intent.word) == INTENT_NONE;
+	       !entry->dying1 && !entry->making1 && !entry->displaced && !entry->displaced_name1 &&
+	       intent_kind(entry->intent.word) == INTENT_NONE;
 }
 
 int session_reclaim_step(struct session *dead)

@@ -8,6 +8,7 @@
 struct session_identity {
 	int32_t pid;
 	uint64_t start_time;
+	uint64_t image; /* of the process, differs after each execve(); 0: not known */
 	uint32_t uid, gid;
 	uint64_t token[2];
 	const char *program; /* cut to fit */
@@ -38,6 +39,7 @@ struct session_record {
 	int32_t pid;    /* of a process in this process's pid namespace, if is_here */
 	bool is_here;
 	uint64_t start_time;
+	uint64_t image;
 	uint32_t uid, gid;
 	uint64_t token[2];
 	char program[sizeof(((struct session_entry *)0)->program) + 1];

@@ -137,16 +137,41 @@ static inline bool intent_is_count(uint32_t kind)
 {
 	return kind == INTENT_HOLD || kind == INTENT_DROP;
 }
+static inline bool intent_is_read(uint32_t kind)
+{
+	return kind == INTENT_READ || kind == INTENT_UNREAD;
+}
 
 /* The number of rights that others have to the object. */
 static inline uint64_t rights_count(uint64_t rights)
 {
 	return ((uint32_t)rights / RIGHTS_ONE + (uint32_t)(rights >> 48)) & RIGHTS_MAX;
 }
+/* The session that the header is biased to, plus one; 0; or BIAS_READERS, BIAS_UNCOUNTED. */
+static inline uint32_t rights_biased1(uint64_t rights)
+{
+	return (uint32_t)(rights >> 32 & UINT16_MAX);
+}
+static inline bool rights_are_for_readers(uint64_t rights)
+{
+	return rights_biased1(rights) >= BIAS_UNCOUNTED;
+}
+static inline uint64_t rights_with_bias(uint64_t rights, uint32_t biased1)
+{
+	return (rights & ~((uint64_t)UINT16_MAX << 32)) | (uint64_t)biased1 << 32;
+}
 /* Do others know the object, or did they? */
 static inline bool rights_are_shared(uint64_t rights)
 {
 	return rights & ((uint64_t)RIGHTS_GIVEN_MAX << 48 | RIGHTS_SHARED);
+}
+/*
+ * Has anybody a right to it, beside its pool's owner? Also while the last counted right has just gone, and the tables
+ * are being asked for uncounted holds: so who holds it uncounted never finds it without a right.
+ */
+static inline bool rights_are_any(uint64_t rights)
+{
+	return rights_count(rights) || rights_are_for_readers(rights);
 }
 /* rights_counted with one right more. */
 static inline uint32_t rights_more(uint32_t counted)

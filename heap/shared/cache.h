@@ -57,19 +57,18 @@ struct cached_pool {
 };
 
 /*
- * A name that the session got, and the object that it names. All of it is checked in shared memory with the lock held;
- * these addresses are known at once, so that the checks need not wait for each other as steps along a bucket do.
+ * The entry of a name that the session got. All of it is checked in shared memory; these addresses are known at once,
+ * so that the checks need not wait for each other as steps along a bucket do.
  */
 struct cached_name {
 	uint64_t hash;
-	const struct name_entry *entry;           /* has this name while its header has entry_word */
+	const struct name_entry *entry;           /* has this name while its header has entry_word; NULL: none */
 	const struct object_header *entry_header; /* in a pool of records */
 	uint64_t entry_word;
-	uint64_t ref;                 /* what the entry names, while it says so; 0: none */
-	struct object_header *header; /* of ref */
-	struct pool_entry *pool;      /* of ref */
-	uint32_t entry_pool;          /* index of the entry's pool */
-	uint32_t entry_identity;      /* identity of the entry's pool */
+	uint64_t entry_position;
+	uint32_t entry_identity; /* of the entry's pool */
+	uint32_t reserved0;
+	uint64_t reserved1[2];
 };
 
 struct cache {

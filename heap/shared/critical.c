@@ -201,6 +201,14 @@ void critical_resume_queues(struct heap *heap)
 	__atomic_store_n(&heap->control->queues_paused_by1, 0, __ATOMIC_RELEASE);
 }
 
+/* The arena of a position, plus one, if it is one of these n; else 0. */
+static uint32_t arena1_among(const struct heap *heap, uint64_t ref, uint32_t first, uint32_t n)
+{
+	uint64_t arena = ref_position(ref) << 3 >> heap->arena_shift;
+
+	return arena - first < n ? (uint32_t)arena + 1 : 0;
+}
+
 uint32_t critical_find_lookup1(struct heap *heap, uint32_t first, uint32_t n)
 {
 	/* After the arenas' state and before the intents. Where there is no barrier, the lock was taken in between. */
@@ -210,11 +218,18 @@ uint32_t critical_find_lookup1(struct heap *heap, uint32_t first, uint32_t n)
 		/* acquire, both: the intent is complete before activity says active */
 		bool is_active = session_state(entry) == SESSION_ACTIVE &&
 				 __atomic_load_n(&entry->activity, __ATOMIC_ACQUIRE) == ACTIVITY_ACTIVE;
-		uint64_t word = __atomic_load_n(&entry->intent.word, __ATOMIC_ACQUIRE);
-		uint64_t off = ref_position(__atomic_load_n(&entry->intent.ref, __ATOMIC_RELAXED)) << 3;
+		uint32_t kind = intent_kind(__atomic_load_n(&entry->intent.word, __ATOMIC_ACQUIRE));
+		/* acquire: what a reader has done with moves from ref to queue, see read.c */
+		uint64_t ref = __atomic_load_n(&entry->intent.ref, __ATOMIC_ACQUIRE);
+		uint64_t other = __atomic_load_n(&entry->intent.queue, __ATOMIC_RELAXED);
+		uint32_t found1 = 0;
 
-		if (is_active && intent_is_count(intent_kind(word)) && (off >> heap->arena_shift) - first < n)
-			return (uint32_t)(off >> heap->arena_shift) + 1;
+		if (is_active && (intent_is_count(kind) || intent_is_read(kind)))
+			found1 = arena1_among(heap, ref, first, n);
+		if (is_active && intent_is_read(kind) && !found1)
+			found1 = arena1_among(heap, other, first, n);
+		if (found1)
+			return found1;
 	}
 	return 0;
 }

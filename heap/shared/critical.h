@@ -17,6 +17,12 @@ static inline void critical_leave(struct session *session, int n_holds);
 /* critical_enter() that ignores REQUEST_COLLECT, which may wait for the next call: this one has collected enough. */
 bool critical_enter_collecting(struct session *session);
 
+/*
+ * critical_enter() that heeds only requests to stay out, and the end of the heap: for what changes nothing but the
+ * session's hold table.
+ */
+static inline bool critical_enter_reading(struct session *session);
+
 /* critical_enter() and critical_leave() of a session that is not fenced. */
 static inline bool critical_enter_fast(struct session_entry *entry);
 static inline void critical_leave_fast(struct session_entry *entry, int n_holds);
@@ -129,6 +135,21 @@ static inline bool critical_enter(struct session *session)
 	critical_light_barrier(session);
 	/* acquire: with the release in critical_unblock(), after what was changed while the session was kept out */
 	if (__builtin_expect(!__atomic_load_n(&entry->requests, __ATOMIC_ACQUIRE), 1))
+		return true;
+	critical_store(entry, ACTIVITY_DONE);
+	return false;
+}
+
+static inline bool critical_enter_reading(struct session *session)
+{
+	struct session_entry *entry = session->entry;
+
+	critical_store(entry, ACTIVITY_ACTIVE);
+	critical_light_barrier(session);
+	/* acquire: as in critical_enter() */
+	if (__builtin_expect(!(__atomic_load_n(&entry->requests, __ATOMIC_ACQUIRE) &
+				     (uint32_t)(REQUEST_BLOCK | REQUEST_ENDED | REQUEST_REBUILD)),
+		    1))
 		return true;
 	critical_store(entry, ACTIVITY_DONE);
 	return false;

@@ -602,17 +602,57 @@ static bool has_size(int fd, uint64_t size)
 	return fstat(fd, &st) == 0 && (uint64_t)st.st_size == size;
 }
 
+/* 1 the file had another size and has this one now; 0 it had it. */
+static int restore_size(int fd, uint64_t size)
+{
+	if (has_size(fd, size))
+		return 0;
+	return ftruncate(fd, (off_t)size) < 0 ? -errno : 1;
+}
+
+/* What was cut off has no memory, which is allocated here: a store to it must not fail later. */
+static int restore_memory(const struct truth *truth, const struct sections *s, int control_fd, int heap_fd)
+{
+	const struct truth_head *head = truth->head;
+	uint64_t n_pools = (uint64_t)head->n_arenas_mapped * s->pools_per_arena;
+	int r = file_allocate(control_fd, 0, s->arenas_off);
+
+	if (r == 0 && head->n_arenas_known)
+		r = file_allocate(control_fd, s->arenas_off, head->n_arenas_known * sizeof(struct arena_entry));
+	if (r == 0 && head->n_arenas_known)
+		r = file_allocate(control_fd, s->freepools_off, (uint64_t)head->n_arenas_known * s->pool_words * 8);
+	if (r == 0 && n_pools)
+		r = file_allocate(control_fd, s->pools_off, n_pools * sizeof(struct pool_entry));
+	for (uint32_t i = 0; i < head->n_arenas_known && r == 0; i++)
+		if (truth->arenas[i].state != TRUTH_HOLE)
+			r = file_allocate(heap_fd, (uint64_t)i * head->arena_size, head->arena_size);
+	return r;
+}
+
+/* Clients can change the sizes, also while no daemon runs. True in *ret: one had, and what was cut off is lost. */
+static int restore_files(const struct truth *truth, const struct sections *s, int control_fd, int heap_fd, bool *ret)
+{
+	int control = restore_size(control_fd, s->size), heap = restore_size(heap_fd, truth->head->heap_size);
+
+	*ret = control > 0 || heap > 0;
+	if (control < 0 || heap < 0)
+		return control < 0 ? control : heap;
+	return *ret ? restore_memory(truth, s, control_fd, heap_fd) : 0;
+}
+
 static int adopt_by(struct heap **ret, struct truth *truth, int control_fd, int heap_fd)
 {
 	const struct truth_head *head = truth->head;
 	const struct heap_geometry geometry = {head->heap_size, head->arena_size, head->n_sessions};
 	struct sections s;
 	struct heap *heap;
+	bool was_cut;
 	int r;
 
 	geometry_sections(&s, &geometry);
-	if (!has_size(control_fd, s.size) || !has_size(heap_fd, geometry.heap_size))
-		return -EUCLEAN;
+	r = restore_files(truth, &s, control_fd, heap_fd, &was_cut);
+	if (r < 0)
+		return r;
 	heap = heap_from(&geometry, &s, control_fd, heap_fd);
 	if (!heap)
 		return -ENOMEM;
@@ -628,6 +668,7 @@ static int adopt_by(struct heap **ret, struct truth *truth, int control_fd, int 
 	control_describe(heap, &geometry, &s);
 	write_arenas(heap);
 	write_sessions(heap);
+	heap->was_cut = was_cut;
 	*ret = heap;
 	return 0;
 }

@@ -44,6 +44,7 @@ struct heap {
 	uint32_t first_hole;    /* daemon: no arena before it is a HOLE */
 	uint32_t first_free;    /* daemon: no session before it is FREE */
 	bool is_mapped_whole;   /* daemon: its window is one mapping: heap_map_arenas() */
+	bool was_cut;           /* daemon: its files had other sizes when it was adopted */
 	int control_fd;         /* of the daemon, which owns it; -1 in a client, which needs the mappings only */
 	int heap_fd;            /* as control_fd */
 	uint8_t *class_hints;   /* per pool: the class, plus one, of the last object that a session of this process
@@ -92,7 +93,8 @@ static inline int heap_create(
 /*
  * Daemon: go on with a heap that another daemon has left, by the truth in truth_fd alone, and map the arenas that are
  * there. What the control segment says of itself, of arenas and of sessions is written anew from the truth. Errors of
- * truth_open(); -EUCLEAN a segment is not of its size.
+ * truth_open(). A segment that is not of its size gets it again, and what was cut off is lost; -ENOMEM there is no room
+ * for it.
  */
 int heap_adopt_kept(struct heap **ret, int control_fd, int heap_fd, int truth_fd);
 

@@ -81,9 +81,11 @@
  *                      RIGHTS_SHARED
  *     rights_given     rights that the pool's owner gave away
  *   biased1 is the one session, plus one, that may change rights_counted without the lock. 0: any session may, and
- *   becomes it. RIGHTS_SHARED is set once others may know the object, and stays for the object's life. RIGHTS_LOCKED:
- *   the owner of the lock is changing the header. See count.c. A block that is free has 0 here, a remotely freed one
- *   RIGHTS_SHARED, a dying object the position of the next dying object of its session, plus one, times RIGHTS_ONE.
+ *   becomes it. BIAS_READERS: no session may, but sessions may hold the object uncounted, by their hold tables alone
+ *   (readers.c). BIAS_UNCOUNTED: the same, and one right stands for all uncounted holds; nobody else has any.
+ * RIGHTS_SHARED is set once others may know the object, and stays for the object's life. RIGHTS_LOCKED: the owner of
+ * the lock is changing the header. See count.c. A block that is free has 0 here, a remotely freed one RIGHTS_SHARED, a
+ * dying object the position of the next dying object of its session, plus one, times RIGHTS_ONE.
  *
  * An object is alive while its state is LIVE and the holds of its pool's owner or the number of rights are not 0.
  */
@@ -94,7 +96,8 @@ struct object_header {
 		struct {
 			uint32_t rights_counted; /* locked, with RIGHTS_LOCKED; or the session of biased1, with the
 						    word */
-			uint16_t biased1;        /* as rights_counted, but not logged */
+			uint16_t biased1;        /* as rights_counted, but not logged; to BIAS_READERS any session, with
+						    the word; from there on locked, with RIGHTS_LOCKED */
 			uint16_t rights_given;   /* owner while it holds the object; else locked, with RIGHTS_LOCKED */
 		};
 		uint64_t rights; /* all three */
@@ -107,6 +110,8 @@ struct object_header {
 #define RIGHTS_ONE       UINT32_C(4)
 #define RIGHTS_MAX       (UINT32_MAX / RIGHTS_ONE)
 #define RIGHTS_GIVEN_MAX UINT16_MAX
+#define BIAS_READERS     UINT16_MAX /* in place of a session, see readers.c */
+#define BIAS_UNCOUNTED   (UINT16_MAX - 1U)
 
 enum object_state {
 	STATE_FREE = 0,
@@ -304,10 +309,19 @@ enum attachment {
 
 /* An entry of a hold table, which is a hash table with linear probing. */
 struct hold {
-	uint64_t ref;   /* locked, or the session alone with an intent: what it holds, or HOLD_EMPTY */
-	uint32_t count; /* locked, or the session alone from 1 up: how often; says nothing where ref is HOLD_EMPTY */
-	uint32_t reserved;
+	uint64_t ref; /* locked, or the session alone with an intent: what it holds, or HOLD_EMPTY */
+	union {
+		struct {
+			uint32_t count; /* locked, or the session alone from 1 up: how often; says nothing where ref is
+					   HOLD_EMPTY */
+			uint32_t is_uncounted; /* as ref: 1: the object's header does not count this hold; else 0 */
+		};
+		uint64_t how; /* both */
+	};
 };
+
+#define HOLD_ONCE           UINT64_C(1)              /* `how`: counted, once */
+#define HOLD_ONCE_UNCOUNTED (UINT64_C(1) << 32 | 1U) /* `how`: uncounted, once */
 
 #define HOLD_EMPTY UINT64_C(0)
 
@@ -342,12 +356,14 @@ enum intent_kind {
 	INTENT_POP_RIGHT = 6,  /* the cell, then the intent */
 	INTENT_HOLD = 7,       /* nobody, then, counted, the intent, then the hold table */
 	INTENT_DROP = 8,       /* the hold table, then nobody: not counted, and not in the table */
+	INTENT_READ = 9,       /* nobody, then, uncounted, the hold table */
+	INTENT_UNREAD = 10,    /* the hold table, uncounted, then nobody */
 };
 
 /* Written by the session; once that is dead, by the owner of the lock. */
 struct intent {
 	uint64_t ref;
-	uint64_t queue;    /* ref of the queue, which the session holds */
+	uint64_t queue;    /* ref of the queue, which the session holds; to read: what else it reads, see read.c */
 	uint64_t position; /* in the queue; to hold or drop: rights_counted before, or INTENT_UNKNOWN */
 	uint64_t word;     /* bits 0..3 enum intent_kind, stored last; bits 4..63 the intent's number, stored first */
 };
@@ -373,9 +389,11 @@ struct session_entry {
 	uint64_t intent_before;   /* session, with its intent: n_holds, or rights_given, before; or INTENT_UNKNOWN */
 #define INTENT_UNKNOWN UINT64_MAX /* nothing has changed yet */
 	uint64_t waits_at;        /* session: the queue that it waits at; 0: none. See queue_wait.c */
+	uint64_t displaced;       /* locked: a ref that a place of before had, whose right is to be dropped; 0: none */
+	uint64_t displaced_name1; /* locked: position of a name that is deleted, plus one, which is to be freed */
 	uint32_t max_types;       /* daemon: types that its user may have registered; 0: no limit */
 	uint32_t reserved4;
-	uint64_t reserved0[4];
+	uint64_t reserved0[2];
 
 	uint64_t n_own_holds; /* owner: objects in its own pools that it holds; for reports */
 	uint32_t requests;    /* owner of the lock, without the log, and the daemon: enum request; see critical.c */
@@ -466,7 +484,7 @@ struct log_entry {
 #define LOG_WHERE_HEADER_LOCK UINT64_C(1)
 
 #define LOCK_UNIT     65536U /* bytes: the largest page of any processor */
-#define LOCK_HEAD_OFF 1088U  /* of struct global_lock in the control segment */
+#define LOCK_HEAD_OFF 1600U  /* of struct global_lock in the control segment */
 
 /*
  * How a thread that keeps the lock between calls has it in its robust list. Not in shared memory: it lies behind the
@@ -588,7 +606,10 @@ struct control {
 	uint64_t full_number;       /* daemon: room_number when it had no room; see full.c */
 	uint32_t full_length;       /* daemon: for a run of so many arenas */
 	uint32_t reserved6;
-	uint64_t reserved2[3];
+	uint64_t n_roll_backs; /* owner of the lock, without the log: moves before a roll-back is over */
+	uint64_t reserved2[2];
+	uint64_t readers[SESSIONS_MAX / 64]; /* each session its bit, before its first uncounted hold; cleared, by
+						itself or the daemon, when it has given up what it had */
 
 	struct counters counters;
 	struct space spaces[N_SPACES];
@@ -611,7 +632,7 @@ static_assert(offsetof(struct pool_entry, n_used) == 8, "words that are logged t
 static_assert(offsetof(struct pool_entry, header) % 16 == 0, "changed as a whole");
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "counts");
 static_assert(offsetof(struct pool_entry, owned_next1) == 56, "");
-static_assert(SESSIONS_MAX < UINT16_MAX, "owner1");
+static_assert(SESSIONS_MAX < BIAS_UNCOUNTED, "owner1");
 static_assert(sizeof(struct arena_entry) == 64, "one cache line");
 static_assert(sizeof(struct hold) == 16, "");
 static_assert(sizeof(struct session_entry) == 640 + HOLDS_INLINE * sizeof(struct hold), "");

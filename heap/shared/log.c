@@ -23,6 +23,11 @@
  * would undo what others did meanwhile. n_unlocking says of how many entries. A process that dies before it has
  * unlocked them leaves that to the next owner of the lock.
  *
+ * Readers without the lock see the stores of a change before its commit. Where that matters they ask the log
+ * (log_committed()): a word that it has is not changed yet, and is what the log says it was. A reader that finds the
+ * word not in the log may have read it before the change was taken back; so n_roll_backs moves after the words are
+ * restored and before the log is emptied.
+ *
  * A rule follows for callers: no change allocates a pool that it has itself given back, since a roll-back must find the
  * headers of the pool as they were.
  *
@@ -117,8 +122,56 @@ void log_roll_back(struct heap *heap)
 	for (uint32_t i = n; i-- > 0;)
 		log_take_back(heap, &lock->entries[i]);
 	heap->is_log_full = false;
+	if (n) /* relaxed: log_empty() releases it. Readers who saw what is taken back see it moved */
+		shared_add(heap->control->n_roll_backs, 1);
 	if (!n) /* the change was over, and its owner died unlocking headers; relaxed: the lock is held */
 		n = __atomic_load_n(&lock->n_unlocking, __ATOMIC_RELAXED);
 	/* After a death above, all is done again to the same effect: nobody else has changed a locked header. */
 	log_empty(heap, n <= LOG_CAPACITY ? n : LOG_CAPACITY);
+}
+
+#define COMMITTED_TRIES 100U
+
+/* The log's entry for a word. 1: *ret is the word before the change; 0: it has none; -1: the log has moved meanwhile.
+ */
+static int find_old(const struct heap *heap, uint64_t where, uint64_t *ret)
+{
+	const struct global_lock *lock = &heap->control->lock;
+	/* acquire: the entries, as they were counted, or later ones */
+	uint32_t n = __atomic_load_n(&lock->n_entries, __ATOMIC_ACQUIRE);
+
+	for (uint32_t i = 0; i < n && i < LOG_CAPACITY; i++) {
+		const struct log_entry *entry = &lock->entries[i];
+
+		if (__atomic_load_n(&entry->where, __ATOMIC_RELAXED) != where)
+			continue;
+		*ret = __atomic_load_n(&entry->old, __ATOMIC_ACQUIRE);
+		/* acquire: if it is counted after it was read, and still the same, it is of a change under way */
+		return __atomic_load_n(&lock->n_entries, __ATOMIC_ACQUIRE) > i &&
+				       __atomic_load_n(&entry->where, __ATOMIC_RELAXED) == where &&
+				       __atomic_load_n(&entry->old, __ATOMIC_RELAXED) == *ret
+			       ? 1
+			       : -1;
+	}
+	return 0;
+}
+
+uint64_t log_committed(const struct heap *heap, const uint64_t *p)
+{
+	uint64_t where = log_where(heap, (uintptr_t)p), value = 0, old = 0;
+
+	for (uint32_t i = 0; i < COMMITTED_TRIES; i++) {
+		uint64_t roll_backs = log_n_roll_backs(heap);
+		int r;
+
+		/* acquire: a store of a change comes after its entry of the log */
+		value = __atomic_load_n(p, __ATOMIC_ACQUIRE);
+		r = find_old(heap, where, &old);
+		if (r > 0)
+			return old;
+		/* Not in the log: the change of the value was over, or is over by now, and not taken back. */
+		if (!r && log_n_roll_backs(heap) == roll_backs)
+			return value;
+	}
+	return value;
 }

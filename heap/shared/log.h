@@ -5,6 +5,20 @@
 
 #include "heap/shared/heap.h"
 
+/*
+ * Without the lock: what a word is if a change that is under way counts as not made. It may have been so at any moment
+ * of the call. The word is one that is logged once in a change, and only in changes that end, or die, committed or
+ * rolled back.
+ */
+uint64_t log_committed(const struct heap *heap, const uint64_t *p);
+
+/* Without the lock: a number that has moved if a change was rolled back since. */
+static inline uint64_t log_n_roll_backs(const struct heap *heap)
+{
+	/* acquire: before what is read next */
+	return __atomic_load_n(&heap->control->n_roll_backs, __ATOMIC_ACQUIRE);
+}
+
 /* Take back what the log holds. Idempotent: after a death in the middle the next owner of the lock does it again. */
 void log_roll_back(struct heap *heap);
 
@@ -74,8 +88,9 @@ static inline bool log_add(struct heap *heap, uint64_t where, uint64_t old)
 
 	if (__builtin_expect(n >= LOG_CAPACITY, 0))
 		return log_mark_full(heap);
-	lock->entries[n].where = where;
-	lock->entries[n].old = old;
+	/* relaxed, both: log_committed() may read what was there before */
+	__atomic_store_n(&lock->entries[n].where, where, __ATOMIC_RELAXED);
+	__atomic_store_n(&lock->entries[n].old, old, __ATOMIC_RELAXED);
 	/* release: the entry before its count */
 	__atomic_store_n(&lock->n_entries, n + 1, __ATOMIC_RELEASE);
 	/* release fence: the count before the caller's store, which is relaxed */

@@ -43,7 +43,8 @@ struct truth_session {
 	char program[40];
 	uint32_t admission; /* number of its admission to this heap; 0: by a daemon that did not count them */
 	uint32_t reserved0;
-	uint64_t reserved[4];
+	uint64_t image; /* of the process, differs after each execve(); 0: not known, or by a daemon that did not ask */
+	uint64_t reserved[3];
 };
 
 /* Which files the truth is about. A heap that is made anew has new files. */

@@ -31,6 +31,8 @@ CALLS = {
     'incref + decref of what is held already': ['held'],
     'pyheap_data': ['data'],
     'queue push + pop': ['push-pop'],
+    'list_get + decref': ['list-get', '64'],
+    'name_get + decref': ['name-get', '64'],
 }
 
 

@@ -117,7 +117,7 @@ int ours_pop(pyheap *heap, pyheap_ref queue, pyheap_ref *ret)
 int main(int argc, char **argv)
 {
 	static const struct family *const families[] = {&family_objects, &family_bulk, &family_crowd, &family_queues,
-		&family_names, &family_memory, &family_killed};
+		&family_names, &family_readers, &family_memory, &family_killed};
 
 	return contender_main(argc, argv, pyheap_version(), families, sizeof(families) / sizeof(*families));
 }

@@ -11,6 +11,7 @@ extern const struct family family_bulk;    /* bulk.c: a million of them */
 extern const struct family family_crowd;   /* crowd.c: among many objects, among many sessions */
 extern const struct family family_queues;  /* queues.c: handing over */
 extern const struct family family_names;   /* names.c: finding */
+extern const struct family family_readers; /* readers.c: places that several processes read */
 extern const struct family family_memory;  /* memory.c: bringing memory, giving it back */
 extern const struct family family_killed;  /* killed.c: a death, and who notices */
 

@@ -9,17 +9,22 @@
  *
  * there-and-back: two processes wait for each other's number in memory that both have, each number in a cache line of
  * its own.
+ *
+ * asleep: the same, and each sleeps at its number by a futex until the other wakes it.
  */
 #include "partner.h"
 #include "works.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- touch ------------------------------------------------------------------------------------------------------ */
@@ -165,11 +170,94 @@ static int words_teardown(void *state)
 	return r;
 }
 
+/* ---- asleep ----------------------------------------------------------------------------------------------------- */
+
+struct futexes {
+	_Alignas(64) atomic_uint there;
+	_Alignas(64) atomic_uint back;
+	_Alignas(64) struct partner partner; /* the first process's */
+};
+
+static int futex_await(atomic_uint *futex, unsigned int wanted)
+{
+	const struct timespec patience = {.tv_sec = WATCH_DOG_MS / 1000};
+	unsigned int value;
+
+	while ((value = atomic_load(futex)) != wanted)
+		if (syscall(SYS_futex, futex, FUTEX_WAIT, value, &patience, NULL, 0) < 0 && errno == ETIMEDOUT)
+			return -ETIMEDOUT;
+	return 0;
+}
+
+static void futex_set(atomic_uint *futex, unsigned int value)
+{
+	atomic_store(futex, value);
+	syscall(SYS_futex, futex, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+static int futexes_serve(void *userdata, int fd)
+{
+	struct futexes *futexes = userdata;
+	unsigned int at = 0;
+	uint64_t n;
+	int r;
+
+	while ((r = partner_wait(fd, &n)) >= 0)
+		for (uint64_t i = 0; i < n; i++) {
+			r = futex_await(&futexes->there, ++at);
+			if (r < 0)
+				return r;
+			futex_set(&futexes->back, at);
+		}
+	return r == -ECONNRESET ? 0 : r;
+}
+
+static int futexes_setup(void **ret, uint64_t argument)
+{
+	struct futexes *futexes =
+		mmap(NULL, sizeof(*futexes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int r;
+
+	(void)argument;
+	if (futexes == MAP_FAILED)
+		return -errno;
+	r = partner_start(&futexes->partner, futexes_serve, futexes);
+	if (r < 0) {
+		munmap(futexes, sizeof(*futexes));
+		return r;
+	}
+	*ret = futexes;
+	return 0;
+}
+
+static int futexes_loop(void *state, uint64_t n)
+{
+	struct futexes *futexes = state;
+	unsigned int at = atomic_load(&futexes->there);
+	int r = partner_say(futexes->partner.fd, n);
+
+	for (uint64_t i = 0; r >= 0 && i < n; i++) {
+		futex_set(&futexes->there, ++at);
+		r = futex_await(&futexes->back, at);
+	}
+	return r;
+}
+
+static int futexes_teardown(void *state)
+{
+	struct futexes *futexes = state;
+	int r = partner_stop(&futexes->partner);
+
+	munmap(futexes, sizeof(*futexes));
+	return r;
+}
+
 /* ----------------------------------------------------------------------------------------------------------------- */
 
 static const struct work works[] = {
 	{.key = WORK_TOUCH, .setup = touch_setup, .measure = touch_measure, .teardown = touch_teardown},
 	{.key = WORK_THERE_AND_BACK, .setup = words_setup, .loop = words_loop, .teardown = words_teardown},
+	{.key = WORK_ASLEEP, .setup = futexes_setup, .loop = futexes_loop, .teardown = futexes_teardown},
 };
 
 int main(int argc, char **argv)

@@ -7,6 +7,8 @@
  * there-and-back: two processes, two queues: one puts an object's ref into the first queue, the other one takes it from
  * there and puts it into the second, where the first one awaits it. Both poll. A round trip is one operation.
  *
+ * asleep: as there-and-back, and the process that waits sleeps.
+ *
  * hand-over: one process makes objects of 48 bytes and hands them over, the other one gives them up. Both poll, the one
  * where the queue is full, the other where it is empty. An object's whole way is one operation.
  */
@@ -161,6 +163,45 @@ static int round_trip_loop(void *state, uint64_t n)
 	return r < 0 ? r : partner_hear(queue->partner.fd, &n_done);
 }
 
+/* ---- asleep ----------------------------------------------------------------------------------------------------- */
+
+static int asleep_part(pyheap *heap, pyheap_ref there, pyheap_ref back)
+{
+	pyheap_ref ref;
+	int r = pyheap_queue_pop(heap, there, &ref, WATCH_DOG_MS);
+
+	return r < 0 ? r : pyheap_queue_push(heap, back, ref, WATCH_DOG_MS);
+}
+
+static int asleep_serve(void *userdata, int fd)
+{
+	(void)userdata;
+	return queue_serve(fd, asleep_part);
+}
+
+static int asleep_setup(void **ret, uint64_t argument)
+{
+	(void)argument;
+	return queue_begin(ret, asleep_serve);
+}
+
+static int asleep_loop(void *state, uint64_t n)
+{
+	struct queue_state *queue = state;
+	pyheap_ref got;
+	uint64_t n_done;
+	int r = partner_say(queue->partner.fd, n);
+
+	for (uint64_t i = 0; r >= 0 && i < n; i++) {
+		r = pyheap_queue_push(queue->heap, queue->there, queue->object, 0);
+		if (r >= 0)
+			r = pyheap_queue_pop(queue->heap, queue->back, &got, WATCH_DOG_MS);
+		if (r >= 0 && got != queue->object)
+			r = -EBADMSG;
+	}
+	return r < 0 ? r : partner_hear(queue->partner.fd, &n_done);
+}
+
 /* ---- hand-over -------------------------------------------------------------------------------------------------- */
 
 static int hand_over_part(pyheap *heap, pyheap_ref there, pyheap_ref back)
@@ -205,6 +246,7 @@ static int hand_over_loop(void *state, uint64_t n)
 static const struct work works[] = {
 	{.key = WORK_PUSH_POP, .setup = push_pop_setup, .loop = push_pop_loop, .teardown = queue_teardown},
 	{.key = WORK_THERE_AND_BACK, .setup = round_trip_setup, .loop = round_trip_loop, .teardown = queue_teardown},
+	{.key = WORK_ASLEEP, .setup = asleep_setup, .loop = asleep_loop, .teardown = queue_teardown},
 	{.key = WORK_HAND_OVER, .setup = hand_over_setup, .loop = hand_over_loop, .teardown = queue_teardown},
 };
 

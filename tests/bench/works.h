@@ -22,16 +22,22 @@ extern "C" {
 #define WORK_TWO_AT_ONCE    "two-at-once"
 #define WORK_PUSH_POP       "push-pop"
 #define WORK_THERE_AND_BACK "there-and-back"
+#define WORK_ASLEEP         "asleep" /* as there-and-back, and the side that waits sleeps */
 #define WORK_HAND_OVER      "hand-over"
 #define WORK_NAME_GET       "name-get"       /* argument: names; a few of them in turn */
 #define WORK_NAME_GET_ALL   "name-get-all"   /* argument: names; all of them in turn */
+#define WORK_NAME_GET_TWO   "name-get-two"   /* argument: names in turn, at most N_SHARED */
+#define WORK_LIST_GET       "list-get"       /* argument: slots in turn, at most N_SHARED */
+#define WORK_LIST_GET_TWO   "list-get-two"   /* the same */
 #define WORK_NAME_SIZE      "name-size"      /* argument: bytes */
 #define WORK_NAME_READ      "name-read"      /* argument: bytes */
 #define WORK_AMONG_OBJECTS  "among-objects"  /* argument: objects that live meanwhile */
 #define WORK_AMONG_SESSIONS "among-sessions" /* argument: other sessions */
-#define WORK_TOUCH          "touch"          /* argument: MiB */
-#define WORK_KILLED         "killed"         /* argument: holds */
-#define WORK_SLEEPER        "sleeper"        /* argument: MiB */
+#define WORK_COME_AND_GO    "come-and-go"    /* argument: other sessions */
+#define WORK_FULL           "full"
+#define WORK_TOUCH          "touch"   /* argument: MiB */
+#define WORK_KILLED         "killed"  /* argument: holds */
+#define WORK_SLEEPER        "sleeper" /* argument: MiB */
 
 #define PAIR_SIZE     48U   /* bytes of a small object */
 #define MIXED_MAX     512U  /* bytes of the largest of the mixed ones */

@@ -92,6 +92,7 @@ def peers(names, work, argument=None, note=''):
 # Rooms for the larger works; the default spare arena would have every round begin with fresh memory.
 SMALL_HEAP = ('--size', '64M')
 BULK_HEAP = ('--size', '2G', '--spare-arenas', '4096')
+CROWD_HEAP = ('--size', '64M', '--max-sessions', '4096')
 LARGE_HEAP = ('--size', '8G', '--arena-size', '1M')
 
 HEAPS = (PYMALLOC, GLIBC, MIMALLOC, JEMALLOC)
@@ -130,6 +131,7 @@ def works(n_live):
     """n_live: how many objects the machine has room for in the work among many."""
     few = Contender(OURS, 'among-objects', 1000, 'among 1000', LARGE_HEAP)
     alone = Contender(OURS, 'among-sessions', 0, 'alone', SMALL_HEAP)
+    no_others = Contender(OURS, 'come-and-go', 0, 'alone', CROWD_HEAP)
     ten = Contender(OURS, 'name-get', 10, 'of 10', SMALL_HEAP)
     return (
         pair('pair-48', 'new + last decref, 48 B, own object', 48, (at_most(2, PYMALLOC), faster(8, BOOST))),
@@ -190,12 +192,30 @@ def works(n_live):
               Contender(BOOST, 'there-and-back', note='message_queue'), Contender(BARE, 'there-and-back')),
              (Figure('a ref handed over and back, two queues, polling', targets=(at_most(1000, unit=' ns'),)),)),
 
+        Work('asleep',
+             (Contender(OURS, 'asleep', heap=SMALL_HEAP), Contender(BARE, 'asleep', note='futexes')),
+             (Figure('a ref handed over and back, each side asleep until then',
+                     targets=(at_most(1.3, f'{BARE}, futexes'),)),)),
+
         Work('name-get',
              (Contender(OURS, 'name-get', NAMES, heap=SMALL_HEAP), ten,
               Contender(OURS, 'name-get-all', NAMES, 'all in turn', SMALL_HEAP),
               Contender(BOOST, 'name-get', NAMES, 'find, holds nothing')),
              (Figure('name_get + drop, 10 of 100,000 names',
                      targets=(at_most(100, unit=' ns'), at_most(1.2, ten.label))),)),
+
+        Work('list-get-two',
+             (Contender(OURS, 'list-get-two', 64, '64 slots', SMALL_HEAP),
+              Contender(OURS, 'list-get-two', 1, 'one object', SMALL_HEAP)),
+             (Figure('two processes at once, list_get + drop of the same: times one', 'x', (at_least(1.5, 'x'),),
+                     more=True),),
+             longer=10),
+        Work('name-get-two',
+             (Contender(OURS, 'name-get-two', 64, '64 names', SMALL_HEAP),
+              Contender(OURS, 'name-get-two', 1, 'one name', SMALL_HEAP)),
+             (Figure('two processes at once, name_get + drop of the same: times one', 'x', (at_least(1.5, 'x'),),
+                     more=True),),
+             longer=10),
 
         get_of_size('get-1k', 'get of 1 KiB by name, its bytes not read', KIB),
         get_of_size('get-32k', 'get of 32 KiB by name, its bytes not read', 32 * KIB),
@@ -215,6 +235,15 @@ def works(n_live):
         Work('among-sessions',
              (Contender(OURS, 'among-sessions', 499, heap=SMALL_HEAP), alone),
              (Figure('the pair among 500 sessions', targets=(at_most(1.2, alone.label),)),)),
+
+        Work('come-and-go',
+             (Contender(OURS, 'come-and-go', 4000, heap=CROWD_HEAP), no_others),
+             (Figure("a session opened and closed among 4000: the daemon's processor time",
+                     targets=(at_most(300_000, unit=' ns'), at_most(2, no_others.label))),)),
+
+        Work('full',
+             (Contender(OURS, 'full', heap=SMALL_HEAP),),
+             (Figure('a new that fails as the heap is full', targets=(at_most(2000, unit=' ns'),)),)),
 
         Work('killed',
              (Contender(OURS, 'killed', MILLION, heap=('--size', '2G')),),

@@ -61,6 +61,8 @@ static void verify(struct actor *a)
 		MUST(a, pyheap_decref(a->heap, ref));
 	}
 	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, 0));
+	(void)pyheap_name_del(a->heap, "met");
+	(void)pyheap_name_del(a->heap, "tem");
 	pattern_check(a, a->stage->refs[COMMON], SMALL, 63);
 	share_common(a);
 	remake(a, SMALL);
@@ -280,6 +282,163 @@ static void both_other_setup(struct actor *a)
 	MUST(a, pyheap_queue_pop(a->heap, a->stage->refs[QUEUE], &a->mine[0], 0));
 }
 
+/* ---- a place of a list that both hold, and its object ---- */
+
+static void place_fill(struct actor *a)
+{
+	pyheap_ref ref = pattern_new(a, SMALL, 61);
+
+	MUST(a, pyheap_list_set(a->heap, a->stage->refs[LIST], 0, ref));
+	MUST(a, pyheap_decref(a->heap, ref));
+}
+
+static void place_setup(struct actor *a)
+{
+	common_setup(a);
+	MUST(a, pyheap_incref(a->heap, a->stage->refs[LIST]));
+	a->mine[0] = 0;
+	a->mine[1] = pattern_new(a, SMALL, 61);
+}
+
+/* The owner makes the object that is there; nobody has read it. */
+static void place_owner_setup(struct actor *a)
+{
+	place_setup(a);
+	place_fill(a);
+}
+
+static int place_get_call(struct actor *a)
+{
+	int r = pyheap_list_get(a->heap, a->stage->refs[LIST], 0, &a->mine[0]);
+
+	if (r == 0 && a->mine[0])
+		pattern_check(a, a->mine[0], SMALL, 61);
+	return r;
+}
+
+static int place_drop_call(struct actor *a)
+{
+	return a->mine[0] ? pyheap_decref(a->heap, a->mine[0]) : 0;
+}
+
+static int place_get_and_drop_call(struct actor *a)
+{
+	int r = place_get_call(a);
+
+	return r < 0 ? r : place_drop_call(a);
+}
+
+static int place_set_call(struct actor *a)
+{
+	return pyheap_list_set(a->heap, a->stage->refs[LIST], 0, a->mine[1]);
+}
+
+static int place_clear_call(struct actor *a)
+{
+	return pyheap_list_set(a->heap, a->stage->refs[LIST], 0, 0);
+}
+
+/* The old object's block is another's at once. */
+static int place_reuse_call(struct actor *a)
+{
+	int r = place_clear_call(a);
+
+	if (r == 0)
+		place_fill(a);
+	return r;
+}
+
+static void place_held_setup(struct actor *a)
+{
+	place_setup(a);
+	MUST(a, place_get_call(a));
+}
+
+static void place_owner_held_setup(struct actor *a)
+{
+	place_owner_setup(a);
+	MUST(a, place_get_call(a));
+}
+
+/* Both hold the object, and no place has it. */
+static void place_last_setup(struct actor *a)
+{
+	place_held_setup(a);
+	MUST(a, place_clear_call(a));
+}
+
+/* ---- a name ---- */
+
+#define NAME "met"
+
+static void name_fill(struct actor *a)
+{
+	pyheap_ref ref = pattern_new(a, SMALL, 61);
+
+	MUST(a, pyheap_name_set(a->heap, NAME, ref));
+	MUST(a, pyheap_decref(a->heap, ref));
+}
+
+static void name_setup(struct actor *a)
+{
+	common_setup(a);
+	a->mine[0] = 0;
+	a->mine[1] = pattern_new(a, SMALL, 61);
+	name_fill(a);
+}
+
+static void name_other_setup(struct actor *a)
+{
+	a->mine[1] = pattern_new(a, SMALL, 61);
+}
+
+/* The name is in the session's cache, and its object has been read. */
+static void name_again_setup(struct actor *a)
+{
+	name_setup(a);
+	MUST(a, pyheap_name_get(a->heap, NAME, &a->mine[0]));
+	MUST(a, pyheap_decref(a->heap, a->mine[0]));
+}
+
+static int name_get_call(struct actor *a)
+{
+	int r = pyheap_name_get(a->heap, NAME, &a->mine[0]);
+
+	if (r == 0)
+		pattern_check(a, a->mine[0], SMALL, 61);
+	return r == -ENOENT ? 0 : r;
+}
+
+/* Only the object changes: the name is there all the time. */
+static int name_find_call(struct actor *a)
+{
+	int r = pyheap_name_get(a->heap, NAME, &a->mine[0]);
+
+	if (r == 0)
+		pattern_check(a, a->mine[0], SMALL, 61);
+	return r;
+}
+
+static int name_set_call(struct actor *a)
+{
+	return pyheap_name_set(a->heap, NAME, a->mine[1]);
+}
+
+static int name_del_call(struct actor *a)
+{
+	return pyheap_name_del(a->heap, NAME);
+}
+
+/* Its entry's block is another name's at once. */
+static int name_reuse_call(struct actor *a)
+{
+	int r = name_del_call(a);
+
+	if (r == 0)
+		r = pyheap_name_set(a->heap, "tem", a->mine[1]);
+	return r < 0 ? r : pyheap_name_del(a->heap, "tem");
+}
+
 /* ---- the other one ---- */
 
 /* The object may be there or gone: both are right. */
@@ -449,6 +608,22 @@ const struct encounter encounters[] = {
 		.at = critical_unblock_all},
 	{"remote free, rebuild", OWNER(narrow_table_setup, drop_call), OTHER(NULL, rebuild_call),
 		.after = critical_block_all},
+	{"read, set", OWNER(place_owner_setup, place_get_call), OTHER(place_setup, place_set_call)},
+	{"read, clear", OWNER(place_owner_setup, place_get_and_drop_call), OTHER(place_setup, place_clear_call)},
+	{"read, use again", OWNER(place_setup, place_get_call), OTHER(place_owner_setup, place_reuse_call)},
+	{"read, read", OWNER(place_owner_setup, place_get_and_drop_call), OTHER(place_setup, place_get_and_drop_call)},
+	{"read, check", OWNER(place_owner_setup, place_get_call), OTHER(NULL, check_call), .at = critical_unblock_all},
+	{"read, rebuild", OWNER(place_owner_setup, place_get_call), OTHER(NULL, rebuild_call),
+		.after = critical_block_all},
+	{"unread, clear", OWNER(place_owner_held_setup, place_drop_call), OTHER(place_setup, place_clear_call)},
+	{"unread, unread", OWNER(place_owner_held_setup, place_drop_call), OTHER(place_last_setup, place_drop_call)},
+	{"unread, read", OWNER(place_owner_held_setup, place_drop_call), OTHER(place_setup, place_get_call)},
+	{"unread, check", OWNER(place_owner_held_setup, place_drop_call), OTHER(NULL, check_call),
+		.at = critical_unblock_all},
+	{"name get, set", OWNER(name_setup, name_find_call), OTHER(name_other_setup, name_set_call)},
+	{"name get again, set", OWNER(name_again_setup, name_find_call), OTHER(name_other_setup, name_set_call)},
+	{"name get, del", OWNER(name_setup, name_get_call), OTHER(NULL, name_del_call)},
+	{"name get, use again", OWNER(name_again_setup, name_get_call), OTHER(name_other_setup, name_reuse_call)},
 	{"close, remote free", OWNER(full_setup, close_call), OTHER(taken_setup, drop_call)},
 	{"close, hold", OWNER(small_setup, close_call), OTHER(NULL, hold_call)},
 	{.name = NULL},

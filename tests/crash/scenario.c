@@ -28,7 +28,7 @@ static struct {
 const struct scenario *scenario_at(size_t n)
 {
 	static const struct scenario *const families[] = {scenarios_object, scenarios_own, scenarios_remote_free,
-		scenarios_unshared, scenarios_count, scenarios_free, scenarios_slot, scenarios_queue,
+		scenarios_unshared, scenarios_count, scenarios_read, scenarios_free, scenarios_slot, scenarios_queue,
 		scenarios_session};
 
 	for (size_t i = 0; i < sizeof(families) / sizeof(*families); i++)

@@ -62,8 +62,8 @@ struct scenario {
 };
 
 extern const struct scenario scenarios_object[], scenarios_free[], scenarios_slot[], scenarios_queue[],
-	scenarios_session[], scenarios_own[], scenarios_remote_free[], scenarios_unshared[],
-	scenarios_count[]; /* each ended by one without a name */
+	scenarios_session[], scenarios_own[], scenarios_remote_free[], scenarios_unshared[], scenarios_count[],
+	scenarios_read[]; /* each ended by one without a name */
 
 /* The n-th of all; NULL: there are no more. */
 const struct scenario *scenario_at(size_t n);

@@ -42,10 +42,11 @@ static const char help[] = "Usage: step [OPTION]...\n"
 #define ENOUGH_SAMPLES 8  /* of one call, to judge it by those that were missed */
 #define N_PLANTS       6U /* a defect of the log is planted at each of its first entries in turn */
 #define N_JOBS         4U
+#define CALLS_MAX      512U
 
 struct command_line {
 	struct plan plan;
-	const struct scenario *scenarios[128];
+	const struct scenario *scenarios[CALLS_MAX];
 	size_t n_scenarios;
 	struct outcome *sum; /* shared by all parts */
 	unsigned int n_jobs;
@@ -71,7 +72,7 @@ static int add_call(struct command_line *line, const char *name)
 {
 	const struct scenario *scenario = scenario_find(name);
 
-	if (!scenario || line->n_scenarios == 127) {
+	if (!scenario || line->n_scenarios == CALLS_MAX) {
 		fprintf(stderr, "step: there is no call \"%s\"; see --list\n", name);
 		return -1;
 	}
@@ -172,7 +173,7 @@ static int parse(struct command_line *line, int argc, char **argv)
 		return 2;
 	}
 	if (!line->n_scenarios)
-		for (size_t i = 0; scenario_at(i); i++)
+		for (size_t i = 0; scenario_at(i) && i < CALLS_MAX; i++)
 			line->scenarios[line->n_scenarios++] = scenario_at(i);
 	line->sum = parts_memory(sizeof(*line->sum));
 	return 1;

@@ -32,6 +32,8 @@ enum step {
 	STEP_RESUME, /* a session, by its right token */
 	STEP_GRANT,
 	STEP_STATS,
+	STEP_USAGE,
+	STEP_RESET,
 	STEP_EVICT,
 	STEP_GOODBYE,
 	STEP_MANY, /* n times a request for figures, at once */
@@ -128,6 +130,8 @@ static void say_request(uint32_t i, enum step step, struct fuzz_input *input)
 	Pyheap__ToDaemon message = PYHEAP__TO_DAEMON__INIT;
 	Pyheap__GrantRequest grant = PYHEAP__GRANT_REQUEST__INIT;
 	Pyheap__StatsRequest stats = PYHEAP__STATS_REQUEST__INIT;
+	Pyheap__UsageRequest usage = PYHEAP__USAGE_REQUEST__INIT;
+	Pyheap__ResetRequest reset = PYHEAP__RESET_REQUEST__INIT;
 	Pyheap__EvictRequest evict = PYHEAP__EVICT_REQUEST__INIT;
 	Pyheap__Goodbye goodbye = PYHEAP__GOODBYE__INIT;
 	uint64_t n_times = 1;
@@ -138,6 +142,16 @@ static void say_request(uint32_t i, enum step step, struct fuzz_input *input)
 		grant.n_runs = (uint32_t)fuzz_take(input, 1);
 		message.body_case = PYHEAP__TO_DAEMON__BODY_GRANT_REQUEST;
 		message.grant_request = &grant;
+		break;
+	case STEP_USAGE:
+		usage.first = (uint32_t)fuzz_take(input, 1);
+		message.body_case = PYHEAP__TO_DAEMON__BODY_USAGE_REQUEST;
+		message.usage_request = &usage;
+		break;
+	case STEP_RESET:
+		reset.with_sessions = fuzz_take(input, 1) & 1;
+		message.body_case = PYHEAP__TO_DAEMON__BODY_RESET_REQUEST;
+		message.reset_request = &reset;
 		break;
 	case STEP_EVICT:
 		evict.session = (uint32_t)fuzz_take(input, 1);
@@ -252,7 +266,8 @@ bool fuzz_write_seeds(const char *folder)
 		STEP(1, STEP_CLOSE), STEP(2, STEP_RESUME), 0, STEP(0, STEP_STATS), STEP(2, STEP_SHUT)};
 	static const uint8_t crowd[] = {STEP(0, STEP_HELLO), STEP(1, STEP_HELLO), STEP(2, STEP_HELLO),
 		STEP(3, STEP_HELLO), STEP(3, STEP_REST), STEP(0, STEP_EVICT), 1, STEP(2, STEP_EVICT), 2,
-		STEP(1, STEP_GRANT), 20, 1, STEP(3, STEP_GRANT), 16, 1, STEP(3, STEP_REST), STEP(3, STEP_CLOSE)};
+		STEP(1, STEP_USAGE), 0, STEP(2, STEP_CLOSE), STEP(2, STEP_RESET), 1, STEP(1, STEP_GRANT), 20, 1,
+		STEP(3, STEP_GRANT), 16, 1, STEP(3, STEP_REST), STEP(3, STEP_CLOSE)};
 	static const uint8_t raw[] = {STEP(0, STEP_SPLIT), 23, 0x0a, 21, 0x08, 1, 0x11, 1, 2, 3, 4, 5, 6, 7, 8, 0x1a, 4,
 		'f', 'u', 'z', 'z', 0x2a, 2, 9, 9, STEP(1, STEP_MESSAGE), 2, 0x1a, 0, STEP(2, STEP_BYTES), 4, 0, 0, 1,
 		0, STEP(2, STEP_TICK), STEP(0, STEP_REST)};

@@ -11,6 +11,7 @@
  */
 #include "tests/fuzz/inside.h"
 
+#include "daemon/answer.h"
 #include "daemon/log.h"
 #include "heap/change/lock.h"
 #include "heap/change/supply.h"
@@ -54,10 +55,28 @@ static void freed(void *owner)
 	admit_waiting(owner);
 }
 
-/* A daemon makes another heap here: daemon.c. This one goes on with the one that it has. */
+/* A daemon makes another heap here: daemon.c. This one says so, and goes on with the one that it has. */
+static void on_reset(evutil_socket_t fd, short events, void *userdata)
+{
+	struct inside *inside = userdata;
+	struct connection *connection;
+
+	(void)fd;
+	(void)events;
+	TAILQ_FOREACH(connection, &inside->connections.list, entry)
+	{
+		if (!connection->wants_reset || connection->state == CONNECTION_CLOSING)
+			continue;
+		answer_reset(connection, 0);
+		connection_close(connection);
+	}
+}
+
 static void reset(void *owner)
 {
-	(void)owner;
+	struct inside *inside = owner;
+
+	event_active(inside->reset, 0, 0);
 }
 
 void inside_open(struct inside *inside, struct heap *heap)
@@ -67,6 +86,9 @@ void inside_open(struct inside *inside, struct heap *heap)
 	session_init(&inside->self, heap, SESSION_DAEMON);
 	if (!inside->base || work_init(&inside->work, inside->base) < 0)
 		INSIDE_FAULT("no loop");
+	inside->reset = event_new(inside->base, -1, 0, on_reset, inside);
+	if (!inside->reset)
+		INSIDE_FAULT("no memory");
 	users_init(&inside->users);
 	inside->users.limits.n_sessions = INSIDE_SESSIONS / 2;
 	trim_init(&inside->trim, &inside->self, &inside->work, 0, 0);
@@ -94,6 +116,7 @@ void inside_close(struct inside *inside)
 	dsessions_deinit(&inside->sessions);
 	users_deinit(&inside->users);
 	work_deinit(&inside->work);
+	event_free(inside->reset);
 	event_base_free(inside->base);
 }
 

@@ -11,7 +11,8 @@
 
 struct inside {
 	struct event_base *base;
-	struct heap *heap; /* not owned */
+	struct event *reset; /* a client wants the heap to be emptied */
+	struct heap *heap;   /* not owned */
 	struct session self;
 	struct work work;
 	struct trim trim;

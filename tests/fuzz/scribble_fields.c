@@ -82,6 +82,8 @@ static const struct field log_fields[] = {
 };
 static const struct field control_fields[] = {
 	FIELD(struct control, n_repairs, IS_NUMBER),
+	FIELD(struct control, n_roll_backs, IS_NUMBER),
+	FIELD(struct control, readers[0], IS_WORD),
 	FIELD(struct control, queues_paused_by1, IS_SESSION1),
 	FIELD(struct control, counters.n_arenas_allocated, IS_NUMBER),
 	FIELD(struct control, counters.n_arenas_reclaimed, IS_NUMBER),
@@ -89,6 +91,9 @@ static const struct field control_fields[] = {
 	FIELD(struct control, counters.n_arenas_current, IS_NUMBER),
 	FIELD(struct control, counters.n_names, IS_NUMBER),
 	FIELD(struct control, returnable_arenas1, IS_ARENA1),
+	FIELD(struct control, returnable_last1, IS_ARENA1),
+	FIELD_DAEMON(struct control, clock_ms, IS_NUMBER),
+	FIELD(struct control, n_returnable, IS_NUMBER),
 	FIELD(struct control, n_types, IS_NUMBER),
 	FIELD(struct control, n_type_slots, IS_NUMBER),
 	FIELD(struct control, rebuilding, IS_STATE),
@@ -120,6 +125,9 @@ static const struct field session_fields[] = {
 	FIELD(struct session_entry, activity, IS_STATE),
 	FIELD(struct session_entry, intent.ref, IS_REF),
 	FIELD(struct session_entry, intent.queue, IS_REF),
+	FIELD(struct session_entry, displaced, IS_REF),
+	FIELD(struct session_entry, displaced_name1, IS_POSITION1),
+	FIELD(struct session_entry, holds_inline[5].is_uncounted, IS_NUMBER),
 	FIELD(struct session_entry, intent.position, IS_NUMBER),
 	FIELD(struct session_entry, intent.word, IS_WORD),
 	FIELD(struct session_entry, n_blocks_returned, IS_NUMBER),
@@ -129,6 +137,7 @@ static const struct field session_fields[] = {
 	FIELD(struct session_entry, n_remote_frees, IS_NUMBER),
 	FIELD(struct session_entry, done, IS_NUMBER),
 	FIELD(struct session_entry, done_counting, IS_NUMBER),
+	FIELD_DAEMON(struct session_entry, max_types, IS_NUMBER),
 	FIELD_DAEMON(struct session_entry, state, IS_STATE),
 	FIELD_DAEMON(struct session_entry, pid, IS_PID),
 	FIELD_DAEMON(struct session_entry, uid, IS_NUMBER),
@@ -140,6 +149,7 @@ static const struct field session_fields[] = {
 static const struct field type_fields[] = {
 	FIELD(struct type_entry, size, IS_NUMBER),
 	FIELD(struct type_entry, alignment, IS_NUMBER),
+	FIELD(struct type_entry, uid, IS_NUMBER),
 	FIELD(struct type_entry, n_slots, IS_NUMBER),
 	FIELD(struct type_entry, first_slot, IS_NUMBER),
 	FIELD(struct type_entry, name[63], IS_WORD),
@@ -155,6 +165,7 @@ static const struct field freepools_fields[] = {{0, 8, IS_WORD, false}};
 static const struct field arena_fields[] = {
 	FIELD(struct arena_entry, space, IS_STATE),
 	FIELD(struct arena_entry, n_free_pools, IS_NUMBER),
+	FIELD(struct arena_entry, free_since, IS_NUMBER),
 	FIELD(struct arena_entry, next1, IS_ARENA1),
 	FIELD(struct arena_entry, prev1, IS_ARENA1),
 	FIELD_DAEMON(struct arena_entry, state, IS_STATE),

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -221,6 +222,60 @@ START_TEST(test_closed_without_connection)
 		ck_ok(pyheap_stats(watcher, &stats));
 	while (stats.n_sessions > 1 && usleep(5000) == 0);
 	pyheap_close(watcher);
+}
+END_TEST
+
+/* ---- a program that renews itself ---------------------------------------------------------------------------------
+ */
+
+#define N_RENEWALS 5
+#define RENEWED    "PYHEAP_TEST_RENEWED" /* how often it is to be renewed yet */
+
+/* One life of it, beside the parent's session: 100 objects of 40 bytes. Its child keeps the descriptor it inherits. */
+static void live(void *userdata)
+{
+	const char *left = userdata ? userdata : getenv(RENEWED);
+	char next[2] = {(char)(*left - 1), '\0'};
+	pyheap *heap;
+	pyheap_stats stats;
+	pyheap_ref ref;
+
+	if (pyheap_open(&heap, userdata ? fx.socket : NULL) < 0)
+		_exit(2);
+	for (int i = 0; i < 100; i++)
+		if (pyheap_put(heap, "held by this life", 18, &ref) < 0)
+			_exit(3);
+	do
+		if (pyheap_stats(heap, &stats) < 0)
+			_exit(4);
+	while ((stats.n_sessions > 2 || stats.bytes_allocated_blocks > 6000) && usleep(5000) == 0);
+	if (*left == '0')
+		_exit(0);
+	if (fork() == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	if (*left == '3')
+		pyheap_lock(heap); /* what it owned is given up, too */
+	setenv(RENEWED, next, 1);
+	if (userdata)
+		setenv("PYHEAP_SOCKET", fx.socket, 1);
+	execl("/proc/self/exe", "renewed", (char *)NULL);
+	_exit(1);
+}
+
+/* Each life ends what the one before had, which nobody can use any more. */
+START_TEST(test_renewed)
+{
+	static char n[] = {'0' + N_RENEWALS, '\0'};
+	pyheap *heap = fixture_open(&fx);
+	pyheap_ref ref;
+
+	ck_ok(pyheap_put(heap, "another one's", 14, &ref));
+	ck_assert_int_eq(fixture_wait(fixture_fork(live, n)), 0);
+	ck_assert_int_eq(pyheap_refcount(heap, ref), 1);
+	pyheap_close(heap);
 }
 END_TEST
 
@@ -518,6 +573,9 @@ END_TEST
 
 int main(void)
 {
+	if (getenv(RENEWED))
+		live(NULL);
+
 	Suite *suite = suite_create("client_surroundings");
 	TCase *alone = tcase_create("alone"), *tcase = tcase_create("with a daemon");
 
@@ -536,6 +594,7 @@ int main(void)
 	tcase_add_test(tcase, test_socket_without_rights_yet);
 	tcase_add_test(tcase, test_relative_path);
 	tcase_add_test(tcase, test_closed_without_connection);
+	tcase_add_test(tcase, test_renewed);
 	tcase_add_test(tcase, test_deadline_under_signals);
 	tcase_add_test(tcase, test_cancelled);
 	tcase_add_test(tcase, test_locked_memory);

@@ -354,9 +354,11 @@ def forbid(number):
 class Forbidden(unittest.TestCase):
     PIDFD_SEND_SIGNAL, PIDFD_OPEN = 424, 434
     MEMBARRIER = 324 if os.uname().machine == "x86_64" else 283
+    MADVISE = 28 if os.uname().machine == "x86_64" else 233
 
-    def test_pidfds(self):
-        for number, name in ((self.PIDFD_OPEN, "pidfd_open(2)"), (self.PIDFD_SEND_SIGNAL, "pidfd_send_signal(2)")):
+    def test_needed(self):
+        for number, name in ((self.PIDFD_OPEN, "pidfd_open(2)"), (self.PIDFD_SEND_SIGNAL, "pidfd_send_signal(2)"),
+                             (self.MADVISE, "madvise(2) with MADV_WIPEONFORK")):
             daemon = Daemon(self, "--size", "32M")
             daemon.spawn(preexec_fn=lambda n=number: forbid(n))
             until(lambda d=daemon: d.process.poll() is not None, "it refuses to serve")

@@ -16,6 +16,7 @@ from daemon_box import PYHEAPD, Child, Daemon, until
 
 IS_ROOT = os.geteuid() == 0
 SETPRIV = shutil.which("setpriv")
+PYHEAPCTL = os.environ.get("PYHEAPCTL", "pyheapctl")
 CONTROL_VERSION, CONTROL_HASH, CONTROL_SIZE = 8, 16, 24  # offsets, heap/shared/layout.h
 
 
@@ -268,6 +269,25 @@ class Adopting(unittest.TestCase):
         back.send(wire.goodbye())
         until(lambda: witness.n_sessions() == 1, "the resumed session ends")
 
+    def test_executed(self):
+        """What a process had before execve() is ended when it comes again, by the next daemon, too."""
+        other = Child(self, lambda: self.daemon.session(image=3))
+        first = self.daemon.session(image=1)
+        second = self.daemon.session(image=1)
+        not_known = self.daemon.session()
+        self.assertEqual(second.n_sessions(), 4)
+        first.close()  # which does not end it
+        self.kill()
+        self.daemon.start()
+        again = self.daemon.session(image=1)
+        self.assertEqual(again.n_sessions(), 5)
+        renewed = self.daemon.session(image=2)
+        until(lambda: renewed.n_sessions() == 3, "its sessions of before are reclaimed")
+        back = self.daemon.wire()
+        self.assertEqual(back.say_hello(resume=(not_known.session, not_known.token)), not_known.session)
+        other.kill()
+        until(lambda: renewed.n_sessions() == 2, "another process's session ends with it")
+
     def test_a_pid_used_again(self):
         stranger = Child(self, self.daemon.session)
         session = self.daemon.session()
@@ -277,6 +297,23 @@ class Adopting(unittest.TestCase):
         witness = self.daemon.session()
         until(lambda: witness.n_sessions() == 2, "a process that started at another time is another one")
         self.assertNotEqual(session.session, witness.session)
+
+    @unittest.skipUnless(os.geteuid() == 0 and daemon_box.can_unshare("-Tf", "--boottime", "1000"),
+                         "needs a time namespace")
+    def test_by_another_clock(self):
+        """The next daemon counts the time since boot otherwise, and so does the one after it: both find the living."""
+        alive = self.daemon.session()
+        stays = Child(self, self.daemon.session)
+        for clock in (["--boottime", "1000", "--monotonic", "1000"], ["--boottime", "77", "--monotonic", "77"], []):
+            self.kill()
+            self.daemon.process.wait()
+            self.daemon.unshared = ["unshare", "-Tf", "--kill-child", *clock] if clock else ()
+            self.daemon.start()
+            back = self.daemon.wire()
+            self.assertEqual(back.say_hello(resume=(alive.session, alive.token)), alive.session)
+            self.assertEqual(back.n_sessions(), 2)
+        stays.kill()
+        until(lambda: back.n_sessions() == 1, "the death of an adopted session is seen")
 
     def patch(self, change, pid, path):
         """Rewrite pid and start time of the session of process `pid`."""
@@ -359,16 +396,48 @@ class Adopting(unittest.TestCase):
         self.write(0, good)
         self.daemon.start()
 
+    def goes_on_damaged(self):
+        """What a client has cut off keeps no daemon away: it says so, serves, and can be mended or emptied."""
+        n = self.daemon.log().count("were cut or stretched by a client")
+        self.daemon.start()
+        self.assertEqual(self.daemon.log().count("were cut or stretched by a client"), n + 1)
+        self.assertIn("pyheapctl reset", self.daemon.log())
+        self.assertEqual([os.path.getsize(path) for path in self.daemon.files], self.sizes)
+        self.assertEqual(len(self.daemon.session().grant(3, 1)), 1)
+        self.daemon.end(signal.SIGKILL)
+        self.daemon.start()  # and again
+        self.assertEqual(self.daemon.log().count("were cut or stretched by a client"), n + 1)
+        self.assertEqual(len(self.daemon.session().grant(3, 1)), 1)
+        self.daemon.end(signal.SIGKILL)
+
     def test_cut(self):
+        self.daemon.session().grant(3, 1)
+        self.sizes = [os.path.getsize(path) for path in self.daemon.files]
         self.kill()
-        whole = os.path.getsize(self.daemon.files[0])
-        for size in (whole - 1, whole // 2, 4096, 100, 8, 1):
+        for size in (self.sizes[0] - 1, self.sizes[0] // 2, 4096, 100, 8, 1, 1 << 40):
             os.truncate(self.daemon.files[0], size)
-            self.expect_refused("damaged or cut")
+            self.goes_on_damaged()
+
+    def test_cut_to_nothing(self):
+        """An empty control segment is no heap: a fresh one is made."""
+        heap_id = self.daemon.session().welcome[7]
+        self.kill()
+        os.truncate(self.daemon.files[0], 0)
+        self.daemon.start()
+        self.assertNotEqual(self.daemon.session().welcome[7], heap_id)
 
     def test_cut_heap(self):
+        self.daemon.session().grant(3, 1)
+        self.sizes = [os.path.getsize(path) for path in self.daemon.files]
         self.kill()
-        os.truncate(self.daemon.files[1], 4096)
+        for size in (4096, 0, self.sizes[1] - 1, 1 << 40):
+            os.truncate(self.daemon.files[1], size)
+            self.goes_on_damaged()
+
+    def test_cut_of_an_older_heap(self):
+        """Without the daemon's own file nothing says how long it was."""
+        self.older()
+        os.truncate(self.daemon.files[0], os.path.getsize(self.daemon.files[0]) - 1)
         self.expect_refused("damaged or cut")
 
     def test_heap_missing(self):
@@ -435,6 +504,34 @@ class Adopting(unittest.TestCase):
         os.truncate(self.daemon.files[0], 0)
         self.daemon.start()
         self.assertEqual(self.daemon.session().n_sessions(), 1)
+
+
+class Server(unittest.TestCase):
+    @unittest.skipUnless(daemon_box.can_be_nobody(daemon_box.PYHEAPD, "--version"), "needs root, to be another user")
+    def test_server_in_a_public_folder(self):
+        """Another user's daemon with a socket where all may make one: programs use it only if they are told so."""
+        daemon = Daemon(self, "--size", "8M")
+        os.chmod(daemon.folder, 0o1777)  # root's, as /tmp
+
+        def be_nobody():
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            daemon_box.die_with_parent()
+
+        daemon.start(preexec_fn=be_nobody)
+        for trusted, status in ((None, 3), ("65533", 3), ("65534", 0), ("any", 0)):
+            env = {**os.environ, **({"PYHEAP_TRUST_SERVER": trusted} if trusted else {})}
+            run = subprocess.run([PYHEAPCTL, "--socket", daemon.socket, "clients"], capture_output=True, text=True,
+                                 timeout=wire.WATCHDOG_S, env=env)
+            self.assertEqual(run.returncode, status, run.stderr)
+            if status:
+                self.assertIn("is served by user 65534", run.stderr)
+                self.assertIn("set PYHEAP_TRUST_SERVER=65534", run.stderr)
+        os.chown(daemon.folder, 65534, 65534)
+        run = subprocess.run([PYHEAPCTL, "--socket", daemon.socket, "clients"], capture_output=True, text=True,
+                             timeout=wire.WATCHDOG_S)
+        self.assertEqual(run.returncode, 0, run.stderr)
 
 
 class Systemd(unittest.TestCase):

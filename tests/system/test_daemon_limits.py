@@ -12,7 +12,7 @@ import wire
 from daemon_box import Child, Daemon, until
 
 NOBODY = 65534
-MAX_TYPES = 152  # heap/shared/layout.h: struct session_entry
+MAX_TYPES = 168  # heap/shared/layout.h: struct session_entry
 ARENAS_OFF, ARENA_SIZE, ARENA_STATE, POOLS = 192, 64, 0, 3  # struct control, struct arena_entry
 OPTIONS = ("--size", "32M", "--group", str(NOBODY), "--log-level", "info")
 

@@ -329,6 +329,39 @@ class Calls(unittest.TestCase):
         self.assertEqual(symbols(read("debian/libpyheap0.symbols"), r"^ (pyheap_\w+)@PYHEAP_0 "), self.exported())
 
 
+class Security(unittest.TestCase):
+    """What SECURITY.md says that a promise is shown by is there: tests, and functions in them."""
+
+    def sources(self):
+        """Test name to the text of its source."""
+        found = {}
+        for folder, _, names in os.walk(os.path.join(SOURCE, "tests")):
+            for name in names:
+                if name.endswith((".c", ".py")):
+                    stem = re.sub(r"^test_|\.(c|py)$", "", name).replace("_", "-")
+                    found.setdefault(stem, "")
+                    found[stem] += read(os.path.relpath(os.path.join(folder, name), SOURCE))
+        for unit in ("dsession", "work", "store"):  # in tests/unit/daemon, called daemon-NAME
+            found["daemon-" + unit] = found[unit]
+        found["daemon-fuzz"], found["scribble"] = found["fuzz-daemon"], found["scribbler"]
+        return found
+
+    def test_what_shows_it(self):
+        sources, n = self.sources(), 0
+        text = one_spaced(read("SECURITY.md").split("## Whatever a client does")[1].split("\n## ")[0])
+        for shown in re.findall(r"- Shown by: (.*?) - Not promised: ", text):
+            for name, functions in re.findall(r"`([a-z_-]+)`(?: \(((?:`\w+`(?:, )?)+)\))?", shown):
+                name = name.replace("_", "-")
+                self.assertIn(name, sources)
+                for function in re.findall(r"`(\w+)`", functions):
+                    is_there = re.search(rf"START_TEST\({function}\)|def {function}\(", sources[name])
+                    self.assertTrue(is_there, name + ": " + function)
+                    n += 1
+        self.assertGreaterEqual(n, 40)
+        self.assertEqual(text.count("Shown by:"), 9)
+        self.assertEqual(text.count("Not promised:"), 9)
+
+
 class Pages(unittest.TestCase):
     def test_installed(self):
         """meson's list is what there is."""

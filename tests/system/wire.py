@@ -47,10 +47,12 @@ def frame(message):
     return struct.pack("<I", len(message)) + message
 
 
-def hello(layout_hash, protocol=1, program="wire.py", resume=None):
+def hello(layout_hash, protocol=1, program="wire.py", resume=None, image=0):
     body = uint(1, protocol) + fixed64(2, layout_hash) + octets(3, program.encode())
     if resume:
         body += uint(4, resume[0]) + octets(5, resume[1])
+    if image:
+        body += fixed64(7, image)
     return frame(octets(HELLO, body))
 
 

@@ -4,11 +4,19 @@
  */
 #include "client/process.h"
 
+#include "client/why.h"
+
 #include <check.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,6 +50,36 @@ START_TEST(test_map)
 }
 END_TEST
 
+/* Have the kernel know no MADV_WIPEONFORK, as one that only resembles Linux. */
+static bool forbid_wipe_on_fork(void)
+{
+	struct sock_filter lines[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])), /* its low half */
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_WIPEONFORK, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {sizeof(lines) / sizeof(*lines), lines};
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+START_TEST(test_forbidden)
+{
+	void *memory = NULL;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(!forbid_wipe_on_fork() || (process_map(&memory, SIZE) == -EOPNOTSUPP && !memory &&
+							strstr(why_last(), "MADV_WIPEONFORK"))
+				? 0
+				: 1);
+	ck_child_succeeds(pid);
+}
+END_TEST
+
 START_TEST(test_number)
 {
 	uint64_t number;
@@ -72,6 +110,7 @@ int main(void)
 	int n_failed;
 
 	tcase_add_test(tcase, test_map);
+	tcase_add_test(tcase, test_forbidden);
 	tcase_add_test(tcase, test_number);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);

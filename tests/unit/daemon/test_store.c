@@ -220,6 +220,7 @@ START_TEST(refused)
 	ck_assert_int_eq(store_remove(&options), 0);
 
 	make_and_leave();
+	forget_truth();
 	ck_assert_int_eq(truncate(store.heap_path, 1 << 20), 0);
 	ck_assert_int_eq(open_store(), -EUCLEAN);
 	ck_assert(box_logged("damaged or cut short"));

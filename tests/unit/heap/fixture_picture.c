@@ -73,7 +73,7 @@ static bool is_remains_of_intent(const struct picture *p, uint64_t i)
 /*
  * Bytes that an undone change may leave different: when room was made last; the class of a free pool; a session's
  * activity, requests and hints of remote frees; the remains of an intent that is over; is_notified of a pool; the bias
- * of a header.
+ * of a header; the number of roll-backs, and which sessions read.
  */
 static bool control_may_differ(const struct picture *p, uint64_t i)
 {
@@ -92,7 +92,9 @@ static bool control_may_differ(const struct picture *p, uint64_t i)
 	if (i >= offsetof(struct control, lock) && i < offsetof(struct control, lock) + sizeof(struct global_lock))
 		return true;
 	if (is_in(i, offsetof(struct control, figures), sizeof(struct figures)) ||
-		is_in(i, offsetof(struct control, room_number), 8))
+		is_in(i, offsetof(struct control, room_number), 8) ||
+		is_in(i, offsetof(struct control, n_roll_backs), 8) ||
+		is_in(i, offsetof(struct control, readers), SESSIONS_MAX / 8))
 		return true;
 	if (i >= c->pools_off && (is_in(in_pool, offsetof(struct pool_entry, is_notified), 2) ||
 					 is_in(in_pool, offsetof(struct pool_entry, header.biased1), 2)))

@@ -249,7 +249,7 @@ START_TEST(biased_to_another)
 	WITHOUT_LOCK(object_decref(S1, ref));
 	BY_LOCK(object_decref(S2, ref));
 	/* nor does it matter that the other one is no session */
-	ref_header(ref)->biased1 = UINT16_MAX;
+	ref_header(ref)->biased1 = BIAS_UNCOUNTED - 1;
 	BY_LOCK(object_incref(S1, ref));
 	expect_header(ref, COUNTED(1), 0);
 	ck_assert_uint_eq(S1->entry->done_counting, 0);

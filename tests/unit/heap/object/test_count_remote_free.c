@@ -224,7 +224,7 @@ START_TEST(given_to_the_full)
 	}
 	ck_assert_uint_eq(header->rights_given, RIGHTS_GIVEN_MAX);
 	BY_LOCK(queue_push(S0, queue, ref, 0)); /* no more fit */
-	expect_header(ref, COUNTED(2), 0);
+	expect_header(ref, COUNTED(2), BIAS_READERS);
 	ck_assert_uint_eq(header->rights_given, 0);
 	WITHOUT_LOCK(queue_push(S0, queue, ref, 0));
 	ck_assert_uint_eq(header->rights_given, 1);
@@ -233,7 +233,7 @@ START_TEST(given_to_the_full)
 	for (uint64_t i = 3; i > 0; i--) {
 		MUST(S2, queue_pop(S2, queue, &got, 0));
 		ck_assert_uint_eq(got, ref);
-		WITHOUT_LOCK(object_decref(S2, ref));
+		BY_LOCK(object_decref(S2, ref));
 		ck_assert_uint_eq(ref_rights(ref), i - 1);
 	}
 	for (int i = 0; i < 4; i++)
@@ -261,9 +261,9 @@ START_TEST(given_and_held_by_others)
 	ck_assert_uint_eq(ref_rights(ref), 1);
 	MUST(S0, list_set(S0, list, 0, ref));
 	ck_assert_uint_eq(header->rights_given, 0);
-	expect_header(ref, COUNTED(2), 0);
+	expect_header(ref, COUNTED(2), BIAS_READERS);
 	fixture_drop(S0, list);
-	expect_header(ref, COUNTED(1), 0);
+	expect_header(ref, COUNTED(1), BIAS_READERS);
 	fixture_drop(S0, ref);
 	fixture_drop(S1, ref);
 	fixture_expect_empty();

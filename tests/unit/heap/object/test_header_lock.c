@@ -90,7 +90,7 @@ END_TEST
 START_TEST(header_lock_of_a_wild_bias)
 {
 	const uint32_t wild[] = {fx.heap->n_sessions, fx.heap->n_sessions + 1, SESSIONS_MAX, SESSIONS_MAX + 1,
-		UINT16_MAX - 1, UINT16_MAX};
+		BIAS_UNCOUNTED - 2, BIAS_UNCOUNTED - 1};
 	uint64_t ref = shared(40);
 
 	for (uint32_t i = 0; i < sizeof(wild) / sizeof(wild[0]); i++) {

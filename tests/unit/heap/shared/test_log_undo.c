@@ -8,6 +8,8 @@
  */
 #include "tests/unit/heap/fixture_picture.h"
 
+#include "heap/object/displaced.h"
+
 #define SENTINEL UINT64_C(0x1111111111111111) /* odd: no log entry's place looks so */
 
 /* Operations, one change each. */
@@ -235,13 +237,26 @@ static int op_list_set(void)
 {
 	return list_set(&fx.sessions[0], list, 1, bytes);
 }
-static int op_list_replace(void)
+/* A place was changed, in a first change; what it had before has to go in a second one (displaced.c). */
+static int displaced_prepare(void)
 {
-	return list_set(&fx.sessions[0], list, 0, bytes);
+	struct object object;
+	uint64_t name;
+
+	ck_assert_int_eq(change_begin(S0), 0);
+	ck_assert_int_eq(object_find(fx.heap, bytes, &object), 0);
+	ck_assert_int_eq(right_retain(S0, &object), 0);
+	ck_assert_int_eq(memory_take(S0, SPACE_RECORDS, 40, 0, TYPE_NAME, STATE_LIVE, RIGHTS_ONE, &name), 0);
+	((struct name_entry *)(void *)(fx.heap->base + (ref_position(name) << 3)))->ref = 0;
+	S0->entry->displaced = bytes;
+	S0->entry->displaced_name1 = ref_position(name) + 1;
+	return change_end(S0, 0);
 }
-static int op_list_clear(void)
+static int op_displaced_finish(void)
 {
-	return list_set(&fx.sessions[0], list, 0, 0);
+	int r = change_begin(S0);
+
+	return r < 0 ? r : change_end(S0, displaced_finish(S0));
 }
 static int op_list_get(void)
 {
@@ -251,17 +266,9 @@ static int op_name_new(void)
 {
 	return name_set(&fx.sessions[0], "a new name", bytes);
 }
-static int op_name_replace(void)
-{
-	return name_set(&fx.sessions[0], "name", bytes);
-}
 static int op_name_get(void)
 {
 	return name_get(&fx.sessions[1], "name", &(uint64_t){0});
-}
-static int op_name_del(void)
-{
-	return name_del(&fx.sessions[0], "name");
 }
 static int op_pick_returning(void)
 {
@@ -315,13 +322,10 @@ static const struct {
 	{"decref that frees a run", op_decref_frees_run, NULL},
 	{"decref that frees a large run", op_decref_frees_large, NULL},
 	{"list set", op_list_set, NULL},
-	{"list set that replaces", op_list_replace, NULL},
-	{"list set that clears", op_list_clear, NULL},
+	{"what was displaced", op_displaced_finish, displaced_prepare},
 	{"list get", op_list_get, NULL},
 	{"name set", op_name_new, NULL},
-	{"name set that replaces", op_name_replace, NULL},
 	{"name get", op_name_get, NULL},
-	{"name del", op_name_del, NULL},
 	{"pick returning", op_pick_returning, NULL},
 	{"taking down", op_dying_step, dying_prepare},
 	{"what the dead had begun", op_queue_finish, finish_prepare},
