@@ -67,7 +67,7 @@ static void unlink_own(const char *path)
 		unlink(path);
 }
 
-/* Anybody may put a file into /dev/shm. It is not believed, and whoever did it is named. */
+/* Anybody may put a file into /dev/shm. It is not believed, and its owner is named. */
 static bool is_squatted(const char *path)
 {
 	struct stat st;

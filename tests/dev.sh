@@ -65,7 +65,7 @@ dev_lint()
 	dev_build
 	[ ${#files[@]} != 0 ] || mapfile -t files < <(cd "$top" && find heap proto client daemon -name '*.c' | sort)
 	(cd "$top" && clang-tidy --quiet -p "$build/gcc" "${files[@]}") 2> >(grep -v ' warnings\? generated' >&2)
-	(cd "$top" && find . -name '*.sh' ! -path './build*' -exec shellcheck -x --severity=warning {} +)
+	(cd "$top" && find . -name '*.sh' ! -path './build*' -exec shellcheck -x -P SCRIPTDIR --severity=warning {} +)
 	"$top/tests/includes.py"
 }
 

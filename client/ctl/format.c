@@ -97,7 +97,7 @@ void print_json(FILE *file, const char *s)
 
 		if (*p == '"' || *p == '\\')
 			fprintf(file, "\\%c", *p);
-		else if (n == 0) /* JSON has text only: the replacement character stands for it */
+		else if (n == 0) /* JSON has text only: the replacement character is written instead */
 			fputs("\\ufffd", file);
 		else if (control_length(p))
 			fprintf(file, "\\u%04x", p[n - 1]);

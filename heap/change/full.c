@@ -3,7 +3,7 @@
  * A heap that is full
  *
  * A session that finds no memory asks the daemon, which takes a round trip over the socket. Where the heap has no hole
- * left the answer is the same each time, so the daemon says it for all sessions: in the control segment stands the
+ * left the answer is the same each time, so the daemon says it for all sessions: the control segment has the
  * number of the moment at which it found no run of that many holes, and nothing that could be returned. `room_number`
  * moves whenever the daemon is about to make room. While both are equal only sessions can make room, and what they free
  * is on the heap's lists (supply_n_free()). So a session that finds both equal, and those lists empty, need not ask.

@@ -158,7 +158,7 @@ static void check_usable_arenas(struct check *check, uint32_t space_kind)
 		rank = arena_rank(heap, arena->n_free_pools);
 		if (rank < rank_before)
 			check_fault(check,
-				"usable_arenas of space %u: arena %u with %u free pools, rank %u, stands behind one of "
+				"usable_arenas of space %u: arena %u with %u free pools, rank %u, is behind one of "
 				"rank %u",
 				space_kind, a1 - 1, arena->n_free_pools, rank, rank_before);
 		rank_before = rank;

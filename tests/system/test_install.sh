@@ -98,7 +98,8 @@ int main(void)
 END
 # In C++ pyheap_stats is the type alone.
 sed 's/ pyheap_stats(heap/ pyheap_get_stats(heap/' "$tmp/program.c" >"$tmp/program.cpp"
-export PKG_CONFIG_PATH="$(dirname "$pc")" PKG_CONFIG_SYSROOT_DIR="$root"
+PKG_CONFIG_PATH=$(dirname "$pc")
+export PKG_CONFIG_PATH PKG_CONFIG_SYSROOT_DIR="$root"
 version=$(pkg-config --modversion pyheap)
 if nm -D "$lib" | grep ' U __[at]san_' >/dev/null; then
 	echo "a library with a sanitizer is for programs with the same one: none are built here"

@@ -495,7 +495,7 @@ const struct repair_damage repair_damages[] = {
 	{usable_circle, "usable_arenas", 0, false},
 	{usable_prev, "usable_arenas", 0, false},
 	{usable_of_run, "usable_arenas", 0, false},
-	{usable_misordered, "stands behind", 0, false},
+	{usable_misordered, "is behind one of", 0, false},
 	{space_of_arena, "unknown space 2", 0, false},
 	{space_of_arena_wild, "unknown space", 0, false},
 	{rank2lasta_missing, "rank2lasta", 0, false},
