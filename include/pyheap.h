@@ -90,7 +90,7 @@ typedef uint32_t pyheap_type; /* one of the three below, or what pyheap_type_reg
 #define PYHEAP_NAME_MAX       255 /* longest name of an object, bytes without the NUL */
 #define PYHEAP_TYPE_NAME_MAX  63  /* longest name of a type, bytes without the NUL */
 #define PYHEAP_TYPE_SLOTS_MAX 256 /* most slots of a registered type */
-#define PYHEAP_CLASSES        64  /* size classes of small objects, 8 bytes apart */
+#define PYHEAP_CLASSES        128 /* size classes; those that are not used have size 0 */
 
 /*
  * Sessions
@@ -204,8 +204,9 @@ const char *pyheap_version(void);
 
 /*
  * Make an object of `size` bytes, held once by this session. Its slots are empty; its other bytes are not cleared, as
- * malloc()'s. The payload is aligned to 8 bytes, to 16 where the size is a multiple of 16, or to what its type asks
- * for. Above 512 bytes it begins on a page. Blocks, pools and size classes are CPython's (Objects/obmalloc.c).
+ * malloc()'s. The payload is aligned to 8 bytes, to 16 where the size is a multiple of 16, to 64 above 512 bytes, or
+ * to what its type asks for. Above 32,704 bytes it begins on a page. Blocks, pools and the classes up to 512 bytes are
+ * CPython's (Objects/obmalloc.c).
  *
  * The size of a PYHEAP_LIST is 8 times the number of its slots. Of a registered type it is the type's size, or more
  * where a flexible array follows; 0 means the type's size. Queues are made by pyheap_queue_new().
@@ -475,8 +476,8 @@ int pyheap_unlock(pyheap *heap);
 
 typedef struct pyheap_class_stats {
 	uint32_t size;        /* bytes of a block of this class */
-	uint32_t pool_blocks; /* blocks in a pool of this class */
-	uint64_t n_pools;     /* pools of this class */
+	uint32_t pool_blocks; /* blocks in a pool of this class, or in a span of pools */
+	uint64_t n_pools;     /* pools, or spans, of this class */
 	uint64_t n_used;      /* their blocks that are an object */
 	uint64_t n_available; /* their other blocks */
 } pyheap_class_stats;
@@ -497,8 +498,8 @@ typedef struct pyheap_stats {
 	uint64_t bytes_available_blocks; /* the other blocks of pools that are in use */
 	uint64_t bytes_unused_pools;     /* pools that are wholly free */
 	uint64_t bytes_pool_headers;     /* the headers of the pools' blocks */
-	uint64_t bytes_quantization;     /* the ends of pools, which no block fits into */
-	uint64_t bytes_medium_objects;   /* objects of whole pools */
+	uint64_t bytes_quantization;     /* ends of pools and runs: no block fits there, or the object is shorter */
+	uint64_t bytes_medium_objects;   /* objects of whole pools, which are too large for the classes */
 	uint64_t bytes_large_objects;    /* objects of whole arenas */
 	uint64_t bytes_records;          /* the heap's own records: hold tables and names */
 	uint64_t bytes_total;            /* n_arenas_current * arena_size */

@@ -100,9 +100,12 @@ static void print_line(const char *label, uint64_t value)
 static void print_classes(const pyheap_stats *stats)
 {
 	char pools[NUMBER_MAX], used[NUMBER_MAX], available[NUMBER_MAX];
+	unsigned int n = 0;
 
-	printf("Small objects: at most %u bytes, in %u size classes.\n\n", stats->classes[PYHEAP_CLASSES - 1].size,
-		(unsigned int)PYHEAP_CLASSES);
+	while (n < PYHEAP_CLASSES && stats->classes[n].size)
+		n++;
+	printf("Small and medium objects: at most %s bytes, in %u size classes.\n\n",
+		format_number(n ? stats->classes[n - 1].size : 0, used), n);
 	printf("class   size   num pools   blocks in use   avail blocks\n"
 	       "-----   ----   ---------   -------------   ------------\n");
 	for (unsigned int i = 0; i < PYHEAP_CLASSES; i++) {

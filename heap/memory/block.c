@@ -137,19 +137,19 @@ static int block_remote_free(struct session *session, struct pool_entry *pool, u
 }
 
 /* The number of the block that begins at a position of any pool; -EUCLEAN: none does. */
-static int block_at(const struct pool_entry *pool, uint64_t position)
+static int block_at(const struct heap *heap, const struct pool_entry *pool, uint64_t position)
 {
 	uint32_t identity = __atomic_load_n(&pool->identity, __ATOMIC_RELAXED), block1;
 
-	if ((identity & 0xff) != POOL_BLOCKS || (identity >> 8 & 0xff) >= N_CLASSES)
+	if ((identity & 0xff) != POOL_BLOCKS)
 		return -EUCLEAN;
-	block1 = block_at_position(identity >> 8 & 0xff, position);
+	block1 = pool_block1(heap, pool, identity >> 8 & 0xff, position);
 	return block1 ? (int)block1 - 1 : -EUCLEAN;
 }
 
 int block_give(struct session *session, struct pool_entry *pool, uint64_t position)
 {
-	int i = block_at(pool, position);
+	int i = block_at(session->heap, pool, position);
 
 	if (i < 0)
 		return i;
@@ -165,7 +165,7 @@ int block_notify_remote_free(struct session *session, uint64_t ref, struct pool_
 	int i, r;
 
 	*ret = NULL;
-	i = pool ? block_at(pool, ref_position(ref)) : -EUCLEAN;
+	i = pool ? block_at(heap, pool, ref_position(ref)) : -EUCLEAN;
 	if (i < 0)
 		return 0; /* the pool has become another one, so its owner found the block */
 	header = &pool_headers(heap, pool)[i];

@@ -20,4 +20,5 @@ int memory_take(struct session *session, enum space_kind space, size_t size, siz
 int memory_give(struct session *session, uint64_t position);
 
 /* The class of a block for an object of that size; CLASS_NONE: it takes a run, of *ret_n_pools pools. */
-uint32_t memory_class(size_t size, size_t alignment, uint64_t *ret_n_pools);
+uint32_t memory_class(
+	const struct heap *heap, enum space_kind space, size_t size, size_t alignment, uint64_t *ret_n_pools);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * Pools: pages of blocks of one class
+ * Pools: pages of blocks of one class, and spans of pools for medium classes
  *
  * A pool is used (some blocks allocated, on a list of usedpools), full (on no list) or empty (given back to its arena,
  * may take any class next). When a block of a full pool is freed, the pool goes to the front of its class's list.
@@ -15,6 +15,10 @@
  * about its blocks. A pool that takes the class that it had last is used as it was left, as in CPython. Rolling a
  * change back must not bring back a class whose headers are zeroed already. So the old class is forgotten first, by a
  * plain store that no roll-back undoes: the pool is free, and a free pool may forget its class at any time.
+ *
+ * Spans. A span of several pools is a pool in all that is said here: the entry of its first pool speaks for it, and the
+ * headers stand in that pool. Each other entry says where the first is, and repeats class and owner, so that one load
+ * tells whose object lies there. They change with the first one's, in the same change.
  */
 
 #include "heap/memory/pool.h"
@@ -113,19 +117,49 @@ static void pool_clear_remote(struct heap *heap, struct pool_entry *pool)
 		heap_set(heap, &pool->remote_flags, 0);
 }
 
+/* How many pools it has: of a span that has forgotten its class, by the bodies that follow it. */
+static uint32_t count_pools(const struct heap *heap, const struct pool_entry *pool)
+{
+	uint32_t n_left = heap->pools_per_arena - (pool_index(heap, pool) & (heap->pools_per_arena - 1)), n = 1;
+
+	if (class_is_small(read_once(pool->size_class)))
+		return 1;
+	while (n < n_left && read_once(pool[n].kind) == POOL_BODY && read_once(pool[n].span_index) == n)
+		n++;
+	return n;
+}
+
+/* Make n_pools - 1 pools that follow the first the bodies of its span, or free. */
+static void set_bodies(struct heap *heap, struct pool_entry *pool, uint32_t n_pools, uint32_t identity)
+{
+	for (uint32_t i = 1; i < n_pools; i++) {
+		heap_set(heap, &pool[i].identity, identity);
+		if ((identity & 0xff) == POOL_BODY)
+			heap_set(heap, &pool[i].counts, (uint64_t)i << 32); /* its span_index */
+	}
+}
+
+static bool are_free(const struct pool_entry *pool, uint32_t n_pools)
+{
+	for (uint32_t i = 0; i < n_pools; i++)
+		if (read_once(pool[i].kind) != POOL_FREE)
+			return false;
+	return true;
+}
+
 int pool_take(
 	struct session *session, enum space_kind space, uint32_t size_class, uint32_t owner1, struct pool_entry **ret)
 {
 	struct heap *heap = session->heap;
+	uint32_t index, n_pools = class_shapes[size_class].n_pools;
 	struct pool_entry *pool;
-	uint32_t index;
 	int r;
 
-	r = arena_take_pools(session, space, 1, &index);
+	r = arena_take_pools(session, space, n_pools, &index);
 	if (r)
 		return r;
 	pool = pool_at(heap, index);
-	if (!pool || read_once(pool->kind) != POOL_FREE)
+	if (!pool || !are_free(pool, n_pools))
 		return -EUCLEAN;
 	if (read_once(pool->size_class) != size_class)
 		pool_clear(heap, pool, size_class);
@@ -133,14 +167,19 @@ int pool_take(
 		heap_set(heap, &pool->n_used, 0);
 	pool_clear_remote(heap, pool);
 	heap_set(heap, &pool->identity, pool_identity(POOL_BLOCKS, size_class, owner1));
+	set_bodies(heap, pool, n_pools, pool_identity(POOL_BODY, size_class, owner1));
 	*ret = pool;
 	return 0;
 }
 
 int pool_free(struct session *session, struct pool_entry *pool)
 {
-	heap_set(session->heap, &pool->identity, pool_identity(POOL_FREE, read_once(pool->size_class), 0));
-	return arena_give_pools(session, pool_index(session->heap, pool), 1);
+	struct heap *heap = session->heap;
+	uint32_t n_pools = count_pools(heap, pool);
+
+	heap_set(heap, &pool->identity, pool_identity(POOL_FREE, read_once(pool->size_class), 0));
+	set_bodies(heap, pool, n_pools, pool_identity(POOL_FREE, CLASS_NONE, 0)); /* payloads lie on their headers */
+	return arena_give_pools(session, pool_index(heap, pool), n_pools);
 }
 
 int pool_own(struct session *session, uint32_t size_class)
@@ -159,6 +198,8 @@ int pool_own(struct session *session, uint32_t size_class)
 		pool_unlink_used(heap, true, unowned1, pool);
 		pool_clear_remote(heap, pool);
 		heap_set(heap, &pool->owner1, session->owner1);
+		set_bodies(heap, pool, class_shapes[size_class].n_pools,
+			pool_identity(POOL_BODY, size_class, session->owner1));
 	} else {
 		r = pool_take(session, SPACE_OBJECTS, size_class, session->owner1, &pool);
 		if (r)
@@ -182,6 +223,7 @@ int pool_disown(struct session *session, struct pool_entry *pool)
 	if (!read_once(pool->n_used))
 		return pool_free(session, pool);
 	heap_set(heap, &pool->owner1, 0);
+	set_bodies(heap, pool, count_pools(heap, pool), pool_identity(POOL_BODY, read_once(pool->size_class), 0));
 	if (pool_has_room(pool))
 		pool_link_used(heap, true, &heap->control->spaces[SPACE_OBJECTS].usedpools1[pool_class_of(pool)], pool);
 	return 0;

@@ -59,12 +59,22 @@ static inline bool pools_are_there(const struct heap *heap, uint64_t off, uint64
 	return true;
 }
 
-/* The pool in which a position lies; NULL: there is none. */
+/* The first pool of the span that a POOL_BODY is of; wherever a stray write leads, it is in the same arena. */
+static inline struct pool_entry *pool_of_body(const struct heap *heap, struct pool_entry *pool)
+{
+	uint32_t i = __atomic_load_n(&pool->span_index, __ATOMIC_RELAXED); /* once */
+	uint32_t in_arena = (uint32_t)(pool - heap->pools) & (heap->pools_per_arena - 1);
+
+	return pool - (i < in_arena ? i : in_arena);
+}
+
+/* The pool, or the first one of the span or run, in which a position lies; NULL: there is none. */
 static inline struct pool_entry *pool_at_position(const struct heap *heap, uint64_t position)
 {
 	uint64_t off = position << 3;
+	struct pool_entry *pool = off < heap->heap_size ? pool_at(heap, (uint32_t)(off >> POOL_SHIFT)) : NULL;
 
-	return off < heap->heap_size ? pool_at(heap, (uint32_t)(off >> POOL_SHIFT)) : NULL;
+	return pool && read_once(pool->kind) == POOL_BODY ? pool_of_body(heap, pool) : pool;
 }
 
 static inline uint32_t pool_index(const struct heap *heap, const struct pool_entry *pool)
@@ -82,6 +92,17 @@ static inline uint64_t block_position(const struct heap *heap, const struct pool
 	const struct class_shape *shape = &class_shapes[read_once(pool->size_class)];
 
 	return (((uint64_t)pool_index(heap, pool) << POOL_SHIFT) + shape->first + (uint64_t)i * shape->size) >> 3;
+}
+
+/* The number of the block of a class and pool that begins at a position, from 1 on; 0: none does. */
+static inline uint32_t pool_block1(
+	const struct heap *heap, const struct pool_entry *pool, uint32_t size_class, uint64_t position)
+{
+	if (class_is_small(size_class))
+		return block_at_position(size_class, position);
+	return size_class < N_CLASSES
+		       ? block_in_span(size_class, (position << 3) - ((uint64_t)pool_index(heap, pool) << POOL_SHIFT))
+		       : 0;
 }
 
 /* How many of its blocks are remotely freed and not collected yet. */

@@ -341,7 +341,7 @@ static void rebuild_names_of_pool(struct heap *heap, uint32_t p)
 	uint32_t identity = __atomic_load_n(&pool->identity, __ATOMIC_RELAXED), size_class = identity >> 8 & 0xff;
 	uint32_t n_blocks;
 
-	if ((identity & 0xff) != POOL_BLOCKS || size_class >= N_CLASSES)
+	if ((identity & 0xff) != POOL_BLOCKS || !class_is_small(size_class))
 		return;
 	n_blocks = class_pool_blocks(size_class);
 	for (uint32_t i = 0; i < n_blocks; i++) {

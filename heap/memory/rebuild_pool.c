@@ -72,7 +72,7 @@ static uint32_t settle_header(struct object_header *header, const struct pool_en
 	if (header_state(word) == STATE_REMOTE_FREE)
 		header->rights = RIGHTS_SHARED;
 	if (header_state(word) != STATE_FREE && header_size(word) > size)
-		header->word = (word & ~(UINT64_C(0x3ff) << 10)) | size << 10;
+		header->word = (word & ~(HEADER_SIZE_MAX << 10)) | size << 10;
 	return header_state(word);
 }
 
@@ -173,13 +173,51 @@ static void settle_run(struct pool_entry *pool)
 		pool->header.rights = 0;
 }
 
+/* Do most of the pools that follow agree that they are bodies of the span which begins here? */
+static bool is_span(const struct pool_entry *pool, uint32_t n_pools)
+{
+	uint32_t n_agree = 0;
+
+	for (uint32_t i = 1; i < n_pools; i++)
+		n_agree += read_once(pool[i].kind) == POOL_BODY && read_once(pool[i].span_index) == i;
+	return 2 * n_agree + 1 >= n_pools;
+}
+
+static void settle_bodies(struct pool_entry *pool, uint32_t n_pools)
+{
+	uint32_t identity = read_once(pool->identity);
+
+	for (uint32_t i = 1; i < n_pools; i++) {
+		pool[i].identity = pool_identity(POOL_BODY, identity >> 8 & 0xff, identity >> 16);
+		pool[i].counts = (uint64_t)i << 32; /* its span_index */
+		pool[i].links.both = 0;
+		pool[i].owned_links.both = 0;
+	}
+}
+
+/* Make a pool or span anew that begins here. Returns the number of its pools; 0: the pool is free. */
+static uint32_t rebuild_span(
+	struct heap *heap, uint32_t p, uint32_t n_pools, uint32_t n_left, struct space *space, bool is_record)
+{
+	struct pool_entry *pool = &heap->pools[p];
+
+	if (!n_pools || n_pools > n_left || !is_span(pool, n_pools)) {
+		make_free(pool, true);
+		return 0;
+	}
+	if (!rebuild_pool_of_blocks(heap, p, space, is_record))
+		return 0; /* its bodies come next, and are free as well */
+	settle_bodies(pool, n_pools);
+	return n_pools;
+}
+
 uint32_t rebuild_pool(struct heap *heap, uint32_t p, uint32_t n_left, struct space *space, bool is_record)
 {
 	struct pool_entry *pool = &heap->pools[p];
 	uint32_t n_pools = read_once(pool->run_n_pools), identity = read_once(pool->identity);
 
 	if ((identity & 0xff) == POOL_BLOCKS && (identity >> 8 & 0xff) < N_CLASSES)
-		return rebuild_pool_of_blocks(heap, p, space, is_record);
+		return rebuild_span(heap, p, class_shapes[identity >> 8 & 0xff].n_pools, n_left, space, is_record);
 	if ((identity & 0xff) == POOL_RUN && n_pools && n_pools <= n_left) {
 		bool is_active = settle_owner(heap, pool, is_record);
 

@@ -147,7 +147,7 @@ static inline int hold_in_section(struct session *session, struct session_entry 
 	if (COUNT_UNLIKELY(!found.header))
 		return COUNT_NOT;
 	seen = header_read(found.header);
-	if (COUNT_UNLIKELY(!lookup_is_still(session, ref, found.identity) || !can_be_held(session, ref, &seen)))
+	if (COUNT_UNLIKELY(!lookup_is_still(session, ref, &found) || !can_be_held(session, ref, &seen)))
 		return COUNT_NOT;
 	intent_note_count(entry, (uint32_t)seen.rights);
 	if (COUNT_UNLIKELY(!header_change(
@@ -184,17 +184,23 @@ COUNT_INLINE int count_hold(struct session *session, uint64_t ref, struct hold *
 /* An object that is to be dropped, as it was seen. */
 struct dropped {
 	struct object_header *header;
-	struct pool_entry *pool;
+	struct pool_entry *pool; /* of its position; where it is the last drop, the first of a span */
 	struct header_value seen;
 	bool is_last; /* nobody else has a right to it */
 };
 
-/* Can the last drop turn it REMOTE_FREE? Only bytes in a block of a pool that has an owner. */
-static inline bool can_be_freed(const struct dropped *what)
+/*
+ * Can the last drop turn it REMOTE_FREE? Only bytes in a block of a pool that has an owner. The pool becomes the first
+ * of a span.
+ */
+static inline bool can_be_freed(const struct session *session, struct dropped *what)
 {
 	/* relaxed: if the owner has gone by then, notify() finds that out */
-	return header_type(what->seen.word) == TYPE_BYTES && what->header != &what->pool->header &&
-	       __atomic_load_n(&what->pool->identity, __ATOMIC_RELAXED) >> 16;
+	uint32_t identity = __atomic_load_n(&what->pool->identity, __ATOMIC_RELAXED);
+
+	if (COUNT_UNLIKELY((identity & 0xff) == POOL_BODY))
+		what->pool = pool_of_body(session->heap, what->pool);
+	return header_type(what->seen.word) == TYPE_BYTES && what->header != &what->pool->header && identity >> 16;
 }
 
 /* The session holds it, so it stays where it is until it is dropped. False: drop it under the lock. */
@@ -215,7 +221,7 @@ static inline bool find_to_drop(const struct session *session, uint64_t ref, str
 	ret->seen = header_read(ret->header);
 	ret->is_last = !header_own(ret->seen.word) && rights_count(ret->seen.rights) == 1;
 	return header_is(ret->seen.word, ref_generation(ref), STATE_LIVE) && may_count(session, &ret->seen) &&
-	       rights_count(ret->seen.rights) && (!ret->is_last || can_be_freed(ret));
+	       rights_count(ret->seen.rights) && (!ret->is_last || can_be_freed(session, ret));
 }
 
 /* Within the critical section. */

@@ -6,7 +6,7 @@
  * through the rights of the headers (right.c puts it there). The session empties its list after the change, in changes
  * that drop at most DROP_STEP slots each: so the lock is never held for long, and no stack grows, however deep a list
  * of lists is. A slot that is not dropped yet still counts as a right to what it refers to. run_n_dropped says how many
- * slots of a run are done; a block has few slots, which one change drops.
+ * slots of a run are done, and the rights those of a block.
  *
  * A session that dies leaves its list to the daemon, which goes on where the session stopped (recover.c).
  */
@@ -38,21 +38,24 @@ static int free_some(struct session *session)
 	struct heap *heap = session->heap;
 	struct object object;
 	struct type_info type;
-	uint64_t i, n, end;
+	uint64_t i, n, end, rights;
 	int r;
 
 	r = object_locate(heap, read_once(session->entry->dying1) - 1, &object);
 	if (r < 0 || header_state(header_word(object.header)) != STATE_DYING || type_find(heap, object.type, &type) < 0)
 		return -EUCLEAN;
 	n = object_n_slots(&object, &type);
-	i = object.is_run ? read_once(object.pool->run_n_dropped) : 0;
+	rights = read_once(object.header->rights);
+	i = object.is_run ? read_once(object.pool->run_n_dropped) : rights_n_dropped(rights);
 	if (i > n)
 		i = n; /* a stray write was there */
-	end = object.is_run && n - i > DROP_STEP ? i + DROP_STEP : n;
+	end = n - i > DROP_STEP ? i + DROP_STEP : n;
 	if (end == n)
-		heap_set(heap, &session->entry->dying1, rights_next_dying1(read_once(object.header->rights)));
-	else
+		heap_set(heap, &session->entry->dying1, rights_next_dying1(rights));
+	else if (object.is_run)
 		heap_set(heap, &object.pool->run_n_dropped, end);
+	else
+		heap_set(heap, &object.header->rights, rights_with_n_dropped(rights, end));
 	for (; i < end; i++) {
 		r = drop_slot(session, object_slot(&object, &type, i));
 		if (r < 0)

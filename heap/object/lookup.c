@@ -8,12 +8,15 @@
 
 #include "heap/object/lookup.h"
 
-struct lookup lookup_find_run(const struct heap *heap, uint64_t ref)
+struct lookup lookup_find_other(const struct heap *heap, uint64_t ref)
 {
 	uint64_t off = ref_position(ref) << 3, p = off >> POOL_SHIFT;
-	struct lookup ret = {NULL, 0};
-	uint32_t state;
+	struct lookup ret = {NULL, 0, 0};
+	struct object object;
+	uint32_t state, span_index;
 
+	if (object_locate_medium(heap, ref_position(ref), &object, &span_index))
+		return (struct lookup){object.header, object.identity, span_index};
 	/* relaxed, both: as in object_locate_block() */
 	if (off & (POOL_SIZE - 1) || p >= __atomic_load_n(&heap->n_pools_known, __ATOMIC_RELAXED))
 		return ret;

@@ -10,26 +10,30 @@
 struct lookup {
 	struct object_header *header; /* NULL: none was found */
 	uint32_t identity;
+	uint32_t span_index; /* of a medium object, of that pool */
 };
 
 /*
- * A run: its header is in the entry of its first pool. NULL: it is none, or in an arena that this process does not know
- * yet. The lock finds out which.
+ * A medium block; or a run, whose header is in the entry of its first pool. NULL: it is none, or in an arena that this
+ * process does not know yet. The lock finds out which.
  */
-struct lookup lookup_find_run(const struct heap *heap, uint64_t ref);
+struct lookup lookup_find_other(const struct heap *heap, uint64_t ref);
 
 static inline struct lookup lookup_find(const struct heap *heap, uint64_t ref)
 {
 	struct object object;
 
 	if (OBJECT_LIKELY(object_locate_block(heap, ref_position(ref), &object)))
-		return (struct lookup){object.header, object.identity};
-	return lookup_find_run(heap, ref);
+		return (struct lookup){object.header, object.identity, 0};
+	return lookup_find_other(heap, ref);
 }
 
 /* Is the pool still what it was? relaxed: after the header, whose load is an acquire */
-static inline bool lookup_is_still(const struct session *session, uint64_t ref, uint32_t identity)
+static inline bool lookup_is_still(const struct session *session, uint64_t ref, const struct lookup *found)
 {
-	return __atomic_load_n(&session->pools[ref_position(ref) >> (POOL_SHIFT - 3)].identity, __ATOMIC_RELAXED) ==
-	       identity;
+	const struct pool_entry *pool = &session->pools[ref_position(ref) >> (POOL_SHIFT - 3)];
+
+	return __atomic_load_n(&pool->identity, __ATOMIC_RELAXED) == found->identity &&
+	       (OBJECT_LIKELY(class_is_small(found->identity >> 8 & 0xff)) || (found->identity & 0xff) == POOL_RUN ||
+		       __atomic_load_n(&pool->span_index, __ATOMIC_RELAXED) == found->span_index);
 }

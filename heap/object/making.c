@@ -146,6 +146,9 @@ int object_new(struct session *session, uint32_t type, size_t size, uint64_t *re
 	if (type == TYPE_BYTES && size - 1 < BLOCK_SIZE_MAX && /* size - 1: a size of 0 becomes very large */
 		own_new_bytes(session, (size - 1) >> 3, size, ret, &r))
 		return r;
+	if (type == TYPE_BYTES && size - 1 < MEDIUM_SIZE_MAX && size > BLOCK_SIZE_MAX &&
+		own_new_medium(session, size, ret, &r))
+		return r;
 	if (type == TYPE_QUEUE)
 		return -EINVAL;
 	r = type_find(session->heap, type, &info);

@@ -54,7 +54,7 @@ static inline bool read_entry(struct session *session, uint64_t position, uint64
 	struct object object;
 
 	if (!uncounted_read_at(session, position, before) || !object_locate_block(session->heap, position, &object) ||
-		!lookup_is_still(session, position, object.identity))
+		!lookup_is_still(session, position, &(struct lookup){NULL, object.identity, 0}))
 		return false;
 	*ret = (struct found){
 		.entry = (const struct name_entry *)(const void *)object.data,
@@ -125,8 +125,8 @@ static inline bool find_cached(struct session *session, const struct name *name,
 		.identity = cached->entry_identity,
 	};
 	return NAME_LIKELY(uncounted_read_at(session, ret->position, 0) &&
-			   lookup_is_still(session, ret->position, ret->identity) && is_same(ret) &&
-			   name_is(ret->entry, entry_length(ret->word), name));
+			   lookup_is_still(session, ret->position, &(struct lookup){NULL, ret->identity, 0}) &&
+			   is_same(ret) && name_is(ret->entry, entry_length(ret->word), name));
 }
 
 /* One attempt. 0, -ENOENT; READ_CHANGED, READ_NOT. */

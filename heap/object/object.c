@@ -5,8 +5,8 @@
  * A ref is a position and a generation. Any 64-bit number can be looked up, in constant time and without touching
  * memory outside the heap: the position leads to an arena, which must be in use; the entry of its pool says the kind
  * and the class, and so which block starts there, if any; the block's header must say LIVE with the ref's generation. A
- * block in an arena of pools is by far the most frequent and is found inline (object.h), a run in such an arena next;
- * object_locate() finds everything.
+ * small block in an arena of pools is by far the most frequent and is found inline (object.h), a medium one and a run
+ * in such an arena next; object_locate() finds everything.
  *
  * An object is alive while its state is LIVE and somebody has a right to it. The header counts that twice: in the word,
  * how often the session that owns its pool holds it, and in the rights, everybody else (right.c). The owner may be
@@ -42,20 +42,56 @@ static int locate_run(const struct heap *heap, struct pool_entry *pool, uint64_t
 	return 0;
 }
 
-static int locate_block(
-	struct heap *heap, struct pool_entry *pool, uint64_t off, struct object *ret, uint32_t *ret_class)
+/* ret->pool becomes the first of a span. */
+static int locate_block(struct heap *heap, uint64_t off, struct object *ret, uint32_t *ret_class)
 {
-	uint32_t size_class = __atomic_load_n(&pool->size_class, __ATOMIC_RELAXED), block1;
+	struct pool_entry *pool = pool_at_position(heap, off >> 3);
+	uint32_t identity = pool ? read_once(pool->identity) : 0, size_class = identity >> 8 & 0xff, block1;
 
-	if (size_class >= N_CLASSES)
+	if ((identity & 0xff) != POOL_BLOCKS || size_class >= N_CLASSES)
 		return -EUCLEAN;
-	block1 = block_at_position(size_class, off >> 3);
+	block1 = pool_block1(heap, pool, size_class, off >> 3);
 	if (!block1)
 		return -ESTALE;
 	*ret_class = size_class;
+	ret->pool = pool;
 	ret->header = pool_headers(heap, pool) + (block1 - 1);
 	ret->is_run = false;
 	return 0;
+}
+
+bool object_locate_medium(const struct heap *heap, uint64_t position, struct object *ret, uint32_t *ret_span_index)
+{
+	uint64_t off = position << 3;
+	uint32_t size_class, block1;
+
+	/* relaxed, all: as in object_locate_block() */
+	if (off >> POOL_SHIFT >= __atomic_load_n(&heap->n_pools_known, __ATOMIC_RELAXED) ||
+		arena_state(&heap->arenas[off >> heap->arena_shift]) != ARENA_POOLS)
+		return false;
+	ret->pool = &heap->pools[off >> POOL_SHIFT];
+	ret->identity = __atomic_load_n(&ret->pool->identity, __ATOMIC_RELAXED);
+	*ret_span_index = __atomic_load_n(&ret->pool->span_index, __ATOMIC_RELAXED);
+	size_class = ret->identity >> 8 & 0xff;
+	if ((ret->identity & 0xff) == POOL_BODY) {
+		uint32_t in_arena = (uint32_t)(off >> POOL_SHIFT) & (heap->pools_per_arena - 1);
+
+		ret->pool -= *ret_span_index < in_arena ? *ret_span_index : in_arena;
+	} else if ((ret->identity & 0xff) != POOL_BLOCKS) {
+		return false;
+	}
+	block1 = class_is_small(size_class) ? 0 : pool_block1(heap, ret->pool, size_class, position);
+	if (!block1)
+		return false;
+	ret->header = pool_headers(heap, ret->pool) + (block1 - 1);
+	ret->position = position;
+	ret->data = heap->base + off;
+	ret->is_run = false;
+	/* acquire: as in object_locate_block() */
+	ret->word = __atomic_load_n(&ret->header->word, __ATOMIC_ACQUIRE);
+	ret->type = header_type(ret->word);
+	ret->size = header_size(ret->word);
+	return header_state(ret->word) != STATE_FREE && ret->size <= class_shapes[size_class].size;
 }
 
 int object_locate(struct heap *heap, uint64_t position, struct object *ret)
@@ -78,8 +114,8 @@ int object_locate(struct heap *heap, uint64_t position, struct object *ret)
 	kind = read_once(ret->pool->kind);
 	if (kind == POOL_RUN)
 		r = locate_run(heap, ret->pool, off, ret);
-	else if (kind == POOL_BLOCKS)
-		r = locate_block(heap, ret->pool, off, ret, &size_class);
+	else if (kind == POOL_BLOCKS || kind == POOL_BODY)
+		r = locate_block(heap, off, ret, &size_class);
 	else
 		r = -ESTALE;
 	if (r)
@@ -136,11 +172,20 @@ static bool find_run(const struct heap *heap, uint64_t ref, struct object *ret)
 	       ret->type != TYPE_HOLDS && ret->type != TYPE_NAME && has_rights(ret);
 }
 
+static bool find_medium(const struct heap *heap, uint64_t ref, struct object *ret)
+{
+	uint32_t span_index;
+
+	return object_locate_medium(heap, ref_position(ref), ret, &span_index) && ref_generation(ref) &&
+	       header_is(ret->word, ref_generation(ref), STATE_LIVE) && ret->type != TYPE_HOLDS &&
+	       ret->type != TYPE_NAME && has_rights(ret);
+}
+
 int object_find_other(struct heap *heap, uint64_t ref, struct object *ret)
 {
 	int r;
 
-	if (find_run(heap, ref, ret))
+	if (find_medium(heap, ref, ret) || find_run(heap, ref, ret))
 		return 0;
 	r = object_match(heap, ref, ret);
 	return r < 0 || has_rights(ret) ? r : -ESTALE;

@@ -15,7 +15,7 @@ struct object {
 	uint64_t position;
 	uint64_t word; /* of its header, as it was when the object was found */
 	uint32_t type;
-	uint32_t identity; /* of its pool at that moment; set by object_locate_block() only */
+	uint32_t identity; /* of its pool at that moment; set by object_locate_block() and _medium() only */
 	bool is_run;
 };
 
@@ -35,9 +35,15 @@ int object_find(struct heap *heap, uint64_t ref, struct object *ret);
 static inline int object_locate_fast(struct heap *heap, uint64_t position, struct object *ret);
 static inline int object_find_fast(struct heap *heap, uint64_t ref, struct object *ret);
 
-/* Only blocks in arenas that this process knows. False: object_locate() and object_find() say what it is. */
+/* Only small blocks in arenas that this process knows. False: object_locate() and object_find() say what it is. */
 static inline bool object_locate_block(const struct heap *heap, uint64_t position, struct object *ret);
 static inline bool object_find_block(const struct heap *heap, uint64_t ref, struct object *ret);
+
+/*
+ * object_locate_block() of a medium block. ret->identity is that of the pool of the position, whose span_index is
+ * *ret_span_index: while both stay, the block is in that span.
+ */
+bool object_locate_medium(const struct heap *heap, uint64_t position, struct object *ret, uint32_t *ret_span_index);
 
 /* object_find(), after object_find_block() returned false. */
 int object_find_other(struct heap *heap, uint64_t ref, struct object *ret);
@@ -103,11 +109,11 @@ OBJECT_INLINE bool object_locate_block(const struct heap *heap, uint64_t positio
 	ret->pool = &heap->pools[off >> POOL_SHIFT];
 	/* relaxed: changed under the lock, and by another session while nobody knows what is in the pool */
 	identity = __atomic_load_n(&ret->pool->identity, __ATOMIC_RELAXED);
-	/* Kind and class by one comparison: no class has either of the two top bits of size_class. */
-	static_assert(N_CLASSES == 64, "the two top bits of size_class");
+	/* Kind and class by one comparison: no small class has either of the two top bits of size_class. */
+	static_assert(N_SMALL_CLASSES == 64, "the two top bits of size_class");
 	if (!OBJECT_LIKELY((identity & 0xc0ff) == POOL_BLOCKS))
 		return false;
-	size_class = identity >> 8 & (N_CLASSES - 1);
+	size_class = identity >> 8 & (N_SMALL_CLASSES - 1);
 	block1 = block_at_position(size_class, position);
 	if (!OBJECT_LIKELY(block1))
 		return false;

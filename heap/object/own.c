@@ -126,6 +126,28 @@ static int take_run(struct session *session, uint64_t n_pools, uint32_t type, co
 	return 0;
 }
 
+bool own_new_medium(struct session *session, size_t size, uint64_t *ret, int *result)
+{
+	return own_new_in_class(session, class_of_size(size), true, size, ret, result);
+}
+
+bool own_locate_medium(const struct session *session, uint64_t ref, struct own_object *ret)
+{
+	uint32_t kind = ret->identity & 0xff, size_class = ret->identity >> 8 & 0xff;
+
+	if ((kind != POOL_BODY && kind != POOL_BLOCKS) || class_is_small(size_class))
+		return false;
+	if (kind == POOL_BODY)
+		ret->pool = pool_of_body(session->heap, ret->pool);
+	/* relaxed: as in own_locate(). Otherwise the span has gone since its body was read. */
+	if (__atomic_load_n(&ret->pool->identity, __ATOMIC_RELAXED) !=
+		pool_identity(POOL_BLOCKS, size_class, session->owner1))
+		return false;
+	ret->block1 = pool_block1(session->heap, ret->pool, size_class, ref_position(ref));
+	ret->header = pool_headers(session->heap, ret->pool) + ret->block1 - 1;
+	return ret->block1;
+}
+
 /* Describe the first pool with room of a class. OWN_NOT: there is none. -EUCLEAN. */
 static int describe_pool(const struct session *session, uint32_t size_class, struct cached_pool *ret)
 {
@@ -142,7 +164,8 @@ static int describe_pool(const struct session *session, uint32_t size_class, str
 	if (pool->identity != pool_identity(POOL_BLOCKS, size_class, session->owner1))
 		return -EUCLEAN;
 	/* relaxed: as in own_guess_header() */
-	__atomic_store_n(&session->heap->class_hints[index1 - 1], (uint8_t)(size_class + 1), __ATOMIC_RELAXED);
+	__atomic_store_n(&session->heap->class_hints[index1 - 1],
+		class_is_small(size_class) ? (uint8_t)(size_class + 1) : 0, __ATOMIC_RELAXED);
 	*ret = (struct cached_pool){
 		.pool = pool,
 		.header0 = pool_headers(session->heap, pool) - 1,
@@ -183,7 +206,7 @@ static int take_block(struct session *session, uint32_t size_class, uint32_t typ
 		session->cache->pools[size_class] = pool;
 	if (slots)
 		type_clear_slots(slots, session->base + (block.position << 3), size);
-	generation = own_next_generation(pool.pool);
+	generation = own_next_generation(&session->pools[block.position >> (POOL_SHIFT - 3)]);
 	own_begin(block.header, generation, type, size);
 	*ret = ref_make(block.position, generation);
 	*ret_pool = pool.pool;
@@ -201,7 +224,7 @@ static int wait_for_lock(struct session *session)
 int own_new(struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret)
 {
 	uint64_t n_pools = 0;
-	uint32_t size_class = memory_class(size, info->alignment, &n_pools);
+	uint32_t size_class = memory_class(session->heap, SPACE_OBJECTS, size, info->alignment, &n_pools);
 	const struct type_info *slots = info->stride || info->n_slots ? info : NULL;
 	struct pool_entry *pool = NULL;
 	int r;
@@ -317,6 +340,7 @@ int own_finish_free(struct session *session, struct pool_entry *pool)
 
 int own_finish_free_at(struct session *session, uint64_t ref)
 {
+	/* a small block's: own_drop_block() knows no others */
 	return own_finish_free(session, &session->pools[ref_position(ref) >> (POOL_SHIFT - 3)]);
 }
 

@@ -12,7 +12,7 @@
 
 /* A LIVE object in a pool of the session's own. */
 struct own_object {
-	struct pool_entry *pool;
+	struct pool_entry *pool; /* the first, of a span or run */
 	struct object_header *header;
 	uint64_t word;     /* as it was when the object was found */
 	uint32_t identity; /* of the pool, at that moment */
@@ -35,9 +35,11 @@ static inline bool own_lookup(struct session *session, uint64_t ref, struct own_
 int own_new(struct session *session, uint32_t type, const struct type_info *info, size_t size, uint64_t *ret);
 /*
  * The most frequent way to make an object: 1 to BLOCK_SIZE_MAX bytes, in the pool that made the last of their class.
- * True: *result is what own_new() would return. False: own_new() may make it, or say why not.
+ * True: *result is what own_new() would return. False: own_new() may make it, or say why not. own_new_medium(): more
+ * bytes, up to MEDIUM_SIZE_MAX.
  */
 static inline bool own_new_bytes(struct session *session, size_t size_class, size_t size, uint64_t *ret, int *result);
+bool own_new_medium(struct session *session, size_t size, uint64_t *ret, int *result);
 
 /* Hold once more what it holds already. own_hold() knows objects in the cache only, own_hold_any() all. */
 static inline int own_hold(struct session *session, uint64_t ref);
@@ -93,7 +95,7 @@ static inline void own_fetch_header(const struct session *session, uint64_t off)
 static inline void own_note_class(const struct session *session, const struct pool_entry *pool)
 {
 	uint8_t *hint = &session->heap->class_hints[pool - session->pools];
-	uint8_t now = pool->size_class < N_CLASSES ? (uint8_t)(pool->size_class + 1) : 0;
+	uint8_t now = class_is_small(pool->size_class) ? (uint8_t)(pool->size_class + 1) : 0;
 
 	/* relaxed, both: as in own_guess_header() */
 	if (OWN_UNLIKELY(__atomic_load_n(hint, __ATOMIC_RELAXED) != now))
@@ -128,6 +130,9 @@ static inline struct object_header *own_block_header(const struct session *sessi
 	return (struct object_header *)(void *)(session->base + (pool << POOL_SHIFT)) + block1 - 1;
 }
 
+/* own_locate() of a medium block. ret->pool is the pool of ref, and becomes the first of the span. */
+bool own_locate_medium(const struct session *session, uint64_t ref, struct own_object *ret);
+
 /* Find the header, in whatever state it is. False: ref names nothing in the session's pools. */
 static inline bool own_locate(const struct session *session, uint64_t ref, struct own_object *ret)
 {
@@ -144,13 +149,15 @@ static inline bool own_locate(const struct session *session, uint64_t ref, struc
 		return false;
 	/* kind and class by one comparison: as in object_locate_block() */
 	if (OWN_LIKELY((ret->identity & 0xc0ff) == POOL_BLOCKS)) {
-		ret->block1 = block_at_position(ret->identity >> 8 & (N_CLASSES - 1), ref_position(ref));
+		ret->block1 = block_at_position(ret->identity >> 8 & (N_SMALL_CLASSES - 1), ref_position(ref));
 		ret->header = own_block_header(session, off >> POOL_SHIFT, ret->block1);
 		return ret->block1;
 	}
+	if ((ret->identity & 0xff) != POOL_RUN)
+		return own_locate_medium(session, ref, ret);
 	ret->header = &ret->pool->header;
 	ret->block1 = 0;
-	return (ret->identity & 0xff) == POOL_RUN && !(off & (POOL_SIZE - 1));
+	return !(off & (POOL_SIZE - 1));
 }
 
 static inline bool own_find(const struct session *session, uint64_t ref, struct own_object *ret)
@@ -273,7 +280,8 @@ static inline uint64_t own_begin(struct object_header *header, uint32_t generati
 /* Ends the critical section of own_new(), after the last block of the free list was taken. Returns 0. */
 int own_finish_new(struct session *session, struct pool_entry *pool);
 
-OWN_INLINE bool own_new_bytes(struct session *session, size_t size_class, size_t size, uint64_t *ret, int *result)
+OWN_INLINE bool own_new_in_class(
+	struct session *session, size_t size_class, bool is_medium, size_t size, uint64_t *ret, int *result)
 {
 	struct session_entry *entry = session->entry;
 	const struct cached_pool *cached;
@@ -293,7 +301,8 @@ OWN_INLINE bool own_new_bytes(struct session *session, size_t size_class, size_t
 		critical_leave_fast(entry, 0);
 		return false;
 	}
-	generation = own_next_generation(pool);
+	/* of the pool that the block begins in */
+	generation = own_next_generation(is_medium ? &session->pools[block.position >> (POOL_SHIFT - 3)] : pool);
 	word = own_begin(block.header, generation, TYPE_BYTES, size);
 	ref = ref_make(block.position, generation);
 	*ret = ref;
@@ -310,6 +319,11 @@ OWN_INLINE bool own_new_bytes(struct session *session, size_t size_class, size_t
 	else
 		critical_leave_fast(entry, 1);
 	return true;
+}
+
+OWN_INLINE bool own_new_bytes(struct session *session, size_t size_class, size_t size, uint64_t *ret, int *result)
+{
+	return own_new_in_class(session, size_class, false, size, ret, result);
 }
 
 /*
@@ -431,7 +445,7 @@ OWN_INLINE bool own_drop_last(struct session *session, uint64_t ref, struct cach
 
 /* The word of bytes that the session holds once, without generation and size. */
 #define OWN_BYTES_ONCE (header_live(0, TYPE_BYTES, 0, STATE_LIVE) | 1)
-#define OWN_SIZE_BITS  header_live(0, 0, 0x3ff, 0)
+#define OWN_SIZE_BITS  header_live(0, 0, HEADER_SIZE_MAX, 0)
 
 static inline bool own_drop_block(struct session *session, uint64_t ref, int *result)
 {

@@ -196,7 +196,7 @@ int own_collect_all(struct session *session)
 int own_refill(struct session *session, size_t size, size_t alignment)
 {
 	uint64_t n_pools = 0;
-	uint32_t size_class = memory_class(size, alignment, &n_pools);
+	uint32_t size_class = memory_class(session->heap, SPACE_OBJECTS, size, alignment, &n_pools);
 	int r;
 
 	if (size_class == CLASS_NONE && (n_pools > SPARE_RUN_MAX || n_pools >= session->heap->pools_per_arena))

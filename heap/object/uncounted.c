@@ -63,7 +63,7 @@ int uncounted_hold(struct session *session, uint64_t ref, uint64_t other, struct
 	if (!found.header)
 		return UNCOUNTED_NOT;
 	seen = header_read(found.header);
-	if (!UNCOUNTED_LIKELY(lookup_is_still(session, ref, found.identity) && can_be_held(session, ref, &seen)))
+	if (!UNCOUNTED_LIKELY(lookup_is_still(session, ref, &found) && can_be_held(session, ref, &seen)))
 		return UNCOUNTED_NOT;
 	if (!UNCOUNTED_LIKELY(rights_are_for_readers(seen.rights)) && !invite(found.header, seen))
 		return UNCOUNTED_NOT;

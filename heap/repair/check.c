@@ -36,6 +36,9 @@ static uint32_t pools_taken(struct check *check, uint32_t p, uint32_t n_left)
 		return 0;
 	case POOL_BLOCKS:
 		check_block_pool(check, p);
+		return check_span(check, p, n_left);
+	case POOL_BODY:
+		check_fault(check, "pool %u: is of a span that does not begin before it", p);
 		return 1;
 	case POOL_RUN:
 		if (!pool->run_n_pools || pool->run_n_pools > n_left) {

@@ -19,7 +19,7 @@
 uint32_t *check_count_of(struct check *check, const struct object *object)
 {
 	uint64_t p = (uint64_t)(object->pool - check->heap->pools);
-	uint32_t n = object->is_run ? 1 : class_pool_blocks(pool_class_of(object->pool)), i = 0;
+	uint32_t n = object->is_run ? 1 : class_shapes[pool_class_of(object->pool)].n_blocks, i = 0;
 	struct object_header *headers = (void *)(check->heap->base + (p << POOL_SHIFT));
 
 	if (!check->rights[p]) {
@@ -133,7 +133,7 @@ void check_note_in_flight(struct check *check)
 bool check_pool_is_in_flight(const struct check *check, uint32_t p)
 {
 	for (uint32_t i = 0; i < check->n_in_flight; i++)
-		if (ref_position(check->in_flight[i].ref) >> (POOL_SHIFT - 3) == p)
+		if (pool_at_position(check->heap, ref_position(check->in_flight[i].ref)) == &check->heap->pools[p])
 			return true;
 	return false;
 }

@@ -169,6 +169,22 @@ void check_block_pool(struct check *check, uint32_t p)
 			count.n_remote ? "not on" : "on");
 }
 
+uint32_t check_span(struct check *check, uint32_t p, uint32_t n_left)
+{
+	const struct pool_entry *pool = &check->heap->pools[p];
+	uint32_t identity = pool->identity, n_pools = class_shapes[identity >> 8 & 0xff].n_pools;
+
+	if (n_pools > n_left) {
+		check_fault(check, "pool %u: a span of %u pools does not fit in its arena", p, n_pools);
+		return n_left;
+	}
+	for (uint32_t i = 1; i < n_pools; i++)
+		if (pool[i].identity != pool_identity(POOL_BODY, identity >> 8 & 0xff, identity >> 16) ||
+			pool[i].span_index != i)
+			check_fault(check, "pool %u: is not pool %u of the span that begins at pool %u", p + i, i, p);
+	return n_pools ? n_pools : 1;
+}
+
 /* Runs of pools */
 
 void check_run(struct check *check, uint32_t p)

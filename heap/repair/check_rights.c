@@ -90,7 +90,9 @@ static void count_slots(struct check *check, const struct object *object)
 {
 	struct type_info type;
 	uint32_t state = header_state(object->word);
-	uint64_t first = object->is_run && state == STATE_DYING ? object->pool->run_n_dropped : 0;
+	uint64_t first = state != STATE_DYING ? 0
+			 : object->is_run     ? object->pool->run_n_dropped
+					      : rights_n_dropped(object->header->rights);
 
 	if (state == STATE_MAKING || (state == STATE_LIVE && is_record(object)))
 		return;
@@ -152,7 +154,9 @@ static void mend_orphan(struct check *check, const struct object *object, uint32
 	if (state == STATE_MAKING) {
 		memory_give(check->mender, object->position);
 	} else {
-		heap_set(heap, &object->header->rights, rights_of_dying(entry->dying1));
+		heap_set(heap, &object->header->rights,
+			rights_with_n_dropped(
+				rights_of_dying(entry->dying1), rights_n_dropped(object->header->rights)));
 		heap_set(heap, &entry->dying1, object->position + 1);
 	}
 	change_commit(heap);

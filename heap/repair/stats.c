@@ -5,8 +5,9 @@
  * Pools and blocks are counted when somebody asks, from the entries of arenas and pools, without the lock: the process
  * that makes or frees an object pays nothing, and nobody waits. Each pool is counted as what it is at the moment it is
  * read, and in one figure only, so the figures add up to the arenas that were seen. A pool is free, or of one class, or
- * part of a run. A pool of a class is made of headers, blocks allocated, blocks available, and a rest that is too small
- * for a block. A run that its owner keeps for its next object is free pools; a remotely freed block is available.
+ * part of a span or run. A pool or span of a class is made of headers, blocks allocated, blocks available, and a rest
+ * that is too small for a block. A run is an object and the rest of its last page, or, if its owner keeps it for its
+ * next object, free pools. A remotely freed block is available.
  *
  * Remotely freed blocks are found by their headers, so the arena must be there: a client keeps it there as a hold
  * without the lock does (count.c).
@@ -64,7 +65,18 @@ static void count_blocks(const struct heap *heap, const struct pool_entry *pool,
 	ret->bytes_allocated_blocks += (uint64_t)n_used * shape->size;
 	ret->bytes_available_blocks += (uint64_t)(shape->n_blocks - n_used) * shape->size;
 	ret->bytes_pool_headers += n_headers;
-	ret->bytes_quantization += POOL_SIZE - n_headers - (uint64_t)shape->n_blocks * shape->size;
+	ret->bytes_quantization +=
+		(uint64_t)shape->n_pools * POOL_SIZE - n_headers - (uint64_t)shape->n_blocks * shape->size;
+}
+
+/* Count an object of whole pools, which take n_bytes: its payload, and what is left of the last page. */
+static void count_run(const struct pool_entry *pool, uint64_t n_bytes, uint64_t *bytes, struct heap_stats *ret)
+{
+	uint64_t size = __atomic_load_n(&pool->run_size, __ATOMIC_RELAXED);
+
+	size = size < n_bytes ? size : n_bytes;
+	*bytes += size;
+	ret->bytes_quantization += n_bytes - size;
 }
 
 /* Count what begins at this pool; n_left pools are left in the arena. Returns how many pools it takes. */
@@ -76,13 +88,16 @@ static uint32_t count_pool(const struct heap *heap, const struct pool_entry *poo
 
 	switch (identity & 0xff) {
 	case POOL_BLOCKS:
+		n = class_shapes[size_class].n_pools;
+		if (!n || n > n_left) { /* it is changing hands */
+			ret->bytes_unused_pools += POOL_SIZE;
+			return 1;
+		}
 		if (is_record)
-			ret->bytes_records += POOL_SIZE;
-		else if (size_class < N_CLASSES)
-			count_blocks(heap, pool, size_class, can_read, ret);
+			ret->bytes_records += (uint64_t)n * POOL_SIZE;
 		else
-			ret->bytes_unused_pools += POOL_SIZE; /* it is changing hands */
-		return 1;
+			count_blocks(heap, pool, size_class, can_read, ret);
+		return n;
 	case POOL_RUN:
 		n = min(__atomic_load_n(&pool->run_n_pools, __ATOMIC_RELAXED), n_left);
 		n = n ? n : 1;
@@ -91,7 +106,7 @@ static uint32_t count_pool(const struct heap *heap, const struct pool_entry *poo
 		} else if (header_state(__atomic_load_n(&pool->header.word, __ATOMIC_RELAXED)) == STATE_FREE) {
 			ret->bytes_unused_pools += (uint64_t)n * POOL_SIZE;
 		} else {
-			ret->bytes_medium_objects += (uint64_t)n * POOL_SIZE;
+			count_run(pool, (uint64_t)n * POOL_SIZE, &ret->bytes_medium_objects, ret);
 			ret->n_medium_objects++;
 		}
 		return n;
@@ -127,7 +142,8 @@ static uint32_t count_arena(struct session *session, uint32_t a, uint32_t n_left
 		else if (is_record)
 			ret->bytes_records += (uint64_t)n * heap->arena_size;
 		else
-			ret->bytes_large_objects += (uint64_t)n * heap->arena_size;
+			count_run(&heap->pools[(uint64_t)a * heap->pools_per_arena], (uint64_t)n * heap->arena_size,
+				&ret->bytes_large_objects, ret);
 		ret->n_large_objects += state == ARENA_RUN && !is_record;
 	} else {
 		return 1;

@@ -47,15 +47,16 @@ static inline uint32_t header_state(uint64_t word)
 {
 	return (uint32_t)(word >> 7 & 7);
 }
+#define HEADER_SIZE_MAX UINT64_C(0x7fff) /* what the word has bits for */
 /* Of a block that is not free. */
 static inline uint32_t header_size(uint64_t word)
 {
-	return (uint32_t)(word >> 10 & 0x3ff);
+	return (uint32_t)(word >> 10 & HEADER_SIZE_MAX);
 }
 /* Of a block or run that is not free. */
 static inline uint32_t header_type(uint64_t word)
 {
-	return (uint32_t)(word >> 20 & 0xffff);
+	return (uint32_t)(word >> 25 & 0x7ff);
 }
 static inline uint32_t header_generation(uint64_t word)
 {
@@ -68,7 +69,7 @@ static inline uint32_t header_link(uint64_t word)
 }
 static inline uint64_t header_live(uint32_t generation, uint32_t type, uint64_t block_size, uint32_t state)
 {
-	return (uint64_t)generation << REF_POSITION_BITS | (uint64_t)type << 20 | block_size << 10 |
+	return (uint64_t)generation << REF_POSITION_BITS | (uint64_t)type << 25 | block_size << 10 |
 	       (uint64_t)state << 7;
 }
 /* In another state, and without holds of the pool's owner. */
@@ -190,5 +191,14 @@ static inline uint64_t rights_of_dying(uint64_t next1)
 }
 static inline uint64_t rights_next_dying1(uint64_t rights)
 {
-	return rights / RIGHTS_ONE;
+	return (rights << 16 >> 16) / RIGHTS_ONE;
+}
+/* How many slots of a dying block are dropped. */
+static inline uint64_t rights_n_dropped(uint64_t rights)
+{
+	return rights >> 48;
+}
+static inline uint64_t rights_with_n_dropped(uint64_t rights, uint64_t n_dropped)
+{
+	return (rights << 16 >> 16) | n_dropped << 48;
 }

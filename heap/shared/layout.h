@@ -42,13 +42,17 @@
 #define ARENA_SIZE_MAX     (UINT32_C(4) << 20)
 #define HEAP_SIZE_MAX      (UINT64_C(512) << 30) /* what the position of a ref can name */
 
-#define POOL_SIZE  4096U
-#define POOL_SHIFT 12U
+#define POOL_SIZE           4096U
+#define POOL_SHIFT          12U
+#define POOLS_PER_ARENA_MAX (ARENA_SIZE_MAX / POOL_SIZE)
 
-#define BLOCK_ALIGNMENT 8U
-#define BLOCK_SIZE_MAX  512U /* larger objects take runs of pools or of arenas */
-#define N_CLASSES       64U
-#define CLASS_NONE      255U
+#define BLOCK_ALIGNMENT  8U
+#define BLOCK_SIZE_MAX   512U   /* largest small object; their classes are the first N_SMALL_CLASSES */
+#define MEDIUM_SIZE_MAX  32704U /* largest medium object; larger ones take runs of pools or of arenas */
+#define MEDIUM_ALIGNMENT 64U    /* of medium blocks, and of their sizes */
+#define N_SMALL_CLASSES  64U
+#define N_CLASSES        128U /* a power of two; not all of them are used */
+#define CLASS_NONE       255U
 
 #define REF_POSITION_BITS 36U
 #define REF_POSITION_MASK ((UINT64_C(1) << REF_POSITION_BITS) - 1)
@@ -68,8 +72,8 @@
 /*
  * word     bits 0..6    how many holds the session that owns the pool has, without its hold table
  *          bits 7..9    enum object_state
- *          bits 10..19  size of the payload, of a block; a run has it in its pool's entry
- *          bits 20..35  the type
+ *          bits 10..24  size of the payload, of a block; a run has it in its pool's entry
+ *          bits 25..35  the type
  *          bits 36..63  the generation
  *   Of a free block bits 20..35 are the link instead: the next block of the free list plus one; bits 0..19 are 0.
  *   A pool's headers are zeroed when it takes a class. So the word 0 is a block that was never carved, or the last of
@@ -85,7 +89,8 @@
  *   (readers.c). BIAS_UNCOUNTED: the same, and one right stands for all uncounted holds; nobody else has any.
  * RIGHTS_SHARED is set once others may know the object, and stays for the object's life. RIGHTS_LOCKED: the owner of
  * the lock is changing the header. See count.c. A block that is free has 0 here, a remotely freed one RIGHTS_SHARED, a
- * dying object the position of the next dying object of its session, plus one, times RIGHTS_ONE.
+ * dying object the position of the next dying object of its session, plus one, times RIGHTS_ONE, and in bits
+ * 48..63, of a block, how many of its slots are dropped.
  *
  * An object is alive while its state is LIVE and the holds of its pool's owner or the number of rights are not 0.
  */
@@ -147,13 +152,19 @@ union list_links {
 
 enum pool_kind {
 	POOL_FREE = 0,   /* free, or any pool of a run but its first */
-	POOL_BLOCKS = 1, /* blocks of one class */
+	POOL_BLOCKS = 1, /* blocks of one class: a pool of small ones, or the first pool of a span of medium ones */
 	POOL_RUN = 2,    /* the first pool of a run: one object of whole pools or arenas */
+	POOL_BODY = 3,   /* any pool of a span but its first */
 };
 
 /*
  * One entry for each pool of the heap segment. A pool that no session owns (owner1 is 0) is changed under the lock
  * alone. Members that share a word are logged together, and mostly changed by one store to the word.
+ *
+ * Medium blocks lie in spans: n_pools adjacent pools of one arena (size_class.h), which are one pool in all but their
+ * length. All headers stand at the start of the first pool, whose entry speaks for the span. The entries of the others
+ * are POOL_BODY, with its class and owner, and say in span_index how far away it is. Only the generations are counted
+ * by each of them, for the blocks that begin in it: so a ref differs from all that its place had before, as whatever.
  *
  * Of a pool of blocks (n_blocks in size_class.h):
  *   n_carved  = n_used + length of the freeblock list
@@ -176,9 +187,9 @@ struct pool_entry {
 
 	union {
 		struct {
-			uint16_t n_used;   /* owner: blocks that are not free */
-			uint16_t n_carved; /* owner: nextoffset, in blocks: those from here on are untouched */
-			uint16_t reserved1;
+			uint16_t n_used;     /* owner: blocks that are not free */
+			uint16_t n_carved;   /* owner: nextoffset, in blocks: those from here on are untouched */
+			uint16_t span_index; /* locked: of POOL_BODY: the span's first pool is that many before it */
 			uint16_t freeblock1; /* owner: the block freed last; the top bits of counts: one shift */
 		};
 		uint64_t counts; /* all three, which the owner reads and mostly stores at once */
@@ -484,7 +495,7 @@ struct log_entry {
 #define LOG_WHERE_HEADER_LOCK UINT64_C(1)
 
 #define LOCK_UNIT     65536U /* bytes: the largest page of any processor */
-#define LOCK_HEAD_OFF 1600U  /* of struct global_lock in the control segment */
+#define LOCK_HEAD_OFF 2112U  /* of struct global_lock in the control segment */
 
 /*
  * How a thread that keeps the lock between calls has it in its robust list. Not in shared memory: it lies behind the
@@ -635,11 +646,11 @@ static_assert(offsetof(struct pool_entry, owned_next1) == 56, "");
 static_assert(SESSIONS_MAX < BIAS_UNCOUNTED, "owner1");
 static_assert(sizeof(struct arena_entry) == 64, "one cache line");
 static_assert(sizeof(struct hold) == 16, "");
-static_assert(sizeof(struct session_entry) == 640 + HOLDS_INLINE * sizeof(struct hold), "");
+static_assert(sizeof(struct session_entry) == 896 + HOLDS_INLINE * sizeof(struct hold), "");
 static_assert(offsetof(struct session_entry, n_own_holds) == 192,
 	"what the session writes in its calls has cache lines of its own");
 static_assert(offsetof(struct session_entry, usedpools1) == 256, "");
-static_assert(offsetof(struct session_entry, owned_pools1) == 576, "so has what others write meanwhile");
+static_assert(offsetof(struct session_entry, owned_pools1) == 832, "so has what others write meanwhile");
 static_assert(offsetof(struct session_entry, holds_position1) % 8 == 0, "");
 static_assert(offsetof(struct session_entry, attachment) == 100, "clients in other languages store to it");
 static_assert(sizeof(struct type_entry) == 128, "");
@@ -653,4 +664,5 @@ static_assert((offsetof(struct control, lock.word) + 8) % LOCK_UNIT == 0, "the l
 static_assert(offsetof(struct control, lock.own) % LOCK_UNIT == 0, "begins a page");
 static_assert(offsetof(struct control, lock.node) > offsetof(struct control, lock.own), "not shared");
 static_assert(sizeof(struct space) % 8 == 0, "");
-static_assert(BLOCK_SIZE_MAX / BLOCK_ALIGNMENT == N_CLASSES, "");
+static_assert(BLOCK_SIZE_MAX / BLOCK_ALIGNMENT == N_SMALL_CLASSES && N_CLASSES < CLASS_NONE, "");
+static_assert(TYPE_FIRST_REGISTERED + TYPES_MAX <= 1U << 11 && MEDIUM_SIZE_MAX < 1U << 15, "the header word");

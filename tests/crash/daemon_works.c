@@ -122,6 +122,7 @@ static void reclaim_setup(struct actor *a)
 	MUST(a, pyheap_queue_new(a->heap, 4, &queue));
 	MUST(a, pyheap_queue_push(a->heap, queue, pattern_new(a, 24, PATTERN), 0));
 	pattern_new(a, 9000, PATTERN);
+	pattern_new(a, 40000, PATTERN);
 	pattern_new(a, 150000, PATTERN);
 	for (int i = 0; i < 60; i++)
 		pattern_new(a, 32, PATTERN);
@@ -156,6 +157,8 @@ static void keep_free(struct actor *a)
 	for (size_t size = 80; size <= 8192; size = size * 9 + 40)
 		MUST(a, pyheap_decref(a->heap, pattern_new(a, size, PATTERN)));
 	MUST(a, pyheap_decref(a->heap, pattern_new(a, 5000, PATTERN)));
+	MUST(a, pyheap_decref(a->heap, pattern_new(a, 40000, PATTERN)));
+	MUST(a, pyheap_decref(a->heap, pattern_new(a, 50000, PATTERN)));
 }
 
 /* More free pools than one change trims. */

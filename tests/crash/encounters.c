@@ -98,7 +98,7 @@ static void small_setup(struct actor *a)
 
 static void run_setup(struct actor *a)
 {
-	make(a, 1, 3 * POOL);
+	make(a, 1, 10 * POOL);
 }
 
 /* All other objects of the pool are given to the survivor, which frees them remotely. */
@@ -117,7 +117,7 @@ static void full_setup(struct actor *a)
 /* The session keeps only a free pool and a spare run. */
 static void kept_setup(struct actor *a)
 {
-	make(a, 1, 3 * POOL);
+	make(a, 1, 10 * POOL);
 	MUST(a, pyheap_decref(a->heap, a->mine[0]));
 	make(a, 1, BLOCK);
 	MUST(a, pyheap_decref(a->heap, a->mine[0]));
@@ -139,7 +139,7 @@ static int work_call(struct actor *a)
 static int work_on_run_call(struct actor *a)
 {
 	pyheap_ref ref = 0;
-	int r = pyheap_new(a->heap, PYHEAP_BYTES, 3 * POOL, &ref);
+	int r = pyheap_new(a->heap, PYHEAP_BYTES, 10 * POOL, &ref);
 
 	return r < 0 ? r : pyheap_decref(a->heap, ref);
 }
@@ -463,7 +463,7 @@ static int hold_run_call(struct actor *a)
 	int r = pyheap_incref(a->heap, a->stage->given[0]);
 
 	if (r == 0)
-		EXPECT(a, pyheap_size(a->heap, a->stage->given[0]) == 3 * POOL);
+		EXPECT(a, pyheap_size(a->heap, a->stage->given[0]) == 10 * POOL);
 	return fare(a, r);
 }
 

@@ -7,11 +7,12 @@
  */
 #include "scenario.h"
 
-enum { QUEUE, LIST, SHARED, LARGE, BIASED }; /* in stage->refs */
+enum { QUEUE, LIST, SHARED, LARGE, BIASED, MEDIUM }; /* in stage->refs */
 
-#define SIZE       208U
-#define LARGE_SIZE 9000U
-#define FULL_TABLE 60U /* more holds than fit into the table of a session's entry */
+#define SIZE        208U
+#define LARGE_SIZE  40000U /* a run */
+#define MEDIUM_SIZE 3000U
+#define FULL_TABLE  60U /* more holds than fit into the table of a session's entry */
 
 /* A right that comes and goes under the lock: afterwards others may know the object, and its count is biased to no
  * session. */
@@ -27,18 +28,21 @@ static void prepare(struct actor *a)
 	MUST(a, pyheap_list_new(a->heap, 2, &a->stage->refs[LIST]));
 	a->stage->refs[SHARED] = pattern_new(a, SIZE, 71);
 	a->stage->refs[LARGE] = pattern_new(a, LARGE_SIZE, 72);
+	a->stage->refs[MEDIUM] = pattern_new(a, MEDIUM_SIZE, 73);
 }
 
 static void ready(struct actor *a)
 {
 	share(a, a->stage->refs[SHARED]);
 	share(a, a->stage->refs[LARGE]);
+	share(a, a->stage->refs[MEDIUM]);
 }
 
 static void verify(struct actor *a)
 {
 	pattern_check(a, a->stage->refs[SHARED], SIZE, 71);
 	pattern_check(a, a->stage->refs[LARGE], LARGE_SIZE, 72);
+	pattern_check(a, a->stage->refs[MEDIUM], MEDIUM_SIZE, 73);
 }
 
 static int hold_call(struct actor *a)
@@ -49,6 +53,21 @@ static int hold_call(struct actor *a)
 static int hold_large_call(struct actor *a)
 {
 	return pyheap_incref(a->heap, a->stage->refs[LARGE]);
+}
+
+static int hold_medium_call(struct actor *a)
+{
+	return pyheap_incref(a->heap, a->stage->refs[MEDIUM]);
+}
+
+static void held_medium_setup(struct actor *a)
+{
+	MUST(a, hold_medium_call(a));
+}
+
+static int drop_medium_call(struct actor *a)
+{
+	return pyheap_decref(a->heap, a->stage->refs[MEDIUM]);
 }
 
 static int drop_call(struct actor *a)
@@ -191,10 +210,12 @@ const struct scenario scenarios_count[] = {
 	{"count_hold", prepare, NULL, hold_call, .verify = verify, .ready = ready},
 	{"count_hold_again", prepare, come_and_go_setup, hold_call, .verify = verify, .ready = ready},
 	{"count_hold_run", prepare, NULL, hold_large_call, .verify = verify, .ready = ready},
+	{"count_hold_medium", prepare, NULL, hold_medium_call, .verify = verify, .ready = ready},
 	{"count_hold_many", prepare, many_setup, hold_call, .verify = verify, .ready = ready},
 	{"count_hold_biased", prepare, NULL, hold_biased_call, .verify = biased_verify, .ready = biased_ready},
 	{"count_drop", prepare, held_setup, drop_call, .verify = verify, .ready = ready},
 	{"count_drop_run", prepare, large_setup, drop_large_call, .verify = verify, .ready = ready},
+	{"count_drop_medium", prepare, held_medium_setup, drop_medium_call, .verify = verify, .ready = ready},
 	{"count_drop_many", prepare, many_held_setup, drop_call, .verify = verify, .ready = ready},
 	{"count_drop_biased", prepare, biased_setup, drop_biased_call, .verify = biased_verify, .ready = biased_ready,
 		.beside = biased_beside},

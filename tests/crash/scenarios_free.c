@@ -81,6 +81,16 @@ static void medium_verify(struct actor *a)
 	remake(a, 3 * POOL);
 }
 
+static void run_setup(struct actor *a)
+{
+	a->mine[0] = pattern_new(a, 20 * POOL, 31);
+}
+
+static void run_verify(struct actor *a)
+{
+	remake(a, 20 * POOL);
+}
+
 static void large_setup(struct actor *a)
 {
 	MUST(a, pyheap_new(a->heap, PYHEAP_BYTES, 150000, &a->mine[0]));
@@ -187,6 +197,7 @@ const struct scenario scenarios_free[] = {
 	{"decref_pool_full", NULL, full_setup, drop_call, .verify = full_verify},
 	{"decref_arena_last", take_free_pools, arena_setup, drop_call, .verify = arena_verify},
 	{"decref_medium", NULL, medium_setup, drop_call, .verify = medium_verify},
+	{"decref_run", NULL, run_setup, drop_call, .verify = run_verify},
 	{"decref_large", NULL, large_setup, drop_call, .verify = large_verify},
 	{"decref_list", small_prepare, list_setup, drop_call, .verify = small_verify},
 	{"decref_list_run", small_prepare, list_run_setup, drop_call, .verify = small_verify},

@@ -63,6 +63,16 @@ static void medium_verify(struct actor *a)
 	make_another(a, 3 * POOL);
 }
 
+static int run_call(struct actor *a)
+{
+	return pyheap_new(a->heap, PYHEAP_BYTES, 10 * POOL, &a->mine[0]);
+}
+
+static void run_verify(struct actor *a)
+{
+	make_another(a, 10 * POOL);
+}
+
 static int large_call(struct actor *a)
 {
 	return pyheap_new(a->heap, PYHEAP_BYTES, 150000, &a->mine[0]);
@@ -163,6 +173,7 @@ const struct scenario scenarios_object[] = {
 	{"new_pool", NULL, NULL, pool_call, .verify = pool_verify},
 	{"new_arena", take_free_pools, take_free_pools, arena_call, .verify = arena_verify},
 	{"new_medium", NULL, NULL, medium_call, .verify = medium_verify},
+	{"new_run", NULL, NULL, run_call, .verify = run_verify},
 	{"new_large", NULL, NULL, large_call, .verify = large_verify, .wants_arenas = true},
 	{"new_large_again", NULL, large_again_setup, large_call, .verify = large_verify},
 	{"new_large_cut", NULL, large_cut_setup, large_call, .verify = large_verify},

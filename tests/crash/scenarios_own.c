@@ -17,6 +17,8 @@
 enum { KNOWN, QUEUE, LIST }; /* in stage->refs */
 
 #define POOL      4096U
+#define RUN       (10 * POOL) /* an object of whole pools */
+#define MEDIUM    3000U       /* 11 blocks in a span of 9 pools */
 #define BLOCK     512U
 #define FULL      7U  /* blocks of that size in a pool */
 #define HOLDS_OWN 127 /* most holds that a header can count */
@@ -46,7 +48,8 @@ static void verify(struct actor *a)
 	MUST(a, pyheap_decref(a->heap, a->stage->refs[KNOWN]));
 	remake(a, 48);
 	remake(a, BLOCK);
-	remake(a, 3 * POOL);
+	remake(a, RUN);
+	remake(a, MEDIUM);
 }
 
 static void make(struct actor *a, size_t n, size_t size)
@@ -176,31 +179,47 @@ static void pool_goes_setup(struct actor *a)
 
 static int new_run_call(struct actor *a)
 {
-	return pyheap_new(a->heap, PYHEAP_BYTES, 3 * POOL, &a->mine[0]);
+	return pyheap_new(a->heap, PYHEAP_BYTES, RUN, &a->mine[0]);
 }
 
 static void spare_setup(struct actor *a)
 {
-	make(a, 1, 3 * POOL);
+	make(a, 1, RUN);
 	MUST(a, pyheap_decref(a->heap, a->mine[0]));
-}
-
-static void short_spare_setup(struct actor *a)
-{
-	make(a, 1, BLOCK + 8);
-	MUST(a, pyheap_decref(a->heap, a->mine[0]));
-}
-
-static int list_run_call(struct actor *a)
-{
-	return pyheap_list_new(a->heap, BLOCK / 8 + 1, &a->mine[0]);
 }
 
 /* The session already keeps another spare run of that size. */
 static void second_run_setup(struct actor *a)
 {
-	make(a, 2, 3 * POOL);
+	make(a, 2, RUN);
 	MUST(a, pyheap_decref(a->heap, a->mine[1]));
+}
+
+/* ---- medium objects ---- */
+
+static int new_medium_call(struct actor *a)
+{
+	return pyheap_new(a->heap, PYHEAP_BYTES, MEDIUM, &a->mine[0]);
+}
+
+static int list_medium_call(struct actor *a)
+{
+	return pyheap_list_new(a->heap, MEDIUM / 8, &a->mine[0]);
+}
+
+/* The span has another object, and a block that was freed. */
+static void medium_setup(struct actor *a)
+{
+	make(a, 4, MEDIUM);
+	MUST(a, pyheap_decref(a->heap, a->mine[3]));
+	a->mine[3] = 0;
+}
+
+/* The session's own span has no room: the call takes another one. */
+static void full_span_setup(struct actor *a)
+{
+	for (size_t i = 1; i < 12; i++)
+		a->mine[i] = pattern_new(a, MEDIUM, 41);
 }
 
 /* ---- holds ---- */
@@ -298,7 +317,7 @@ static void dies_setup(struct actor *a)
 	make(a, FULL, BLOCK);
 	for (size_t i = 1; i < 4; i++)
 		give(a, i);
-	a->mine[FULL] = pattern_new(a, 3 * POOL, 41);
+	a->mine[FULL] = pattern_new(a, RUN, 41);
 	give(a, FULL);
 }
 
@@ -306,7 +325,7 @@ static void dies_verify(struct actor *a)
 {
 	for (size_t i = 0; i < 4; i++) {
 		if (a->mine[i]) {
-			pattern_check(a, a->mine[i], i < 3 ? BLOCK : 3 * POOL, 41);
+			pattern_check(a, a->mine[i], i < 3 ? BLOCK : RUN, 41);
 			MUST(a, pyheap_decref(a->heap, a->mine[i]));
 		}
 		a->mine[i] = 0;
@@ -393,7 +412,10 @@ const struct scenario scenarios_own[] = {
 	{"own_new_last", prepare, last_block_setup, new_block_call, .verify = verify},
 	{"own_new_list", prepare, stale_list_setup, new_list_call, .verify = stale_list_verify},
 	{"own_new_run", prepare, spare_setup, new_run_call, .verify = verify},
-	{"own_new_list_run", prepare, short_spare_setup, list_run_call, .verify = verify},
+	{"own_new_medium", prepare, medium_setup, new_medium_call, .verify = verify},
+	{"own_new_list_medium", prepare, medium_setup, list_medium_call, .verify = verify},
+	{"own_new_span", prepare, full_span_setup, new_medium_call, .verify = verify},
+	{"own_drop_medium", prepare, medium_setup, drop_call, .verify = verify},
 	{"own_drop", prepare, block_setup, drop_call, .verify = verify},
 	{"own_drop_whole", prepare, block_setup, whole_drop_call, .verify = verify},
 	{"own_drop_one", prepare, twice_setup, drop_call, .verify = verify},

@@ -8,9 +8,14 @@
 
 enum { QUEUE }; /* in stage->refs */
 
-#define POOL  4096U
-#define BLOCK 512U
-#define FULL  7U /* blocks of that size in a pool */
+#define POOL 4096U
+#define RUN  (10 * POOL) /* an object of whole pools */
+
+/* Medium objects: a span of 9 pools has 11 of them. */
+#define MEDIUM    3000U
+#define FULL_SPAN 11U
+#define BLOCK     512U
+#define FULL      7U /* blocks of that size in a pool */
 
 static void prepare(struct actor *a)
 {
@@ -89,17 +94,50 @@ static void pool_verify(struct actor *a)
 
 static void run_ready(struct actor *a)
 {
-	push_new(a, 1, 3 * POOL);
+	push_new(a, 1, RUN);
 }
 
 static void run_setup(struct actor *a)
 {
-	take_setup(a, 1, 3 * POOL);
+	take_setup(a, 1, RUN);
 }
 
 static void run_verify(struct actor *a)
 {
-	verify_room(a, 3 * POOL);
+	verify_room(a, RUN);
+}
+
+/* The span has other objects, and room. */
+static void medium_ready(struct actor *a)
+{
+	a->mine[0] = pattern_new(a, MEDIUM, 47);
+	push_new(a, 6, MEDIUM);
+}
+
+static void medium_setup(struct actor *a)
+{
+	take_setup(a, 6, MEDIUM);
+}
+
+static void medium_verify(struct actor *a)
+{
+	if (a->mine[0]) {
+		pattern_check(a, a->mine[0], MEDIUM, 47);
+		MUST(a, pyheap_decref(a->heap, a->mine[0]));
+	}
+	a->mine[0] = 0;
+	verify_room(a, MEDIUM);
+}
+
+/* With its last object the span goes. */
+static void span_ready(struct actor *a)
+{
+	push_new(a, FULL_SPAN, MEDIUM);
+}
+
+static void span_setup(struct actor *a)
+{
+	take_setup(a, FULL_SPAN, MEDIUM);
 }
 
 /* A list whose children also lie in pools of the survivor. */
@@ -128,7 +166,7 @@ static void list_setup(struct actor *a)
  * A session makes n objects, gives n_given others to the victim and one of the n to the survivor, and closes: no
  * session owns its pool then.
  */
-static void abandon_pool(struct actor *a, size_t n, size_t n_given)
+static void abandon_sized(struct actor *a, size_t n, size_t n_given, size_t size)
 {
 	struct actor other = {.stage = a->stage};
 
@@ -136,12 +174,27 @@ static void abandon_pool(struct actor *a, size_t n, size_t n_given)
 	if (!other.heap)
 		return;
 	for (size_t i = 0; i < n; i++)
-		other.mine[i] = pattern_new(&other, 208, 47);
+		other.mine[i] = pattern_new(&other, size, 47);
 	a->mine[0] = n_given < n ? other.mine[n - 1] : 0;
 	if (a->mine[0])
 		MUST(a, pyheap_incref(a->heap, a->mine[0]));
-	push_new(&other, n_given, 208);
+	push_new(&other, n_given, size);
 	pyheap_close(other.heap);
+}
+
+static void abandon_pool(struct actor *a, size_t n, size_t n_given)
+{
+	abandon_sized(a, n, n_given, 208);
+}
+
+static void abandoned_span_ready(struct actor *a)
+{
+	abandon_sized(a, 5, 0, MEDIUM);
+}
+
+static int adopt_span_call(struct actor *a)
+{
+	return pyheap_new(a->heap, PYHEAP_BYTES, MEDIUM, &a->mine[0]);
 }
 
 static void adopt_ready(struct actor *a)
@@ -168,10 +221,13 @@ const struct scenario scenarios_remote_free[] = {
 	{"remote_free_block", prepare, block_setup, drop_call, .verify = block_verify, .ready = block_ready},
 	{"remote_free_pool", prepare, pool_setup, drop_call, .verify = pool_verify, .ready = pool_ready},
 	{"remote_free_run", prepare, run_setup, drop_call, .verify = run_verify, .ready = run_ready},
+	{"remote_free_medium", prepare, medium_setup, drop_call, .verify = medium_verify, .ready = medium_ready},
+	{"remote_free_span", prepare, span_setup, drop_call, .verify = medium_verify, .ready = span_ready},
 	{"remote_free_list", prepare, list_setup, drop_call, .verify = block_verify, .ready = list_ready},
 	{"remote_free_unowned", prepare, block_setup, drop_call, .verify = block_verify, .ready = unowned_ready},
 	{"remote_free_unowned_last", prepare, block_setup, drop_call, .verify = block_verify,
 		.ready = unowned_last_ready},
 	{"adopt_pool", prepare, NULL, adopt_call, .verify = block_verify, .ready = adopt_ready},
+	{"adopt_span", prepare, NULL, adopt_span_call, .verify = medium_verify, .ready = abandoned_span_ready},
 	{.name = NULL},
 };

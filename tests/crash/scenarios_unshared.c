@@ -12,7 +12,7 @@
 enum { SECRET, LIST }; /* in stage->refs */
 
 #define SIZE  80U
-#define LARGE 9000U
+#define LARGE 40000U /* a run */
 
 static void prepare(struct actor *a)
 {

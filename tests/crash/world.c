@@ -335,7 +335,7 @@ static uint32_t count_remote(const struct world *world, const struct pool_entry 
 
 	if (!pool->owner1 || !pool->is_on_remote_list || pool->size_class >= N_CLASSES)
 		return 0;
-	for (uint32_t i = 0; i < class_pool_blocks(pool->size_class); i++)
+	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++)
 		n += header_state(headers[i].word) == STATE_REMOTE_FREE;
 	return n;
 }
@@ -424,15 +424,17 @@ struct object_header *world_header_of(const struct world *world, pyheap_ref ref)
 	struct pool_entry *pools = (void *)((uint8_t *)world->control + world->control->pools_off);
 	uint64_t off = ref_position(ref) << 3;
 	struct pool_entry *pool;
-	uint32_t in_page = (uint32_t)(off & (POOL_SIZE - 1));
 
 	if (!ref || off >= world->size)
 		return NULL;
 	pool = &pools[off >> POOL_SHIFT];
-	if (pool->kind != POOL_BLOCKS || pool->size_class >= N_CLASSES)
+	if (pool->kind == POOL_BODY)
+		pool -= pool->span_index;
+	if (pool->kind != POOL_BLOCKS || !class_shapes[pool->size_class].size)
 		return &pool->header;
-	return (struct object_header *)(void *)(world->base + (off - in_page)) +
-	       (in_page - block_offset(pool->size_class, 0)) / class_block_size(pool->size_class);
+	off -= (uint64_t)(pool - pools) << POOL_SHIFT;
+	return (struct object_header *)(void *)(world->base + ((uint64_t)(pool - pools) << POOL_SHIFT)) +
+	       (off - class_shapes[pool->size_class].first) / class_shapes[pool->size_class].size;
 }
 
 int64_t world_excess_bytes(const struct world *world)

@@ -25,8 +25,8 @@ static uint64_t n_objects(void)
 
 START_TEST(test_sizes)
 {
-	static const size_t sizes[] = {0, 1, 7, 8, 9, 16, 42, 504, 505, 512, 513, 4095, 4096, 4097, ARENA_SIZE - 1,
-		ARENA_SIZE, ARENA_SIZE + 1, 5 * ARENA_SIZE, HEAP_SIZE / 2};
+	static const size_t sizes[] = {0, 1, 7, 8, 9, 16, 42, 504, 505, 512, 513, 4095, 4096, 4097, 32704, 32705, 40000,
+		ARENA_SIZE - 1, ARENA_SIZE, ARENA_SIZE + 1, 5 * ARENA_SIZE, HEAP_SIZE / 2};
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		pyheap_type type;
@@ -40,6 +40,8 @@ START_TEST(test_sizes)
 		if (sizes[i] % 16 == 0)
 			ck_assert_uint_eq((uintptr_t)data % 16, 0);
 		if (sizes[i] > 512)
+			ck_assert_uint_eq((uintptr_t)data % 64, 0);
+		if (sizes[i] > 32768)
 			ck_assert_uint_eq((uintptr_t)data % 4096, 0);
 		ck_assert_int_eq(pyheap_size(fixture_heap, ref), (ssize_t)sizes[i]);
 		ck_ok(pyheap_typeof(fixture_heap, ref, &type));

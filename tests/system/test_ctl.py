@@ -455,7 +455,7 @@ class Figures(CtlTest):
         return {label: int(value.replace(",", "")) for label, value in rows}
 
     def fill(self):
-        for i, size in enumerate((0, 1, 8, 9, 100, 512, 513, 5000, 256 << 10, 3 << 20, 3 << 20)):
+        for i, size in enumerate((0, 1, 8, 9, 100, 512, 513, 50000, 256 << 10, 3 << 20, 3 << 20)):
             self.ok("put", f"n{i}", input=content(size))
         self.ok("rm", "n10")
 
@@ -529,10 +529,10 @@ class Figures(CtlTest):
         self.assertEqual(figures["bytes_total"], figures["n_arenas_current"] * figures["arena_size"])
         self.assertEqual(figures["n_objects"], 10)
         self.assertEqual(figures["n_names"], 10)
-        self.assertEqual((figures["n_medium_objects"], figures["n_large_objects"]), (2, 2))
+        self.assertEqual((figures["n_medium_objects"], figures["n_large_objects"]), (1, 2))
         self.assertEqual(figures["heap_size"], 64 << 20)
         self.assertEqual([(c["class"], c["size"], c["n_used"]) for c in figures["classes"]],
-                         [(0, 8, 3), (1, 16, 1), (12, 104, 1), (63, 512, 1)])
+                         [(0, 8, 3), (1, 16, 1), (12, 104, 1), (63, 512, 1), (64, 576, 1)])
         for c in figures["classes"]:
             self.assertEqual(c["n_pools"] * c["pool_blocks"], c["n_used"] + c["n_available"])
 

@@ -138,7 +138,7 @@ def struct_text(name):
 
 
 def structs_text():
-    return ("_classes_ has a member per size class, _PYHEAP_CLASSES_ (64) in all:\n\n```\n" +
+    return ("_classes_ has a member per size class, _PYHEAP_CLASSES_ (128) in all:\n\n```\n" +
             struct_text("pyheap_class_stats") + "```\n\nThe others:\n\n```\n" + struct_text("pyheap_stats") +
             "```\n\n# PYHEAP_CLIENT_INFO\n\n```\n" + struct_text("pyheap_client_info") +
             "```\n\n# PYHEAP_USAGE\n\n```\n" + struct_text("pyheap_usage") + "```\n\n")

@@ -29,7 +29,7 @@ static pyheap *open_with_objects(void)
 	for (size_t size = 1; size <= 512; size += 7)
 		ck_assert_int_eq(pyheap_new(heap, PYHEAP_BYTES, size, &ref), 0);
 	ck_assert_int_eq(pyheap_name_set(heap, "a", ref), 0);
-	ck_assert_int_eq(pyheap_new(heap, PYHEAP_BYTES, 10000, &ref), 0);
+	ck_assert_int_eq(pyheap_new(heap, PYHEAP_BYTES, 40000, &ref), 0);
 	ck_assert_int_eq(pyheap_new(heap, PYHEAP_BYTES, 2 * ARENA_SIZE_DEFAULT, &ref), 0);
 	ck_assert_int_eq(pyheap_type_register(heap, &spec, &type), 0);
 	return heap;

@@ -241,9 +241,24 @@ uint64_t fixture_new(struct session *session, uint32_t type, size_t size)
 	return ref;
 }
 
+/* A type without slots, aligned to a page: its objects take whole pools. */
+uint32_t fixture_pages_type(struct session *session)
+{
+	static const struct type_spec spec = {.name = "pages", .size = 1, .alignment = POOL_SIZE};
+	uint32_t type = 0;
+
+	for (uint32_t i = 0; i < fx.heap->control->n_types; i++)
+		if (!strcmp(fx.heap->types[i].name, spec.name))
+			return TYPE_FIRST_REGISTERED + i;
+	MUST(session, type_register(session, &spec, &type));
+	return type;
+}
+
 uint64_t fixture_bytes(struct session *session, size_t size)
 {
-	return fixture_new(session, TYPE_BYTES, size);
+	bool is_medium = size > BLOCK_SIZE_MAX && size <= MEDIUM_SIZE_MAX;
+
+	return fixture_new(session, is_medium ? fixture_pages_type(session) : TYPE_BYTES, size);
 }
 
 uint64_t fixture_list(struct session *session, size_t n)

@@ -108,6 +108,7 @@ int fixture_main(Suite *suite);
 
 /* Make or drop an object. Each call must succeed, and the heap is checked after it. */
 uint64_t fixture_new(struct session *session, uint32_t type, size_t size);
+uint32_t fixture_pages_type(struct session *session);
 uint64_t fixture_bytes(struct session *session, size_t size);
 uint64_t fixture_list(struct session *session, size_t n);
 uint64_t fixture_queue(size_t n); /* session 0's */
@@ -186,9 +187,12 @@ static inline uint32_t ref_pool_index(uint64_t ref)
 {
 	return (uint32_t)(ref_offset(ref) >> POOL_SHIFT);
 }
+/* The pool, or the first of the span or run. */
 static inline struct pool_entry *ref_pool(uint64_t ref)
 {
-	return &fx.heap->pools[ref_pool_index(ref)];
+	struct pool_entry *pool = &fx.heap->pools[ref_pool_index(ref)];
+
+	return pool->kind == POOL_BODY ? pool - pool->span_index : pool;
 }
 static inline uint32_t ref_arena_index(uint64_t ref)
 {
@@ -206,22 +210,21 @@ static inline const struct queue *ref_queue(uint64_t ref)
 {
 	return (const struct queue *)(const void *)ref_data(ref);
 }
-/* Which block of its pool it is. */
+/* Which block of its pool or span it is. */
 static inline uint32_t ref_block(uint64_t ref)
 {
-	uint32_t size_class = ref_pool(ref)->size_class;
+	const struct pool_entry *pool = ref_pool(ref);
+	const struct class_shape *shape = &class_shapes[pool->size_class];
+	uint64_t off = ref_offset(ref) - ((uint64_t)(pool - fx.heap->pools) << POOL_SHIFT);
 
-	return (uint32_t)(ref_offset(ref) % POOL_SIZE - block_offset(size_class, 0)) / class_block_size(size_class);
+	return shape->size ? (uint32_t)(off - shape->first) / shape->size : 0; /* it may be no block any more */
 }
 /* Its header: in its pool's page, or in the control segment where it is a run. */
 static inline struct object_header *ref_header(uint64_t ref)
 {
 	struct pool_entry *pool = ref_pool(ref);
 
-	if (pool->kind == POOL_RUN)
-		return &pool->header;
-	return (struct object_header *)(void *)(fx.heap->base + (uint64_t)ref_pool_index(ref) * POOL_SIZE) +
-	       ref_block(ref);
+	return pool->kind == POOL_RUN ? &pool->header : pool_headers(fx.heap, pool) + ref_block(ref);
 }
 static inline uint32_t ref_state(uint64_t ref)
 {

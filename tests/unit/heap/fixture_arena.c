@@ -63,7 +63,9 @@ void check_order(enum space_kind kind)
 void fill_arenas(uint64_t *refs, uint32_t n)
 {
 	for (uint32_t i = 0; i < n * POOLS; i++) {
-		ck_assert_int_eq(CALL(session_of(i), object_new(session_of(i), TYPE_BYTES, POOL_SIZE, &refs[i])), 0);
+		ck_assert_int_eq(CALL(session_of(i), object_new(session_of(i), fixture_pages_type(session_of(i)),
+							     POOL_SIZE, &refs[i])),
+			0);
 		ck_assert_uint_eq(ref_arena_index(refs[i]), ref_arena_index(refs[i / POOLS * POOLS]));
 	}
 	fixture_check();

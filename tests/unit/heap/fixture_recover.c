@@ -142,7 +142,7 @@ static void row_making(int variant)
 	(void)variant;
 	do {
 		ck_assert_int_eq(change_begin(DEAD), 0);
-		r = memory_take(DEAD, SPACE_OBJECTS, 5 * POOL_SIZE, 0, TYPE_LIST, STATE_MAKING, 0, &ref);
+		r = memory_take(DEAD, SPACE_OBJECTS, 5 * POOL_SIZE, POOL_SIZE, TYPE_LIST, STATE_MAKING, 0, &ref);
 		if (!r)
 			heap_set(fx.heap, &DEAD->entry->making1, ref_position(ref) + 1);
 		r = change_end(DEAD, r);

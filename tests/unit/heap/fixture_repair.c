@@ -22,6 +22,8 @@ uint64_t make(struct session *session, uint32_t type, uint64_t size)
 {
 	uint64_t ref;
 
+	if (type == TYPE_BYTES && size > BLOCK_SIZE_MAX && size <= MEDIUM_SIZE_MAX)
+		type = fixture_pages_type(session); /* a run */
 	ck_assert_int_eq(CALL(session, object_new(session, type, size, &ref)), 0);
 	return ref;
 }
@@ -144,7 +146,8 @@ static void populate_remote_frees(void)
 
 static void populate_runs(void)
 {
-	static const uint32_t n_pools[] = {30, 3, 60, 55, 50}; /* the last three want arenas of their own */
+	static const uint32_t n_pools[] = {
+		30, 3, 60, 55, 50, 41, 37}; /* from the third on they want arenas of their own */
 	uint64_t returnable[2];
 
 	for (uint32_t i = 0; i < sizeof(n_pools) / sizeof(n_pools[0]); i++)
@@ -212,7 +215,7 @@ static void populate_making(void)
 
 	do {
 		ck_assert_int_eq(change_begin(s), 0);
-		r = memory_take(s, SPACE_OBJECTS, 3 * POOL_SIZE, 0, TYPE_LIST, STATE_MAKING, 0, &unmade);
+		r = memory_take(s, SPACE_OBJECTS, 3 * POOL_SIZE, POOL_SIZE, TYPE_LIST, STATE_MAKING, 0, &unmade);
 		if (!r)
 			heap_set(fx.heap, &s->entry->making1, ref_position(unmade) + 1);
 		r = change_end(s, r);

@@ -46,7 +46,7 @@ static void die_in_change(void)
 
 	change_begin(s);
 	pool_own(s, class_of_size(40));
-	memory_take(s, SPACE_OBJECTS, 2 * POOL_SIZE, 0, TYPE_BYTES, STATE_LIVE, RIGHTS_ONE, &ref);
+	memory_take(s, SPACE_OBJECTS, 2 * POOL_SIZE, POOL_SIZE, TYPE_BYTES, STATE_LIVE, RIGHTS_ONE, &ref);
 	hold_add(s, ref, &first);
 	memory_take(s, SPACE_RECORDS, 40, 0, TYPE_NAME, STATE_LIVE, RIGHTS_ONE, &ref);
 	memory_give(s, ref_position(run));

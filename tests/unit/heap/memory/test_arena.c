@@ -17,7 +17,7 @@ START_TEST(new_pools_from_the_fullest)
 	uint32_t arenas[3];
 
 	for (uint32_t i = 0; i < 3 * POOLS; i++)
-		MUST(session_of(i), object_new(session_of(i), TYPE_BYTES, POOL_SIZE, &refs[i]));
+		MUST(session_of(i), object_new(session_of(i), fixture_pages_type(session_of(i)), POOL_SIZE, &refs[i]));
 	for (uint32_t a = 0; a < 3; a++)
 		arenas[a] = ref_arena_index(refs[a * POOLS]);
 	ck_assert_uint_eq(fx.heap->control->spaces[SPACE_OBJECTS].usable_arenas1, 0);

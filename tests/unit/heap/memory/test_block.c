@@ -443,7 +443,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, remote_free_by_the_last_holder, 0, 2);
 	tcase_add_test(t, run_is_freed_at_once);
 	tcase_add_test(t, list_of_pools_with_remote_frees);
-	tcase_add_loop_test(t, full_pool_is_freed_by_others, 0, N_CLASSES);
+	tcase_add_loop_test(t, full_pool_is_freed_by_others, 0, N_SMALL_CLASSES);
 	tcase_add_test(t, full_pool_waits_for_its_owner);
 	tcase_add_test(t, pool_with_room_is_left);
 	tcase_add_test(t, owner_dies);

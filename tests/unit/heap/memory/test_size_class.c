@@ -42,7 +42,7 @@ START_TEST(class_all_sizes)
 {
 	size_t size = 1;
 
-	for (uint32_t c = 0; c < N_CLASSES; c++) {
+	for (uint32_t c = 0; c < N_SMALL_CLASSES; c++) {
 		for (int i = 0; i < 8; i++, size++) {
 			uint64_t ref = fixture_bytes(S0, size);
 			struct object object;
@@ -125,7 +125,7 @@ static Suite *suite(void)
 	tcase_add_checked_fixture(t, fixture_open, fixture_close);
 	tcase_add_loop_test(t, class_seed_rows, 0, (int)(sizeof(seed_rows) / sizeof(seed_rows[0])));
 	tcase_add_test(t, class_all_sizes);
-	tcase_add_loop_test(t, class_geometry, 0, N_CLASSES);
+	tcase_add_loop_test(t, class_geometry, 0, N_SMALL_CLASSES);
 	tcase_add_test(t, alignment_of_size);
 	tcase_add_test(t, alignment_of_type);
 	suite_add_tcase(s, t);

@@ -7,12 +7,13 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* A struct that is too large for a block, or too strictly aligned, is a run, and its slots work. */
+/* A struct that is too large for a block, or too strictly aligned, is a run, and its slots work as those of a block. */
 START_TEST(struct_as_run)
 {
 	static const struct {
 		size_t size, alignment;
-	} cases[] = {{16, 64}, {512, 4096}, {5000, 8}, {300000, 0}, {600000, 4096}};
+	} cases[] = {{16, 64}, {512, 4096}, {5000, 8}, {300000, 0}, {600000, 4096}, {32000, 64}, {700, 128}};
+	bool is_run = cases[_i].alignment > MEDIUM_ALIGNMENT || cases[_i].size > MEDIUM_SIZE_MAX;
 	size_t slots[3] = {0, 8, (cases[_i].size - 8) & ~(size_t)7};
 	uint64_t child = fixture_bytes(S0, 5), object;
 	uint32_t type, n_slots = cases[_i].size == 16 ? 2 : 3;
@@ -21,7 +22,8 @@ START_TEST(struct_as_run)
 			 S0, &(struct type_spec){"big", cases[_i].size, cases[_i].alignment, n_slots, slots}, &type));
 	for (int round = 0; round < 3; round++) {
 		object = fixture_new(S0, type, cases[_i].size + 100);
-		ck_assert_uint_eq(ref_pool(object)->kind, POOL_RUN);
+		ck_assert_uint_eq(ref_pool(object)->kind, is_run ? POOL_RUN : POOL_BLOCKS);
+		ck_assert_uint_eq(ref_offset(object) % (cases[_i].alignment ? cases[_i].alignment : 16), 0);
 		for (uint32_t i = 0; i < n_slots; i++) {
 			uint64_t got = 1;
 

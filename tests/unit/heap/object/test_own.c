@@ -349,12 +349,13 @@ END_TEST
 
 /* Memory that is used again. */
 
-/* _i: bit 0 a kept run instead of a block, bit 1 remotely freed and collected. */
+/* _i: a small block, a medium one, a kept run; then the same remotely freed and collected. */
 START_TEST(slots_are_empty_in_reused_memory)
 {
-	size_t length = _i & 1 ? 1000 : 8;
-	bool by_another = _i & 2;
-	uint64_t dirty = fixture_bytes(S0, 8 * length), list;
+	static const size_t lengths[] = {8, 1000, 5000};
+	size_t length = lengths[_i % 3];
+	bool by_another = _i / 3;
+	uint64_t dirty = fixture_new(S0, TYPE_BYTES, 8 * length), list;
 
 	memset(ref_data(dirty), 0xff, 8 * length);
 	if (by_another)
@@ -423,6 +424,7 @@ START_TEST(damaged_lists)
 {
 	uint64_t ref = fixture_bytes(S0, 100), other = fixture_bytes(S0, 8), theirs = fixture_bytes(S1, 100), got = 7;
 	uint32_t *used1 = &S0->entry->usedpools1[class_of_size(100)], *spare1 = &S0->entry->spare_runs1[2];
+	uint32_t pages = fixture_pages_type(S0);
 	uint32_t good = *used1;
 	uint16_t freeblock1;
 	const uint32_t bad[] = {UINT32_MAX, ref_pool_index(other) + 1, ref_pool_index(theirs) + 1,
@@ -434,7 +436,7 @@ START_TEST(damaged_lists)
 		ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, 100, &got)), -EUCLEAN);
 		*used1 = good;
 		*spare1 = bad[i];
-		ck_assert_int_eq(CALL(S0, object_new(S0, TYPE_BYTES, 3 * POOL_SIZE, &got)), -EUCLEAN);
+		ck_assert_int_eq(CALL(S0, object_new(S0, pages, 3 * POOL_SIZE, &got)), -EUCLEAN);
 		*spare1 = 0;
 		S0->entry->remote_pools1 = i == 1 ? UINT32_MAX - 1 : bad[i];
 		critical_request(fx.heap, S0->index, REQUEST_COLLECT);
@@ -546,7 +548,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(t, more_holds_than_the_header_counts, 0, N_SIZES);
 	tcase_add_test(t, holds_again_by_its_table);
 	tcase_add_test(t, own_holds_are_counted);
-	tcase_add_loop_test(t, slots_are_empty_in_reused_memory, 0, 4);
+	tcase_add_loop_test(t, slots_are_empty_in_reused_memory, 0, 6);
 	tcase_add_test(t, slots_of_a_struct_are_empty_in_reused_memory);
 	tcase_add_loop_test(t, generations_wrap, 0, N_SIZES);
 	tcase_add_test(t, damaged_lists);

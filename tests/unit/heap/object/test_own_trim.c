@@ -145,7 +145,7 @@ START_TEST(collected_when_memory_is_short)
 		fixture_bytes(S0, class_block_size(i));
 		others[i] = passed_to_s1(class_block_size(i));
 	}
-	while ((r = CALL(S2, object_new(S2, TYPE_BYTES, POOL_SIZE, &again))) == 0)
+	while ((r = CALL(S2, object_new(S2, fixture_pages_type(S2), POOL_SIZE, &again))) == 0)
 		;
 	ck_assert_int_eq(r, -ENOMEM);
 	if (_i) {
@@ -220,7 +220,7 @@ START_TEST(collected_before_asking)
 	uint64_t ref;
 
 	remote_free_partly(100);
-	while (object_new(S2, TYPE_BYTES, POOL_SIZE, &ref) != HEAP_WANTS_ARENAS)
+	while (object_new(S2, fixture_pages_type(S2), POOL_SIZE, &ref) != HEAP_WANTS_ARENAS)
 		;
 	ck_assert_int_eq(object_new(S0, TYPE_BYTES, 480, &ref), HEAP_WANTS_ARENAS);
 	ck_assert_uint_eq(n_remote_pools(), 101 - 24);
@@ -390,18 +390,18 @@ START_TEST(trimmed_in_steps)
 {
 	uint64_t keep = fixture_bytes(S0, 100);
 
-	for (uint32_t c = 0; c < N_CLASSES; c++)
+	for (uint32_t c = 0; c < N_SMALL_CLASSES; c++)
 		fixture_warm_up(class_block_size(c));
 	for (uint32_t n = 1; n <= SPARE_RUN_MAX; n++)
 		fixture_warm_up(n * POOL_SIZE);
-	ck_assert_uint_eq(fixture_n_owned(S0), N_CLASSES + SPARE_RUN_MAX);
+	ck_assert_uint_eq(fixture_n_owned(S0), N_SMALL_CLASSES + SPARE_RUN_MAX);
 	ck_assert_int_eq(own_trim(&fx.daemon, S0->index), 1);
 	fixture_check();
 	ck_assert_uint_gt(fixture_n_owned(S0), 1); /* not all in one change */
 	while (own_trim(&fx.daemon, S0->index) == 1)
 		fixture_check();
 	ck_assert_uint_eq(fixture_n_owned(S0), 1);
-	for (uint32_t c = 0; c < N_CLASSES; c++)
+	for (uint32_t c = 0; c < N_SMALL_CLASSES; c++)
 		ck_assert_uint_eq(S0->entry->usedpools1[c], c == class_of_size(100) ? ref_pool_index(keep) + 1 : 0);
 	for (uint32_t i = 0; i < SPARE_RUN_MAX; i++)
 		ck_assert_uint_eq(S0->entry->spare_runs1[i], 0);

@@ -160,8 +160,8 @@ static int make_one(void)
  */
 START_TEST(no_new_object_under_a_stranger)
 {
-	static const size_t sizes[] = {40, 3 * POOL_SIZE};
-	uint64_t ref = fixture_bytes(S0, sizes[_i]);
+	static const size_t sizes[] = {40, 10 * POOL_SIZE, 3000};
+	uint64_t ref = fixture_new(S0, TYPE_BYTES, sizes[_i]);
 	struct object object;
 	int status;
 	pid_t pid;
@@ -557,7 +557,7 @@ static Suite *suite(void)
 	tcase_add_test(t, nobody_is_asked);
 	tcase_add_loop_test(t, every_way_to_come, 0, 3);
 	tcase_add_loop_test(t, gone_meanwhile, 0, 2);
-	tcase_add_loop_test(t, no_new_object_under_a_stranger, 0, 2);
+	tcase_add_loop_test(t, no_new_object_under_a_stranger, 0, 3);
 	suite_add_tcase(s, t);
 	tcase_add_checked_fixture(cut_ones, open_with_shared_refs, close_with_shared_refs);
 	tcase_add_loop_test(cut_ones, cut_anywhere, 0, n_cuts);

@@ -48,7 +48,7 @@ static struct pool_entry *untouched_pool(void)
 
 static struct object_header *uncarved_header(const struct pool_entry *pool)
 {
-	ck_assert_uint_lt(pool->n_carved + 2U, class_pool_blocks(pool->size_class));
+	ck_assert_uint_lt(pool->n_carved + 2U, class_shapes[pool->size_class].n_blocks);
 	return pool_headers(fx.heap, pool) + pool->n_carved + 2;
 }
 
@@ -359,7 +359,7 @@ DAMAGE(making_with_rights, ref_header(unmade)->rights = RIGHTS_SHARED | RIGHTS_O
 DAMAGE(block_too_long, ref_header(victim)->word |= UINT64_C(0x3ff) << 10)
 DAMAGE(shared_block_too_long, ref_header(borrowed[0])->word |= UINT64_C(0x3ff) << 10)
 PUBLIC_DAMAGE(dying_too_long, ref_header(half_dead[0])->word |= UINT64_C(0x3ff) << 10)
-PUBLIC_DAMAGE(dying_of_no_type, ref_header(half_dead[0])->word ^= (uint64_t)(TYPE_LIST ^ 9) << 20)
+PUBLIC_DAMAGE(dying_of_no_type, ref_header(half_dead[0])->word ^= header_live(0, TYPE_LIST ^ 9, 0, 0))
 PUBLIC_DAMAGE(owned_of_dead_wild, ENTRY1->owned_pools1 = UINT32_MAX)
 PUBLIC_DAMAGE(large_of_wrong_length, large_run()->run_n_pools = 5)
 PUBLIC_DAMAGE(free_of_dead_with_rights, free_header(POOL)->rights = RIGHTS_SHARED)

@@ -338,7 +338,7 @@ START_TEST(damaged_lists)
 		pool->freeblock1 = (uint16_t)(5 * p1);
 		if (pool->kind != POOL_BLOCKS)
 			continue;
-		for (uint32_t i = 0; i < class_pool_blocks(pool->size_class); i++) {
+		for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++) {
 			struct object_header *header = pool_headers(fx.heap, pool) + i;
 
 			if (header->word && header_state(header->word) == STATE_FREE)

@@ -69,7 +69,7 @@ static void add_pool(struct pool_entry *pool)
 	ADD(pool->remote_next1);
 	ADD(pool->remote_prev1);
 	ADD(pool->is_on_remote_list);
-	for (uint32_t i = 0; i < class_pool_blocks(pool->size_class); i++)
+	for (uint32_t i = 0; i < class_shapes[pool->size_class].n_blocks; i++)
 		add_header(&headers[i]);
 }
 
@@ -115,10 +115,12 @@ static void find_sizes(void)
 				ADD(pool->run_n_dropped);
 			if (pool->kind == POOL_RUN && pool->run_n_pools >= fx.heap->pools_per_arena)
 				ADD(pool->run_n_pools);
-			for (uint32_t b = 0; pool->kind == POOL_BLOCKS && b < class_pool_blocks(pool->size_class); b++)
+			for (uint32_t b = 0; pool->kind == POOL_BLOCKS && b < class_shapes[pool->size_class].n_blocks;
+				b++)
 				if (header_state(headers[b].word) != STATE_FREE)
 					add_bits(&headers[b].word, 8, 10, 10);
-			for (uint32_t b = 0; pool->kind == POOL_BLOCKS && b < class_pool_blocks(pool->size_class); b++)
+			for (uint32_t b = 0; pool->kind == POOL_BLOCKS && b < class_shapes[pool->size_class].n_blocks;
+				b++)
 				if (header_state(headers[b].word) == STATE_DYING)
 					add_bits(&headers[b].word, 8, 20, 16);
 		}

@@ -433,8 +433,8 @@ static Suite *suite(void)
 	tcase_add_test(t, damaged_pool);
 	tcase_add_test(t, nothing_kept);
 	tcase_add_test(t, emptied);
-	tcase_add_loop_test(t, block_numbers_are_the_class_s, 0, N_CLASSES);
-	tcase_add_loop_test(t, dropped_by_hint, 0, N_CLASSES);
+	tcase_add_loop_test(t, block_numbers_are_the_class_s, 0, N_SMALL_CLASSES);
+	tcase_add_loop_test(t, dropped_by_hint, 0, N_SMALL_CLASSES);
 	tcase_add_test(t, not_dropped_by_hint);
 	suite_add_tcase(s, t);
 	return s;

@@ -124,7 +124,7 @@ static int making_prepare(void)
 	uint64_t ref;
 	int r = change_begin(S0);
 
-	r = r < 0 ? r : memory_take(S0, SPACE_OBJECTS, 3 * POOL_SIZE, 8, TYPE_LIST, STATE_MAKING, 0, &ref);
+	r = r < 0 ? r : memory_take(S0, SPACE_OBJECTS, 3 * POOL_SIZE, POOL_SIZE, TYPE_LIST, STATE_MAKING, 0, &ref);
 	if (!r)
 		heap_set(fx.heap, &S0->entry->making1, ref_position(ref) + 1);
 	return change_end(S0, r);
@@ -477,7 +477,8 @@ START_TEST(failed_change_is_undone)
 	ck_assert_int_eq(pool_disown(s, ref_pool(full[2])), 0);
 	ck_assert_int_eq(run_own(s, 3, &index), 0);
 	ck_assert_int_eq(memory_take(s, SPACE_RECORDS, 24, 0, TYPE_NAME, STATE_LIVE, RIGHTS_ONE, &ref), 0);
-	ck_assert_int_eq(memory_take(s, SPACE_OBJECTS, 3 * POOL_SIZE, 0, TYPE_BYTES, STATE_LIVE, RIGHTS_ONE, &ref), 0);
+	ck_assert_int_eq(
+		memory_take(s, SPACE_OBJECTS, 3 * POOL_SIZE, POOL_SIZE, TYPE_BYTES, STATE_LIVE, RIGHTS_ONE, &ref), 0);
 	ck_assert_int_eq(memory_give(s, ref_position(run)), 0);
 	ck_assert_uint_gt(fx.heap->control->lock.n_entries, 20);
 	ck_assert_int_eq(change_end(s, -EIO), -EIO);
