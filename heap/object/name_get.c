@@ -172,7 +172,11 @@ int name_get(struct session *session, const char *bytes, uint64_t *ret)
 	if (r)
 		return r;
 	for (int n = 0; n < TRIES_MAX; n++) {
+		if (n == 1) /* what is there may be in an arena that this process has not noticed yet */
+			heap_refresh_arenas(session->heap);
 		r = attempt(session, &name, n >= TRIES_FAST, ret);
+		if (r == READ_NOT && !n)
+			continue;
 		if (NAME_LIKELY(r != READ_CHANGED))
 			break;
 	}

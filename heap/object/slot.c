@@ -148,6 +148,11 @@ static inline int get(struct session *session, find_slot find, uint64_t obj, uin
 	} else {
 		uncounted_end(session);
 	}
+	if (__builtin_expect(r == READ_NOT, 0) && place.where && uncounted_begin(session)) {
+		/* what is there may be in an arena that this process has not noticed yet */
+		heap_refresh_arenas(session->heap);
+		r = read_place(session, &place, false, ret);
+	}
 	return __builtin_expect(r != READ_NOT, 1) ? r : get_locked(session, find, obj, where, ret);
 }
 
