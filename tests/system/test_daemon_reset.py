@@ -16,7 +16,7 @@ from daemon_box import Child, Daemon, until
 
 PYHEAPCTL = os.environ.get("PYHEAPCTL", "pyheapctl")
 NOBODY = 65534
-OWNED_POOLS1 = 576  # heap/shared/layout.h: struct session_entry
+OWNED_POOLS1 = 832  # heap/shared/layout.h: struct session_entry
 ENDED, LOCK_WORD, LOCK_OWNER1 = 248, 196600, 196480  # heap/shared/layout.h: struct control
 
 
