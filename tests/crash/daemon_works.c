@@ -270,7 +270,7 @@ const struct work daemon_works[] = {
 	{"admit", "connection_new", NULL, admit_act, .verify = open_verify},
 	{"grant", "dsession_ask_grant", grant_setup, grant_act, .verify = grant_verify},
 	{"grant_run", "dsession_ask_grant", open_setup, grant_run_act, .verify = grant_verify},
-	{"return", "supply_pick_returning", return_setup, return_act, .verify = open_verify, .acts_before = true},
+	{"return", "supply_pick_old", return_setup, return_act, .verify = open_verify, .acts_before = true},
 	{"tick", "on_tick", open_setup, tick_act, open_verify, .goes_on = true},
 	{"trim", "own_trim", trim_setup, keep_free, trim_verify, .is_of_client = true, .goes_on = true},
 	{"trim_many", "own_trim", trim_many_setup, keep_many_free, trim_verify, .is_of_client = true, .goes_on = true},
