@@ -31,6 +31,7 @@
 #include "daemon/probe.h"
 #include "daemon/serving.h"
 #include "daemon/store.h"
+#include "daemon/until.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -57,6 +58,7 @@ struct daemon {
 	struct event *tick;
 	struct event *reset; /* the heap is to be emptied */
 	struct event *watchdog;
+	struct until until;
 	struct event *sigterm;
 	struct event *sigint;
 	struct event *sighup;
@@ -256,6 +258,15 @@ static void on_signal(evutil_socket_t signal_number, short events, void *userdat
 	event_base_loopbreak(daemon->base);
 }
 
+static void until_ended(void *owner)
+{
+	struct daemon *daemon = owner;
+
+	log_notice("ending, as process %d has ended", (int)daemon->options->until);
+	daemon->is_stopping = true;
+	event_base_loopbreak(daemon->base);
+}
+
 /* ---- beginning ------------------------------------------------------------------------------------------------- */
 
 static int start_watchdog(struct daemon *daemon)
@@ -300,7 +311,9 @@ static int start_loop(struct daemon *daemon)
 	if (event_add(daemon->sigterm, NULL) < 0 || event_add(daemon->sigint, NULL) < 0 ||
 		(!is_ignored(SIGHUP) && event_add(daemon->sighup, NULL) < 0))
 		return -ENOMEM;
-	return start_watchdog(daemon);
+	if (daemon->options->until)
+		r = until_start(&daemon->until, daemon->base, daemon->options->until, until_ended, daemon);
+	return r < 0 ? r : start_watchdog(daemon);
 }
 
 static int start_listening(struct daemon *daemon)
@@ -423,6 +436,7 @@ static void daemon_deinit(struct daemon *daemon)
 	free_event(daemon->tick);
 	free_event(daemon->reset);
 	free_event(daemon->watchdog);
+	until_stop(&daemon->until);
 	free_event(daemon->sigterm);
 	free_event(daemon->sigint);
 	free_event(daemon->sighup);

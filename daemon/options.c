@@ -54,6 +54,7 @@ static const char help[] = "Usage: pyheapd [OPTION]...\n"
 			   "  --group GROUP       its members may connect too, not only root and this user\n"
 			   "  --log-level LEVEL   say what is at least that important: error, warning, notice,\n"
 			   "                      info or debug (default: info)\n"
+			   "  --until PID         end, as by SIGTERM, when the process PID ends\n"
 			   "  --keep              when ended by SIGTERM, leave the heap to the next pyheapd\n"
 			   "  --remove            remove the heap of that name, which no daemon serves, and exit\n"
 			   "  --help, --version   print this, or the version, and exit\n"
@@ -83,6 +84,7 @@ enum option_key {
 	OPTION_LOCK_TIMEOUT,
 	OPTION_GROUP,
 	OPTION_LOG_LEVEL,
+	OPTION_UNTIL,
 	OPTION_KEEP,
 	OPTION_REMOVE,
 	OPTION_HELP,
@@ -105,6 +107,7 @@ static const struct option long_options[] = {
 	{"lock-timeout", required_argument, NULL, OPTION_LOCK_TIMEOUT},
 	{"group", required_argument, NULL, OPTION_GROUP},
 	{"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+	{"until", required_argument, NULL, OPTION_UNTIL},
 	{"keep", no_argument, NULL, OPTION_KEEP},
 	{"remove", no_argument, NULL, OPTION_REMOVE},
 	{"help", no_argument, NULL, OPTION_HELP},
@@ -177,6 +180,16 @@ static int number_parse(const char *option, const char *s, uint32_t min, uint32_
 		return usage("--%s %s: give a number from %u to %u", option, s, min, max);
 	*ret = (uint32_t)n;
 	return 0;
+}
+
+static int pid_parse(const char *s, pid_t *ret)
+{
+	uint32_t n = 0;
+	int r = number_parse("until", s, 1, INT_MAX, &n);
+
+	if (r == 0)
+		*ret = (pid_t)n;
+	return r;
 }
 
 static int decay_parse(const char *s, int32_t *ret)
@@ -276,6 +289,8 @@ static int option_take(struct options *options, int key, const char *value)
 		if (log_parse_level(value, &options->log_level) < 0)
 			return usage("--log-level %s: give error, warning, notice, info or debug", value);
 		return 0;
+	case OPTION_UNTIL:
+		return pid_parse(value, &options->until);
 	case OPTION_KEEP:
 		options->keep = true;
 		return 0;

@@ -36,6 +36,7 @@ struct options {
 	bool has_kept_sessions;
 	gid_t group;
 	bool has_group;
+	pid_t until; /* the daemon ends with this process; 0: with none */
 	bool keep;
 	bool remove;
 	bool done; /* --help or --version: it was printed, there is nothing to do */

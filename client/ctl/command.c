@@ -85,6 +85,16 @@ static const struct command commands[] = {
 		.needs_no_session = true,
 	},
 	{
+		.name = "run",
+		.arguments = "[--size BYTES] -- COMMAND...",
+		.info = "run a command with a heap of its own, which is gone with it",
+		.run = run_run,
+		.min_args = 1,
+		.max_args = -1,
+		.has_size = true,
+		.needs_no_session = true,
+	},
+	{
 		.name = "help",
 		.arguments = "[COMMAND]",
 		.info = "this text, or that of one command",
@@ -132,6 +142,8 @@ static void print_options(const struct command *command)
 		       "working\n");
 	if (!command || command->has_yes)
 		printf("  --yes                with reset: also where sessions use the heap, which ends for them\n");
+	if (!command || command->has_size)
+		printf("  --size BYTES         with run: the heap may grow to that (K, M, G, T); default: pyheapd's\n");
 	printf("  --help, --version\n");
 }
 

@@ -21,6 +21,7 @@ struct ctl {
 	bool json;
 	bool repair;
 	bool yes;
+	const char *size;   /* as given; NULL: by default */
 	const char *socket; /* as given; NULL: by default */
 };
 
@@ -35,6 +36,7 @@ int run_get(struct ctl *ctl, int n_args, char **args);
 int run_clients(struct ctl *ctl, int n_args, char **args);
 int run_evict(struct ctl *ctl, int n_args, char **args);
 int run_reset(struct ctl *ctl, int n_args, char **args);
+int run_run(struct ctl *ctl, int n_args, char **args);
 int run_check(struct ctl *ctl, int n_args, char **args);
 
 /* The number of objects of all sizes. */
@@ -52,6 +54,7 @@ struct command {
 	const char *json_keys; /* what --json prints; NULL: the command does not have --json */
 	bool has_repair;       /* it has --repair */
 	bool has_yes;          /* it has --yes */
+	bool has_size;         /* it has --size */
 	bool needs_no_session;
 };
 

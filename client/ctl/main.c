@@ -18,6 +18,7 @@
 
 struct options {
 	const char *socket;
+	const char *size;
 	bool json;
 	bool repair;
 	bool yes;
@@ -30,6 +31,7 @@ static int options_read(struct options *ret, int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{"socket", required_argument, NULL, 's'},
+		{"size", required_argument, NULL, 'z'},
 		{"json", no_argument, NULL, 'j'},
 		{"repair", no_argument, NULL, 'r'},
 		{"yes", no_argument, NULL, 'y'},
@@ -44,6 +46,9 @@ static int options_read(struct options *ret, int argc, char **argv)
 		switch (c) {
 		case 's':
 			ret->socket = optarg;
+			break;
+		case 'z':
+			ret->size = optarg;
 			break;
 		case 'j':
 			ret->json = true;
@@ -83,14 +88,19 @@ static int command_check(const struct command *command, const char *name, int n_
 		return ctl_fail_usage("wrong option", "--repair", "this command mends nothing");
 	if (options->yes && !command->has_yes)
 		return ctl_fail_usage("wrong option", "--yes", "this command does not ask");
+	if (options->size && !command->has_size)
+		return ctl_fail_usage("wrong option", "--size", "this command makes no heap");
 	return CTL_OK;
 }
 
 /* argv[0] is the command's name; `command` is NULL where there is none of that name. */
 static int command_run(const struct command *command, const struct options *options, int argc, char **argv)
 {
-	struct ctl ctl = {
-		.json = options->json, .repair = options->repair, .yes = options->yes, .socket = options->socket};
+	struct ctl ctl = {.json = options->json,
+		.repair = options->repair,
+		.yes = options->yes,
+		.size = options->size,
+		.socket = options->socket};
 	int r;
 
 	r = command_check(command, argv[0], argc - 1, options);

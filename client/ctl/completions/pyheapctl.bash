@@ -20,6 +20,9 @@ _pyheapctl()
 	elif [[ $previous == = ]]; then
 		previous=${COMP_WORDS[COMP_CWORD - 2]}
 	fi
+	if [[ $previous == --size ]]; then
+		return
+	fi
 	if [[ $previous == --socket ]]; then
 		compopt -o filenames 2>/dev/null
 		COMPREPLY=($(compgen -f -- "$current"))
@@ -48,8 +51,9 @@ _pyheapctl()
 
 	if [[ $current == -* ]]; then
 		case $command in
-		'') word="--socket --json --repair --yes --help --version" ;;
+		'') word="--socket --json --repair --yes --size --help --version" ;;
 		stats | ls | clients) word="--socket --json --help --version" ;;
+		run) word="--socket --size --help --version" ;;
 		reset) word="--socket --yes --help --version" ;;
 		check) word="--socket --repair --help --version" ;;
 		*) word="--socket --help --version" ;;
@@ -58,8 +62,12 @@ _pyheapctl()
 		return
 	fi
 	case $command:$n_arguments in
-	:* | help:0) COMPREPLY=($(compgen -W "stats ls put get rm clients evict reset check help" -- "$current")) ;;
+	:* | help:0) COMPREPLY=($(compgen -W "stats ls put get rm clients evict reset check run help" -- "$current")) ;;
 	put:0 | get:0 | rm:*) COMPREPLY=($(compgen -W "$(_pyheapctl_names "${socket[@]}")" -- "$current")) ;;
+	run:*)
+		compopt -o filenames 2>/dev/null
+		COMPREPLY=($(compgen -c -f -- "$current"))
+		;;
 	put:1 | get:1)
 		compopt -o filenames 2>/dev/null
 		COMPREPLY=($(compgen -f -- "$current"))

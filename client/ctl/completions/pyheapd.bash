@@ -28,11 +28,11 @@ _pyheapd()
 		COMPREPLY=($(compgen -W "error warning notice info debug" -- "$current"))
 		;;
 	--name | --size | --max-sessions | --user-sessions | --user-connections | --user-arenas | --user-types | \
-		--kept-sessions | --spare-arenas | --decay | --lock-timeout) ;;
+		--kept-sessions | --spare-arenas | --decay | --lock-timeout | --until) ;;
 	*)
 		COMPREPLY=($(compgen -W "--socket --name --size --arena-size --max-sessions --user-sessions
 			--user-connections --user-arenas --user-types --kept-sessions --spare-arenas --decay --lock-timeout --group
-			--log-level --keep --remove --help --version" -- "$current"))
+			--log-level --until --keep --remove --help --version" -- "$current"))
 		;;
 	esac
 }

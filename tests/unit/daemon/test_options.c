@@ -127,6 +127,9 @@ START_TEST(each_option)
 	ck_assert_int_eq(parse("--lock-timeout", "0", "--keep", NULL), 0);
 	ck_assert_uint_eq(options.lock_timeout_s, 0);
 	ck_assert(options.keep);
+	ck_assert_int_eq(options.until, 0);
+	ck_assert_int_eq(parse("--until", "4711", NULL, NULL), 0);
+	ck_assert_int_eq(options.until, 4711);
 	ck_assert_int_eq(parse("--group", "12345", "--remove", NULL), 0);
 	ck_assert(options.has_group && options.remove);
 	ck_assert_uint_eq(options.group, 12345);
@@ -183,6 +186,8 @@ START_TEST(refused)
 		{"--decay", "-2", "give a number from 0"},
 		{"--decay", "1s", "give a number from 0"},
 		{"--lock-timeout", "99999999999", "give a number from 0"},
+		{"--until", "0", "give a number from 1"},
+		{"--until", "-1", "give a number from 1"},
 		{"--group", "no such group", "no such group"},
 		{"--group", "4294967295", "give a number from 0"},
 		{"--colour", "red", "no such option"},
