@@ -120,7 +120,21 @@ static uint32_t end_of_run(uint32_t i)
 	return i;
 }
 
-/* Map what the handler has replaced to its file again. */
+/* Part of the heap's window: its file again, where arenas are there, else a reservation. */
+static bool map_again(uint64_t off, uint64_t size, bool is_there)
+{
+	void *p;
+
+	if (is_there)
+		p = mmap(guarded->base + off, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, guarded->heap_fd,
+			(off_t)off);
+	else
+		p = mmap(guarded->base + off, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+			-1, 0);
+	return p != MAP_FAILED;
+}
+
+/* Map what the handler has replaced to its file again; what cannot be mapped now is tried with the next tick. */
 static void restore_mappings(void)
 {
 	if (is_replaced[CONTROL]) {
@@ -132,16 +146,10 @@ static void restore_mappings(void)
 	is_replaced[HEAP] = 0;
 	for (uint32_t i = 0, end; i < guarded->n_arenas; i = end) {
 		uint64_t off = (uint64_t)i << guarded->arena_shift;
-		uint64_t size;
 
 		end = end_of_run(i);
-		size = (uint64_t)(end - i) << guarded->arena_shift;
-		if (arena_is_there(guarded, i))
-			mmap(guarded->base + off, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-				guarded->heap_fd, (off_t)off);
-		else
-			mmap(guarded->base + off, size, PROT_NONE,
-				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+		if (!map_again(off, (uint64_t)(end - i) << guarded->arena_shift, arena_is_there(guarded, i)))
+			is_replaced[HEAP] = 1;
 	}
 }
 
