@@ -431,15 +431,6 @@ START_TEST(test_locked_memory)
 }
 END_TEST
 
-/* A sanitizer's own memory is beyond any limit that is set here, and it locks none. */
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HAS_SANITIZER
-#endif
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HAS_SANITIZER
-#endif
-
 #ifndef HAS_SANITIZER
 static void open_limited(__rlimit_resource_t resource, rlim_t n, const char *word)
 {

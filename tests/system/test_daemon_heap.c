@@ -450,6 +450,7 @@ END_TEST
 
 /* ---- memory in holes -------------------------------------------------------------------------------------------- */
 
+#ifndef HAS_SANITIZER
 static void lock_memory(void *userdata)
 {
 	pyheap *session = fixture_open(&fx);
@@ -483,6 +484,7 @@ START_TEST(gives_back_what_is_locked)
 	ck_assert_int_le((int)(fixture_heap_bytes() / ARENA), 3);
 }
 END_TEST
+#endif
 
 /* A stray access of a client, with and without a daemon. */
 START_TEST(gives_back_what_was_touched)
@@ -519,7 +521,9 @@ int main(void)
 	tcase_add_test(each, adopts_what_is_held);
 	tcase_add_test(each, adopts_what_was_being_reclaimed);
 	tcase_add_test(each, adopts_what_was_being_mapped);
+#ifndef HAS_SANITIZER
 	tcase_add_test(each, gives_back_what_is_locked);
+#endif
 	tcase_add_test(each, gives_back_what_was_touched);
 	tcase_add_loop_test(own, returns_empty_arenas, 0, 3);
 	tcase_add_loop_test(own, frames_fault_once, 0, 4);
