@@ -438,7 +438,7 @@ START_TEST(breaks_what_nobody_has)
 	start_with_limit(_i % 2 ? "0" : "3600");
 	word = lock_word();
 	for (int i = 0; i < N_NOBODIES; i++) {
-		uint32_t name = name_of_nobody(i), marks = (uint32_t)i % 4 << 30;
+		uint32_t name = name_of_nobody((enum nobody)i), marks = (uint32_t)i % 4 << 30;
 
 		fixture_until(__sync_bool_compare_and_swap(word, 0, name | marks));
 		other = fixture_fork(change_something, NULL);
