@@ -243,6 +243,37 @@ class Socket(unittest.TestCase):
             alive[0].end(signal.SIGKILL)
 
 
+@unittest.skipUnless(daemon_box.can_be_nobody() and daemon_box.can_unshare("-m"),
+                     "only root can be somebody else, with a /proc of its own")
+class Hidden(unittest.TestCase):
+    """/proc does not show processes of other users to the daemon (hidepid=2)."""
+    as_nobody = ["unshare", "-m", "sh", "-c", "mount -t proc -o hidepid=2 proc /proc && "
+                 'setpriv --reuid 65534 --regid 65534 --clear-groups --pdeathsig KILL "$@"; exit $?', "sh"]
+
+    def test_the_living_and_the_dead(self):
+        see = subprocess.run([*self.as_nobody, "test", "-e", "/proc/%d/stat" % os.getpid()], stderr=subprocess.PIPE)
+        if see.returncode != 1 or see.stderr:
+            self.skipTest("processes cannot be hidden here")
+        daemon = Daemon(self, "--size", "32M")
+        os.chown(daemon.folder, 65534, 65534)
+        daemon.unshared = self.as_nobody
+        daemon.start()
+        alive = daemon.session()
+        dies = Child(self, daemon.session)
+        stays = Child(self, daemon.session)
+        Child(self, daemon.session).kill()
+        until(lambda: alive.n_sessions() == 3, "the one that is dead has gone")
+        daemon.end(signal.SIGKILL)
+        dies.kill()
+        daemon.start()
+        witness = daemon.session()
+        until(lambda: witness.n_sessions() == 3, "the session of the one that died meanwhile is free")
+        stays.kill()
+        until(lambda: witness.n_sessions() == 2, "the death of an adopted session is seen")
+        back = daemon.wire()
+        self.assertEqual(back.say_hello(resume=(alive.session, alive.token)), alive.session)
+
+
 class Adopting(unittest.TestCase):
     def setUp(self):
         self.daemon = Daemon(self, "--size", "32M").start()
