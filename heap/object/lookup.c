@@ -2,7 +2,7 @@
 /*
  * Lookups of what the session does not hold
  *
- * What is found may be gone, or another object, at any moment. So whoever looks reads the identity of the pool again
+ * What is found may be gone, or another object, at any moment. So a lookup reads the identity of the pool again
  * after the header: then only a payload whose 16 bytes are the very header that was seen could be taken for it.
  */
 

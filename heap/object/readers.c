@@ -23,9 +23,9 @@
  * object out of its last place, or drops its last counted right, does so, executes a full barrier, and looks into the
  * tables: of "the reader finds the place changed" and "the process finds the hold", at least one happens. A reader that
  * finds it changed takes the hold out again, as it drops any other. To drop, it takes the hold out, executes a full
- * barrier, and reads biased1; if that is BIAS_UNCOUNTED it goes to the lock, and whoever finds no more hold there ends
- * the object. The process that stores BIAS_UNCOUNTED looks into the tables once more after a full barrier. So here,
- * too, the last one to drop finds BIAS_UNCOUNTED, or its hold is found gone.
+ * barrier, and reads biased1. If that is BIAS_UNCOUNTED it takes the lock, and looks into the tables: if no hold is
+ * left, it ends the object. The process that stores BIAS_UNCOUNTED looks into the tables once more after a full
+ * barrier. So here, too, the last one to drop finds BIAS_UNCOUNTED, or its hold is found gone.
  *
  * Only sessions that ever held uncounted are asked. A session sets its bit of control->readers before its first hold.
  *

@@ -43,8 +43,9 @@ static inline bool can_be_held(const struct session *session, uint64_t ref, cons
 }
 
 /*
- * Sessions may hold it uncounted from now on. Also while the header is locked: whoever locked it stores to biased1 by
- * compare-and-swap only. The session's own bias is evidence of no change of its own: none is under way.
+ * Sessions may hold it uncounted from now on. This is right also while the header is locked: the session that locked it
+ * stores to biased1 by compare-and-swap only. The session's own bias is evidence of no change of its own: none is under
+ * way.
  */
 static UNCOUNTED_RARE bool invite(struct object_header *header, struct header_value seen)
 {

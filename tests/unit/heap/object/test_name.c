@@ -288,7 +288,7 @@ START_TEST(damaged_chain)
 }
 END_TEST
 
-/* A session caches names that it looked up. It never gets what a name means no more, whoever changed it. */
+/* A session caches names that it looked up. It never gets what a name meant before, whichever session changed it. */
 START_TEST(asked_again)
 {
 	uint64_t a = fixture_bytes(S0, 1), b = fixture_bytes(S0, 2), got;
