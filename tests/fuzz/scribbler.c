@@ -15,14 +15,15 @@
  *   --rounds N  --seconds N   how long; whichever ends first
  *   --seed N                  of the first round; each next one has the next number
  *   --mode once|many|both     a few words, or many; both in turn
- *   --parts LIST              what is scribbled on: all (unless given), or of
- * header,lock,log,lists,sessions,types,arenas,pools, objects,daemon
+ *   --parts LIST              what is scribbled on: all (unless given), or with commas some of header, lock, log,
+ * lists, sessions, types, arenas, pools, objects, daemon
  *   --watchdog S              60 unless given
  *   --without-truth           the daemon's own file is missing when it is started again, as after an update of a daemon
  *                             that had none; not with `header`, for then a heap may be refused
  *   --stop                    at the first fault
  *   --expect-faults           exit with 0 whatever is found
  */
+#include "bystander.h"
 #include "scribble_fields.h"
 
 #include "proto/frame.h"
@@ -45,8 +46,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define N_PLACES 32U
-
 /* What has a process of its own. */
 enum role { DAEMON, BYSTANDER, SCRIBBLER, REPAIRER, PROBER, N_ROLES };
 
@@ -55,12 +54,9 @@ enum fault { DAEMON_DIED, DAEMON_HUNG, ADOPTION_REFUSED, BYSTANDER_CRASHED, BYST
 static const char *const fault_names[] = {
 	"daemon deaths", "daemon hangs", "adoption refusals", "bystander crashes", "bystander hangs"};
 
-/* Of the bystander, for the driver to see. */
+/* For the driver to see. */
 struct progress {
-	uint64_t n_calls, n_errors, n_sessions;
-	uint64_t max_us;
-	const char *volatile call; /* the one that it is in */
-	uint32_t stop;
+	struct bystander_progress bystander;
 	uint64_t n_wrote; /* by the scribbler */
 	int32_t probe;
 };
@@ -79,14 +75,6 @@ static char folder[] = "/tmp/pyheap-scribble-XXXXXX";
 static char name[48], socket_path[96], log_path[96], control_path[96], heap_path[96], truth_path[96];
 static uint64_t round_seed;
 static pid_t driver_pid;
-
-static uint64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
-}
 
 /* ---- processes --------------------------------------------------------------------------------------------------- */
 
@@ -174,203 +162,12 @@ static void log_to_file(void)
 		dup2(log, STDERR_FILENO);
 }
 
-/* ---- the bystander ----------------------------------------------------------------------------------------------- */
-
-static uint64_t call_started;
-
-static void call_begin(const char *what)
-{
-	progress->call = what;
-	call_started = now_us();
-}
-
-static int call_end(int64_t r)
-{
-	uint64_t us = now_us() - call_started;
-
-	if (us > progress->max_us)
-		progress->max_us = us;
-	__atomic_fetch_add(&progress->n_calls, 1, __ATOMIC_RELAXED);
-	progress->n_errors += r < 0;
-	return r < 0 ? (int)r : r > 0;
-}
-
-#define CALL(what) (call_begin(#what), call_end(what))
-
-struct bystander {
-	struct scribble random; /* its numbers only */
-	pyheap *heap;
-	pyheap_ref refs[N_PLACES];
-	pyheap_ref list, queue;
-	pyheap_type type;
-	char label[32];
-};
-
-static void bystander_open(struct bystander *b)
-{
-	memset(b->refs, 0, sizeof(b->refs));
-	b->list = b->queue = 0;
-	while (CALL(pyheap_open(&b->heap, socket_path)) < 0 && !progress->stop)
-		usleep(10000);
-	progress->n_sessions++;
-}
-
-/* What a program does now and then. */
-static void bystander_seldom(struct bystander *b, pyheap_ref ref)
-{
-	static const size_t slots[] = {0, 8};
-	const pyheap_type_spec spec = {.name = "pair", .size = 16, .n_slots = 2, .slots = slots};
-	pyheap *heap = b->heap;
-	pyheap_ref other = 0;
-	pyheap_stats stats;
-	pyheap_client_info client;
-	uint64_t cursor = 0;
-	char one[PYHEAP_NAME_MAX + 1];
-
-	switch (scribble_random(&b->random, 8)) {
-	case 0:
-		for (int i = 0; i < 100 && CALL(pyheap_name_next(heap, &cursor, one, NULL)) > 0; i++)
-			;
-		break;
-	case 1: /* several calls as one change */
-		if (CALL(pyheap_lock(heap)) < 0)
-			break;
-		CALL(pyheap_name_set(heap, b->label, ref));
-		CALL(pyheap_incref(heap, ref));
-		CALL(pyheap_decref(heap, ref));
-		CALL(pyheap_unlock(heap));
-		break;
-	case 2:
-		CALL(pyheap_get_stats(heap, &stats));
-		for (cursor = 0; CALL(pyheap_client_next(heap, &cursor, &client)) > 0;)
-			;
-		break;
-	case 3:
-	case 4:
-		if (CALL(pyheap_type_register(heap, &spec, &b->type)) < 0 ||
-			CALL(pyheap_new(heap, b->type, 16, &other)) < 0)
-			break;
-		CALL(pyheap_slot_set(heap, other, 8, ref));
-		CALL(pyheap_slot_get(heap, other, 8, &ref));
-		CALL(pyheap_decref(heap, ref));
-		CALL(pyheap_decref(heap, other));
-		break;
-	case 5:
-		CALL(pyheap_queue_pop(heap, b->queue, &other, 3));
-		break;
-	case 6:
-		if (scribble_random(&b->random, 30) == 0)
-			CALL(pyheap_check(heap, NULL, NULL));
-		break;
-	default: /* a large object */
-		if (CALL(pyheap_new(heap, PYHEAP_BYTES, 65536 * (1 + scribble_random(&b->random, 4)), &other)) == 0)
-			CALL(pyheap_decref(heap, other));
-	}
-}
-
-static void bystander_call(struct bystander *b)
-{
-	struct scribble *random = &b->random;
-	pyheap_ref *ref = &b->refs[scribble_random(random, N_PLACES)], other = 0;
-	pyheap *heap = b->heap;
-	void *data;
-
-	switch (scribble_random(random, 16)) {
-	case 0:
-	case 1:
-	case 2:
-		if (*ref)
-			CALL(pyheap_decref(heap, *ref));
-		*ref = 0;
-		if (CALL(pyheap_new(heap, PYHEAP_BYTES,
-			    1 + scribble_random(random, scribble_random(random, 12) ? 512 : 100000), ref)) == 0) {
-			call_begin("pyheap_data");
-			data = pyheap_data(heap, *ref);
-			call_end(data ? 0 : -1);
-			if (data)
-				*(volatile char *)data = 1;
-		}
-		break;
-	case 3:
-		CALL(pyheap_incref(heap, *ref));
-		CALL(pyheap_decref(heap, *ref));
-		break;
-	case 4:
-		CALL(pyheap_refcount(heap, *ref));
-		CALL(pyheap_size(heap, *ref));
-		break;
-	case 5:
-		CALL(pyheap_name_set(heap, b->label, *ref));
-		break;
-	case 6:
-		if (CALL(pyheap_name_get(heap, scribble_random(random, 2) ? b->label : "scribbled 3", &other)) == 0)
-			CALL(pyheap_decref(heap, other));
-		break;
-	case 7:
-		if (scribble_random(random, 8) == 0)
-			CALL(pyheap_name_del(heap, b->label));
-		break;
-	case 8:
-		if (!b->list)
-			CALL(pyheap_list_new(heap, 1 + scribble_random(random, 64), &b->list));
-		CALL(pyheap_list_set(heap, b->list, scribble_random(random, 8), *ref));
-		break;
-	case 9:
-		if (CALL(pyheap_list_get(heap, b->list, scribble_random(random, 8), &other)) == 0 && other)
-			CALL(pyheap_decref(heap, other));
-		break;
-	case 10:
-		if (scribble_random(random, 8) == 0 && b->list) {
-			CALL(pyheap_decref(heap, b->list));
-			b->list = 0;
-		}
-		break;
-	case 11:
-	case 12:
-		if (!b->queue)
-			CALL(pyheap_queue_new(heap, 8, &b->queue));
-		if (CALL(pyheap_queue_push(heap, b->queue, *ref, 0)) == 0)
-			*ref = 0;
-		break;
-	case 13:
-	case 14:
-		if (CALL(pyheap_queue_pop(heap, b->queue, &other, 0)) == 0)
-			CALL(pyheap_decref(heap, other));
-		break;
-	default:
-		if (scribble_random(random, 20) == 0)
-			bystander_seldom(b, *ref);
-		break;
-	}
-}
-
-/* After so many errors in a row it begins anew, as a program would that is started again. */
-#define ERRORS_MAX 20000
+/* ---- clients ----------------------------------------------------------------------------------------------------- */
 
 static void run_bystander(void)
 {
-	struct bystander b = {.random.random = round_seed * 3};
-	uint64_t errors_before = 0, calls_before = 0;
-
 	log_to_file();
-	snprintf(b.label, sizeof(b.label), "bystander");
-	bystander_open(&b);
-	while (!progress->stop && b.heap) {
-		bystander_call(&b);
-		if (progress->n_calls - calls_before < ERRORS_MAX)
-			continue;
-		if ((progress->n_errors - errors_before) * 10 > (progress->n_calls - calls_before) * 9) {
-			call_begin("pyheap_close");
-			b.heap = pyheap_close(b.heap);
-			call_end(0);
-			bystander_open(&b);
-		}
-		calls_before = progress->n_calls;
-		errors_before = progress->n_errors;
-	}
-	call_begin("pyheap_close");
-	pyheap_close(b.heap);
-	call_end(0);
+	bystander_run(socket_path, round_seed * 3, &progress->bystander);
 }
 
 static void run_repairer(void)
@@ -529,7 +326,7 @@ static void fault_found(enum fault fault, const char *where, int status)
 	n_faults[fault]++;
 	printf("seed %llu (%s): one of the %s, %s, status 0x%x, bystander in %s\n", (unsigned long long)round_seed,
 		is_many() ? "many" : "once", fault_names[fault], where, status,
-		progress->call ? progress->call : "nothing");
+		progress->bystander.call ? progress->bystander.call : "nothing");
 	print_log();
 	fflush(stdout);
 }
@@ -550,10 +347,10 @@ static void abort_role(enum role role)
 /* Wait for the end of a process. False: the watchdog came first. */
 static bool await_end(enum role role, int *status)
 {
-	uint64_t deadline = now_us() + options.watchdog * 1000000;
+	uint64_t deadline = bystander_now_us() + options.watchdog * 1000000;
 
 	*status = 0;
-	while (pids[role] > 0 && now_us() < deadline) {
+	while (pids[role] > 0 && bystander_now_us() < deadline) {
 		if (has_ended(role, status))
 			return true;
 		usleep(2000);
@@ -591,7 +388,7 @@ static bool daemon_answers(const char *where)
 
 static bool daemon_starts(const char *where)
 {
-	uint64_t deadline = now_us() + options.watchdog * 1000000;
+	uint64_t deadline = bystander_now_us() + options.watchdog * 1000000;
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int status;
 
@@ -608,7 +405,7 @@ static bool daemon_starts(const char *where)
 			fault_found(was_refused(status) ? ADOPTION_REFUSED : DAEMON_DIED, where, status);
 			return false;
 		}
-		if (now_us() > deadline) {
+		if (bystander_now_us() > deadline) {
 			abort_role(DAEMON);
 			fault_found(DAEMON_HUNG, where, 0);
 			return false;
@@ -620,12 +417,12 @@ static bool daemon_starts(const char *where)
 /* Wait until the bystander has ended n more calls. False: it has crashed or hangs. */
 static bool bystander_goes_on(uint64_t n, const char *where)
 {
-	uint64_t before = __atomic_load_n(&progress->n_calls, __ATOMIC_RELAXED), last = before;
-	uint64_t deadline = now_us() + options.watchdog * 1000000;
+	uint64_t before = __atomic_load_n(&progress->bystander.n_calls, __ATOMIC_RELAXED), last = before;
+	uint64_t deadline = bystander_now_us() + options.watchdog * 1000000;
 	int status;
 
 	for (;;) {
-		uint64_t calls = __atomic_load_n(&progress->n_calls, __ATOMIC_RELAXED);
+		uint64_t calls = __atomic_load_n(&progress->bystander.n_calls, __ATOMIC_RELAXED);
 
 		if (has_ended(BYSTANDER, &status)) {
 			fault_found(BYSTANDER_CRASHED, where, status);
@@ -634,9 +431,9 @@ static bool bystander_goes_on(uint64_t n, const char *where)
 		if (calls >= before + n)
 			return true;
 		if (calls != last)
-			deadline = now_us() + options.watchdog * 1000000;
+			deadline = bystander_now_us() + options.watchdog * 1000000;
 		last = calls;
-		if (now_us() > deadline) {
+		if (bystander_now_us() > deadline) {
 			abort_role(BYSTANDER);
 			fault_found(BYSTANDER_HUNG, where, 0);
 			return false;
@@ -666,7 +463,7 @@ static bool bystander_ends(void)
 {
 	int status;
 
-	progress->stop = 1;
+	progress->bystander.stop = 1;
 	if (!await_end(BYSTANDER, &status)) {
 		abort_role(BYSTANDER);
 		fault_found(BYSTANDER_HUNG, "closing", 0);
@@ -778,7 +575,7 @@ static uint64_t sum_of_faults(void)
 int main(int argc, char **argv)
 {
 	struct sigaction action = {.sa_handler = on_signal};
-	uint64_t n = 0, began = now_us(), n_calls = 0, n_wrote = 0, max_us = 0;
+	uint64_t n = 0, began = bystander_now_us(), n_calls = 0, n_wrote = 0, max_us = 0;
 
 	parse(argc, argv);
 	driver_pid = getpid();
@@ -795,16 +592,16 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 
-	for (n = 0; n < options.n_rounds && now_us() - began < options.seconds * 1000000; n++) {
+	for (n = 0; n < options.n_rounds && bystander_now_us() - began < options.seconds * 1000000; n++) {
 		round_seed = options.seed + n;
 		snprintf(name, sizeof(name), "scribble%d-%llu", (int)driver_pid, (unsigned long long)n);
 		snprintf(control_path, sizeof(control_path), "/dev/shm/pyheap.%s.ctl", name);
 		snprintf(heap_path, sizeof(heap_path), "/dev/shm/pyheap.%s.heap", name);
 		snprintf(truth_path, sizeof(truth_path), "/dev/shm/pyheap.%s.daemon", name);
 		run_round();
-		n_calls += progress->n_calls;
+		n_calls += progress->bystander.n_calls;
 		n_wrote += progress->n_wrote;
-		max_us = progress->max_us > max_us ? progress->max_us : max_us;
+		max_us = progress->bystander.max_us > max_us ? progress->bystander.max_us : max_us;
 		for (int i = 0; i < N_ROLES; i++)
 			end((enum role)i);
 		unlink(socket_path);
@@ -818,7 +615,7 @@ int main(int argc, char **argv)
 	printf("%llu rounds from seed %llu on in %llu s, %llu words written, %llu calls of the bystander, longest %llu "
 	       "ms",
 		(unsigned long long)n, (unsigned long long)options.seed,
-		(unsigned long long)((now_us() - began) / 1000000), (unsigned long long)n_wrote,
+		(unsigned long long)((bystander_now_us() - began) / 1000000), (unsigned long long)n_wrote,
 		(unsigned long long)n_calls, (unsigned long long)(max_us / 1000));
 	for (int i = 0; i < N_FAULTS; i++)
 		printf("; %s: %llu", fault_names[i], (unsigned long long)n_faults[i]);
