@@ -15,8 +15,8 @@
  *   --rounds N  --seconds N   how long; whichever ends first
  *   --seed N                  of the first round; each next one has the next number
  *   --mode once|many|both     a few words, or many; both in turn
- *   --parts LIST              what is scribbled on: all (unless given), or with commas some of header, lock, log,
- * lists, sessions, types, arenas, pools, objects, daemon
+ *   --parts LIST              what is scribbled on: all (unless given), or with commas some of header, lock,
+ *                             log, lists, sessions, types, arenas, pools, objects, daemon
  *   --watchdog S              60 unless given
  *   --without-truth           the daemon's own file is missing when it is started again, as after an update of a daemon
  *                             that had none; not with `header`, for then a heap may be refused

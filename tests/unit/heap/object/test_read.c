@@ -127,7 +127,7 @@ START_TEST(nothing_there)
 	get(S1, list, 0, 0);
 	ck_assert_int_eq(list_get(S1, list, 2, &got), -ERANGE);
 	ck_assert_int_eq(list_get(S3, list, 2, &got), -ERANGE);
-	BY_LOCK(list_get(S3, list, 0, &got)); /* who does not hold the list takes the lock */
+	BY_LOCK(list_get(S3, list, 0, &got)); /* a session that does not hold the list takes the lock */
 	ck_assert_uint_eq(got, 0);
 	drop_lists(list);
 }
