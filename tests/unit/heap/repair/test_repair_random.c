@@ -118,11 +118,11 @@ static void find_sizes(void)
 			for (uint32_t b = 0; pool->kind == POOL_BLOCKS && b < class_shapes[pool->size_class].n_blocks;
 				b++)
 				if (header_state(headers[b].word) != STATE_FREE)
-					add_bits(&headers[b].word, 8, 10, 10);
+					add_bits(&headers[b].word, 8, 10, 15); /* its size */
 			for (uint32_t b = 0; pool->kind == POOL_BLOCKS && b < class_shapes[pool->size_class].n_blocks;
 				b++)
 				if (header_state(headers[b].word) == STATE_DYING)
-					add_bits(&headers[b].word, 8, 20, 16);
+					add_bits(&headers[b].rights, 8, 48, 16); /* how many of its slots are dropped */
 		}
 	}
 }
